@@ -1,0 +1,1 @@
+"""What is attacked, and how any network here is trained."""

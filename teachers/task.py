@@ -1,0 +1,125 @@
+"""What an attacker holds (Pool) and what the auditor holds (Task)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from teachers.errors import UsageError
+
+Images = NDArray[np.uint8]  # (N, C, H, W)
+Labels = NDArray[np.int64]  # (N,); UNLABELLED where the holder does not know it
+
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What may be done to an image of this task without changing its class."""
+
+    pad: int = 0  # pixels: shifts by up to `pad` in each direction
+    flip: bool = False  # mirror left and right
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Images as uint8 and what their holder knows of their labels."""
+
+    images: Images
+    labels: Labels | None = None
+    augment: Augment = Augment()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        _, c, h, w = self.images.shape
+        return c, h, w
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over shape, pixels, labels and augmentation, as 64 hex digits."""
+        h = hashlib.sha256(f"{self.images.shape} {self.augment}".encode())
+        h.update(np.ascontiguousarray(self.images).data)
+        if self.labels is not None:
+            h.update(np.ascontiguousarray(self.labels.astype("<i8")).data)
+        return h.hexdigest()
+
+    @property
+    def labelled(self) -> NDArray[np.int64]:
+        """Indices of the images whose label is known."""
+        if self.labels is None:
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(self.labels != UNLABELLED)
+
+    def take(self, index: NDArray[np.int64]) -> Pool:
+        """Keep the images of `index`."""
+        return replace(self, images=self.images[index], labels=None if self.labels is None else self.labels[index])
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification problem with its three splits; only the auditor holds validation and test."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Pool
+    validation: Pool
+    test: Pool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.train.shape
+
+    @property
+    def digest(self) -> str:
+        parts = (*self.classes, self.train.digest, self.validation.digest, self.test.digest)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @property
+    def majority(self) -> float:
+        """Accuracy on the test split of always naming its largest class."""
+        labels = known(self.test)
+        return float(np.bincount(labels, minlength=len(self.classes)).max() / len(labels))
+
+
+def known(pool: Pool) -> Labels:
+    """Return the labels of a pool that must have them all."""
+    if pool.labels is None or (pool.labels == UNLABELLED).any():
+        raise ValueError("this pool has unlabelled images")
+    return pool.labels
+
+
+def stratified(labels: Labels, fraction: float, seed: int) -> NDArray[np.int64]:
+    """Draw `fraction` of each class (at least one image), sorted; the same for the same seed."""
+    if not 0 < fraction <= 1:
+        raise UsageError(f"a fraction of the data must be above 0 and at most 1, not {fraction}")
+    rng = np.random.default_rng(seed)
+    kept = []
+    for c in np.unique(labels):
+        of_class = np.flatnonzero(labels == c)
+        count = max(1, round(fraction * len(of_class)))
+        kept.append(rng.permutation(of_class)[:count])
+    return np.sort(np.concatenate(kept))
+
+
+def few_shot(pool: Pool, fraction: float, seed: int = 0) -> Pool:
+    """Keep a fraction of images *and* labels (the few-shot scenario of MCMI)."""
+    return pool if fraction == 1 else pool.take(stratified(known(pool), fraction, seed))
+
+
+def few_labels(pool: Pool, fraction: float, seed: int = 0) -> Pool:
+    """Keep all images but only a fraction of the labels."""
+    if fraction == 1:
+        return pool
+    labels = known(pool)
+    hidden = np.full_like(labels, UNLABELLED)
+    kept = stratified(labels, fraction, seed)
+    hidden[kept] = labels[kept]
+    return replace(pool, labels=hidden)
