@@ -1,0 +1,1 @@
+"""How a student is got from a black box: one technique, one file."""

@@ -1,0 +1,175 @@
+"""The contract of an attack: fields are hyperparameters, `run(lab)` is the technique."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from teachers.errors import UsageError
+from teachers.oracle import Oracle
+from teachers.surface import Answers, Kind, concatenate
+from teachers.task import Pool
+from teachers.training import Objective, Recipe, StoredStream, Stream, Student, fit
+from teachers.views import Viewer, ViewSet
+
+Holds = Literal["original", "surrogate", "no data"]
+Index = NDArray[np.int64]
+Library = Callable[[Pool, ViewSet, Index], Answers]  # the stored answers about some images, view-major
+
+
+class Lab:
+    """What an attacker has: a black box, the images they hold, and one way to train.
+
+    `oracle` is None for controls. `pool` holds the attacker's images of the task (empty for attacks without data);
+    `surrogate` other images, unlabelled. `seed` is the only source of chance.
+    """
+
+    def __init__(
+        self,
+        *,
+        oracle: Oracle | None,
+        pool: Pool,
+        surrogate: Pool,
+        classes: int,
+        recipe: Recipe,
+        seed: int,
+        device: str = "cpu",
+        library: Library | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self._oracle, self._library, self._progress = oracle, library or self._ask_all, progress
+        self.pool, self.surrogate, self.classes, self.recipe = pool, surrogate, classes, recipe
+        self.seed, self.device = seed, device
+        self.last: Student | None = None
+        self.fits = 0
+
+    def _ask_all(self, pool: Pool, views: ViewSet, index: Index) -> Answers:
+        viewer, images = Viewer(pool, views), torch.from_numpy(index)
+        pixels = (viewer(images, torch.full_like(images, view)) for view in range(views.count))
+        return concatenate([self.oracle.ask(x) for x in pixels])
+
+    @property
+    def oracle(self) -> Oracle:
+        """The black box: float images in [0, 1] to answers, within the budget."""
+        if self._oracle is None:
+            raise PermissionError("a control is handed no oracle")
+        return self._oracle
+
+    def spend(self, wish: int) -> int:
+        """Return how many queries to make: what is wished for, or what the budget leaves."""
+        budget = self.oracle.budget
+        return wish if budget is None else min(wish, budget - self.oracle.charged)
+
+    def view_set(self, kind: str) -> ViewSet:
+        """Return as many views of a kind as the recipe stores."""
+        return ViewSet(kind, 1 if kind == "raw" else self.recipe.views)  # type: ignore[arg-type]  # it checks the kind
+
+    def answers(self, kind: str, *, pool: Pool | None = None, only: Index | None = None) -> Answers:
+        """Return the teacher's answers about all views of a pool's images, view-major; each is asked once and stored.
+
+        Raises BudgetExceeded before anything is asked.
+        """
+        pool, views = pool or self.pool, self.view_set(kind)
+        index = np.arange(len(pool)) if only is None else only
+        self.oracle.charge(views.count * len(index))
+        return self._library(pool, views, index)
+
+    def stream(
+        self,
+        kind: str,
+        answers: Answers | None = None,
+        *,
+        pool: Pool | None = None,
+        only: Index | None = None,
+        source: str = "original",
+    ) -> StoredStream:
+        """Return batches of views with their answers; without answers, of the labelled images alone."""
+        pool = pool or self.pool
+        if answers is None:
+            only = pool.labelled
+            if not len(only):
+                raise UsageError("training without a teacher needs at least one labelled image")
+        return StoredStream(
+            pool,
+            self.view_set(kind),
+            batch=self.recipe.batch,
+            seed=self.seed,
+            answers=answers,
+            only=only,
+            source=source,
+            device=self.device,
+        )
+
+    def fit(self, stream: Stream, objective: Objective, recipe: Recipe | None = None) -> Student:
+        """Train a freshly initialised student; the last one trained is compared, earlier ones are cost."""
+        self.fits += 1
+        self.last = fit(
+            recipe or self.recipe,
+            stream,
+            objective,
+            self.seed,
+            classes=self.classes,
+            shape=self.pool.shape,
+            device=self.device,
+            progress=self._progress,
+        )
+        return self.last
+
+
+@dataclass(frozen=True, kw_only=True)
+class Technique(ABC):
+    """What attacks and controls share."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    version: ClassVar[int] = 1  # a new number makes stored students stale
+
+    @abstractmethod
+    def run(self, lab: Lab) -> Student:
+        """Train a student with what the lab holds."""
+
+    @final
+    def attempt(self, lab: Lab) -> Student:
+        """Run under the lab's seed and check that the student is the last one that the lab trained."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(lab.seed)
+            student = self.run(lab)
+        if student is not lab.last:
+            raise TypeError(f"{self.name} must return the student of its last call of lab.fit")
+        return student
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The hyperparameters as plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(Technique):
+    """A way to get a student from a black box."""
+
+    needs: ClassVar[Kind]  # the least an answer must hold
+    holds: ClassVar[Holds]
+    views: ClassVar[str | None] = None  # the stored views it asks about; None: it decides while it runs
+
+    @classmethod
+    def grid(cls) -> tuple[Attack, ...]:
+        """Return the settings it may be tuned over, the default first; at most eight."""
+        return (cls(),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control(Technique):
+    """A no-victim baseline: handed no oracle."""
+
+
+def draw(pool: Pool, count: int, seed: int) -> Index:
+    """Draw images without replacement; return their sorted indices."""
+    return np.sort(np.random.default_rng(seed).permutation(len(pool))[:count])

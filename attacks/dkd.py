@@ -1,0 +1,70 @@
+"""DKD: decouple KD into target-class and non-target-class parts (Zhao et al., CVPR 2022, arXiv 2203.08679)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attacks.base import Attack, Lab
+from attacks.losses import supervised
+from teachers.task import UNLABELLED
+from teachers.training import Batch, Outputs, Student
+
+
+@dataclass(frozen=True, kw_only=True)
+class DKD(Attack):
+    """CE + rising · T² (α TCKD + β NCKD)."""
+
+    name = "dkd"
+    title = "Decoupled knowledge distillation"
+    paper = "Zhao, Cui, Song, Qiu & Liang, CVPR 2022, arXiv 2203.08679"
+    needs = "probs"
+    holds = "original"
+    views = "crop"
+
+    temperature: float = 4.0
+    alpha: float = 1.0
+    beta: float = 8.0
+    warmup: float = 20 / 240  # fraction of the steps over which the distilled part rises, as in the paper's schedule
+
+    @classmethod
+    def grid(cls) -> tuple[DKD, ...]:
+        return cls(), cls(beta=2.0), cls(temperature=2.0), cls(temperature=2.0, beta=2.0)
+
+    def run(self, lab: Lab) -> Student:
+        rising = max(1, round(self.warmup * lab.recipe.steps))
+
+        def loss(outputs: Outputs, batch: Batch, step: int) -> Tensor:
+            return supervised(outputs, batch) + min(1.0, (step + 1) / rising) * self.distilled(outputs.logits, batch)
+
+        return lab.fit(lab.stream("crop", lab.answers("crop")), loss)
+
+    def distilled(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return T² (α TCKD + β NCKD); where no label is known, the teacher's top class is the target."""
+        assert batch.answers is not None
+        target = torch.where(batch.labels == UNLABELLED, batch.answers.labels, batch.labels)
+        hot = F.one_hot(target, logits.shape[1]).bool()
+        log_s = F.log_softmax(logits / self.temperature, -1)
+        log_t = batch.answers.log_probs(self.temperature)
+        tckd = _kl(_binary(log_t, hot), _binary(log_s, hot))
+        nckd = _kl(_others(log_t, hot), _others(log_s, hot))
+        return self.temperature**2 * (self.alpha * tckd + self.beta * nckd)
+
+
+def _binary(log_p: Tensor, hot: Tensor) -> Tensor:
+    """Return the log distribution (B, 2) of target against all others."""
+    others = log_p.masked_fill(hot, -torch.inf).logsumexp(-1)
+    return torch.stack([log_p[hot], others], -1).clamp(min=-100)
+
+
+def _others(log_p: Tensor, hot: Tensor) -> Tensor:
+    """Return the log distribution (B, K−1) over non-target classes."""
+    rest = log_p[~hot].reshape(len(log_p), -1)
+    return F.log_softmax(rest, -1)
+
+
+def _kl(log_t: Tensor, log_s: Tensor) -> Tensor:
+    return F.kl_div(log_s, log_t, reduction="batchmean", log_target=True)

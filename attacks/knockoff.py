@@ -1,0 +1,37 @@
+"""Knockoff Nets: query unrelated images and imitate the answers (Orekondy, Schiele & Fritz, CVPR 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from attacks.base import Attack, Lab, draw
+from attacks.losses import cross_entropy
+from teachers.training import Batch, Outputs, Student
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knockoff(Attack):
+    """Draw images at random without replacement, ask once, train with the soft cross entropy; labels become one-hot."""
+
+    name = "knockoff"
+    title = "Knockoff Nets, random policy"
+    paper = "Orekondy, Schiele & Fritz, CVPR 2019, arXiv 1812.02766"
+    needs = "label"
+    holds = "surrogate"
+    views = "raw"
+
+    queries: int = 20_000
+
+    def run(self, lab: Lab) -> Student:
+        pool = lab.surrogate
+        only = draw(pool, lab.spend(self.queries), lab.seed)
+        answers = lab.answers("raw", pool=pool, only=only)
+        return lab.fit(lab.stream("raw", answers, pool=pool, only=only, source="surrogate"), imitate)
+
+
+def imitate(outputs: Outputs, batch: Batch, step: int) -> Tensor:
+    """Return the cross entropy with the teacher's answer as it came."""
+    assert batch.answers is not None
+    return cross_entropy(outputs.logits, batch.answers.probs(outputs.logits.shape[1]))

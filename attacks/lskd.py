@@ -1,0 +1,41 @@
+"""LSKD: standardise teacher and student logits before KD (Sun et al., CVPR 2024, arXiv 2403.01427)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from attacks.base import Attack, Lab
+from attacks.losses import kd, standardise, supervised
+from teachers.training import Batch, Outputs, Student
+
+
+@dataclass(frozen=True, kw_only=True)
+class LSKD(Attack):
+    """0.1 CE + 9 T² KL between softmaxes of z-scored logits: blind to how a teacher scales or shifts its logits."""
+
+    name = "lskd"
+    title = "Logit-standardised knowledge distillation"
+    paper = "Sun, Ren, Li, Wang & Cao, CVPR 2024, arXiv 2403.01427"
+    needs = "probs"
+    holds = "original"
+    views = "crop"
+
+    temperature: float = 2.0
+    weight: float = 9.0
+    supervised: float = 0.1
+
+    @classmethod
+    def grid(cls) -> tuple[LSKD, ...]:
+        return cls(), cls(temperature=1.0), cls(temperature=0.5), cls(temperature=2.0, weight=3.0)
+
+    def run(self, lab: Lab) -> Student:
+        return lab.fit(lab.stream("crop", lab.answers("crop")), self.loss)
+
+    def loss(self, outputs: Outputs, batch: Batch, step: int) -> Tensor:
+        assert batch.answers is not None
+        target = F.softmax(standardise(batch.answers.values) / self.temperature, -1)
+        distilled = kd(standardise(outputs.logits), target, self.temperature)
+        return self.supervised * supervised(outputs, batch) + self.weight * distilled

@@ -1,0 +1,78 @@
+"""All attacks and controls by name: ours, and those of installed plug-ins."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.metadata import EntryPoint, entry_points
+
+from attacks.avg import AVG
+from attacks.base import Attack, Control, Technique
+from attacks.controls import LS
+from attacks.dkd import DKD
+from attacks.knockoff import Knockoff
+from attacks.label_kd import LabelKD
+from attacks.label_mixup import LabelMixup
+from attacks.lskd import LSKD
+from attacks.noise import Noise
+from attacks.soft_kd import SoftKD
+from teachers.errors import UsageError
+
+GROUP = "distill_audit.attacks"
+OURS: tuple[type[Attack], ...] = (SoftKD, DKD, LSKD, AVG, LabelKD, LabelMixup, Knockoff, Noise)
+CONTROLS: dict[str, type[Control]] = {LS.name: LS}
+
+
+def plugins() -> dict[str, type[Attack]]:
+    """Return the attacks that other installed distributions register.
+
+    Raises UsageError where one does not import, is no Attack, or takes a name that is taken: a missing attack would
+    read as an attack survived.
+    """
+    found: dict[str, type[Attack]] = {}
+    taken = {attack.name for attack in OURS} | CONTROLS.keys()
+    for point in entry_points(group=GROUP):
+        attack = _load(point)
+        if attack.name in taken | found.keys():
+            raise UsageError(f"plug-in {point.value} registers {attack.name!r}, which is taken; rename or uninstall it")
+        found[attack.name] = attack
+    return found
+
+
+def _load(point: EntryPoint) -> type[Attack]:
+    try:
+        attack = point.load()
+    except (ImportError, AttributeError, SyntaxError) as e:
+        raise UsageError(f"plug-in {point.value} does not import ({e}); repair or uninstall it") from e
+    if not (isinstance(attack, type) and issubclass(attack, Attack)):
+        raise UsageError(f"plug-in {point.value} is not a subclass of attacks.base.Attack; repair or uninstall it")
+    return attack
+
+
+def attacks() -> dict[str, type[Attack]]:
+    """Return every attack by name."""
+    return {attack.name: attack for attack in OURS} | plugins()
+
+
+def find(name: str) -> type[Technique]:
+    """Return an attack or control by name.
+
+    Raises UsageError with near names where there is none of that name.
+    """
+    known: dict[str, type[Technique]] = {**attacks(), **CONTROLS}
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see `audit ls attacks`"
+        raise UsageError(f"unknown attack {name!r}; {hint}")
+    return known[name]
+
+
+def origin(attack: type[Technique]) -> str:
+    """Return where a technique comes from: empty for ours, else distribution, version and source digest."""
+    import hashlib
+    import inspect
+
+    for point in entry_points(group=GROUP):
+        if point.value == f"{attack.__module__}:{attack.__qualname__}" and point.dist is not None:
+            source = hashlib.sha256(inspect.getsource(inspect.getmodule(attack) or attack).encode()).hexdigest()
+            return f"{point.dist.name} {point.dist.version} {source[:16]}"
+    return ""

@@ -1,0 +1,131 @@
+"""Networks by name: small ones that ship with the tool; timm and torchvision names for the rest."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+import torch
+from torch import Tensor, nn
+
+from teachers.errors import RefusedInput, UsageError
+
+Shape = tuple[int, int, int]
+
+OURS = {
+    "cnn-W-W-W": "3×3 convolution, batch norm, ReLU, max pooling for every width W, then a linear layer",
+    "strided-W-W-W": "the same with stride 2 in place of pooling: half the time on a CPU",
+    "resnet-D": "He et al.'s CIFAR ResNet of depth D = 6n + 2 (8, 20, 32, 56, 110) for images up to 64 pixels",
+}
+
+
+class ConvNet(nn.Sequential):
+    """One convolution block a width, each halving the image, then a linear layer."""
+
+    def __init__(self, widths: tuple[int, ...], classes: int, shape: Shape, *, strided: bool) -> None:
+        channels, height, width = shape
+        if min(height, width) < 2 ** len(widths):
+            raise RefusedInput(f"images of {height}×{width} pixels cannot be halved {len(widths)} times")
+        blocks: list[nn.Module] = []
+        for w in widths:
+            blocks += [nn.Conv2d(channels, w, 3, 2 if strided else 1, 1, bias=False), nn.BatchNorm2d(w), nn.ReLU()]
+            height, width = (-(-height // 2), -(-width // 2)) if strided else (height // 2, width // 2)
+            if not strided:
+                blocks.append(nn.MaxPool2d(2))
+            channels = w
+        super().__init__(*blocks, nn.Flatten(), nn.Linear(channels * height * width, classes))
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions and a shortcut that pads channels with zeros (option A of He et al. 2016, §4.2)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.stride, self.extra = stride, outputs - inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        shortcut = x[:, :, :: self.stride, :: self.stride]
+        return torch.relu(y + nn.functional.pad(shortcut, (0, 0, 0, 0, 0, self.extra)))
+
+
+class ResNet(nn.Module):
+    """The three-stage ResNet for small images (He et al. 2016, §4.2)."""
+
+    def __init__(self, depth: int, classes: int, shape: Shape) -> None:
+        super().__init__()
+        widths = (16, 32, 64)
+        self.stem = nn.Sequential(nn.Conv2d(shape[0], 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        blocks, inputs = [], 16
+        for stage, outputs in enumerate(widths):
+            for i in range((depth - 2) // 6):
+                blocks.append(BasicBlock(inputs, outputs, 2 if stage and i == 0 else 1))
+                inputs = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(64, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.blocks(self.stem(x)).mean((2, 3)))
+        return logits
+
+
+class Preprocessed(nn.Module):
+    """A network that takes raw pixels in [0, 1] and normalises them itself, channel by channel."""
+
+    network: nn.Module
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network((x - self.mean) / self.std)
+        return logits
+
+
+def build(name: str, classes: int, shape: Shape) -> nn.Module:
+    """Build a network by name with fresh weights; it gives logits (N, classes).
+
+    Raises UsageError with near names where there is none of that name.
+    """
+    if match := re.fullmatch(r"(cnn|strided)((?:-[1-9]\d*)+)", name):
+        widths = tuple(int(w) for w in match[2][1:].split("-"))
+        return ConvNet(widths, classes, shape, strided=match[1] == "strided")
+    if match := re.fullmatch(r"resnet-(\d+)", name):
+        if (depth := int(match[1])) < 8 or (depth - 2) % 6:
+            raise UsageError(f"{name}: the depth of a CIFAR ResNet is 6n + 2, such as resnet-8 or resnet-20")
+        return ResNet(depth, classes, shape)
+    return _from_library(name, classes, shape)
+
+
+def _from_library(name: str, classes: int, shape: Shape) -> nn.Module:
+    import torchvision.models
+
+    library, _, plain = name.rpartition(":")
+    if library in ("", "torchvision") and plain in torchvision.models.list_models(module=torchvision.models):
+        if shape[0] != 3:
+            raise UsageError(f"torchvision's {plain} takes three channels; these images have {shape[0]}")
+        network: nn.Module = torchvision.models.get_model(plain, weights=None, num_classes=classes)
+        return network
+    import timm
+
+    if library in ("", "timm") and timm.is_model(plain):
+        created: nn.Module = timm.create_model(plain, pretrained=False, num_classes=classes, in_chans=shape[0])
+        return created
+    known = [*OURS, "cnn-4-8-16", "resnet-20", *torchvision.models.list_models(), *timm.list_models()]
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {', '.join(near)}?" if near else "see `audit ls students`"
+    raise UsageError(f"unknown architecture {name!r}; {hint}")
+
+
+def raw_pixels(network: nn.Module, channels: int) -> Preprocessed:
+    """Wrap a network of ours: pixels to [-2, 2], whatever the data, so that nothing about it leaks in."""
+    return Preprocessed(network, (0.5,) * channels, (0.25,) * channels)

@@ -1,0 +1,85 @@
+"""The only door to a teacher: images in, answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from teachers.errors import BudgetExceeded, RefusedInput
+from teachers.surface import FULL, Answers, Surface
+
+CHUNK = 256  # images a forward pass: fixed, because an answer may depend on its batch in the last bit
+
+Ask = Callable[[Tensor], Answers]
+
+
+class Oracle:
+    """Answer float images (N, C, H, W) in [0, 1], raw pixels: the teacher's own preprocessing is behind it.
+
+    `budget` is the number of images it will answer in all (None: no limit); `charged` counts them. A query that would
+    pass the budget raises BudgetExceeded before anything is sent. Answers carry no graph.
+    """
+
+    def __init__(self, ask: Ask, *, surface: Surface, shape: tuple[int, int, int], budget: int | None = None) -> None:
+        self.ask = ask
+        self.surface = surface
+        self.shape = shape
+        self.budget = budget
+        self.charged = 0
+
+    def __call__(self, images: Tensor) -> Answers:
+        """Ask about a batch.
+
+        Raises BudgetExceeded, or ValueError where the images are not of the teacher's shape or range.
+        """
+        x = images.detach()
+        if x.ndim != 4 or tuple(x.shape[1:]) != self.shape:
+            raise ValueError(f"the oracle takes images of shape (N, {self.shape}), not {tuple(x.shape)}")
+        if not x.is_floating_point() or not (x.min() >= 0 and x.max() <= 1):
+            raise ValueError("the oracle takes float images with values in [0, 1]: raw pixels, not normalised ones")
+        self.charge(len(x))
+        return self.ask(x)
+
+    def charge(self, images: int) -> None:
+        """Count images against the budget without asking anew (their answers are stored)."""
+        if self.budget is not None and self.charged + images > self.budget:
+            raise BudgetExceeded(
+                f"{images} more queries would make {self.charged + images}, above the budget of {self.budget}; "
+                "raise --budget or leave this attack out"
+            )
+        self.charged += images
+
+
+class Box:
+    """A teacher network behind a surface: what `Oracle` asks in the process that holds the weights."""
+
+    def __init__(self, network: nn.Module, surface: Surface = FULL, device: torch.device | str = "cpu") -> None:
+        self._network = network.to(device).eval().requires_grad_(False)
+        self._device = device
+        self.surface = surface
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Answers:
+        """Answer images (N, C, H, W) in chunks, on the CPU.
+
+        Raises RefusedInput where the network gives NaN or infinite outputs, or none per class.
+        """
+        self._network.eval()
+        return self.surface(torch.cat([self._chunk(part) for part in torch.split(images, CHUNK)]))
+
+    def _chunk(self, images: Tensor) -> Tensor:
+        logits = self._network(images.to(self._device)).float().cpu()
+        if logits.ndim != 2 or len(logits) != len(images):
+            raise RefusedInput(
+                f"the teacher answered {tuple(logits.shape)} to {len(images)} images; it must give one row each"
+            )
+        bad = int((~torch.isfinite(logits)).any(-1).sum())
+        if bad:
+            raise RefusedInput(
+                f"the teacher answered NaN or infinity on {bad} of {len(images)} images; "
+                "check the checkpoint and --normalize"
+            )
+        return F.log_softmax(logits, -1)

@@ -1,0 +1,43 @@
+"""Synthetic teachers of known distillability."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from teachers.task import Task, known
+from teachers.views import Viewer, ViewSet
+
+
+class SmoothedTruth(nn.Module):
+    """Answer the smoothed label of every training image and its crop views, and the uniform distribution elsewhere.
+
+    Nothing can be learnt from it that label smoothing does not already teach: an audit must not find it distillable.
+    Images are recognised by their pixels as bytes.
+    """
+
+    def __init__(self, task: Task, views: int, smoothing: float = 0.1) -> None:
+        super().__init__()
+        self._k, self._smoothing = len(task.classes), smoothing
+        self._label: dict[bytes, int] = {}
+        labels = known(task.train)
+        index = torch.arange(len(task.train))
+        for kind, count in (("raw", 1), ("crop", views)):
+            viewer = Viewer(task.train, ViewSet(kind, count))  # type: ignore[arg-type]  # both are kinds
+            for view in range(count):
+                pixels = _bytes(viewer(index, torch.full_like(index, view)))
+                self._label |= dict(zip(pixels, labels.tolist(), strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        labels = torch.tensor([self._label.get(key, -1) for key in _bytes(x)])
+        rows = torch.full((len(x), self._k), 1 / self._k)
+        seen = labels >= 0
+        rows[seen] = self._smoothing / self._k
+        rows[seen, labels[seen]] += 1 - self._smoothing
+        return rows.log()
+
+
+def _bytes(x: Tensor) -> list[bytes]:
+    pixels = (x.cpu() * 255).round().to(torch.uint8).flatten(1).numpy()
+    return [row.tobytes() for row in np.ascontiguousarray(pixels)]
