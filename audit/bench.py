@@ -1,0 +1,131 @@
+"""The workbench: trains cells, each once ever, and remembers which ones this audit rests on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from audit.cells import Cell, Failure, Result
+from audit.execute import Block, Exams, Executor, Job, blocks
+from audit.progress import Teller
+from audit.store import Cache, Rows
+from audit.subjects import Subject
+from teachers.errors import RefusedInput, UsageError
+from teachers.task import Pool
+from teachers.views import ViewSet
+
+Role = Literal["tune", "judge", "null", "bite"]
+
+
+@dataclass(frozen=True)
+class Use:
+    """What an audit wants a cell for."""
+
+    cell: Cell
+    role: Role
+    teacher: Literal["audited", "ordinary"] | None
+    kind: Literal["attack", "control"]
+    labels: float = 1.0
+
+
+@dataclass
+class Bench:
+    """Everything that training a cell takes."""
+
+    cache: Cache
+    executor: Executor
+    workers: int
+    pools: dict[str, Pool]  # by digest: what attackers may hold
+    exams: Exams
+    classes: int
+    subjects: dict[tuple[str, str], Subject]  # by fingerprint and surface
+    journal: Path
+    teller: Teller
+    uses: dict[str, Use] = field(default_factory=dict)  # by cell key, in the order of the plan
+    results: dict[str, Result] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    trained: list[str] = field(default_factory=list)
+
+    def train(self, phase: str, uses: Iterable[Use]) -> None:
+        """Train the cells that do not exist yet; a cell wanted twice is trained once, under its first role."""
+        fresh = [use for use in uses if self.uses.setdefault(use.cell.key, use) is use]
+        for use in fresh:
+            stored = self.cache.result(use.cell)
+            if stored is not None:
+                self.results[use.cell.key] = stored
+        todo = [use for use in fresh if use.cell.key not in self.results]
+        if not todo:
+            return
+        with self.teller.training(phase, len(todo), self.workers) as step:
+            for outcome in self.executor.run([self._job(use.cell) for use in todo], self.serve, self.exams):
+                step.advance(outcome.seconds if isinstance(outcome, Result) else 0.0)
+                self._keep(outcome)
+
+    def _keep(self, outcome: Result | Failure) -> None:
+        key = outcome.cell.key
+        if isinstance(outcome, Result):
+            self.cache.finish(outcome)
+            self.results[key] = outcome
+            self.trained.append(key)
+            self._log({"cell": key, "technique": outcome.cell.technique, "seconds": round(outcome.seconds, 3)})
+            return
+        self._log({"cell": key, "technique": outcome.cell.technique, "failed": outcome.sentence})
+        if outcome.code == UsageError.exit_code:
+            raise UsageError(f"{outcome.cell.technique}: {outcome.sentence}")
+        if outcome.code == RefusedInput.exit_code:
+            raise RefusedInput(outcome.sentence)
+        if self.uses[key].kind == "control":
+            raise RuntimeError(f"the control {outcome.cell.technique} failed\n{outcome.trace or outcome.sentence}")
+        self.failures[key] = outcome
+
+    def _log(self, entry: dict[str, object]) -> None:
+        self.journal.parent.mkdir(parents=True, exist_ok=True)
+        with self.journal.open("a", encoding="utf-8") as f:
+            f.write(json.dumps({"at": round(time.time(), 3), **entry}) + "\n")
+
+    def _job(self, cell: Cell) -> Job:
+        answers = None
+        if cell.teacher is not None and cell.surface is not None:
+            answers = self.cache.answers(cell.teacher, cell.surface).folder
+        surrogate = None if cell.surrogate is None else self.cache.pool(self.pools[cell.surrogate])
+        return Job(
+            cell=cell,
+            pool=self.cache.pool(self.pools[cell.pool]),
+            surrogate=surrogate,
+            answers=answers,
+            classes=self.classes,
+        )
+
+    def serve(self, cell: Cell, block: Block, rows: Rows, images: Tensor) -> None:
+        """Ask a cell's teacher about what is not stored yet, and store it."""
+        assert cell.teacher is not None
+        assert cell.surface is not None
+        self._store(self.subjects[cell.teacher, cell.surface], block, rows, lambda: images)
+
+    def _store(self, subject: Subject, block: Block, rows: Rows, pixels: Callable[[], Tensor]) -> None:
+        store = self.cache.answers(subject.fingerprint, subject.surface.name)
+        _, missing = store.load(block.name, rows)
+        if len(missing):
+            store.add(block.name, block.size, missing, subject.box(pixels()[np.searchsorted(rows, missing)]))
+
+    def ask(self, subject: Subject, pool: Pool, kind: str, views: int) -> None:
+        """Ask a teacher about all views of a pool that are not stored yet."""
+        for block, rows, pixels in blocks(pool, ViewSet(kind, views), np.arange(len(pool))):  # type: ignore[arg-type]
+            self._store(subject, block, rows, pixels)
+
+    def found(self, cells: Sequence[Cell]) -> list[Result] | None:
+        """Return the results of some cells, or None where one of them failed."""
+        if any(cell.key in self.failures for cell in cells):
+            return None
+        return [self.results[cell.key] for cell in cells]
+
+    def failure(self, cells: Sequence[Cell]) -> Failure | None:
+        """Return the first failure among some cells."""
+        return next((self.failures[cell.key] for cell in cells if cell.key in self.failures), None)

@@ -1,0 +1,74 @@
+"""The plan: a cell is one student to train, named by the hash of all that determines it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from reports.record import Packed, Parameters, Regime
+
+
+class Plain(BaseModel):
+    """Plain frozen data that travels between processes and into the cache."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Cell(Plain):
+    """One student to train, and on which splits to measure it."""
+
+    technique: str
+    version: str  # of the technique; for plug-ins with distribution and source digest
+    parameters: Parameters
+    recipe: dict[str, Any]
+    seed: int
+    pool: str  # digest of what the attacker holds
+    task: str  # digest of what the auditor holds
+    surrogate: str | None = None
+    teacher: str | None = None  # fingerprint; None for controls
+    surface: str | None = None
+    budget: int | None = None
+    splits: Literal["validation", "both"] = "both"
+    device: str = "cpu"
+
+    @property
+    def key(self) -> str:
+        """64 hex digits."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Asked(Plain):
+    """The answers of one stored block that a cell rests on."""
+
+    block: str
+    images: int  # in the block
+    rows: Packed | None = None  # (images,) bool; None: all of them
+
+
+class Result(Plain):
+    """A trained student's answers, and what `fit` and the oracle saw."""
+
+    cell: Cell
+    regime: Regime
+    validation: Packed  # (N,) uint16 top classes
+    test: Packed | None
+    charged: int
+    asked: tuple[Asked, ...]
+    repeats: float | None
+    diverged: bool
+    network_parameters: int
+    seconds: float
+    step_seconds: float
+
+
+class Failure(Plain):
+    """A cell that could not be trained: one sentence, and the traceback where it was a bug."""
+
+    cell: Cell
+    sentence: str
+    trace: str = ""
+    code: int = 70

@@ -1,0 +1,106 @@
+"""May this teacher be judged by this protocol? Each doubt is a flag: raised if, why, what to do."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from audit.compare import Margin, wilson
+from reports.record import Flag
+from teachers.errors import RefusedInput
+from teachers.task import Task, known
+
+VALIDATION = 3_000  # images, below which the best temperature is missed too often
+NULL_LEVEL = 0.01
+
+
+def accuracy(answers: np.ndarray, labels: np.ndarray) -> float:
+    """Return the share of equal entries."""
+    return float((answers == labels).mean())
+
+
+def refuse_chance(top: np.ndarray, task: Task, name: str) -> None:
+    """Stop an audit whose teacher is no better on validation images than naming the largest class."""
+    labels = known(task.validation)
+    hits = int((top == labels).sum())
+    low, _ = wilson(hits, len(labels))
+    majority = float(np.bincount(labels).max() / len(labels))
+    if low > majority:
+        return
+    raise RefusedInput(
+        f"{name} names {hits / len(labels):.1%} of {len(labels)} validation images correctly, no better than always "
+        f"naming the largest class ({majority:.1%}); its class order or its normalisation is probably another: "
+        "check --data and --normalize"
+    )
+
+
+def small_validation(images: int) -> Flag | None:
+    """Doubt the tuning where the validation split is small."""
+    if images >= VALIDATION:
+        return None
+    return Flag(
+        id="small-validation",
+        raised=f"the validation split has {images} images, fewer than {VALIDATION}",
+        why="settings are chosen on it: with few images a weaker setting is often chosen, and an attack looks weaker",
+        do="give a larger training split, or a validation split of its own",
+        caps="nothing",
+    )
+
+
+def few_labels(fraction: float) -> Flag | None:
+    """Say that with hidden labels any accurate teacher helps."""
+    if fraction == 1:
+        return None
+    return Flag(
+        id="few-labels",
+        raised=f"the attacker knows {fraction:.0%} of the labels but holds all images",
+        why="any accurate teacher, label answers included, then gives away labels: this is no judgement of a defence",
+        do="judge the defence without --labels, or with --shots",
+        caps="undistillable",
+    )
+
+
+def null_control(margin: Margin) -> Flag | None:
+    """Stop trusting the comparison where LS students differ from LS students."""
+    p = margin.p_equal()
+    if margin.degenerate or p >= NULL_LEVEL:
+        return None
+    return Flag(
+        id="null-control",
+        raised=f"LS students differ from LS students of other seeds (p = {p:.2g})",
+        why="the two groups are trained alike, so the comparison itself is off, or this is the one time in a hundred",
+        do="repeat with more seeds (--seeds)",
+        caps="inconclusive",
+    )
+
+
+def synthetic(name: str) -> Flag:
+    """Say that this teacher is no model."""
+    return Flag(
+        id="synthetic-teacher",
+        raised=f"{name} is a synthetic teacher",
+        why="it exists to show what the audit says of a teacher of known distillability",
+        do="nothing",
+        caps="nothing",
+    )
+
+
+def identical(attack: str, repeats: float) -> Flag:
+    """Set aside an attack that trains on the control's own targets."""
+    return Flag(
+        id="identical-to-control",
+        raised=f"{attack} is identical to its control: the teacher repeats {repeats:.2%} of the labels",
+        why="it asks for what the attacker knows, so its margin says nothing about the teacher; it counts as not run",
+        do="see --labels for an attacker without labels",
+        caps="nothing",
+    )
+
+
+def failed(attack: str, sentence: str) -> Flag:
+    """Keep a crashed or diverged attack from reading as one survived."""
+    return Flag(
+        id="attack-failed",
+        raised=f"{attack} failed: {sentence}",
+        why="an attack that did not run is not an attack survived",
+        do=f"repair {attack} and run the same command again",
+        caps="undistillable",
+    )

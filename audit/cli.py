@@ -1,0 +1,195 @@
+"""argv to exit code; heavy imports inside commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="audit",
+    help="If I put this model behind an API, how much better a copy can someone train by asking it?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+# Some releases of typer carry their own copy of click: its exceptions are reached through typer's.
+CommandLineError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+OK, BUG, INTERRUPTED, COMMAND_LINE = 0, 70, 130, 2
+EXIT = {"UNDISTILLABLE": 0, "DISTILLABLE": 1, "INCONCLUSIVE": 3}
+
+Teacher = Annotated[str, typer.Option(help="Checkpoint (.pt, .safetensors), or `demo`, or `smoothed-truth`.")]
+Data = Annotated[str | None, typer.Option(help="glyphs, digits, an image folder, or torchvision:NAME:ROOT.")]
+Cache = Annotated[Path | None, typer.Option(help="Where students and answers are kept between audits.")]
+Size = Annotated[int | None, typer.Option(help="Resize and crop the images of a folder to this many pixels.")]
+
+
+@app.command()
+def run(
+    teacher: Teacher,
+    attacks: Annotated[
+        str, typer.Option(help="Names with commas, or `all`: the suite and installed plug-ins.")
+    ] = "all",
+    arch: Annotated[str | None, typer.Option(help="Architecture of a checkpoint that does not name its own.")] = None,
+    data: Data = None,
+    normalize: Annotated[str | None, typer.Option(help="none, half, imagenet, cifar, or MEAN/STD.")] = None,
+    size: Size = None,
+    student: Annotated[str | None, typer.Option(help="Architecture of the students (`audit ls students`).")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Judged seeds; the effort's number if not given.")] = None,
+    shots: Annotated[float, typer.Option(help="Fraction of images and labels that the attacker holds.")] = 1.0,
+    labels: Annotated[float, typer.Option(help="Fraction of labels that the attacker knows, of all images.")] = 1.0,
+    surface: Annotated[str, typer.Option(help="What the API shows: probs or label.")] = "probs",
+    budget: Annotated[int | None, typer.Option(help="Most queries one student may rest on.")] = None,
+    surrogate: Annotated[str | None, typer.Option(help="Folder of surrogate images for Knockoff Nets.")] = None,
+    effort: Annotated[str, typer.Option(help="smoke, standard or full.")] = "standard",
+    jobs: Annotated[int | None, typer.Option(help="Local processes; all cores if not given.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="Folder of this audit; audit-out/… if not given.")] = None,
+    cache: Cache = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON on standard output.")] = False,
+) -> None:
+    """Audit a teacher: attack it, compare with LS students, and give a verdict."""
+    from audit.plan import Request
+    from audit.run import run as audit
+    from audit.subjects import Opening
+
+    done = audit(
+        Request(
+            opening=Opening(teacher, data, arch, normalize, size),
+            attacks=attacks,
+            student=student,
+            seeds=seeds,
+            shots=shots,
+            labels=labels,
+            surface=surface,
+            budget=budget,
+            effort=effort,
+            surrogate=surrogate,
+            jobs=jobs or os.cpu_count() or 1,
+            device=device,
+            out=out,
+            cache=cache,
+            command=_command(),
+            quiet=json,
+        )
+    )
+    from audit.telling import tell, tell_json
+
+    (tell_json if json else tell)(done.record, done.folder)
+    raise typer.Exit(EXIT[done.record.verdict.word])
+
+
+@app.command()
+def teach(
+    method: Annotated[str, typer.Argument(help="plain, label-smoothing or cmim (`audit ls teachers`).")],
+    out: Annotated[Path, typer.Option(help="Checkpoint to write: .pt or .safetensors.")],
+    data: Annotated[str, typer.Option(help="glyphs, digits, an image folder, or torchvision:NAME:ROOT.")] = "glyphs",
+    arch: Annotated[str | None, typer.Option(help="Architecture (`audit ls students`).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps of 128 images.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Training seed.")] = 0,
+    size: Size = None,
+    cache: Cache = None,
+) -> None:
+    """Train a teacher and write a checkpoint that `audit run` needs no other flag for."""
+    from audit.teaching import teach as make
+
+    make(method, out, data=data, architecture=arch, steps=steps, seed=seed, size=size, cache=cache)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")]) -> None:
+    """Write every report again from record.json."""
+    from reports.outputs import write_all
+    from reports.record import load
+
+    path = folder / "record.json" if folder.is_dir() else folder
+    for written in write_all(load(path), path.parent):
+        typer.echo(written)
+
+
+@app.command("ls")
+def ls(what: Annotated[str, typer.Argument(help="attacks, students, data or teachers.")]) -> None:
+    """List what there is."""
+    from audit.telling import listing
+
+    typer.echo(listing(what))
+
+
+@app.command()
+def info(name: Annotated[str, typer.Argument(help="An attack or control.")]) -> None:
+    """Tell about one attack: paper, threat model, settings."""
+    from audit.telling import about
+
+    typer.echo(about(name))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of record.json."""
+    import json
+
+    from reports.record import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=1))
+
+
+def _command() -> str:
+    import shlex
+
+    return shlex.join(["audit", *sys.argv[1:]])
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with DESIGN's codes: a user's mistake prints one line, a bug a traceback."""
+    sys.exit(_main())
+
+
+def _main() -> int:
+    shadowed = _shadowed()
+    if shadowed:
+        return _say(f"the package {shadowed} is not this tool's; install it in an environment of its own", BUG)
+    try:
+        result = app(standalone_mode=False)
+        return result if isinstance(result, int) else OK
+    except CommandLineError as e:
+        return _say(str(getattr(e, "message", e)), COMMAND_LINE)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("interrupted: finished students are kept; the same command goes on from there", INTERRUPTED)
+    except Exception as e:
+        return _mistake(e)
+
+
+def _mistake(error: Exception) -> int:
+    from reports.record import RecordError
+    from teachers.errors import AuditError, RefusedInput
+
+    if isinstance(error, AuditError):
+        return _say(str(error), error.exit_code)
+    if isinstance(error, RecordError):
+        return _say(str(error), RefusedInput.exit_code)
+    traceback.print_exception(error)
+    return BUG
+
+
+def _say(sentence: str, code: int) -> int:
+    print(f"audit: {' '.join(sentence.split())}", file=sys.stderr)
+    return code
+
+
+def _shadowed() -> str | None:
+    """Name a package of ours that Python would take from somewhere else: that would audit with a stranger's code."""
+    from importlib.util import find_spec
+
+    home = Path(__file__).resolve().parent.parent
+    for name in ("attacks", "teachers", "reports"):
+        spec = find_spec(name)
+        if spec is None or spec.origin is None or Path(spec.origin).resolve().parent.parent != home:
+            return name
+    return None

@@ -1,0 +1,265 @@
+"""From trained cells to comparisons, bites and trials: what the record holds of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attacks.base import Attack
+from audit import checks, protocol
+from audit.bench import Bench, Use
+from audit.cells import Cell, Result
+from audit.compare import Margin, above, paired
+from audit.protocol import Chosen, Setup
+from audit.subjects import Subject, Tops
+from audit.verdict import Finding
+from reports.record import Bite, Comparison, Cost, Flag, Interval, Packed, Trial
+from teachers.task import known
+
+REPEATS = 0.995  # of the labels: a label-only attack is then its own control
+BITE_LEVEL = 0.95
+
+Top = NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Turns stored answers into correctness and agreement on the test split."""
+
+    setup: Setup
+    bench: Bench
+    alpha: float
+
+    def correct(self, results: Sequence[Result]) -> NDArray[np.bool_]:
+        """Return correctness per seed and test image, (S, N)."""
+        truth = known(self.setup.task.test)
+        return np.stack([_test(r) == truth for r in results])
+
+    def interval(self, margin: Margin) -> Interval:
+        """Return a margin as the record holds it; bounds of a margin lie in [−1, 1]."""
+        low, high = margin.interval(0.95)
+        bounds = (low, high, margin.lower(1 - self.alpha), margin.upper(1 - self.alpha))
+        low, high, lower, upper = (float(np.clip(b, -1, 1)) for b in bounds)
+        return Interval(
+            mean=margin.mean,
+            se=min(1.0, margin.se),
+            df=margin.df,
+            low=low,
+            high=high,
+            lower=lower,
+            upper=upper,
+            p=margin.p_above(),
+            seeds=margin.seeds,
+            images=margin.images,
+            discordant=margin.discordant,
+        )
+
+
+def _test(result: Result) -> Top:
+    assert result.test is not None
+    array: Top = result.test.array()
+    return array
+
+
+def identical(setup: Setup, bench: Bench, subject: Subject, chosen: Chosen) -> float | None:
+    """Return how often the teacher repeats the label, where that makes an attack its own control."""
+    if not protocol.labels_only(type(chosen.attack)) or len(setup.pool.labelled) < len(setup.pool):
+        return None
+    results = bench.found(protocol.tuning_cells(setup, chosen.attack, subject)) or []
+    plain = {protocol.plain_view(setup.pool), "raw"}
+    repeats = [r.repeats for r in results if r.repeats is not None and r.regime.view in plain]
+    return float(np.mean(repeats)) if repeats and np.mean(repeats) >= REPEATS else None
+
+
+def bite(scorer: Scorer, ordinary: Subject, chosen: Chosen, top: Top) -> tuple[Bite | None, bool]:
+    """Measure an attack on the ordinary teacher against the baseline of its own threat model."""
+    setup, bench = scorer.setup, scorer.bench
+    if chosen.attack.holds != "original":
+        return _budget_bite(scorer, ordinary, chosen, top)
+    if protocol.labels_only(type(chosen.attack)):
+        attack, control = protocol.label_bite_cells(setup, chosen, ordinary)
+        baseline = f"LS student on {protocol.TENTH:.0%} of the labels, the other images asked"
+    else:
+        attack, control = protocol.judged_cells(setup, chosen, ordinary, setup.suite.bite_seeds)
+        baseline = "LS student"
+    knockoffs, students = bench.found(attack), bench.found(control)
+    if knockoffs is None or students is None:
+        return None, False
+    margin = paired(scorer.correct(knockoffs), scorer.correct(students))
+    bites = not margin.degenerate and margin.lower(BITE_LEVEL) > 0
+    return Bite(baseline=baseline, bites=bites, margin=scorer.interval(margin)), bites
+
+
+def _budget_bite(scorer: Scorer, ordinary: Subject, chosen: Chosen, top: Top) -> tuple[Bite | None, bool]:
+    points = protocol.budget_bite_cells(scorer.setup, chosen, ordinary)
+    found = [(spent, scorer.bench.found(cells)) for spent, cells in points]
+    results = [(spent, r) for spent, r in found if r is not None]
+    if len(results) < len(points):
+        return None, False
+    curve = tuple(
+        Cost(
+            queries=spent,
+            accuracy=scorer.interval(above(scorer.correct(r), 0.0)),
+            agreement=float(np.mean([_test(one) == top for one in r])),
+        )
+        for spent, r in results
+    )
+    last = scorer.correct(results[-1][1])
+    margin = above(last, scorer.setup.task.majority)
+    rising = len(results) > 1 and paired(last, scorer.correct(results[0][1])).lower(BITE_LEVEL) > 0
+    bites = rising and not margin.degenerate and margin.lower(BITE_LEVEL) > 0
+    baseline = "the largest class, and rising with the budget"
+    return Bite(baseline=baseline, bites=bites, margin=scorer.interval(margin), curve=curve), bites
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One attack's row of the record, what the verdict may know of it, and the doubts it raised."""
+
+    comparison: Comparison
+    finding: Finding
+    flags: tuple[Flag, ...] = ()
+
+
+def outcome(
+    scorer: Scorer,
+    subject: Subject,
+    ordinary: Subject,
+    attack: type[Attack],
+    chosen: dict[str, dict[str, Chosen]],
+    tops: dict[str, Tops],
+) -> Outcome:
+    """Compare one attack's knockoff students with the LS student."""
+    setup, bench = scorer.setup, scorer.bench
+    row = Comparison(
+        attack=attack.name,
+        title=attack.title,
+        paper=attack.paper,
+        holds=attack.holds,
+        needs=attack.needs,
+        status="judged",
+        extra=attack.name not in setup.suite.attacks,
+    )
+    settled = chosen[ordinary.role].get(attack.name)
+    measured, bites = (None, False) if settled is None else bite(scorer, ordinary, settled, tops[ordinary.role].test)
+    row = row.model_copy(update={"bite": measured})
+    if not subject.surface.offers(attack.needs):
+        reason = f"it needs {attack.needs}, the surface shows {subject.surface.name}"
+        return Outcome(_set_aside(row, "not applicable", reason), Finding(attack=attack.name, status="not applicable"))
+    mine = chosen[subject.role].get(attack.name)
+    if mine is None:
+        return _failed(row, bench, setup, attack, subject)
+    row = row.model_copy(update=_settings(mine))
+    repeats = identical(setup, bench, subject, mine)
+    if repeats is not None:
+        flag = checks.identical(attack.name, repeats)
+        return Outcome(
+            _set_aside(row, "identical", flag.raised), Finding(attack=attack.name, status="identical"), (flag,)
+        )
+    knockoffs, students = protocol.judged_cells(setup, mine, subject, setup.seeds)
+    results, controls = bench.found(knockoffs), bench.found(students)
+    if results is None or controls is None or any(r.diverged for r in results):
+        return _failed(row, bench, setup, attack, subject, knockoffs)
+    mine_correct, control_correct = scorer.correct(results), scorer.correct(controls)
+    margin = paired(mine_correct, control_correct)
+    row = row.model_copy(
+        update={
+            "accuracy": float(mine_correct.mean()),
+            "control_accuracy": float(control_correct.mean()),
+            "agreement": float(np.mean([_test(r) == tops[subject.role].test for r in results])),
+            "queries": max(r.charged for r in results),
+            "margin": scorer.interval(margin),
+        }
+    )
+    return Outcome(row, Finding(attack=attack.name, status="judged", margin=margin, bites=bites))
+
+
+def _settings(chosen: Chosen) -> dict[str, object]:
+    return {
+        "parameters": chosen.attack.parameters,
+        "tuned_over": chosen.tuned_over,
+        "control": chosen.control.control.name,
+        "control_parameters": chosen.control.control.parameters,
+    }
+
+
+def _set_aside(row: Comparison, status: str, reason: str) -> Comparison:
+    return row.model_copy(update={"status": status, "reason": reason})
+
+
+def _failed(
+    row: Comparison,
+    bench: Bench,
+    setup: Setup,
+    attack: type[Attack],
+    subject: Subject,
+    cells: Sequence[Cell] = (),
+) -> Outcome:
+    tuning = [c for s in protocol.settings(setup, attack) for c in protocol.tuning_cells(setup, s, subject)]
+    failure = bench.failure([*tuning, *cells])
+    sentence = "a student diverged (NaN)" if failure is None else failure.sentence
+    return Outcome(
+        _set_aside(row, "failed", sentence),
+        Finding(attack=attack.name, status="failed"),
+        (checks.failed(attack.name, sentence),),
+    )
+
+
+def null(scorer: Scorer, control: protocol.LSSetting) -> tuple[Comparison, Margin]:
+    """Compare LS students with LS students of other seeds, paired as attacks are."""
+    first, second = (scorer.bench.found(cells) for cells in protocol.null_cells(scorer.setup, control))
+    assert first is not None
+    assert second is not None
+    margin = paired(scorer.correct(second), scorer.correct(first))
+    row = Comparison(
+        attack="ls (null)",
+        title="LS students against LS students of other seeds",
+        paper=control.control.paper,
+        holds="original",
+        needs="label",
+        status="judged",
+        parameters=control.control.parameters,
+        control=control.control.name,
+        control_parameters=control.control.parameters,
+        accuracy=float(scorer.correct(second).mean()),
+        control_accuracy=float(scorer.correct(first).mean()),
+        margin=scorer.interval(margin),
+    )
+    return row, margin
+
+
+def trial(scorer: Scorer, use: Use, tops: dict[str, Tops]) -> Trial:
+    """Return what the record keeps of one student."""
+    result = scorer.bench.results[use.cell.key]
+    cell = result.cell
+    top = None if use.teacher is None or result.test is None else tops[use.teacher].test
+    return Trial(
+        cell=cell.key,
+        kind=use.kind,
+        name=cell.technique,
+        role=use.role,
+        teacher=use.teacher,
+        parameters=cell.parameters,
+        student=str(cell.recipe["architecture"]),
+        seed=cell.seed,
+        labels=use.labels,
+        budget=cell.budget,
+        regime=result.regime,
+        validation_accuracy=protocol.validation_accuracy(scorer.setup, result),
+        correct=None if result.test is None else Packed.of(scorer.correct([result])[0]),
+        agreement=None if top is None else float((_test(result) == top).mean()),
+        charged=result.charged,
+        repeats=result.repeats,
+        diverged=result.diverged,
+        network_parameters=result.network_parameters,
+        seconds=result.seconds,
+        step_seconds=result.step_seconds,
+    )
+
+
+def adjusted(outcomes: Sequence[Outcome], p_holm: dict[str, float]) -> tuple[Comparison, ...]:
+    """Write the Holm-adjusted p-values into the rows."""
+    return tuple(o.comparison.model_copy(update={"p_holm": p_holm.get(o.comparison.attack)}) for o in outcomes)

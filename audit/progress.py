@@ -1,0 +1,82 @@
+"""Tell a person how far an audit is: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+PLAIN_EVERY = 10.0  # seconds between plain lines
+
+
+class Teller:
+    """Counts students; all it says goes to standard error, so that standard output stays for --json."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._console = Console(file=sys.stderr, highlight=False, quiet=quiet)
+        self._left = 0
+        self._done = 0
+        self._spent = 0.0
+        self._told = 0.0
+        self._bar: Progress | None = None
+
+    def note(self, text: str) -> None:
+        """Say one line."""
+        self._console.print(text, markup=False)
+
+    def expect(self, students: int) -> None:
+        """Add students that will still have to be trained."""
+        self._left += students
+
+    @contextmanager
+    def training(self, phase: str, students: int, workers: int) -> Iterator[Step]:
+        """Show a phase of so many students; what is left of the whole audit is told with it."""
+        step = Step(self, phase, students, workers)
+        if not self._console.is_terminal:
+            yield step
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        with Progress(*columns, console=self._console, transient=True) as self._bar:
+            step.task = self._bar.add_task(phase, total=students, left="")
+            yield step
+        self._bar = None
+
+    def tell(self, step: Step, seconds: float) -> None:
+        """Count one student that took so many seconds of a worker."""
+        self._done, self._left, self._spent = self._done + 1, max(0, self._left - 1), self._spent + seconds
+        left = f"{self._left} students left, about {_duration(self._spent / self._done * self._left / step.workers)}"
+        if self._bar is not None and step.task is not None:
+            self._bar.update(step.task, advance=1, left=left)
+        elif time.monotonic() - self._told > PLAIN_EVERY:
+            self._told = time.monotonic()
+            self.note(f"{step.phase}: {step.done}/{step.students}; {left}")
+
+
+class Step:
+    """A phase in progress."""
+
+    def __init__(self, teller: Teller, phase: str, students: int, workers: int) -> None:
+        self._teller, self.phase, self.students, self.workers = teller, phase, students, max(1, workers)
+        self.done = 0
+        self.task: TaskID | None = None
+
+    def advance(self, seconds: float) -> None:
+        """Count one student."""
+        self.done += 1
+        self._teller.tell(self, seconds)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,227 @@
+"""Tune, match, judge, bite: which students an audit trains, and which settings it settles on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from attacks.base import Attack, Technique
+from attacks.controls import LS, SWEEP
+from attacks.registry import origin
+from audit.bench import Bench, Use
+from audit.cells import Cell, Result
+from audit.subjects import Subject
+from audit.suite import Suite
+from reports.record import Regime
+from teachers.task import Pool, Task, known
+from teachers.training import Recipe
+
+TUNING, NULL = 1_000, 2_000  # first seeds: judged seeds start at 0 and are never tuned on
+TENTH = 0.1  # of the labels: the threat model in which label-only attacks must bite
+BUDGET_STEP = 10  # the smaller point of a steal-cost curve is this many times smaller
+
+Attacks = dict[str, type[Attack]]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all cells of an audit share."""
+
+    suite: Suite
+    task: Task
+    pool: Pool  # what the attacker holds of the task
+    tenth: Pool  # the same with a tenth of its labels
+    surrogate: Pool
+    recipe: Recipe
+    seeds: int
+    budget: int | None
+    device: str
+
+    def cell(self, technique: Technique, seed: int, subject: Subject | None, **changes: Any) -> Cell:
+        """Name one student."""
+        held = getattr(technique, "holds", "original")
+        base = Cell(
+            technique=technique.name,
+            version=f"{technique.version} {origin(type(technique))}".strip(),
+            parameters=technique.parameters,
+            recipe=asdict(self.recipe),
+            seed=seed,
+            pool=self.pool.digest,
+            task=self.task.digest,
+            surrogate=self.surrogate.digest if held == "surrogate" else None,
+            teacher=None if subject is None else subject.fingerprint,
+            surface=None if subject is None else subject.surface.name,
+            budget=None if subject is None else self.budget,
+            device=self.device,
+        )
+        return base.model_copy(update=changes)
+
+
+@dataclass(frozen=True)
+class LSSetting:
+    """A setting of the LS student, and the recipe that matches it to an attack."""
+
+    control: LS
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What tuning settled on for one attack on one teacher."""
+
+    attack: Attack
+    control: LSSetting
+    tuned_over: int
+
+
+def tuning_uses(setup: Setup, subject: Subject, attacks: Attacks) -> list[Use]:
+    """Return the students that tune attacks on a teacher: also a single setting where its regime must be known."""
+    return [
+        Use(cell, "tune", subject.role, "attack")
+        for attack in attacks.values()
+        for setting in settings(setup, attack)
+        for cell in tuning_cells(setup, setting, subject)
+        if attack.holds == "original" or len(settings(setup, attack)) > 1
+    ]
+
+
+def settings(setup: Setup, attack: type[Attack]) -> tuple[Attack, ...]:
+    """Return the settings that an attack is tuned over: as many as the LS student, at most."""
+    return attack.grid()[: setup.suite.settings]
+
+
+def tuning_cells(setup: Setup, setting: Attack, subject: Subject) -> list[Cell]:
+    return [
+        setup.cell(setting, TUNING + seed, subject, splits="validation") for seed in range(setup.suite.tuning_seeds)
+    ]
+
+
+def sweep(setup: Setup, regime: Regime | None = None) -> list[LSSetting]:
+    """Return the smoothing sweep of the LS student, with the plain recipe or matched to an attack's regime."""
+    recipe, view = setup.recipe, plain_view(setup.pool)
+    if regime is not None:
+        recipe, view = replace(recipe, steps=regime.steps, batch=regime.batch, wrap=regime.wrap), regime.view
+    return [LSSetting(LS(smoothing=s, view=view), recipe) for s in SWEEP[: setup.suite.settings]]
+
+
+def plain_view(pool: Pool) -> str:
+    """Return the augmentation of an ordinary student."""
+    return "crop" if pool.augment.pad or pool.augment.flip else "raw"
+
+
+def ls_cells(setup: Setup, setting: LSSetting, seeds: Iterable[int], **changes: Any) -> list[Cell]:
+    return [setup.cell(setting.control, s, None, recipe=asdict(setting.recipe), **changes) for s in seeds]
+
+
+def sweep_uses(setup: Setup, settings_: Sequence[LSSetting]) -> list[Use]:
+    seeds = range(TUNING, TUNING + setup.suite.tuning_seeds)
+    cells = (cell for setting in settings_ for cell in ls_cells(setup, setting, seeds, splits="validation"))
+    return [Use(cell, "tune", None, "control") for cell in cells]
+
+
+def regimes(setup: Setup, bench: Bench, subject: Subject, attacks: Attacks) -> dict[str, Regime]:
+    """Return what `fit` saw of every original-data attack: what its control must be matched to."""
+    found = {}
+    for name, attack in attacks.items():
+        if attack.holds == "original":
+            results = bench.found(tuning_cells(setup, settings(setup, attack)[0], subject))
+            if results is not None:
+                found[name] = results[0].regime
+    return found
+
+
+def choose(setup: Setup, bench: Bench, subject: Subject, attacks: Attacks) -> dict[str, Chosen]:
+    """Settle every attack that did not fail on its best setting, and on the best LS student, on validation."""
+    seen = regimes(setup, bench, subject, attacks)
+    chosen = {}
+    for name, attack in attacks.items():
+        tried = settings(setup, attack)
+        scores = [_score(setup, bench.found(tuning_cells(setup, s, subject))) for s in tried] if len(tried) > 1 else [0]
+        if bench.failure([c for s in tried for c in tuning_cells(setup, s, subject)]) is not None:
+            continue
+        candidates = sweep(setup) + (sweep(setup, seen[name]) if name in seen else [])
+        chosen[name] = Chosen(tried[int(np.argmax(scores))], best_control(setup, bench, candidates), len(tried))
+    return chosen
+
+
+def best_control(setup: Setup, bench: Bench, candidates: Sequence[LSSetting]) -> LSSetting:
+    """Return the LS student that is best on validation."""
+    seeds = range(TUNING, TUNING + setup.suite.tuning_seeds)
+    scores = [_score(setup, bench.found(ls_cells(setup, c, seeds, splits="validation"))) for c in candidates]
+    return candidates[int(np.argmax(scores))]
+
+
+def _score(setup: Setup, results: Sequence[Result] | None) -> float:
+    if results is None:
+        return -1.0
+    return float(np.mean([validation_accuracy(setup, r) for r in results]))
+
+
+def validation_accuracy(setup: Setup, result: Result) -> float:
+    return 0.0 if result.diverged else float((result.validation.array() == known(setup.task.validation)).mean())
+
+
+def judged_cells(setup: Setup, chosen: Chosen, subject: Subject, seeds: int) -> tuple[list[Cell], list[Cell]]:
+    """Return the knockoff students and their LS students, paired by seed."""
+    attack = [setup.cell(chosen.attack, seed, subject) for seed in range(seeds)]
+    return attack, ls_cells(setup, chosen.control, range(seeds))
+
+
+def null_cells(setup: Setup, control: LSSetting) -> tuple[list[Cell], list[Cell]]:
+    """Return LS students, and LS students of other seeds."""
+    return ls_cells(setup, control, range(setup.seeds)), ls_cells(setup, control, range(NULL, NULL + setup.seeds))
+
+
+def label_bite_cells(setup: Setup, chosen: Chosen, subject: Subject) -> tuple[list[Cell], list[Cell]]:
+    """Return a label-only attack with a tenth of the labels, and the LS student on that tenth."""
+    seeds = range(setup.suite.bite_seeds)
+    attack = [setup.cell(chosen.attack, seed, subject, pool=setup.tenth.digest) for seed in seeds]
+    plain = LSSetting(LS(smoothing=chosen.control.control.smoothing, view=plain_view(setup.pool)), setup.recipe)
+    return attack, ls_cells(setup, plain, seeds, pool=setup.tenth.digest)
+
+
+def budget_bite_cells(setup: Setup, chosen: Chosen, subject: Subject) -> list[tuple[int, list[Cell]]]:
+    """Return an attack's students at a smaller budget and at its own, by number of queries."""
+    own = int(getattr(chosen.attack, "queries", 0))
+    queries = min(own, setup.budget or own)
+    seeds = range(setup.suite.bite_seeds)
+    points = []
+    for spent in dict.fromkeys((max(1, queries // BUDGET_STEP), queries)):
+        attack = replace(chosen.attack, queries=spent) if spent != own else chosen.attack  # type: ignore[call-arg]
+        points.append((spent, [setup.cell(attack, seed, subject) for seed in seeds]))
+    return points
+
+
+def bite_uses(setup: Setup, chosen: Chosen, ordinary: Subject) -> list[Use]:
+    """Return the students that show whether an attack bites on the ordinary teacher."""
+    attack = type(chosen.attack)
+    if attack.holds != "original":
+        cells = [c for _, cells in budget_bite_cells(setup, chosen, ordinary) for c in cells]
+        return [Use(c, "bite", ordinary.role, "attack") for c in cells]
+    labels = TENTH if labels_only(attack) else 1.0
+    pair = label_bite_cells(setup, chosen, ordinary) if labels_only(attack) else None
+    knockoffs, students = pair or judged_cells(setup, chosen, ordinary, setup.suite.bite_seeds)
+    return [
+        *(Use(c, "bite", None, "control", labels) for c in students),
+        *(Use(c, "bite", ordinary.role, "attack", labels) for c in knockoffs),
+    ]
+
+
+def estimate(setup: Setup, offered: Sequence[Sequence[type[Attack]]]) -> int:
+    """Return about how many students an audit trains from an empty cache."""
+    suite = setup.suite
+    students = 2 * len(SWEEP[: suite.settings]) * suite.tuning_seeds + 3 * setup.seeds
+    for attacks in offered:
+        for attack in attacks:
+            students += len(settings(setup, attack)) * suite.tuning_seeds + setup.seeds
+            students += 2 * suite.bite_seeds if labels_only(attack) else 0
+            students += suite.bite_seeds if attack.holds != "original" else 0
+    return students
+
+
+def labels_only(attack: type[Attack]) -> bool:
+    """Whether an attack on original data uses nothing but labels."""
+    return attack.holds == "original" and attack.needs == "label"

@@ -1,0 +1,183 @@
+"""The audit, top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit import checks, evidence, folder, plan, protocol, subjects, verdict
+from audit.bench import Bench, Use
+from audit.execute import executor
+from audit.findings import Outcome, Scorer, adjusted, identical, null, outcome, trial
+from audit.plan import Request
+from audit.progress import Teller
+from audit.protocol import Attacks, Chosen, Setup
+from audit.store import Cache, default_cache
+from audit.subjects import Subject
+from audit.suite import suite
+from reports import record as records
+from reports.outputs import write_all
+from reports.record import Flag, Record
+from teachers.errors import NothingAudited
+from teachers.surface import Surface
+
+Settled = dict[str, dict[str, Chosen]]  # by role of the teacher, then by attack
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished audit and where it lies."""
+
+    record: Record
+    folder: Path
+
+
+def run(request: Request) -> Done:
+    """Take a checkpoint to a verdict."""
+    began, teller = time.perf_counter(), Teller(request.quiet)
+    cache = Cache(request.cache or default_cache())
+    attacks, plugins = plan.pick(request.attacks, suite(request.effort))
+    surface = Surface.parse(request.surface)
+    task, weights = subjects.open_task(request.opening, cache)
+    setup = plan.prepare(request, suite(request.effort), task, cache)
+    audited = subjects.open_subject(request.opening, task, weights, surface, cache, setup.recipe.views, teller.note)
+    question, identity = plan.identify(setup, audited, attacks)
+    out = request.out or Path("audit-out") / f"{audited.slug}-{setup.suite.name}-{identity[:8]}"
+
+    with folder.claimed(out, teller.note):
+        finished = folder.already(out, identity)
+        if finished is not None:
+            teller.note("this audit is finished: nothing to train")
+            return Done(finished, out)
+        tops = {"audited": subjects.tops(audited, task)}
+        if audited.teacher.method != subjects.SYNTHETIC:
+            checks.refuse_chance(tops["audited"].validation, task, audited.teacher.name)
+        ordinary = subjects.open_ordinary(audited, task, cache, teller.note)
+        tops[ordinary.role] = subjects.tops(ordinary, task)
+
+        bench = workbench(request, setup, cache, (audited, ordinary), out, teller)
+        with closing(bench.executor):
+            ask(setup, bench, attacks, audited, ordinary)
+            settled = settle(setup, bench, attacks, audited, ordinary)
+            judge(setup, bench, attacks, settled, audited, ordinary)
+
+        look = folder.take_look(cache, question, setup.seeds)
+        scorer = Scorer(setup, bench, look.alpha)
+        outcomes = [outcome(scorer, audited, ordinary, a, settled, tops) for a in attacks.values()]
+        if all(o.finding.status == "failed" for o in outcomes):
+            raise NothingAudited(f"every attack failed; the first: {outcomes[0].comparison.reason}")
+        null_row, null_margin = null(scorer, base_control(setup, bench))
+        flags = doubts(request, setup, audited, outcomes, checks.null_control(null_margin))
+        complete = set(setup.suite.attacks) <= attacks.keys()
+        ruling = verdict.rule([o.finding for o in outcomes], flags, complete=complete, look=look.number)
+
+        pools = evidence.cmi_pools(audited, setup)
+        record = Record(
+            audit=identity,
+            command=request.command,
+            teacher=subjects.describe(audited, task, tops["audited"]),
+            ordinary=subjects.describe(ordinary, task, tops[ordinary.role]),
+            task=evidence.task_info(setup),
+            suite=evidence.suite_info(setup, complete, plugins),
+            settings=evidence.settings(request, setup),
+            look=look,
+            verdict=evidence.verdict(request, setup, ruling, outcomes, look),
+            flags=tuple(flags),
+            comparisons=adjusted(outcomes, ruling.p_holm),
+            controls=(null_row,),
+            cmi=pools,
+            ledger=evidence.ledger(bench, setup, pools),
+            trials=tuple(trial(scorer, use, tops) for key, use in bench.uses.items() if key in bench.results),
+            environment=evidence.environment(),
+            times=evidence.times(bench, time.perf_counter() - began),
+        )
+        records.save(record, out / "record.json")
+        write_all(record, out)
+    return Done(record, out)
+
+
+def workbench(
+    request: Request, setup: Setup, cache: Cache, teachers: Sequence[Subject], out: Path, teller: Teller
+) -> Bench:
+    """Lay out what training takes."""
+    return Bench(
+        cache=cache,
+        executor=executor(request.jobs, request.device),
+        workers=request.jobs if request.device == "cpu" else 1,
+        pools={pool.digest: pool for pool in (setup.pool, setup.tenth, setup.surrogate)},
+        exams={"validation": setup.task.validation, "test": setup.task.test},
+        classes=len(setup.task.classes),
+        subjects={(s.fingerprint, s.surface.name): s for s in teachers},
+        journal=out / "journal.jsonl",
+        teller=teller,
+    )
+
+
+def applicable(attacks: Attacks, subject: Subject) -> Attacks:
+    """Return the attacks that a teacher's surface allows."""
+    return {name: attack for name, attack in attacks.items() if subject.surface.offers(attack.needs)}
+
+
+def both(audited: Subject, ordinary: Subject) -> list[Subject]:
+    """Return the teachers to attack: one, where the audited teacher is the ordinary one."""
+    return [audited] if ordinary is audited else [audited, ordinary]
+
+
+def ask(setup: Setup, bench: Bench, attacks: Attacks, audited: Subject, ordinary: Subject) -> None:
+    """Ask both teachers about the views that attacks on original data train on, before any of them trains."""
+    for subject in both(audited, ordinary):
+        kinds = {a.views for a in applicable(attacks, subject).values() if a.holds == "original" and a.views}
+        for kind in sorted(kinds):
+            bench.ask(subject, setup.pool, kind, setup.recipe.views)
+
+
+def settle(setup: Setup, bench: Bench, attacks: Attacks, audited: Subject, ordinary: Subject) -> Settled:
+    """Tune attacks and LS students on validation, then match LS students to what `fit` saw of the attacks."""
+    teachers = both(audited, ordinary)
+    offered = {subject.role: applicable(attacks, subject) for subject in teachers}
+    bench.teller.expect(protocol.estimate(setup, [list(o.values()) for o in offered.values()]))
+    uses = protocol.sweep_uses(setup, protocol.sweep(setup))
+    for subject in teachers:
+        uses += protocol.tuning_uses(setup, subject, offered[subject.role])
+    bench.train("tuning", uses)
+    matched = [
+        setting
+        for subject in teachers
+        for regime in protocol.regimes(setup, bench, subject, offered[subject.role]).values()
+        for setting in protocol.sweep(setup, regime)
+    ]
+    bench.train("matching controls", protocol.sweep_uses(setup, matched))
+    return {s.role: protocol.choose(setup, bench, s, offered[s.role]) for s in teachers}
+
+
+def judge(setup: Setup, bench: Bench, attacks: Attacks, settled: Settled, audited: Subject, ordinary: Subject) -> None:
+    """Train the judged students on fresh seeds, the null control, and what shows whether an attack bites."""
+    uses: list[Use] = []
+    for chosen in settled["audited"].values():
+        if identical(setup, bench, audited, chosen) is None:
+            knockoffs, students = protocol.judged_cells(setup, chosen, audited, setup.seeds)
+            uses += [Use(c, "judge", None, "control") for c in students]
+            uses += [Use(c, "judge", "audited", "attack") for c in knockoffs]
+    for side, role in zip(protocol.null_cells(setup, base_control(setup, bench)), ("judge", "null"), strict=True):
+        uses += [Use(c, role, None, "control") for c in side]  # type: ignore[arg-type]  # both are roles
+    for chosen in settled[ordinary.role].values():
+        uses += protocol.bite_uses(setup, chosen, ordinary)
+    bench.train("judging", uses)
+
+
+def base_control(setup: Setup, bench: Bench) -> protocol.LSSetting:
+    """Return the best LS student with the plain recipe."""
+    return protocol.best_control(setup, bench, protocol.sweep(setup))
+
+
+def doubts(
+    request: Request, setup: Setup, audited: Subject, outcomes: Sequence[Outcome], null_flag: Flag | None
+) -> list[Flag]:
+    """Collect the flags of this audit."""
+    flags = [checks.small_validation(len(setup.task.validation)), checks.few_labels(request.labels), null_flag]
+    if audited.teacher.method == subjects.SYNTHETIC:
+        flags.append(checks.synthetic(audited.teacher.name))
+    return [f for f in flags if f is not None] + [f for o in outcomes for f in o.flags]

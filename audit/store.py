@@ -1,0 +1,124 @@
+"""The user's cache: answers, students, data and teachers, each under the digest of all that determines it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from audit.cells import Cell, Result
+from reports.record import write_whole
+from teachers.errors import RefusedInput
+from teachers.surface import Answers, Kind
+from teachers.task import Augment, Pool
+
+Rows = NDArray[np.int64]
+
+
+def default_cache() -> Path:
+    """Return $DISTILL_AUDIT_CACHE, or the folder that this system keeps caches in."""
+    if named := os.environ.get("DISTILL_AUDIT_CACHE"):
+        return Path(named)
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Caches/distill-audit"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill-audit"
+
+
+class AnswerStore:
+    """A teacher's answers, block by block: float32 log-probabilities (N, K) or int64 labels (N,), and which are there.
+
+    One process writes; any may read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def load(self, block: str, rows: Rows) -> tuple[Answers | None, Rows]:
+        """Return what is stored of a block, with a row for each of its images, and which of `rows` are missing."""
+        try:
+            with np.load(self._path(block), allow_pickle=False) as held:
+                there, values = held["there"], held["values"]
+        except FileNotFoundError:
+            return None, rows
+        kind: Kind = "label" if values.ndim == 1 else "probs"
+        return Answers(kind, torch.from_numpy(values)), rows[~there[rows]]
+
+    def add(self, block: str, size: int, rows: Rows, answers: Answers) -> None:
+        """Add answers about some images of a block of `size`, whole or not at all."""
+        new = answers.values.numpy()
+        there, values = np.zeros(size, bool), np.zeros((size, *new.shape[1:]), new.dtype)
+        stored, _ = self.load(block, rows)
+        if stored is not None:
+            with np.load(self._path(block), allow_pickle=False) as held:
+                there, values = held["there"], held["values"]
+        there[rows], values[rows] = True, new
+        content = io.BytesIO()
+        np.savez(content, there=there, values=values)
+        write_whole(self._path(block), content.getvalue())
+
+    def _path(self, block: str) -> Path:
+        return self.folder / f"{block}.npz"
+
+
+class Cache:
+    """Everything that outlives an audit."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            (root / ".writable").touch()
+        except OSError as e:
+            raise RefusedInput(f"the cache {root} cannot be written ({e.strerror}); give another with --cache") from e
+
+    def answers(self, teacher: str, surface: str) -> AnswerStore:
+        """Return the answers of a teacher through a surface."""
+        return AnswerStore(self.root / "answers" / teacher[:32] / surface)
+
+    def result(self, cell: Cell) -> Result | None:
+        """Return a finished cell, or None; a damaged file counts as not finished."""
+        try:
+            return Result.model_validate_json(self._cell(cell.key).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValidationError, UnicodeDecodeError):
+            return None
+
+    def finish(self, result: Result) -> None:
+        """Store a finished cell whole."""
+        write_whole(self._cell(result.cell.key), result.model_dump_json().encode())
+
+    def _cell(self, key: str) -> Path:
+        return self.root / "cells" / key[:2] / f"{key}.json"
+
+    def pool(self, pool: Pool) -> Path:
+        """Write a pool where workers can read it, and return its path."""
+        path = self.root / "pools" / f"{pool.digest}.npz"
+        if not path.exists():
+            content = io.BytesIO()
+            labels = np.zeros(0, np.int64) if pool.labels is None else pool.labels
+            augment = np.array([pool.augment.pad, pool.augment.flip], np.int64)
+            np.savez(content, images=pool.images, augment=augment, labels=labels)
+            write_whole(path, content.getvalue())
+        return path
+
+    def teacher(self, lesson: str) -> Path:
+        """Return where the teacher of a lesson is kept."""
+        return self.root / "teachers" / f"{hashlib.sha256(lesson.encode()).hexdigest()[:32]}.safetensors"
+
+    def looks(self, question: str) -> Path:
+        """Return where the looks at a question are kept."""
+        return self.root / "looks" / f"{question}.json"
+
+
+def read_pool(path: Path) -> Pool:
+    """Read a pool that `Cache.pool` wrote."""
+    with np.load(path, allow_pickle=False) as held:
+        pad, flip = held["augment"].tolist()
+        images, labels = held["images"], held["labels"]
+        return Pool(images, labels if len(labels) == len(images) else None, Augment(int(pad), bool(flip)))

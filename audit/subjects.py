@@ -1,0 +1,255 @@
+"""Who is audited, and on what task: from the command line's words to a teacher behind its box."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from audit.checks import accuracy
+from audit.compare import wilson
+from audit.store import Cache
+from reports.record import TeacherInfo
+from teachers import datasets, intake, methods
+from teachers.errors import RefusedInput, UsageError
+from teachers.intake import Card, Teacher
+from teachers.networks import Preprocessed
+from teachers.oracle import CHUNK, Box
+from teachers.surface import FULL, Surface
+from teachers.synthetic import SmoothedTruth
+from teachers.task import Pool, Task, known
+
+DEMO = "demo"
+SYNTHETIC = "smoothed-truth"
+BUILT_IN = {
+    DEMO: "an ordinary teacher, trained once on the embedded task and kept in the cache",
+    SYNTHETIC: "answers the smoothed label of every training image: not distillable by construction",
+}
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What the command line says about the teacher and the task."""
+
+    teacher: str
+    data: str | None = None
+    architecture: str | None = None
+    normalize: str | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A teacher as an audit meets it."""
+
+    role: Literal["audited", "ordinary"]
+    teacher: Teacher
+    surface: Surface
+    fingerprint: str
+    full: Box  # answers with all it has, for the auditor's own measurements
+    box: Box  # answers through the surface
+
+    @property
+    def slug(self) -> str:
+        """The teacher's name as a folder name."""
+        return re.sub(r"[^0-9A-Za-z.-]+", "-", self.teacher.name.removesuffix(".pt")).strip("-.")[:60] or "teacher"
+
+
+def open_task(opening: Opening, cache: Cache) -> tuple[Task, intake.Weights | None]:
+    """Load the data that the command line or the checkpoint names.
+
+    Raises UsageError or RefusedInput with one sentence where neither does, or where they differ.
+    """
+    if opening.teacher in BUILT_IN:
+        return datasets.load(opening.data or "glyphs", cache.root, opening.size), None
+    weights = intake.open_weights(Path(opening.teacher))
+    card = weights.card
+    if card is None:
+        missing = [o for o, v in (("--arch", opening.architecture), ("--data", opening.data)) if v is None]
+        if missing:
+            raise UsageError(f"{opening.teacher} does not say what it is; give {' and '.join(missing)}")
+    data = opening.data or (card.data if card else "")
+    task = datasets.load(data, cache.root, opening.size or (card.size if card else None))
+    if card is not None:
+        _agree(card, task, opening)
+    return task, weights
+
+
+def _agree(card: Card, task: Task, opening: Opening) -> None:
+    if card.classes != task.classes:
+        raise RefusedInput(
+            f"{opening.teacher} was taught {len(card.classes)} classes ({_some(card.classes)}) but the data has "
+            f"{len(task.classes)} ({_some(task.classes)}); give the --data it was trained for"
+        )
+    if card.shape != task.shape:
+        raise RefusedInput(f"{opening.teacher} takes images of shape {card.shape}, the data has {task.shape}")
+    if opening.data is None and card.task_digest != task.digest:
+        raise RefusedInput(
+            f"the data at {card.data} is not what {opening.teacher} was taught on (it has changed since); "
+            "name it with --data to audit on it all the same"
+        )
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+
+
+def open_subject(
+    opening: Opening, task: Task, weights: intake.Weights | None, surface: Surface, cache: Cache, views: int, note: Note
+) -> Subject:
+    """Build the audited teacher."""
+    if opening.teacher == DEMO:
+        return _subject("audited", ordinary_teacher(task, cache, note, name=DEMO), surface)
+    if opening.teacher == SYNTHETIC:
+        sha256 = hashlib.sha256(f"{SYNTHETIC} {task.digest} {views}".encode()).hexdigest()
+        network = SmoothedTruth(task, views)
+        teacher = Teacher(SYNTHETIC, sha256, network, SYNTHETIC, SYNTHETIC, (0.0,), (1.0,))
+        return _subject("audited", teacher, surface)
+    assert weights is not None
+    card = weights.card
+    architecture = opening.architecture or (card.architecture if card else "")
+    if card is not None and opening.normalize is None:
+        normalize = "/".join(",".join(map(str, part)) for part in (card.mean, card.std))
+    else:
+        normalize = opening.normalize or "none"
+    teacher = intake.assemble(weights, architecture, len(task.classes), task.shape, normalize)
+    return _subject("audited", teacher, surface)
+
+
+def open_ordinary(audited: Subject, task: Task, cache: Cache, note: Note) -> Subject:
+    """Build the positive control: an ordinary teacher that answers with full probabilities."""
+    if audited.teacher.name == DEMO and audited.surface == FULL:
+        return audited
+    ordinary = _subject("ordinary", ordinary_teacher(task, cache, note), FULL)
+    same = ordinary.fingerprint == audited.fingerprint and audited.surface == FULL
+    return audited if same else ordinary
+
+
+def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Surface) -> Subject:
+    full = Box(teacher.network)
+    return Subject(role, teacher, surface, _fingerprint(teacher), full, Box(teacher.network, surface))
+
+
+def _fingerprint(teacher: Teacher) -> str:
+    """Return a digest of all that determines the answers; the file's name and container do not."""
+    tensors = teacher.network.state_dict()
+    if not tensors:
+        return teacher.sha256
+    h = hashlib.sha256(f"{teacher.architecture} {teacher.mean} {teacher.std}".encode())
+    for name in sorted(tensors):
+        h.update(name.encode() + tensors[name].cpu().contiguous().numpy().tobytes())
+    return h.hexdigest()
+
+
+def ordinary_teacher(task: Task, cache: Cache, note: Note, name: str = "ordinary") -> Teacher:
+    """Return the task's plain teacher, trained once."""
+    lesson = methods.Lesson(methods.method("plain"), methods.teacher_recipe(task))
+    return taught(lesson, task, cache, note, name=name)
+
+
+def taught(lesson: methods.Lesson, task: Task, cache: Cache, note: Note, name: str, data: str = "") -> Teacher:
+    """Return the teacher of a lesson: from the cache, or trained now and kept there."""
+    path = cache.teacher(lesson_key(lesson, task))
+    recipe = lesson.recipe
+    if not path.is_file():
+        note(f"teaching {recipe.architecture} on {task.name} ({lesson.method.name}, {recipe.steps} steps)")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(2)  # fixed, so that one machine's teacher is another's
+        student = methods.teach(lesson, task)
+        torch.set_num_threads(threads)
+        if student.report.diverged:
+            raise RefusedInput(f"the {lesson.method.name} teacher diverged while training; give it another seed")
+        assert isinstance(student.network, Preprocessed)
+        intake.save_teacher(student.network, card(lesson, task, data, student.network), path)
+    weights = intake.open_weights(path)
+    assert weights.card is not None
+    normalize = "/".join(",".join(map(str, part)) for part in (weights.card.mean, weights.card.std))
+    opened = intake.assemble(weights, recipe.architecture, len(task.classes), task.shape, normalize)
+    return Teacher(name, opened.sha256, opened.network, opened.architecture, opened.method, opened.mean, opened.std)
+
+
+def lesson_key(lesson: methods.Lesson, task: Task) -> str:
+    """Return all that determines a taught teacher, as text."""
+    parts = {
+        "version": methods.VERSION,
+        "method": lesson.method.name,
+        "settings": asdict(lesson.method),
+        "recipe": asdict(lesson.recipe),
+        "seed": lesson.seed,
+        "train": task.train.digest,
+        "classes": task.classes,
+    }
+    return json.dumps(parts, sort_keys=True)
+
+
+def card(lesson: methods.Lesson, task: Task, data: str, network: Preprocessed) -> Card:
+    """Describe a taught teacher, so that its checkpoint needs no other flag."""
+    return Card(
+        architecture=lesson.recipe.architecture,
+        classes=task.classes,
+        shape=task.shape,
+        mean=tuple(network.mean.flatten().tolist()),
+        std=tuple(network.std.flatten().tolist()),
+        data=data or task.name,
+        task_digest=task.digest,
+        method=lesson.method.name,
+        settings=asdict(lesson.method),
+        seed=lesson.seed,
+    )
+
+
+class Tops(NamedTuple):
+    """A teacher's top classes, (N,) uint16."""
+
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def tops(subject: Subject, task: Task) -> Tops:
+    """Return a teacher's top class of every validation and test image."""
+    parts = (log_probs(subject.full, pool) for pool in (task.validation, task.test))
+    return Tops(*(np.concatenate([a.argmax(-1) for a in part]).astype(np.uint16) for part in parts))
+
+
+def log_probs(box: Box, pool: Pool) -> list[np.ndarray]:
+    """Return log-probabilities of every image of a pool, in chunks (n, K)."""
+    parts = []
+    for at in range(0, len(pool), CHUNK):
+        x = torch.from_numpy(pool.images[at : at + CHUNK]).float().div_(255)
+        parts.append(box(x).values.numpy())
+    return parts
+
+
+def describe(subject: Subject, task: Task, tops: Tops) -> TeacherInfo:
+    """Return what the record says of a teacher."""
+    labels = known(task.test)
+    low, high = wilson(int((tops.test == labels).sum()), len(labels))
+    teacher = subject.teacher
+    return TeacherInfo(
+        name=teacher.name,
+        sha256=teacher.sha256,
+        architecture=teacher.architecture,
+        method=teacher.method,
+        parameters=sum(p.numel() for p in teacher.network.parameters()),
+        mean=teacher.mean,
+        std=teacher.std,
+        validation_accuracy=accuracy(tops.validation, known(task.validation)),
+        test_accuracy=accuracy(tops.test, labels),
+        test_low=low,
+        test_high=high,
+    )
+
+
+def validation_accuracy(teacher: Teacher, task: Task) -> float:
+    """Return a teacher's accuracy on validation images."""
+    top = np.concatenate([a.argmax(-1) for a in log_probs(Box(teacher.network), task.validation)])
+    return accuracy(top, known(task.validation))

@@ -1,0 +1,127 @@
+"""What the command line prints: verdict, lists, and what there is to know of an attack."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from reports.record import Comparison, Record
+from teachers.errors import UsageError
+
+
+def tell(record: Record, folder: Path) -> None:
+    """Print a verdict for a person."""
+    console = Console(highlight=False)
+    verdict = record.verdict
+    console.print(f"\n[bold]{verdict.word}[/bold]  ", end="")
+    console.print(verdict.sentence, markup=False)
+    for reason in verdict.reasons:
+        console.print(f"  · {reason}", markup=False)
+    if verdict.settle:
+        console.print(f"  To settle it: {verdict.settle}", markup=False)
+    console.print(_table(record))
+    for flag in record.flags:
+        console.print(f"flag {flag.id}: {flag.raised}", markup=False)
+    console.print(verdict.scope, markup=False)
+    times = record.times
+    console.print(
+        f"{times.trained} students trained, {times.reused} from the cache, {times.wall_seconds:.0f} s, "
+        f"{times.training_share:.0%} of them in training steps. Report: {folder / 'report.html'}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _table(record: Record) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("attack")
+    for head in ("knockoff %", "LS %", "margin, points (95 %)", "Holm p", "queries"):
+        table.add_column(head, justify="right")
+    table.add_column("bites")
+    for row in record.comparisons:
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: Comparison) -> tuple[str, ...]:
+    bites = "–" if row.bite is None else "yes" if row.bite.bites else "no"
+    if row.margin is None or row.accuracy is None or row.control_accuracy is None:
+        return row.attack, row.status, "", "", "", "", bites
+    m = row.margin
+    return (
+        row.attack,
+        f"{100 * row.accuracy:.1f}",
+        f"{100 * row.control_accuracy:.1f}",
+        f"{100 * m.mean:+.2f} [{100 * m.low:+.2f}, {100 * m.high:+.2f}]",
+        "–" if row.p_holm is None else f"{row.p_holm:.2g}",
+        f"{row.queries:,}",
+        bites,
+    )
+
+
+def tell_json(record: Record, folder: Path) -> None:
+    """Print a verdict for a script."""
+    rows = [
+        {
+            "attack": row.attack,
+            "status": row.status,
+            "margin": None if row.margin is None else row.margin.mean,
+            "low": None if row.margin is None else row.margin.low,
+            "high": None if row.margin is None else row.margin.high,
+            "p_holm": row.p_holm,
+            "bites": None if row.bite is None else row.bite.bites,
+        }
+        for row in record.comparisons
+    ]
+    print(json.dumps({**record.verdict.model_dump(mode="json"), "folder": str(folder), "attacks": rows}, indent=1))
+
+
+def listing(what: str) -> str:
+    """Return a list of names with a line each.
+
+    Raises UsageError where there is no such list.
+    """
+    if what == "attacks":
+        from attacks.registry import CONTROLS, attacks
+
+        known = {n: f"{a.title} ({a.holds}; needs {a.needs})" for n, a in attacks().items()}
+        return _lines(known | {n: f"control: {c.title}" for n, c in CONTROLS.items()})
+    if what == "students":
+        from teachers.networks import OURS
+
+        more = {"torchvision:NAME": "any torchvision classifier", "timm:NAME": "any timm network"}
+        return _lines(OURS | more)
+    if what == "data":
+        from teachers.datasets import catalogue
+
+        return _lines(catalogue())
+    if what == "teachers":
+        from audit.subjects import BUILT_IN
+        from teachers.methods import METHODS
+
+        return _lines({n: f"audit teach {n}: {m.paper}" for n, m in METHODS.items()} | BUILT_IN)
+    raise UsageError(f"there is no list of {what!r}; there are attacks, students, data, teachers")
+
+
+def _lines(known: dict[str, str]) -> str:
+    width = max(map(len, known))
+    return "\n".join(f"{name:<{width}}  {line}" for name, line in known.items())
+
+
+def about(name: str) -> str:
+    """Return all there is to know of an attack or control."""
+    from attacks.base import Attack
+    from attacks.registry import find
+
+    technique = find(name)
+    lines = [f"{name}: {technique.title}", f"paper: {technique.paper}", f"version: {technique.version}"]
+    if issubclass(technique, Attack):
+        lines += [f"attacker holds: {technique.holds}", f"needs: {technique.needs}"]
+        lines += ["settings it is tuned over, the default first:"]
+        lines += [f"  {setting.parameters}" for setting in technique.grid()]
+    lines.append(textwrap.dedent(technique.__doc__ or "").strip())
+    return "\n".join(lines)
