@@ -1,0 +1,208 @@
+"""Say how sure a difference of accuracies is, over training seeds and test images at once."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Correct = NDArray[np.bool_]
+
+_HALVINGS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Margin:
+    """Hold a mean over seeds and images, and bound it.
+
+    Each score is d[s, i] = mean + seed effect + image effect + interaction, the effects random and crossed. The mean
+    squares of the two-way analysis of variance estimate Var(mean) = A + B, where A = between_seeds / (seeds images) has
+    seeds - 1 degrees of freedom and B = (between_images - residual)+ / (seeds images) has images - 1 (Searle, Casella
+    and McCulloch, Variance Components, 1992, ch. 4; crossed random effects: Clark 1973, Raaijmakers et al. 1999).
+    Half the width of a bound is sqrt(t_A^2 A + t_B^2 B), each part with the Student quantile of its own degrees of
+    freedom: for normal effects never below nominal, however the variance splits (Banerjee 1960, Sankhya 22:357-358),
+    where the single t of Satterthwaite (1946) is too short at three seeds. Nor is t_A^2 A taken for less than the
+    interaction alone would give, lest seeds that agree by luck shorten it. benchmarks/coverage.py has the simulation.
+
+    Accuracies and margins are fractions; mean squares are per score.
+    """
+
+    mean: float
+    seeds: int
+    images: int
+    discordant: float
+    """Mean over seeds of the number of images that the margin rests on."""
+    between_seeds: float
+    between_images: float
+    residual: float
+    """Mean square of the interaction, which estimates its variance as it stands."""
+
+    @property
+    def seed_variance(self) -> float:
+        """Estimate the variance of the seed effect, nan from one seed or image."""
+        return max(self.between_seeds - self.residual, 0.0) / self.images
+
+    @property
+    def image_variance(self) -> float:
+        """Estimate the variance of the image effect, nan from one seed or image."""
+        return max(self.between_images - self.residual, 0.0) / self.seeds
+
+    @property
+    def estimable(self) -> bool:
+        """Say whether training chance can be told: not from one seed, one image, or seeds that copy one another."""
+        copies = self.between_seeds == 0 and self.residual == 0 and self.between_images > 0
+        return self.seeds > 1 and self.images > 1 and not copies
+
+    @property
+    def degenerate(self) -> bool:
+        """Say whether no verdict can be drawn: the variance is zero, or not estimable."""
+        return not 0 < self.se < math.inf
+
+    @property
+    def se(self) -> float:
+        """Estimate the standard error of the mean, infinite where it is not estimable."""
+        if not self.estimable:
+            return math.inf
+        return math.sqrt(self.seed_variance / self.seeds + self.residual / self._scores + self._image_part)
+
+    @property
+    def df(self) -> float:
+        """Give Satterthwaite's effective degrees of freedom of `se`, to describe it: the bounds do not use them."""
+        if self.degenerate:
+            return 0.0
+        A, B = self.se**2 - self._image_part, self._image_part
+        return (A + B) ** 2 / (A**2 / (self.seeds - 1) + B**2 / (self.images - 1))
+
+    def lower(self, level: float = 0.95) -> float:
+        """Bound the margin from below, one-sided."""
+        return self.mean - self._half_width(1 - level)
+
+    def upper(self, level: float = 0.95) -> float:
+        """Bound the margin from above, one-sided."""
+        return self.mean + self._half_width(1 - level)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Bound the margin from both sides at once."""
+        half = self._half_width((1 - level) / 2)
+        return self.mean - half, self.mean + half
+
+    def p_above(self, value: float = 0.0) -> float:
+        """Give the one-sided p of "no more than value": below alpha just where lower(1 - alpha) is above value."""
+        if self.degenerate:
+            return 1.0
+        tail = self._tail(abs(self.mean - value))
+        return tail if self.mean > value else 1 - tail
+
+    def p_equal(self) -> float:
+        """Give the two-sided p of a margin of zero."""
+        return 1.0 if self.degenerate else 2 * self._tail(abs(self.mean))
+
+    @property
+    def _scores(self) -> int:
+        return self.seeds * self.images
+
+    @property
+    def _image_part(self) -> float:
+        return self.image_variance / self.images
+
+    def _half_width(self, tail: float) -> float:
+        """Give the half width that a one-sided error of `tail` needs."""
+        from scipy.special import stdtrit
+
+        if not 0 < tail < 0.5:
+            raise ValueError(f"a one-sided level must lie between 0.5 and 1, not {1 - tail:g}")
+        if self.degenerate:
+            return 0.0 if self.estimable else math.inf
+        t_A = float(stdtrit(self.seeds - 1, tail))
+        t_B = float(stdtrit(self.images - 1, tail))
+        A = max(t_A * t_A * self.between_seeds, t_B * t_B * self.residual) / self._scores
+        return math.sqrt(A + t_B * t_B * self._image_part)
+
+    def _tail(self, half: float) -> float:
+        """Invert `_half_width` by bisection; the answer errs upwards by less than 1e-30."""
+        low, high = 0.0, 0.5
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            if not low < middle < high:
+                break
+            low, high = (low, middle) if self._half_width(middle) < half else (middle, high)
+        return high
+
+
+def paired(knockoff: Correct, control: Correct) -> Margin:
+    """Compare two students (S, N), correct or not by seed and test image, paired by both.
+
+    `discordant` counts the images on which the two differ.
+    """
+    _check(knockoff)
+    _check(control)
+    if knockoff.shape != control.shape:
+        raise ValueError(f"knockoff {knockoff.shape} and control {control.shape} must hold the same seeds and images")
+    d = knockoff.astype(np.int8) - control.astype(np.int8)  # (S, N)
+    return _margin(d, 0.0, int(np.count_nonzero(d)) / len(d))
+
+
+def above(accuracy: Correct, value: float) -> Margin:
+    """Compare one student (S, N), correct or not by seed and test image, with a constant accuracy.
+
+    `discordant` counts the rarer of right and wrong.
+    """
+    _check(accuracy)
+    right = int(np.count_nonzero(accuracy))
+    return _margin(accuracy.astype(np.int8), value, min(right, accuracy.size - right) / len(accuracy))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Adjust p-values for having looked at all of them, order kept (Holm 1979)."""
+    adjusted = [0.0] * len(p)
+    largest = 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Bound a proportion by Wilson's (1927) score interval."""
+    from scipy.special import ndtri
+
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n} cannot be")
+    if n == 0:
+        return 0.0, 1.0
+    z = float(ndtri((1 + level) / 2))
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _check(correct: NDArray[Any]) -> None:
+    if correct.dtype != np.bool_ or correct.ndim != 2 or correct.size == 0:
+        raise ValueError(f"expected booleans (seeds, images), got {correct.dtype} {correct.shape}")
+
+
+def _margin(d: NDArray[np.int8], value: float, discordant: float) -> Margin:
+    """Analyse the variance of scores -1, 0, 1 in whole numbers, so that no variance is exactly zero by rounding."""
+    S, N = d.shape
+    rows = d.sum(axis=1, dtype=np.int64)  # (S,)
+    columns = d.sum(axis=0, dtype=np.int64)  # (N,)
+    G = int(rows.sum())
+    seeds = S * int(rows @ rows) - G * G  # sums of squares, each times S N
+    images = N * int(columns @ columns) - G * G
+    residual = S * N * int(np.count_nonzero(d)) - G * G - seeds - images
+    return Margin(
+        mean=G / (S * N) - value,
+        seeds=S,
+        images=N,
+        discordant=discordant,
+        between_seeds=_mean_square(seeds, S * N, S - 1),
+        between_images=_mean_square(images, S * N, N - 1),
+        residual=_mean_square(residual, S * N, (S - 1) * (N - 1)),
+    )
+
+
+def _mean_square(scaled: int, scores: int, df: int) -> float:
+    return scaled / (scores * df) if df else math.nan

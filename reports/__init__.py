@@ -1,0 +1,1 @@
+"""How an audit is told; knows only the record, never torch."""

@@ -1,0 +1,200 @@
+"""Draw the figures of the report, each as one inline SVG."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path as Outline
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from reports import svg
+from reports.record import CMIPool, Comparison, Record
+from reports.svg import PALETTE
+from reports.wording import HOLDS, distils, outcome, points, span
+
+MOST_CLASSES: Final = 100
+_LINES: Final = (("blue", "o", "-"), ("orange", "s", "--"), ("green", "^", "-."), ("purple", "D", ":"))
+
+
+def margins(record: Record) -> str:
+    """Draw each attack's margin with its 95 % interval against the LS student at zero."""
+    rows = _rows(record)
+    left, right = _scale(record)
+    with svg.styled():
+        figure = Figure(figsize=(svg.WIDTH, 0.75 + 0.27 * len(rows)))
+        axes = figure.add_axes((0.2, 0.5 / figure.get_figheight(), 0.5, 1 - 0.62 / figure.get_figheight()))
+        axes.set(
+            xlim=(left, right), ylim=(len(rows) - 0.4, -0.6), yticks=[], xlabel="margin over the LS student, points"
+        )
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:+g}".replace("-", "−") if x else "0"))
+        axes.axvspan(left, 100 * record.verdict.delta, color=PALETTE["band"], linewidth=0)
+        axes.axvline(0, color=PALETTE["ink"], linewidth=1)
+        axes.axvline(100 * record.verdict.delta, color=PALETTE["muted"], linewidth=0.8, linestyle=(0, (3, 2)))
+        beside: dict[str, Any] = {
+            "transform": axes.get_yaxis_transform(),
+            "va": "center",
+            "color": PALETTE["muted"],
+            "fontsize": 10,
+        }
+        axes.text(1.03, 0, "margin [95 % interval]", **beside)
+        for y, row in enumerate(rows):
+            if isinstance(row, str):
+                axes.text(-0.39, y, row, **beside)
+            else:
+                _row(axes, y, row, record, left)
+        return svg.text(figure, "margins", _margins_label(record))
+
+
+def _rows(record: Record) -> list[Comparison | str]:
+    """Return the attacks by threat model, best first, a heading before each group."""
+    rows: list[Comparison | str] = []
+    for holds, heading in HOLDS.items():
+        group = [c for c in record.comparisons if c.holds == holds]
+        if group:
+            rows += [heading, *sorted(group, key=lambda c: -(c.margin.mean if c.margin else -9.0))]
+    return rows
+
+
+def _scale(record: Record) -> tuple[float, float]:
+    """Return the ends of the axis in points: all above zero fits, below it what attacks on original data need."""
+    found = [(c.holds, c.margin) for c in record.comparisons if c.margin is not None]
+    finite = [(holds, m) for holds, m in found if np.isfinite([m.low, m.high]).all()]
+    right = max([200 * record.verdict.delta, 1.0, *(115 * m.high for _, m in finite)])
+    low = min([-right / 2, *(115 * m.low for holds, m in finite if holds == "original")])
+    return max(low, -4 * right), right
+
+
+def _row(axes: Axes, y: int, row: Comparison, record: Record, left: float) -> None:
+    """Draw one attack: name, interval, numbers."""
+    beside = axes.get_yaxis_transform()
+    axes.text(-0.36, y, svg.plain(row.attack), transform=beside, va="center")
+    if row.margin is None:
+        axes.text(1.03, y, outcome(row, record), transform=beside, va="center", color=PALETTE["muted"], fontsize=10)
+        return
+    colour = PALETTE["orange" if distils(row, record) else "blue"]
+    values = f"{points(row.margin.mean)} {span(row.margin)}"
+    axes.text(1.03, y, values, transform=beside, va="center", fontsize=10)
+    mean, low, high = (100 * v for v in (row.margin.mean, row.margin.low, row.margin.high))
+    if not np.isfinite(mean):
+        return
+    if mean < left:
+        axes.plot([left], [y], marker="<", linestyle="none", color=colour, markersize=6)
+        aside: dict[str, Any] = {
+            "textcoords": "offset points",
+            "va": "center",
+            "color": PALETTE["muted"],
+            "fontsize": 10,
+        }
+        axes.annotate("off scale", (left, y), (8, 0), **aside)
+        return
+    axes.plot(np.clip([low, high], *axes.get_xlim()), [y, y], color=colour, linewidth=1.8)
+    face = colour if row.bite is not None and row.bite.bites else PALETTE["paper"]
+    mark: dict[str, Any] = {"marker": "D" if distils(row, record) else "o", "markerfacecolor": face, "markersize": 6}
+    axes.plot([mean], [y], linestyle="none", color=colour, markeredgewidth=1.6, **mark)
+
+
+def _margins_label(record: Record) -> str:
+    judged = [f"{svg.plain(c.attack)} {points(c.margin.mean)}" for c in record.comparisons if c.margin is not None]
+    return f"Margins over the LS student in points: {', '.join(judged) or 'none'}."
+
+
+def cmi_curve(record: Record) -> str | None:
+    """Draw CMI, with 1.96 standard errors to either side, and NCMI over the temperature; None without CMI."""
+    if not record.cmi:
+        return None
+    with svg.styled():
+        figure = Figure(figsize=(svg.WIDTH, 4.6))
+        upper = figure.add_axes((0.11, 0.53, 0.86, 0.38))
+        lower = figure.add_axes((0.11, 0.11, 0.86, 0.34))
+        for pool, (colour, marker, line) in zip(record.cmi, _LINES, strict=False):
+            look: dict[str, Any] = {"color": PALETTE[colour], "marker": marker, "linestyle": line, "label": pool.name}
+            cmi, se = np.array(pool.cmi), 1.96 * np.array(pool.se)
+            band: dict[str, Any] = {"color": PALETTE[colour], "alpha": 0.18, "linewidth": 0}
+            upper.fill_between(pool.temperatures, np.maximum(cmi - se, 0), cmi + se, **band)
+            upper.plot(pool.temperatures, cmi, **look)
+            lower.plot(pool.temperatures, pool.ncmi, **look)
+        for axes, name in ((upper, "CMI, nats"), (lower, "NCMI")):
+            _log_axis(axes)
+            axes.axvline(1, color=PALETTE["muted"], linewidth=0.8, linestyle=(0, (3, 2)))
+            axes.set_ylabel(name)
+            axes.set_ylim(bottom=0)
+        upper.tick_params(labelbottom=False)
+        lower.set_xlabel("temperature")
+        upper.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, borderpad=0.2)
+        return svg.text(figure, "cmi", " ".join(peak(pool) for pool in record.cmi))
+
+
+def peak(pool: CMIPool) -> str:
+    """Say where a pool's CMI is largest."""
+    top = int(np.argmax(pool.cmi))
+    return f"{pool.name.capitalize()}: largest CMI {pool.cmi[top]:.3f} nats, at temperature {pool.temperatures[top]:g}."
+
+
+def _log_axis(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}" if x < 1e5 else f"{x:.0e}"))
+
+
+def cmi_per_class(record: Record) -> str | None:
+    """Draw the validation images' CMI of each class at temperature 1, largest first; None without it."""
+    pool = next((pool for pool in record.cmi if pool.name == "validation"), None)
+    if pool is None:
+        return None
+    known = [(v, name) for v, name in zip(pool.per_class, record.task.classes, strict=False) if v is not None]
+    ranked = sorted(known, reverse=True)[:MOST_CLASSES]
+    if not ranked:
+        return None
+    columns = 1 if len(ranked) <= 12 else 2
+    length = -(-len(ranked) // columns)
+    with svg.styled():
+        figure = Figure(figsize=(svg.WIDTH, 0.6 + 0.165 * length))
+        foot, height = 0.5 / figure.get_figheight(), length * 0.165 / figure.get_figheight()
+        for column in range(columns):
+            width = 0.8 if columns == 1 else 0.34
+            axes = figure.add_axes((0.14 + 0.5 * column, foot, width, height))
+            _bars(axes, ranked[column * length : (column + 1) * length], length, ranked[0][0])
+        label = f"CMI per class on validation images; largest for {svg.plain(ranked[0][1])} ({ranked[0][0]:.3f} nats)."
+        return svg.text(figure, "classes", label)
+
+
+def _bars(axes: Axes, ranked: list[tuple[float, str]], length: int, top: float) -> None:
+    """Draw one column of bars as a single outline."""
+    axes.set(xlim=(0, max(top, 1e-6)), ylim=(length - 0.5, -0.5), xlabel="CMI, nats")
+    axes.set_yticks(range(len(ranked)), [svg.plain(name, 13) for _, name in ranked], fontsize=9)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    boxes = [Outline([(0, y - 0.36), (v, y - 0.36), (v, y + 0.36), (0, y + 0.36)]) for y, (v, _) in enumerate(ranked)]
+    axes.add_patch(PathPatch(Outline.make_compound_path(*boxes), color=PALETTE["blue"], linewidth=0))
+
+
+def costs(record: Record) -> str | None:
+    """Draw accuracy on the ordinary teacher against queries; None if no attack has such a curve."""
+    found = [(c.attack, c.bite.curve) for c in record.comparisons if c.bite is not None and c.bite.curve]
+    if not found:
+        return None
+    with svg.styled():
+        figure = Figure(figsize=(svg.WIDTH, 3.2))
+        axes = figure.add_axes((0.11, 0.16, 0.69, 0.79))
+        for i, (name, curve) in enumerate(found):
+            colour, marker, line = _LINES[i % len(_LINES)]
+            queries = [cost.queries for cost in curve]
+            means = np.array([100 * cost.accuracy.mean for cost in curve])
+            ends = np.array([(100 * cost.accuracy.low, 100 * cost.accuracy.high) for cost in curve]).T
+            axes.vlines(queries, *ends, color=PALETTE[colour], linewidth=1.2)
+            axes.plot(queries, means, color=PALETTE[colour], marker=marker, linestyle=line)
+            end: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": PALETTE[colour]}
+            axes.annotate(svg.plain(name), (queries[-1], means[-1]), (9, 0), **end)
+        _log_axis(axes)
+        axes.set(xlabel="queries", ylabel="accuracy, %")
+        axes.set_ylim(bottom=0)
+        names = ", ".join(
+            f"{svg.plain(name)} up to {max(100 * p.accuracy.mean for p in curve):.1f} %" for name, curve in found
+        )
+        return svg.text(figure, "costs", f"Accuracy of the knockoff student against queries: {names}.")

@@ -1,0 +1,97 @@
+"""Render the record as one page that needs no network, no script and no other file."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports import figures, wording
+from reports.record import Comparison, Record
+
+
+class Fact(NamedTuple):
+    """A number worth seeing first."""
+
+    value: str
+    label: str
+
+
+class ClassRow(NamedTuple):
+    """One class's CMI at temperature 1 on each pool."""
+
+    name: str
+    cmi: tuple[float | None, ...]
+
+
+def render(record: Record) -> str:
+    """Return the report as HTML, the same text for the same record."""
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            record=record,
+            figures=_figures(record),
+            facts=_facts(record),
+            comparisons=sorted(record.comparisons, key=_rank),
+            everything=[*sorted(record.comparisons, key=_rank), *record.controls],
+            classes=_classes(record),
+            peaks=[figures.peak(pool) for pool in record.cmi],
+            totals=wording.totals(record.ledger),
+            diverged=sum(trial.diverged for trial in record.trials),
+            wording=wording,
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    names = ("percent", "points", "span", "probability", "number", "count", "duration", "parameters")
+    environment.filters |= {name: getattr(wording, name) for name in names}
+    return environment
+
+
+def _figures(record: Record) -> dict[str, Markup | None]:
+    """Draw every figure; ElementTree has escaped the names in them."""
+    drawn = {
+        "margins": figures.margins(record),
+        "cmi": figures.cmi_curve(record),
+        "classes": figures.cmi_per_class(record),
+        "costs": figures.costs(record),
+    }
+    return {name: None if text is None else Markup(text) for name, text in drawn.items()}
+
+
+def _rank(comparison: Comparison) -> float:
+    """Order attacks by margin, those without one last."""
+    return -comparison.margin.mean if comparison.margin is not None else 2.0
+
+
+def _facts(record: Record) -> list[Fact]:
+    best = wording.strongest(record)
+    facts = [Fact(wording.percent(record.teacher.test_accuracy), "teacher, test accuracy")]
+    if best is not None and best.margin is not None:
+        facts += [
+            Fact(wording.percent(best.control_accuracy), "LS student, without the teacher"),
+            Fact(wording.percent(best.accuracy), f"strongest knockoff student ({best.attack[:40]})"),
+            Fact(wording.points(best.margin.mean), f"points of margin, 95 % interval {wording.span(best.margin)}"),
+            Fact(wording.count(best.queries), "queries for one such student"),
+        ]
+    return facts
+
+
+def _classes(record: Record) -> list[ClassRow]:
+    """Return one row for every class, the last pool's largest CMI first."""
+    columns = zip(*(pool.per_class for pool in record.cmi), strict=False)
+    rows = [ClassRow(name, cmi) for name, cmi in zip(record.task.classes, columns, strict=False)]
+    return sorted(rows, key=lambda row: -1.0 if row.cmi[-1] is None else row.cmi[-1], reverse=True)

@@ -1,0 +1,78 @@
+"""Render the record as JUnit XML, one test case for each attack and one for the verdict."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree as ET
+
+from reports.record import Comparison, Record
+from reports.wording import distils, outcome, points, probability, span
+
+_ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def render(record: Record) -> str:
+    """Return the test report: an attack that makes the teacher distillable fails, one that did not run is skipped."""
+    suite = ET.Element("testsuite", name=_legal(f"distill-audit {record.suite.name}: {record.teacher.name}"))
+    for comparison in record.comparisons:
+        _attack(suite, comparison, record)
+    _verdict(suite, record)
+    results = {kind: str(len(suite.findall(f"testcase/{tag}"))) for kind, tag in _COUNTED.items()}
+    suite.attrib |= {"tests": str(len(suite)), **results, "errors": "0"}
+    suite.attrib |= {"time": f"{record.times.wall_seconds:.3f}", "timestamp": _legal(record.times.created)}
+    root = ET.Element("testsuites")
+    root.append(suite)
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+_COUNTED = {"failures": "failure", "skipped": "skipped"}
+
+
+def _attack(suite: ET.Element, comparison: Comparison, record: Record) -> None:
+    seconds = sum(t.seconds for t in record.trials if t.kind == "attack" and t.name == comparison.attack)
+    case = _case(suite, record, f"attacks.{record.suite.name}", comparison.attack, seconds)
+    if comparison.status != "judged":
+        reason = f"{outcome(comparison, record)}: {comparison.reason or 'no reason given'}"
+        ET.SubElement(case, "skipped", message=_legal(reason))
+        return
+    found = _found(comparison)
+    if distils(comparison, record):
+        ET.SubElement(case, "failure", type="DISTILLABLE", message=_legal(found)).text = _legal(
+            f"{found}\nThe knockoff student beats the LS student: Holm-adjusted p is below {record.verdict.alpha}."
+        )
+    else:
+        ET.SubElement(case, "system-out").text = _legal(found)
+
+
+def _found(comparison: Comparison) -> str:
+    """Say the margin and its uncertainty."""
+    margin = comparison.margin
+    if margin is None:
+        return "no margin"
+    return (
+        f"margin {points(margin.mean)} points, 95 % interval {span(margin)}, upper bound {points(margin.upper)}, "
+        f"Holm-adjusted p {probability(comparison.p_holm)}, {comparison.queries:,} queries"
+    )
+
+
+def _verdict(suite: ET.Element, record: Record) -> None:
+    verdict = record.verdict
+    case = _case(suite, record, "verdict", "verdict", 0.0)
+    message = _legal(f"{verdict.word}: {verdict.sentence}")
+    body = _legal("\n".join([verdict.sentence, f"Scope: {verdict.scope}", *verdict.reasons, verdict.settle]).strip())
+    if verdict.word == "DISTILLABLE":
+        ET.SubElement(case, "failure", type=verdict.word, message=message).text = body
+    elif verdict.word == "INCONCLUSIVE":
+        ET.SubElement(case, "skipped", message=message)
+    ET.SubElement(case, "system-out").text = body
+
+
+def _case(suite: ET.Element, record: Record, group: str, name: str, seconds: float) -> ET.Element:
+    classname = f"distill-audit.{record.teacher.name}.{group}"
+    return ET.SubElement(suite, "testcase", classname=_legal(classname), name=_legal(name), time=f"{seconds:.3f}")
+
+
+def _legal(text: str) -> str:
+    """Replace the characters that XML 1.0 cannot hold."""
+    return _ILLEGAL.sub("\ufffd", text)

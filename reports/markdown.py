@@ -1,0 +1,86 @@
+"""Render the record as a summary in GitHub's Markdown, for a pull request or a job's page."""
+
+from __future__ import annotations
+
+import re
+
+from reports.record import Comparison, Record
+from reports.wording import (
+    CAPS,
+    HOLDS,
+    bites,
+    count,
+    distils,
+    outcome,
+    percent,
+    points,
+    probability,
+    span,
+    totals,
+)
+
+_HEADINGS = (
+    "Attack",
+    "Holds",
+    "Knockoff",
+    "LS",
+    "Margin, points",
+    "95 % interval",
+    "Holm p",
+    "Bites",
+    "Queries",
+    "Status",
+)
+_ALIGNED = "|".join(["---", "---", *["---:"] * 5, "---", "---:", "---"])
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>|~#!&@$]|(?<=:)//|(?<=www)\.")
+
+
+def render(record: Record) -> str:
+    """Return the verdict, its scope, the attacks, the flags and the number of queries."""
+    verdict = record.verdict
+    charged, sent = totals(record.ledger)
+    ranked = sorted(record.comparisons, key=lambda c: -c.margin.mean if c.margin else 2.0)
+    parts = [
+        f"## {verdict.word}: {escape(record.teacher.name)}",
+        escape(verdict.sentence),
+        f"**Scope:** {escape(verdict.scope)}",
+        "\n".join(f"- {escape(reason)}" for reason in verdict.reasons),
+        f"**What would settle it:** {escape(verdict.settle)}" if verdict.settle else "",
+        "### Attacks",
+        "\n".join([f"| {' | '.join(_HEADINGS)} |", f"|{_ALIGNED}|", *(_row(c, record) for c in ranked)]),
+        f"Margins over the LS student: the same network, label smoothing, no teacher. "
+        f"Tolerance {points(verdict.delta)} points.",
+        "### Flags",
+        "\n".join(f"- **{escape(f.id)}** ({CAPS[f.caps]}): {escape(f.raised)} {escape(f.do)}" for f in record.flags)
+        or "None.",
+        "### Queries",
+        f"{count(charged)} images charged to attacks, {count(sent)} distinct answers sent by the teacher.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _row(comparison: Comparison, record: Record) -> str:
+    """Return one line of the table, in bold where the attack makes the teacher distillable."""
+    margin = comparison.margin
+    name, value = escape(comparison.attack), points(margin.mean if margin else None)
+    if distils(comparison, record):
+        name, value = f"**{name}**", f"**{value}**"
+    cells = (
+        name,
+        HOLDS[comparison.holds],
+        percent(comparison.accuracy),
+        percent(comparison.control_accuracy),
+        value,
+        span(margin),
+        probability(comparison.p_holm).replace("<", "&lt;"),
+        bites(comparison),
+        count(comparison.queries),
+        outcome(comparison, record),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def escape(text: str) -> str:
+    """Return the text on one line, without anything that Markdown or HTML would act on."""
+    line = " ".join(text.split()) or "–"
+    return _SPECIAL.sub(lambda match: "".join(f"&#{ord(c)};" for c in match[0]), line)

@@ -1,0 +1,340 @@
+"""The record: everything an audit found, as plain versioned data; every report is made from it alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SCHEMA_VERSION = 1
+
+Word = Literal["DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE"]
+Parameters = dict[str, int | float | str | bool | None]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class RecordError(ValueError):
+    """A record is missing, unreadable, or of another schema version."""
+
+
+class Data(BaseModel):
+    """Base of all parts: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class Packed(Data):
+    """An array: bits are packed eight to a byte; bytes are zlib-compressed and base64-encoded."""
+
+    dtype: Literal["bool", "float16", "uint16"]
+    shape: tuple[int, ...]
+    data: str
+
+    @classmethod
+    def of(cls, array: NDArray[Any]) -> Packed:
+        """Pack a bool, float16 or uint16 array of any shape."""
+        kind = str(array.dtype)
+        raw = np.packbits(array) if kind == "bool" else array.astype(array.dtype.newbyteorder("<"))
+        text = base64.b64encode(zlib.compress(raw.tobytes(), 9)).decode("ascii")
+        return cls(dtype=kind, shape=array.shape, data=text)  # type: ignore[arg-type]  # pydantic checks the name
+
+    def array(self) -> NDArray[Any]:
+        """Return the array that was packed."""
+        raw = zlib.decompress(base64.b64decode(self.data))
+        count = int(np.prod(self.shape))
+        if self.dtype == "bool":
+            flat = np.unpackbits(np.frombuffer(raw, np.uint8), count=count).astype(bool)
+        else:
+            flat = np.frombuffer(raw, np.dtype(self.dtype).newbyteorder("<")).astype(self.dtype)
+        return flat.reshape(self.shape)
+
+
+class Regime(Data):
+    """What `fit` saw while training: a control is matched to an attack when their regimes are equal."""
+
+    steps: Count
+    batch: Count
+    view: str  # kind of view the student trained on: raw, crop, mixup…
+    source: str  # original, surrogate or generated images
+    wrap: str | None = None  # what was built around the network: auxiliary heads, clones
+
+
+class Trial(Data):
+    """One trained student."""
+
+    cell: str
+    kind: Literal["attack", "control"]
+    name: str
+    role: Literal["tune", "judge", "null", "bite"]
+    teacher: Literal["audited", "ordinary"] | None  # None: handed no oracle
+    parameters: Parameters
+    student: str
+    seed: int
+    labels: Share = 1.0  # fraction of the labels it was given
+    budget: Count | None = None
+    regime: Regime
+    validation_accuracy: Share
+    correct: Packed | None  # (N,) per test image; None for tuning, which never sees the test split
+    agreement: Share | None = None  # with the teacher's top class, on the test split
+    charged: Count = 0  # queries
+    repeats: Share | None = None  # of the training images, those whose answer's top class is the known label
+    diverged: bool = False
+    network_parameters: Count = 0
+    seconds: float = 0.0
+    step_seconds: float = 0.0
+
+
+class Interval(Data):
+    """A mean with its uncertainty, as fractions (0.01 is one point)."""
+
+    mean: float
+    se: float
+    df: float
+    low: float  # two-sided 95 % interval
+    high: float
+    lower: float  # one-sided bounds at the level of this look
+    upper: float
+    p: float  # one-sided, mean > 0
+    seeds: Count
+    images: Count
+    discordant: float  # expected number of test images on which the two differ, per seed
+
+
+class Cost(Data):
+    """One point of a steal-cost curve: a fresh student for every budget."""
+
+    queries: Count
+    accuracy: Interval
+    agreement: Share
+
+
+class Bite(Data):
+    """Whether an attack beats the baseline of its own threat model on the ordinary teacher."""
+
+    baseline: str
+    bites: bool
+    margin: Interval
+    curve: tuple[Cost, ...] = ()
+
+
+class Comparison(Data):
+    """An attack's knockoff students against the LS student."""
+
+    attack: str
+    title: str
+    paper: str
+    holds: Literal["original", "surrogate", "no data"]
+    needs: Literal["probs", "label"]
+    status: Literal["judged", "identical", "not applicable", "failed"]
+    reason: str = ""
+    parameters: Parameters = {}
+    tuned_over: Count = 0
+    control: str = ""
+    control_parameters: Parameters = {}
+    accuracy: Share | None = None
+    control_accuracy: Share | None = None
+    agreement: Share | None = None
+    queries: Count = 0
+    margin: Interval | None = None
+    p_holm: float | None = None
+    bite: Bite | None = None
+    extra: bool = False  # not part of the frozen suite: a plug-in's attack, or one asked for by name
+
+
+class Flag(Data):
+    """A doubt about the protocol: raised if, why it matters, what to do, and what it does to the verdict."""
+
+    id: str
+    raised: str
+    why: str
+    do: str
+    caps: Literal["nothing", "undistillable", "inconclusive"]
+
+
+class Verdict(Data):
+    """One of three words and the sentence that explains it."""
+
+    word: Word
+    sentence: str
+    scope: str
+    reasons: tuple[str, ...]
+    settle: str
+    delta: float
+    look: int
+    alpha: float
+
+
+class CMIPool(Data):
+    """Cluster concentration of the teacher's answers on one set of images, in nats."""
+
+    name: Literal["train", "augmented", "validation"]
+    answers: Packed  # (N, K) float16 log-probabilities, from which everything below is computed
+    labels: Packed  # (N,) uint16
+    temperatures: tuple[float, ...]
+    cmi: tuple[float, ...]
+    se: tuple[float, ...]
+    plug_in: tuple[float, ...]
+    gamma: tuple[float, ...]
+    ncmi: tuple[float, ...]
+    per_class: tuple[float | None, ...]  # at temperature 1; None where the class is missing
+    unreliable: Count  # classes with fewer than 50 images
+
+
+class LedgerRow(Data):
+    """Images by purpose: `charged` to an attack's students, and distinct answers the teacher `sent` for them."""
+
+    attack: str
+    purpose: str
+    charged: Count
+    sent: Count
+
+
+class TeacherInfo(Data):
+    name: str
+    sha256: str
+    architecture: str
+    method: str
+    parameters: Count
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    validation_accuracy: Share
+    test_accuracy: Share
+    test_low: Share
+    test_high: Share
+
+
+class TaskInfo(Data):
+    name: str
+    digest: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    train: Count
+    validation: Count
+    test: Count
+    majority: Share
+    pool_digest: str  # what the attacker holds, after --shots and --labels
+
+
+class SuiteInfo(Data):
+    name: str
+    digest: str
+    attacks: tuple[str, ...]
+    complete: bool  # every attack of the frozen suite was asked for
+    recipe: Parameters
+    settings: Count
+    tuning_seeds: Count
+    seeds: Count
+    plugins: tuple[str, ...] = ()
+
+
+class Settings(Data):
+    student: str
+    surface: str
+    shots: Share
+    labels: Share
+    budget: Count | None
+    effort: str
+    surrogate: str
+    device: str
+
+
+class Look(Data):
+    number: int
+    alpha: float
+    seeds: tuple[int, ...]  # judged seeds at this and every earlier look
+
+
+class Environment(Data):
+    tool: str
+    python: str
+    torch: str
+    numpy: str
+    platform: str
+    threads: int
+
+
+class Times(Data):
+    """The only part that differs between two runs of the same audit."""
+
+    created: str
+    wall_seconds: float
+    training_share: float  # of worker time, inside training steps
+    trained: Count
+    reused: Count
+
+
+class Record(Data):
+    """An audit."""
+
+    schema_version: Literal[1] = 1
+    audit: str  # digest of everything that determines the audit
+    command: str
+    teacher: TeacherInfo
+    ordinary: TeacherInfo  # the positive control
+    task: TaskInfo
+    suite: SuiteInfo
+    settings: Settings
+    look: Look
+    verdict: Verdict
+    flags: tuple[Flag, ...]
+    comparisons: tuple[Comparison, ...]
+    controls: tuple[Comparison, ...]  # no-victim baselines and the null control, against the LS student
+    cmi: tuple[CMIPool, ...]
+    ledger: tuple[LedgerRow, ...]
+    trials: tuple[Trial, ...]
+    environment: Environment
+    times: Times
+
+
+def save(record: Record, path: Path) -> None:
+    """Write the record whole or not at all."""
+    write_whole(path, record.model_dump_json(indent=1).encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write to a temporary name, flush to disk, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with partial.open("wb") as f:
+        f.write(content)
+        f.flush()
+        os.fsync(f.fileno())
+    partial.replace(path)
+
+
+def load(path: Path) -> Record:
+    """Read a record.
+
+    Raises RecordError with one sentence where the file is missing, no record, or of another version.
+    """
+    if path.is_dir():
+        path = path / "record.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise RecordError(f"cannot read {path}: {e}; give the folder that `audit run` wrote") from e
+    try:
+        version = json.loads(text).get("schema_version")
+    except (ValueError, AttributeError) as e:
+        raise RecordError(f"{path} is not a record: {e}; give the folder that `audit run` wrote") from e
+    if version != SCHEMA_VERSION:
+        raise RecordError(f"{path} has schema version {version}; this version of the tool reads {SCHEMA_VERSION}")
+    try:
+        return Record.model_validate_json(text)
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{path} is not a valid record: {where}: {first['msg']} ({e.error_count()} problems)") from e
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of the record."""
+    return Record.model_json_schema()

@@ -1,0 +1,101 @@
+"""Say numbers and names of a record the same way in every report."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from reports.record import Comparison, Interval, LedgerRow, Parameters, Record
+
+MISSING: Final = "–"
+HOLDS: Final = {"original": "original data", "surrogate": "surrogate images", "no data": "no data"}
+NEEDS: Final = {"probs": "probabilities", "label": "label only"}
+CAPS: Final = {
+    "nothing": "does not limit the verdict",
+    "undistillable": "rules out UNDISTILLABLE",
+    "inconclusive": "allows only INCONCLUSIVE",
+}
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """Write a fraction as a percentage."""
+    return MISSING if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}\u202f%"
+
+
+def points(difference: float | None) -> str:
+    """Write a difference of two fractions in percentage points, with its sign."""
+    if difference is None or math.isnan(difference):
+        return MISSING
+    if math.isinf(difference):
+        return "+∞" if difference > 0 else "−∞"
+    text = f"{100 * difference:+.2f}"
+    return "0.00" if float(text) == 0 else text.replace("-", "−")
+
+
+def span(interval: Interval | None) -> str:
+    """Write the two-sided 95 % interval in points."""
+    return MISSING if interval is None else f"[{points(interval.low)}, {points(interval.high)}]"
+
+
+def probability(p: float | None) -> str:
+    """Write a p value."""
+    if p is None or not math.isfinite(p):
+        return MISSING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Write a plain number with a fixed count of decimals."""
+    return MISSING if value is None or not math.isfinite(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def count(value: int | None) -> str:
+    """Write a count with separators between thousands."""
+    return "no limit" if value is None else f"{value:,}"
+
+
+def duration(seconds: float) -> str:
+    """Write a length of time."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def parameters(values: Parameters) -> str:
+    """Write hyperparameters as name=value, separated by commas."""
+    return ", ".join(f"{name}={_value(value)}" for name, value in values.items()) or MISSING
+
+
+def _value(value: int | float | str | bool | None) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def distils(comparison: Comparison, record: Record) -> bool:
+    """Tell whether this attack alone makes the teacher distillable."""
+    return comparison.p_holm is not None and comparison.p_holm < record.verdict.alpha
+
+
+def outcome(comparison: Comparison, record: Record) -> str:
+    """Name in a few words what became of an attack."""
+    if comparison.status == "identical":
+        return "identical to control"
+    if comparison.status != "judged":
+        return comparison.status
+    return "beats the LS student" if distils(comparison, record) else "does not beat it"
+
+
+def bites(comparison: Comparison) -> str:
+    """Say whether an attack works on the ordinary teacher."""
+    return MISSING if comparison.bite is None else "yes" if comparison.bite.bites else "no"
+
+
+def strongest(record: Record) -> Comparison | None:
+    """Return the judged attack of the largest margin."""
+    judged = [c for c in record.comparisons if c.margin is not None]
+    return max(judged, key=lambda c: c.margin.mean if c.margin else 0.0, default=None)
+
+
+def totals(rows: tuple[LedgerRow, ...]) -> tuple[int, int]:
+    """Return the sums of charged and sent images."""
+    return sum(row.charged for row in rows), sum(row.sent for row in rows)

@@ -1,0 +1,57 @@
+"""A real browser opens the page: it asks for nothing, complains of nothing, and fits a phone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sample_record import sample_record
+
+from reports import html
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+HOSTILE = "<script>alert(1)</script>" + "n" * 300
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("hostile", [None, HOSTILE], ids=["plain", "hostile"])
+def test_the_page_is_quiet_and_fits(browser: Any, tmp_path: Path, scheme: str, width: int, hostile: str | None) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(html.render(sample_record(hostile=hostile)), encoding="utf-8")
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    asked: list[str] = []
+    said: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for event in ("console", "pageerror", "dialog"):
+        page.on(event, lambda message: said.append(str(message)))
+    page.goto(path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert (
+        page.evaluate("getComputedStyle(document.body).backgroundColor")
+        == {
+            "light": "rgb(255, 255, 255)",
+            "dark": "rgb(21, 25, 30)",
+        }[scheme]
+    )
+    page.close()
+    assert asked == [path.as_uri()]
+    assert said == []

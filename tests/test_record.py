@@ -1,0 +1,111 @@
+"""The record survives the disk, byte for byte, and says in one sentence why a file is not one."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from sample_record import sample_record
+
+from reports.record import Packed, Record, RecordError, json_schema, load, save
+
+
+def test_a_saved_record_loads_equal(tmp_path: Path) -> None:
+    record = sample_record()
+    save(record, tmp_path / "out" / "record.json")
+    assert load(tmp_path / "out" / "record.json") == record
+    assert load(tmp_path / "out") == record, "the folder stands for the file in it"
+
+
+def test_a_record_is_the_same_bytes_twice_and_nothing_else_stays(tmp_path: Path) -> None:
+    save(sample_record(), tmp_path / "a.json")
+    save(load(tmp_path / "a.json"), tmp_path / "b.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json"]
+
+
+def test_numbers_that_are_not_finite_survive(tmp_path: Path) -> None:
+    record = sample_record()
+    first = record.comparisons[0]
+    assert first.margin is not None
+    margin = first.margin.model_copy(update={"df": math.inf, "p": math.nan})
+    odd = record.model_copy(update={"comparisons": (first.model_copy(update={"margin": margin}),)})
+    save(odd, tmp_path / "record.json")
+    back = load(tmp_path).comparisons[0].margin
+    assert back is not None
+    assert math.isinf(back.df)
+    assert math.isnan(back.p)
+
+
+@given(st.lists(st.integers(0, 5), max_size=3), st.sampled_from(["bool", "float16", "uint16"]), st.integers(0, 99))
+def test_a_packed_array_comes_back_with_its_shape_and_type(shape: list[int], kind: str, seed: int) -> None:
+    array = np.asarray(np.random.default_rng(seed).integers(0, 2, shape)).astype(kind)
+    back = Packed.model_validate_json(Packed.of(array).model_dump_json()).array()
+    assert back.dtype == array.dtype
+    assert back.shape == array.shape
+    assert (back == array).all()
+
+
+def test_other_types_of_array_are_refused() -> None:
+    with pytest.raises(ValidationError, match="dtype"):
+        Packed.of(np.zeros(3))
+
+
+def test_the_schema_accepts_a_record_and_refuses_a_changed_one(tmp_path: Path) -> None:
+    save(sample_record(), tmp_path / "record.json")
+    dumped = json.loads((tmp_path / "record.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+    jsonschema.validate(dumped, json_schema())
+    dumped["verdict"]["word"] = "SAFE"
+    with pytest.raises(jsonschema.ValidationError, match="SAFE"):
+        jsonschema.validate(dumped, json_schema())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot read .*record.json.*give the folder that `audit run` wrote"),
+        (b"\xff\xfe", "cannot read"),
+        (b"<html>", "is not a record"),
+        (b"[1, 2]", "is not a record"),
+        (b'{"schema_version": 2}', "schema version 2; this version of the tool reads 1"),
+        (b"{}", "schema version None"),
+        (b'{"schema_version": 1}', r"is not a valid record: audit: .*problems"),
+    ],
+)
+def test_what_is_no_record_is_refused_in_one_sentence(tmp_path: Path, content: bytes | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "record.json").write_bytes(content)
+    with pytest.raises(RecordError, match=said) as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_keys_are_refused() -> None:
+    dumped = json.loads(sample_record().model_dump_json())
+    with pytest.raises(ValidationError, match="extra"):
+        Record.model_validate(dumped | {"surprise": 1})
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("reports.record", {"torch", "matplotlib", "jinja2", "scipy", "pandas"}),
+        ("reports.junit", {"torch", "matplotlib", "jinja2", "scipy"}),
+        ("reports.outputs", {"torch", "matplotlib.pyplot", "audit", "attacks", "teachers"}),
+    ],
+)
+def test_importing_a_report_loads_only_what_it_needs(module: str, heavy: set[str]) -> None:
+    code = f"import sys, {module}; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert module in done.stdout.split()
+    assert not heavy & set(done.stdout.split())
