@@ -58,6 +58,6 @@ def class_means(answers: Answers, labels: Tensor, temperature: float) -> Tensor:
     p = answers.log_probs(temperature).exp()
     y = torch.where(labels == UNLABELLED, answers.labels, labels)
     k = p.shape[1]
-    sums = torch.zeros(k, k).index_add_(0, y, p)
+    sums = torch.zeros_like(p[:1]).repeat(k, 1).index_add_(0, y, p)
     counts = torch.bincount(y, minlength=k)[:, None]
     return torch.where(counts > 0, sums / counts.clamp(min=1), 1 / k)

@@ -11,7 +11,7 @@ from attacks.base import Control, Lab
 from attacks.losses import cross_entropy
 from teachers.training import Batch, Outputs, Student
 
-SWEEP = (0.1, 0.0, 0.2, 0.4)  # smoothing settings of the LS student, as many as an attack may be tuned over
+SWEEP = (0.1, 0.0, 0.05, 0.2)  # smoothing settings of the LS student, as many as an attack may be tuned over
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ class LabelKD(Attack):
 
     @classmethod
     def grid(cls) -> tuple[LabelKD, ...]:
-        return cls(), cls(smoothing=0.0), cls(smoothing=0.2), cls(smoothing=0.4)
+        return cls(), cls(smoothing=0.0), cls(smoothing=0.05), cls(smoothing=0.2)
 
     def run(self, lab: Lab) -> Student:
         return lab.fit(lab.stream("crop", lab.answers("crop")), self.loss)

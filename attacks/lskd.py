@@ -29,7 +29,7 @@ class LSKD(Attack):
 
     @classmethod
     def grid(cls) -> tuple[LSKD, ...]:
-        return cls(), cls(temperature=1.0), cls(temperature=0.5), cls(temperature=2.0, weight=3.0)
+        return cls(), cls(supervised=1.0), cls(temperature=1.0, supervised=1.0), cls(temperature=4.0, supervised=1.0)
 
     def run(self, lab: Lab) -> Student:
         return lab.fit(lab.stream("crop", lab.answers("crop")), self.loss)

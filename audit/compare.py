@@ -22,9 +22,9 @@ class Margin:
     seeds - 1 degrees of freedom and B = (between_images - residual)+ / (seeds images) has images - 1 (Searle, Casella
     and McCulloch, Variance Components, 1992, ch. 4; crossed random effects: Clark 1973, Raaijmakers et al. 1999).
     Half the width of a bound is sqrt(t_A^2 A + t_B^2 B), each part with the Student quantile of its own degrees of
-    freedom: for normal effects never below nominal, however the variance splits (Banerjee 1960, Sankhya 22:357-358),
-    where the single t of Satterthwaite (1946) is too short at three seeds. Nor is t_A^2 A taken for less than the
-    interaction alone would give, lest seeds that agree by luck shorten it. benchmarks/coverage.py has the simulation.
+    freedom: for normal effects on many images never below nominal, however the variance splits (Banerjee 1960, Sankhya
+    22:357-358), where the single t of Satterthwaite (1946) is too short at three seeds. Nor is t_A^2 A taken for less
+    than the interaction alone would give, lest seeds that agree by luck shorten it. See benchmarks/coverage.py.
 
     Accuracies and margins are fractions; mean squares are per score.
     """

@@ -133,7 +133,7 @@ def blocks(pool: Pool, views: ViewSet, index: Rows) -> Iterator[tuple[Block, Row
                 return viewer(at, torch.full_like(at, view))
 
             if len(images):
-                name = f"{pool.digest[:32]}-{views.kind}-{view}-{start}"
+                name = f"{pool.pixels[:32]}-{views.kind}-{view}-{start}"
                 yield Block(name, size), images - start, pixels
 
 

@@ -118,9 +118,10 @@ def _kind(path: Path) -> str:
 def _zip_kind(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as z:
-            members = {name.partition("/")[2] or name for name in z.namelist()}
+            names = z.namelist()
     except zipfile.BadZipFile as e:
         raise RefusedInput(f"{path} is a damaged zip file ({e}); save the checkpoint again") from e
+    members = {name.partition("/")[2] for name in names}
     programs = {
         "archive_format": "a torch.export program",
         "serialized_exported_program.json": "a torch.export program",
@@ -129,7 +130,7 @@ def _zip_kind(path: Path) -> str:
     for member, what in programs.items():
         if member in members:
             raise RefusedInput(f"{path} is {what}, which runs code when opened; give its state dict and --arch")
-    if any(name.startswith("MAR-INF") for name in members):
+    if any(name.startswith("MAR-INF/") for name in names):
         raise RefusedInput(f"{path} is a TorchServe archive; give the state dict inside it and --arch")
     if "data.pkl" not in members:
         raise RefusedInput(f"{path} is a zip file but no checkpoint; give a state dict saved with torch.save")
@@ -138,7 +139,8 @@ def _zip_kind(path: Path) -> str:
 
 def _load_torch(path: Path) -> tuple[dict[str, Tensor], Card | None]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as f:  # given a path, torch would go by its extension
+            content = torch.load(f, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError) as e:
         reason = re.sub(r"\x1b\[[0-9;]*m", "", str(e)).strip().splitlines()[0][:200]
         raise RefusedInput(f"{path} holds more than tensors and was not opened ({reason}); save the state dict") from e

@@ -43,10 +43,16 @@ class Pool:
         return c, h, w
 
     @cached_property
-    def digest(self) -> str:
-        """sha256 over shape, pixels, labels and augmentation, as 64 hex digits."""
+    def pixels(self) -> str:
+        """sha256 over all that a view is made of, labels apart: shape, pixels and augmentation."""
         h = hashlib.sha256(f"{self.images.shape} {self.augment}".encode())
         h.update(np.ascontiguousarray(self.images).data)
+        return h.hexdigest()
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over shape, pixels, labels and augmentation, as 64 hex digits."""
+        h = hashlib.sha256(self.pixels.encode())
         if self.labels is not None:
             h.update(np.ascontiguousarray(self.labels.astype("<i8")).data)
         return h.hexdigest()

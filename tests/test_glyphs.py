@@ -9,7 +9,7 @@ from teachers import glyphs as module
 from teachers.glyphs import CLASSES, Draws, glyphs
 from teachers.task import Augment, Pool, Task, known
 
-DIGEST = "ee79d2f75e70828bdde130e792421ce68011edf7d95fced18ade86615d4f17c3"
+DIGEST = "06323ef73885f6ba2b5116d8a50e66081cddfbe806c798f94d9b2d10b878b154"
 
 
 @pytest.fixture(scope="module")

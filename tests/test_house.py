@@ -1,0 +1,117 @@
+"""The house: who may import whom, what is frozen, what is shipped."""
+
+import ast
+import re
+import subprocess
+import sys
+import zipfile
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from attacks import registry
+from audit.suite import EFFORTS
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = {
+    "audit": {"audit", "attacks", "teachers", "reports"},
+    "attacks": {"attacks", "teachers"},
+    "teachers": {"teachers"},
+    "reports": {"reports"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_only_whom_they_may(room: str) -> None:
+    for path in (ROOT / room).rglob("*.py"):
+        assert imported(path) & ROOMS.keys() <= ROOMS[room], path
+
+
+def test_reports_and_statistics_know_no_torch() -> None:
+    pure = [*(ROOT / "reports").rglob("*.py"), *(ROOT / "audit" / f"{m}.py" for m in ("cmi", "compare", "verdict"))]
+    for path in pure:
+        assert "torch" not in imported(path), path
+
+
+@pytest.mark.parametrize(
+    "statement", ["import audit.cli", "import reports.outputs", "import audit.verdict", "import teachers.datasets"]
+)
+def test_light_modules_import_nothing_heavy(statement: str) -> None:
+    code = f"import sys; {statement}; print([m for m in ('torch', 'pandas', 'scipy.stats') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_attacks_name_stands_in_its_own_file_and_in_suites_alone() -> None:
+    for attack in registry.OURS:
+        own = Path(sys.modules[attack.__module__].__file__ or "")
+        for path in [p for room in ("attacks", "audit", "teachers", "reports") for p in (ROOT / room).rglob("*.py")]:
+            if path != own and path.name != "suite.py":
+                assert f'"{attack.name}"' not in path.read_text(encoding="utf-8"), (path, attack.name)
+
+
+FROZEN = {
+    "smoke-0": "PENDING",
+    "standard-0": "PENDING",
+    "full-0": "PENDING",
+}
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_a_suite_is_frozen(effort: str) -> None:
+    """A changed suite is another suite: give it a new number."""
+    suite = EFFORTS[effort]
+    assert FROZEN[suite.name] == suite.digest[:16]
+    assert set(suite.attacks) <= registry.attacks().keys()
+
+
+VERSIONS = {
+    "placeholder": "PENDING",
+}
+
+
+def source(technique: type) -> str:
+    """Return the digest of a technique's own code and of what it computes its loss with, comments apart."""
+    import hashlib
+
+    own = ast.dump(ast.parse(Path(sys.modules[technique.__module__].__file__ or "").read_text(encoding="utf-8")))
+    shared = ast.dump(ast.parse((ROOT / "attacks" / "losses.py").read_text(encoding="utf-8")))
+    return hashlib.sha256((own + shared).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("name", [*(a.name for a in registry.OURS), *registry.CONTROLS])
+def test_a_changed_technique_has_a_new_version(name: str) -> None:
+    """Where this fails: if students come out differently, raise `version` in the technique; then pin the new digest."""
+    technique = registry.find(name)
+    assert VERSIONS[name] == f"{technique.version} {source(technique)}"
+
+
+def test_every_attack_has_a_file_named_after_it() -> None:
+    for attack in registry.OURS:
+        assert attack.__module__ == f"attacks.{attack.name.replace('-', '_')}"
+        assert all(f.kw_only for f in fields(attack))
+
+
+def test_the_wheel_holds_the_four_packages_and_their_data(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
+        check=True,
+        capture_output=True,
+    )
+    wheel = next(tmp_path.glob("*.whl"))
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {n.split("/")[0] for n in names if not re.match(r"distill_audit-.*\.dist-info/", n)}
+    assert tops == ROOMS.keys()
+    assert {"teachers/data/glyphs.npz", "reports/templates/report.html.j2", "audit/py.typed"} <= set(names)
