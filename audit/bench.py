@@ -53,8 +53,11 @@ class Bench:
     failures: dict[str, Failure] = field(default_factory=dict)
     trained: list[str] = field(default_factory=list)
 
-    def train(self, phase: str, uses: Iterable[Use]) -> None:
-        """Train the cells that do not exist yet; a cell wanted twice is trained once, under its first role."""
+    def train(self, phase: str, uses: Iterable[Use], later: int = 0) -> None:
+        """Train the cells that do not exist yet; a cell wanted twice is trained once, under its first role.
+
+        `later` is the number of students that later phases want; as many of them are taken to exist as of these.
+        """
         fresh = [use for use in uses if self.uses.setdefault(use.cell.key, use) is use]
         for use in fresh:
             stored = self.cache.result(use.cell)
@@ -63,7 +66,8 @@ class Bench:
         todo = [use for use in fresh if use.cell.key not in self.results]
         if not todo:
             return
-        with self.teller.training(phase, len(todo), self.workers) as step:
+        later = round(later * len(todo) / len(fresh))
+        with self.teller.training(phase, len(todo), self.workers, later) as step:
             for outcome in self.executor.run([self._job(use.cell) for use in todo], self.serve, self.exams):
                 step.advance(outcome.seconds if isinstance(outcome, Result) else 0.0)
                 self._keep(outcome)

@@ -72,7 +72,7 @@ def run(
             budget=budget,
             effort=effort,
             surrogate=surrogate,
-            jobs=jobs or os.cpu_count() or 1,
+            jobs=(os.cpu_count() or 1) if jobs is None else jobs,
             device=device,
             out=out,
             cache=cache,
@@ -157,13 +157,15 @@ def _main() -> int:
         return _say(f"the package {shadowed} is not this tool's; install it in an environment of its own", BUG)
     try:
         result = app(standalone_mode=False)
-        return result if isinstance(result, int) else OK
     except CommandLineError as e:
-        return _say(str(getattr(e, "message", e)), COMMAND_LINE)
+        return _say(e.format_message(), COMMAND_LINE)  # type: ignore[attr-defined]  # every ClickException has it
     except (KeyboardInterrupt, typer.Abort):
-        return _say("interrupted: finished students are kept; the same command goes on from there", INTERRUPTED)
+        result = INTERRUPTED
     except Exception as e:
         return _mistake(e)
+    if result == INTERRUPTED:
+        return _say("interrupted: finished students are kept; the same command goes on from there", INTERRUPTED)
+    return result if isinstance(result, int) else OK
 
 
 def _mistake(error: Exception) -> int:

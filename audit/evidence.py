@@ -193,7 +193,7 @@ def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool]) -> tuple[Ledger
         for attack, purpose in sorted(charged)
     ]
     rows_.append(LedgerRow(attack="shared", purpose="all", charged=0, sent=sent["shared", "all"]))
-    evaluated = len(setup.task.validation) + len(setup.task.test)
+    evaluated = len(bench.subjects) * (len(setup.task.validation) + len(setup.task.test))
     rows_.append(LedgerRow(attack="auditor", purpose="evaluate", charged=0, sent=evaluated))
     measured = sum(pool.labels.shape[0] for pool in pools)
     rows_.append(LedgerRow(attack="auditor", purpose="cmi", charged=0, sent=measured))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from attacks import registry
 from audit import protocol
 from audit.protocol import Attacks, Setup
@@ -65,8 +67,9 @@ def pick(names: str, suite: Suite) -> tuple[Attacks, tuple[str, ...]]:
 def prepare(request: Request, suite: Suite, task: Task, cache: Cache) -> Setup:
     """Settle what all cells share.
 
-    Raises UsageError where the budget does not even reach one view of every image.
+    Raises UsageError where options do not fit this machine or this task.
     """
+    check_machine(request)
     pool = few_labels(few_shot(task.train, request.shots), request.labels)
     seeds = request.seeds or suite.seeds
     if seeds < 2:
@@ -86,6 +89,16 @@ def prepare(request: Request, suite: Suite, task: Task, cache: Cache) -> Setup:
         budget=request.budget,
         device=request.device,
     )
+
+
+def check_machine(request: Request) -> None:
+    """Refuse a device or a number of processes that is not there."""
+    if request.device not in ("cpu", "cuda"):
+        raise UsageError(f"unknown device {request.device!r}; there are cpu, cuda")
+    if request.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch finds no GPU on this machine; leave --device out")
+    if request.jobs < 1:
+        raise UsageError(f"--jobs {request.jobs}: at least one process is needed")
 
 
 def affordable(budget: int | None, suite: Suite, pool: Pool) -> int:

@@ -28,13 +28,10 @@ class Teller:
         """Say one line."""
         self._console.print(text, markup=False)
 
-    def expect(self, students: int) -> None:
-        """Add students that will still have to be trained."""
-        self._left += students
-
     @contextmanager
-    def training(self, phase: str, students: int, workers: int) -> Iterator[Step]:
-        """Show a phase of so many students; what is left of the whole audit is told with it."""
+    def training(self, phase: str, students: int, workers: int, later: int) -> Iterator[Step]:
+        """Show a phase of so many students, `later` of which follow in other phases."""
+        self._left = students + later
         step = Step(self, phase, students, workers)
         if not self._console.is_terminal:
             yield step

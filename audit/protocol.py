@@ -211,14 +211,12 @@ def bite_uses(setup: Setup, chosen: Chosen, ordinary: Subject) -> list[Use]:
 
 
 def estimate(setup: Setup, offered: Sequence[Sequence[type[Attack]]]) -> int:
-    """Return about how many students an audit trains from an empty cache."""
-    suite = setup.suite
-    students = 2 * len(SWEEP[: suite.settings]) * suite.tuning_seeds + 3 * setup.seeds
-    for attacks in offered:
+    """Return about how many students are trained after tuning, for each teacher's attacks."""
+    students = 2 * setup.seeds
+    for number, attacks in enumerate(offered):
         for attack in attacks:
-            students += len(settings(setup, attack)) * suite.tuning_seeds + setup.seeds
-            students += 2 * suite.bite_seeds if labels_only(attack) else 0
-            students += suite.bite_seeds if attack.holds != "original" else 0
+            students += setup.suite.bite_seeds if number else setup.seeds
+            students += setup.suite.bite_seeds if attack.holds != "original" or labels_only(attack) else 0
     return students
 
 

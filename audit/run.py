@@ -138,18 +138,18 @@ def settle(setup: Setup, bench: Bench, attacks: Attacks, audited: Subject, ordin
     """Tune attacks and LS students on validation, then match LS students to what `fit` saw of the attacks."""
     teachers = both(audited, ordinary)
     offered = {subject.role: applicable(attacks, subject) for subject in teachers}
-    bench.teller.expect(protocol.estimate(setup, [list(o.values()) for o in offered.values()]))
+    later = protocol.estimate(setup, [list(o.values()) for o in offered.values()])
     uses = protocol.sweep_uses(setup, protocol.sweep(setup))
     for subject in teachers:
         uses += protocol.tuning_uses(setup, subject, offered[subject.role])
-    bench.train("tuning", uses)
+    bench.train("tuning", uses, later)
     matched = [
         setting
         for subject in teachers
         for regime in protocol.regimes(setup, bench, subject, offered[subject.role]).values()
         for setting in protocol.sweep(setup, regime)
     ]
-    bench.train("matching controls", protocol.sweep_uses(setup, matched))
+    bench.train("matching controls", protocol.sweep_uses(setup, matched), later)
     return {s.role: protocol.choose(setup, bench, s, offered[s.role]) for s in teachers}
 
 

@@ -1,0 +1,136 @@
+"""Students per minute: this pipeline against the loop that the papers' repositories use.
+
+The loop of mdistiller, RepDistiller, Nasty-Teacher and CMIM's scripts: a DataLoader with PIL transforms, the teacher
+asked about every augmented batch, one process, float32. Same network, same steps, same batch, both from the same data,
+turn by turn in one run; what is compared is the median of the ratios.
+
+    python benchmarks/pipeline.py [--students 4] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from attacks.soft_kd import SoftKD
+from audit.bench import Bench, Use
+from audit.execute import executor
+from audit.plan import Request, prepare
+from audit.progress import Teller
+from audit.store import Cache
+from audit.subjects import Opening, Subject, open_subject
+from audit.suite import STANDARD
+from teachers import datasets, networks
+from teachers.surface import FULL
+from teachers.task import Pool, Task, known
+
+
+class Pictures(Dataset[tuple[Tensor, int]]):
+    """Training images as the repositories hold them: PIL images and transforms, one at a time."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.images = [
+            Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)) for image in pool.images
+        ]
+        self.labels = known(pool).tolist()
+        pad, side = pool.augment.pad, pool.shape[1]
+        steps: list[Callable[[object], object]] = [transforms.RandomCrop(side, padding=pad, padding_mode="edge")]
+        if pool.augment.flip:
+            steps.append(transforms.RandomHorizontalFlip())
+        self.transform = transforms.Compose([*steps, transforms.ToTensor()])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(self.images[index]), self.labels[index]
+
+
+def reference(task: Task, teacher: nn.Module, architecture: str, steps: int, workers: int) -> None:
+    """Train one student as the papers' repositories do."""
+    student = networks.raw_pixels(networks.build(architecture, len(task.classes), task.shape), task.shape[0]).train()
+    optimiser = torch.optim.SGD(student.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=True)
+    loader = DataLoader(Pictures(task.train), 128, shuffle=True, drop_last=True, num_workers=workers)
+    step = 0
+    while step < steps:
+        for x, y in loader:
+            with torch.no_grad():
+                target = nn.functional.softmax(teacher(x) / 4, -1)
+            z = student(x)
+            distilled = nn.functional.kl_div(nn.functional.log_softmax(z / 4, -1), target, reduction="batchmean") * 16
+            loss = 0.1 * nn.functional.cross_entropy(z, y) + 0.9 * distilled
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            step += 1
+            if step == steps:
+                return
+
+
+def ours(setup_seed: int, students: int, task: Task, subject: Subject, cache: Cache, jobs: int, steps: int) -> float:
+    """Train students through cells, answers included, and return the seconds that took."""
+    request = Request(Opening("demo"), jobs=jobs)
+    setup = prepare(request, STANDARD, task, cache)
+    bench = Bench(
+        cache=cache,
+        executor=executor(jobs, "cpu"),
+        workers=jobs,
+        pools={setup.pool.digest: setup.pool},
+        exams={"validation": task.validation, "test": task.test},
+        classes=len(task.classes),
+        subjects={(subject.fingerprint, "probs"): subject},
+        journal=cache.root / "journal.jsonl",
+        teller=Teller(quiet=True),
+    )
+    recipe = {**setup.cell(SoftKD(), 0, subject).recipe, "steps": steps}
+    cells = [setup.cell(SoftKD(), setup_seed + i, subject, recipe=recipe, splits="validation") for i in range(students)]
+    began = time.perf_counter()
+    bench.ask(subject, setup.pool, "crop", setup.recipe.views)
+    bench.train("benchmark", [Use(cell, "judge", "audited", "attack") for cell in cells])
+    bench.executor.close()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--students", type=int, default=8, help="students of ours a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--loader-workers", type=int, default=0, help="DataLoader workers of the reference loop")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Cache(Path(folder))
+        task = datasets.load("glyphs")
+        subject = open_subject(Opening("demo"), task, None, FULL, cache, 8, print)
+        ratios = []
+        for turn in range(args.rounds):
+            torch.set_num_threads(args.jobs)
+            began = time.perf_counter()
+            reference(task, subject.teacher.network, "strided-8-16-32", args.steps, args.loader_workers)
+            theirs = 60 / (time.perf_counter() - began)
+            for stored in (cache.root / "answers").rglob("*.npz"):
+                stored.unlink()
+            spent = ours(1_000 * turn, args.students, task, subject, cache, args.jobs, args.steps)
+            mine = 60 * args.students / spent
+            ratios.append(mine / theirs)
+            print(
+                f"round {turn}: papers' loop {theirs:.2f}, this pipeline {mine:.2f} students a minute: {ratios[-1]:.2f}x"
+            )
+    print(
+        f"median {statistics.median(ratios):.2f}x, lowest {min(ratios):.2f}x of {len(ratios)} rounds, {args.jobs} cores"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""What a user types: lists, help, mistakes that get a sentence, exit codes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sample_record import sample_record
+
+from audit import cli
+from reports.record import save
+
+
+def call(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["audit", *argv])
+        code = cli._main()
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_help_and_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "--help")[0] == 0
+    assert "soft-kd" in call(capsys, "ls", "attacks")[1]
+    assert "timm" in call(capsys, "ls", "students")[1]
+    assert "glyphs" in call(capsys, "ls", "data")[1]
+    assert "cmim" in call(capsys, "ls", "teachers")[1]
+    told = call(capsys, "info", "dkd")[1]
+    assert "2203.08679" in told
+    assert "original" in told
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "sentence"),
+    [
+        (["run", "--bogus"], 2, "No such option"),
+        (["run"], 2, "--teacher"),
+        (["ls", "nothing"], 2, "there are attacks, students, data, teachers"),
+        (["info", "sof-kd"], 2, "did you mean soft-kd"),
+        (["run", "--teacher", "nope.pt"], 4, "there is no file nope.pt"),
+        (["run", "--teacher", "demo", "--attacks", "sotf-kd"], 2, "did you mean soft-kd"),
+        (["run", "--teacher", "demo", "--attacks", "ls"], 2, "is a control"),
+        (["run", "--teacher", "demo", "--attacks", " , "], 5, "no attack was named"),
+        (["run", "--teacher", "demo", "--effort", "heroic"], 2, "smoke, standard, full"),
+        (["run", "--teacher", "demo", "--surface", "logits"], 2, "there are probs, label"),
+        (["run", "--teacher", "demo", "--data", "glyfs"], 2, "glyphs"),
+        (["run", "--teacher", "demo", "--data", "digits", "--shots", "2"], 2, "above 0 and at most 1"),
+        (["run", "--teacher", "demo", "--data", "digits", "--seeds", "1"], 2, "at least 2"),
+        (["run", "--teacher", "demo", "--data", "digits", "--student", "resnet19x"], 2, "unknown architecture"),
+        (["run", "--teacher", "demo", "--data", "digits", "--device", "tpu"], 2, "cpu, cuda"),
+        (["run", "--teacher", "demo", "--data", "digits", "--jobs", "0"], 2, "jobs"),
+        (["teach", "cmin", "--out", "x.pt"], 2, "did you mean cmim"),
+        (["teach", "plain", "--out", "x.txt"], 2, "must end in .pt"),
+        (["report", "nowhere"], 4, "give the folder that `audit run` wrote"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_and_its_code(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    kept: Path,
+    argv: list[str],
+    code: int,
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISTILL_AUDIT_CACHE", str(kept))
+    got, _, err = call(capsys, *argv)
+    assert got == code
+    assert sentence in err
+    assert err.startswith("audit: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_a_bug_prints_a_traceback_and_exits_70(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(what: str) -> str:
+        raise ZeroDivisionError(what)
+
+    monkeypatch.setattr("audit.telling.listing", broken)
+    code, _, err = call(capsys, "ls", "attacks")
+    assert code == 70
+    assert "ZeroDivisionError" in err
+
+
+def test_an_interrupt_exits_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(what: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("audit.telling.listing", interrupted)
+    code, _, err = call(capsys, "ls", "attacks")
+    assert code == 130
+    assert "goes on from there" in err
+
+
+def test_report_rebuilds_every_file_without_torch(tmp_path: Path) -> None:
+    save(sample_record(), tmp_path / "record.json")
+    code = (
+        "import sys; sys.argv = ['audit', 'report', sys.argv[1]]\n"
+        "from audit.cli import _main\n"
+        "assert _main() == 0\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    assert {"report.html", "junit.xml", "summary.md"} <= {p.name for p in tmp_path.iterdir()}
+
+
+def test_a_package_that_is_not_ours_stops_the_command(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "attacks").mkdir()
+    (tmp_path / "attacks" / "__init__.py").write_text("")
+    code = (
+        "import sys; sys.path.insert(1, sys.argv[1])\n"
+        "import audit.cli\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "print(audit.cli._shadowed())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "attacks"
+
+
+@pytest.mark.parametrize("word", ["DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE"])
+def test_the_verdict_is_the_exit_code(word: str) -> None:
+    assert cli.EXIT == {"UNDISTILLABLE": 0, "DISTILLABLE": 1, "INCONCLUSIVE": 3}
+    assert word in cli.EXIT

@@ -1,0 +1,240 @@
+"""One command takes a teacher to a verdict, trains nothing twice, and counts every query."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from attacks import registry
+from attacks.base import Attack, Lab
+from attacks.soft_kd import SoftKD
+from audit import run as audit
+from audit.plan import Request
+from audit.subjects import Opening
+from reports.record import Record, load
+from teachers.errors import NothingAudited, RefusedInput, UsageError
+from teachers.oracle import Box
+from teachers.training import Student
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+def request(kept: Path, out: Path, **more) -> Request:  # type: ignore[no-untyped-def]
+    opening = Opening(more.pop("teacher", "demo"), more.pop("data", "digits"))
+    return replace(Request(opening, effort="smoke", cache=kept, out=out, quiet=True), **more)
+
+
+def timeless(record: Record) -> dict[str, object]:
+    """Return a record without what may differ between two runs of one audit."""
+    plain = record.model_dump(mode="json", exclude={"times"})
+    for trial in plain["trials"]:
+        del trial["seconds"], trial["step_seconds"]
+    return plain
+
+
+def test_an_audit_of_the_demo_teacher_is_complete(kept: Path, tmp_path: Path) -> None:
+    done = audit.run(request(kept, tmp_path / "out"))
+    record = done.record
+    assert {"record.json", "report.html", "junit.xml", "summary.md", "journal.jsonl"} <= {
+        p.name for p in done.folder.iterdir()
+    }
+    assert load(done.folder) == record
+    assert [c.attack for c in record.comparisons] == ["soft-kd", "label-kd", "knockoff"]
+    assert record.verdict.word in {"INCONCLUSIVE", "DISTILLABLE"}
+    assert record.suite.complete
+    tune = [t for t in record.trials if t.role == "tune"]
+    assert all(t.correct is None for t in tune), "tuning must never see the test split"
+    assert {t.seed for t in tune}.isdisjoint({t.seed for t in record.trials if t.role == "judge"})
+    assert {p.name for p in record.cmi} == {"train", "augmented", "validation"}
+
+
+def test_a_finished_audit_trains_nothing_again(kept: Path, tmp_path: Path) -> None:
+    first = audit.run(request(kept, tmp_path / "out")).record
+    again = audit.run(request(kept, tmp_path / "out")).record
+    assert again == first
+    elsewhere = audit.run(request(kept, tmp_path / "other")).record
+    assert elsewhere.times.trained == 0
+    assert timeless(elsewhere) == timeless(first)
+
+
+def test_the_ledger_counts_every_image_that_reaches_the_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: Counter[str] = Counter()
+    real = Box.__call__
+
+    def counted(self: Box, images: torch.Tensor):  # type: ignore[no-untyped-def]
+        sent["all"] += len(images)
+        return real(self, images)
+
+    monkeypatch.setattr(Box, "__call__", counted)
+    record = audit.run(request(tmp_path / "cache", tmp_path / "out", surface="label")).record
+    assert sum(row.sent for row in record.ledger) == sent["all"]
+    charged = sum(row.charged for row in record.ledger)
+    assert charged == sum(t.charged for t in record.trials)
+    assert charged > sent["all"] / 2
+
+
+def test_processes_and_one_process_train_the_same_students(kept: Path, tmp_path: Path) -> None:
+    inline = audit.run(request(kept, tmp_path / "a")).record
+    spawned = audit.run(request(tmp_path / "cold", tmp_path / "b", jobs=2)).record
+    assert spawned.times.trained > 0
+    assert timeless(spawned) == timeless(inline)
+
+
+def test_adding_seeds_is_another_look_and_spends_error(tmp_path: Path, kept: Path) -> None:
+    cache = tmp_path / "cache"
+    first = audit.run(request(cache, tmp_path / "a")).record
+    more = audit.run(request(cache, tmp_path / "b", seeds=3)).record
+    same = audit.run(request(cache, tmp_path / "c")).record
+    assert (first.look.number, more.look.number, same.look.number) == (1, 2, 1)
+    assert (first.look.alpha, more.look.alpha) == (0.025, 0.0125)
+    assert more.look.seeds == (2, 3)
+
+
+def test_a_label_surface_leaves_probability_attacks_out(kept: Path, tmp_path: Path) -> None:
+    record = audit.run(request(kept, tmp_path / "out", surface="label")).record
+    rows = {c.attack: c for c in record.comparisons}
+    assert rows["soft-kd"].status == "not applicable"
+    assert rows["soft-kd"].bite is not None, "bites are measured on the ordinary teacher with full probabilities"
+    assert record.ordinary.name == "ordinary"
+    assert {t.teacher for t in record.trials} == {None, "audited", "ordinary"}
+
+
+def test_label_kd_on_repeated_labels_is_identical_to_its_control(kept: Path, tmp_path: Path) -> None:
+    record = audit.run(request(kept, tmp_path / "out", teacher="smoothed-truth")).record
+    rows = {c.attack: c for c in record.comparisons}
+    assert rows["label-kd"].status == "identical"
+    assert any(f.id == "identical-to-control" for f in record.flags)
+    assert not [t for t in record.trials if t.name == "label-kd" and t.role == "judge"]
+
+
+def test_controls_are_shared_between_teachers(kept: Path, tmp_path: Path) -> None:
+    demo = audit.run(request(kept, tmp_path / "a")).record
+    truth = audit.run(request(kept, tmp_path / "b", teacher="smoothed-truth")).record
+
+    def controls(record: Record) -> set[str]:
+        return {t.cell for t in record.trials if t.kind == "control" and t.role in ("tune", "null")}
+
+    assert controls(demo) == controls(truth)
+
+
+@pytest.mark.parametrize(("option", "images"), [("shots", 90), ("labels", 900)])
+def test_the_attackers_data_is_an_option(kept: Path, tmp_path: Path, option: str, images: int) -> None:
+    record = audit.run(request(kept, tmp_path / "out", **{option: 0.1})).record
+    soft = next(t for t in record.trials if t.name == "soft-kd")
+    assert soft.charged == images * 2
+    flags = {f.id for f in record.flags}
+    assert ("few-labels" in flags) == (option == "labels")
+
+
+def test_a_budget_is_kept_by_every_student_and_shared_by_its_control(kept: Path, tmp_path: Path) -> None:
+    record = audit.run(request(kept, tmp_path / "out", budget=1_000)).record
+    assert max(t.charged for t in record.trials) <= 1_000
+    assert record.suite.recipe["views"] == 1
+    with pytest.raises(UsageError, match="--budget 100 is too small"):
+        audit.run(request(kept, tmp_path / "tight", budget=100))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crashing(SoftKD):
+    name = "crashing"
+
+    def run(self, lab: Lab) -> Student:
+        raise ZeroDivisionError("the attack's own bug")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diverging(SoftKD):
+    name = "diverging"
+
+    def run(self, lab: Lab) -> Student:
+        return lab.fit(lab.stream("crop", lab.answers("crop")), self.loss, replace(lab.recipe, lr=1e30))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptive(Attack):
+    name = "adaptive"
+    title = "Asks while it runs"
+    paper = "a test"
+    needs = "probs"
+    holds = "original"
+
+    def run(self, lab: Lab) -> Student:
+        lab.oracle(torch.rand(37, *lab.pool.shape, generator=torch.Generator().manual_seed(lab.seed)))
+        first = lab.fit(lab.stream("raw"), lambda outputs, batch, step: outputs.logits.square().mean())
+        assert first is lab.last
+        return lab.fit(lab.stream("crop", lab.answers("crop")), SoftKD().loss)
+
+
+def with_attack(monkeypatch: pytest.MonkeyPatch, attack: type[Attack]) -> None:
+    monkeypatch.setattr(registry, "OURS", (*registry.OURS, attack))
+
+
+@pytest.mark.parametrize("attack", [Crashing, Diverging])
+def test_an_attack_that_fails_never_reads_as_survived(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: type[Attack]
+) -> None:
+    with_attack(monkeypatch, attack)
+    record = audit.run(request(kept, tmp_path / "out", attacks=f"soft-kd,{attack.name}")).record
+    row = next(c for c in record.comparisons if c.attack == attack.name)
+    assert row.status == "failed"
+    assert row.reason
+    assert any(f.id == "attack-failed" and f.caps == "undistillable" for f in record.flags)
+    with pytest.raises(NothingAudited, match="every attack failed"):
+        audit.run(request(kept, tmp_path / "alone", attacks=attack.name))
+
+
+def test_an_adaptive_attack_asks_through_the_same_door_and_is_stored(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_attack(monkeypatch, Adaptive)
+    record = audit.run(request(kept, tmp_path / "out", attacks="adaptive")).record
+    mine = [t for t in record.trials if t.name == "adaptive" and t.role == "judge"]
+    assert {t.charged for t in mine} == {37 + 2 * 900}
+    assert {row.sent for row in record.ledger if row.attack == "adaptive" and "tune" in row.purpose} == {37}
+
+
+def test_a_teacher_at_chance_is_refused(kept: Path, tmp_path: Path) -> None:
+    from teachers import intake, networks
+
+    torch.manual_seed(0)
+    path = tmp_path / "chance.pt"
+    torch.save(networks.build("strided-4-8", 10, (1, 8, 8)).state_dict(), path)
+    assert intake.open_weights(path).card is None
+    wanted = request(kept, tmp_path / "out", teacher=str(path))
+    with pytest.raises(UsageError, match="does not say what it is; give --arch"):
+        audit.run(wanted)
+    opening = Opening(str(path), "digits", "strided-4-8", "none")
+    with pytest.raises(RefusedInput, match="no better than always naming the largest class"):
+        audit.run(replace(wanted, opening=opening))
+
+
+def test_a_folder_that_holds_another_audit_is_refused_and_kept(kept: Path, tmp_path: Path) -> None:
+    audit.run(request(kept, tmp_path / "out"))
+    before = (tmp_path / "out" / "record.json").read_bytes()
+    with pytest.raises(UsageError, match="holds another audit"):
+        audit.run(request(kept, tmp_path / "out", seeds=3))
+    assert (tmp_path / "out" / "record.json").read_bytes() == before
+
+
+def test_a_record_is_strict_json(kept: Path, tmp_path: Path) -> None:
+    folder = audit.run(request(kept, tmp_path / "out")).folder
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    json.loads((folder / "record.json").read_text(), parse_constant=refuse)
+
+
+def test_correctness_in_the_record_is_that_of_the_students(kept: Path, tmp_path: Path) -> None:
+    record = audit.run(request(kept, tmp_path / "out")).record
+    row = next(c for c in record.comparisons if c.attack == "soft-kd")
+    mine = [t for t in record.trials if t.name == "soft-kd" and t.role == "judge"]
+    bits = np.stack([t.correct.array() for t in mine if t.correct is not None])
+    assert bits.shape == (2, record.task.test)
+    assert bits.mean() == pytest.approx(row.accuracy)
