@@ -13,10 +13,12 @@ import numpy as np
 from torch import Tensor
 
 from audit.cells import Cell, Failure, Result
-from audit.execute import Block, Exams, Executor, Job, blocks
+from audit.execute import Executor
+from audit.measure import Exams
 from audit.progress import Teller
 from audit.store import Cache, Rows
 from audit.subjects import Subject
+from audit.worker import Block, Job, blocks
 from teachers.errors import RefusedInput, UsageError
 from teachers.task import Pool
 from teachers.views import ViewSet

@@ -124,9 +124,7 @@ def main() -> None:
             spent = ours(1_000 * turn, args.students, task, subject, cache, args.jobs, args.steps)
             mine = 60 * args.students / spent
             ratios.append(mine / theirs)
-            print(
-                f"round {turn}: papers' loop {theirs:.2f}, this pipeline {mine:.2f} students a minute: {ratios[-1]:.2f}x"
-            )
+            print(f"papers' loop {theirs:.2f}, this pipeline {mine:.2f} students a minute", flush=True)
     print(
         f"median {statistics.median(ratios):.2f}x, lowest {min(ratios):.2f}x of {len(ratios)} rounds, {args.jobs} cores"
     )
