@@ -30,6 +30,8 @@ Data = Annotated[str | None, typer.Option(help="glyphs, digits, an image folder,
 Cache = Annotated[Path | None, typer.Option(help="Where students and answers are kept between audits.")]
 Size = Annotated[int | None, typer.Option(help="Resize and crop the images of a folder to this many pixels.")]
 
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+
 
 @app.command()
 def run(
@@ -50,7 +52,7 @@ def run(
     surrogate: Annotated[str | None, typer.Option(help="Folder of surrogate images for Knockoff Nets.")] = None,
     effort: Annotated[str, typer.Option(help="smoke, standard or full.")] = "standard",
     jobs: Annotated[int | None, typer.Option(help="Local processes; all cores if not given.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder of this audit; audit-out/… if not given.")] = None,
     cache: Cache = None,
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON on standard output.")] = False,
@@ -95,12 +97,13 @@ def teach(
     steps: Annotated[int | None, typer.Option(help="Training steps of 128 images.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Training seed.")] = 0,
     size: Size = None,
+    device: Device = "cpu",
     cache: Cache = None,
 ) -> None:
     """Train a teacher and write a checkpoint that `audit run` needs no other flag for."""
     from audit.teaching import teach as make
 
-    make(method, out, data=data, architecture=arch, steps=steps, seed=seed, size=size, cache=cache)
+    make(method, out, data=data, architecture=arch, steps=steps, seed=seed, size=size, device=device, cache=cache)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from audit.suite import Suite
 from teachers import datasets, networks
 from teachers.errors import NothingAudited, UsageError
 from teachers.procedural import procedural
+from teachers.speed import autocast_pays
 from teachers.task import Pool, Task, few_labels, few_shot
 from teachers.training import Recipe
 
@@ -69,36 +70,42 @@ def prepare(request: Request, suite: Suite, task: Task, cache: Cache) -> Setup:
 
     Raises UsageError where options do not fit this machine or this task.
     """
-    check_machine(request)
+    check_device(request.device)
+    if request.jobs < 1:
+        raise UsageError(f"--jobs {request.jobs}: at least one process is needed")
     pool = few_labels(few_shot(task.train, request.shots), request.labels)
     seeds = request.seeds or suite.seeds
     if seeds < 2:
         raise UsageError(f"--seeds {seeds} gives no interval; at least 2 are needed, {suite.seeds} are usual")
     student = request.student or default_student(task)
     networks.build(student, len(task.classes), task.shape)
+    views = affordable(request.budget, suite, pool)
+    recipe = Recipe(student, suite.steps_for(len(pool)), suite.batch, suite.lr, views=views)
     return Setup(
         suite=suite,
         task=task,
         pool=pool,
         tenth=few_labels(few_shot(task.train, request.shots), protocol.TENTH),
         surrogate=surrogate(request.surrogate, task, cache),
-        recipe=Recipe(
-            student, suite.steps_for(len(pool)), suite.batch, suite.lr, views=affordable(request.budget, suite, pool)
-        ),
+        recipe=replace(recipe, autocast=bfloat16(recipe, task, cache, request.device)),
         seeds=seeds,
         budget=request.budget,
         device=request.device,
     )
 
 
-def check_machine(request: Request) -> None:
-    """Refuse a device or a number of processes that is not there."""
-    if request.device not in ("cpu", "cuda"):
-        raise UsageError(f"unknown device {request.device!r}; there are cpu, cuda")
-    if request.device == "cuda" and not torch.cuda.is_available():
+def check_device(device: str) -> None:
+    """Refuse a device that is not there."""
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"unknown device {device!r}; there are cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no GPU on this machine; leave --device out")
-    if request.jobs < 1:
-        raise UsageError(f"--jobs {request.jobs}: at least one process is needed")
+
+
+def bfloat16(recipe: Recipe, task: Task, cache: Cache, device: str) -> bool:
+    """Return whether these students train faster in bfloat16 on this machine; measured once, kept in the cache."""
+    name = f"bfloat16 {recipe.architecture} {task.shape} {device} {torch.backends.cpu.get_cpu_capability()}"
+    return cache.once(name, lambda: autocast_pays(recipe, len(task.classes), task.shape, device))
 
 
 def affordable(budget: int | None, suite: Suite, pool: Pool) -> int:

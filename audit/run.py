@@ -43,7 +43,8 @@ def run(request: Request) -> Done:
     surface = Surface.parse(request.surface)
     task, weights = subjects.open_task(request.opening, cache)
     setup = plan.prepare(request, suite(request.effort), task, cache)
-    audited = subjects.open_subject(request.opening, task, weights, surface, cache, setup.recipe.views, teller.note)
+    place = subjects.Place(cache, request.device, teller.note)
+    audited = subjects.open_subject(request.opening, task, weights, surface, setup.recipe.views, place)
     question, identity = plan.identify(setup, audited, attacks)
     out = request.out or Path("audit-out") / f"{audited.slug}-{setup.suite.name}-{identity[:8]}"
 
@@ -55,7 +56,7 @@ def run(request: Request) -> Done:
         tops = {"audited": subjects.tops(audited, task)}
         if audited.teacher.method != subjects.SYNTHETIC:
             checks.refuse_chance(tops["audited"].validation, task, audited.teacher.name)
-        ordinary = subjects.open_ordinary(audited, task, cache, teller.note)
+        ordinary = subjects.open_ordinary(audited, task, place)
         tops[ordinary.role] = subjects.tops(ordinary, task)
 
         bench = workbench(request, setup, cache, (audited, ordinary), out, teller)
@@ -138,6 +139,7 @@ def settle(setup: Setup, bench: Bench, attacks: Attacks, audited: Subject, ordin
     """Tune attacks and LS students on validation, then match LS students to what `fit` saw of the attacks."""
     teachers = both(audited, ordinary)
     offered = {subject.role: applicable(attacks, subject) for subject in teachers}
+    bench.teller.note(f"{setup.recipe.architecture} students of {setup.recipe.steps} steps on {bench.workers} workers")
     later = protocol.estimate(setup, [list(o.values()) for o in offered.values()])
     uses = protocol.sweep_uses(setup, protocol.sweep(setup))
     for subject in teachers:

@@ -103,17 +103,26 @@ def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where teachers are kept and run, and whom to tell."""
+
+    cache: Cache
+    device: str
+    note: Note
+
+
 def open_subject(
-    opening: Opening, task: Task, weights: intake.Weights | None, surface: Surface, cache: Cache, views: int, note: Note
+    opening: Opening, task: Task, weights: intake.Weights | None, surface: Surface, views: int, place: Place
 ) -> Subject:
     """Build the audited teacher."""
     if opening.teacher == DEMO:
-        return _subject("audited", ordinary_teacher(task, cache, note, name=DEMO), surface)
+        return _subject("audited", ordinary_teacher(task, place, name=DEMO), surface, place.device)
     if opening.teacher == SYNTHETIC:
         sha256 = hashlib.sha256(f"{SYNTHETIC} {task.digest} {views}".encode()).hexdigest()
         network = SmoothedTruth(task, views)
         teacher = Teacher(SYNTHETIC, sha256, network, SYNTHETIC, SYNTHETIC, (0.0,), (1.0,))
-        return _subject("audited", teacher, surface)
+        return _subject("audited", teacher, surface, place.device)
     assert weights is not None
     card = weights.card
     architecture = opening.architecture or (card.architecture if card else "")
@@ -122,21 +131,21 @@ def open_subject(
     else:
         normalize = opening.normalize or "none"
     teacher = intake.assemble(weights, architecture, len(task.classes), task.shape, normalize)
-    return _subject("audited", teacher, surface)
+    return _subject("audited", teacher, surface, place.device)
 
 
-def open_ordinary(audited: Subject, task: Task, cache: Cache, note: Note) -> Subject:
+def open_ordinary(audited: Subject, task: Task, place: Place) -> Subject:
     """Build the positive control: an ordinary teacher that answers with full probabilities."""
     if audited.teacher.name == DEMO and audited.surface == FULL:
         return audited
-    ordinary = _subject("ordinary", ordinary_teacher(task, cache, note), FULL)
+    ordinary = _subject("ordinary", ordinary_teacher(task, place), FULL, place.device)
     same = ordinary.fingerprint == audited.fingerprint and audited.surface == FULL
     return audited if same else ordinary
 
 
-def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Surface) -> Subject:
-    full = Box(teacher.network)
-    return Subject(role, teacher, surface, _fingerprint(teacher), full, Box(teacher.network, surface))
+def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Surface, device: str) -> Subject:
+    full = Box(teacher.network, device=device)
+    return Subject(role, teacher, surface, _fingerprint(teacher), full, Box(teacher.network, surface, device))
 
 
 def _fingerprint(teacher: Teacher) -> str:
@@ -150,26 +159,26 @@ def _fingerprint(teacher: Teacher) -> str:
     return h.hexdigest()
 
 
-def ordinary_teacher(task: Task, cache: Cache, note: Note, name: str = "ordinary") -> Teacher:
+def ordinary_teacher(task: Task, place: Place, name: str = "ordinary") -> Teacher:
     """Return the task's plain teacher, trained once."""
     lesson = methods.Lesson(methods.method("plain"), methods.teacher_recipe(task))
-    return taught(lesson, task, cache, note, name=name)
+    return taught(lesson, task, place, name=name)
 
 
-def taught(lesson: methods.Lesson, task: Task, cache: Cache, note: Note, name: str, data: str = "") -> Teacher:
+def taught(lesson: methods.Lesson, task: Task, place: Place, name: str) -> Teacher:
     """Return the teacher of a lesson: from the cache, or trained now and kept there."""
-    path = cache.teacher(lesson_key(lesson, task))
+    path = place.cache.teacher(lesson_key(lesson, task, place.device))
     recipe = lesson.recipe
     if not path.is_file():
-        note(f"teaching {recipe.architecture} on {task.name} ({lesson.method.name}, {recipe.steps} steps)")
+        place.note(f"teaching {recipe.architecture} on {task.name} ({lesson.method.name}, {recipe.steps} steps)")
         threads = torch.get_num_threads()
         torch.set_num_threads(2)  # fixed, so that one machine's teacher is another's
-        student = methods.teach(lesson, task)
+        student = methods.teach(lesson, task, device=place.device)
         torch.set_num_threads(threads)
         if student.report.diverged:
             raise RefusedInput(f"the {lesson.method.name} teacher diverged while training; give it another seed")
         assert isinstance(student.network, Preprocessed)
-        intake.save_teacher(student.network, card(lesson, task, data, student.network), path)
+        intake.save_teacher(student.network, card(lesson, task, task.name, student.network), path)
     weights = intake.open_weights(path)
     assert weights.card is not None
     normalize = "/".join(",".join(map(str, part)) for part in (weights.card.mean, weights.card.std))
@@ -177,7 +186,7 @@ def taught(lesson: methods.Lesson, task: Task, cache: Cache, note: Note, name: s
     return Teacher(name, opened.sha256, opened.network, opened.architecture, opened.method, opened.mean, opened.std)
 
 
-def lesson_key(lesson: methods.Lesson, task: Task) -> str:
+def lesson_key(lesson: methods.Lesson, task: Task, device: str) -> str:
     """Return all that determines a taught teacher, as text."""
     parts = {
         "version": methods.VERSION,
@@ -185,6 +194,7 @@ def lesson_key(lesson: methods.Lesson, task: Task) -> str:
         "settings": asdict(lesson.method),
         "recipe": asdict(lesson.recipe),
         "seed": lesson.seed,
+        "device": device,
         "train": task.train.digest,
         "classes": task.classes,
     }
@@ -199,7 +209,7 @@ def card(lesson: methods.Lesson, task: Task, data: str, network: Preprocessed) -
         shape=task.shape,
         mean=tuple(network.mean.flatten().tolist()),
         std=tuple(network.std.flatten().tolist()),
-        data=data or task.name,
+        data=data,
         task_digest=task.digest,
         method=lesson.method.name,
         settings=asdict(lesson.method),

@@ -50,7 +50,7 @@ SMOKE = Suite(
     steps=150,
     epochs=0,
 )
-FULL = Suite("full-0", EIGHT, settings=4, tuning_seeds=4, seeds=20, bite_seeds=5, steps=400, epochs=16)
+FULL = Suite("full-0", EIGHT, settings=4, tuning_seeds=2, seeds=20, bite_seeds=5, steps=400, epochs=16)
 
 EFFORTS = {"smoke": SMOKE, "standard": STANDARD, "full": FULL}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from audit import subjects
+from audit import plan, subjects
 from audit.progress import Teller
 from audit.store import Cache, default_cache
 from teachers import datasets, intake, methods
@@ -22,6 +22,7 @@ def teach(
     steps: int | None,
     seed: int,
     size: int | None,
+    device: str,
     cache: Path | None,
 ) -> None:
     """Train a teacher, or take it from the cache, and write its checkpoint.
@@ -30,13 +31,14 @@ def teach(
     """
     if out.suffix not in (".pt", ".pth", ".safetensors"):
         raise UsageError(f"--out {out} must end in .pt or .safetensors")
+    plan.check_device(device)
     method, teller, kept = methods.method(name), Teller(), Cache(cache or default_cache())
     task = datasets.load(data, kept.root, size)
     lesson = methods.Lesson(method, methods.teacher_recipe(task, architecture, steps), seed)
-    place = str(Path(data).resolve()) if Path(data).is_dir() else data
-    teacher = subjects.taught(lesson, task, kept, teller.note, name=out.name)
+    origin = str(Path(data).resolve()) if Path(data).is_dir() else data
+    teacher = subjects.taught(lesson, task, subjects.Place(kept, device, teller.note), name=out.name)
     assert isinstance(teacher.network, Preprocessed)
-    card = subjects.card(lesson, task, place, teacher.network).model_copy(update={"size": size})
+    card = subjects.card(lesson, task, origin, teacher.network).model_copy(update={"size": size})
     intake.save_teacher(teacher.network, card, out)
     validation = subjects.validation_accuracy(teacher, task)
     print(f"{out}: {name} teacher, {validation:.1%} of {len(task.validation)} validation images", file=sys.stderr)

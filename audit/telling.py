@@ -16,6 +16,8 @@ from teachers.errors import UsageError
 def tell(record: Record, folder: Path) -> None:
     """Print a verdict for a person."""
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
     verdict = record.verdict
     console.print(f"\n[bold]{verdict.word}[/bold]  ", end="")
     console.print(verdict.sentence, markup=False)

@@ -28,7 +28,7 @@ from audit.execute import executor
 from audit.plan import Request, prepare
 from audit.progress import Teller
 from audit.store import Cache
-from audit.subjects import Opening, Subject, open_subject
+from audit.subjects import Opening, Place, Subject, open_subject
 from audit.suite import STANDARD
 from teachers import datasets, networks
 from teachers.surface import FULL
@@ -112,7 +112,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = Cache(Path(folder))
         task = datasets.load("glyphs")
-        subject = open_subject(Opening("demo"), task, None, FULL, cache, 8, print)
+        subject = open_subject(Opening("demo"), task, None, FULL, 8, Place(cache, "cpu", print))
         ratios = []
         for turn in range(args.rounds):
             torch.set_num_threads(args.jobs)

@@ -66,7 +66,7 @@ def test_an_attacks_name_stands_in_its_own_file_and_in_suites_alone() -> None:
 FROZEN = {
     "smoke-0": "19b8e816c1853f5e",
     "standard-0": "215c8bc73c910718",
-    "full-0": "503dc525cbdd639c",
+    "full-0": "8f80b4d1008ca849",
 }
 
 

@@ -1,0 +1,38 @@
+"""What the tool must find on the embedded task at standard effort."""
+
+from pathlib import Path
+
+import pytest
+
+from audit.plan import Request
+from audit.run import run
+from audit.subjects import Opening
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("claims")
+
+
+def request(home: Path, teacher: str) -> Request:
+    return Request(Opening(teacher), jobs=2, cache=home / "cache", out=home / teacher)
+
+
+def test_an_ordinary_teacher_is_distillable_by_two_points_and_more(home: Path) -> None:
+    record = run(request(home, "demo")).record
+    assert record.verdict.word == "DISTILLABLE"
+    margins = {c.attack: c.margin.mean for c in record.comparisons if c.margin is not None}
+    assert max(margins.values()) >= 0.02
+    bites = {c.attack for c in record.comparisons if c.bite is not None and c.bite.bites}
+    assert {"soft-kd", "dkd", "lskd", "avg", "label-kd", "knockoff"} <= bites
+    assert not [f for f in record.flags if f.caps != "nothing"]
+
+
+def test_smoothed_truth_is_undistillable(home: Path) -> None:
+    record = run(request(home, "smoothed-truth")).record
+    assert record.verdict.word == "UNDISTILLABLE"
+    assert record.times.reused > 0, "the positive control is that of the first audit"
+    label_kd = next(c for c in record.comparisons if c.attack == "label-kd")
+    assert label_kd.status == "identical"
