@@ -50,7 +50,7 @@ class Teller:
     def tell(self, step: Step, seconds: float) -> None:
         """Count one student that took so many seconds of a worker."""
         self._done, self._left, self._spent = self._done + 1, max(0, self._left - 1), self._spent + seconds
-        left = f"{self._left} students left, about {_duration(self._spent / self._done * self._left / step.workers)}"
+        left = f"{self._left} students left, about {duration(self._spent / self._done * self._left / step.workers)}"
         if self._bar is not None and step.task is not None:
             self._bar.update(step.task, advance=1, left=left)
         elif time.monotonic() - self._told > PLAIN_EVERY:
@@ -72,7 +72,8 @@ class Step:
         self._teller.tell(self, seconds)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write seconds as a person would."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = seconds / 60

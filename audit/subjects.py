@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 
 from audit.checks import accuracy
 from audit.compare import wilson
+from audit.progress import duration
 from audit.store import Cache
 from reports.record import TeacherInfo
 from teachers import datasets, intake, methods
@@ -34,6 +36,7 @@ BUILT_IN = {
 }
 
 Note = Callable[[str], None]
+TELL_EVERY = 30.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ def taught(lesson: methods.Lesson, task: Task, place: Place, name: str) -> Teach
         place.note(f"teaching {recipe.architecture} on {task.name} ({lesson.method.name}, {recipe.steps} steps)")
         threads = torch.get_num_threads()
         torch.set_num_threads(2)  # fixed, so that one machine's teacher is another's
-        student = methods.teach(lesson, task, device=place.device)
+        student = methods.teach(lesson, task, device=place.device, progress=_ticker(place.note, recipe.steps))
         torch.set_num_threads(threads)
         if student.report.diverged:
             raise RefusedInput(f"the {lesson.method.name} teacher diverged while training; give it another seed")
@@ -184,6 +187,20 @@ def taught(lesson: methods.Lesson, task: Task, place: Place, name: str) -> Teach
     normalize = "/".join(",".join(map(str, part)) for part in (weights.card.mean, weights.card.std))
     opened = intake.assemble(weights, recipe.architecture, len(task.classes), task.shape, normalize)
     return Teacher(name, opened.sha256, opened.network, opened.architecture, opened.method, opened.mean, opened.std)
+
+
+def _ticker(note: Note, steps: int) -> Callable[[int], None]:
+    """Return what tells how far a teacher is, every half minute."""
+    began = told = time.monotonic()
+
+    def tick(step: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told > TELL_EVERY:
+            told = now
+            note(f"  step {step} of {steps}, about {duration((now - began) / step * (steps - step))} left")
+
+    return tick
 
 
 def lesson_key(lesson: methods.Lesson, task: Task, device: str) -> str:

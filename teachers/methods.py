@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from teachers.cmim import CMIM
@@ -10,7 +11,7 @@ from teachers.errors import UsageError
 from teachers.label_smoothing import LabelSmoothing
 from teachers.plain import Plain
 from teachers.task import Task, known
-from teachers.training import Recipe, Report, StoredStream, Student, fit
+from teachers.training import Recipe, StoredStream, Student, fit
 from teachers.views import ViewSet
 
 Method = Plain | LabelSmoothing | CMIM
@@ -49,7 +50,7 @@ def teacher_recipe(task: Task, architecture: str | None = None, steps: int | Non
     return Recipe(architecture or default, steps, views=-(-steps * 128 // len(task.train)))
 
 
-def teach(lesson: Lesson, task: Task, *, device: str = "cpu", progress=None) -> Student:  # type: ignore[no-untyped-def]
+def teach(lesson: Lesson, task: Task, *, device: str = "cpu", progress: Callable[[int], None] | None = None) -> Student:
     """Train a teacher on the training split of a task, a fresh view every epoch."""
     known(task.train)
     views = ViewSet("crop" if task.train.augment.pad or task.train.augment.flip else "raw", lesson.recipe.views)
@@ -58,6 +59,3 @@ def teach(lesson: Lesson, task: Task, *, device: str = "cpu", progress=None) -> 
     return fit(
         lesson.recipe, stream, lesson.method, lesson.seed, classes=k, shape=task.shape, device=device, progress=progress
     )
-
-
-__all__ = ["METHODS", "VERSION", "Lesson", "Report", "method", "teach", "teacher_recipe"]
