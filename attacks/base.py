@@ -26,7 +26,7 @@ Library = Callable[[Pool, ViewSet, Index], Answers]  # the stored answers about 
 class Lab:
     """What an attacker has: a black box, the images they hold, and one way to train.
 
-    `oracle` is None for controls. `pool` holds the attacker's images of the task (empty for attacks without data);
+    `oracle` is None for controls. `pool` holds the attacker's images of the task (none for attacks that hold none);
     `surrogate` other images, unlabelled. `seed` is the only source of chance.
     """
 
@@ -47,7 +47,7 @@ class Lab:
         self.pool, self.surrogate, self.classes, self.recipe = pool, surrogate, classes, recipe
         self.seed, self.device = seed, device
         self.last: Student | None = None
-        self.fits = 0
+        self.step_seconds = 0.0
 
     def _ask_all(self, pool: Pool, views: ViewSet, index: Index) -> Answers:
         viewer, images = Viewer(pool, views), torch.from_numpy(index)
@@ -76,7 +76,7 @@ class Lab:
         Raises BudgetExceeded before anything is asked.
         """
         pool, views = pool or self.pool, self.view_set(kind)
-        index = np.arange(len(pool)) if only is None else only
+        index = np.arange(len(pool)) if only is None else sorted_(only)
         self.oracle.charge(views.count * len(index))
         return self._library(pool, views, index)
 
@@ -91,8 +91,9 @@ class Lab:
     ) -> StoredStream:
         """Return batches of views with their answers; without answers, of the labelled images alone."""
         pool = pool or self.pool
+        only = None if only is None else sorted_(only)
         if answers is None:
-            only = pool.labelled
+            only = pool.labelled if only is None else np.intersect1d(only, pool.labelled)
             if not len(only):
                 raise UsageError("training without a teacher needs at least one labelled image")
         return StoredStream(
@@ -108,7 +109,6 @@ class Lab:
 
     def fit(self, stream: Stream, objective: Objective, recipe: Recipe | None = None) -> Student:
         """Train a freshly initialised student; the last one trained is compared, earlier ones are cost."""
-        self.fits += 1
         self.last = fit(
             recipe or self.recipe,
             stream,
@@ -119,6 +119,7 @@ class Lab:
             device=self.device,
             progress=self._progress,
         )
+        self.step_seconds += self.last.report.step_seconds
         return self.last
 
 
@@ -168,6 +169,13 @@ class Attack(Technique):
 @dataclass(frozen=True, kw_only=True)
 class Control(Technique):
     """A no-victim baseline: handed no oracle."""
+
+
+def sorted_(only: Index) -> Index:
+    """Refuse indices that are not strictly increasing: answers come in the order of the pool."""
+    if len(only) > 1 and not (np.diff(only) > 0).all():
+        raise ValueError("`only` must be strictly increasing indices; sort them, and keep each once")
+    return only
 
 
 def draw(pool: Pool, count: int, seed: int) -> Index:

@@ -70,12 +70,13 @@ def check_run(attack: type[Attack], surface: Surface) -> None:
     assert torch.isfinite(logits).all(), f"{attack.name}: the student's logits are not finite"
 
 
-def tiny_lab(surface: Surface, seed: int, budget: int | None = 2_000) -> Lab:
+def tiny_lab(surface: Surface, seed: int, budget: int | None = 2_000, *, original: bool = True) -> Lab:
     """Return a lab over a tiny task whose teacher is a fixed linear network."""
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.arange(60) % CLASSES)
     images = rng.integers(0, 120, (60, *SHAPE)) + 60 * labels[:, None, None, None]
     pool = Pool(images.astype(np.uint8), labels.astype(np.int64), Augment(pad=1))
+    pool = pool if original else pool.take(np.arange(0))
     surrogate = Pool(rng.integers(0, 256, (80, *SHAPE), dtype=np.uint8))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -102,7 +103,7 @@ def _small(attack: Attack) -> Attack:
 
 
 def _attempt(attack: Attack, surface: Surface, seed: int) -> tuple[Student, Oracle]:
-    lab = tiny_lab(surface, seed)
+    lab = tiny_lab(surface, seed, original=attack.holds == "original")
     return attack.attempt(lab), lab.oracle
 
 

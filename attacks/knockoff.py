@@ -20,7 +20,6 @@ class Knockoff(Attack):
     paper = "Orekondy, Schiele & Fritz, CVPR 2019, arXiv 1812.02766"
     needs = "label"
     holds = "surrogate"
-    views = "raw"
 
     queries: int = 20_000
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import importlib
+import inspect
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 from attacks.avg import AVG
 from attacks.base import Attack, Control, Technique
@@ -41,10 +46,10 @@ def plugins() -> dict[str, type[Attack]]:
 def _load(point: EntryPoint) -> type[Attack]:
     try:
         attack = point.load()
-    except (ImportError, AttributeError, SyntaxError) as e:
+    except (Exception, SystemExit) as e:  # a stranger's module may raise anything; a missing attack must stop the audit
         raise UsageError(f"plug-in {point.value} does not import ({e}); repair or uninstall it") from e
-    if not (isinstance(attack, type) and issubclass(attack, Attack)):
-        raise UsageError(f"plug-in {point.value} is not a subclass of attacks.base.Attack; repair or uninstall it")
+    if not (isinstance(attack, type) and issubclass(attack, Attack) and hasattr(attack, "name")):
+        raise UsageError(f"plug-in {point.value} is no named subclass of attacks.base.Attack; repair or uninstall it")
     return attack
 
 
@@ -66,13 +71,20 @@ def find(name: str) -> type[Technique]:
     return known[name]
 
 
+@cache
 def origin(attack: type[Technique]) -> str:
-    """Return where a technique comes from: empty for ours, else distribution, version and source digest."""
-    import hashlib
-    import inspect
-
+    """Return where a technique comes from: empty for ours, else distribution, version and digest of its package."""
     for point in entry_points(group=GROUP):
-        if point.value == f"{attack.__module__}:{attack.__qualname__}" and point.dist is not None:
-            source = hashlib.sha256(inspect.getsource(inspect.getmodule(attack) or attack).encode()).hexdigest()
-            return f"{point.dist.name} {point.dist.version} {source[:16]}"
+        if point.dist is not None and _load(point) is attack:
+            return f"{point.dist.name} {point.dist.version} {_source(attack)[:16]}"
     return ""
+
+
+def _source(attack: type[Technique]) -> str:
+    """Return the digest of all Python files of the package, or of the module, that defines a technique."""
+    home = Path(inspect.getfile(importlib.import_module(attack.__module__.split(".")[0])))
+    files = sorted(home.parent.rglob("*.py")) if home.name == "__init__.py" else [home]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -34,7 +34,6 @@ class Use:
     role: Role
     teacher: Literal["audited", "ordinary"] | None
     kind: Literal["attack", "control"]
-    labels: float = 1.0
 
 
 @dataclass
@@ -53,6 +52,7 @@ class Bench:
     uses: dict[str, Use] = field(default_factory=dict)  # by cell key, in the order of the plan
     results: dict[str, Result] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
+    ahead: dict[tuple[str, str], int] = field(default_factory=dict)  # images asked before training, by block
     trained: list[str] = field(default_factory=list)
 
     def train(self, phase: str, uses: Iterable[Use], later: int = 0) -> None:
@@ -82,7 +82,9 @@ class Bench:
             self.trained.append(key)
             self._log({"cell": key, "technique": outcome.cell.technique, "seconds": round(outcome.seconds, 3)})
             return
-        self._log({"cell": key, "technique": outcome.cell.technique, "failed": outcome.sentence})
+        self._log(
+            {"cell": key, "technique": outcome.cell.technique, "failed": outcome.sentence, "trace": outcome.trace}
+        )
         if outcome.code == UsageError.exit_code:
             raise UsageError(f"{outcome.cell.technique}: {outcome.sentence}")
         if outcome.code == RefusedInput.exit_code:
@@ -125,6 +127,11 @@ class Bench:
         """Ask a teacher about all views of a pool that are not stored yet."""
         for block, rows, pixels in blocks(pool, ViewSet(kind, views), np.arange(len(pool))):  # type: ignore[arg-type]
             self._store(subject, block, rows, pixels)
+            self.ahead[f"{subject.fingerprint} {subject.surface.name}", block.name] = len(rows)
+
+    def known(self, cell: Cell) -> bool:
+        """Whether a cell was trained, or tried."""
+        return cell.key in self.results or cell.key in self.failures
 
     def found(self, cells: Sequence[Cell]) -> list[Result] | None:
         """Return the results of some cells, or None where one of them failed."""

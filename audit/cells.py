@@ -17,9 +17,13 @@ class Plain(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+ENGINE = 1  # of what all students are trained with (fit, views, networks, losses): a new number makes all stale
+
+
 class Cell(Plain):
     """One student to train, and on which splits to measure it."""
 
+    engine: int = ENGINE
     technique: str
     version: str  # of the technique; for plug-ins with distribution and source digest
     parameters: Parameters

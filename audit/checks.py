@@ -46,6 +46,45 @@ def small_validation(images: int) -> Flag | None:
     )
 
 
+def light_tuning(suite: str, seeds: int) -> Flag | None:
+    """Doubt resistance where settings were chosen by a single tuning seed."""
+    if seeds >= 2:
+        return None
+    return Flag(
+        id="light-tuning",
+        raised=f"suite {suite} tunes with {seeds} seed a setting",
+        why="an attack that is badly tuned looks like an attack survived",
+        do="use --effort standard",
+        caps="undistillable",
+    )
+
+
+def weak_teacher(teacher: float, student: float) -> Flag | None:
+    """Doubt resistance where the teacher is less accurate than a student that never asked it."""
+    if teacher > student:
+        return None
+    return Flag(
+        id="weak-teacher",
+        raised=f"the teacher is right on {teacher:.1%} of the validation images, the LS student on {student:.1%}",
+        why="a teacher that knows less than the student has nothing to teach; its normalisation may be wrong",
+        do="check --normalize and --data",
+        caps="undistillable",
+    )
+
+
+def weak_control(diverged: int, lowest: float, majority: float) -> Flag | None:
+    """Stop trusting the comparison where an LS student did not learn."""
+    if not diverged and lowest > majority:
+        return None
+    return Flag(
+        id="weak-control",
+        raised=f"{diverged} LS students diverged; the least accurate is at {lowest:.1%}, chance at {majority:.1%}",
+        why="any knockoff beats a control that did not learn",
+        do="give another --student",
+        caps="inconclusive",
+    )
+
+
 def few_labels(fraction: float) -> Flag | None:
     """Say that with hidden labels any accurate teacher helps."""
     if fraction == 1:

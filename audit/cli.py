@@ -177,6 +177,8 @@ def _mistake(error: Exception) -> int:
 
     if isinstance(error, AuditError):
         return _say(str(error), error.exit_code)
+    if isinstance(error, PermissionError) and error.filename:
+        return _say(f"{error.filename}: permission denied; give a place that you may use", RefusedInput.exit_code)
     if isinstance(error, RecordError):
         return _say(str(error), RefusedInput.exit_code)
     traceback.print_exception(error)

@@ -131,11 +131,9 @@ def settings(request: Request, setup: Setup) -> Settings:
 def scope(request: Request, setup: Setup, outcomes: Sequence[Outcome]) -> str:
     """Say what a verdict speaks of: the attacks that bite, surface, budget, student and data."""
     biting = [o.comparison.attack for o in outcomes if o.finding.status == "judged" and o.finding.bites]
-    held = f"{len(setup.pool):,} images of {setup.task.name}, all labelled"
-    if request.labels < 1:
-        held = f"{len(setup.pool):,} images of {setup.task.name}, {request.labels:.0%} of them labelled"
-    elif request.shots < 1:
-        held = f"{request.shots:.0%} of the images and labels of {setup.task.name} ({len(setup.pool):,})"
+    kept = "" if request.shots == 1 else f" (--shots {request.shots:g})"
+    labelled = "all" if request.labels == 1 else f"{request.labels:.0%}"
+    held = f"{len(setup.pool):,} images of {setup.task.name}{kept}, {labelled} of them labelled"
     budget = "no query budget" if request.budget is None else f"at most {request.budget:,} queries a student"
     return (
         f"Suite {setup.suite.name}; attacks that bite: {', '.join(biting) or 'none'}; surface {request.surface}; "
@@ -172,7 +170,7 @@ def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool]) -> tuple[Ledger
     earlier audits counts too: the evidence rests on it.
     """
     charged: dict[tuple[str, str], int] = defaultdict(int)
-    blocks: dict[tuple[str, str], np.ndarray] = {}
+    blocks = {block: np.ones(images, bool) for block, images in bench.ahead.items()}
     askers: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
     for key, result in bench.results.items():
         use = bench.uses[key]
@@ -186,7 +184,7 @@ def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool]) -> tuple[Ledger
             askers[block].add(who)
     sent: dict[tuple[str, str], int] = defaultdict(int)
     for block, rows in blocks.items():
-        alone = len(askers[block]) == 1
+        alone = len(askers[block]) == 1 and block not in bench.ahead
         sent[next(iter(askers[block])) if alone else ("shared", "all")] += int(rows.sum())
     rows_ = [
         LedgerRow(attack=attack, purpose=purpose, charged=charged[attack, purpose], sent=sent[attack, purpose])

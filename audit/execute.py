@@ -44,9 +44,12 @@ class Inline:
     def _one(self, job: Job, serve: Serve, exams: Exams) -> Result | Failure:
         try:
             trained = train(job, partial(serve, job.cell))
-        except Exception as e:  # an attack may be a stranger's: whatever it raises is a failed attack, never a pass
+            return measure(job.cell, trained, exams, job.classes)
+        except (
+            Exception,
+            SystemExit,
+        ) as e:  # an attack may be a stranger's: whatever it raises is a failed attack, never a pass
             return failure(job.cell, e)
-        return measure(job.cell, trained, exams, job.classes)
 
 
 def executor(jobs: int, device: str) -> Executor:

@@ -17,7 +17,7 @@ from audit.protocol import Chosen, Setup
 from audit.subjects import Subject, Tops
 from audit.verdict import Finding
 from reports.record import Bite, Comparison, Cost, Flag, Interval, Packed, Trial
-from teachers.task import known
+from teachers.task import Pool, known
 
 REPEATS = 0.995  # of the labels: a label-only attack is then its own control
 BITE_LEVEL = 0.95
@@ -69,8 +69,7 @@ def identical(setup: Setup, bench: Bench, subject: Subject, chosen: Chosen) -> f
     if not protocol.labels_only(type(chosen.attack)) or len(setup.pool.labelled) < len(setup.pool):
         return None
     results = bench.found(protocol.tuning_cells(setup, chosen.attack, subject)) or []
-    plain = {protocol.plain_view(setup.pool), "raw"}
-    repeats = [r.repeats for r in results if r.repeats is not None and r.regime.view in plain]
+    repeats = [r.repeats for r in results if r.repeats is not None and r.regime.view in ("raw", "crop")]
     return float(np.mean(repeats)) if repeats and np.mean(repeats) >= REPEATS else None
 
 
@@ -86,7 +85,7 @@ def bite(scorer: Scorer, ordinary: Subject, chosen: Chosen, top: Top) -> tuple[B
         attack, control = protocol.judged_cells(setup, chosen, ordinary, setup.suite.bite_seeds)
         baseline = "LS student"
     knockoffs, students = bench.found(attack), bench.found(control)
-    if knockoffs is None or students is None:
+    if knockoffs is None or students is None or any(r.diverged for r in (*knockoffs, *students)):
         return None, False
     margin = paired(scorer.correct(knockoffs), scorer.correct(students))
     bites = not margin.degenerate and margin.lower(BITE_LEVEL) > 0
@@ -94,10 +93,10 @@ def bite(scorer: Scorer, ordinary: Subject, chosen: Chosen, top: Top) -> tuple[B
 
 
 def _budget_bite(scorer: Scorer, ordinary: Subject, chosen: Chosen, top: Top) -> tuple[Bite | None, bool]:
-    points = protocol.budget_bite_cells(scorer.setup, chosen, ordinary)
-    found = [(spent, scorer.bench.found(cells)) for spent, cells in points]
-    results = [(spent, r) for spent, r in found if r is not None]
-    if len(results) < len(points):
+    points = protocol.cost_cells(scorer.setup, scorer.bench, chosen, ordinary)
+    found = [scorer.bench.found(cells) for cells in points]
+    results = [(max(one.charged for one in r), r) for r in found if r is not None]
+    if len(results) < 2 or any(one.diverged for _, r in results for one in r):
         return None, False
     curve = tuple(
         Cost(
@@ -109,7 +108,7 @@ def _budget_bite(scorer: Scorer, ordinary: Subject, chosen: Chosen, top: Top) ->
     )
     last = scorer.correct(results[-1][1])
     margin = above(last, scorer.setup.task.majority)
-    rising = len(results) > 1 and paired(last, scorer.correct(results[0][1])).lower(BITE_LEVEL) > 0
+    rising = paired(last, scorer.correct(results[0][1])).lower(BITE_LEVEL) > 0
     bites = rising and not margin.degenerate and margin.lower(BITE_LEVEL) > 0
     baseline = "the largest class, and rising with the budget"
     return Bite(baseline=baseline, bites=bites, margin=scorer.interval(margin), curve=curve), bites
@@ -245,7 +244,7 @@ def trial(scorer: Scorer, use: Use, tops: dict[str, Tops]) -> Trial:
         parameters=cell.parameters,
         student=str(cell.recipe["architecture"]),
         seed=cell.seed,
-        labels=use.labels,
+        labels=_labelled(scorer.bench.pools[cell.pool]),
         budget=cell.budget,
         regime=result.regime,
         validation_accuracy=protocol.validation_accuracy(scorer.setup, result),
@@ -258,6 +257,21 @@ def trial(scorer: Scorer, use: Use, tops: dict[str, Tops]) -> Trial:
         seconds=result.seconds,
         step_seconds=result.step_seconds,
     )
+
+
+def _labelled(pool: Pool) -> float:
+    return len(pool.labelled) / len(pool) if len(pool) else 0.0
+
+
+def control_flag(scorer: Scorer) -> Flag | None:
+    """Look whether every LS student that is compared with learned something."""
+    results = [
+        scorer.bench.results[key]
+        for key, use in scorer.bench.uses.items()
+        if use.kind == "control" and use.role != "tune" and use.cell.pool == scorer.setup.pool.digest
+    ]
+    lowest = float(scorer.correct(results).mean(1).min())
+    return checks.weak_control(sum(r.diverged for r in results), lowest, scorer.setup.task.majority)
 
 
 def adjusted(outcomes: Sequence[Outcome], p_holm: dict[str, float]) -> tuple[Comparison, ...]:

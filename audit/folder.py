@@ -38,7 +38,7 @@ def claimed(folder: Path, note: Callable[[str], None]) -> Iterator[None]:
 
 
 def already(folder: Path, identity: str) -> Record | None:
-    """Return the finished record of this very audit, if the folder holds it.
+    """Return the finished record of this very audit, if the folder holds it and no attack failed in it.
 
     Raises UsageError where it holds another audit, finished or begun.
     """
@@ -55,7 +55,7 @@ def already(folder: Path, identity: str) -> Record | None:
         return None
     if found.audit != identity:
         raise UsageError(f"{folder} holds another audit; give another folder with --out, or remove it")
-    return found
+    return None if any(row.status == "failed" for row in found.comparisons) else found
 
 
 def take_look(cache: Cache, question: str, seeds: int) -> Look:
@@ -64,12 +64,11 @@ def take_look(cache: Cache, question: str, seeds: int) -> Look:
     The same number of seeds again is the same look, and spends nothing.
     """
     path = cache.looks(question)
-    try:
-        looked = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        looked = []
-    if seeds not in looked:
-        looked = [*looked, seeds]
-        records.write_whole(path, json.dumps(looked).encode())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        looked = json.loads(path.read_text()) if path.exists() else []
+        if seeds not in looked:
+            looked = [*looked, seeds]
+            records.write_whole(path, json.dumps(looked).encode())
     number = looked.index(seeds) + 1
     return Look(number=number, alpha=level_of(number), seeds=tuple(looked[:number]))

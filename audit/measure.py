@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from audit.store import Rows
 from audit.worker import Block, Trained
 from reports.record import Packed, Regime
 from teachers.task import Pool
-from teachers.training import Recipe, build_student, predict
+from teachers.training import build_student, predict
 
 Serve = Callable[[Cell, Block, Rows, Tensor], None]
 Exams = dict[str, Pool]  # "validation" and "test", held by the parent alone
@@ -20,17 +21,17 @@ Exams = dict[str, Pool]  # "validation" and "test", held by the parent alone
 
 def measure(cell: Cell, trained: Trained, exams: Exams, classes: int) -> Result:
     """Let a trained student answer the splits that its cell names."""
-    network = build_student(Recipe(**cell.recipe), classes, exams["validation"].shape)
+    seen = trained.report
+    network = build_student(seen.recipe, classes, exams["validation"].shape)
     network.load_state_dict({name: torch.from_numpy(w) for name, w in trained.weights.items()})
     answers = {
         name: Packed.of(predict(network, exam, cell.device))
         for name, exam in exams.items()
         if name == "validation" or cell.splits == "both"
     }
-    seen = trained.report
     return Result(
         cell=cell,
-        regime=Regime(steps=seen.steps, batch=seen.batch, view=seen.view, source=seen.source, wrap=seen.wrap),
+        regime=Regime(recipe=asdict(seen.recipe), view=seen.view, source=seen.source),
         validation=answers["validation"],
         test=answers.get("test"),
         charged=trained.charged,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from attacks import registry
@@ -16,8 +17,9 @@ from audit.protocol import Attacks, Setup
 from audit.store import Cache
 from audit.subjects import Opening, Subject
 from audit.suite import Suite
-from teachers import datasets, networks
+from teachers import networks
 from teachers.errors import NothingAudited, UsageError
+from teachers.folders import loose_images
 from teachers.procedural import procedural
 from teachers.speed import autocast_pays
 from teachers.task import Pool, Task, few_labels, few_shot
@@ -65,7 +67,7 @@ def pick(names: str, suite: Suite) -> tuple[Attacks, tuple[str, ...]]:
     return chosen, tuple(f"{n}: {registry.origin(plugins[n])}" for n in chosen if n in plugins)
 
 
-def prepare(request: Request, suite: Suite, task: Task, cache: Cache) -> Setup:
+def prepare(request: Request, suite: Suite, attacks: Attacks, task: Task, cache: Cache) -> Setup:
     """Settle what all cells share.
 
     Raises UsageError where options do not fit this machine or this task.
@@ -74,18 +76,20 @@ def prepare(request: Request, suite: Suite, task: Task, cache: Cache) -> Setup:
     if request.jobs < 1:
         raise UsageError(f"--jobs {request.jobs}: at least one process is needed")
     pool = few_labels(few_shot(task.train, request.shots), request.labels)
-    seeds = request.seeds or suite.seeds
-    if seeds < 2:
-        raise UsageError(f"--seeds {seeds} gives no interval; at least 2 are needed, {suite.seeds} are usual")
+    seeds = suite.seeds if request.seeds is None else request.seeds
+    if not 2 <= seeds <= protocol.TUNING:
+        raise UsageError(f"--seeds {seeds}: an interval needs at least 2, and at most {protocol.TUNING} are there")
     student = request.student or default_student(task)
-    networks.build(student, len(task.classes), task.shape)
-    views = affordable(request.budget, suite, pool)
+    networks.try_out(networks.build(student, len(task.classes), task.shape), student, len(task.classes), task.shape)
+    original = any(attack.holds == "original" for attack in attacks.values())
+    views = affordable(request.budget, suite, pool) if original else suite.views
     recipe = Recipe(student, suite.steps_for(len(pool)), suite.batch, suite.lr, views=views)
     return Setup(
         suite=suite,
         task=task,
         pool=pool,
         tenth=few_labels(few_shot(task.train, request.shots), protocol.TENTH),
+        nothing=task.train.take(np.arange(0)),
         surrogate=surrogate(request.surrogate, task, cache),
         recipe=replace(recipe, autocast=bfloat16(recipe, task, cache, request.device)),
         seeds=seeds,
@@ -126,13 +130,10 @@ def default_student(task: Task) -> str:
 
 
 def surrogate(folder: str | None, task: Task, cache: Cache) -> Pool:
-    """Return the surrogate images: the procedural pool, or the training images of a folder."""
+    """Return the surrogate images: the procedural pool, or all images under a folder, made to fit the task."""
     if folder is None:
         return procedural(SURROGATES, task.shape)
-    given = datasets.load(folder, cache.root, task.shape[1])
-    if given.shape != task.shape:
-        raise UsageError(f"--surrogate {folder} has images of shape {given.shape}, the task has {task.shape}")
-    return Pool(given.train.images, None, given.train.augment)
+    return Pool(loose_images(Path(folder).expanduser(), task.shape, cache.root))
 
 
 def identify(setup: Setup, audited: Subject, attacks: Attacks) -> tuple[str, str]:

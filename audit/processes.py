@@ -20,7 +20,7 @@ from torch import Tensor
 from audit.cells import Cell, Failure, Result
 from audit.measure import Exams, Serve, measure
 from audit.store import Rows
-from audit.worker import Block, Job, failure, train
+from audit.worker import Block, Job, Trained, failure, train
 from teachers.errors import AuditError
 
 
@@ -56,16 +56,21 @@ class Processes:
                 assert job is not None
                 try:
                     message = worker.pipe.recv()
+                    if isinstance(message, tuple):
+                        worker.pipe.send(_served(serve, job.cell, *message))
+                        continue
                 except (EOFError, ConnectionError):
+                    message = Failure(cell=job.cell, sentence="its process died (out of memory?)")
                     worker.restart()
-                    worker.give(queue)
-                    yield Failure(cell=job.cell, sentence="its process died (out of memory?)")
-                    continue
-                if isinstance(message, tuple):
-                    worker.pipe.send(_served(serve, job.cell, *message))
-                    continue
                 worker.give(queue)
-                yield message if isinstance(message, Failure) else measure(job.cell, message, exams, job.classes)
+                yield message if isinstance(message, Failure) else _measured(job, message, exams)
+
+
+def _measured(job: Job, trained: Trained, exams: Exams) -> Result | Failure:
+    try:
+        return measure(job.cell, trained, exams, job.classes)
+    except Exception as e:  # a stranger's network may raise anything when it answers
+        return failure(job.cell, e)
 
 
 def _served(serve: Serve, cell: Cell, block: Block, rows: Rows, images: np.ndarray) -> AuditError | None:
@@ -121,7 +126,10 @@ def _work(pipe: Connection, parent: int) -> None:
             pipe.send(train(job, partial(_ask, pipe)))
         except (BrokenPipeError, ConnectionResetError):
             return
-        except Exception as e:  # an attack may be a stranger's: whatever it raises is a failed attack, never a pass
+        except (
+            Exception,
+            SystemExit,
+        ) as e:  # an attack may be a stranger's: whatever it raises is a failed attack, never a pass
             pipe.send(failure(job.cell, e))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Setup:
     task: Task
     pool: Pool  # what the attacker holds of the task
     tenth: Pool  # the same with a tenth of its labels
+    nothing: Pool  # what an attacker without original data holds of it
     surrogate: Pool
     recipe: Recipe
     seeds: int
@@ -43,13 +44,14 @@ class Setup:
     def cell(self, technique: Technique, seed: int, subject: Subject | None, **changes: Any) -> Cell:
         """Name one student."""
         held = getattr(technique, "holds", "original")
+        pool = self.pool if held == "original" else self.nothing
         base = Cell(
             technique=technique.name,
             version=f"{technique.version} {origin(type(technique))}".strip(),
             parameters=technique.parameters,
             recipe=asdict(self.recipe),
             seed=seed,
-            pool=self.pool.digest,
+            pool=pool.digest,
             task=self.task.digest,
             surrogate=self.surrogate.digest if held == "surrogate" else None,
             teacher=None if subject is None else subject.fingerprint,
@@ -101,15 +103,10 @@ def tuning_cells(setup: Setup, setting: Attack, subject: Subject) -> list[Cell]:
 
 def sweep(setup: Setup, regime: Regime | None = None) -> list[LSSetting]:
     """Return the smoothing sweep of the LS student, with the plain recipe or matched to an attack's regime."""
-    recipe, view = setup.recipe, plain_view(setup.pool)
+    recipe, view = setup.recipe, "crop"
     if regime is not None:
-        recipe, view = replace(recipe, steps=regime.steps, batch=regime.batch, wrap=regime.wrap), regime.view
+        recipe, view = Recipe(**regime.recipe), regime.view  # type: ignore[arg-type]  # it was written from a recipe
     return [LSSetting(LS(smoothing=s, view=view), recipe) for s in SWEEP[: setup.suite.settings]]
-
-
-def plain_view(pool: Pool) -> str:
-    """Return the augmentation of an ordinary student."""
-    return "crop" if pool.augment.pad or pool.augment.flip else "raw"
 
 
 def ls_cells(setup: Setup, setting: LSSetting, seeds: Iterable[int], **changes: Any) -> list[Cell]:
@@ -122,28 +119,33 @@ def sweep_uses(setup: Setup, settings_: Sequence[LSSetting]) -> list[Use]:
     return [Use(cell, "tune", None, "control") for cell in cells]
 
 
-def regimes(setup: Setup, bench: Bench, subject: Subject, attacks: Attacks) -> dict[str, Regime]:
-    """Return what `fit` saw of every original-data attack: what its control must be matched to."""
-    found = {}
-    for name, attack in attacks.items():
-        if attack.holds == "original":
-            results = bench.found(tuning_cells(setup, settings(setup, attack)[0], subject))
-            if results is not None:
-                found[name] = results[0].regime
-    return found
+def regimes(setup: Setup, bench: Bench, subject: Subject, attacks: Attacks) -> list[Regime]:
+    """Return what `fit` saw of every setting of the original-data attacks: what controls must be matched to."""
+    tried = [s for a in attacks.values() if a.holds == "original" for s in settings(setup, a)]
+    seen = [regime_of(setup, bench, subject, setting) for setting in tried]
+    return [regime for regime in seen if regime is not None]
+
+
+def regime_of(setup: Setup, bench: Bench, subject: Subject, setting: Attack) -> Regime | None:
+    """Return what `fit` saw of one setting, or None where it failed."""
+    results = bench.found(tuning_cells(setup, setting, subject))
+    return None if results is None else results[0].regime
 
 
 def choose(setup: Setup, bench: Bench, subject: Subject, attacks: Attacks) -> dict[str, Chosen]:
     """Settle every attack that did not fail on its best setting, and on the best LS student, on validation."""
-    seen = regimes(setup, bench, subject, attacks)
     chosen = {}
     for name, attack in attacks.items():
         tried = settings(setup, attack)
-        scores = [_score(setup, bench.found(tuning_cells(setup, s, subject))) for s in tried] if len(tried) > 1 else [0]
         if bench.failure([c for s in tried for c in tuning_cells(setup, s, subject)]) is not None:
             continue
-        candidates = sweep(setup) + (sweep(setup, seen[name]) if name in seen else [])
-        chosen[name] = Chosen(tried[int(np.argmax(scores))], best_control(setup, bench, candidates), len(tried))
+        best, candidates = tried[0], sweep(setup)
+        if len(tried) > 1:
+            scores = [_score(setup, bench.found(tuning_cells(setup, s, subject))) for s in tried]
+            best = tried[int(np.argmax(scores))]
+        if attack.holds == "original":
+            candidates = candidates + sweep(setup, regime_of(setup, bench, subject, best))
+        chosen[name] = Chosen(best, best_control(setup, bench, candidates), len(tried))
     return chosen
 
 
@@ -152,6 +154,13 @@ def best_control(setup: Setup, bench: Bench, candidates: Sequence[LSSetting]) ->
     seeds = range(TUNING, TUNING + setup.suite.tuning_seeds)
     scores = [_score(setup, bench.found(ls_cells(setup, c, seeds, splits="validation"))) for c in candidates]
     return candidates[int(np.argmax(scores))]
+
+
+def control_score(setup: Setup, bench: Bench) -> float:
+    """Return the validation accuracy of the best LS student with the plain recipe."""
+    seeds = range(TUNING, TUNING + setup.suite.tuning_seeds)
+    best = best_control(setup, bench, sweep(setup))
+    return _score(setup, bench.found(ls_cells(setup, best, seeds, splits="validation")))
 
 
 def _score(setup: Setup, results: Sequence[Result] | None) -> float:
@@ -179,35 +188,31 @@ def label_bite_cells(setup: Setup, chosen: Chosen, subject: Subject) -> tuple[li
     """Return a label-only attack with a tenth of the labels, and the LS student on that tenth."""
     seeds = range(setup.suite.bite_seeds)
     attack = [setup.cell(chosen.attack, seed, subject, pool=setup.tenth.digest) for seed in seeds]
-    plain = LSSetting(LS(smoothing=chosen.control.control.smoothing, view=plain_view(setup.pool)), setup.recipe)
+    plain = LSSetting(LS(smoothing=chosen.control.control.smoothing), setup.recipe)
     return attack, ls_cells(setup, plain, seeds, pool=setup.tenth.digest)
 
 
-def budget_bite_cells(setup: Setup, chosen: Chosen, subject: Subject) -> list[tuple[int, list[Cell]]]:
-    """Return an attack's students at a smaller budget and at its own, by number of queries."""
-    own = int(getattr(chosen.attack, "queries", 0))
-    queries = min(own, setup.budget or own)
-    seeds = range(setup.suite.bite_seeds)
-    points = []
-    for spent in dict.fromkeys((max(1, queries // BUDGET_STEP), queries)):
-        attack = replace(chosen.attack, queries=spent) if spent != own else chosen.attack  # type: ignore[call-arg]
-        points.append((spent, [setup.cell(attack, seed, subject) for seed in seeds]))
-    return points
+def cost_cells(setup: Setup, bench: Bench, chosen: Chosen, subject: Subject) -> list[list[Cell]]:
+    """Return an attack's students at its own number of queries, and at a smaller budget once that number is known."""
+    own, _ = judged_cells(setup, chosen, subject, setup.suite.bite_seeds)
+    results = bench.found(own) if all(bench.known(cell) for cell in own) else None
+    if results is None:
+        return [own]
+    smaller = max(1, max(r.charged for r in results) // BUDGET_STEP)
+    return [[cell.model_copy(update={"budget": smaller}) for cell in own], own]
 
 
-def bite_uses(setup: Setup, chosen: Chosen, ordinary: Subject) -> list[Use]:
+def bite_uses(setup: Setup, bench: Bench, chosen: Chosen, ordinary: Subject) -> list[Use]:
     """Return the students that show whether an attack bites on the ordinary teacher."""
-    attack = type(chosen.attack)
-    if attack.holds != "original":
-        cells = [c for _, cells in budget_bite_cells(setup, chosen, ordinary) for c in cells]
+    if type(chosen.attack).holds != "original":
+        cells = [c for point in cost_cells(setup, bench, chosen, ordinary) for c in point]
         return [Use(c, "bite", ordinary.role, "attack") for c in cells]
-    labels = TENTH if labels_only(attack) else 1.0
-    pair = label_bite_cells(setup, chosen, ordinary) if labels_only(attack) else None
-    knockoffs, students = pair or judged_cells(setup, chosen, ordinary, setup.suite.bite_seeds)
-    return [
-        *(Use(c, "bite", None, "control", labels) for c in students),
-        *(Use(c, "bite", ordinary.role, "attack", labels) for c in knockoffs),
-    ]
+    if labels_only(type(chosen.attack)):
+        knockoffs, students = label_bite_cells(setup, chosen, ordinary)
+    else:
+        knockoffs, students = judged_cells(setup, chosen, ordinary, setup.suite.bite_seeds)
+    controls = [Use(c, "bite", None, "control") for c in students]
+    return controls + [Use(c, "bite", ordinary.role, "attack") for c in knockoffs]
 
 
 def estimate(setup: Setup, offered: Sequence[Sequence[type[Attack]]]) -> int:

@@ -11,18 +11,19 @@ from pathlib import Path
 from audit import checks, evidence, folder, plan, protocol, subjects, verdict
 from audit.bench import Bench, Use
 from audit.execute import executor
-from audit.findings import Outcome, Scorer, adjusted, identical, null, outcome, trial
+from audit.findings import Outcome, Scorer, adjusted, control_flag, identical, null, outcome, trial
 from audit.plan import Request
 from audit.progress import Teller
 from audit.protocol import Attacks, Chosen, Setup
 from audit.store import Cache, default_cache
-from audit.subjects import Subject
+from audit.subjects import Subject, Tops
 from audit.suite import suite
 from reports import record as records
 from reports.outputs import write_all
 from reports.record import Flag, Record
 from teachers.errors import NothingAudited
 from teachers.surface import Surface
+from teachers.task import known
 
 Settled = dict[str, dict[str, Chosen]]  # by role of the teacher, then by attack
 
@@ -42,9 +43,9 @@ def run(request: Request) -> Done:
     attacks, plugins = plan.pick(request.attacks, suite(request.effort))
     surface = Surface.parse(request.surface)
     task, weights = subjects.open_task(request.opening, cache)
-    setup = plan.prepare(request, suite(request.effort), task, cache)
+    setup = plan.prepare(request, suite(request.effort), attacks, task, cache)
     place = subjects.Place(cache, request.device, teller.note)
-    audited = subjects.open_subject(request.opening, task, weights, surface, setup.recipe.views, place)
+    audited = subjects.open_subject(request.opening, task, setup.pool, weights, surface, setup.recipe.views, place)
     question, identity = plan.identify(setup, audited, attacks)
     out = request.out or Path("audit-out") / f"{audited.slug}-{setup.suite.name}-{identity[:8]}"
 
@@ -52,12 +53,13 @@ def run(request: Request) -> Done:
         finished = folder.already(out, identity)
         if finished is not None:
             teller.note("this audit is finished: nothing to train")
+            write_all(finished, out)
             return Done(finished, out)
         tops = {"audited": subjects.tops(audited, task)}
         if audited.teacher.method != subjects.SYNTHETIC:
             checks.refuse_chance(tops["audited"].validation, task, audited.teacher.name)
         ordinary = subjects.open_ordinary(audited, task, place)
-        tops[ordinary.role] = subjects.tops(ordinary, task)
+        tops |= {s.role: subjects.tops(s, task) for s in both(audited, ordinary) if s.role not in tops}
 
         bench = workbench(request, setup, cache, (audited, ordinary), out, teller)
         with closing(bench.executor):
@@ -71,7 +73,7 @@ def run(request: Request) -> Done:
         if all(o.finding.status == "failed" for o in outcomes):
             raise NothingAudited(f"every attack failed; the first: {outcomes[0].comparison.reason}")
         null_row, null_margin = null(scorer, base_control(setup, bench))
-        flags = doubts(request, setup, audited, outcomes, checks.null_control(null_margin))
+        flags = doubts(request, scorer, tops, outcomes, checks.null_control(null_margin))
         complete = set(setup.suite.attacks) <= attacks.keys()
         ruling = verdict.rule([o.finding for o in outcomes], flags, complete=complete, look=look.number)
 
@@ -108,7 +110,7 @@ def workbench(
         cache=cache,
         executor=executor(request.jobs, request.device),
         workers=request.jobs if request.device == "cpu" else 1,
-        pools={pool.digest: pool for pool in (setup.pool, setup.tenth, setup.surrogate)},
+        pools={pool.digest: pool for pool in (setup.pool, setup.tenth, setup.nothing, setup.surrogate)},
         exams={"validation": setup.task.validation, "test": setup.task.test},
         classes=len(setup.task.classes),
         subjects={(s.fingerprint, s.surface.name): s for s in teachers},
@@ -148,7 +150,7 @@ def settle(setup: Setup, bench: Bench, attacks: Attacks, audited: Subject, ordin
     matched = [
         setting
         for subject in teachers
-        for regime in protocol.regimes(setup, bench, subject, offered[subject.role]).values()
+        for regime in protocol.regimes(setup, bench, subject, offered[subject.role])
         for setting in protocol.sweep(setup, regime)
     ]
     bench.train("matching controls", protocol.sweep_uses(setup, matched), later)
@@ -166,8 +168,10 @@ def judge(setup: Setup, bench: Bench, attacks: Attacks, settled: Settled, audite
     for side, role in zip(protocol.null_cells(setup, base_control(setup, bench)), ("judge", "null"), strict=True):
         uses += [Use(c, role, None, "control") for c in side]  # type: ignore[arg-type]  # both are roles
     for chosen in settled[ordinary.role].values():
-        uses += protocol.bite_uses(setup, chosen, ordinary)
+        uses += protocol.bite_uses(setup, bench, chosen, ordinary)
     bench.train("judging", uses)
+    cheaper = [u for c in settled[ordinary.role].values() for u in protocol.bite_uses(setup, bench, c, ordinary)]
+    bench.train("smaller budgets", cheaper)
 
 
 def base_control(setup: Setup, bench: Bench) -> protocol.LSSetting:
@@ -176,10 +180,21 @@ def base_control(setup: Setup, bench: Bench) -> protocol.LSSetting:
 
 
 def doubts(
-    request: Request, setup: Setup, audited: Subject, outcomes: Sequence[Outcome], null_flag: Flag | None
+    request: Request, scorer: Scorer, tops: dict[str, Tops], outcomes: Sequence[Outcome], null_flag: Flag | None
 ) -> list[Flag]:
     """Collect the flags of this audit."""
-    flags = [checks.small_validation(len(setup.task.validation)), checks.few_labels(request.labels), null_flag]
-    if audited.teacher.method == subjects.SYNTHETIC:
-        flags.append(checks.synthetic(audited.teacher.name))
+    setup, suite_ = scorer.setup, scorer.setup.suite
+    name = request.opening.teacher
+    flags = [
+        null_flag,
+        control_flag(scorer),
+        checks.light_tuning(suite_.name, suite_.tuning_seeds),
+        checks.small_validation(len(setup.task.validation)),
+        checks.few_labels(request.labels),
+    ]
+    if name == subjects.SYNTHETIC:
+        flags.append(checks.synthetic(name))
+    else:
+        teacher = checks.accuracy(tops["audited"].validation, known(setup.task.validation))
+        flags.append(checks.weak_teacher(teacher, protocol.control_score(setup, scorer.bench)))
     return [f for f in flags if f is not None] + [f for o in outcomes for f in o.flags]

@@ -8,11 +8,13 @@ import json
 import os
 import platform
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -23,6 +25,7 @@ from teachers.surface import Answers, Kind
 from teachers.task import Augment, Pool
 
 Rows = NDArray[np.int64]
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what reading a missing or cut file raises
 
 
 def default_cache() -> Path:
@@ -37,7 +40,7 @@ def default_cache() -> Path:
 class AnswerStore:
     """A teacher's answers, block by block: float32 log-probabilities (N, K) or int64 labels (N,), and which are there.
 
-    One process writes; any may read.
+    Any process may read at any time; writers take turns. A damaged file is as good as none.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,9 +49,9 @@ class AnswerStore:
     def load(self, block: str, rows: Rows) -> tuple[Answers | None, Rows]:
         """Return what is stored of a block, with a row for each of its images, and which of `rows` are missing."""
         try:
-            with np.load(self._path(block), allow_pickle=False) as held:
+            with self._path(block).open("rb") as f, np.load(f, allow_pickle=False) as held:
                 there, values = held["there"], held["values"]
-        except FileNotFoundError:
+        except DAMAGED:
             return None, rows
         kind: Kind = "label" if values.ndim == 1 else "probs"
         return Answers(kind, torch.from_numpy(values)), rows[~there[rows]]
@@ -56,15 +59,17 @@ class AnswerStore:
     def add(self, block: str, size: int, rows: Rows, answers: Answers) -> None:
         """Add answers about some images of a block of `size`, whole or not at all."""
         new = answers.values.numpy()
-        there, values = np.zeros(size, bool), np.zeros((size, *new.shape[1:]), new.dtype)
-        stored, _ = self.load(block, rows)
-        if stored is not None:
-            with np.load(self._path(block), allow_pickle=False) as held:
-                there, values = held["there"], held["values"]
-        there[rows], values[rows] = True, new
-        content = io.BytesIO()
-        np.savez(content, there=there, values=values)
-        write_whole(self._path(block), content.getvalue())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):
+            stored, missing = self.load(block, np.arange(size))
+            there, values = np.ones(size, bool), np.zeros((size, *new.shape[1:]), new.dtype)
+            there[missing] = False
+            if stored is not None:
+                values = stored.values.numpy()
+            there[rows], values[rows] = True, new
+            content = io.BytesIO()
+            np.savez(content, there=there, values=values)
+            write_whole(self._path(block), content.getvalue())
 
     def _path(self, block: str) -> Path:
         return self.folder / f"{block}.npz"

@@ -7,12 +7,13 @@ import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from audit.checks import accuracy
 from audit.compare import wilson
@@ -116,14 +117,20 @@ class Place:
 
 
 def open_subject(
-    opening: Opening, task: Task, weights: intake.Weights | None, surface: Surface, views: int, place: Place
+    opening: Opening,
+    task: Task,
+    pool: Pool,
+    weights: intake.Weights | None,
+    surface: Surface,
+    views: int,
+    place: Place,
 ) -> Subject:
     """Build the audited teacher."""
     if opening.teacher == DEMO:
         return _subject("audited", ordinary_teacher(task, place, name=DEMO), surface, place.device)
     if opening.teacher == SYNTHETIC:
-        sha256 = hashlib.sha256(f"{SYNTHETIC} {task.digest} {views}".encode()).hexdigest()
-        network = SmoothedTruth(task, views)
+        sha256 = hashlib.sha256(f"{SYNTHETIC} {pool.digest} {views}".encode()).hexdigest()
+        network = SmoothedTruth(pool, len(task.classes), views)
         teacher = Teacher(SYNTHETIC, sha256, network, SYNTHETIC, SYNTHETIC, (0.0,), (1.0,))
         return _subject("audited", teacher, surface, place.device)
     assert weights is not None
@@ -171,22 +178,33 @@ def ordinary_teacher(task: Task, place: Place, name: str = "ordinary") -> Teache
 def taught(lesson: methods.Lesson, task: Task, place: Place, name: str) -> Teacher:
     """Return the teacher of a lesson: from the cache, or trained now and kept there."""
     path = place.cache.teacher(lesson_key(lesson, task, place.device))
-    recipe = lesson.recipe
-    if not path.is_file():
-        place.note(f"teaching {recipe.architecture} on {task.name} ({lesson.method.name}, {recipe.steps} steps)")
-        threads = torch.get_num_threads()
-        torch.set_num_threads(2)  # fixed, so that one machine's teacher is another's
-        student = methods.teach(lesson, task, device=place.device, progress=_ticker(place.note, recipe.steps))
-        torch.set_num_threads(threads)
-        if student.report.diverged:
-            raise RefusedInput(f"the {lesson.method.name} teacher diverged while training; give it another seed")
-        assert isinstance(student.network, Preprocessed)
-        intake.save_teacher(student.network, card(lesson, task, task.name, student.network), path)
-    weights = intake.open_weights(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        try:
+            weights = intake.open_weights(path)
+        except RefusedInput:  # never taught, or a damaged file
+            intake.save_teacher(*_teach(lesson, task, place), path)
+            weights = intake.open_weights(path)
     assert weights.card is not None
     normalize = "/".join(",".join(map(str, part)) for part in (weights.card.mean, weights.card.std))
-    opened = intake.assemble(weights, recipe.architecture, len(task.classes), task.shape, normalize)
-    return Teacher(name, opened.sha256, opened.network, opened.architecture, opened.method, opened.mean, opened.std)
+    opened = intake.assemble(weights, lesson.recipe.architecture, len(task.classes), task.shape, normalize)
+    return replace(opened, name=name)
+
+
+def _teach(lesson: methods.Lesson, task: Task, place: Place) -> tuple[Preprocessed, Card]:
+    recipe = lesson.recipe
+    place.note(f"teaching {recipe.architecture} on {task.name} ({lesson.method.name}, {recipe.steps} steps)")
+    threads = torch.get_num_threads()
+    # Fixed, so that one machine's teacher is another's; small images gain nothing from a second thread.
+    torch.set_num_threads(1 if min(task.shape[1:]) < 24 else 2)
+    student = methods.teach(lesson, task, device=place.device, progress=_ticker(place.note, recipe.steps))
+    torch.set_num_threads(threads)
+    if student.report.diverged:
+        raise RefusedInput(
+            f"the {lesson.method.name} teacher diverged while training; give it another --seed or --arch"
+        )
+    assert isinstance(student.network, Preprocessed)
+    return student.network, card(lesson, task, task.name, student.network)
 
 
 def _ticker(note: Note, steps: int) -> Callable[[int], None]:

@@ -83,7 +83,7 @@ def _against(
     alpha: float,
     delta: float,
 ) -> list[str]:
-    """Return everything that stands between these findings and UNDISTILLABLE."""
+    """Return everything that stands between these findings and a word."""
     found = [flag.raised for flag in flags if flag.caps != "nothing"]
     if not complete:
         found.append("the suite did not run in full")
@@ -97,7 +97,7 @@ def _against(
                 f"{f.attack}: {images:.0f} discordant images expected, fewer than {DISCORDANT}, or no variance"
             )
         elif f.margin.lower(1 - alpha) > 0:
-            found.append(f"{f.attack} gains {points(f.margin.mean)}, significant alone but not after Holm's correction")
+            found.append(f"{f.attack} gains {points(f.margin.mean)}, with a lower bound above 0 on its own")
         elif f.margin.upper(1 - alpha) >= delta:
             found.append(f"{f.attack} may gain up to {points(f.margin.upper(1 - alpha))} (tolerance {points(delta)})")
     return found

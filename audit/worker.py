@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -41,7 +42,7 @@ class Job(Plain):
 
 @dataclass(frozen=True)
 class Trained:
-    """What comes back from a worker."""
+    """What comes back from a worker; seconds of all that was fitted, not of the last student alone."""
 
     weights: dict[str, np.ndarray]  # numpy, because torch would send tensors by shared memory
     report: Report
@@ -82,8 +83,9 @@ class Asker:
         stored, missing = self._store.load(block.name, rows)
         if len(missing):
             self._ask(block, missing, pixels()[np.searchsorted(rows, missing)])
-            stored, _ = self._store.load(block.name, rows)
-        assert stored is not None
+            stored, missing = self._store.load(block.name, rows)
+        if stored is None or len(missing):
+            raise RuntimeError(f"{len(rows)} answers were asked for and are not in the store: {block.name}")
         return stored[torch.from_numpy(rows)]
 
     @property
@@ -125,18 +127,20 @@ def train(job: Job, ask: Ask) -> Trained:
     lab = Lab(
         oracle=oracle,
         pool=pool,
-        surrogate=pool.take(pool.labelled[:0]) if job.surrogate is None else _pool(job.surrogate),
+        surrogate=pool.take(np.arange(0)) if job.surrogate is None else _pool(job.surrogate),
         classes=job.classes,
         recipe=Recipe(**cell.recipe),
         seed=cell.seed,
         device=cell.device,
         library=None if asker is None else asker.library,
     )
+    began = time.perf_counter()
     student = technique(cell).attempt(lab)
+    report = replace(student.report, seconds=time.perf_counter() - began, step_seconds=lab.step_seconds)
     weights = {name: t.detach().cpu().numpy() for name, t in student.network.state_dict().items()}
     if asker is None or oracle is None:
-        return Trained(weights, student.report, 0, ())
-    return Trained(weights, student.report, oracle.charged, asker.rests)
+        return Trained(weights, report, 0, ())
+    return Trained(weights, report, oracle.charged, asker.rests)
 
 
 @lru_cache(maxsize=4)

@@ -80,7 +80,7 @@ def reference(task: Task, teacher: nn.Module, architecture: str, steps: int, wor
 def ours(setup_seed: int, students: int, task: Task, subject: Subject, cache: Cache, jobs: int, steps: int) -> float:
     """Train students through cells, answers included, and return the seconds that took."""
     request = Request(Opening("demo"), jobs=jobs)
-    setup = prepare(request, STANDARD, task, cache)
+    setup = prepare(request, STANDARD, {"soft-kd": SoftKD}, task, cache)
     bench = Bench(
         cache=cache,
         executor=executor(jobs, "cpu"),
@@ -112,7 +112,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = Cache(Path(folder))
         task = datasets.load("glyphs")
-        subject = open_subject(Opening("demo"), task, None, FULL, 8, Place(cache, "cpu", print))
+        subject = open_subject(Opening("demo"), task, task.train, None, FULL, 8, Place(cache, "cpu", print))
         ratios = []
         for turn in range(args.rounds):
             torch.set_num_threads(args.jobs)

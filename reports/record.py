@@ -60,11 +60,9 @@ class Packed(Data):
 class Regime(Data):
     """What `fit` saw while training: a control is matched to an attack when their regimes are equal."""
 
-    steps: Count
-    batch: Count
+    recipe: Parameters  # architecture, steps, rate, stored views, auxiliary heads…
     view: str  # kind of view the student trained on: raw, crop, mixup…
     source: str  # original, surrogate or generated images
-    wrap: str | None = None  # what was built around the network: auxiliary heads, clones
 
 
 class Trial(Data):

@@ -40,6 +40,27 @@ def image_folder(root: Path, cache: Path | None = None, size: int | None = None)
     return assembled(root.resolve().name, classes, images, labels, counts, flip=True)
 
 
+def loose_images(root: Path, shape: tuple[int, int, int], cache: Path | None = None) -> Images:
+    """Load every image under `root`, in sorted order, resized and cropped to (C, H, W): gray or colour as C asks."""
+    if not root.is_dir():
+        raise RefusedInput(f"there is no folder {root}; give a folder of images")
+    files = sorted(f for f in root.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+    if not files:
+        raise RefusedInput(f"{root} holds no image ({' '.join(sorted(SUFFIXES))}); give a folder of images")
+    channels, height, width = shape
+    images = _cached(root, files, max(height, width), cache)  # squares
+    top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
+    images = images[:, :, top : top + height, left : left + width]
+    if images.shape[1] == channels:
+        return np.ascontiguousarray(images)
+    if channels == 3:
+        return np.repeat(images, 3, axis=1)
+    # ITU-R 601 luma, in integers, as Pillow converts to gray.
+    weights = np.array([19_595, 38_470, 7_471], np.uint32)[:, None, None]
+    gray: Images = ((images * weights).sum(1, keepdims=True) + 0x8000 >> 16).astype(np.uint8)
+    return gray
+
+
 def _listed(folder: Path) -> dict[str, list[Path]]:
     """List the image files of each class folder, both sorted."""
     if not folder.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 import pickle
 import re
 import struct
@@ -208,6 +209,7 @@ def assemble(weights: Weights, architecture: str, classes: int, shape: networks.
     """
     mean, std = normalisation(normalize, shape[0])
     network = networks.build(architecture, classes, shape)
+    networks.try_out(network, architecture, classes, shape)
     _check_fit(weights, network, architecture, classes)
     network.load_state_dict(weights.tensors)
     method = weights.card.method if weights.card else "unknown"
@@ -242,7 +244,7 @@ def save_teacher(network: Preprocessed, card: Card, path: Path) -> None:
     tensors = {name: t.detach().cpu().contiguous() for name, t in network.network.state_dict().items()}
     text = json.dumps(card.model_dump(mode="json"), sort_keys=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.tmp")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     if path.suffix == ".safetensors":
         from safetensors.torch import save_file
 

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from teachers import networks
 from teachers.cmim import CMIM
 from teachers.errors import UsageError
 from teachers.label_smoothing import LabelSmoothing
@@ -53,9 +54,10 @@ def teacher_recipe(task: Task, architecture: str | None = None, steps: int | Non
 def teach(lesson: Lesson, task: Task, *, device: str = "cpu", progress: Callable[[int], None] | None = None) -> Student:
     """Train a teacher on the training split of a task, a fresh view every epoch."""
     known(task.train)
+    name, k = lesson.recipe.architecture, len(task.classes)
+    networks.try_out(networks.build(name, k, task.shape), name, k, task.shape)
     views = ViewSet("crop" if task.train.augment.pad or task.train.augment.flip else "raw", lesson.recipe.views)
     stream = StoredStream(task.train, views, batch=lesson.recipe.batch, seed=lesson.seed, device=device)
-    k = len(task.classes)
     return fit(
         lesson.recipe, stream, lesson.method, lesson.seed, classes=k, shape=task.shape, device=device, progress=progress
     )

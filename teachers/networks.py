@@ -126,6 +126,21 @@ def _from_library(name: str, classes: int, shape: Shape) -> nn.Module:
     raise UsageError(f"unknown architecture {name!r}; {hint}")
 
 
+def try_out(network: nn.Module, name: str, classes: int, shape: Shape) -> None:
+    """Pass two images through a network in training mode.
+
+    Raises UsageError where it does not take images of this shape or gives anything but one logit a class.
+    """
+    try:
+        with torch.no_grad():
+            given = network.train()(torch.rand(2, *shape))
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as e:
+        reason = str(e).strip().splitlines()[0][:150] if str(e).strip() else type(e).__name__
+        raise UsageError(f"{name} does not take images of shape {shape} ({reason}); give another architecture") from e
+    if not isinstance(given, Tensor) or given.shape != (2, classes):
+        raise UsageError(f"{name} does not give one logit a class in training; give another architecture")
+
+
 def raw_pixels(network: nn.Module, channels: int) -> Preprocessed:
     """Wrap a network of ours: pixels to [-2, 2], whatever the data, so that nothing about it leaks in."""
     return Preprocessed(network, (0.5,) * channels, (0.25,) * channels)

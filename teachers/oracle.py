@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from teachers.errors import BudgetExceeded, RefusedInput
 from teachers.surface import FULL, Answers, Surface
 
-CHUNK = 256  # images a forward pass: fixed, because an answer may depend on its batch in the last bit
+# Images a forward pass: the last one is padded, because an answer may depend on the size of its batch in the last bit.
+CHUNK = 256
 
 Ask = Callable[[Tensor], Answers]
 
@@ -71,7 +72,9 @@ class Box:
         return self.surface(torch.cat([self._chunk(part) for part in torch.split(images, CHUNK)]))
 
     def _chunk(self, images: Tensor) -> Tensor:
-        logits = self._network(images.to(self._device)).float().cpu()
+        short = CHUNK - len(images)
+        padded = images if short == 0 else torch.cat([images, images[:1].expand(short, -1, -1, -1)])
+        logits = self._network(padded.to(self._device)).float().cpu()[: len(images)]
         if logits.ndim != 2 or len(logits) != len(images):
             raise RefusedInput(
                 f"the teacher answered {tuple(logits.shape)} to {len(images)} images; it must give one row each"

@@ -6,25 +6,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from teachers.task import Task, known
+from teachers.task import Pool
 from teachers.views import Viewer, ViewSet
 
 
 class SmoothedTruth(nn.Module):
-    """Answer the smoothed label of every training image and its crop views, and the uniform distribution elsewhere.
+    """Answer the smoothed label of a pool's labelled images and of their crop views, and elsewhere nothing: uniform.
 
     Nothing can be learnt from it that label smoothing does not already teach: an audit must not find it distillable.
     Images are recognised by their pixels as bytes.
     """
 
-    def __init__(self, task: Task, views: int, smoothing: float = 0.1) -> None:
+    def __init__(self, pool: Pool, classes: int, views: int, smoothing: float = 0.1) -> None:
         super().__init__()
-        self._k, self._smoothing = len(task.classes), smoothing
+        self._k, self._smoothing = classes, smoothing
         self._label: dict[bytes, int] = {}
-        labels = known(task.train)
-        index = torch.arange(len(task.train))
+        index = torch.from_numpy(pool.labelled)
+        labels = np.zeros(0, np.int64) if pool.labels is None else pool.labels[pool.labelled]
         for kind, count in (("raw", 1), ("crop", views)):
-            viewer = Viewer(task.train, ViewSet(kind, count))  # type: ignore[arg-type]  # both are kinds
+            viewer = Viewer(pool, ViewSet(kind, count))  # type: ignore[arg-type]  # both are kinds
             for view in range(count):
                 pixels = _bytes(viewer(index, torch.full_like(index, view)))
                 self._label |= dict(zip(pixels, labels.tolist(), strict=True))

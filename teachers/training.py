@@ -102,11 +102,9 @@ class Recipe:
 class Report:
     """What `fit` saw; "matched with the control" is computed from it."""
 
-    steps: int
-    batch: int
+    recipe: Recipe
     view: str
     source: str
-    wrap: str | None
     parameters: int
     diverged: bool
     seconds: float
@@ -195,11 +193,9 @@ def fit(
     network.eval()
     finite = all(bool(torch.isfinite(p).all()) for p in network.state_dict().values() if p.is_floating_point())
     report = Report(
-        steps=recipe.steps,
-        batch=recipe.batch,
+        recipe=recipe,
         view=stream.view,
         source=stream.source,
-        wrap=recipe.wrap,
         parameters=sum(p.numel() for p in network.parameters()),
         diverged=not finite,
         seconds=time.perf_counter() - started,

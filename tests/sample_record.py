@@ -102,7 +102,7 @@ def trials() -> tuple[rec.Trial, ...]:
     """Return two judged students for every attack that ran, and two LS students."""
     rng = np.random.default_rng(0)
     fixed: dict[str, Any] = {"role": "judge", "student": "cnn-small", "agreement": 0.9, "network_parameters": 61_000}
-    fixed |= {"regime": rec.Regime(steps=1200, batch=128, view="crop", source="original")}
+    fixed |= {"regime": rec.Regime(recipe={"steps": 1200, "batch": 128}, view="crop", source="original")}
     fixed |= {"seconds": 11.5, "step_seconds": 9.8}
     control: dict[str, Any] = {"kind": "control", "teacher": None, "parameters": {"smoothing": 0.1}}
     attack: dict[str, Any] = {"kind": "attack", "teacher": "audited", "parameters": {"temperature": 4.0}}

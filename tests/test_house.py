@@ -6,13 +6,16 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from attacks import registry
+from audit.cells import ENGINE
 from audit.suite import EFFORTS
+from teachers.methods import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
@@ -85,7 +88,7 @@ VERSIONS = {
     "avg": "1 2712a1cdbe868a0e",
     "label-kd": "1 cca53cae2796dcef",
     "label-mixup": "1 4167162901c91d77",
-    "knockoff": "1 224b886829fef4fc",
+    "knockoff": "1 700a19debe59c27e",
     "noise": "1 b23b9d85bb547ef6",
     "ls": "1 2863a2b74f1fe880",
 }
@@ -103,6 +106,29 @@ def test_a_changed_technique_has_a_new_version(name: str) -> None:
     """Where this fails: if students come out differently, raise `version` in the technique; then pin the new digest."""
     technique = registry.find(name)
     assert VERSIONS[name] == f"{technique.version} {source(technique)}"
+
+
+ENGINE_FILES = ("training", "views", "networks", "surface", "task", "oracle")
+METHOD_FILES = ("methods", "plain", "label_smoothing", "cmim", "cmi_loss", "training", "views", "networks")
+
+
+def digest(files: Iterable[Path]) -> str:
+    total = hashlib.sha256()
+    for file in files:
+        total.update(file.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def test_a_changed_engine_has_a_new_number() -> None:
+    """Where this fails: if students come out differently, raise ENGINE in audit/cells.py; then pin the new digest."""
+    files = [ROOT / "attacks" / "base.py", *(ROOT / "teachers" / f"{name}.py" for name in ENGINE_FILES)]
+    assert f"{ENGINE} {digest(files)}" == "1 8a25bb03eba407f9"
+
+
+def test_a_changed_way_to_teach_has_a_new_number() -> None:
+    """Where this fails: if teachers come out differently, raise VERSION in teachers/methods.py; then pin the digest."""
+    files = [ROOT / "teachers" / f"{name}.py" for name in METHOD_FILES]
+    assert f"{VERSION} {digest(files)}" == "1 8b63aa5770a4c43d"
 
 
 def test_every_attack_has_a_file_named_after_it() -> None:

@@ -88,7 +88,7 @@ def test_an_installed_attack_is_part_of_all_and_recorded_as_such(
     [
         ({"module": "import a_package_that_is_not_there"}, "does not import"),
         ({"target": "Nothing"}, "does not import"),
-        ({"target": "NoAttack"}, "is not a subclass"),
+        ({"target": "NoAttack"}, "is no named subclass"),
         ({"name": "soft-kd"}, "which is taken"),
     ],
 )

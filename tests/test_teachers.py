@@ -61,7 +61,7 @@ def test_cmim_adds_the_mean_of_the_tempered_spectrum() -> None:
 
 def test_smoothed_truth_answers_training_views_and_nothing_else() -> None:
     held = task()
-    box = Box(SmoothedTruth(held, views=3, smoothing=0.3))
+    box = Box(SmoothedTruth(held.train, 3, views=3, smoothing=0.3))
     index = torch.arange(90)
     for view in range(3):
         told = box(Viewer(held.train, ViewSet("crop", 3))(index, torch.full_like(index, view)))

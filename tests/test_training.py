@@ -190,7 +190,7 @@ class Headed(nn.Module):
 
 def test_a_recipe_may_wrap_the_network_and_its_control_is_matched_by_name() -> None:
     wrapped = train(objective=LS().loss, recipe=replace(RECIPE, wrap="test_training:Headed"))
-    assert wrapped.report.wrap == "test_training:Headed"
+    assert wrapped.report.recipe.wrap == "test_training:Headed"
     assert wrapped.report.parameters == train().report.parameters + 65 * K
     held = pool()
     assert (predict(wrapped.network, held) == held.labels).mean() > 0.9
