@@ -150,7 +150,7 @@ def _command() -> str:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with DESIGN's codes: a user's mistake prints one line, a bug a traceback."""
+    """Run the command line and exit with its code: a user's mistake prints one line, a bug a traceback."""
     sys.exit(_main())
 
 
