@@ -26,7 +26,7 @@ class Teller:
 
     def note(self, text: str) -> None:
         """Say one line."""
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def training(self, phase: str, students: int, workers: int, later: int) -> Iterator[Step]:
