@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from teachers import networks
 from teachers.errors import NothingAudited, UsageError
 from teachers.folders import loose_images
 from teachers.procedural import procedural
-from teachers.speed import autocast_pays
 from teachers.task import Pool, Task, few_labels, few_shot
 from teachers.training import Recipe
 
@@ -91,7 +90,7 @@ def prepare(request: Request, suite: Suite, attacks: Attacks, task: Task, cache:
         tenth=few_labels(few_shot(task.train, request.shots), protocol.TENTH),
         nothing=task.train.take(np.arange(0)),
         surrogate=surrogate(request.surrogate, task, cache),
-        recipe=replace(recipe, autocast=bfloat16(recipe, task, cache, request.device)),
+        recipe=recipe,
         seeds=seeds,
         budget=request.budget,
         device=request.device,
@@ -104,12 +103,6 @@ def check_device(device: str) -> None:
         raise UsageError(f"unknown device {device!r}; there are cpu, cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no GPU on this machine; leave --device out")
-
-
-def bfloat16(recipe: Recipe, task: Task, cache: Cache, device: str) -> bool:
-    """Return whether these students train faster in bfloat16 on this machine; measured once, kept in the cache."""
-    name = f"bfloat16 {recipe.architecture} {task.shape} {device} {torch.backends.cpu.get_cpu_capability()}"
-    return cache.once(name, lambda: autocast_pays(recipe, len(task.classes), task.shape, device))
 
 
 def affordable(budget: int | None, suite: Suite, pool: Pool) -> int:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
-import platform
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -118,15 +115,6 @@ class Cache:
     def teacher(self, lesson: str) -> Path:
         """Return where the teacher of a lesson is kept."""
         return self.root / "teachers" / f"{hashlib.sha256(lesson.encode()).hexdigest()[:32]}.safetensors"
-
-    def once(self, name: str, measure: Callable[[], bool]) -> bool:
-        """Return what was measured under this name on this machine, measuring it now where it never was."""
-        path = (
-            self.root / "measured" / f"{hashlib.sha256(f'{platform.machine()} {name}'.encode()).hexdigest()[:32]}.json"
-        )
-        if not path.exists():
-            write_whole(path, json.dumps({"name": name, "value": measure()}).encode())
-        return bool(json.loads(path.read_text())["value"])
 
     def looks(self, question: str) -> Path:
         """Return where the looks at a question are kept."""

@@ -94,7 +94,6 @@ class Recipe:
     weight_decay: float = 5e-4
     warmup: float = 0.05  # fraction of the steps with a linearly rising rate; then cosine to zero
     views: int = 8  # stored views an image: an epoch uses one
-    autocast: bool = False  # bfloat16
     wrap: str | None = None  # `module:function` that builds heads or clones around the network
 
 
@@ -237,8 +236,7 @@ def _train(
         batch = stream.next(step, network)
         network.train()
         began = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.autocast):
-            raw = network(batch.x.contiguous(memory_format=torch.channels_last))
+        raw = network(batch.x.contiguous(memory_format=torch.channels_last))
         loss = objective(_outputs(raw), batch, step)
         for optimiser in optimisers:
             optimiser.zero_grad()
@@ -258,10 +256,7 @@ def _train(
 
 
 def _outputs(raw: Tensor | Outputs) -> Outputs:
-    """Compute losses in float32 whatever the network computed in."""
-    if isinstance(raw, Outputs):
-        return Outputs(raw.logits.float(), tuple(head.float() for head in raw.heads))
-    return Outputs(raw.float())
+    return raw if isinstance(raw, Outputs) else Outputs(raw)
 
 
 @torch.no_grad()
