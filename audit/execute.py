@@ -45,10 +45,8 @@ class Inline:
         try:
             trained = train(job, partial(serve, job.cell))
             return measure(job.cell, trained, exams, job.classes)
-        except (
-            Exception,
-            SystemExit,
-        ) as e:  # an attack may be a stranger's: whatever it raises is a failed attack, never a pass
+        # An attack may be a stranger's: whatever it raises is a failed attack, never a pass.
+        except (Exception, SystemExit) as e:
             return failure(job.cell, e)
 
 

@@ -126,10 +126,8 @@ def _work(pipe: Connection, parent: int) -> None:
             pipe.send(train(job, partial(_ask, pipe)))
         except (BrokenPipeError, ConnectionResetError):
             return
-        except (
-            Exception,
-            SystemExit,
-        ) as e:  # an attack may be a stranger's: whatever it raises is a failed attack, never a pass
+        # An attack may be a stranger's: whatever it raises is a failed attack, never a pass.
+        except (Exception, SystemExit) as e:
             pipe.send(failure(job.cell, e))
 
 

@@ -136,10 +136,7 @@ def open_subject(
     assert weights is not None
     card = weights.card
     architecture = opening.architecture or (card.architecture if card else "")
-    if card is not None and opening.normalize is None:
-        normalize = "/".join(",".join(map(str, part)) for part in (card.mean, card.std))
-    else:
-        normalize = opening.normalize or "none"
+    normalize = opening.normalize or (card.normalize if card else "none")
     teacher = intake.assemble(weights, architecture, len(task.classes), task.shape, normalize)
     return _subject("audited", teacher, surface, place.device)
 
@@ -186,8 +183,8 @@ def taught(lesson: methods.Lesson, task: Task, place: Place, name: str) -> Teach
             intake.save_teacher(*_teach(lesson, task, place), path)
             weights = intake.open_weights(path)
     assert weights.card is not None
-    normalize = "/".join(",".join(map(str, part)) for part in (weights.card.mean, weights.card.std))
-    opened = intake.assemble(weights, lesson.recipe.architecture, len(task.classes), task.shape, normalize)
+    architecture, normalize = lesson.recipe.architecture, weights.card.normalize
+    opened = intake.assemble(weights, architecture, len(task.classes), task.shape, normalize)
     return replace(opened, name=name)
 
 
@@ -261,8 +258,12 @@ class Tops(NamedTuple):
 
 def tops(subject: Subject, task: Task) -> Tops:
     """Return a teacher's top class of every validation and test image."""
-    parts = (log_probs(subject.full, pool) for pool in (task.validation, task.test))
-    return Tops(*(np.concatenate([a.argmax(-1) for a in part]).astype(np.uint16) for part in parts))
+    return Tops(top_classes(subject.full, task.validation), top_classes(subject.full, task.test))
+
+
+def top_classes(box: Box, pool: Pool) -> np.ndarray:
+    """Return the top class of every image of a pool, (N,) uint16."""
+    return np.concatenate([part.argmax(-1) for part in log_probs(box, pool)]).astype(np.uint16)
 
 
 def log_probs(box: Box, pool: Pool) -> list[np.ndarray]:
@@ -296,5 +297,4 @@ def describe(subject: Subject, task: Task, tops: Tops) -> TeacherInfo:
 
 def validation_accuracy(teacher: Teacher, task: Task) -> float:
     """Return a teacher's accuracy on validation images."""
-    top = np.concatenate([a.argmax(-1) for a in log_probs(Box(teacher.network), task.validation)])
-    return accuracy(top, known(task.validation))
+    return accuracy(top_classes(Box(teacher.network), task.validation), known(task.validation))

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from reports import wording
 from reports.record import Comparison, Record
 from teachers.errors import UsageError
 
@@ -50,9 +51,8 @@ def _table(record: Record) -> Table:
 
 
 def _cells(row: Comparison) -> tuple[str, ...]:
-    bites = "–" if row.bite is None else "yes" if row.bite.bites else "no"
     if row.margin is None or row.accuracy is None or row.control_accuracy is None:
-        return row.attack, row.status, "", "", "", "", bites
+        return row.attack, row.status, "", "", "", "", wording.bites(row)
     m = row.margin
     return (
         row.attack,
@@ -61,7 +61,7 @@ def _cells(row: Comparison) -> tuple[str, ...]:
         f"{100 * m.mean:+.2f} [{100 * m.low:+.2f}, {100 * m.high:+.2f}]",
         "–" if row.p_holm is None else f"{row.p_holm:.2g}",
         f"{row.queries:,}",
-        bites,
+        wording.bites(row),
     )
 
 

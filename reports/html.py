@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import figures, wording
-from reports.record import Comparison, Record
+from reports.record import Record
 
 
 class Fact(NamedTuple):
@@ -35,8 +35,8 @@ def render(record: Record) -> str:
             record=record,
             figures=_figures(record),
             facts=_facts(record),
-            comparisons=sorted(record.comparisons, key=_rank),
-            everything=[*sorted(record.comparisons, key=_rank), *record.controls],
+            comparisons=wording.ranked(record),
+            everything=[*wording.ranked(record), *record.controls],
             classes=_classes(record),
             peaks=[figures.peak(pool) for pool in record.cmi],
             totals=wording.totals(record.ledger),
@@ -70,11 +70,6 @@ def _figures(record: Record) -> dict[str, Markup | None]:
         "costs": figures.costs(record),
     }
     return {name: None if text is None else Markup(text) for name, text in drawn.items()}
-
-
-def _rank(comparison: Comparison) -> float:
-    """Order attacks by margin, those without one last."""
-    return -comparison.margin.mean if comparison.margin is not None else 2.0
 
 
 def _facts(record: Record) -> list[Fact]:

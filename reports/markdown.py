@@ -15,6 +15,7 @@ from reports.wording import (
     percent,
     points,
     probability,
+    ranked,
     span,
     totals,
 )
@@ -39,7 +40,6 @@ def render(record: Record) -> str:
     """Return the verdict, its scope, the attacks, the flags and the number of queries."""
     verdict = record.verdict
     charged, sent = totals(record.ledger)
-    ranked = sorted(record.comparisons, key=lambda c: -c.margin.mean if c.margin else 2.0)
     parts = [
         f"## {verdict.word}: {escape(record.teacher.name)}",
         escape(verdict.sentence),
@@ -47,7 +47,7 @@ def render(record: Record) -> str:
         "\n".join(f"- {escape(reason)}" for reason in verdict.reasons),
         f"**What would settle it:** {escape(verdict.settle)}" if verdict.settle else "",
         "### Attacks",
-        "\n".join([f"| {' | '.join(_HEADINGS)} |", f"|{_ALIGNED}|", *(_row(c, record) for c in ranked)]),
+        "\n".join([f"| {' | '.join(_HEADINGS)} |", f"|{_ALIGNED}|", *(_row(c, record) for c in ranked(record))]),
         f"Margins over the LS student: the same network, label smoothing, no teacher. "
         f"Tolerance {points(verdict.delta)} points.",
         "### Flags",

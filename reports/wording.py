@@ -96,6 +96,11 @@ def strongest(record: Record) -> Comparison | None:
     return max(judged, key=lambda c: c.margin.mean if c.margin else 0.0, default=None)
 
 
+def ranked(record: Record) -> list[Comparison]:
+    """Return the attacks by margin, those without one last."""
+    return sorted(record.comparisons, key=lambda c: -c.margin.mean if c.margin else 2.0)
+
+
 def totals(rows: tuple[LedgerRow, ...]) -> tuple[int, int]:
     """Return the sums of charged and sent images."""
     return sum(row.charged for row in rows), sum(row.sent for row in rows)

@@ -52,6 +52,11 @@ class Card(BaseModel):
     seed: int = 0
     size: int | None = None
 
+    @property
+    def normalize(self) -> str:
+        """The normalisation as --normalize takes it."""
+        return "/".join(",".join(map(str, part)) for part in (self.mean, self.std))
+
 
 @dataclass(frozen=True)
 class Weights:
