@@ -55,6 +55,10 @@ def test_help_and_lists(capsys: pytest.CaptureFixture[str]) -> None:
         (["teach", "cmim", "--out", "x.pt", "--set", "lambda=2"], 2, "has no setting 'lambda'"),
         (["teach", "mcmi", "--out", "x.pt", "--init", "nope.pt"], 4, "there is no file nope.pt"),
         (["teach", "plain", "--out", "x.pt", "--init", "nope.pt"], 2, "leave --init out"),
+        (["cmi"], 2, "--teacher"),
+        (["cmi", "--teacher", "nope.pt"], 4, "there is no file nope.pt"),
+        (["cmi", "--teacher", "demo", "--data", "glyfs"], 2, "glyphs"),
+        (["cmi", "--teacher", "demo", "--device", "tpu"], 2, "cpu, cuda"),
         (["report", "nowhere"], 4, "give the folder that `audit run` wrote"),
     ],
 )
