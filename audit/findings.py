@@ -200,6 +200,8 @@ def outcome(
             "control_accuracy": float(control_correct.mean()),
             "agreement": float(np.mean([_test(r) == tops[subject.role].test for r in results])),
             "queries": max(r.charged for r in results),
+            "students": _keys(knockoffs),
+            "control_students": _keys(students),
             "margin": scorer.interval(margin),
             "dropped_accuracy": scorer.correct_on_dropped(results),
             "control_dropped_accuracy": scorer.correct_on_dropped(controls),
@@ -223,12 +225,26 @@ def _over_baseline(
     """
     setup, bench = scorer.setup, scorer.bench
     if best.score <= protocol.ls_score(setup, bench, chosen.control):
-        return {"baseline": chosen.control.control.name, "baseline_margin": scorer.interval(margin)}
-    students = bench.found(protocol.baseline_cells(setup, best, len(knockoffs)))
+        own = protocol.ls_cells(setup, chosen.control, range(len(knockoffs)))
+        return {
+            "baseline": chosen.control.control.name,
+            "baseline_students": _keys(own),
+            "baseline_margin": scorer.interval(margin),
+        }
+    cells = protocol.baseline_cells(setup, best, len(knockoffs))
+    students = bench.found(cells)
     if students is None or any(r.diverged for r in students):
         return {}
     over = paired(knockoffs, scorer.correct(students))
-    return {"baseline": best.control.name, "baseline_margin": scorer.interval(over)}
+    return {
+        "baseline": best.control.name,
+        "baseline_students": _keys(cells),
+        "baseline_margin": scorer.interval(over),
+    }
+
+
+def _keys(cells: Sequence[Cell]) -> tuple[str, ...]:
+    return tuple(cell.key for cell in cells)
 
 
 def _settings(chosen: Chosen) -> dict[str, object]:
@@ -264,7 +280,8 @@ def _failed(
 
 def null(scorer: Scorer, control: protocol.LSSetting) -> tuple[Comparison, Margin]:
     """Compare LS students with LS students of other seeds, paired as attacks are."""
-    first, second = (scorer.bench.found(cells) for cells in protocol.null_cells(scorer.setup, control))
+    cells, others = protocol.null_cells(scorer.setup, control)
+    first, second = scorer.bench.found(cells), scorer.bench.found(others)
     assert first is not None
     assert second is not None
     margin = paired(scorer.correct(second), scorer.correct(first))
@@ -280,6 +297,8 @@ def null(scorer: Scorer, control: protocol.LSSetting) -> tuple[Comparison, Margi
         control_parameters=control.control.parameters,
         accuracy=float(scorer.correct(second).mean()),
         control_accuracy=float(scorer.correct(first).mean()),
+        students=_keys(others),
+        control_students=_keys(cells),
         margin=scorer.interval(margin),
     )
     return row, margin
@@ -311,6 +330,8 @@ def baseline_row(scorer: Scorer, baseline: Baseline, ls: Baseline) -> Comparison
         "reason": "",
         "accuracy": float(first.mean()),
         "control_accuracy": float(second.mean()),
+        "students": _keys([r.cell for r in mine]),
+        "control_students": _keys([r.cell for r in theirs]),
         "margin": scorer.interval(paired(first, second)),
     }
     return row.model_copy(update=measured)

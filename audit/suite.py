@@ -81,7 +81,6 @@ BAG = replace(
     STANDARD,
     name="bag-1",  # what the reference bag of teachers was audited with
     attacks=("soft-kd", "dkd", "dist", "lskd", "avg", "mkd", "htc", "inversion"),
-    controls=(),
     seeds=4,
     bite_seeds=4,
 )

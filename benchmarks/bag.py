@@ -63,8 +63,9 @@ class Entry:
         return {name: self._margin(name) for name in common}
 
     def _margin(self, attack: str) -> Margin:
-        knockoffs = [correct(r, "attack", row(r, attack)) for r in self.records]
-        return over_teachers(np.stack(knockoffs), correct(self.records[0], "control", row(self.records[0], attack)))
+        rows = [row(r, attack) for r in self.records]
+        knockoffs = [r.correct(of.students) for r, of in zip(self.records, rows, strict=True)]
+        return over_teachers(np.stack(knockoffs), self.records[0].correct(rows[0].control_students))
 
     @property
     def ruling(self) -> Ruling:
@@ -93,17 +94,6 @@ class Entry:
 
 def row(record: Record, attack: str) -> Comparison:
     return next(c for c in record.comparisons if c.attack == attack)
-
-
-def correct(record: Record, kind: str, of: Comparison) -> NDArray[np.bool_]:
-    """Return what the judged students of a comparison got right, (S, N)."""
-    name, parameters = (of.attack, of.parameters) if kind == "attack" else ("ls", of.control_parameters)
-    judged = [
-        t
-        for t in record.trials
-        if t.kind == kind and t.name == name and t.role == "judge" and t.parameters == parameters
-    ]
-    return np.stack([t.correct.array() for t in sorted(judged, key=lambda t: t.seed) if t.correct is not None])
 
 
 def main() -> None:

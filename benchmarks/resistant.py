@@ -78,13 +78,7 @@ def audit(teacher: str, surface: str, out: Path, seeds: int, jobs: int, cache: P
 
 def correct(record: Record, attack: str) -> NDArray[np.bool_]:
     """Return what the judged students of an attack got right, (S, N)."""
-    row = next(c for c in record.comparisons if c.attack == attack)
-    judged = [
-        t
-        for t in record.trials
-        if t.name == attack and t.correct is not None and t.teacher == "audited" and t.parameters == row.parameters
-    ]
-    return np.stack([t.correct.array() for t in sorted(judged, key=lambda t: t.seed) if t.correct is not None])
+    return record.correct(next(c for c in record.comparisons if c.attack == attack).students)
 
 
 def table(records: dict[str, Record]) -> str:

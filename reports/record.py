@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -138,6 +139,9 @@ class Comparison(Data):
     tuned_over: Count = 0
     control: str = ""
     control_parameters: Parameters = {}
+    students: tuple[str, ...] = ()  # the trials' cells that are compared, by seed,
+    control_students: tuple[str, ...] = ()  # those that each is paired with,
+    baseline_students: tuple[str, ...] = ()  # and those of the baseline
     accuracy: Share | None = None
     control_accuracy: Share | None = None
     agreement: Share | None = None
@@ -305,6 +309,11 @@ class Record(Data):
     trials: tuple[Trial, ...]
     environment: Environment
     times: Times
+
+    def correct(self, cells: Sequence[str]) -> NDArray[np.bool_]:
+        """Return what these students got right, (S, N) over the test images, in the order given."""
+        packed = {trial.cell: trial.correct for trial in self.trials if trial.correct is not None}
+        return np.stack([packed[cell].array() for cell in cells])
 
 
 def save(record: Record, path: Path) -> None:

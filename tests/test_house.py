@@ -70,7 +70,7 @@ FROZEN = {
     "smoke-1": "d945258d3cbf1877",
     "standard-1": "3b7c9400f3ce4f4d",
     "full-1": "4ceaf46edd1d0494",
-    "bag-1": "898751ea20822459",
+    "bag-1": "692c3d0e39ddaeda",
 }
 
 

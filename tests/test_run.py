@@ -57,6 +57,19 @@ def test_an_audit_of_the_demo_teacher_is_complete(kept: Path, tmp_path: Path) ->
     assert {p.name for p in record.cmi} == {"train", "augmented", "validation"}
 
 
+def test_every_margin_follows_from_the_students_that_its_row_names(kept: Path, tmp_path: Path) -> None:
+    record = audit.run(request(kept, tmp_path / "out")).record
+    judged = [row for row in (*record.comparisons, *record.controls) if row.margin is not None]
+    assert [row.attack for row in judged] == ["soft-kd", "knockoff", "ls (null)"]
+    for row in judged:
+        mine, ls = record.correct(row.students), record.correct(row.control_students)
+        assert row.margin is not None
+        assert (mine.mean(), ls.mean()) == pytest.approx((row.accuracy, row.control_accuracy))
+        assert mine.mean() - ls.mean() == pytest.approx(row.margin.mean)
+        if row.baseline_margin is not None:
+            assert mine.mean() - record.correct(row.baseline_students).mean() == pytest.approx(row.baseline_margin.mean)
+
+
 def test_a_finished_audit_trains_nothing_again(kept: Path, tmp_path: Path) -> None:
     first = audit.run(request(kept, tmp_path / "out")).record
     again = audit.run(request(kept, tmp_path / "out")).record
