@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from audit.compare import Margin, wilson
-from reports.record import Comparison, Flag
+from reports.record import Flag
 from teachers.errors import RefusedInput
 from teachers.task import Task, known, majority
 
@@ -113,15 +113,16 @@ def dropped_classes(names: Sequence[str]) -> Flag | None:
     )
 
 
-def own_loss(rows: Sequence[Comparison]) -> Flag | None:
-    """Stop where attacks gain over the LS student, but none over the best student that asked nobody."""
-    gains = [row for row in rows if row.margin is not None and row.margin.low > 0]
-    if not gains or any(row.baseline_margin is not None and row.baseline_margin.low > 0 for row in gains):
+def own_loss(gains: Mapping[str, bool], baseline: str) -> Flag | None:
+    """Stop where attacks gain over the LS student, but none over the best student that asked nobody.
+
+    gains: the attacks that gain over the LS student, and whether they gain over that best student, too.
+    """
+    if not gains or any(gains.values()):
         return None
-    names, baseline = ", ".join(row.attack for row in gains), gains[0].baseline
     return Flag(
         id="own-loss",
-        raised=f"{names} gains over the LS student, but no attack gains over {baseline}, which asked nobody",
+        raised=f"{', '.join(gains)} gains over the LS student, but no attack gains over {baseline}, which asked nobody",
         why="a loss that is better than the cross entropy gains by itself, whatever the teacher says",
         do="add seeds (--seeds): an attack that owes its gain to the teacher gains over that student, too",
         caps="inconclusive",

@@ -151,13 +151,14 @@ def paired(knockoff: Correct, control: Correct) -> Margin:
 
 
 def over_teachers(knockoff: Correct, control: Correct) -> Margin:
-    """Compare the students of several teachers (T, S, N) with one set of others (S, N), paired by seed and image.
+    """Compare the students of several teachers (T, S, N) with others (S, N) or (T, S, N), paired by seed and image.
 
     For a claim about the way the teachers were trained: teachers, student seeds and images are all random and crossed.
     The margin's `seeds` are the teachers, every one a mean over students; what the students' seeds have in common over
     all teachers is its third factor.
     """
-    if knockoff.ndim != 3 or knockoff.shape[1:] != control.shape or len(knockoff) < 2 or len(control) < 2:
+    fits = control.shape in (knockoff.shape, knockoff.shape[1:])
+    if knockoff.ndim != 3 or not fits or min(knockoff.shape[:2]) < 2:
         raise ValueError(
             f"knockoff {knockoff.shape} must hold at least two teachers' students, as many as control {control.shape}"
         )

@@ -20,7 +20,7 @@ from audit.subjects import Subject, Tops
 from audit.suite import suite
 from reports import record as records
 from reports.outputs import write_all
-from reports.record import Flag, Record
+from reports.record import Comparison, Flag, Record
 from teachers.errors import NothingAudited
 from teachers.surface import Surface
 from teachers.task import known
@@ -195,6 +195,7 @@ def doubts(
 ) -> list[Flag]:
     """Collect the flags of this audit."""
     setup, suite_ = scorer.setup, scorer.setup.suite
+    gains = [o.comparison for o in outcomes if o.comparison.margin is not None and o.comparison.margin.low > 0]
     name = request.opening.teacher
     flags = [
         null_flag,
@@ -203,7 +204,7 @@ def doubts(
         checks.small_validation(len(setup.task.validation)),
         checks.few_labels(request.labels),
         checks.dropped_classes(setup.dropped),
-        checks.own_loss([o.comparison for o in outcomes]),
+        checks.own_loss({c.attack: _gains_more(c) for c in gains}, gains[0].baseline if gains else ""),
     ]
     if name == subjects.SYNTHETIC:
         flags.append(checks.synthetic(name))
@@ -211,3 +212,7 @@ def doubts(
         teacher = checks.accuracy(tops["audited"].validation, known(setup.task.validation))
         flags.append(checks.weak_teacher(teacher, protocol.control_score(setup, scorer.bench)))
     return [f for f in flags if f is not None] + [f for o in outcomes for f in o.flags]
+
+
+def _gains_more(row: Comparison) -> bool:
+    return row.baseline_margin is not None and row.baseline_margin.low > 0

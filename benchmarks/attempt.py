@@ -66,7 +66,7 @@ def bed(request: Request, settings: Iterable[Technique], seeds: int) -> tuple[Se
     task, weights = open_task(request.opening, cache)
     known = {s.name: type(s) for s in settings if isinstance(s, Attack)}
     setup = prepare(request, replace(STANDARD, tuning_seeds=seeds), Picked(known, (), {}), task, cache)
-    place = Place(cache, "cpu", teller.note)
+    place = Place(cache, request.device, teller.note)
     surface = Surface.parse(request.surface)
     subject = open_subject(request.opening, task, setup.pool, weights, surface, setup.recipe.views, place)
     bench = workbench(request, setup, cache, (subject,), request.cache / "attempts", teller)

@@ -2,24 +2,27 @@
 
 Every method teaches three teachers of `glyphs`; each is audited with the suite bag-1, with all labels and with a tenth
 of images and labels. Attacks are tuned once for a method and scenario, on its first teacher. A method's margin counts
-its teachers as random. Writes docs/bag.md; resumable: students are kept in the cache, and audits in OUT.
+its teachers as random. Writes what the audits found to reports/bags, and from that docs/bag.md; resumable: students are
+kept in the cache, and audits in OUT. Without --out the page alone is written, from the bag that is shipped.
 
-    python benchmarks/bag.py [--methods plain,cmim] [--jobs 2] [--cache DIR] [--out OUT]
+    python benchmarks/bag.py [--out OUT] [--methods plain,cmim] [--jobs 2] [--cache DIR]
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import rankdata, spearmanr, ttest_rel
 
 from attacks import registry
 from attacks.base import Attack
+from audit import checks
 from audit.compare import Margin, over_teachers
 from audit.plan import Request
 from audit.run import run
@@ -28,22 +31,27 @@ from audit.subjects import Opening
 from audit.suite import BAG
 from audit.teaching import teach
 from audit.verdict import Finding, Ruling, rule
-from reports.record import Comparison, Record
+from reports.bag import Bag, Control, Row, Taught
+from reports.record import Comparison, Packed, Record, write_whole
 from teachers.methods import METHODS
 
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "bag.md"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS, SHIPPED = ROOT / "docs" / "bag.md", ROOT / "reports" / "bags" / f"{BAG.name}.json"
 TEACHERS = 3
-SCENARIOS = {"all labels": 1.0, "a tenth of images and labels": 0.1}
+SCENARIOS = {1.0: "all labels", 0.1: "a tenth of images and labels"}
+ASKED = ("soft-kd", "avg", "lskd")  # of CMIM: batch-mean KL at a tuned temperature, the averager, standardised logits
 
 HEAD = """# The reference bag
 
 Every way to teach (`audit ls teachers`), {teachers} teachers each, audited on `{task}` ({images:,} test images) with
 the suite {suite}: {attacks}; {seeds} student seeds, tuned on validation over {settings} settings × {tuning} seeds on a
-method's first teacher. Made by `python benchmarks/bag.py`.
+method's first teacher. Made by `python benchmarks/bag.py`, {date}; what it found is shipped with the tool, so that the
+report of an audit with `--effort bag` says where a teacher stands among these.
 
 Margins over the tuned LS student in points, 95 % intervals; teachers, student seeds and test images are all random. A
-verdict is about the method: it would hold for another teacher of the same method. CMI is the largest over temperatures,
-in nats, on held-out images.
+verdict is about the method: it would hold for another teacher of the same method. The margin over the baseline is that
+of the same attack over the best student that asked no teacher. CMI is the largest over temperatures, in nats, on
+validation images.
 """
 
 
@@ -51,28 +59,45 @@ in nats, on held-out images.
 class Entry:
     """A method in a scenario: the audits of its teachers."""
 
+    bag: Bag
     method: str
-    scenario: str
-    records: tuple[Record, ...]
+    shots: float
+
+    @cached_property
+    def teachers(self) -> list[Taught]:
+        """Return its teachers."""
+        return [t for t in self.bag.teachers if (t.method, t.shots) == (self.method, self.shots)]
 
     @cached_property
     def margins(self) -> dict[str, Margin]:
-        """Return the margin of every attack that was judged on all teachers."""
-        rows = [{c.attack: c for c in r.comparisons if c.margin is not None} for r in self.records]
-        common = [name for name in rows[0] if all(name in row for row in rows)]
-        return {name: self._margin(name) for name in common}
+        """Return the margin over the LS student of every attack that was judged on all teachers."""
+        return self._over(lambda row: row.control)
 
-    def _margin(self, attack: str) -> Margin:
-        rows = [row(r, attack) for r in self.records]
-        knockoffs = [r.correct(of.students) for r, of in zip(self.records, rows, strict=True)]
-        return over_teachers(np.stack(knockoffs), self.records[0].correct(rows[0].control_students))
+    @cached_property
+    def over_baseline(self) -> dict[str, Margin]:
+        """Return the same over the best student without a teacher."""
+        return self._over(lambda row: row.baseline)
 
-    @property
+    def _over(self, which: Callable[[Row], int]) -> dict[str, Margin]:
+        rows = [{row.attack: row for row in t.rows} for t in self.teachers]
+        common = [name for name in rows[0] if all(name in of for of in rows)]
+        return {
+            name: over_teachers(
+                np.stack([of[name].correct.array() for of in rows]),
+                self.bag.controls[which(rows[0][name])].correct.array(),
+            )
+            for name in common
+        }
+
+    @cached_property
     def ruling(self) -> Ruling:
         """Return the verdict over teachers; every attack of the suite bites on the ordinary teacher (docs/bites.md)."""
+        gains = {n: self.over_baseline[n].interval()[0] > 0 for n, m in self.margins.items() if m.interval()[0] > 0}
+        baseline = self.bag.controls[self.teachers[0].rows[0].baseline].name
+        flag = checks.own_loss(gains, baseline)
         return rule(
             [Finding(attack=n, status="judged", margin=m, bites=True) for n, m in self.margins.items()],
-            (),
+            () if flag is None else (flag,),
             complete=len(self.margins) == len(BAG.attacks),
         )
 
@@ -84,16 +109,12 @@ class Entry:
     @property
     def accuracy(self) -> float:
         """Return the teachers' mean test accuracy."""
-        return float(np.mean([r.teacher.test_accuracy for r in self.records]))
+        return float(np.mean([t.test_accuracy for t in self.teachers]))
 
     @property
     def cmi(self) -> float:
         """Return the teachers' mean of the largest CMI over temperatures on validation images, in nats."""
-        return float(np.mean([max(next(p.cmi for p in r.cmi if p.name == "validation")) for r in self.records]))
-
-
-def row(record: Record, attack: str) -> Comparison:
-    return next(c for c in record.comparisons if c.attack == attack)
+        return float(np.mean([t.cmi for t in self.teachers]))
 
 
 def main() -> None:
@@ -101,17 +122,16 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--cache", type=Path, default=default_cache())
-    parser.add_argument("--out", type=Path, default=Path("audit-out/bag"))
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    entries = [
-        audit(method, scenario, given.jobs, given.cache, given.out)
-        for method in given.methods.split(",")
-        for scenario in SCENARIOS
-    ]
-    DOCS.write_text(page(entries), encoding="utf-8")
+    if given.out:
+        methods = given.methods.split(",")
+        found = {(m, s): audit(m, s, given.jobs, given.cache, given.out) for m in methods for s in SCENARIOS}
+        write_whole(SHIPPED, gather(found).model_dump_json().encode())
+    DOCS.write_text(page(Bag.model_validate_json(SHIPPED.read_bytes())), encoding="utf-8")
 
 
-def audit(method: str, scenario: str, jobs: int, cache: Path, out: Path) -> Entry:
+def audit(method: str, shots: float, jobs: int, cache: Path, out: Path) -> list[Record]:
     """Audit a method's teachers in a scenario, or read the audits that are finished."""
     records: list[Record] = []
     for seed in range(TEACHERS):
@@ -120,15 +140,15 @@ def audit(method: str, scenario: str, jobs: int, cache: Path, out: Path) -> Entr
         request = Request(
             Opening(str(teacher)),
             effort="bag",
-            shots=SCENARIOS[scenario],
+            shots=shots,
             jobs=jobs,
             cache=cache,
-            out=out / f"{method}-{seed}-{SCENARIOS[scenario]:g}",
+            out=out / f"{method}-{seed}-{shots:g}",
             command="python benchmarks/bag.py",
             fixed=chosen(records[0]) if records else (),
         )
         records.append(run(request).record)
-    return Entry(method, scenario, tuple(records))
+    return records
 
 
 def chosen(record: Record) -> tuple[Attack, ...]:
@@ -136,42 +156,122 @@ def chosen(record: Record) -> tuple[Attack, ...]:
     return tuple(registry.attacks()[c.attack](**c.parameters) for c in record.comparisons if c.margin is not None)
 
 
-def page(entries: list[Entry]) -> str:
+def gather(found: dict[tuple[str, float], list[Record]]) -> Bag:
+    """Keep what matters of the audits; controls are kept once."""
+    controls: dict[tuple[str, ...], Control] = {}
+
+    def control(record: Record, cells: tuple[str, ...]) -> int:
+        trial = next(t for t in record.trials if t.cell == cells[0])
+        correct = Packed.of(record.correct(cells))
+        controls.setdefault(cells, Control(name=trial.name, parameters=trial.parameters, cells=cells, correct=correct))
+        return list(controls).index(cells)
+
+    def row(record: Record, of: Comparison) -> Row:
+        assert of.margin is not None
+        return Row(
+            attack=of.attack,
+            parameters=of.parameters,
+            margin=of.margin.mean,
+            correct=Packed.of(record.correct(of.students)),
+            control=control(record, of.control_students),
+            baseline=control(record, of.baseline_students),
+        )
+
+    teachers = [
+        Taught(
+            method=method,
+            seed=seed,
+            sha256=record.teacher.sha256,
+            shots=shots,
+            pool=record.task.pool_digest,
+            test_accuracy=record.teacher.test_accuracy,
+            cmi=max(next(p.cmi for p in record.cmi if p.name == "validation")),
+            rows=tuple(row(record, c) for c in record.comparisons if c.margin is not None),
+        )
+        for (method, shots), records in found.items()
+        for seed, record in enumerate(records)
+    ]
+    every = [record for records in found.values() for record in records]
+    first = every[0]
+    return Bag(
+        date=max(r.times.created for r in every)[:10],
+        task=first.task.name,
+        task_digest=first.task.digest,
+        images=first.task.test,
+        student=first.settings.student,
+        suite=first.suite,
+        controls=tuple(controls.values()),
+        teachers=tuple(teachers),
+    )
+
+
+def page(bag: Bag) -> str:
     """Write the page."""
-    first = entries[0].records[0]
     parts = [
         HEAD.format(
             teachers=TEACHERS,
-            task=first.task.name,
-            images=first.task.test,
-            suite=BAG.name,
-            attacks=", ".join(BAG.attacks),
-            seeds=BAG.seeds,
-            settings=BAG.settings,
-            tuning=BAG.tuning_seeds,
+            task=bag.task,
+            images=bag.images,
+            suite=bag.suite.name,
+            attacks=", ".join(bag.suite.attacks),
+            seeds=bag.suite.seeds,
+            settings=bag.suite.settings,
+            tuning=bag.suite.tuning_seeds,
+            date=bag.date,
         )
     ]
-    for scenario in SCENARIOS:
-        held = [e for e in entries if e.scenario == scenario]
+    methods = list(dict.fromkeys(t.method for t in bag.teachers))
+    for shots, scenario in SCENARIOS.items():
+        entries = {m: Entry(bag, m, shots) for m in methods}
         parts.append(f"\n## With {scenario}\n")
-        parts.append("| method | teacher, % | CMI | best attack | its margin | verdict | soft-kd | avg | lskd |")
-        parts.append("|---|---|---|---|---|---|---|---|---|")
-        parts += [_line(e) for e in sorted(held, key=lambda e: -e.margins[e.best].mean)]
-        if len(held) > 3:
-            parts.append("\n" + correlation(held))
+        parts.append("| method | teacher, % | CMI | best attack | its margin | over the baseline | verdict |")
+        parts.append("|---|---|---|---|---|---|---|")
+        parts += [_line(e) for e in sorted(entries.values(), key=lambda e: -e.margins[e.best].mean)]
+        parts.append(f"\n| method | {' | '.join(bag.suite.attacks)} |\n|---|{'---|' * len(bag.suite.attacks)}")
+        parts += [_margins(e, bag.suite.attacks) for e in entries.values()]
+        parts.append("\n" + correlation(list(entries.values())))
+    parts.append("\n## What the papers leave open\n")
+    parts += questions(bag)
     return "\n".join(parts) + "\n"
 
 
 def _line(entry: Entry) -> str:
-    m = entry.margins
-    cells = [entry.method, f"{100 * entry.accuracy:.1f}", f"{entry.cmi:.2f}", entry.best, _told(m[entry.best])]
-    cells += [entry.ruling.word, *(_told(m[name]) if name in m else "–" for name in ("soft-kd", "avg", "lskd"))]
-    return f"| {' | '.join(cells)} |"
+    own, over = entry.margins[entry.best], entry.over_baseline[entry.best]
+    cells = [entry.method, f"{100 * entry.accuracy:.1f}", f"{entry.cmi:.2f}", entry.best, _told(own), _told(over)]
+    return f"| {' | '.join([*cells, entry.ruling.word])} |"
+
+
+def _margins(entry: Entry, attacks: tuple[str, ...]) -> str:
+    told = [_told(entry.margins[name]) if name in entry.margins else "–" for name in attacks]
+    return f"| {' | '.join([entry.method, *told])} |"
 
 
 def _told(margin: Margin) -> str:
     low, high = margin.interval()
     return f"{100 * margin.mean:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+
+
+def questions(bag: Bag) -> list[str]:
+    """Answer what this bag can answer of what the papers leave open about CMIM."""
+    lines = []
+    for shots, scenario in SCENARIOS.items():
+        entry = Entry(bag, "cmim", shots)
+        told = "; ".join(f"{n} {_told(entry.margins[n])}, {_withstood(entry.margins[n])}" for n in ASKED)
+        lines.append(f"- Does CMIM withstand, with {scenario}? {told}. Its best attack: {_line(entry)[2:-2]}.")
+    ours, plain = Entry(bag, "cmim", 1.0), Entry(bag, "plain", 1.0)
+    pairs = [[t.test_accuracy for t in e.teachers] for e in (ours, plain)]
+    low, high = ttest_rel(*pairs).confidence_interval()
+    lines.append(
+        f"- Is the CMIM teacher more accurate than the plain one? {100 * ours.accuracy:.2f} % against "
+        f"{100 * plain.accuracy:.2f} %: {100 * (ours.accuracy - plain.accuracy):+.2f} [{100 * low:+.2f}, "
+        f"{100 * high:+.2f}] points (teachers of the same seed paired, n = {len(pairs[0])}, t)."
+    )
+    return lines
+
+
+def _withstood(margin: Margin) -> str:
+    low, high = margin.interval(0.9)  # each bound one-sided at 5 %
+    return "no" if low > 0 else "yes, within the tolerance" if high < 0.005 else "open"
 
 
 def correlation(entries: list[Entry], draws: int = 10_000) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from reports import bag
 from reports.record import Comparison, Cost, Interval, LedgerRow, Parameters, Record
 
 MISSING: Final = "–"
@@ -104,7 +105,7 @@ def strongest(record: Record) -> Comparison | None:
 
 
 def beside(record: Record) -> list[str]:
-    """Say what is outside the verdict: the margin over the best baseline, and the classes that were never seen."""
+    """Say what is outside the verdict: the margin over the best baseline, the classes that were never seen, the bag."""
     lines = []
     best = strongest(record)
     if best is not None and best.baseline_margin is not None and record.suite.controls:
@@ -118,7 +119,7 @@ def beside(record: Record) -> list[str]:
             f"On the classes that the attacker never saw ({names}): {top.attack} {percent(top.dropped_accuracy)}, "
             f"LS student {percent(top.control_dropped_accuracy)}."
         )
-    return lines
+    return lines + [line for line in (bag.standing(record),) if line]
 
 
 def curve(comparison: Comparison) -> tuple[Cost, ...]:

@@ -16,6 +16,7 @@ OURS = {
     "cnn-W-W-W": "3×3 convolution, batch norm, ReLU, max pooling for every width W, then a linear layer",
     "strided-W-W-W": "the same with stride 2 in place of pooling: half the time on a CPU",
     "resnet-D": "He et al.'s CIFAR ResNet of depth D = 6n + 2 (8, 20, 32, 56, 110) for images up to 64 pixels",
+    "resnet18-small": "torchvision's ResNet-18 with a 3×3 first convolution and no pooling after it, as for CIFAR",
 }
 
 
@@ -103,7 +104,18 @@ def build(name: str, classes: int, shape: Shape) -> nn.Module:
         if (depth := int(match[1])) < 8 or (depth - 2) % 6:
             raise UsageError(f"{name}: the depth of a CIFAR ResNet is 6n + 2, such as resnet-8 or resnet-20")
         return ResNet(depth, classes, shape)
+    if name == "resnet18-small":
+        return _resnet18_small(classes, shape)
     return _from_library(name, classes, shape)
+
+
+def _resnet18_small(classes: int, shape: Shape) -> nn.Module:
+    import torchvision.models
+
+    network = torchvision.models.resnet18(weights=None, num_classes=classes)
+    network.conv1, network.maxpool = nn.Conv2d(shape[0], 64, 3, 1, 1, bias=False), nn.Identity()
+    made: nn.Module = network
+    return made
 
 
 def _from_library(name: str, classes: int, shape: Shape) -> nn.Module:

@@ -271,6 +271,14 @@ def test_over_teachers_is_the_three_way_analysis_of_variance() -> None:
     assert low < m < high
 
 
+def test_over_teachers_pairs_with_one_set_of_others_as_with_the_same_set_for_every_teacher() -> None:
+    rng = np.random.default_rng(1)
+    knockoff, control = rng.random((3, 4, 50)) < 0.7, rng.random((4, 50)) < 0.6
+    assert over_teachers(knockoff, control) == over_teachers(knockoff, np.stack([control] * 3))
+    with pytest.raises(ValueError, match="as many as control"):
+        over_teachers(knockoff, np.stack([control] * 2))
+
+
 def test_over_teachers_with_one_student_seed_that_tells_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least two teachers"):
         over_teachers(np.ones((3, 1, 5), bool), np.ones((1, 5), bool))

@@ -1,0 +1,96 @@
+"""The reference bag: teachers of many methods audited alike, and where another teacher stands among them."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+from reports.record import Count, Data, Packed, Parameters, Record, Share, SuiteInfo
+
+
+class Row(Data):
+    """An attack on one teacher: what its students got right, and which of the bag's controls they are compared with."""
+
+    attack: str
+    parameters: Parameters
+    margin: float  # over the LS student
+    correct: Packed  # (S, N)
+    control: Count  # index into Bag.controls
+    baseline: Count  # the best student without a teacher, on validation
+
+
+class Taught(Data):
+    """One teacher in one scenario."""
+
+    method: str
+    seed: Count
+    sha256: str
+    shots: Share
+    pool: str  # digest of what the attacker holds
+    test_accuracy: Share
+    cmi: float  # largest over temperatures, on validation images, in nats
+    rows: tuple[Row, ...]
+
+    @property
+    def margin(self) -> float:
+        """The largest margin of an attack."""
+        return max(row.margin for row in self.rows)
+
+
+class Control(Data):
+    """Students without a teacher, which all teachers share."""
+
+    name: str
+    parameters: Parameters
+    cells: tuple[str, ...]
+    correct: Packed  # (S, N)
+
+
+class Bag(Data):
+    """All that the bag's page and every rank in it follow from."""
+
+    date: str  # of the last audit
+    task: str
+    task_digest: str
+    images: Count  # N
+    student: str
+    suite: SuiteInfo
+    controls: tuple[Control, ...]
+    teachers: tuple[Taught, ...]
+
+
+@cache
+def shipped(suite: str) -> Bag | None:
+    """Return the bag that was audited with a suite, or None where there is none."""
+    file = resources.files("reports") / "bags" / f"{suite}.json"
+    return Bag.model_validate_json(file.read_bytes()) if file.is_file() else None
+
+
+def standing(record: Record) -> str:
+    """Say how much a teacher gives away beside those of the bag; nothing where the audits cannot be compared."""
+    bag = shipped(record.suite.name)
+    margins = [c.margin.mean for c in record.comparisons if c.margin is not None and not c.extra]
+    if bag is None or not margins or not comparable(record, bag):
+        return ""
+    others = [t.margin for t in bag.teachers if t.pool == record.task.pool_digest and t.sha256 != record.teacher.sha256]
+    if not others:
+        return ""
+    largest = max(margins)
+    percentile = sum((other < largest) + 0.5 * (other == largest) for other in others) / len(others)
+    methods = len({t.method for t in bag.teachers})
+    return (
+        f"Its largest margin is at percentile {100 * percentile:.0f} of the reference bag {record.suite.name} of "
+        f"{bag.date}: larger than with that share of {len(others)} other teachers of {methods} methods."
+    )
+
+
+def comparable(record: Record, bag: Bag) -> bool:
+    """Whether an audit asked what the bag's audits asked."""
+    chosen = record.settings
+    return (
+        record.suite.complete
+        and record.suite.digest == bag.suite.digest
+        and record.task.digest == bag.task_digest
+        and chosen.student == bag.student
+        and (chosen.surface, chosen.labels, chosen.budget, chosen.dropped) == ("probs", 1.0, None, ())
+    )
