@@ -112,14 +112,20 @@ class Baseline:
 
 
 def tuning_uses(setup: Setup, subject: Subject, attacks: Attacks) -> list[Use]:
-    """Return the students that tune attacks on a teacher: also a single setting where its regime must be known."""
+    """Return the students that tune attacks on a teacher: also of a single setting where its regime must be known."""
     return [
-        Use(cell, "tune", subject.role, "attack")
+        Use(cell, _role(cell, subject), subject.role, "attack")
         for attack in attacks.values()
         for setting in settings(setup, attack)
         for cell in tuning_cells(setup, setting, subject)
         if attack.holds == "original" or len(settings(setup, attack)) > 1
     ]
+
+
+def _role(cell: Cell, subject: Subject) -> Role:
+    if cell.splits == "validation":
+        return "tune"
+    return "judge" if subject.role == "audited" else "bite"
 
 
 def settings(setup: Setup, attack: type[Attack]) -> tuple[Attack, ...]:
@@ -129,10 +135,10 @@ def settings(setup: Setup, attack: type[Attack]) -> tuple[Attack, ...]:
 
 
 def tuning_cells(setup: Setup, setting: Attack, subject: Subject) -> list[Cell]:
-    seeds = _tuning_seeds(setup)
-    if len(settings(setup, type(setting))) == 1:  # nothing to choose: one student tells its regime
-        seeds = seeds[:1]
-    return [setup.cell(setting, seed, subject, splits="validation") for seed in seeds]
+    """Return the students that a setting is chosen by; of a single one, the first judged one, for its regime."""
+    if len(settings(setup, type(setting))) == 1:
+        return [setup.cell(setting, 0, subject)]
+    return [setup.cell(setting, seed, subject, splits="validation") for seed in _tuning_seeds(setup)]
 
 
 def sweep(setup: Setup, regime: Regime | None = None) -> list[LSSetting]:
