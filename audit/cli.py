@@ -172,8 +172,8 @@ def ls(what: Annotated[str, typer.Argument(help="attacks, students, data or teac
 
 
 @app.command()
-def info(name: Annotated[str, typer.Argument(help="An attack or control.")]) -> None:
-    """Tell about one attack: paper, threat model, settings."""
+def info(name: Annotated[str, typer.Argument(help="An attack, a control or a way to train a teacher.")]) -> None:
+    """Tell about an attack or a way to teach: paper, threat model, settings, what we measured."""
     from audit.telling import about
 
     typer.echo(about(name))

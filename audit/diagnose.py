@@ -64,6 +64,7 @@ def diagnose(
     no better than chance.
     """
     plan.check_device(device)
+    folder.refuse_file(out)
     teller, kept = Teller(quiet), Cache(cache or default_cache())
     task, weights = subjects.open_task(opening, kept)
     place = Place(kept, device, teller.note)

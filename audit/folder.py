@@ -16,11 +16,16 @@ from reports.record import Look, Record
 from teachers.errors import RefusedInput, UsageError
 
 
+def refuse_file(folder: Path | None) -> None:
+    """Stop, before anything is trained, where --out is no folder."""
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file; give a folder")
+
+
 @contextmanager
 def claimed(folder: Path, note: Callable[[str], None]) -> Iterator[None]:
     """Hold the folder for this process; a second audit waits for the first."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder} is a file; give a folder")
+    refuse_file(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")

@@ -38,6 +38,7 @@ class Done:
 
 def run(request: Request) -> Done:
     """Take a checkpoint to a verdict."""
+    folder.refuse_file(request.out)
     began, teller = time.perf_counter(), Teller(request.quiet)
     cache = Cache(request.cache or default_cache())
     picked = plan.pick(request.attacks, suite(request.effort), request.fixed)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-import textwrap
+from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +15,9 @@ from reports import wording
 from reports.diagnosis import Diagnosis
 from reports.record import Comparison, Record
 from teachers.errors import UsageError
+
+if TYPE_CHECKING:
+    from teachers.methods.base import Method
 
 
 def _console() -> Console:
@@ -176,10 +181,13 @@ SEES = {
 
 
 def about(name: str) -> str:
-    """Return all there is to know of an attack or control."""
+    """Return all there is to know of an attack, a control or a way to train a teacher."""
     from attacks.base import Attack
     from attacks.registry import find
+    from teachers.methods import METHODS
 
+    if name in METHODS:
+        return _about_method(METHODS[name])
     technique = find(name)
     lines = [f"{name}: {technique.title}", f"paper: {technique.paper}", f"version: {technique.version}"]
     if issubclass(technique, Attack):
@@ -192,8 +200,33 @@ def about(name: str) -> str:
     lines += [f"  {setting.parameters}" for setting in technique.grid()]
     if issubclass(technique, Attack):
         lines += [f"preset {preset}: {a.parameters}" for preset, a in technique.presets().items()]
-    lines.append(textwrap.dedent(technique.__doc__ or "").strip())
+    lines.append(inspect.getdoc(technique) or "")
     return "\n".join(lines)
+
+
+def _about_method(method: type[Method]) -> str:
+    from teachers.methods import written
+
+    lines = [f"{method.name}: {method.title}", f"paper: {method.paper}", *_standings(method.name)]
+    lines += ["settings, for --set:"] if fields(method) else []
+    lines += [f"  {field.name}={written(field.default)}" for field in fields(method)]
+    if method.looks:
+        lines.append("looks at an ordinary teacher: the task's own, or the one of --init")
+    return "\n".join([*lines, inspect.getdoc(method) or ""])
+
+
+def _standings(method: str) -> list[str]:
+    """Say what teachers of a method gave away in the reference bag, as shipped."""
+    from audit.suite import BAG
+    from reports.bag import shipped
+
+    bag = shipped(BAG.name)
+    lines = []
+    for shots in sorted({t.shots for t in bag.teachers}, reverse=True) if bag else ():
+        of = [t for t in bag.teachers if (t.method, t.shots) == (method, shots)] if bag else []
+        margins = ", ".join(wording.points(t.margin) for t in of)
+        lines.append(f"measured, {shots:.0%} of the images: largest margins of {len(of)} teachers {margins} points")
+    return lines
 
 
 def _measured(name: str) -> str:

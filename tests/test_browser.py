@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from sample_record import sample_record
 
+from audit.diagnose import diagnose
+from audit.subjects import Opening
 from reports import html
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -30,12 +32,30 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
+@pytest.fixture(scope="module")
+def diagnosis(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = tmp_path_factory.mktemp("cmi")
+    diagnose(Opening("demo", "digits"), device="cpu", out=out, cache=kept, command="audit cmi", quiet=True)
+    return (out / "cmi.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("hostile", [None, HOSTILE], ids=["plain", "hostile"])
-def test_the_page_is_quiet_and_fits(browser: Any, tmp_path: Path, scheme: str, width: int, hostile: str | None) -> None:
-    path = tmp_path / "report.html"
-    path.write_text(html.render(sample_record(hostile=hostile)), encoding="utf-8")
+def test_the_report_is_quiet_and_fits(
+    browser: Any, tmp_path: Path, scheme: str, width: int, hostile: str | None
+) -> None:
+    quiet_and_fits(browser, html.render(sample_record(hostile=hostile)), tmp_path / "report.html", scheme, width)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_diagnosis_is_quiet_and_fits(browser: Any, tmp_path: Path, diagnosis: str, scheme: str, width: int) -> None:
+    quiet_and_fits(browser, diagnosis, tmp_path / "cmi.html", scheme, width)
+
+
+def quiet_and_fits(browser: Any, text: str, path: Path, scheme: str, width: int) -> None:
+    path.write_text(text, encoding="utf-8")
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     asked: list[str] = []
     said: list[str] = []

@@ -28,6 +28,10 @@ def test_help_and_lists(capsys: pytest.CaptureFixture[str]) -> None:
     told = call(capsys, "info", "dkd")[1]
     assert "2203.08679" in told
     assert "training images" in told
+    told = call(capsys, "info", "cmim")[1]
+    assert "2507.00012" in told
+    assert "powers=1/" in told
+    assert "looks at an ordinary teacher" in call(capsys, "info", "nasty")[1]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +63,7 @@ def test_help_and_lists(capsys: pytest.CaptureFixture[str]) -> None:
         (["cmi", "--teacher", "nope.pt"], 4, "there is no file nope.pt"),
         (["cmi", "--teacher", "demo", "--data", "glyfs"], 2, "glyphs"),
         (["cmi", "--teacher", "demo", "--device", "tpu"], 2, "cpu, cuda"),
+        (["cmi", "--teacher", "demo", "--out", "file"], 2, "--out file is a file; give a folder"),
         (["report", "nowhere"], 4, "give the folder that `audit run` wrote"),
     ],
 )
@@ -73,6 +78,7 @@ def test_a_mistake_gets_one_sentence_and_its_code(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DISTILL_AUDIT_CACHE", str(kept))
+    (tmp_path / "file").touch()
     got, _, err = call(capsys, *argv)
     assert got == code
     assert sentence in err

@@ -172,15 +172,3 @@ def test_eigen_cam_covers_every_image(channels: int) -> None:
     over = cams.overlays(network, torch.rand(5, channels, 16, 16))
     assert over.shape == (5, 16, 16, 3)
     assert over.dtype == np.uint8
-
-
-def test_a_file_in_place_of_the_folder_gets_one_sentence(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DISTILL_AUDIT_CACHE", str(kept))
-    (tmp_path / "file").touch()
-    code, _, err = call(capsys, "cmi", "--teacher", "demo", "--data", "digits", "--out", "file")
-    assert code == 2
-    assert err.splitlines()[-1] == "audit: --out file is a file; give a folder"
-    assert "Traceback" not in err

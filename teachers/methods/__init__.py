@@ -95,10 +95,14 @@ def _read(kind: type[Method], given: dict[str, str]) -> dict[str, Any]:
                 text.split("/") if isinstance(default, tuple) else text
             )
         except ValidationError as e:
-            example = "/".join(f"{part:g}" for part in default) if isinstance(default, tuple) else default
             reason = e.errors()[0]["msg"].removeprefix("Input ")
-            raise UsageError(f"{kind.name}: {name}={text} {reason}; the default is {example}") from None
+            raise UsageError(f"{kind.name}: {name}={text} {reason}; the default is {written(default)}") from None
     return read
+
+
+def written(value: Any) -> str:
+    """Write a setting as `--set` takes it."""
+    return "/".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
 
 
 def teacher_recipe(task: Task, architecture: str | None = None, steps: int | None = None) -> Recipe:
