@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("settings", nargs="+")
     parser.add_argument("--attacks", default=";".join(ATTACKS))
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--teacher-seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--cache", type=Path, default=default_cache())
     parser.add_argument("--out", type=Path, default=Path("audit-out/settings"))
@@ -45,8 +46,9 @@ def main() -> None:
     print(f"| setting | teacher, % | CMI | {' | '.join(attacks)} |\n|{'---|' * (3 + len(attacks))}", flush=True)
     for text in given.settings:
         name, _, fields = text.partition(":")
-        path = given.out / f"{text.replace('/', '_').replace(':', '-')}.pt"
-        teach(name, path, data="glyphs", settings=fields.split(",") if fields else (), cache=given.cache)
+        path = given.out / f"{text.replace('/', '_').replace(':', '-')}-{given.teacher_seed}.pt"
+        settings = fields.split(",") if fields else ()
+        teach(name, path, data="glyphs", seed=given.teacher_seed, settings=settings, cache=given.cache)
         request = Request(Opening(str(path)), jobs=given.jobs, cache=given.cache)
         setup, bench, subject = bed(request, attacks.values(), given.seeds)
         labels = known(setup.task.validation)
