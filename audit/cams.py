@@ -19,17 +19,34 @@ def overlays(network: nn.Module, images: Tensor) -> np.ndarray:
     Raises NoPanels where pytorch-grad-cam is not installed or the network has no deep convolution with large maps.
     """
     try:
-        from pytorch_grad_cam import EigenCAM
-        from pytorch_grad_cam.utils.image import show_cam_on_image
+        from pytorch_grad_cam.utils.image import scale_cam_image, show_cam_on_image
     except ImportError as e:
         raise NoPanels(f"pytorch-grad-cam is not there ({e}); pip install 'distill-audit[cam]' adds it") from e
     images = images.to(next((p.device for p in network.parameters()), images.device))
-    layer = deepest_map(network, images[:1])
-    with torch.no_grad(), EigenCAM(network, [layer]) as cam:
-        maps = cam(images, targets=None)
+    seen: list[Tensor] = []
+    hook = deepest_map(network, images[:1]).register_forward_hook(lambda module, inputs, maps: seen.append(maps))
+    with torch.no_grad():
+        network.eval()(images)
+    hook.remove()
+    maps = scale_cam_image(eigen_maps(seen[0]).clamp(min=0).cpu().numpy(), images.shape[:1:-1])
     pixels = images if images.shape[1] == 3 else images[:, :1].expand(-1, 3, -1, -1)
     coloured = pixels.permute(0, 2, 3, 1).cpu().numpy()
     return np.stack([show_cam_on_image(image, each, use_rgb=True) for image, each in zip(coloured, maps, strict=True)])
+
+
+def eigen_maps(maps: Tensor) -> Tensor:
+    """Project maps (N, C, h, w) on their first principal component over channels, (N, h, w).
+
+    A component has no sign of its own; this one has that by which it rises with the length of the maps, so that what
+    stands out in the maps stands out here (pytorch-grad-cam takes whichever sign the decomposition gives).
+    """
+    points = maps.flatten(2).transpose(1, 2).double()  # (N, h w, C)
+    centred = points - points.mean(1, keepdim=True)
+    length = points.norm(dim=2)
+    along = (centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:, 0, :, None])[:, :, 0]
+    sign = ((length - length.mean(1, keepdim=True)) * along).sum(1, keepdim=True).sign()
+    found: Tensor = (along * sign).reshape(len(maps), *maps.shape[2:])
+    return found
 
 
 def deepest_map(network: nn.Module, image: Tensor) -> nn.Module:

@@ -123,7 +123,7 @@ def teach(
     data: Annotated[str, typer.Option(help="glyphs, digits, an image folder, or torchvision:NAME:ROOT.")] = "glyphs",
     arch: Annotated[str | None, typer.Option(help="Architecture (`audit ls students`).")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps of 128 images.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Training seed.")] = 0,
+    seed: Annotated[int, typer.Option(help="Training seed.", min=0, max=2**31 - 1)] = 0,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the method, NAME=VALUE; may be repeated.")
     ] = None,

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from audit.store import Cache, default_cache
 from audit.subjects import Opening, Place, Subject
 from reports import diagnosis_html
 from reports.diagnosis import DiagnosedPool, Diagnosis, Map, Picture, PicturedClass, Projection, Triangle
-from reports.record import write_whole
+from reports.record import PoolName, write_whole
+from teachers.errors import RefusedInput
 from teachers.oracle import CHUNK
 from teachers.surface import FULL
 from teachers.task import Pool, Task, known
@@ -34,7 +35,6 @@ DOTS = 150  # images of a class in the triangle
 POINTS = 1_000  # images in the projection
 SIDE = 96  # most pixels to a side of a picture on the page
 
-PoolName = Literal["train", "augmented", "validation"]
 POOLS: tuple[PoolName, ...] = get_args(PoolName)
 
 
@@ -67,9 +67,11 @@ def diagnose(
     folder.refuse_file(out)
     teller, kept = Teller(quiet), Cache(cache or default_cache())
     task, weights = subjects.open_task(opening, kept)
+    if not (evidence.measurable(task.train) and evidence.measurable(task.validation)):
+        raise RefusedInput("CMI needs two classes with two images each, for training and held out; give more images")
     place = Place(kept, device, teller.note)
     subject = subjects.open_subject(opening, task, task.train, weights, FULL, 1, place)
-    out = out or Path("audit-out") / f"{subject.slug}-cmi"
+    out = out or Path("audit-out") / f"{subject.slug}-cmi-{subject.fingerprint[:8]}"
     with folder.claimed(out, teller.note), tempfile.TemporaryDirectory(dir=kept.root) as scratch:
         train, augmented, validation = (_ask(name, subject, task, Path(scratch)) for name in POOLS)
         if subject.teacher.method != subjects.SYNTHETIC:
@@ -97,6 +99,7 @@ def diagnose(
             projection=_projection(validation, survey),
             cams=panels,
             no_cams=no_panels,
+            behind=subject.behind,
             environment=evidence.environment(),
         )
         write_whole(out / "cmi.json", found.model_dump_json(indent=1).encode())
@@ -111,7 +114,7 @@ def _ask(name: PoolName, subject: Subject, task: Task, folder_: Path) -> Answere
     log_p = np.memmap(folder_ / name, np.float32, "w+", shape=(len(pool), len(task.classes)))
     tops = np.empty(len(pool), np.intp)
     for index in torch.split(torch.arange(len(pool)), CHUNK):
-        answers = subject.full(viewer(index, torch.zeros_like(index))).values.numpy()
+        answers = subject.whole(viewer(index, torch.zeros_like(index))).values.numpy()
         log_p[index], tops[index] = answers, answers.argmax(1)
     return Answered(name, log_p, known(pool), tops)
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from reports.record import (
     LedgerRow,
     Look,
     Packed,
+    PoolName,
     Settings,
     SuiteInfo,
     TaskInfo,
@@ -43,18 +44,23 @@ CMI_ENTRIES = 2_000_000  # log-probabilities kept of each pool; beyond that a st
 def cmi_pools(subject: Subject, setup: Setup) -> tuple[CMIPool, ...]:
     """Measure how concentrated the teacher's answers are on training, augmented and validation images.
 
-    Through its full answers, whatever the surface shows: CMI is not defined on truncated ones.
+    Through its full answers, whatever the surface or a guard that is one shows: CMI is not defined on truncated ones.
     """
     task = setup.task
     train, validation = _sample(task.train, len(task.classes)), _sample(task.validation, len(task.classes))
     every = torch.arange(len(train))
     seen = Viewer(train, ViewSet("crop", 1))(every, torch.zeros_like(every))
     augmented = Pool((seen * 255).round().to(torch.uint8).numpy(), train.labels)
-    return (
-        _cmi_pool("train", subject, train, len(task.classes)),
-        _cmi_pool("augmented", subject, augmented, len(task.classes)),
-        _cmi_pool("validation", subject, validation, len(task.classes)),
+    return tuple(
+        _cmi_pool(name, subject, pool, len(task.classes))
+        for name, pool in zip(get_args(PoolName), (train, augmented, validation), strict=True)
+        if measurable(pool)
     )
+
+
+def measurable(pool: Pool) -> bool:
+    """Whether CMI and Γ can be estimated: two classes with two images each."""
+    return int((np.bincount(known(pool)) > 1).sum()) > 1
 
 
 def _sample(pool: Pool, classes: int) -> Pool:
@@ -62,8 +68,8 @@ def _sample(pool: Pool, classes: int) -> Pool:
     return pool if len(pool) <= most else pool.take(stratified(known(pool), most / len(pool), seed=0))
 
 
-def _cmi_pool(name: Literal["train", "augmented", "validation"], subject: Subject, pool: Pool, classes: int) -> CMIPool:
-    answers = np.concatenate(log_probs(subject.full, pool)).clip(-60_000).astype(np.float16)
+def _cmi_pool(name: PoolName, subject: Subject, pool: Pool, classes: int) -> CMIPool:
+    answers = np.concatenate(log_probs(subject.whole, pool)).clip(-60_000).astype(np.float16)
     labels = known(pool)
     found = curve_fields(cmi.curve(answers, labels, classes))
     return CMIPool(name=name, answers=Packed.of(answers), labels=Packed.of(labels.astype(np.uint16)), **found)
@@ -73,11 +79,11 @@ def curve_fields(curve: cmi.Curve) -> dict[str, Any]:
     """Write a curve over `cmi.TEMPERATURES` as the fields of CMICurve."""
     return {
         "temperatures": tuple(curve.temperatures.tolist()),
-        "cmi": tuple(np.nan_to_num(curve.cmi).tolist()),
-        "se": tuple(np.nan_to_num(curve.se).tolist()),
+        "cmi": tuple(curve.cmi.tolist()),
+        "se": tuple(curve.se.tolist()),
         "plug_in": tuple(curve.plug_in.tolist()),
         "gamma": tuple(curve.gamma.tolist()),
-        "ncmi": tuple(np.nan_to_num(curve.ncmi).tolist()),
+        "ncmi": tuple(curve.ncmi.tolist()),
         "per_class": finite(curve.per_class[cmi.TEMPERATURES.index(1.0)]),
         "unreliable": int(curve.unreliable.sum()),
     }

@@ -97,6 +97,7 @@ def run(request: Request) -> Done:
             comparisons=adjusted(outcomes, ruling.p_holm),
             controls=(null_row, *rows),
             cmi=pools,
+            cmi_behind=audited.behind,
             ledger=evidence.ledger(bench, setup, pools),
             trials=tuple(trial(scorer, use, tops) for key, use in bench.uses.items() if key in bench.results),
             environment=evidence.environment(),

@@ -22,7 +22,7 @@ from audit.store import Cache, Unfinished
 from reports.record import TeacherInfo
 from teachers import datasets, intake, methods
 from teachers.errors import RefusedInput, UsageError
-from teachers.guards import Guarded
+from teachers.guards import Guarded, Shown
 from teachers.intake import Card, Teacher
 from teachers.methods.base import Weights
 from teachers.networks import Preprocessed
@@ -63,11 +63,14 @@ class Subject:
     fingerprint: str
     full: Box  # answers with all it has, for the auditor's own measurements
     box: Box  # answers through the surface
+    whole: Box  # answers of which CMI is defined: those before a guard that hides classes
+    behind: str = ""  # that guard
 
     @property
     def slug(self) -> str:
         """The teacher's name as a folder name."""
-        return re.sub(r"[^0-9A-Za-z.-]+", "-", self.teacher.name.removesuffix(".pt")).strip("-.")[:60] or "teacher"
+        name = re.sub(r"\.(pt|pth|safetensors)$", "", self.teacher.name)
+        return re.sub(r"[^0-9A-Za-z.-]+", "-", name).strip("-.")[:60] or "teacher"
 
 
 def open_task(opening: Opening, cache: Cache) -> tuple[Task, intake.Weights | None]:
@@ -157,8 +160,13 @@ def open_ordinary(audited: Subject, task: Task, place: Place) -> Subject:
 
 
 def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Surface, device: str) -> Subject:
-    full = Box(teacher.network, device=device)
-    return Subject(role, teacher, surface, _fingerprint(teacher), full, Box(teacher.network, surface, device))
+    full = whole = Box(teacher.network, device=device)
+    behind, shown = "", Box(teacher.network, surface, device)
+    guarded = teacher.network.network if isinstance(teacher.network, Preprocessed) else None
+    if isinstance(guarded, Guarded) and isinstance(guarded.guard, Shown):
+        whole = Box(Preprocessed(guarded.network, teacher.mean, teacher.std), device=device)
+        behind = guarded.told
+    return Subject(role, teacher, surface, _fingerprint(teacher), full, shown, whole, behind)
 
 
 def _fingerprint(teacher: Teacher) -> str:

@@ -6,13 +6,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from audit import plan, subjects
+from audit import checks, plan, subjects
 from audit.progress import Teller
 from audit.store import Cache, default_cache
 from teachers import datasets, intake, methods
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake import Teacher
 from teachers.networks import Preprocessed
+from teachers.oracle import Box
 from teachers.task import Task
 
 OURS = "0.5/0.25"  # how teachers taught here normalise their images
@@ -87,4 +88,6 @@ def ordinary(path: Path, task: Task, architecture: str | None) -> Teacher:
     name = architecture or (card.architecture if card else "")
     if card is not None and (card.mean, card.std) != intake.normalisation(OURS, task.shape[0]):
         raise RefusedInput(f"--init {path} normalises images as {card.normalize}, teachers taught here as {OURS}")
-    return intake.assemble(weights, name, len(task.classes), task.shape, OURS)
+    teacher = intake.assemble(weights, name, len(task.classes), task.shape, OURS)
+    checks.refuse_chance(subjects.top_classes(Box(teacher.network), task.validation), task, f"--init {path}")
+    return teacher

@@ -125,6 +125,7 @@ def tell_cmi(found: Diagnosis, folder: Path) -> None:
     console.print(table)
     spread = ", ".join(f"{shown.name} ({shown.cmi:.3f})" for shown in found.spread)
     lines = [f"Most spread held-out classes: {spread or 'none has two images'}"]
+    lines += [wording.behind(found.behind)] if found.behind else []
     lines += [f"Eigen-CAM panels are left out: {found.no_cams}"] if found.no_cams else []
     for line in (*lines, f"Page: {folder / 'cmi.html'}; numbers: {folder / 'cmi.json'}"):
         console.print(line, markup=False, soft_wrap=True)
@@ -225,7 +226,8 @@ def _standings(method: str) -> list[str]:
     for shots in sorted({t.shots for t in bag.teachers}, reverse=True) if bag else ():
         of = [t for t in bag.teachers if (t.method, t.shots) == (method, shots)] if bag else []
         margins = ", ".join(wording.points(t.margin) for t in of)
-        lines.append(f"measured, {shots:.0%} of the images: largest margins of {len(of)} teachers {margins} points")
+        if of:
+            lines.append(f"measured, {shots:.0%} of the images: largest margins of {len(of)} teachers {margins} points")
     return lines
 
 

@@ -11,6 +11,7 @@ kept in the cache, and audits in OUT. Without --out the page alone is written, f
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +31,7 @@ from audit.store import default_cache
 from audit.subjects import Opening
 from audit.suite import BAG
 from audit.teaching import teach
-from audit.verdict import Finding, Ruling, rule
+from audit.verdict import DELTA, Finding, Ruling, level_of, rule
 from reports.bag import Bag, Control, Row, Taught
 from reports.record import Comparison, Packed, Record, write_whole
 from teachers.methods import METHODS
@@ -39,6 +40,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS, SHIPPED = ROOT / "docs" / "bag.md", ROOT / "reports" / "bags" / f"{BAG.name}.json"
 TEACHERS = 3
 SCENARIOS = {1.0: "all labels", 0.1: "a tenth of images and labels"}
+OWN_LOSS = "own-loss"  # judged over teachers instead
 ASKED = ("soft-kd", "avg", "lskd")  # of CMIM: batch-mean KL at a tuned temperature, the averager, standardised logits
 
 HEAD = """# The reference bag
@@ -91,13 +93,15 @@ class Entry:
 
     @cached_property
     def ruling(self) -> Ruling:
-        """Return the verdict over teachers; every attack of the suite bites on the ordinary teacher (docs/bites.md)."""
+        """Return the verdict over teachers, limited by what limits that of any of them."""
         gains = {n: self.over_baseline[n].interval()[0] > 0 for n, m in self.margins.items() if m.interval()[0] > 0}
         baseline = self.bag.controls[self.teachers[0].rows[0].baseline].name
-        flag = checks.own_loss(gains, baseline)
+        own = checks.own_loss(gains, baseline)
+        flags = {flag.id: flag for t in self.teachers for flag in t.flags} | ({} if own is None else {own.id: own})
+        bites = {row.attack: row.bites for t in self.teachers for row in t.rows}
         return rule(
-            [Finding(attack=n, status="judged", margin=m, bites=True) for n, m in self.margins.items()],
-            () if flag is None else (flag,),
+            [Finding(attack=n, status="judged", margin=m, bites=bites[n]) for n, m in self.margins.items()],
+            list(flags.values()),
             complete=len(self.margins) == len(BAG.attacks),
         )
 
@@ -113,8 +117,8 @@ class Entry:
 
     @property
     def cmi(self) -> float:
-        """Return the teachers' mean of the largest CMI over temperatures on validation images, in nats."""
-        return float(np.mean([t.cmi for t in self.teachers]))
+        """Return the teachers' mean of the largest CMI over temperatures, in nats; nan where answers hide classes."""
+        return float(np.mean([np.nan if t.cmi is None else t.cmi for t in self.teachers]))
 
 
 def main() -> None:
@@ -127,7 +131,10 @@ def main() -> None:
     if given.out:
         methods = given.methods.split(",")
         found = {(m, s): audit(m, s, given.jobs, given.cache, given.out) for m in methods for s in SCENARIOS}
-        write_whole(SHIPPED, gather(found).model_dump_json().encode())
+        if set(methods) < set(METHODS):
+            print("a part of the methods: nothing is written")
+            return
+        write_whole(SHIPPED, gather(found, given.out).model_dump_json().encode())
     DOCS.write_text(page(Bag.model_validate_json(SHIPPED.read_bytes())), encoding="utf-8")
 
 
@@ -156,7 +163,7 @@ def chosen(record: Record) -> tuple[Attack, ...]:
     return tuple(registry.attacks()[c.attack](**c.parameters) for c in record.comparisons if c.margin is not None)
 
 
-def gather(found: dict[tuple[str, float], list[Record]]) -> Bag:
+def gather(found: dict[tuple[str, float], list[Record]], out: Path) -> Bag:
     """Keep what matters of the audits; controls are kept once."""
     controls: dict[tuple[str, ...], Control] = {}
 
@@ -172,6 +179,7 @@ def gather(found: dict[tuple[str, float], list[Record]]) -> Bag:
             attack=of.attack,
             parameters=of.parameters,
             margin=of.margin.mean,
+            bites=of.bite is not None and of.bite.bites,
             correct=Packed.of(record.correct(of.students)),
             control=control(record, of.control_students),
             baseline=control(record, of.baseline_students),
@@ -181,11 +189,12 @@ def gather(found: dict[tuple[str, float], list[Record]]) -> Bag:
         Taught(
             method=method,
             seed=seed,
-            sha256=record.teacher.sha256,
+            sha256=hashlib.sha256((out / f"{method}-{seed}.pt").read_bytes()).hexdigest(),
             shots=shots,
             pool=record.task.pool_digest,
             test_accuracy=record.teacher.test_accuracy,
-            cmi=max(next(p.cmi for p in record.cmi if p.name == "validation")),
+            cmi=None if record.cmi_behind else max(next(p.cmi for p in record.cmi if p.name == "validation")),
+            flags=tuple(f for f in record.flags if f.caps != "nothing" and f.id != OWN_LOSS),
             rows=tuple(row(record, c) for c in record.comparisons if c.margin is not None),
         )
         for (method, shots), records in found.items()
@@ -237,7 +246,8 @@ def page(bag: Bag) -> str:
 
 def _line(entry: Entry) -> str:
     own, over = entry.margins[entry.best], entry.over_baseline[entry.best]
-    cells = [entry.method, f"{100 * entry.accuracy:.1f}", f"{entry.cmi:.2f}", entry.best, _told(own), _told(over)]
+    cmi = "–" if np.isnan(entry.cmi) else f"{entry.cmi:.2f}"
+    cells = [entry.method, f"{100 * entry.accuracy:.1f}", cmi, entry.best, _told(own), _told(over)]
     return f"| {' | '.join([*cells, entry.ruling.word])} |"
 
 
@@ -256,7 +266,7 @@ def questions(bag: Bag) -> list[str]:
     lines = []
     for shots, scenario in SCENARIOS.items():
         entry = Entry(bag, "cmim", shots)
-        told = "; ".join(f"{n} {_told(entry.margins[n])}, {_withstood(entry.margins[n])}" for n in ASKED)
+        told = "; ".join(f"{n} {_told(entry.margins[n])}: {_withstood(entry.margins[n])}" for n in ASKED)
         lines.append(f"- Does CMIM withstand, with {scenario}? {told}. Its best attack: {_line(entry)[2:-2]}.")
     ours, plain = Entry(bag, "cmim", 1.0), Entry(bag, "plain", 1.0)
     pairs = [[t.test_accuracy for t in e.teachers] for e in (ours, plain)]
@@ -270,13 +280,15 @@ def questions(bag: Bag) -> list[str]:
 
 
 def _withstood(margin: Margin) -> str:
-    low, high = margin.interval(0.9)  # each bound one-sided at 5 %
-    return "no" if low > 0 else "yes, within the tolerance" if high < 0.005 else "open"
+    """Judge one attack alone, at the level of a first look."""
+    level = 1 - level_of(1)
+    return "no" if margin.lower(level) > 0 else "yes" if margin.upper(level) < DELTA else "open"
 
 
 def correlation(entries: list[Entry], draws: int = 10_000) -> str:
     """Say how CMI and the margin rank methods alike, with a bootstrap over methods, and partially on accuracy."""
-    data = np.array([(e.cmi, e.margins[e.best].mean, e.accuracy) for e in entries])
+    defined = [e for e in entries if not np.isnan(e.cmi)]
+    data = np.array([(e.cmi, e.margins[e.best].mean, e.accuracy) for e in defined])
     rng = np.random.default_rng(0)
     drawn = [data[rng.integers(0, len(data), len(data))] for _ in range(draws)]
     sentences = []
@@ -285,7 +297,9 @@ def correlation(entries: list[Entry], draws: int = 10_000) -> str:
         low, high = np.nanquantile(values, [0.025, 0.975])
         sentences.append(f"{name} {measure(data):+.2f} [{low:+.2f}, {high:+.2f}]")
     told = "; ".join(sentences)
-    return f"CMI against the best attack's margin over {len(entries)} methods, bootstrap by method: {told}."
+    left = ", ".join(e.method for e in entries if e not in defined)
+    without = f" (without {left}, whose answers hide classes)" if left else ""
+    return f"CMI against the best attack's margin over {len(defined)} methods{without}, bootstrap by method: {told}."
 
 
 def _rank(data: NDArray[np.float64]) -> float:

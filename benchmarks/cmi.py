@@ -188,6 +188,9 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if os.environ.get("OMP_NUM_THREADS") != str(args.threads):  # BLAS reads it once, when numpy loads it: start again
+        os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(args.threads)
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     if args.file:
         within_limit(args.file, args.classes)
         return
@@ -201,9 +204,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # BLAS reads it once, when numpy loads it: start again with it set.
-    wanted = sys.argv[sys.argv.index("--threads") + 1] if "--threads" in sys.argv else "1"
-    if os.environ.get("OMP_NUM_THREADS") != wanted:
-        os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = wanted
-        os.execv(sys.executable, [sys.executable, *sys.argv])
     main()

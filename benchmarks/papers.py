@@ -4,8 +4,9 @@ Nasty teachers (2105.07381): students that distil from one fall below the studen
 the first teacher, and the most harmful one whose teacher stays within two points of the ordinary one is taken. MCMI
 (2401.08732): with 5 % of the images, its students are better than those of the ordinary teacher. CMIM (2507.00012): its
 students are no better than LS students. Students train by soft KD at the nasty teacher's temperature, the papers'
-α = 0.9, untuned; every number but the sweep's is of the last step, on test images, over three teachers and three
-students of each. Resumable: teachers and students are kept in the cache.
+α = 0.9, untuned; the LS student is the best of its sweep on validation. Every number but the sweep's is of the last
+step, on test images, over three teachers and three students of each. Resumable: teachers and students are kept in the
+cache.
 
     python benchmarks/papers.py                                                             # glyphs, on a CPU
     python benchmarks/papers.py --data CIFAR10 --device cuda --teacher resnet18-small --teacher-epochs 100 \\
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from attacks.base import Technique
 from attacks.controls.ce import CE
-from attacks.controls.ls import LS
+from attacks.controls.ls import LS, SWEEP
 from attacks.logits.soft_kd import SoftKD
 from audit.bench import Use
 from audit.compare import Margin, over_teachers, paired
@@ -131,6 +132,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=default_cache())
     parser.add_argument("--out", type=Path, default=Path("audit-out/papers"))
     given = parser.parse_args()
+    if given.seeds < 2:
+        parser.error("--seeds: an interval needs at least 2")
     task = datasets.load(given.data, given.cache, None)
     runner = Runner(given, len(task.train))
     students, kd = given.students.split(","), SoftKD(temperature=given.temperature)
@@ -146,7 +149,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for student in students:
         first = paths["plain"][0]
-        alone, smooth = (runner.students(control, first, student) for control in (CE(), LS()))
+        alone = runner.students(CE(), first, student)
+        best = max(SWEEP, key=lambda s: runner.students(LS(smoothing=s), first, student, judged=False).mean())
+        smooth = runner.students(LS(smoothing=best), first, student)
         of = {m: np.stack([runner.students(kd, p, student) for p in paths[m]]) for m in ("plain", "nasty", "cmim")}
         told = [f"{100 * c.mean():.1f}" for c in (alone, smooth, of["plain"], of["nasty"])]
         gains = [compare(of["nasty"], alone), compare(of["plain"], smooth), compare(of["cmim"], smooth)]
@@ -172,12 +177,14 @@ def sweep(runner: Runner, validation: Pool, student: str, kd: SoftKD) -> str:
         accuracy = runner.accuracy(path, validation)
         reached = float(runner.students(kd, path, student, judged=False).mean())
         card = intake.open_weights(path).card
-        apart = next(reversed(card.measured.values())) if card else np.nan
+        apart = card.measured[f"KL to the ordinary teacher at temperature {kd.temperature:g}"] if card else np.nan
         print(f"| {omega} | {100 * accuracy:.1f} | {apart:.2f} | {100 * reached:.1f} |", flush=True)
         found.append((accuracy, reached, omega))
-    allowed = [f for f in found if f[0] >= plain - LOSS] or found[:1]
-    best = min(allowed, key=lambda f: f[1])[2]
-    print(f"\nThe ordinary teacher: {100 * plain:.1f} % of {len(validation):,} validation images. Taken: ω = {best}.")
+    allowed = [f for f in found if f[0] >= plain - LOSS]
+    best = min(allowed or [max(found)], key=lambda f: f[1])[2]
+    told = "" if allowed else f", though all lose more than {100 * LOSS:g} points of the teacher's"
+    print(f"\nThe ordinary teacher: {100 * plain:.1f} % of {len(validation):,} validation images.")
+    print(f"Taken: ω = {best}{told}.")
     return best
 
 

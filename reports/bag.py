@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from typing import Annotated
 
-from reports.record import Count, Data, Packed, Parameters, Record, Share, SuiteInfo
+from pydantic import Field
+
+from reports.record import Count, Data, Flag, Packed, Parameters, Record, Share, SuiteInfo
 
 
 class Row(Data):
@@ -15,6 +18,7 @@ class Row(Data):
     parameters: Parameters
     margin: float  # over the LS student
     correct: Packed  # (S, N)
+    bites: bool  # on the ordinary teacher, in the same scenario
     control: Count  # index into Bag.controls
     baseline: Count  # the best student without a teacher, on validation
 
@@ -28,8 +32,9 @@ class Taught(Data):
     shots: Share
     pool: str  # digest of what the attacker holds
     test_accuracy: Share
-    cmi: float  # largest over temperatures, on validation images, in nats
-    rows: tuple[Row, ...]
+    cmi: float | None  # largest over temperatures, on validation images, in nats; None: it hides classes
+    flags: tuple[Flag, ...]  # that limit its verdict
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 
     @property
     def margin(self) -> float:
@@ -72,12 +77,12 @@ def standing(record: Record) -> str:
     margins = [c.margin.mean for c in record.comparisons if c.margin is not None and not c.extra]
     if bag is None or not margins or not comparable(record, bag):
         return ""
-    others = [t.margin for t in bag.teachers if t.pool == record.task.pool_digest and t.sha256 != record.teacher.sha256]
+    others = [t for t in bag.teachers if t.pool == record.task.pool_digest and t.sha256 != record.teacher.sha256]
     if not others:
         return ""
     largest = max(margins)
-    percentile = sum((other < largest) + 0.5 * (other == largest) for other in others) / len(others)
-    methods = len({t.method for t in bag.teachers})
+    percentile = sum((t.margin < largest) + 0.5 * (t.margin == largest) for t in others) / len(others)
+    methods = len({t.method for t in others})
     return (
         f"Its largest margin is at percentile {100 * percentile:.0f} of the reference bag {record.suite.name} of "
         f"{bag.date}: larger than with that share of {len(others)} other teachers of {methods} methods."

@@ -76,4 +76,5 @@ class Diagnosis(Data):
     projection: Projection
     cams: tuple[PicturedClass, ...]  # the most and the least spread class
     no_cams: str  # why there are none
+    behind: str = ""  # the guard behind which it was measured, because it hides classes
     environment: Environment

@@ -182,10 +182,13 @@ class Verdict(Data):
     alpha: float
 
 
+PoolName = Literal["train", "augmented", "validation"]
+
+
 class CMICurve(Data):
     """Cluster concentration of the teacher's answers on one set of images, in nats."""
 
-    name: Literal["train", "augmented", "validation"]
+    name: PoolName
     temperatures: tuple[float, ...]
     cmi: tuple[float, ...]
     se: tuple[float, ...]
@@ -305,6 +308,7 @@ class Record(Data):
     comparisons: tuple[Comparison, ...]
     controls: tuple[Comparison, ...]  # no-victim baselines and the null control, against the LS student
     cmi: tuple[CMIPool, ...]
+    cmi_behind: str = ""  # the guard behind which it was measured, because it hides classes
     ledger: tuple[LedgerRow, ...]
     trials: tuple[Trial, ...]
     environment: Environment

@@ -122,6 +122,11 @@ def beside(record: Record) -> list[str]:
     return lines + [line for line in (bag.standing(record),) if line]
 
 
+def behind(guard: str) -> str:
+    """Say of which answers CMI speaks where a guard hides classes."""
+    return f"Measured of the network behind its guard {guard}: of answers that hide classes CMI is not defined."
+
+
 def curve(comparison: Comparison) -> tuple[Cost, ...]:
     """Return the steal-cost curve on the audited teacher, or, in records that hold none, on the ordinary one."""
     return comparison.curve or (() if comparison.bite is None else comparison.bite.curve)

@@ -90,9 +90,11 @@ def open_weights(path: Path) -> Weights:
 
     Raises RefusedInput with one sentence for anything else.
     """
+    if path.is_dir():
+        raise RefusedInput(f"{path} is a folder; give a checkpoint")
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1)
-        hint = f"did you mean {path.parent / near[0]}?" if near else "give a checkpoint, or `demo`"
+        hint = f"did you mean {path.parent / near[0]}?" if near else "give a checkpoint"
         raise RefusedInput(f"there is no file {path}; {hint}")
     with path.open("rb") as f:
         sha256 = hashlib.file_digest(f, "sha256").hexdigest()
@@ -270,5 +272,6 @@ def save_teacher(network: Preprocessed, card: Card, path: Path) -> None:
 
         save_file(tensors, partial, metadata={"distill_audit": text})
     else:
-        torch.save({"state_dict": tensors, "distill_audit": text}, partial)
+        with partial.open("wb") as f:  # by name, the archive would hold the temporary one
+            torch.save({"state_dict": tensors, "distill_audit": text}, f)
     partial.replace(path)

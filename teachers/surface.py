@@ -141,7 +141,9 @@ def mad(log_probs: Tensor, budget: float) -> Tensor:
     gap = lead - p  # a unit of the way to corner j closes it by gap + 1
     free = torch.full_like(p, torch.inf)
     held = (0.999 * gap / (gap + 1)).scatter(-1, best, free.gather(-1, best))
-    step = torch.minimum(budget / (2 * (1 - p)).clamp(min=1e-12), held).clamp(max=1)  # (N, K): along the way to j
+    far = p.sum(-1, keepdim=True) - 2 * p + 1  # L1 distance from p to corner j, 2 (1 − p_j) where all classes are shown
+    step = torch.minimum(budget / far.clamp(min=1e-12), held).clamp(max=1)  # (N, K): along the way to j
+    step = torch.where(p > 0, step, 0.0)  # what is hidden stays hidden
     # What a step leaves of the pull is pull + step (p − e_j): its length, and how much of it points the same way.
     length, own, along = ((a * b).sum(-1, keepdim=True) for a, b in ((pull, pull), (p, p), (pull, p)))
     same = length + step * (along - pull)

@@ -125,7 +125,7 @@ def test_the_command_prints_a_table_or_json(
     code, out, _ = call(capsys, "cmi", "--teacher", "demo", "--data", "digits")
     assert code == 0
     assert "validation" in out
-    assert "audit-out/demo-cmi/cmi.html" in out
+    assert re.search("audit-out/demo-cmi-[0-9a-f]{8}/cmi.html", out)
     code, out, err = call(capsys, "cmi", "--teacher", "demo", "--data", "digits", "--out", "here", "--json")
     assert (code, err) == (0, "")
     told: dict[str, Any] = json.loads(out)
@@ -163,6 +163,28 @@ def test_eigen_cam_takes_the_deepest_convolution_with_maps_to_look_at() -> None:
         cams.deepest_map(
             nn.Sequential(nn.Conv2d(1, 4, 4, 4), nn.Flatten(), nn.Linear(256, 3)), torch.rand(1, 1, 32, 32)
         )
+
+
+@pytest.mark.parametrize("corner", [0, 4])
+def test_eigen_cam_lights_up_where_the_maps_do(corner: int) -> None:
+    """Whichever sign the decomposition gives: a bright blob in the corner or in the middle is what stands out."""
+    rng = torch.Generator().manual_seed(corner)
+    weights, noise = torch.rand(20, 16, 1, 1, generator=rng), 0.05 * torch.rand(20, 16, 12, 12, generator=rng)
+    blob = torch.zeros(1, 1, 12, 12)
+    blob[..., corner : corner + 4, corner : corner + 4] = 1
+    maps = cams.eigen_maps(weights * blob + noise)
+    inside = blob[0, 0] == 1
+    assert (maps[:, inside].amin(1) > maps[:, ~inside].amax(1)).all()
+
+
+def test_eigen_maps_are_the_first_principal_component() -> None:
+    points = torch.rand(3, 5, 7, 6, generator=torch.Generator().manual_seed(0)).double()
+    for image, found in zip(points, cams.eigen_maps(points), strict=True):
+        flat = image.flatten(1).numpy()
+        values, vectors = np.linalg.eigh(np.cov(flat))
+        expected = vectors[:, -1] @ (flat - flat.mean(1, keepdims=True))
+        np.testing.assert_allclose(np.abs(found.flatten().numpy()), np.abs(expected), atol=1e-9)
+        assert values[-1] == pytest.approx(found.numpy().var(ddof=1))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

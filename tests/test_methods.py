@@ -16,10 +16,13 @@ from audit.subjects import Place, card, lesson_key, taught
 from audit.subjects import _fingerprint as fingerprint
 from teachers import guards, intake, methods
 from teachers.errors import RefusedInput, UsageError
+from teachers.methods.apgp import APGP, Perturb
 from teachers.methods.base import School, divergence
 from teachers.methods.centroids import Centroids
 from teachers.methods.cmim import CMIM, Concentrate
 from teachers.methods.distilled import Distilled, Imitate
+from teachers.methods.label_smoothing import LabelSmoothing
+from teachers.methods.mcmi import MCMI, Spread
 from teachers.methods.mixed import CutMix, Mixing, Mixup
 from teachers.methods.nasty import Nasty, Undermine
 from teachers.methods.student_friendly import Feedback, StudentFriendly
@@ -174,6 +177,37 @@ def test_distilled_is_knowledge_distillation() -> None:
     torch.testing.assert_close(slope, 4 * (F.softmax(z / 4, -1) - F.softmax(teacher(x) / 4, -1)) / 9)
 
 
+def test_label_smoothing_spreads_a_share_over_all_classes() -> None:
+    z, y = torch.randn(9, K), torch.arange(9) % K
+    truth = 0.8 * F.one_hot(y, K) + 0.2 / K
+    expected = -(truth * F.log_softmax(z, -1)).sum(-1).mean()
+    torch.testing.assert_close(LabelSmoothing(smoothing=0.2)(Outputs(z), Batch(torch.zeros(9), y), 0), expected)
+
+
+def test_mixup_weighs_the_cross_entropies_of_both_labels() -> None:
+    z, y, share = torch.randn(9, K), torch.arange(9) % K, torch.rand(9)
+    batch = Batch(torch.zeros(9), y, partner=y.roll(1), weight=share)
+    first, second = (F.cross_entropy(z, label, reduction="none") for label in (y, y.roll(1)))
+    torch.testing.assert_close(Mixup()(Outputs(z), batch, 0), (share * first + (1 - share) * second).mean())
+
+
+def test_mcmi_subtracts_the_cmi_of_the_batch() -> None:
+    z, y = sample()
+    loss = Spread(method=MCMI(weight=0.3), centroids=centroids())(Outputs(z), Batch(z, y), 0)
+    expected = F.cross_entropy(z, y) - 0.3 * cmi.curve(z.numpy(), y.numpy(), 4, [1.0]).plug_in[0]
+    torch.testing.assert_close(loss, expected)
+
+
+def test_apgp_subtracts_what_the_shown_answer_is_away_from_the_own_one_up_to_a_limit() -> None:
+    x, y = torch.rand(9, 1, 8, 8), torch.arange(9) % K
+    normal, z = tiny_network(), 3 * torch.randn(9, K)
+    loss = Perturb(APGP(weight=0.5, most=1.0), normal)(Outputs(z), Batch(x, y), 0)
+    p, q = F.softmax(z, -1), F.softmax(normal(x), -1)
+    apart = (p * (p / q).log()).sum(-1)
+    assert 0 < (apart > 1).sum() < 9
+    torch.testing.assert_close(loss, F.cross_entropy(z, y) - 0.5 * apart.minimum(torch.tensor(1.0)).mean())
+
+
 @pytest.mark.parametrize("kind", [Mixup, CutMix])
 def test_a_mixture_says_how_much_of_whom_it_holds(kind: type[Mixup]) -> None:
     class One:
@@ -266,6 +300,14 @@ def test_a_learned_guard_is_the_identity_at_first_and_leaves_the_network_alone(n
     for key, value in plain.network.state_dict().items():
         assert torch.equal(inner.network.state_dict()[key], value), key
     assert not torch.allclose(guarded(x), fresh(x))
+
+
+def test_purification_lowers_the_cmi_of_what_is_shown() -> None:
+    held, longer = task(shift=10), replace(RECIPE, steps=60)
+    plain = methods.teach(methods.Lesson(methods.method("plain"), longer), held).network
+    purified = methods.Lesson(methods.method("purified", {"share": "1"}), longer)
+    shown = methods.teach(purified, held, plain=plain.network.state_dict).network
+    assert told(shown, held) < 0.6 * told(plain, held)
 
 
 @pytest.mark.parametrize("name", sorted(methods.METHODS))

@@ -66,9 +66,13 @@ def test_hidden_entries_of_renormalised_answers_are_filled_alike() -> None:
     torch.testing.assert_close(filled[hidden], (smallest - math.log(2)).expand_as(filled)[hidden])
 
 
-def test_mad_shows_nothing_that_was_hidden() -> None:
-    shown = Surface("top:3+mad:0.0")(log_probs()).values
-    assert torch.equal(torch.isfinite(shown).sum(-1), torch.full((N,), 3))
+@pytest.mark.parametrize("budget", [0.0, 0.5, 1.5])
+def test_mad_keeps_to_what_is_shown_and_to_its_budget(budget: float) -> None:
+    before = Surface("top:3")(log_probs()).values
+    after = Surface(f"top:3+mad:{budget}")(log_probs()).values
+    assert torch.equal(torch.isfinite(after), torch.isfinite(before))
+    assert ((after.exp() - before.exp()).abs().sum(-1) <= budget + 1e-6).all()
+    assert torch.equal(after.argmax(-1), before.argmax(-1))
 
 
 @pytest.mark.parametrize("budget", [0.1, 0.5, 1.5])

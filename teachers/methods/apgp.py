@@ -17,8 +17,9 @@ from teachers.training import Batch, Outputs, Student
 class APGP(Method):
     """Behind a frozen ordinary teacher, a residual network of its probabilities learns CE − λ KL(shown ‖ own).
 
-    The architecture (three hidden layers of 512) and the loss are those of the public code beside CMIM. KL has no upper
-    bound: it counts up to `most` nats.
+    Widths (three hidden layers of 512) and λ are those of the public code beside CMIM. That its answer is added to
+    log-probabilities, the direction of KL, the schedule, and that KL counts up to `most` nats of an image, because it
+    has no upper bound, are ours.
     """
 
     name = "apgp"

@@ -1,0 +1,148 @@
+"""The reference bag: what is shipped gives the page that is printed, and says where another teacher stands."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from sample_record import sample_record
+from scipy.stats import spearmanr
+
+from audit.suite import BAG
+from reports import bag as bags
+from reports import wording
+from reports.bag import Bag, Control, Row, Taught, comparable, standing
+from reports.record import Flag, Packed, Record
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return benchmarks/bag.py."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("bag")
+
+
+def bag_of(record: Record, margins: list[float], **changes: Any) -> Bag:
+    """Return a bag of the record's own question, with one teacher for every margin."""
+    nothing = Packed.of(np.zeros((2, 3), bool))
+    row = {"parameters": {}, "correct": nothing, "bites": True, "control": 0, "baseline": 0}
+    teachers = tuple(
+        Taught(
+            method="plain",
+            seed=i,
+            sha256=f"{i:064d}",
+            shots=1.0,
+            pool=record.task.pool_digest,
+            test_accuracy=0.8,
+            cmi=0.5,
+            flags=(),
+            rows=(Row(attack="soft-kd", margin=-0.5, **row), Row(attack="dkd", margin=m, **row)),
+        )
+        for i, m in enumerate(margins)
+    )
+    return Bag(**{**question(record), "controls": (), "teachers": teachers, **changes})
+
+
+def question(record: Record) -> dict[str, Any]:
+    return {
+        "date": "2026-11-21",
+        "task": record.task.name,
+        "task_digest": record.task.digest,
+        "images": 3,
+        "student": record.settings.student,
+        "suite": record.suite,
+    }
+
+
+def drawn_bag(gains: dict[str, dict[str, float]], cmi: dict[str, float | None]) -> Bag:
+    """Draw three teachers of every method whose attacks gain what is said, and 0 otherwise."""
+    rng = np.random.default_rng(0)
+    images, seeds = 6_000, 4
+    ease = rng.random((seeds, images))
+
+    def right(accuracy: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        again = rng.random((seeds, images)) < 0.2
+        return np.where(again, rng.random((seeds, images)), ease) < accuracy
+
+    controls = [right(0.7), right(0.7)]
+
+    def taught(method: str, seed: int, shots: float) -> Taught:
+        rows = []
+        for attack in BAG.attacks:
+            correct = right(0.7 + gains[method].get(attack, -0.02))
+            margin = float(correct.mean() - controls[0].mean())
+            row = {"parameters": {}, "correct": Packed.of(correct), "bites": True, "control": 0, "baseline": 1}
+            rows.append(Row(attack=attack, margin=margin, **row))
+        fixed = {"method": method, "seed": seed, "shots": shots, "cmi": cmi[method], "rows": tuple(rows)}
+        return Taught(sha256="0" * 64, pool="1" * 64, test_accuracy=0.8 + 0.001 * seed, flags=(), **fixed)
+
+    record = sample_record("DISTILLABLE")
+    teachers = [taught(m, s, shots) for m in gains for shots in (1.0, 0.1) for s in range(3)]
+    names = zip(("ls", "dist-ls"), controls, strict=True)
+    held = [Control(name=n, parameters={}, cells=(n,), correct=Packed.of(c)) for n, c in names]
+    return Bag(**{**question(record), "controls": tuple(held), "teachers": tuple(teachers)})
+
+
+def test_the_page_says_of_a_bag_of_known_gains_what_is_so(benchmark: ModuleType) -> None:
+    gains = {"plain": {"dkd": 0.06}, "cmim": {}, "nasty": {"soft-kd": 0.04}, "stingy": {"mkd": 0.02}}
+    cmi = {"plain": 0.9, "cmim": 0.1, "nasty": 0.5, "stingy": None}
+    bag = drawn_bag(gains, cmi)
+    plain, cmim = (benchmark.Entry(bag, name, 1.0) for name in ("plain", "cmim"))
+    assert (plain.best, plain.ruling.word) == ("dkd", "DISTILLABLE")
+    assert plain.margins["dkd"].mean == pytest.approx(0.06, abs=0.01)
+    assert cmim.ruling.word == "UNDISTILLABLE"
+    assert [benchmark._withstood(m) for m in (plain.margins["dkd"], cmim.margins["dkd"])] == ["no", "yes"]
+    page = benchmark.page(bag)
+    assert "over 3 methods (without stingy, whose answers hide classes)" in page
+    assert "rank correlation +1.00" in page
+    doubt = Flag(id="null-control", raised="r", why="w", do="d", caps="inconclusive")
+    doubted = tuple(t.model_copy(update={"flags": (doubt,)}) if t.method == "plain" else t for t in bag.teachers)
+    assert benchmark.Entry(bag.model_copy(update={"teachers": doubted}), "plain", 1.0).ruling.word == "INCONCLUSIVE"
+
+
+def test_partial_rank_correlation_is_the_textbook_formula(benchmark: ModuleType) -> None:
+    data = np.random.default_rng(0).random((12, 3)) @ np.array([[1, 0.5, 0.2], [0, 1, 0.7], [0, 0, 1]])
+    r = spearmanr(data).statistic
+    expected = (r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2))
+    assert benchmark._partial(data) == pytest.approx(expected)
+
+
+def test_a_report_says_where_the_teacher_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = sample_record("DISTILLABLE")
+    largest = max(c.margin.mean for c in record.comparisons if c.margin is not None)
+    given = bag_of(record, [largest - 0.02, largest - 0.01, largest + 0.01, largest])
+    monkeypatch.setattr(bags, "shipped", lambda suite: given if suite == record.suite.name else None)
+    said = standing(record)
+    assert "at percentile 62 of the reference bag standard-1 of 2026-11-21" in said
+    assert "4 other teachers of 1 methods" in said
+    assert said in wording.beside(record)
+    own = given.model_copy(update={"teachers": given.teachers[:1]})
+    own = own.model_copy(update={"teachers": (own.teachers[0].model_copy(update={"sha256": record.teacher.sha256}),)})
+    monkeypatch.setattr(bags, "shipped", lambda suite: own)
+    assert standing(record) == ""  # a teacher of the bag is not compared with itself
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("suite", {"complete": False}),
+        ("suite", {"digest": "other"}),
+        ("task", {"digest": "other"}),
+        ("settings", {"surface": "top:5"}),
+        ("settings", {"labels": 0.1}),
+        ("settings", {"budget": 1_000}),
+        ("settings", {"dropped": ("a",)}),
+        ("settings", {"student": "resnet-8"}),
+    ],
+)
+def test_only_audits_that_asked_the_same_are_compared(part: str, change: dict[str, Any]) -> None:
+    record = sample_record("DISTILLABLE")
+    given = bag_of(record, [0.01])
+    assert comparable(record, given)
+    other = record.model_copy(update={part: getattr(record, part).model_copy(update=change)})
+    assert not comparable(other, given)
+    assert standing(other) == ""
