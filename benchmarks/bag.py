@@ -50,8 +50,8 @@ HEAD = """# The reference bag
 
 Every way to teach (`audit ls teachers`) and CMIM over a spectrum of temperatures, {teachers} teachers each, audited on
 `{task}` ({images:,} test images) with the suite {suite}: {attacks}; {seeds} student seeds, tuned on validation over
-{settings} settings × {tuning} seeds on a method's first teacher. Made by `python benchmarks/bag.py`, {date}; what it
-found is shipped with the tool, so that the report of an audit with `--effort bag` says where a teacher stands among these.
+{settings} settings × {tuning} seeds on a method's first teacher. Made by `python benchmarks/bag.py`, {date}. What it
+found is shipped with the tool: the report of an audit with `--effort bag` says where a teacher stands among these.
 
 Margins over the tuned LS student in points, 95 % intervals; teachers, student seeds and test images are all random. A
 verdict is about the method: it would hold for another teacher of the same method. The margin over the baseline is that
