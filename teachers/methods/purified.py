@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from teachers import guards
-from teachers.methods.base import NotNegative, Positive, School, Share
+from teachers.methods.base import NotNegative, School, Share
 from teachers.methods.cmim import CMIM
 from teachers.training import Student
 
@@ -22,8 +22,7 @@ class Purified(CMIM):
     paper = "after arXiv 2602.03396 (language models); loss of CMIM, arXiv 2507.00012"
     looks = True
 
-    weight: NotNegative = 1.0
-    powers: tuple[Positive, ...] = (1.0, 0.5, 0.25, 0.125, 0.05)
+    weight: NotNegative = 5.0
     share: Share = 1 / 12  # of the ordinary teacher's steps
     rate: NotNegative = 0.1  # of the learning rate
 
