@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from reports.record import Packed, Parameters, Regime
+from reports.record import Packed, Parameters, Planned, Regime, Trial
 
 
 class Plain(BaseModel):
@@ -43,6 +43,38 @@ class Cell(Plain):
         """64 hex digits."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def cell_of(trial: Trial) -> Cell:
+    """Return the cell that a trial of a record says it is.
+
+    Raises ValueError where the record is too old to say it.
+    """
+    plan = trial.planned
+    if plan is None:
+        raise ValueError("the record does not say how its students were trained")
+    return Cell(
+        engine=plan.engine,
+        technique=trial.name,
+        version=plan.version,
+        parameters=trial.parameters,
+        recipe=plan.recipe,
+        seed=trial.seed,
+        pool=plan.pool,
+        task=plan.task,
+        surrogate=plan.surrogate,
+        teacher=plan.fingerprint,
+        surface=plan.surface,
+        budget=trial.budget,
+        splits=plan.splits,
+        device=plan.device,
+    )
+
+
+def planned(cell: Cell) -> Planned:
+    """Return what a record keeps of a cell beside the trial."""
+    same = Planned.model_fields.keys() & Cell.model_fields.keys()
+    return Planned(fingerprint=cell.teacher, **cell.model_dump(include=set(same)))
 
 
 class Asked(Plain):

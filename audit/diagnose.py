@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from audit import cams, checks, clusters, cmi, evidence, folder, plan, subjects
+from audit import cams, checks, clusters, cmi, derive, evidence, folder, plan, subjects
 from audit.clusters import Survey
 from audit.progress import Teller
 from audit.store import Cache, default_cache
@@ -74,8 +74,8 @@ def diagnose(
     out = out or Path("audit-out") / f"{subject.slug}-cmi-{subject.fingerprint[:8]}"
     with folder.claimed(out, teller.note), tempfile.TemporaryDirectory(dir=kept.root) as scratch:
         train, augmented, validation = (_ask(name, subject, task, Path(scratch)) for name in POOLS)
-        if subject.teacher.method != subjects.SYNTHETIC:
-            checks.refuse_chance(validation.tops, task, subject.teacher.name)
+        if subject.teacher.method != checks.SYNTHETIC:
+            subjects.refuse_chance(validation.tops, task, subject.teacher.name)
         K = len(task.classes)
         pools = tuple(_measure(answered, K) for answered in (train, augmented, validation))
         survey = clusters.survey(validation.log_p, validation.y)
@@ -124,9 +124,9 @@ def _measure(answered: Answered, K: int) -> DiagnosedPool:
     return DiagnosedPool(
         name=answered.name,
         images=len(answered.y),
-        accuracy=checks.accuracy(answered.tops, answered.y),
-        per_class_se=evidence.finite(found.per_class_se[cmi.TEMPERATURES.index(1.0)]),
-        **evidence.curve_fields(found),
+        accuracy=float((answered.tops == answered.y).mean()),
+        per_class_se=derive.finite(found.per_class_se[cmi.TEMPERATURES.index(1.0)]),
+        **derive.cmi_fields(found),
     )
 
 

@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, get_args
+from importlib.metadata import version
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
 import audit
-from audit import cmi
 from audit.bench import Bench
 from audit.cells import Asked
-from audit.findings import Outcome
 from audit.plan import Request
 from audit.protocol import Setup
 from audit.subjects import Subject, log_probs
-from audit.verdict import DELTA, Ruling
-from reports.record import (
-    CMIPool,
-    Environment,
-    LedgerRow,
-    Look,
-    Packed,
-    PoolName,
-    Settings,
-    SuiteInfo,
-    TaskInfo,
-    Times,
-    Verdict,
-)
+from reports.record import CMIPool, Environment, LedgerRow, Packed, PoolName, Settings, SuiteInfo, TaskInfo, Times
 from teachers.task import Pool, known, stratified
 from teachers.views import Viewer, ViewSet
 
+PACKAGES = ("numpy", "scipy", "torch", "torchvision", "timm", "matplotlib", "pydantic", "jinja2")
 CMI_ENTRIES = 2_000_000  # log-probabilities kept of each pool; beyond that a stratified sample of its images
 
 
 def cmi_pools(subject: Subject, setup: Setup) -> tuple[CMIPool, ...]:
-    """Measure how concentrated the teacher's answers are on training, augmented and validation images.
+    """Keep a teacher's answers about training, augmented and validation images, of which CMI is measured.
 
-    Through its full answers, whatever the surface or a guard that is one shows: CMI is not defined on truncated ones.
+    Its full answers, whatever the surface or a guard that is one shows: CMI is not defined on truncated ones.
     """
     task = setup.task
     train, validation = _sample(task.train, len(task.classes)), _sample(task.validation, len(task.classes))
@@ -52,7 +41,7 @@ def cmi_pools(subject: Subject, setup: Setup) -> tuple[CMIPool, ...]:
     seen = Viewer(train, ViewSet("crop", 1))(every, torch.zeros_like(every))
     augmented = Pool((seen * 255).round().to(torch.uint8).numpy(), train.labels)
     return tuple(
-        _cmi_pool(name, subject, pool, len(task.classes))
+        _cmi_pool(name, subject, pool)
         for name, pool in zip(get_args(PoolName), (train, augmented, validation), strict=True)
         if measurable(pool)
     )
@@ -68,30 +57,10 @@ def _sample(pool: Pool, classes: int) -> Pool:
     return pool if len(pool) <= most else pool.take(stratified(known(pool), most / len(pool), seed=0))
 
 
-def _cmi_pool(name: PoolName, subject: Subject, pool: Pool, classes: int) -> CMIPool:
+def _cmi_pool(name: PoolName, subject: Subject, pool: Pool) -> CMIPool:
     answers = np.concatenate(log_probs(subject.whole, pool)).clip(-60_000).astype(np.float16)
     labels = known(pool)
-    found = curve_fields(cmi.curve(answers, labels, classes))
-    return CMIPool(name=name, answers=Packed.of(answers), labels=Packed.of(labels.astype(np.uint16)), **found)
-
-
-def curve_fields(curve: cmi.Curve) -> dict[str, Any]:
-    """Write a curve over `cmi.TEMPERATURES` as the fields of CMICurve."""
-    return {
-        "temperatures": tuple(curve.temperatures.tolist()),
-        "cmi": tuple(curve.cmi.tolist()),
-        "se": tuple(curve.se.tolist()),
-        "plug_in": tuple(curve.plug_in.tolist()),
-        "gamma": tuple(curve.gamma.tolist()),
-        "ncmi": tuple(curve.ncmi.tolist()),
-        "per_class": finite(curve.per_class[cmi.TEMPERATURES.index(1.0)]),
-        "unreliable": int(curve.unreliable.sum()),
-    }
-
-
-def finite(values: np.ndarray) -> tuple[float | None, ...]:
-    """Write what is not known as None."""
-    return tuple(None if np.isnan(v) else float(v) for v in values)
+    return CMIPool(name=name, answers=Packed.of(answers), labels=Packed.of(labels.astype(np.uint16)))
 
 
 def task_info(setup: Setup) -> TaskInfo:
@@ -105,8 +74,10 @@ def task_info(setup: Setup) -> TaskInfo:
         train=len(task.train),
         validation=len(task.validation),
         test=len(task.test),
-        majority=task.majority,
+        validation_labels=Packed.of(known(task.validation).astype(np.uint16)),
+        test_labels=Packed.of(known(task.test).astype(np.uint16)),
         pool_digest=setup.pool.digest,
+        held=len(setup.pool),
     )
 
 
@@ -129,7 +100,13 @@ def suite_info(setup: Setup, complete: bool, plugins: tuple[str, ...]) -> SuiteI
 
 def settings(request: Request, setup: Setup) -> Settings:
     """Describe what the command line chose."""
+    opening = request.opening
     return Settings(
+        teacher=opening.teacher,
+        data=opening.data,
+        architecture=opening.architecture,
+        normalize=opening.normalize,
+        size=opening.size,
         student=setup.recipe.architecture,
         surface=request.surface,
         shots=request.shots,
@@ -142,42 +119,6 @@ def settings(request: Request, setup: Setup) -> Settings:
     )
 
 
-def scope(request: Request, setup: Setup, outcomes: Sequence[Outcome]) -> str:
-    """Say what a verdict speaks of: the attacks that bite, surface, budget, student and data."""
-    biting = [o.comparison.attack for o in outcomes if o.finding.status == "judged" and o.finding.bites]
-    kept = "" if request.shots == 1 else f" (--shots {request.shots:g})"
-    kept += f" without the classes {', '.join(setup.dropped)}" if setup.dropped else ""
-    labelled = "all" if request.labels == 1 else f"{request.labels:.0%}"
-    held = f"{len(setup.pool):,} images of {setup.task.name}{kept}, {labelled} of them labelled"
-    budget = "no query budget" if request.budget is None else f"at most {request.budget:,} queries a student"
-    return (
-        f"Suite {setup.suite.name}; attacks that bite: {', '.join(biting) or 'none'}; surface {request.surface}; "
-        f"{budget}; student {setup.recipe.architecture}; attacker's data: {held}; {setup.seeds} seeds, "
-        f"{int(setup.judged_images.sum()):,} test images."
-    )
-
-
-def verdict(request: Request, setup: Setup, ruling: Ruling, outcomes: Sequence[Outcome], look: Look) -> Verdict:
-    """Put the ruling into words."""
-    name = request.opening.teacher.rsplit("/", 1)[-1]
-    sentences = {
-        "DISTILLABLE": f"A student that asks {name} is more accurate than the LS student that does not.",
-        "UNDISTILLABLE": f"No attack in scope made a student that is {100 * DELTA:g} points or more above the LS "
-        f"student by asking {name}.",
-        "INCONCLUSIVE": f"This audit can neither say that {name} is distillable nor that it is not.",
-    }
-    return Verdict(
-        word=ruling.word,
-        sentence=sentences[ruling.word],
-        scope=scope(request, setup, outcomes),
-        reasons=ruling.reasons,
-        settle=ruling.settle,
-        delta=DELTA,
-        look=look.number,
-        alpha=look.alpha,
-    )
-
-
 def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool]) -> tuple[LedgerRow, ...]:
     """Add up the queries: charged to every attack's students, and the distinct answers they rest on.
 
@@ -185,7 +126,9 @@ def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool]) -> tuple[Ledger
     earlier audits counts too: the evidence rests on it.
     """
     charged: dict[tuple[str, str], int] = defaultdict(int)
-    blocks = {block: np.ones(images, bool) for block, images in bench.ahead.items()}
+    teachers = [subject for subject in bench.subjects.values() if subject is not setup.truth]
+    boxes = {f"{subject.fingerprint} {subject.surface.name}" for subject in teachers}
+    blocks = {block: np.ones(images, bool) for block, images in bench.ahead.items() if block[0] in boxes}
     askers: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
     for key, result in bench.results.items():
         use = bench.uses[key]
@@ -206,7 +149,7 @@ def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool]) -> tuple[Ledger
         for attack, purpose in sorted(charged)
     ]
     rows_.append(LedgerRow(attack="shared", purpose="all", charged=0, sent=sent["shared", "all"]))
-    evaluated = len(bench.subjects) * (len(setup.task.validation) + len(setup.task.test))
+    evaluated = len(teachers) * (len(setup.task.validation) + len(setup.task.test))
     rows_.append(LedgerRow(attack="auditor", purpose="evaluate", charged=0, sent=evaluated))
     measured = sum(pool.labels.shape[0] for pool in pools)
     rows_.append(LedgerRow(attack="auditor", purpose="cmi", charged=0, sent=measured))
@@ -226,7 +169,24 @@ def environment() -> Environment:
         numpy=np.__version__,
         platform=f"{sys.platform} {platform.machine()}",
         threads=1,
+        packages={name: version(name) for name in PACKAGES},
+        code=_code(),
     )
+
+
+def _code() -> str:
+    """Return the digest of all source files of the tool, by name and content."""
+    digest = hashlib.sha256()
+    for room in ("attacks", "audit", "reports", "teachers"):
+        root = Path(__file__).parent.parent / room
+        for path in sorted(root.rglob("*.py")):
+            digest.update(f"{room}/{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def journal(path: Path) -> str:
+    """Return the digest of the journal; that of nothing where nothing was trained."""
+    return hashlib.sha256(path.read_bytes() if path.exists() else b"").hexdigest()
 
 
 def times(bench: Bench, wall: float) -> Times:

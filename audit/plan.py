@@ -173,6 +173,7 @@ def surrogate(folder: str | None, task: Task, cache: Cache) -> Pool:
 def identify(setup: Setup, audited: Subject, attacks: Attacks) -> tuple[str, str]:
     """Return the digest of the question (all but the seeds) and of the audit, 64 hex digits each."""
     question: dict[str, Any] = {
+        "protocol": protocol.VERSION,
         "teacher": audited.fingerprint,
         "surface": audited.surface.name,
         "task": setup.task.digest,

@@ -15,12 +15,13 @@ from attacks.controls.ls import LS, SWEEP
 from attacks.registry import CONTROLS, origin
 from audit.bench import Bench, Role, Use
 from audit.cells import Cell, Result
-from audit.subjects import Subject
+from audit.subjects import Subject, smoothed_truth
 from audit.suite import Suite
 from reports.record import Regime
 from teachers.task import Pool, Task, known, majority
 from teachers.training import Recipe
 
+VERSION = 2  # of what is compared with what: a new number makes every audit another one
 TUNING, NULL = 1_000, 2_000  # first seeds: judged seeds start at 0 and are never tuned on
 TENTH = 0.1  # of the labels: the threat model in which label-only attacks must bite
 BUDGET_STEP = 10  # the smallest point of a steal-cost curve is this many times smaller than the largest
@@ -44,6 +45,11 @@ class Setup:
     device: str
     dropped: tuple[str, ...] = ()  # classes of which the attacker never saw an image
     presets: Mapping[str, Attack] = field(default_factory=dict)  # by attack: a named setting in place of tuning
+
+    @cached_property
+    def truth(self) -> Subject:
+        """A teacher that knows the smoothed labels of the attacker's images, and nothing else."""
+        return smoothed_truth(self.pool, len(self.task.classes), self.recipe.views, self.device)
 
     @cached_property
     def judged_images(self) -> NDArray[np.bool_]:
@@ -85,11 +91,20 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class LSSetting:
-    """A setting of the LS student, and the recipe that matches it to an attack."""
+class Rival:
+    """Students without the teacher that an attack must beat: LS students, or the attack's own on smoothed labels.
 
-    control: LS
+    The LS student has the plain recipe or the attack's; the attack's own students have its loss, too.
+    """
+
+    technique: LS | Attack
     recipe: Recipe
+    truth: Subject | None = None  # what an attack asks: it knows the smoothed labels and nothing else
+
+    @property
+    def name(self) -> str:
+        """What a report calls it."""
+        return self.technique.name if self.truth is None else f"{self.technique.name} of smoothed labels"
 
 
 @dataclass(frozen=True)
@@ -97,7 +112,7 @@ class Chosen:
     """What tuning settled on for one attack on one teacher."""
 
     attack: Attack
-    control: LSSetting
+    control: Rival
     tuned_over: int
 
 
@@ -141,29 +156,32 @@ def tuning_cells(setup: Setup, setting: Attack, subject: Subject) -> list[Cell]:
     return [setup.cell(setting, seed, subject, splits="validation") for seed in _tuning_seeds(setup)]
 
 
-def sweep(setup: Setup, regime: Regime | None = None) -> list[LSSetting]:
+def sweep(setup: Setup, regime: Regime | None = None) -> list[Rival]:
     """Return the smoothing sweep of the LS student, with the plain recipe or matched to an attack's regime."""
     recipe, view = setup.recipe, "crop"
     if regime is not None:
         recipe, view = Recipe(**regime.recipe), regime.view  # type: ignore[arg-type]  # it was written from a recipe
-    return [LSSetting(LS(smoothing=s, view=view), recipe) for s in SWEEP[: setup.suite.settings]]
+    return [Rival(LS(smoothing=s, view=view), recipe) for s in SWEEP[: setup.suite.settings]]
 
 
-def ls_cells(setup: Setup, setting: LSSetting, seeds: Iterable[int], **changes: Any) -> list[Cell]:
-    return [setup.cell(setting.control, s, None, recipe=asdict(setting.recipe), **changes) for s in seeds]
+def rivals(setup: Setup, bench: Bench, subject: Subject, setting: Attack) -> list[Rival]:
+    """Return what a setting of an attack may have to beat."""
+    if setting.holds != "original":
+        return sweep(setup)
+    matched = sweep(setup, regime_of(setup, bench, subject, setting))
+    own = [Rival(setting, setup.recipe, setup.truth)] if setting.needs == "probs" else []
+    return [*sweep(setup), *matched, *own]
 
 
-def sweep_uses(setup: Setup, settings_: Sequence[LSSetting]) -> list[Use]:
+def rival_cells(setup: Setup, rival: Rival, seeds: Iterable[int], **changes: Any) -> list[Cell]:
+    recipe = asdict(rival.recipe)
+    return [setup.cell(rival.technique, s, rival.truth, recipe=recipe, **changes) for s in seeds]
+
+
+def rival_uses(setup: Setup, tried: Sequence[Rival]) -> list[Use]:
     seeds = _tuning_seeds(setup)
-    cells = (cell for setting in settings_ for cell in ls_cells(setup, setting, seeds, splits="validation"))
+    cells = (cell for rival in tried for cell in rival_cells(setup, rival, seeds, splits="validation"))
     return [Use(cell, "tune", None, "control") for cell in cells]
-
-
-def regimes(setup: Setup, bench: Bench, subject: Subject, attacks: Attacks) -> list[Regime]:
-    """Return what `fit` saw of every setting of the original-data attacks: what controls must be matched to."""
-    tried = [s for a in attacks.values() if a.holds == "original" for s in settings(setup, a)]
-    seen = [regime_of(setup, bench, subject, setting) for setting in tried]
-    return [regime for regime in seen if regime is not None]
 
 
 def regime_of(setup: Setup, bench: Bench, subject: Subject, setting: Attack) -> Regime | None:
@@ -172,26 +190,40 @@ def regime_of(setup: Setup, bench: Bench, subject: Subject, setting: Attack) -> 
     return None if results is None else results[0].regime
 
 
-def choose(setup: Setup, bench: Bench, subject: Subject, attacks: Attacks) -> dict[str, Chosen]:
-    """Settle every attack that did not fail on its best setting, and on the best LS student, on validation."""
-    chosen = {}
-    for name, attack in attacks.items():
+def best_settings(setup: Setup, bench: Bench, subject: Subject, attacks: Attacks) -> list[Attack]:
+    """Settle every attack that did not fail on its best setting, on validation."""
+    found = []
+    for attack in attacks.values():
         tried = settings(setup, attack)
         if bench.failure([c for s in tried for c in tuning_cells(setup, s, subject)]) is not None:
             continue
-        best, candidates = tried[0], sweep(setup)
-        if len(tried) > 1:
-            scores = [_score(setup, bench.found(tuning_cells(setup, s, subject))) for s in tried]
-            best = tried[int(np.argmax(scores))]
-        if attack.holds == "original":
-            candidates = candidates + sweep(setup, regime_of(setup, bench, subject, best))
-        chosen[name] = Chosen(best, best_control(setup, bench, candidates), len(tried))
-    return chosen
+        scores = (
+            [0.0] if len(tried) == 1 else [_score(setup, bench.found(tuning_cells(setup, s, subject))) for s in tried]
+        )
+        found.append(tried[int(np.argmax(scores))])
+    return found
 
 
-def best_control(setup: Setup, bench: Bench, candidates: Sequence[LSSetting]) -> LSSetting:
-    """Return the LS student that is best on validation."""
-    return candidates[int(np.argmax([ls_score(setup, bench, c) for c in candidates]))]
+def choose(setup: Setup, bench: Bench, subject: Subject, best: Sequence[Attack]) -> dict[str, Chosen]:
+    """Settle on the students without the teacher that are best on validation, for every attack's best setting."""
+    return {
+        setting.name: Chosen(
+            setting,
+            best_rival(setup, bench, rivals(setup, bench, subject, setting)),
+            len(settings(setup, type(setting))),
+        )
+        for setting in best
+    }
+
+
+def best_rival(setup: Setup, bench: Bench, candidates: Sequence[Rival]) -> Rival:
+    """Return what is best on validation."""
+    return candidates[int(np.argmax([rival_score(setup, bench, c) for c in candidates]))]
+
+
+def best_ls(setup: Setup, bench: Bench) -> Rival:
+    """Return the LS student with the plain recipe that is best on validation."""
+    return best_rival(setup, bench, sweep(setup))
 
 
 def baseline_uses(setup: Setup) -> list[Use]:
@@ -210,8 +242,9 @@ def control_cells(setup: Setup, control: Control, seeds: Iterable[int], **change
 
 def baselines(setup: Setup, bench: Bench) -> list[Baseline]:
     """Settle every no-victim baseline of the suite on its best setting, the LS student with the plain recipe first."""
-    ls = best_control(setup, bench, sweep(setup))
-    found = [Baseline(ls.control, setup.recipe, setup.suite.settings, control_score(setup, bench))]
+    ls = best_ls(setup, bench)
+    assert isinstance(ls.technique, LS)
+    found = [Baseline(ls.technique, setup.recipe, setup.suite.settings, control_score(setup, bench))]
     for name in setup.suite.controls:
         tried = CONTROLS[name].grid()[: setup.suite.settings]
         cells = (control_cells(setup, c, _tuning_seeds(setup), splits="validation") for c in tried)
@@ -232,12 +265,12 @@ def _tuning_seeds(setup: Setup) -> range:
 
 def control_score(setup: Setup, bench: Bench) -> float:
     """Return the validation accuracy of the best LS student with the plain recipe."""
-    return ls_score(setup, bench, best_control(setup, bench, sweep(setup)))
+    return rival_score(setup, bench, best_ls(setup, bench))
 
 
-def ls_score(setup: Setup, bench: Bench, setting: LSSetting) -> float:
-    """Return the validation accuracy of one setting of the LS student."""
-    return _score(setup, bench.found(ls_cells(setup, setting, _tuning_seeds(setup), splits="validation")))
+def rival_score(setup: Setup, bench: Bench, rival: Rival) -> float:
+    """Return the validation accuracy of students without the teacher."""
+    return _score(setup, bench.found(rival_cells(setup, rival, _tuning_seeds(setup), splits="validation")))
 
 
 def _score(setup: Setup, results: Sequence[Result] | None) -> float:
@@ -260,20 +293,21 @@ def judged_cells(setup: Setup, chosen: Chosen, subject: Subject, most: int) -> t
     """Return the knockoff students and their LS students, paired by seed."""
     seeds = range(judged_seeds(setup, type(chosen.attack), most))
     attack = [setup.cell(chosen.attack, seed, subject) for seed in seeds]
-    return attack, ls_cells(setup, chosen.control, seeds)
+    return attack, rival_cells(setup, chosen.control, seeds)
 
 
-def null_cells(setup: Setup, control: LSSetting) -> tuple[list[Cell], list[Cell]]:
+def null_cells(setup: Setup, ls: Rival) -> tuple[list[Cell], list[Cell]]:
     """Return LS students, and LS students of other seeds."""
-    return ls_cells(setup, control, range(setup.seeds)), ls_cells(setup, control, range(NULL, NULL + setup.seeds))
+    return rival_cells(setup, ls, range(setup.seeds)), rival_cells(setup, ls, range(NULL, NULL + setup.seeds))
 
 
 def label_bite_cells(setup: Setup, chosen: Chosen, subject: Subject) -> tuple[list[Cell], list[Cell]]:
     """Return a label-only attack with a tenth of the labels, and the LS student on that tenth."""
     seeds = range(setup.suite.bite_seeds)
     attack = [setup.cell(chosen.attack, seed, subject, pool=setup.tenth.digest) for seed in seeds]
-    plain = LSSetting(LS(smoothing=chosen.control.control.smoothing), setup.recipe)
-    return attack, ls_cells(setup, plain, seeds, pool=setup.tenth.digest)
+    assert isinstance(chosen.control.technique, LS)
+    plain = Rival(LS(smoothing=chosen.control.technique.smoothing), setup.recipe)
+    return attack, rival_cells(setup, plain, seeds, pool=setup.tenth.digest)
 
 
 def cost_cells(setup: Setup, bench: Bench, chosen: Chosen, subject: Subject) -> list[list[Cell]]:

@@ -8,22 +8,22 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit import checks, evidence, folder, plan, protocol, subjects, verdict
+from audit import checks, evidence, folder, plan, protocol, subjects
 from audit.bench import Bench, Use
+from audit.derive import derived
 from audit.execute import executor
-from audit.findings import Outcome, Scorer, adjusted, baseline_row, control_flag, identical, null, outcome, trial
+from audit.findings import Rows, identical, trial
 from audit.plan import Request
 from audit.progress import Teller
 from audit.protocol import Attacks, Chosen, Setup
 from audit.store import Cache, default_cache
-from audit.subjects import Subject, Tops
+from audit.subjects import Subject
 from audit.suite import suite
 from reports import record as records
 from reports.outputs import write_all
-from reports.record import Comparison, Flag, Record
+from reports.record import Record
 from teachers.errors import NothingAudited
 from teachers.surface import Surface
-from teachers.task import known
 
 Settled = dict[str, dict[str, Chosen]]  # by role of the teacher, then by attack
 
@@ -52,56 +52,54 @@ def run(request: Request) -> Done:
     out = request.out or Path("audit-out") / f"{audited.slug}-{setup.suite.name}-{identity[:8]}"
 
     with folder.claimed(out, teller.note):
+        (out / "journal.jsonl").touch()
         finished = folder.already(out, identity)
         if finished is not None:
             teller.note("this audit is finished: nothing to train")
             write_all(finished, out)
             return Done(finished, out)
         tops = {"audited": subjects.tops(audited, task)}
-        if audited.teacher.method != subjects.SYNTHETIC:
-            checks.refuse_chance(tops["audited"].validation, task, audited.teacher.name)
+        if audited.teacher.method != checks.SYNTHETIC:
+            subjects.refuse_chance(tops["audited"].validation, task, audited.teacher.name)
         ordinary = subjects.open_ordinary(audited, task, place)
         tops |= {s.role: subjects.tops(s, task) for s in both(audited, ordinary) if s.role not in tops}
 
-        bench = workbench(request, setup, cache, (audited, ordinary), out, teller)
+        bench = workbench(request, setup, cache, (setup.truth, audited, ordinary), out, teller)
         with closing(bench.executor):
             ask(setup, bench, attacks, audited, ordinary)
             settled = settle(setup, bench, attacks, audited, ordinary)
             judge(setup, bench, attacks, settled, audited, ordinary)
 
         look = folder.take_look(cache, question, setup.seeds)
-        scorer = Scorer(setup, bench, look.alpha)
         baselines = protocol.baselines(setup, bench)
-        best = max(baselines, key=lambda baseline: baseline.score)
-        outcomes = [outcome(scorer, audited, ordinary, a, settled, tops, best) for a in attacks.values()]
-        if all(o.finding.status == "failed" for o in outcomes):
-            raise NothingAudited(f"every attack failed; the first: {outcomes[0].comparison.reason}")
-        null_row, null_margin = null(scorer, base_control(setup, bench))
-        flags = doubts(request, scorer, tops, outcomes, checks.null_control(null_margin))
-        rows = [baseline_row(scorer, base, baselines[0]) for base in baselines[1:]]
-        complete = set(setup.suite.attacks) <= attacks.keys()
-        ruling = verdict.rule([o.finding for o in outcomes], flags, complete=complete, look=look.number)
-
+        rows = Rows(setup, bench, audited, ordinary, settled, max(baselines, key=lambda baseline: baseline.score))
+        comparisons = tuple(rows.attack(attack) for attack in attacks.values())
+        if all(row.status == "failed" for row in comparisons):
+            raise NothingAudited(f"every attack failed; the first: {comparisons[0].reason}")
         pools = evidence.cmi_pools(audited, setup)
-        record = Record(
-            audit=identity,
-            command=request.command,
-            teacher=subjects.describe(audited, task, tops["audited"]),
-            ordinary=subjects.describe(ordinary, task, tops[ordinary.role]),
-            task=evidence.task_info(setup),
-            suite=evidence.suite_info(setup, complete, picked.plugins),
-            settings=evidence.settings(request, setup),
-            look=look,
-            verdict=evidence.verdict(request, setup, ruling, outcomes, look),
-            flags=tuple(flags),
-            comparisons=adjusted(outcomes, ruling.p_holm),
-            controls=(null_row, *rows),
-            cmi=pools,
-            cmi_behind=audited.behind,
-            ledger=evidence.ledger(bench, setup, pools),
-            trials=tuple(trial(scorer, use, tops) for key, use in bench.uses.items() if key in bench.results),
-            environment=evidence.environment(),
-            times=evidence.times(bench, time.perf_counter() - began),
+        record = derived(
+            Record(
+                audit=identity,
+                command=request.command,
+                teacher=subjects.describe(audited, task, tops["audited"]),
+                ordinary=subjects.describe(ordinary, task, tops[ordinary.role]),
+                task=evidence.task_info(setup),
+                suite=evidence.suite_info(setup, set(setup.suite.attacks) <= attacks.keys(), picked.plugins),
+                settings=evidence.settings(request, setup),
+                look=look,
+                comparisons=comparisons,
+                controls=(
+                    rows.null(protocol.best_ls(setup, bench)),
+                    *(rows.baseline(base, baselines[0]) for base in baselines[1:]),
+                ),
+                cmi=pools,
+                cmi_behind=audited.behind,
+                ledger=evidence.ledger(bench, setup, pools),
+                trials=tuple(trial(setup, bench, use, tops) for key, use in bench.uses.items() if key in bench.results),
+                journal=evidence.journal(bench.journal),
+                environment=evidence.environment(),
+                times=evidence.times(bench, time.perf_counter() - began),
+            )
         )
         records.save(record, out / "record.json")
         write_all(record, out)
@@ -141,26 +139,24 @@ def ask(setup: Setup, bench: Bench, attacks: Attacks, audited: Subject, ordinary
         kinds = {a.views for a in applicable(attacks, subject).values() if a.holds == "original" and a.views}
         for kind in sorted(kinds):
             bench.ask(subject, setup.pool, kind, setup.recipe.views)
+            if subject is audited:
+                bench.ask(setup.truth, setup.pool, kind, setup.recipe.views)
 
 
 def settle(setup: Setup, bench: Bench, attacks: Attacks, audited: Subject, ordinary: Subject) -> Settled:
-    """Tune attacks and LS students on validation, then match LS students to what `fit` saw of the attacks."""
+    """Tune attacks and LS students on validation, then train what every attack has to beat."""
     teachers = both(audited, ordinary)
     offered = {subject.role: applicable(attacks, subject) for subject in teachers}
     bench.teller.note(f"{setup.recipe.architecture} students of {setup.recipe.steps} steps on {bench.workers} workers")
     later = protocol.estimate(setup, [list(o.values()) for o in offered.values()])
-    uses = protocol.sweep_uses(setup, protocol.sweep(setup)) + protocol.baseline_uses(setup)
+    uses = protocol.rival_uses(setup, protocol.sweep(setup)) + protocol.baseline_uses(setup)
     for subject in teachers:
         uses += protocol.tuning_uses(setup, subject, offered[subject.role])
     bench.train("tuning", uses, later)
-    matched = [
-        setting
-        for subject in teachers
-        for regime in protocol.regimes(setup, bench, subject, offered[subject.role])
-        for setting in protocol.sweep(setup, regime)
-    ]
-    bench.train("matching controls", protocol.sweep_uses(setup, matched), later)
-    return {s.role: protocol.choose(setup, bench, s, offered[s.role]) for s in teachers}
+    best = {s.role: protocol.best_settings(setup, bench, s, offered[s.role]) for s in teachers}
+    matched = [r for s in teachers for setting in best[s.role] for r in protocol.rivals(setup, bench, s, setting)]
+    bench.train("matching controls", protocol.rival_uses(setup, matched), later)
+    return {s.role: protocol.choose(setup, bench, s, best[s.role]) for s in teachers}
 
 
 def judge(setup: Setup, bench: Bench, attacks: Attacks, settled: Settled, audited: Subject, ordinary: Subject) -> None:
@@ -171,7 +167,7 @@ def judge(setup: Setup, bench: Bench, attacks: Attacks, settled: Settled, audite
             knockoffs, students = protocol.judged_cells(setup, chosen, audited, setup.seeds)
             uses += [Use(c, "judge", None, "control") for c in students]
             uses += [Use(c, "judge", "audited", "attack") for c in knockoffs]
-    for side, role in zip(protocol.null_cells(setup, base_control(setup, bench)), ("judge", "null"), strict=True):
+    for side, role in zip(protocol.null_cells(setup, protocol.best_ls(setup, bench)), ("judge", "null"), strict=True):
         uses += [Use(c, role, None, "control") for c in side]  # type: ignore[arg-type]  # both are roles
     for baseline in protocol.baselines(setup, bench):
         uses += [Use(c, "judge", None, "control") for c in protocol.baseline_cells(setup, baseline, setup.seeds)]
@@ -185,36 +181,3 @@ def judge(setup: Setup, bench: Bench, attacks: Attacks, settled: Settled, audite
         for use in protocol.cost_uses(setup, bench, chosen, subject)
     ]
     bench.train("smaller budgets", cheaper)
-
-
-def base_control(setup: Setup, bench: Bench) -> protocol.LSSetting:
-    """Return the best LS student with the plain recipe."""
-    return protocol.best_control(setup, bench, protocol.sweep(setup))
-
-
-def doubts(
-    request: Request, scorer: Scorer, tops: dict[str, Tops], outcomes: Sequence[Outcome], null_flag: Flag | None
-) -> list[Flag]:
-    """Collect the flags of this audit."""
-    setup, suite_ = scorer.setup, scorer.setup.suite
-    gains = [o.comparison for o in outcomes if o.comparison.margin is not None and o.comparison.margin.low > 0]
-    name = request.opening.teacher
-    flags = [
-        null_flag,
-        control_flag(scorer),
-        checks.light_tuning(suite_.name, suite_.tuning_seeds),
-        checks.small_validation(len(setup.task.validation)),
-        checks.few_labels(request.labels),
-        checks.dropped_classes(setup.dropped),
-        checks.own_loss({c.attack: _gains_more(c) for c in gains}, gains[0].baseline if gains else ""),
-    ]
-    if name == subjects.SYNTHETIC:
-        flags.append(checks.synthetic(name))
-    else:
-        teacher = checks.accuracy(tops["audited"].validation, known(setup.task.validation))
-        flags.append(checks.weak_teacher(teacher, protocol.control_score(setup, scorer.bench)))
-    return [f for f in flags if f is not None] + [f for o in outcomes for f in o.flags]
-
-
-def _gains_more(row: Comparison) -> bool:
-    return row.baseline_margin is not None and row.baseline_margin.low > 0

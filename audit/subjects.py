@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from audit.checks import accuracy
+from audit.checks import SYNTHETIC
 from audit.compare import wilson
 from audit.progress import duration
 from audit.store import Cache, Unfinished
-from reports.record import TeacherInfo
+from reports.record import Packed, TeacherInfo
 from teachers import datasets, intake, methods
 from teachers.errors import RefusedInput, UsageError
 from teachers.guards import Guarded, Shown
@@ -29,10 +29,9 @@ from teachers.networks import Preprocessed
 from teachers.oracle import CHUNK, Box
 from teachers.surface import FULL, Surface
 from teachers.synthetic import SmoothedTruth
-from teachers.task import Pool, Task, known
+from teachers.task import Pool, Task, known, majority
 
 DEMO = "demo"
-SYNTHETIC = "smoothed-truth"
 BUILT_IN = {
     DEMO: "an ordinary teacher, trained once on the embedded task and kept in the cache",
     SYNTHETIC: "answers the smoothed label of every training image: not distillable by construction",
@@ -134,16 +133,21 @@ def open_subject(
     if opening.teacher == DEMO:
         return _subject("audited", ordinary_teacher(task, place, name=DEMO), surface, place.device)
     if opening.teacher == SYNTHETIC:
-        sha256 = hashlib.sha256(f"{SYNTHETIC} {pool.digest} {views}".encode()).hexdigest()
-        network = SmoothedTruth(pool, len(task.classes), views)
-        teacher = Teacher(SYNTHETIC, sha256, network, SYNTHETIC, SYNTHETIC, (0.0,), (1.0,))
-        return _subject("audited", teacher, surface, place.device)
+        return smoothed_truth(pool, len(task.classes), views, place.device, surface)
     assert weights is not None
     card = weights.card
     architecture = opening.architecture or (card.architecture if card else "")
     normalize = opening.normalize or (card.normalize if card else "none")
     teacher = intake.assemble(weights, architecture, len(task.classes), task.shape, normalize)
     return _subject("audited", teacher, surface, place.device)
+
+
+def smoothed_truth(pool: Pool, classes: int, views: int, device: str, surface: Surface = FULL) -> Subject:
+    """Build the teacher that answers the smoothed labels of a pool's images and of their crop views."""
+    sha256 = hashlib.sha256(f"{SYNTHETIC} {pool.digest} {views}".encode()).hexdigest()
+    network = SmoothedTruth(pool, classes, views)
+    teacher = Teacher(SYNTHETIC, sha256, network, SYNTHETIC, SYNTHETIC, (0.0,), (1.0,))
+    return _subject("audited", teacher, surface, device)
 
 
 def open_ordinary(audited: Subject, task: Task, place: Place) -> Subject:
@@ -316,9 +320,7 @@ def log_probs(box: Box, pool: Pool) -> list[np.ndarray]:
 
 
 def describe(subject: Subject, task: Task, tops: Tops) -> TeacherInfo:
-    """Return what the record says of a teacher."""
-    labels = known(task.test)
-    low, high = wilson(int((tops.test == labels).sum()), len(labels))
+    """Return what the record keeps of a teacher."""
     teacher = subject.teacher
     return TeacherInfo(
         name=teacher.name,
@@ -328,13 +330,24 @@ def describe(subject: Subject, task: Task, tops: Tops) -> TeacherInfo:
         parameters=sum(p.numel() for p in teacher.network.parameters()),
         mean=teacher.mean,
         std=teacher.std,
-        validation_accuracy=accuracy(tops.validation, known(task.validation)),
-        test_accuracy=accuracy(tops.test, labels),
-        test_low=low,
-        test_high=high,
+        validated=Packed.of(tops.validation == known(task.validation)),
+        correct=Packed.of(tops.test == known(task.test)),
+    )
+
+
+def refuse_chance(top: np.ndarray, task: Task, name: str) -> None:
+    """Stop an audit whose teacher is no better on validation images than naming the largest class."""
+    labels = known(task.validation)
+    hits, largest = int((top == labels).sum()), majority(labels)
+    if wilson(hits, len(labels))[0] > largest:
+        return
+    raise RefusedInput(
+        f"{name} names {hits / len(labels):.1%} of {len(labels)} validation images correctly, no better than always "
+        f"naming the largest class ({largest:.1%}); its class order or its normalisation is probably another: "
+        "check --data and --normalize"
     )
 
 
 def validation_accuracy(teacher: Teacher, task: Task) -> float:
     """Return a teacher's accuracy on validation images."""
-    return accuracy(top_classes(Box(teacher.network), task.validation), known(task.validation))
+    return float((top_classes(Box(teacher.network), task.validation) == known(task.validation)).mean())

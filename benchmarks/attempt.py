@@ -24,7 +24,7 @@ from audit import protocol
 from audit.bench import Bench, Use
 from audit.plan import Picked, Request, prepare
 from audit.progress import Teller
-from audit.protocol import LSSetting, Setup
+from audit.protocol import Rival, Setup
 from audit.run import workbench
 from audit.store import Cache, default_cache
 from audit.subjects import Opening, Place, Subject, open_subject, open_task
@@ -86,7 +86,7 @@ class Attempt:
 
     accuracy: NDArray[np.float64]
     control: NDArray[np.float64]
-    best: LSSetting
+    best: Rival
     queries: int
     seconds: float
     failure: str = ""
@@ -102,7 +102,7 @@ class Attempt:
         error = self.margin.std(ddof=1) / len(self.margin) ** 0.5 if len(self.margin) > 1 else np.nan
         reached, without = 100 * self.accuracy.mean(), 100 * self.control.mean()
         return (
-            f"{reached:5.1f} %  LS {without:5.1f} % {self.best.control.parameters}  "
+            f"{reached:5.1f} %  LS {without:5.1f} % {self.best.technique.parameters}  "
             f"margin {self.margin.mean():+.2f} ± {error:.2f}  queries {self.queries:,}  {self.seconds:.1f} s a student"
         )
 
@@ -110,7 +110,7 @@ class Attempt:
 def attempt(setup: Setup, bench: Bench, subject: Subject, setting: Technique, *, anew: bool = True) -> Attempt:
     """Train the students of a setting, and the LS students that they must beat."""
     plain = protocol.sweep(setup)
-    bench.train("ls", protocol.sweep_uses(setup, plain))
+    bench.train("ls", protocol.rival_uses(setup, plain))
     asks = subject if isinstance(setting, Attack) else None
     cells = [setup.cell(setting, protocol.TUNING + s, asks) for s in range(setup.suite.tuning_seeds)]
     cells = [cell.model_copy(update={"splits": "validation"}) for cell in cells]
@@ -123,8 +123,8 @@ def attempt(setup: Setup, bench: Bench, subject: Subject, setting: Technique, *,
     results, controls = [bench.results[cell.key] for cell in cells], plain
     if getattr(setting, "holds", "original") == "original":
         controls = controls + protocol.sweep(setup, results[0].regime)
-        bench.train("matched ls", protocol.sweep_uses(setup, controls))
-    best = protocol.best_control(setup, bench, controls)
+        bench.train("matched ls", protocol.rival_uses(setup, controls))
+    best = protocol.best_rival(setup, bench, controls)
     return Attempt(
         np.array([protocol.validation_accuracy(setup, r) for r in results]),
         ls_accuracy(setup, bench, best),
@@ -134,10 +134,10 @@ def attempt(setup: Setup, bench: Bench, subject: Subject, setting: Technique, *,
     )
 
 
-def ls_accuracy(setup: Setup, bench: Bench, best: LSSetting) -> NDArray[np.float64]:
+def ls_accuracy(setup: Setup, bench: Bench, best: Rival) -> NDArray[np.float64]:
     """Return the validation accuracy of the LS student by seed."""
     seeds = range(protocol.TUNING, protocol.TUNING + setup.suite.tuning_seeds)
-    cells = protocol.ls_cells(setup, best, seeds, splits="validation")
+    cells = protocol.rival_cells(setup, best, seeds, splits="validation")
     return np.array([protocol.validation_accuracy(setup, bench.results[c.key]) for c in cells])
 
 

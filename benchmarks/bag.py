@@ -24,7 +24,6 @@ from scipy.stats import rankdata, spearmanr, ttest_rel
 
 from attacks import registry
 from attacks.base import Attack
-from audit import checks
 from audit.compare import Margin, over_teachers
 from audit.plan import Request
 from audit.run import run
@@ -43,7 +42,6 @@ SPECTRUM = "cmim weight=10 powers=1/0.5/0.25/0.125/0.05"  # the nearest to the p
 BAGGED = (*METHODS, SPECTRUM)
 TEACHERS = 3
 SCENARIOS = {1.0: "all labels", 0.1: "a tenth of images and labels"}
-OWN_LOSS = "own-loss"  # judged over teachers instead
 ASKED = ("soft-kd", "avg", "lskd")  # of CMIM: batch-mean KL at a tuned temperature, the averager, standardised logits
 
 HEAD = """# The reference bag
@@ -53,7 +51,8 @@ Every way to teach (`audit ls teachers`) and CMIM over a spectrum of temperature
 {settings} settings × {tuning} seeds on a method's first teacher. Made by `python benchmarks/bag.py`, {date}. What it
 found is shipped with the tool: the report of an audit with `--effort bag` says where a teacher stands among these.
 
-Margins over the tuned LS student in points, 95 % intervals; teachers, student seeds and test images are all random. A
+Margins over the best students without the teacher (LS students, or the attack's own on smoothed labels, whichever
+validation prefers) in points, 95 % intervals; teachers, student seeds and test images are all random. A
 verdict is about the method: it would hold for another teacher of the same method. The margin over the baseline is that
 of the same attack over the best student that asked no teacher. CMI is the largest over temperatures, in nats, on
 validation images.
@@ -97,10 +96,7 @@ class Entry:
     @cached_property
     def ruling(self) -> Ruling:
         """Return the verdict over teachers, limited by what limits that of any of them."""
-        gains = {n: self.over_baseline[n].interval()[0] > 0 for n, m in self.margins.items() if m.interval()[0] > 0}
-        baseline = self.bag.controls[self.teachers[0].rows[0].baseline].name
-        own = checks.own_loss(gains, baseline)
-        flags = {flag.id: flag for t in self.teachers for flag in t.flags} | ({} if own is None else {own.id: own})
+        flags = {flag.id: flag for t in self.teachers for flag in t.flags}
         bites = {row.attack: row.bites for t in self.teachers for row in t.rows}
         return rule(
             [Finding(attack=n, status="judged", margin=m, bites=bites[n]) for n, m in self.margins.items()],
@@ -203,7 +199,7 @@ def gather(found: dict[tuple[str, float], list[Record]], out: Path) -> Bag:
             pool=record.task.pool_digest,
             test_accuracy=record.teacher.test_accuracy,
             cmi=None if record.cmi_behind else max(next(p.cmi for p in record.cmi if p.name == "validation")),
-            flags=tuple(f for f in record.flags if f.caps != "nothing" and f.id != OWN_LOSS),
+            flags=tuple(f for f in record.flags if f.caps != "nothing"),
             rows=tuple(row(record, c) for c in record.comparisons if c.margin is not None),
         )
         for (method, shots), records in found.items()

@@ -67,10 +67,25 @@ class Regime(Data):
     source: str  # original, surrogate or generated images
 
 
+class Planned(Data):
+    """What else a student was planned to be: with the trial, all that determines it."""
+
+    engine: Count
+    version: str  # of the technique
+    recipe: Parameters
+    pool: str  # digests of what the attacker holds, of the task, of surrogate images
+    task: str
+    surrogate: str | None
+    fingerprint: str | None  # of the teacher that it asks
+    surface: str | None
+    splits: Literal["validation", "both"]
+    device: str
+
+
 class Trial(Data):
     """One trained student."""
 
-    cell: str
+    cell: str  # sha256 of all that determines it
     kind: Literal["attack", "control"]
     name: str
     role: Literal["tune", "judge", "null", "bite", "cost"]
@@ -81,9 +96,12 @@ class Trial(Data):
     labels: Share = 1.0  # fraction of the labels it was given
     budget: Count | None = None
     regime: Regime
-    validation_accuracy: Share
-    correct: Packed | None  # (N,) per test image; None for tuning, which never sees the test split
-    agreement: Share | None = None  # with the teacher's top class, on the test split
+    planned: Planned | None = None  # None in records of before 0.2
+    validated: Packed | None = None  # (M,) right or wrong by validation image
+    validation_accuracy: Share = 0.0
+    correct: Packed | None  # (N,) by test image; None for tuning, which never sees the test split
+    agrees: Packed | None = None  # (N,) whether it names the teacher's top class, by test image
+    agreement: Share | None = None
     charged: Count = 0  # queries
     repeats: Share | None = None  # of the training images, those whose answer's top class is the known label
     diverged: bool = False
@@ -108,12 +126,18 @@ class Interval(Data):
     discordant: float  # expected number of test images on which the two differ, per seed
 
 
+UNMEASURED = Interval(
+    mean=0, se=0, df=1, low=0, high=0, lower=0, upper=0, p=1, seeds=0, images=0, discordant=0
+)  # in place of what follows from students that are known
+
+
 class Cost(Data):
     """One point of a steal-cost curve: a fresh student for every budget."""
 
     queries: Count
     accuracy: Interval
     agreement: Share
+    students: tuple[str, ...] = ()
 
 
 class Bite(Data):
@@ -123,6 +147,8 @@ class Bite(Data):
     bites: bool
     margin: Interval
     curve: tuple[Cost, ...] = ()
+    students: tuple[str, ...] = ()
+    control_students: tuple[str, ...] = ()  # none where the baseline is the largest class
 
 
 class Comparison(Data):
@@ -182,6 +208,11 @@ class Verdict(Data):
     alpha: float
 
 
+PENDING = Verdict(
+    word="INCONCLUSIVE", sentence="", scope="", reasons=(), settle="", delta=0, look=1, alpha=0
+)  # in place of the verdict that follows
+
+
 PoolName = Literal["train", "augmented", "validation"]
 
 
@@ -189,14 +220,14 @@ class CMICurve(Data):
     """Cluster concentration of the teacher's answers on one set of images, in nats."""
 
     name: PoolName
-    temperatures: tuple[float, ...]
-    cmi: tuple[float, ...]
-    se: tuple[float, ...]
-    plug_in: tuple[float, ...]
-    gamma: tuple[float, ...]
-    ncmi: tuple[float, ...]
-    per_class: tuple[float | None, ...]  # at temperature 1; None where the class is missing
-    unreliable: Count  # classes with fewer than 50 images
+    temperatures: tuple[float, ...] = ()
+    cmi: tuple[float, ...] = ()
+    se: tuple[float, ...] = ()
+    plug_in: tuple[float, ...] = ()
+    gamma: tuple[float, ...] = ()
+    ncmi: tuple[float, ...] = ()
+    per_class: tuple[float | None, ...] = ()  # at temperature 1; None where the class is missing
+    unreliable: Count = 0  # classes with fewer than 50 images
 
 
 class CMIPool(CMICurve):
@@ -223,10 +254,12 @@ class TeacherInfo(Data):
     parameters: Count
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    validation_accuracy: Share
-    test_accuracy: Share
-    test_low: Share
-    test_high: Share
+    validated: Packed | None = None  # (M,) right or wrong by validation image
+    correct: Packed | None = None  # (N,) by test image
+    validation_accuracy: Share = 0.0
+    test_accuracy: Share = 0.0
+    test_low: Share = 0.0
+    test_high: Share = 1.0
 
 
 class TaskInfo(Data):
@@ -237,8 +270,11 @@ class TaskInfo(Data):
     train: Count
     validation: Count
     test: Count
-    majority: Share
+    validation_labels: Packed | None = None  # (M,) uint16
+    test_labels: Packed | None = None  # (N,)
+    majority: Share = 0.0  # accuracy on the test split of always naming its largest class
     pool_digest: str  # what the attacker holds, after --shots and --labels
+    held: Count = 0  # images of it
 
 
 class SuiteInfo(Data):
@@ -255,6 +291,11 @@ class SuiteInfo(Data):
 
 
 class Settings(Data):
+    teacher: str = ""
+    data: str | None = None
+    architecture: str | None = None
+    normalize: str | None = None
+    size: Count | None = None
     student: str
     surface: str
     shots: Share
@@ -279,6 +320,8 @@ class Environment(Data):
     numpy: str
     platform: str
     threads: int
+    packages: dict[str, str] = {}  # versions of what the numbers rest on
+    code: str = ""  # sha256 of the tool's own source files
 
 
 class Times(Data):
@@ -303,14 +346,15 @@ class Record(Data):
     suite: SuiteInfo
     settings: Settings
     look: Look
-    verdict: Verdict
-    flags: tuple[Flag, ...]
+    verdict: Verdict = PENDING
+    flags: tuple[Flag, ...] = ()
     comparisons: tuple[Comparison, ...]
     controls: tuple[Comparison, ...]  # no-victim baselines and the null control, against the LS student
     cmi: tuple[CMIPool, ...]
     cmi_behind: str = ""  # the guard behind which it was measured, because it hides classes
     ledger: tuple[LedgerRow, ...]
     trials: tuple[Trial, ...]
+    journal: str = ""  # sha256 of journal.jsonl
     environment: Environment
     times: Times
 
@@ -322,7 +366,12 @@ class Record(Data):
 
 def save(record: Record, path: Path) -> None:
     """Write the record whole or not at all."""
-    write_whole(path, record.model_dump_json(indent=1).encode())
+    write_whole(path, dumped(record))
+
+
+def dumped(record: Record) -> bytes:
+    """Return the record as it is written."""
+    return record.model_dump_json(indent=1).encode()
 
 
 def write_whole(path: Path, content: bytes) -> None:

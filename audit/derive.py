@@ -1,0 +1,324 @@
+"""All numbers of a record that follow from the rest of it. Pure: an audit finds them here, and `audit verify` again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit import checks, cmi, verdict
+from audit.compare import Margin, above, paired, wilson
+from audit.verdict import DELTA, Finding, Ruling
+from reports.record import (
+    Bite,
+    CMIPool,
+    Comparison,
+    Cost,
+    Flag,
+    Interval,
+    Packed,
+    Record,
+    TeacherInfo,
+    Trial,
+    Verdict,
+)
+
+BITE_LEVEL = 0.95
+
+Bits = NDArray[np.bool_]
+
+
+def derived(record: Record) -> Record:
+    """Return the record with every number, flag and word that follows from its students, answers and settings."""
+    facts = Facts(record)
+    comparisons = [compared(facts, row) for row in record.comparisons]
+    controls = [compared(facts, row) for row in record.controls]
+    flags = doubts(facts, comparisons, controls)
+    ruling = verdict.rule(
+        [finding(facts, row) for row in comparisons], flags, complete=record.suite.complete, look=record.look.number
+    )
+    return record.model_copy(
+        update={
+            "teacher": described(facts, record.teacher),
+            "ordinary": described(facts, record.ordinary),
+            "task": record.task.model_copy(update={"majority": largest(facts.labels)}),
+            "trials": tuple(counted(facts, trial) for trial in record.trials),
+            "comparisons": tuple(c.model_copy(update={"p_holm": ruling.p_holm.get(c.attack)}) for c in comparisons),
+            "controls": tuple(controls),
+            "flags": tuple(flags),
+            "verdict": worded(record, ruling, comparisons),
+            "cmi": tuple(measured(pool, len(record.task.classes)) for pool in record.cmi),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the numbers follow from."""
+
+    record: Record
+
+    @cached_property
+    def trials(self) -> dict[str, Trial]:
+        """The students by cell."""
+        return {trial.cell: trial for trial in self.record.trials}
+
+    @cached_property
+    def labels(self) -> NDArray[np.uint16]:
+        """The labels of the test images, (N,)."""
+        return unpacked(self.record.task.test_labels)
+
+    @cached_property
+    def judged(self) -> Bits:
+        """Which test images the verdict rests on: those of classes that the attacker has seen, (N,)."""
+        return self._seen(self.labels)
+
+    @cached_property
+    def tuned(self) -> Bits:
+        """Which validation images settings are chosen on, (M,)."""
+        return self._seen(unpacked(self.record.task.validation_labels))
+
+    def _seen(self, labels: NDArray[np.uint16]) -> Bits:
+        classes = self.record.task.classes
+        return ~np.isin(labels, [classes.index(name) for name in self.record.settings.dropped])
+
+    def of(self, cells: Iterable[str]) -> list[Trial]:
+        """Return students by their cells."""
+        return [self.trials[cell] for cell in cells]
+
+    def correct(self, cells: Iterable[str]) -> Bits:
+        """Return what students got right of the judged test images, (S, N)."""
+        return self._right(cells)[:, self.judged]
+
+    def on_dropped(self, cells: Iterable[str]) -> float | None:
+        """Return students' accuracy on classes that the attacker never saw, None where there are none."""
+        return None if self.judged.all() else float(self._right(cells)[:, ~self.judged].mean())
+
+    def _right(self, cells: Iterable[str]) -> Bits:
+        return np.stack([unpacked(trial.correct) for trial in self.of(cells)])
+
+    def agreement(self, cells: Iterable[str]) -> float:
+        """Return how often students say what their teacher says."""
+        return float(np.mean([unpacked(trial.agrees).mean() for trial in self.of(cells)]))
+
+    def interval(self, margin: Margin) -> Interval:
+        """Return a margin as the record holds it; bounds of a margin lie in [−1, 1]."""
+        low, high = margin.interval(0.95)
+        alpha = self.record.look.alpha
+        bounds = (low, high, margin.lower(1 - alpha), margin.upper(1 - alpha))
+        low, high, lower, upper = (float(np.clip(b, -1, 1)) for b in bounds)
+        return Interval(
+            mean=margin.mean,
+            se=min(1.0, margin.se),
+            df=margin.df,
+            low=low,
+            high=high,
+            lower=lower,
+            upper=upper,
+            p=margin.p_above(),
+            seeds=margin.seeds,
+            images=margin.images,
+            discordant=margin.discordant,
+        )
+
+
+def unpacked(packed: Packed | None) -> NDArray[Any]:
+    """Return an array that the record must hold."""
+    assert packed is not None
+    return packed.array()
+
+
+def counted(facts: Facts, trial: Trial) -> Trial:
+    """Count what one student got right."""
+    validated = unpacked(trial.validated)
+    return trial.model_copy(
+        update={
+            "validation_accuracy": 0.0 if trial.diverged else float(validated[facts.tuned].mean()),
+            "agreement": None if trial.agrees is None else float(unpacked(trial.agrees).mean()),
+        }
+    )
+
+
+def described(facts: Facts, teacher: TeacherInfo) -> TeacherInfo:
+    """Count what a teacher got right."""
+    right = unpacked(teacher.correct)
+    low, high = wilson(int(right.sum()), len(right))
+    return teacher.model_copy(
+        update={
+            "validation_accuracy": float(unpacked(teacher.validated).mean()),
+            "test_accuracy": float(right.mean()),
+            "test_low": low,
+            "test_high": high,
+        }
+    )
+
+
+def measured(pool: CMIPool, classes: int) -> CMIPool:
+    """Measure how concentrated a teacher's answers are."""
+    curve = cmi.curve(pool.answers.array(), pool.labels.array().astype(np.int64), classes)
+    return pool.model_copy(update=cmi_fields(curve))
+
+
+def cmi_fields(curve: cmi.Curve) -> dict[str, Any]:
+    """Write a curve over `cmi.TEMPERATURES` as the fields of CMICurve."""
+    return {
+        "temperatures": tuple(curve.temperatures.tolist()),
+        "cmi": tuple(curve.cmi.tolist()),
+        "se": tuple(curve.se.tolist()),
+        "plug_in": tuple(curve.plug_in.tolist()),
+        "gamma": tuple(curve.gamma.tolist()),
+        "ncmi": tuple(curve.ncmi.tolist()),
+        "per_class": finite(curve.per_class[cmi.TEMPERATURES.index(1.0)]),
+        "unreliable": int(curve.unreliable.sum()),
+    }
+
+
+def finite(values: NDArray[np.float64]) -> tuple[float | None, ...]:
+    """Write what is not known as None."""
+    return tuple(None if np.isnan(v) else float(v) for v in values)
+
+
+def compared(facts: Facts, row: Comparison) -> Comparison:
+    """Compare an attack's knockoff students, or a control's students, with the LS student."""
+    row = row.model_copy(update={"bite": None if row.bite is None else bitten(facts, row.bite)})
+    if not row.students:
+        return row
+    mine, control = facts.correct(row.students), facts.correct(row.control_students)
+    trials = facts.of(row.students)
+    margin = paired(mine, control)
+    over = paired(mine, facts.correct(row.baseline_students)) if row.baseline_students else None
+    asked = trials[0].teacher is not None
+    return row.model_copy(
+        update={
+            "accuracy": float(mine.mean()),
+            "control_accuracy": float(control.mean()),
+            "agreement": facts.agreement(row.students) if asked else None,
+            "queries": max(trial.charged for trial in trials),
+            "margin": facts.interval(margin),
+            "baseline_margin": None if over is None else facts.interval(over),
+            "dropped_accuracy": facts.on_dropped(row.students) if asked else None,
+            "control_dropped_accuracy": facts.on_dropped(row.control_students) if asked else None,
+            "curve": tuple(cost(facts, point) for point in row.curve),
+        }
+    )
+
+
+def cost(facts: Facts, point: Cost) -> Cost:
+    """Measure one point of a steal-cost curve."""
+    return point.model_copy(
+        update={
+            "queries": max(trial.charged for trial in facts.of(point.students)),
+            "accuracy": facts.interval(above(facts.correct(point.students), 0.0)),
+            "agreement": facts.agreement(point.students),
+        }
+    )
+
+
+def bitten(facts: Facts, bite: Bite) -> Bite:
+    """Say whether an attack beats the baseline of its own threat model on the ordinary teacher.
+
+    With original images that is the LS student; without them the largest class, with accuracy that rises with the
+    budget.
+    """
+    mine, rises = facts.correct(bite.students), True
+    if bite.control_students:
+        margin = paired(mine, facts.correct(bite.control_students))
+    else:
+        margin = above(mine, largest(facts.labels[facts.judged]))
+        rises = paired(mine, facts.correct(bite.curve[0].students)).lower(BITE_LEVEL) > 0
+    return bite.model_copy(
+        update={
+            "bites": rises and not margin.degenerate and margin.lower(BITE_LEVEL) > 0,
+            "margin": facts.interval(margin),
+            "curve": tuple(cost(facts, point) for point in bite.curve),
+        }
+    )
+
+
+def finding(facts: Facts, row: Comparison) -> Finding:
+    """Return all that the verdict may know of an attack."""
+    margin = paired(facts.correct(row.students), facts.correct(row.control_students)) if row.students else None
+    return Finding(attack=row.attack, status=row.status, margin=margin, bites=row.bite is not None and row.bite.bites)
+
+
+def doubts(facts: Facts, comparisons: Sequence[Comparison], controls: Sequence[Comparison]) -> list[Flag]:
+    """Collect the flags that a record raises."""
+    record = facts.record
+    null = controls[0]
+    ls = [trial for row in (*comparisons, null) for trial in facts.of(row.control_students)]
+    lowest = min(facts.correct([trial.cell for trial in ls]).mean(1))
+    flags = [
+        checks.null_control(paired(facts.correct(null.students), facts.correct(null.control_students))),
+        checks.weak_control(sum(t.diverged for t in ls), float(lowest), largest(facts.labels[facts.judged])),
+        checks.light_tuning(record.suite.name, record.suite.tuning_seeds),
+        checks.small_validation(len(unpacked(record.task.validation_labels))),
+        checks.few_labels(record.settings.labels),
+        checks.dropped_classes(record.settings.dropped),
+        checks.synthetic(record.teacher.name)
+        if record.teacher.method == checks.SYNTHETIC
+        else checks.weak_teacher(float(unpacked(record.teacher.validated).mean()), ls_validation(facts)),
+        *(checks.failed(c.attack, c.reason) for c in comparisons if c.status == "failed"),
+        *(checks.identical(c.attack, c.reason) for c in comparisons if c.status == "identical"),
+    ]
+    return [flag for flag in flags if flag is not None]
+
+
+def ls_validation(facts: Facts) -> float:
+    """Return the validation accuracy of the best setting of the LS student with the plain recipe."""
+    record = facts.record
+    found: dict[str, list[float]] = {}
+    for trial in record.trials:
+        plain = trial.regime.recipe == record.suite.recipe and trial.regime.view == "crop"
+        if trial.name == checks.LS and trial.role == "tune" and plain:
+            found.setdefault(repr(trial.parameters), []).append(counted(facts, trial).validation_accuracy)
+    return max((float(np.mean(values)) for values in found.values()), default=0.0)
+
+
+def largest(labels: NDArray[np.uint16]) -> float:
+    """Return the share of the largest class: the accuracy of always naming it."""
+    return float(np.bincount(labels).max() / len(labels))
+
+
+def worded(record: Record, ruling: Ruling, comparisons: Sequence[Comparison]) -> Verdict:
+    """Put the ruling into words."""
+    name = record.teacher.name
+    sentences = {
+        "DISTILLABLE": f"A student that asks {name} is more accurate than the LS student that does not.",
+        "UNDISTILLABLE": f"No attack in scope made a student that is {100 * DELTA:g} points or more above the LS "
+        f"student by asking {name}.",
+        "INCONCLUSIVE": f"This audit can neither say that {name} is distillable nor that it is not.",
+    }
+    return Verdict(
+        word=ruling.word,
+        sentence=sentences[ruling.word],
+        scope=scope(record, comparisons),
+        reasons=ruling.reasons,
+        settle=ruling.settle,
+        delta=DELTA,
+        look=record.look.number,
+        alpha=record.look.alpha,
+    )
+
+
+def scope(record: Record, comparisons: Sequence[Comparison]) -> str:
+    """Say what a verdict speaks of: the attacks that bite, surface, budget, student and data."""
+    biting = [c.attack for c in comparisons if c.status == "judged" and c.bite is not None and c.bite.bites]
+    asked, task = record.settings, record.task
+    kept = "" if asked.shots == 1 else f" (--shots {asked.shots:g})"
+    kept += f" without the classes {', '.join(asked.dropped)}" if asked.dropped else ""
+    labelled = "all" if asked.labels == 1 else f"{asked.labels:.0%}"
+    budget = "no query budget" if asked.budget is None else f"at most {asked.budget:,} queries a student"
+    return (
+        f"Suite {record.suite.name}; attacks that bite: {', '.join(biting) or 'none'}; surface {asked.surface}; "
+        f"{budget}; student {asked.student}; attacker's data: {task.held:,} images of {task.name}{kept}, {labelled} of "
+        f"them labelled; {record.suite.seeds} seeds, {images(record):,} test images."
+    )
+
+
+def images(record: Record) -> int:
+    """Return how many test images the verdict rests on."""
+    return int(Facts(record).judged.sum())
