@@ -163,6 +163,35 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` 
         typer.echo(written)
 
 
+@app.command()
+def verify(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")]) -> None:
+    """Recompute every number, figure and word from the stored results of the students; exit 1 where one disagrees."""
+    from audit.verify import verify as look
+
+    for disagreement in look(folder):
+        typer.echo(disagreement)
+        raise typer.Exit(1)
+    typer.echo(f"{folder}: everything follows from what was measured")
+
+
+@app.command()
+def repeat(
+    folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")],
+    cells: Annotated[int, typer.Option(help="Students to train again.", min=1)] = 3,
+    seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
+    cache: Cache = None,
+) -> None:
+    """Train some students again from the record alone and compare them; exit 1 where one differs."""
+    from audit.repeat import repeat as again
+
+    agree = True
+    for one in again(folder, cells, seed, cache):
+        name = f"{one.trial.name}, seed {one.trial.seed}"
+        typer.echo(f"{name}: {one.before:.2%} before, {one.now:.2%} now, {one.differs} test images differ")
+        agree &= one.agrees
+    raise typer.Exit(0 if agree else 1)
+
+
 @app.command("ls")
 def ls(what: Annotated[str, typer.Argument(help="attacks, students, data or teachers.")]) -> None:
     """List what there is."""

@@ -228,7 +228,7 @@ def test_numbers_are_said_the_same_way_everywhere() -> None:
 def test_all_reports_are_written_and_the_record_is_not(tmp_path: Path, page: str) -> None:
     record = sample_record()
     paths = write_all(record, tmp_path / "out")
-    assert [path.name for path in paths] == ["report.html", "junit.xml", "summary.md"]
+    assert [path.name for path in paths] == ["report.html", "junit.xml", "summary.md", "attestation.json"]
     assert sorted((tmp_path / "out").iterdir()) == sorted(paths)
     assert paths[0].read_text(encoding="utf-8") == page
     assert paths[0].stat().st_size < 150_000

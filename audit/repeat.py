@@ -1,0 +1,110 @@
+"""`audit repeat`: train some students of a record again, from the record alone, and compare what they get right."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from audit import plan, subjects
+from audit.bench import Use
+from audit.cells import Cell, Result, cell_of
+from audit.evidence import environment
+from audit.plan import Request
+from audit.progress import Teller
+from audit.run import workbench
+from audit.store import Cache, default_cache
+from audit.subjects import Opening, Place
+from audit.suite import suite
+from reports.record import Packed, Record, Trial, load
+from teachers.errors import RefusedInput
+from teachers.surface import Surface
+from teachers.task import known
+
+ELSEWHERE = 0.02  # of the test images, by which accuracy may differ on another build of torch or another processor
+
+
+class Repeated(NamedTuple):
+    """One student, trained again."""
+
+    trial: Trial
+    differs: int  # test images on which it is right where it was wrong, or the other way round
+    before: float  # accuracy on the test images
+    now: float
+    same_build: bool
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it is the same student: bit for bit on the same build, elsewhere within the tolerance."""
+        return self.differs == 0 if self.same_build else abs(self.now - self.before) <= ELSEWHERE
+
+
+def repeat(folder: Path, cells: int, seed: int = 0, cache: Path | None = None) -> Iterator[Repeated]:
+    """Train randomly chosen judged students of a record again; nothing of them is taken from the cache.
+
+    Raises RecordError for a folder without a record; RefusedInput where the teacher, the data or the engine are not
+    those of the record.
+    """
+    record = load(folder)
+    judged = [t for t in record.trials if t.correct is not None and t.planned is not None]
+    if not judged:
+        raise RefusedInput(f"{folder} does not say how its students were trained; audit again with this version")
+    chosen = random.Random(seed).sample(judged, min(cells, len(judged)))
+    asked = record.settings
+    request = Request(
+        Opening(asked.teacher, asked.data, asked.architecture, asked.normalize, asked.size),
+        attacks=",".join(c.attack for c in record.comparisons),
+        student=asked.student,
+        seeds=record.suite.seeds,
+        shots=asked.shots,
+        labels=asked.labels,
+        drop_classes=",".join(asked.dropped),
+        surface=asked.surface,
+        budget=asked.budget,
+        effort=asked.effort,
+        surrogate=None if asked.surrogate == "procedural" else asked.surrogate,
+        device=asked.device,
+    )
+    kept, teller = Cache(cache or default_cache()), Teller(True)
+    task, weights = subjects.open_task(request.opening, kept)
+    frozen = suite(request.effort)
+    setup = plan.prepare(request, frozen, plan.pick(request.attacks, frozen), task, kept)
+    place = Place(kept, request.device, teller.note)
+    surface = Surface.parse(request.surface)
+    audited = subjects.open_subject(request.opening, task, setup.pool, weights, surface, setup.recipe.views, place)
+    teachers = (setup.truth, audited, subjects.open_ordinary(audited, task, place))
+    with tempfile.TemporaryDirectory(dir=kept.root) as empty:
+        fresh = Cache(Path(empty))
+        bench = workbench(request, setup, fresh, teachers, Path(empty) / "out", teller)
+        known_teachers = {s.fingerprint for s in teachers} | {None}
+        with closing(bench.executor):
+            for trial in chosen:
+                cell = cell_of(trial)
+                refuse_others(cell, trial, known_teachers, setup.task.digest)
+                bench.train(trial.name, [Use(cell, "judge", trial.teacher, trial.kind)])
+                yield compared(record, trial, bench.results[cell.key], known(setup.task.test))
+
+
+def refuse_others(cell: Cell, trial: Trial, teachers: set[str | None], task: str) -> None:
+    """Stop where a student cannot be trained again as it was."""
+    if cell.key != trial.cell:
+        raise RefusedInput(f"the record names {trial.name}, seed {trial.seed}, otherwise than it says it was trained")
+    if cell.engine != Cell.model_fields["engine"].default:
+        raise RefusedInput(f"the record was made with engine {cell.engine}, this version has another")
+    if cell.task != task:
+        raise RefusedInput("the data is not what the record was made on")
+    if cell.teacher not in teachers:
+        raise RefusedInput("the teacher is not the one that the record was made of")
+
+
+def compared(record: Record, trial: Trial, result: Result, labels: object) -> Repeated:
+    """Compare a student with what the record says of it."""
+    assert result.test is not None
+    assert isinstance(trial.correct, Packed)
+    before, now = trial.correct.array(), result.test.array() == labels
+    here, there = environment(), record.environment
+    same = (here.torch, here.platform, here.code) == (there.torch, there.platform, there.code)
+    return Repeated(trial, int((before != now).sum()), float(before.mean()), float(now.mean()), same)

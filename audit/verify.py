@@ -1,0 +1,133 @@
+"""`audit verify`: does everything in a folder follow from what was measured? Without torch, data or network."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from audit.cells import cell_of
+from audit.derive import Facts, counted, derived
+from reports import outputs
+from reports.record import Comparison, Record, Trial, dumped, load
+
+TOLERANCE = 1e-6  # relative and absolute: another processor rounds differently
+
+
+class Disagreement(NamedTuple):
+    """What is stored at a place, and what follows from the rest."""
+
+    where: str
+    stored: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: stored {self.stored}, found {self.found}"
+
+
+def verify(folder: Path) -> Iterator[Disagreement]:
+    """Recompute all numbers, flags and words of a record, and every report made from it; yield what disagrees.
+
+    Raises RecordError where the folder holds no record that can be read.
+    """
+    record = load(folder)
+    yield from files(record, folder)
+    try:
+        again = derived(record)
+    except (ValueError, KeyError, IndexError, AssertionError, zlib.error) as e:  # a bit of an array, or a cell's name
+        yield Disagreement("record.json", "an array or a cell that cannot be unpacked", f"{type(e).__name__}: {e}")
+        return
+    yield from differences("record", record.model_dump(), again.model_dump())
+    yield from names(record)
+    yield from choices(record)
+    yield from ledger(record)
+
+
+def files(record: Record, folder: Path) -> Iterator[Disagreement]:
+    """Compare every file with what the record gives; of figures, where matplotlib is another, the rest of the page."""
+    journal = folder / "journal.jsonl"
+    expected: dict[str, bytes] = {"record.json": dumped(record)}
+    expected |= {name: text.encode() for name, text in outputs.texts(record).items()}
+    same_pens = record.environment.packages.get("matplotlib") == version("matplotlib")
+    for name, content in expected.items():
+        path = folder / name
+        if not path.is_file():
+            yield Disagreement(name, "nothing", f"{len(content):,} bytes")
+        elif (stored := path.read_bytes()) != content and (same_pens or _words(stored) != _words(content)):
+            yield Disagreement(name, *_first_difference(stored, content))
+    digest = hashlib.sha256(journal.read_bytes() if journal.is_file() else b"").hexdigest()
+    if digest != record.journal:
+        yield Disagreement("journal.jsonl", digest, record.journal)
+
+
+def _words(page: bytes) -> bytes:
+    return re.sub(rb"<svg.*?</svg>", b"", page, flags=re.DOTALL)
+
+
+def _first_difference(stored: bytes, found: bytes) -> tuple[str, str]:
+    at = next((i for i, (a, b) in enumerate(zip(stored, found, strict=False)) if a != b), min(len(stored), len(found)))
+    near = slice(max(0, at - 20), at + 20)
+    return f"{stored[near]!r} at byte {at:,}", repr(found[near])
+
+
+def differences(where: str, stored: Any, found: Any) -> Iterator[Disagreement]:
+    """Compare plain data, numbers within the tolerance."""
+    if isinstance(stored, dict) and isinstance(found, dict) and stored.keys() == found.keys():
+        for name in stored:
+            yield from differences(f"{where}.{name}", stored[name], found[name])
+    elif isinstance(stored, list | tuple) and isinstance(found, list | tuple) and len(stored) == len(found):
+        for i, (a, b) in enumerate(zip(stored, found, strict=True)):
+            yield from differences(f"{where}[{i}]", a, b)
+    elif isinstance(stored, float) and isinstance(found, float):
+        if not (math.isclose(stored, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE) or stored != stored != found):
+            yield Disagreement(where, repr(stored), repr(found))
+    elif stored != found:
+        yield Disagreement(where, repr(stored), repr(found))
+
+
+def names(record: Record) -> Iterator[Disagreement]:
+    """Look whether every student's name is the digest of all that determines it."""
+    for trial in record.trials:
+        if trial.planned is not None and (key := cell_of(trial).key) != trial.cell:
+            yield Disagreement(f"student {trial.name}, seed {trial.seed}", trial.cell, key)
+
+
+def choices(record: Record) -> Iterator[Disagreement]:
+    """Look whether every setting that was judged is the best of those tried on validation images."""
+    facts = Facts(record)
+    for row in record.comparisons:
+        tried = _scores(facts, [t for t in record.trials if _tunes(t, row)])
+        if tried and max(tried.values()) > tried.get(repr(row.parameters), -1.0) + TOLERANCE:
+            best = max(tried, key=lambda name: tried[name])
+            yield Disagreement(f"settings of {row.attack}", repr(row.parameters), best)
+
+
+def _tunes(trial: Trial, row: Comparison) -> bool:
+    return trial.name == row.attack and trial.role == "tune" and trial.teacher == "audited"
+
+
+def _scores(facts: Facts, trials: list[Trial]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for trial in trials:
+        found.setdefault(repr(trial.parameters), []).append(counted(facts, trial).validation_accuracy)
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def ledger(record: Record) -> Iterator[Disagreement]:
+    """Look whether the ledger charges what the students were charged."""
+    spent: dict[tuple[str, str], int] = {}
+    for trial in record.trials:
+        if trial.teacher is not None:
+            key = (trial.name, f"{trial.role}, {trial.teacher} teacher")
+            spent[key] = spent.get(key, 0) + trial.charged
+    charged = {(row.attack, row.purpose): row.charged for row in record.ledger if row.charged}
+    for key in sorted(spent.keys() | charged.keys()):
+        if spent.get(key, 0) != charged.get(key, 0):
+            yield Disagreement(f"ledger, {' '.join(key)}", f"{charged.get(key, 0):,}", f"{spent.get(key, 0):,}")

@@ -1,0 +1,42 @@
+"""Render the record as an in-toto Statement with a test-result predicate, ready to be signed by standard tools."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Final
+
+from reports.record import Record, dumped
+from reports.wording import distils
+
+RESULTS: Final = {"DISTILLABLE": "FAILED", "UNDISTILLABLE": "PASSED", "INCONCLUSIVE": "WARNED"}
+
+
+def render(record: Record) -> str:
+    """Return the Statement: its subject is the checkpoint, its configuration the record, data and suite by digest.
+
+    Statement v1 and test-result v0.1 of https://github.com/in-toto/attestation.
+    """
+    tests: dict[str, list[str]] = {"passedTests": [], "warnedTests": [], "failedTests": []}
+    for row in record.comparisons:
+        kind = "failedTests" if distils(row, record) else "passedTests" if row.status == "judged" else "warnedTests"
+        tests[kind].append(row.attack)
+    predicate = {"result": RESULTS[record.verdict.word], "configuration": _configuration(record), **tests}
+    statement = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": record.teacher.name, "digest": {"sha256": record.teacher.sha256}}],
+        "predicateType": "https://in-toto.io/attestation/test-result/v0.1",
+        "predicate": predicate,
+    }
+    return json.dumps(statement, indent=1) + "\n"
+
+
+def _configuration(record: Record) -> list[dict[str, Any]]:
+    digests = {
+        "record.json": hashlib.sha256(dumped(record)).hexdigest(),
+        "journal.jsonl": record.journal,
+        f"data {record.task.name}": record.task.digest,
+        f"suite {record.suite.name}": record.suite.digest,
+        f"distill-audit {record.environment.tool}": record.environment.code,
+    }
+    return [{"name": name, "digest": {"sha256": digest}} for name, digest in digests.items() if digest]

@@ -1,0 +1,160 @@
+"""Everything in a folder follows from what was measured, and a change of one byte is noticed."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+from test_run import request
+
+from audit import run as audit
+from audit.suite import EFFORTS
+from audit.verify import Disagreement, verify
+from reports.outputs import write_all
+from reports.record import Packed, Record, load, save
+
+FILES = ("record.json", "report.html", "junit.xml", "summary.md", "attestation.json", "journal.jsonl")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("verify")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(EFFORTS, "smoke", TINY)
+        return audit.run(request(place / "cache", place / "out")).folder
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def first(folder: Path) -> Disagreement:
+    found = next(verify(folder), None)
+    assert found is not None
+    return found
+
+
+def rewritten(folder: Path, record: Record) -> Path:
+    """Write a record and all its reports, as somebody would who knows how."""
+    save(record, folder / "record.json")
+    write_all(record, folder)
+    return folder
+
+
+def test_a_finished_audit_verifies(folder: Path) -> None:
+    assert list(verify(folder)) == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_byte_of_any_file_is_noticed(folder: Path, name: str) -> None:
+    content = bytearray((folder / name).read_bytes())
+    at = len(content) // 2
+    while not chr(content[at]).isdigit():
+        at += 1
+    content[at] = ord("1") if content[at] != ord("1") else ord("2")
+    (folder / name).write_bytes(bytes(content))
+    assert list(verify(folder))
+
+
+def test_every_digit_of_the_record_is_bound(folder: Path) -> None:
+    text = (folder / "record.json").read_text()
+    (folder / "record.json").write_text(text.replace('"wall_seconds": ', '"wall_seconds": 1', 1))
+    assert {d.where for d in verify(folder)} >= {"attestation.json"}
+
+
+def test_an_array_that_cannot_be_unpacked_is_a_disagreement(folder: Path) -> None:
+    record = load(folder)
+    trial = record.trials[0].model_copy(update={"validated": Packed(dtype="bool", shape=(9,), data="AAAA")})
+    found = list(verify(rewritten(folder, record.model_copy(update={"trials": (trial, *record.trials[1:])}))))
+    assert [d.where for d in found] == ["record.json"]
+    assert "cannot be unpacked" in found[0].stored
+
+
+def test_a_missing_file_is_noticed(folder: Path) -> None:
+    (folder / "junit.xml").unlink()
+    assert str(first(folder)).startswith("junit.xml: stored nothing")
+
+
+def test_a_verdict_that_does_not_follow_is_noticed_however_well_it_is_written(folder: Path) -> None:
+    record = load(folder)
+    other = "UNDISTILLABLE" if record.verdict.word != "UNDISTILLABLE" else "DISTILLABLE"
+    verdict = record.verdict.model_copy(update={"word": other})
+    found = first(rewritten(folder, record.model_copy(update={"verdict": verdict})))
+    assert found == Disagreement("record.verdict.word", repr(other), repr(record.verdict.word))
+
+
+def test_a_margin_that_does_not_follow_is_noticed(folder: Path) -> None:
+    record = load(folder)
+    row = record.comparisons[0]
+    assert row.margin is not None
+    row = row.model_copy(update={"margin": row.margin.model_copy(update={"mean": row.margin.mean - 0.001})})
+    found = first(rewritten(folder, record.model_copy(update={"comparisons": (row, *record.comparisons[1:])})))
+    assert found.where == "record.comparisons[0].margin.mean"
+
+
+def test_a_student_that_got_one_more_image_right_is_noticed(folder: Path) -> None:
+    record = load(folder)
+    at, trial = next((i, t) for i, t in enumerate(record.trials) if t.correct is not None)
+    bits = trial.correct.array()
+    bits[0] = not bits[0]
+    trials = list(record.trials)
+    trials[at] = trial.model_copy(update={"correct": Packed.of(bits)})
+    assert "record." in first(rewritten(folder, record.model_copy(update={"trials": tuple(trials)}))).where
+
+
+def test_a_setting_that_validation_did_not_choose_is_noticed(folder: Path) -> None:
+    record = load(folder)
+    tuned = [t for t in record.trials if t.role == "tune" and t.name == "soft-kd"]
+    worst = min(tuned, key=lambda t: t.validation_accuracy)
+    rows = tuple(
+        c.model_copy(update={"parameters": worst.parameters}) if c.attack == "soft-kd" else c
+        for c in record.comparisons
+    )
+    found = [d.where for d in verify(rewritten(folder, record.model_copy(update={"comparisons": rows})))]
+    assert "settings of soft-kd" in found
+
+
+def test_a_ledger_that_charges_too_little_is_noticed(folder: Path) -> None:
+    record = load(folder)
+    rows = tuple(r.model_copy(update={"charged": max(0, r.charged - 1)}) for r in record.ledger)
+    found = [d.where for d in verify(rewritten(folder, record.model_copy(update={"ledger": rows})))]
+    assert any(where.startswith("ledger, soft-kd") for where in found)
+
+
+def test_the_command_needs_no_torch_and_exits_1_at_the_first_disagreement(folder: Path) -> None:
+    code = (
+        "import sys; from audit.cli import main; sys.argv[1:] = ['verify', sys.argv[1]]\n"
+        "try: main()\n"
+        "except SystemExit as e: code = e.code or 0\n"
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+
+    assert run().returncode == 0
+    told = json.loads((folder / "attestation.json").read_text())
+    told["predicate"]["result"] = "PASSED" if told["predicate"]["result"] != "PASSED" else "FAILED"
+    (folder / "attestation.json").write_text(json.dumps(told, indent=1) + "\n")
+    done = run()
+    assert done.returncode == 1
+    assert done.stdout.startswith("attestation.json: stored ")
+    assert done.stdout.count("\n") == 1
+
+
+def test_the_attestation_is_a_valid_statement(folder: Path) -> None:
+    pb = pytest.importorskip("in_toto_attestation.predicates.test_result.v0.test_result_pb2")
+    from google.protobuf import json_format
+    from in_toto_attestation.v1.statement import Statement
+
+    told = json.loads((folder / "attestation.json").read_text())
+    record = load(folder)
+    statement = Statement([], "", {})
+    json_format.ParseDict(told, statement.pb)
+    statement.validate()
+    assert statement.pb.subject[0].digest["sha256"] == record.teacher.sha256
+    json_format.ParseDict(told["predicate"], pb.TestResult())
