@@ -55,7 +55,7 @@ def run(
     ] = "probs",
     budget: Annotated[int | None, typer.Option(help="Most queries one student may rest on.")] = None,
     surrogate: Annotated[str | None, typer.Option(help="Folder of surrogate images for Knockoff Nets.")] = None,
-    effort: Annotated[str, typer.Option(help="smoke, standard or full.")] = "standard",
+    effort: Annotated[str, typer.Option(help="smoke, standard or full; bag: as the reference bag.")] = "standard",
     jobs: Annotated[int | None, typer.Option(help="Local processes; all cores if not given.")] = None,
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder of this audit; audit-out/… if not given.")] = None,
