@@ -54,20 +54,12 @@ def cell_of(trial: Trial) -> Cell:
     if plan is None:
         raise ValueError("the record does not say how its students were trained")
     return Cell(
-        engine=plan.engine,
         technique=trial.name,
-        version=plan.version,
         parameters=trial.parameters,
-        recipe=plan.recipe,
         seed=trial.seed,
-        pool=plan.pool,
-        task=plan.task,
-        surrogate=plan.surrogate,
         teacher=plan.fingerprint,
-        surface=plan.surface,
         budget=trial.budget,
-        splits=plan.splits,
-        device=plan.device,
+        **plan.model_dump(exclude={"fingerprint"}),
     )
 
 

@@ -90,16 +90,13 @@ class Facts:
         """Return students by their cells."""
         return [self.trials[cell] for cell in cells]
 
-    def correct(self, cells: Iterable[str]) -> Bits:
+    def correct(self, cells: Sequence[str]) -> Bits:
         """Return what students got right of the judged test images, (S, N)."""
-        return self._right(cells)[:, self.judged]
+        return self.record.correct(cells)[:, self.judged]
 
-    def on_dropped(self, cells: Iterable[str]) -> float | None:
+    def on_dropped(self, cells: Sequence[str]) -> float | None:
         """Return students' accuracy on classes that the attacker never saw, None where there are none."""
-        return None if self.judged.all() else float(self._right(cells)[:, ~self.judged].mean())
-
-    def _right(self, cells: Iterable[str]) -> Bits:
-        return np.stack([unpacked(trial.correct) for trial in self.of(cells)])
+        return None if self.judged.all() else float(self.record.correct(cells)[:, ~self.judged].mean())
 
     def agreement(self, cells: Iterable[str]) -> float:
         """Return how often students say what their teacher says."""
@@ -270,12 +267,21 @@ def doubts(facts: Facts, comparisons: Sequence[Comparison], controls: Sequence[C
 def ls_validation(facts: Facts) -> float:
     """Return the validation accuracy of the best setting of the LS student with the plain recipe."""
     record = facts.record
+    plain = [
+        trial
+        for trial in record.trials
+        if trial.name == checks.LS and trial.role == "tune"
+        if trial.regime.recipe == record.suite.recipe and trial.regime.view == "crop"
+    ]
+    return max(by_setting(facts, plain).values(), default=0.0)
+
+
+def by_setting(facts: Facts, trials: Iterable[Trial]) -> dict[str, float]:
+    """Return the mean validation accuracy of students of each setting."""
     found: dict[str, list[float]] = {}
-    for trial in record.trials:
-        plain = trial.regime.recipe == record.suite.recipe and trial.regime.view == "crop"
-        if trial.name == checks.LS and trial.role == "tune" and plain:
-            found.setdefault(repr(trial.parameters), []).append(counted(facts, trial).validation_accuracy)
-    return max((float(np.mean(values)) for values in found.values()), default=0.0)
+    for trial in trials:
+        found.setdefault(repr(trial.parameters), []).append(counted(facts, trial).validation_accuracy)
+    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def largest(labels: NDArray[np.uint16]) -> float:

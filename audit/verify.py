@@ -11,10 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from audit.cells import cell_of
-from audit.derive import Facts, counted, derived
+from audit.derive import Facts, by_setting, derived
 from reports import outputs
 from reports.record import Comparison, Record, Trial, dumped, load
 
@@ -103,7 +101,7 @@ def choices(record: Record) -> Iterator[Disagreement]:
     """Look whether every setting that was judged is the best of those tried on validation images."""
     facts = Facts(record)
     for row in record.comparisons:
-        tried = _scores(facts, [t for t in record.trials if _tunes(t, row)])
+        tried = by_setting(facts, [t for t in record.trials if _tunes(t, row)])
         if tried and max(tried.values()) > tried.get(repr(row.parameters), -1.0) + TOLERANCE:
             best = max(tried, key=lambda name: tried[name])
             yield Disagreement(f"settings of {row.attack}", repr(row.parameters), best)
@@ -111,13 +109,6 @@ def choices(record: Record) -> Iterator[Disagreement]:
 
 def _tunes(trial: Trial, row: Comparison) -> bool:
     return trial.name == row.attack and trial.role == "tune" and trial.teacher == "audited"
-
-
-def _scores(facts: Facts, trials: list[Trial]) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
-    for trial in trials:
-        found.setdefault(repr(trial.parameters), []).append(counted(facts, trial).validation_accuracy)
-    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def ledger(record: Record) -> Iterator[Disagreement]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ class SmoothedTruth(nn.Module):
     """Answer the smoothed label of a pool's labelled images and of their crop views, and elsewhere nothing: uniform.
 
     Nothing can be learnt from it that label smoothing does not already teach: an audit must not find it distillable.
-    Images are recognised by their pixels as bytes.
+    Images are recognised by a digest of their pixels as bytes: every audit holds this teacher, and views are many.
     """
 
     def __init__(self, pool: Pool, classes: int, views: int, smoothing: float = 0.1) -> None:
@@ -26,11 +28,11 @@ class SmoothedTruth(nn.Module):
         for kind, count in (("raw", 1), ("crop", views)):
             viewer = Viewer(pool, ViewSet(kind, count))  # type: ignore[arg-type]  # both are kinds
             for view in range(count):
-                pixels = _bytes(viewer(index, torch.full_like(index, view)))
+                pixels = _digests(viewer(index, torch.full_like(index, view)))
                 self._label |= dict(zip(pixels, labels.tolist(), strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        labels = torch.tensor([self._label.get(key, -1) for key in _bytes(x)])
+        labels = torch.tensor([self._label.get(key, -1) for key in _digests(x)])
         rows = torch.full((len(x), self._k), 1 / self._k)
         seen = labels >= 0
         rows[seen] = self._smoothing / self._k
@@ -38,6 +40,6 @@ class SmoothedTruth(nn.Module):
         return rows.log()
 
 
-def _bytes(x: Tensor) -> list[bytes]:
+def _digests(x: Tensor) -> list[bytes]:
     pixels = (x.cpu() * 255).round().to(torch.uint8).flatten(1).numpy()
-    return [row.tobytes() for row in np.ascontiguousarray(pixels)]
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in np.ascontiguousarray(pixels)]
