@@ -18,7 +18,7 @@ from audit.cells import Cell, Result
 from audit.subjects import Subject, smoothed_truth
 from audit.suite import Suite
 from reports.record import Regime
-from teachers.task import Pool, Task, known, majority
+from teachers.task import Pool, Task, known
 from teachers.training import Recipe
 
 VERSION = 2  # of what is compared with what: a new number makes every audit another one
@@ -52,22 +52,9 @@ class Setup:
         return smoothed_truth(self.pool, len(self.task.classes), self.recipe.views, self.device)
 
     @cached_property
-    def judged_images(self) -> NDArray[np.bool_]:
-        """Which test images the verdict rests on: those of classes that the attacker has seen, (N,)."""
-        return self._seen(self.task.test)
-
-    @cached_property
     def tuning_images(self) -> NDArray[np.bool_]:
         """Which validation images settings are chosen on, (N,)."""
-        return self._seen(self.task.validation)
-
-    def _seen(self, pool: Pool) -> NDArray[np.bool_]:
-        return ~np.isin(known(pool), [self.task.classes.index(name) for name in self.dropped])
-
-    @cached_property
-    def majority(self) -> float:
-        """Accuracy of always naming the largest class, on the judged images."""
-        return majority(known(self.task.test)[self.judged_images])
+        return ~np.isin(known(self.task.validation), [self.task.classes.index(name) for name in self.dropped])
 
     def cell(self, technique: Technique, seed: int, subject: Subject | None, **changes: Any) -> Cell:
         """Name one student."""
