@@ -9,7 +9,8 @@ from reports.record import Flag
 
 VALIDATION = 3_000  # images, below which the best temperature is missed too often
 NULL_LEVEL = 0.01
-LS, SYNTHETIC = "ls", "smoothed-truth"  # the control and the teacher that the rules name
+LS, NULL = "ls", "ls (null)"  # the controls that the rules name
+SYNTHETIC = "smoothed-truth"  # and the teacher
 
 
 def small_validation(images: int) -> Flag | None:

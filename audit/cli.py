@@ -45,8 +45,12 @@ def run(
     data: Data = None,
     normalize: Normalize = None,
     size: Size = None,
-    student: Annotated[str | None, typer.Option(help="Architecture of the students (`audit ls students`).")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Judged seeds; the effort's number if not given.")] = None,
+    student: Annotated[
+        str | None, typer.Option(help="Architectures of the students, with commas (`audit ls students`).")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Most judged seeds, up to 20; the effort's number if not given.")
+    ] = None,
     shots: Annotated[float, typer.Option(help="Fraction of images and labels that the attacker holds.")] = 1.0,
     labels: Annotated[float, typer.Option(help="Fraction of labels that the attacker knows, of all images.")] = 1.0,
     drop_classes: Annotated[str, typer.Option(help="Classes that the attacker never saw, with commas.")] = "",

@@ -71,6 +71,11 @@ class Margin:
         own = self.seed_variance / self.seeds + self.residual / self._scores
         return math.sqrt(own + self._image_part + self.crossed)
 
+    def variance_at(self, seeds: int) -> float:
+        """Estimate the variance of the mean that so many seeds on the same images would have."""
+        fixed = self._image_part + self.crossed
+        return (self.se**2 - fixed) * self.seeds / seeds + fixed
+
     @property
     def df(self) -> float:
         """Give Satterthwaite's effective degrees of freedom of `se`, to describe it: the bounds do not use them."""

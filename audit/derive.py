@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from audit import checks, cmi, verdict
 from audit.compare import Margin, above, paired, wilson
-from audit.verdict import DELTA, Finding, Ruling
+from audit.sequential import Looks, looks, once
+from audit.verdict import ALPHA, DELTA, Finding, Ruling
 from reports.record import (
     Bite,
     CMIPool,
@@ -35,19 +36,21 @@ Bits = NDArray[np.bool_]
 def derived(record: Record) -> Record:
     """Return the record with every number, flag and word that follows from its students, answers and settings."""
     facts = Facts(record)
-    comparisons = [compared(facts, row) for row in record.comparisons]
+    judged = sum(bool(row.students) for row in record.comparisons)
+    comparisons = [compared(facts, row, judged) for row in record.comparisons]
     controls = [compared(facts, row) for row in record.controls]
     flags = doubts(facts, comparisons, controls)
-    ruling = verdict.rule(
-        [finding(facts, row) for row in comparisons], flags, complete=record.suite.complete, look=record.look.number
-    )
+    findings = [finding(facts, row) for row in comparisons]
+    ruling = verdict.rule(findings, flags, complete=record.suite.complete)
     return record.model_copy(
         update={
             "teacher": described(facts, record.teacher),
             "ordinary": described(facts, record.ordinary),
             "task": record.task.model_copy(update={"majority": largest(facts.labels)}),
             "trials": tuple(counted(facts, trial) for trial in record.trials),
-            "comparisons": tuple(c.model_copy(update={"p_holm": ruling.p_holm.get(c.attack)}) for c in comparisons),
+            "comparisons": tuple(
+                c.model_copy(update={"p_holm": ruling.p_holm.get(record.named(c))}) for c in comparisons
+            ),
             "controls": tuple(controls),
             "flags": tuple(flags),
             "verdict": worded(record, ruling, comparisons),
@@ -102,25 +105,30 @@ class Facts:
         """Return how often students say what their teacher says."""
         return float(np.mean([unpacked(trial.agrees).mean() for trial in self.of(cells)]))
 
-    def interval(self, margin: Margin) -> Interval:
-        """Return a margin as the record holds it; bounds of a margin lie in [−1, 1]."""
-        low, high = margin.interval(0.95)
-        alpha = self.record.look.alpha
-        bounds = (low, high, margin.lower(1 - alpha), margin.upper(1 - alpha))
-        low, high, lower, upper = (float(np.clip(b, -1, 1)) for b in bounds)
-        return Interval(
-            mean=margin.mean,
-            se=min(1.0, margin.se),
-            df=margin.df,
-            low=low,
-            high=high,
-            lower=lower,
-            upper=upper,
-            p=margin.p_above(),
-            seeds=margin.seeds,
-            images=margin.images,
-            discordant=margin.discordant,
-        )
+    def looks(self, row: Comparison) -> Looks:
+        """Return an attack's margin over the LS student at every look."""
+        mine, control = self.correct(row.students), self.correct(row.control_students)
+        return looks(mine, control, row.looks, self.record.look.horizon)
+
+
+def interval(margin: Margin, over: Looks | None = None) -> Interval:
+    """Return a margin as the record holds it, its bounds and p over all looks; bounds lie in [−1, 1]."""
+    over = over or once(margin)
+    bounds = (*margin.interval(0.95), over.lower(ALPHA), over.upper(ALPHA))
+    low, high, lower, upper = (float(np.clip(b, -1, 1)) for b in bounds)
+    return Interval(
+        mean=margin.mean,
+        se=min(1.0, margin.se),
+        df=margin.df,
+        low=low,
+        high=high,
+        lower=lower,
+        upper=upper,
+        p=over.p_above(),
+        seeds=margin.seeds,
+        images=margin.images,
+        discordant=margin.discordant,
+    )
 
 
 def unpacked(packed: Packed | None) -> NDArray[Any]:
@@ -179,15 +187,18 @@ def finite(values: NDArray[np.float64]) -> tuple[float | None, ...]:
     return tuple(None if np.isnan(v) else float(v) for v in values)
 
 
-def compared(facts: Facts, row: Comparison) -> Comparison:
-    """Compare an attack's knockoff students, or a control's students, with the LS student."""
+def compared(facts: Facts, row: Comparison, attacks: int = 0) -> Comparison:
+    """Compare an attack's knockoff students, or a control's students, with the LS student.
+
+    The baseline has as many students as the first look; `attacks` are judged at once, and correct the floor.
+    """
     row = row.model_copy(update={"bite": None if row.bite is None else bitten(facts, row.bite)})
     if not row.students:
         return row
     mine, control = facts.correct(row.students), facts.correct(row.control_students)
     trials = facts.of(row.students)
-    margin = paired(mine, control)
-    over = paired(mine, facts.correct(row.baseline_students)) if row.baseline_students else None
+    over = facts.looks(row) if row.looks else once(paired(mine, control))
+    baseline = facts.correct(row.baseline_students) if row.baseline_students else None
     asked = trials[0].teacher is not None
     return row.model_copy(
         update={
@@ -195,8 +206,9 @@ def compared(facts: Facts, row: Comparison) -> Comparison:
             "control_accuracy": float(control.mean()),
             "agreement": facts.agreement(row.students) if asked else None,
             "queries": max(trial.charged for trial in trials),
-            "margin": facts.interval(margin),
-            "baseline_margin": None if over is None else facts.interval(over),
+            "margin": interval(over.last, over),
+            "floor": float(np.clip(over.lower(ALPHA / attacks), -1, 1)) if attacks else None,
+            "baseline_margin": None if baseline is None else interval(paired(mine[: len(baseline)], baseline)),
             "dropped_accuracy": facts.on_dropped(row.students) if asked else None,
             "control_dropped_accuracy": facts.on_dropped(row.control_students) if asked else None,
             "curve": tuple(cost(facts, point) for point in row.curve),
@@ -209,7 +221,7 @@ def cost(facts: Facts, point: Cost) -> Cost:
     return point.model_copy(
         update={
             "queries": max(trial.charged for trial in facts.of(point.students)),
-            "accuracy": facts.interval(above(facts.correct(point.students), 0.0)),
+            "accuracy": interval(above(facts.correct(point.students), 0.0)),
             "agreement": facts.agreement(point.students),
         }
     )
@@ -230,7 +242,7 @@ def bitten(facts: Facts, bite: Bite) -> Bite:
     return bite.model_copy(
         update={
             "bites": rises and not margin.degenerate and margin.lower(BITE_LEVEL) > 0,
-            "margin": facts.interval(margin),
+            "margin": interval(margin),
             "curve": tuple(cost(facts, point) for point in bite.curve),
         }
     )
@@ -238,18 +250,22 @@ def bitten(facts: Facts, bite: Bite) -> Bite:
 
 def finding(facts: Facts, row: Comparison) -> Finding:
     """Return all that the verdict may know of an attack."""
-    margin = paired(facts.correct(row.students), facts.correct(row.control_students)) if row.students else None
-    return Finding(attack=row.attack, status=row.status, margin=margin, bites=row.bite is not None and row.bite.bites)
+    return Finding(
+        attack=facts.record.named(row),
+        status=row.status,
+        looks=facts.looks(row) if row.students else None,
+        bites=row.bite is not None and row.bite.bites,
+    )
 
 
 def doubts(facts: Facts, comparisons: Sequence[Comparison], controls: Sequence[Comparison]) -> list[Flag]:
     """Collect the flags that a record raises."""
     record = facts.record
-    null = controls[0]
-    ls = [trial for row in (*comparisons, null) for trial in facts.of(row.control_students)]
+    nulls = [row for row in controls if row.attack == checks.NULL]
+    ls = [trial for row in (*comparisons, *nulls) for trial in facts.of(row.control_students)]
     lowest = min(facts.correct([trial.cell for trial in ls]).mean(1))
     flags = [
-        checks.null_control(paired(facts.correct(null.students), facts.correct(null.control_students))),
+        *(checks.null_control(paired(facts.correct(n.students), facts.correct(n.control_students))) for n in nulls),
         checks.weak_control(sum(t.diverged for t in ls), float(lowest), largest(facts.labels[facts.judged])),
         checks.light_tuning(record.suite.name, record.suite.tuning_seeds),
         checks.small_validation(len(unpacked(record.task.validation_labels))),
@@ -265,13 +281,13 @@ def doubts(facts: Facts, comparisons: Sequence[Comparison], controls: Sequence[C
 
 
 def ls_validation(facts: Facts) -> float:
-    """Return the validation accuracy of the best setting of the LS student with the plain recipe."""
+    """Return the validation accuracy of the best LS student with the plain recipe, of the best architecture."""
     record = facts.record
     plain = [
         trial
         for trial in record.trials
-        if trial.name == checks.LS and trial.role == "tune"
-        if trial.regime.recipe == record.suite.recipe and trial.regime.view == "crop"
+        if trial.name == checks.LS and trial.role == "tune" and trial.regime.view == "crop"
+        if trial.regime.recipe | {"architecture": ""} == record.suite.recipe | {"architecture": ""}
     ]
     return max(by_setting(facts, plain).values(), default=0.0)
 
@@ -280,7 +296,7 @@ def by_setting(facts: Facts, trials: Iterable[Trial]) -> dict[str, float]:
     """Return the mean validation accuracy of students of each setting."""
     found: dict[str, list[float]] = {}
     for trial in trials:
-        found.setdefault(repr(trial.parameters), []).append(counted(facts, trial).validation_accuracy)
+        found.setdefault(f"{trial.student} {trial.parameters}", []).append(counted(facts, trial).validation_accuracy)
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
@@ -312,17 +328,23 @@ def worded(record: Record, ruling: Ruling, comparisons: Sequence[Comparison]) ->
 
 def scope(record: Record, comparisons: Sequence[Comparison]) -> str:
     """Say what a verdict speaks of: the attacks that bite, surface, budget, student and data."""
-    biting = [c.attack for c in comparisons if c.status == "judged" and c.bite is not None and c.bite.bites]
+    biting = [record.named(c) for c in comparisons if c.status == "judged" and c.bite is not None and c.bite.bites]
     asked, task = record.settings, record.task
     kept = "" if asked.shots == 1 else f" (--shots {asked.shots:g})"
     kept += f" without the classes {', '.join(asked.dropped)}" if asked.dropped else ""
     labelled = "all" if asked.labels == 1 else f"{asked.labels:.0%}"
+    student = asked.student.replace(",", " or ")
     budget = "no query budget" if asked.budget is None else f"at most {asked.budget:,} queries a student"
     return (
         f"Suite {record.suite.name}; attacks that bite: {', '.join(biting) or 'none'}; surface {asked.surface}; "
-        f"{budget}; student {asked.student}; attacker's data: {task.held:,} images of {task.name}{kept}, {labelled} of "
-        f"them labelled; {record.suite.seeds} seeds, {images(record):,} test images."
+        f"{budget}; student {student}; attacker's data: {task.held:,} images of {task.name}{kept}, {labelled} of "
+        f"them labelled; {_seeds(comparisons)} seeds, {images(record):,} test images."
     )
+
+
+def _seeds(comparisons: Sequence[Comparison]) -> str:
+    numbers = sorted({len(c.students) for c in comparisons if c.students})
+    return f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else str(*numbers or (0,))
 
 
 def images(record: Record) -> int:

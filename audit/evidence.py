@@ -92,13 +92,13 @@ def suite_info(setup: Setup, complete: bool, plugins: tuple[str, ...]) -> SuiteI
         recipe=asdict(setup.recipe),
         settings=suite.settings,
         tuning_seeds=suite.tuning_seeds,
-        seeds=setup.seeds,
+        seeds=setup.most,
         plugins=plugins,
         controls=suite.controls,
     )
 
 
-def settings(request: Request, setup: Setup) -> Settings:
+def settings(request: Request, setup: Setup, names: Sequence[str]) -> Settings:
     """Describe what the command line chose."""
     opening = request.opening
     return Settings(
@@ -107,7 +107,7 @@ def settings(request: Request, setup: Setup) -> Settings:
         architecture=opening.architecture,
         normalize=opening.normalize,
         size=opening.size,
-        student=setup.recipe.architecture,
+        student=",".join(names),
         surface=request.surface,
         shots=request.shots,
         labels=request.labels,

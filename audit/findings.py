@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from attacks.base import Attack
-from audit import protocol
+from audit import checks, protocol
 from audit.bench import Bench, Use
 from audit.cells import Cell, planned
-from audit.protocol import Baseline, Chosen, Rival, Setup
+from audit.protocol import Baseline, Chosen, Rival, Setup, Side
 from audit.subjects import Subject, Tops
 from reports.record import UNMEASURED, Bite, Comparison, Cost, Packed, Trial
 from teachers.task import Pool, known
@@ -23,19 +24,28 @@ REPEATS = 0.995  # of the labels: a label-only attack is then its own control
 class Rows:
     """Names the students that each row compares."""
 
-    setup: Setup
+    side: Side
     bench: Bench
     audited: Subject
     ordinary: Subject
-    settled: dict[str, dict[str, Chosen]]  # by role of the teacher, then by attack
-    best: Baseline  # the best student without a teacher, on validation
+
+    @property
+    def setup(self) -> Setup:
+        """What the side's cells share."""
+        return self.side.setup
+
+    @cached_property
+    def baselines(self) -> list[Baseline]:
+        """The students without a teacher, the LS student with the plain recipe first."""
+        return protocol.baselines(self.setup, self.bench)
 
     def attack(self, attack: type[Attack]) -> Comparison:
         """Return one attack's row: its knockoff students and their LS students, or why there are none."""
         surface, bench = self.audited.surface, self.bench
-        on_ordinary = self.settled[self.ordinary.role].get(attack.name)
+        on_ordinary = self.side.settled[self.ordinary.role].get(attack.name)
         row = Comparison(
             attack=attack.name,
+            student=self.setup.recipe.architecture,
             title=attack.title,
             paper=attack.paper,
             holds=attack.holds,
@@ -45,34 +55,40 @@ class Rows:
             bite=None if on_ordinary is None else self._bite(on_ordinary),
         )
         if not surface.offers(attack.needs):
-            return _set_aside(row, "not applicable", f"it needs {attack.needs}, the surface shows {surface.name}")
-        mine = self.settled[self.audited.role].get(attack.name)
+            return _aside(row, "not applicable", f"it needs {attack.needs}, the surface shows {surface.name}")
+        mine = self.side.settled[self.audited.role].get(attack.name)
         if mine is None:
             return self._failed(row, attack)
         row = row.model_copy(update=_settings(mine))
-        repeats = identical(self.setup, bench, self.audited, mine)
-        if repeats is not None:
-            return _set_aside(row, "identical", f"the teacher repeats {repeats:.2%} of the labels")
-        knockoffs, students = protocol.judged_cells(self.setup, mine, self.audited, self.setup.seeds)
-        if _keys(knockoffs) == _keys(students):
-            return _set_aside(row, "identical", "the teacher answers with smoothed labels")
-        if not self._sound(knockoffs) or bench.found(students) is None:
+        identical = set_aside(self.setup, bench, self.audited, mine)
+        if identical is not None:
+            return _aside(row, "identical", identical)
+        looks = self.side.looks[attack.name]
+        knockoffs, students = protocol.judged_cells(self.setup, mine, self.audited, looks[-1])
+        if not sound(bench, knockoffs) or bench.found(students) is None:
             return self._failed(row, attack, knockoffs)
         curve = () if attack.holds == "original" else self._curve(mine, self.audited)
         return row.model_copy(
             update={
+                "looks": looks,
                 "students": _keys(knockoffs),
                 "control_students": _keys(students),
                 "curve": curve,
-                **self._baseline(mine, len(knockoffs)),
+                **self._baseline(mine, looks[0]),
             }
         )
 
-    def null(self, ls: Rival) -> Comparison:
+    def controls(self) -> list[Comparison]:
+        """Return the rows of the null control and of the no-victim baselines."""
+        ls, *others = self.baselines
+        return [self._null(protocol.best_ls(self.setup, self.bench)), *(self._control(base, ls) for base in others)]
+
+    def _null(self, ls: Rival) -> Comparison:
         """Return the row of LS students against LS students of other seeds, paired as attacks are."""
         cells, others = protocol.null_cells(self.setup, ls)
         return Comparison(
-            attack="ls (null)",
+            attack=checks.NULL,
+            student=self.setup.recipe.architecture,
             title="LS students against LS students of other seeds",
             paper=ls.technique.paper,
             holds="original",
@@ -85,12 +101,13 @@ class Rows:
             control_students=_keys(cells),
         )
 
-    def baseline(self, baseline: Baseline, ls: Baseline) -> Comparison:
+    def _control(self, baseline: Baseline, ls: Baseline) -> Comparison:
         """Return the row of a no-victim baseline against the LS student; outside the verdict."""
         mine, theirs = (protocol.baseline_cells(self.setup, b, self.setup.seeds) for b in (baseline, ls))
         control = baseline.control
         row = Comparison(
             attack=control.name,
+            student=self.setup.recipe.architecture,
             title=control.title,
             paper=control.paper,
             holds="original",
@@ -101,8 +118,8 @@ class Rows:
             control=ls.control.name,
             control_parameters=ls.control.parameters,
         )
-        if not self._sound([*mine, *theirs]):
-            return _set_aside(row, "failed", "a student diverged (NaN)")
+        if not sound(self.bench, [*mine, *theirs]):
+            return _aside(row, "failed", "a student diverged (NaN)")
         return row.model_copy(update={"students": _keys(mine), "control_students": _keys(theirs)})
 
     def _baseline(self, chosen: Chosen, seeds: int) -> dict[str, object]:
@@ -110,11 +127,12 @@ class Rows:
 
         That is the attack's own LS student where no other baseline is better.
         """
-        if self.best.score <= protocol.rival_score(self.setup, self.bench, chosen.control):
+        best = max(self.baselines, key=lambda baseline: baseline.score)
+        if best.score <= protocol.rival_score(self.setup, self.bench, chosen.control):
             cells = protocol.rival_cells(self.setup, chosen.control, range(seeds))
             return {"baseline": chosen.control.name, "baseline_students": _keys(cells)}
-        cells = protocol.baseline_cells(self.setup, self.best, seeds)
-        return {"baseline": self.best.control.name, "baseline_students": _keys(cells)} if self._sound(cells) else {}
+        cells = protocol.baseline_cells(self.setup, best, seeds)
+        return {"baseline": best.control.name, "baseline_students": _keys(cells)} if sound(self.bench, cells) else {}
 
     def _bite(self, chosen: Chosen) -> Bite | None:
         """Return what shows whether an attack beats the baseline of its own threat model on the ordinary teacher."""
@@ -130,35 +148,41 @@ class Rows:
             attack, control = protocol.label_bite_cells(setup, chosen, self.ordinary)
             baseline = f"LS student on {protocol.TENTH:.0%} of the labels, the other images asked"
             measured = measured.model_copy(update={"baseline": baseline})
-        if not self._sound([*attack, *control]):
+        if not sound(self.bench, [*attack, *control]):
             return None
         return measured.model_copy(update={"students": _keys(attack), "control_students": _keys(control)})
 
     def _curve(self, chosen: Chosen, subject: Subject) -> tuple[Cost, ...]:
         """Return the students of a steal-cost curve; nothing where one of them failed or diverged."""
         points = protocol.cost_cells(self.setup, self.bench, chosen, subject)
-        if not all(self._sound(cells) for cells in points):
+        if not all(sound(self.bench, cells) for cells in points):
             return ()
         return tuple(Cost(queries=0, accuracy=UNMEASURED, agreement=0, students=_keys(cells)) for cells in points)
-
-    def _sound(self, cells: Sequence[Cell]) -> bool:
-        results = self.bench.found(cells)
-        return results is not None and not any(r.diverged for r in results)
 
     def _failed(self, row: Comparison, attack: type[Attack], cells: Sequence[Cell] = ()) -> Comparison:
         setup = self.setup
         tuning = [c for s in protocol.settings(setup, attack) for c in protocol.tuning_cells(setup, s, self.audited)]
         failure = self.bench.failure([*tuning, *cells])
-        return _set_aside(row, "failed", "a student diverged (NaN)" if failure is None else failure.sentence)
+        return _aside(row, "failed", "a student diverged (NaN)" if failure is None else failure.sentence)
 
 
-def identical(setup: Setup, bench: Bench, subject: Subject, chosen: Chosen) -> float | None:
-    """Return how often the teacher repeats the label, where that makes an attack its own control."""
+def sound(bench: Bench, cells: Sequence[Cell]) -> bool:
+    """Whether students were trained, and none of them diverged."""
+    results = bench.found(cells)
+    return results is not None and not any(r.diverged for r in results)
+
+
+def set_aside(setup: Setup, bench: Bench, subject: Subject, chosen: Chosen) -> str | None:
+    """Return why an attack is its own control, or None."""
+    knockoffs, students = protocol.judged_cells(setup, chosen, subject, 1)
+    if _keys(knockoffs) == _keys(students):
+        return "the teacher answers with smoothed labels"
     if not protocol.labels_only(type(chosen.attack)) or len(setup.pool.labelled) < len(setup.pool):
         return None
     results = bench.found(protocol.tuning_cells(setup, chosen.attack, subject)) or []
     repeats = [r.repeats for r in results if r.repeats is not None and r.regime.view in ("raw", "crop")]
-    return float(np.mean(repeats)) if repeats and np.mean(repeats) >= REPEATS else None
+    share = np.mean(repeats) if repeats else 0.0
+    return f"the teacher repeats {share:.2%} of the labels" if share >= REPEATS else None
 
 
 def _keys(cells: Sequence[Cell]) -> tuple[str, ...]:
@@ -174,7 +198,7 @@ def _settings(chosen: Chosen) -> dict[str, object]:
     }
 
 
-def _set_aside(row: Comparison, status: str, reason: str) -> Comparison:
+def _aside(row: Comparison, status: str, reason: str) -> Comparison:
     return row.model_copy(update={"status": status, "reason": reason})
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from audit.store import Cache
-from audit.verdict import level_of
 from reports import record as records
-from reports.record import Look, Record
+from reports.record import Record
 from teachers.errors import RefusedInput, UsageError
 
 
@@ -63,17 +62,16 @@ def already(folder: Path, identity: str) -> Record | None:
     return None if any(row.status == "failed" for row in found.comparisons) else found
 
 
-def take_look(cache: Cache, question: str, seeds: int) -> Look:
-    """Count this look at a question: adding seeds after having looked spends error.
+def looked(cache: Cache, question: str) -> tuple[int, ...]:
+    """Return the numbers of judged seeds at which a question was looked at before, in any folder."""
+    path = cache.looks(question)
+    return tuple(json.loads(path.read_text())) if path.exists() else ()
 
-    The same number of seeds again is the same look, and spends nothing.
-    """
+
+def remember_looks(cache: Cache, question: str, seeds: Iterable[int]) -> None:
+    """Keep at which numbers of seeds a question was looked at: each look spent error."""
     path = cache.looks(question)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        looked = json.loads(path.read_text()) if path.exists() else []
-        if seeds not in looked:
-            looked = [*looked, seeds]
-            records.write_whole(path, json.dumps(looked).encode())
-    number = looked.index(seeds) + 1
-    return Look(number=number, alpha=level_of(number), seeds=tuple(looked[:number]))
+        every = sorted({*looked(cache, question), *seeds})
+        records.write_whole(path, json.dumps(every).encode())

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from attacks import registry
 from attacks.base import Attack
 from audit import protocol
 from audit.protocol import Attacks, Setup
+from audit.sequential import HORIZON
 from audit.store import Cache
 from audit.subjects import Opening, Subject
 from audit.suite import Suite
@@ -103,11 +104,10 @@ def prepare(request: Request, suite: Suite, picked: Picked, task: Task, cache: C
     dropped = _dropped(request.drop_classes, task)
     seen = without(task.train, [task.classes.index(name) for name in dropped])
     pool = few_labels(few_shot(seen, request.shots), request.labels)
-    seeds = suite.seeds if request.seeds is None else request.seeds
-    if not 2 <= seeds <= protocol.TUNING:
-        raise UsageError(f"--seeds {seeds}: an interval needs at least 2, and at most {protocol.TUNING} are there")
-    student = request.student or default_student(task)
-    networks.try_out(networks.build(student, len(task.classes), task.shape), student, len(task.classes), task.shape)
+    most = request.seeds or suite.most or suite.seeds
+    if not 2 <= most <= HORIZON:
+        raise UsageError(f"--seeds {most}: an interval needs at least 2, and the error is spent over {HORIZON}")
+    student = students(request, task)[0]
     original = any(attack.holds == "original" for attack in picked.attacks.values())
     views = affordable(request.budget, suite, pool) if original else suite.views
     recipe = Recipe(student, suite.steps_for(len(pool)), suite.batch, suite.lr, views=views)
@@ -119,12 +119,31 @@ def prepare(request: Request, suite: Suite, picked: Picked, task: Task, cache: C
         nothing=task.train.take(np.arange(0)),
         surrogate=surrogate(request.surrogate, task, cache),
         recipe=recipe,
-        seeds=seeds,
+        most=most,
         budget=request.budget,
         device=request.device,
         dropped=dropped,
         presets=picked.presets,
     )
+
+
+def students(request: Request, task: Task) -> tuple[str, ...]:
+    """Return the architectures of the students, the first one the task's own where none is named.
+
+    Raises UsageError or RefusedInput where one is unknown or does not fit the images.
+    """
+    named = (request.student or default_student(task)).split(",")
+    names = tuple(dict.fromkeys(name.strip() for name in named if name.strip()))
+    if not names:
+        raise UsageError(f"--student {request.student!r} names no architecture; see `audit ls students`")
+    for name in names:
+        networks.try_out(networks.build(name, len(task.classes), task.shape), name, len(task.classes), task.shape)
+    return names
+
+
+def for_students(setup: Setup, names: Sequence[str]) -> list[Setup]:
+    """Return the same for every student architecture."""
+    return [replace(setup, recipe=replace(setup.recipe, architecture=name)) for name in names]
 
 
 def _dropped(text: str, task: Task) -> tuple[str, ...]:
@@ -170,8 +189,8 @@ def surrogate(folder: str | None, task: Task, cache: Cache) -> Pool:
     return Pool(loose_images(Path(folder).expanduser(), task.shape, cache.root))
 
 
-def identify(setup: Setup, audited: Subject, attacks: Attacks) -> tuple[str, str]:
-    """Return the digest of the question (all but the seeds) and of the audit, 64 hex digits each."""
+def identify(setup: Setup, names: Sequence[str], audited: Subject, attacks: Attacks) -> str:
+    """Return the digest of the question: of all but the seeds, 64 hex digits."""
     question: dict[str, Any] = {
         "protocol": protocol.VERSION,
         "teacher": audited.fingerprint,
@@ -181,14 +200,15 @@ def identify(setup: Setup, audited: Subject, attacks: Attacks) -> tuple[str, str
         "surrogate": setup.surrogate.digest,
         "suite": setup.suite.digest,
         "attacks": {name: [attack.version, registry.origin(attack)] for name, attack in attacks.items()},
-        "student": setup.recipe.architecture,
+        "students": names,
         "budget": setup.budget,
         "dropped": setup.dropped,
         "presets": {name: attack.parameters for name, attack in setup.presets.items()},
         "device": setup.device,
     }
-    digests = []
-    for extra in ({}, {"seeds": setup.seeds}):
-        text = json.dumps(question | extra, sort_keys=True)
-        digests.append(hashlib.sha256(text.encode()).hexdigest())
-    return digests[0], digests[1]
+    return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
+
+
+def audit_of(question: str, schedule: Sequence[int]) -> str:
+    """Return the digest of an audit: the question, and the numbers of seeds that it may look at."""
+    return hashlib.sha256(json.dumps([question, *schedule]).encode()).hexdigest()

@@ -21,7 +21,7 @@ from reports.record import Regime
 from teachers.task import Pool, Task, known
 from teachers.training import Recipe
 
-VERSION = 2  # of what is compared with what: a new number makes every audit another one
+VERSION = 3  # of what is compared with what: a new number makes every audit another one
 TUNING, NULL = 1_000, 2_000  # first seeds: judged seeds start at 0 and are never tuned on
 TENTH = 0.1  # of the labels: the threat model in which label-only attacks must bite
 BUDGET_STEP = 10  # the smallest point of a steal-cost curve is this many times smaller than the largest
@@ -40,11 +40,16 @@ class Setup:
     nothing: Pool  # what an attacker without original data holds of it
     surrogate: Pool
     recipe: Recipe
-    seeds: int
+    most: int  # judged seeds, at the last look
     budget: int | None
     device: str
     dropped: tuple[str, ...] = ()  # classes of which the attacker never saw an image
     presets: Mapping[str, Attack] = field(default_factory=dict)  # by attack: a named setting in place of tuning
+
+    @property
+    def seeds(self) -> int:
+        """Judged seeds at the first look."""
+        return min(self.suite.seeds, self.most)
 
     @cached_property
     def truth(self) -> Subject:
@@ -54,7 +59,15 @@ class Setup:
     @cached_property
     def tuning_images(self) -> NDArray[np.bool_]:
         """Which validation images settings are chosen on, (N,)."""
-        return ~np.isin(known(self.task.validation), [self.task.classes.index(name) for name in self.dropped])
+        return self._seen(known(self.task.validation))
+
+    @cached_property
+    def judged_images(self) -> NDArray[np.bool_]:
+        """Which test images the verdict rests on: those of classes that the attacker has seen, (N,)."""
+        return self._seen(known(self.task.test))
+
+    def _seen(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return ~np.isin(labels, [self.task.classes.index(name) for name in self.dropped])
 
     def cell(self, technique: Technique, seed: int, subject: Subject | None, **changes: Any) -> Cell:
         """Name one student."""
@@ -101,6 +114,18 @@ class Chosen:
     attack: Attack
     control: Rival
     tuned_over: int
+
+
+Settled = dict[str, dict[str, Chosen]]  # by role of the teacher, then by attack
+
+
+@dataclass
+class Side:
+    """One student architecture under attack: what its attacks are tuned to, and what they have come to."""
+
+    setup: Setup
+    settled: Settled
+    looks: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by attack: judged seeds at each look so far
 
 
 @dataclass(frozen=True)
@@ -271,16 +296,15 @@ def validation_accuracy(setup: Setup, result: Result) -> float:
     return 0.0 if result.diverged else float(hits[setup.tuning_images].mean())
 
 
-def judged_seeds(setup: Setup, attack: type[Attack], most: int) -> int:
-    """Return how many seeds an attack is judged on: fewer where it holds no original images."""
-    return most if attack.holds == "original" else min(most, setup.suite.query_seeds)
+def first_seeds(setup: Setup, attack: type[Attack], seeds: int) -> int:
+    """Return how many seeds an attack is judged on at first: fewer where it holds no original images."""
+    return seeds if attack.holds == "original" else min(seeds, setup.suite.query_seeds)
 
 
-def judged_cells(setup: Setup, chosen: Chosen, subject: Subject, most: int) -> tuple[list[Cell], list[Cell]]:
+def judged_cells(setup: Setup, chosen: Chosen, subject: Subject, seeds: int) -> tuple[list[Cell], list[Cell]]:
     """Return the knockoff students and their LS students, paired by seed."""
-    seeds = range(judged_seeds(setup, type(chosen.attack), most))
-    attack = [setup.cell(chosen.attack, seed, subject) for seed in seeds]
-    return attack, rival_cells(setup, chosen.control, seeds)
+    attack = [setup.cell(chosen.attack, seed, subject) for seed in range(seeds)]
+    return attack, rival_cells(setup, chosen.control, range(seeds))
 
 
 def null_cells(setup: Setup, ls: Rival) -> tuple[list[Cell], list[Cell]]:
@@ -299,7 +323,7 @@ def label_bite_cells(setup: Setup, chosen: Chosen, subject: Subject) -> tuple[li
 
 def cost_cells(setup: Setup, bench: Bench, chosen: Chosen, subject: Subject) -> list[list[Cell]]:
     """Return an attack's students at smaller budgets, once its own number of queries is known, and at that number."""
-    own, _ = judged_cells(setup, chosen, subject, setup.suite.bite_seeds)
+    own, _ = judged_cells(setup, chosen, subject, first_seeds(setup, type(chosen.attack), setup.suite.bite_seeds))
     results = bench.found(own) if all(bench.known(cell) for cell in own) else None
     if results is None:
         return [own]
@@ -334,7 +358,7 @@ def estimate(setup: Setup, offered: Sequence[Sequence[type[Attack]]]) -> int:
     students = (2 + len(setup.suite.controls)) * setup.seeds
     for number, attacks in enumerate(offered):
         for attack in attacks:
-            judged = judged_seeds(setup, attack, setup.suite.bite_seeds if number else setup.seeds)
+            judged = first_seeds(setup, attack, setup.suite.bite_seeds if number else setup.seeds)
             students += judged * (1 if attack.holds == "original" else setup.suite.budgets)
             students += setup.suite.bite_seeds if labels_only(attack) else 0
     return students

@@ -9,23 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit import checks, evidence, folder, plan, protocol, subjects
-from audit.bench import Bench, Use
+from audit.bench import Bench
 from audit.derive import derived
 from audit.execute import executor
-from audit.findings import Rows, identical, trial
+from audit.findings import Rows, trial
+from audit.judging import judge
 from audit.plan import Request
 from audit.progress import Teller
-from audit.protocol import Attacks, Chosen, Setup
+from audit.protocol import Attacks, Settled, Setup, Side
+from audit.sequential import HORIZON, schedule
 from audit.store import Cache, default_cache
 from audit.subjects import Subject
 from audit.suite import suite
+from audit.verdict import ALPHA
 from reports import record as records
 from reports.outputs import write_all
-from reports.record import Record
+from reports.record import Look, Record
 from teachers.errors import NothingAudited
 from teachers.surface import Surface
-
-Settled = dict[str, dict[str, Chosen]]  # by role of the teacher, then by attack
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,13 @@ def run(request: Request) -> Done:
     surface = Surface.parse(request.surface)
     task, weights = subjects.open_task(request.opening, cache)
     setup = plan.prepare(request, suite(request.effort), picked, task, cache)
+    names = plan.students(request, task)
     place = subjects.Place(cache, request.device, teller.note)
     audited = subjects.open_subject(request.opening, task, setup.pool, weights, surface, setup.recipe.views, place)
-    question, identity = plan.identify(setup, audited, attacks)
+    question = plan.identify(setup, names, audited, attacks)
+    seen = folder.looked(cache, question)
+    looks = schedule(setup.seeds, setup.most, seen)
+    identity = plan.audit_of(question, looks)
     out = request.out or Path("audit-out") / f"{audited.slug}-{setup.suite.name}-{identity[:8]}"
 
     with folder.claimed(out, teller.note):
@@ -67,13 +72,15 @@ def run(request: Request) -> Done:
         bench = workbench(request, setup, cache, (setup.truth, audited, ordinary), out, teller)
         with closing(bench.executor):
             ask(setup, bench, attacks, audited, ordinary)
-            settled = settle(setup, bench, attacks, audited, ordinary)
-            judge(setup, bench, attacks, settled, audited, ordinary)
+            sides = [
+                Side(own, settle(own, bench, attacks, audited, ordinary)) for own in plan.for_students(setup, names)
+            ]
+            judge(sides, bench, audited, ordinary, seen)
 
-        look = folder.take_look(cache, question, setup.seeds)
-        baselines = protocol.baselines(setup, bench)
-        rows = Rows(setup, bench, audited, ordinary, settled, max(baselines, key=lambda baseline: baseline.score))
-        comparisons = tuple(rows.attack(attack) for attack in attacks.values())
+        taken = {seeds for side in sides for numbers in side.looks.values() for seeds in numbers}
+        folder.remember_looks(cache, question, taken)
+        rows = [Rows(side, bench, audited, ordinary) for side in sides]
+        comparisons = tuple(of.attack(attack) for of in rows for attack in attacks.values())
         if all(row.status == "failed" for row in comparisons):
             raise NothingAudited(f"every attack failed; the first: {comparisons[0].reason}")
         pools = evidence.cmi_pools(audited, setup)
@@ -85,13 +92,15 @@ def run(request: Request) -> Done:
                 ordinary=subjects.describe(ordinary, task, tops[ordinary.role]),
                 task=evidence.task_info(setup),
                 suite=evidence.suite_info(setup, set(setup.suite.attacks) <= attacks.keys(), picked.plugins),
-                settings=evidence.settings(request, setup),
-                look=look,
-                comparisons=comparisons,
-                controls=(
-                    rows.null(protocol.best_ls(setup, bench)),
-                    *(rows.baseline(base, baselines[0]) for base in baselines[1:]),
+                settings=evidence.settings(request, setup, names),
+                look=Look(
+                    number=max((len(row.looks) for row in comparisons), default=0),
+                    alpha=ALPHA,
+                    seeds=looks,
+                    horizon=HORIZON,
                 ),
+                comparisons=comparisons,
+                controls=tuple(row for of in rows for row in of.controls()),
                 cmi=pools,
                 cmi_behind=audited.behind,
                 ledger=evidence.ledger(bench, setup, pools),
@@ -157,27 +166,3 @@ def settle(setup: Setup, bench: Bench, attacks: Attacks, audited: Subject, ordin
     matched = [r for s in teachers for setting in best[s.role] for r in protocol.rivals(setup, bench, s, setting)]
     bench.train("matching controls", protocol.rival_uses(setup, matched), later)
     return {s.role: protocol.choose(setup, bench, s, best[s.role]) for s in teachers}
-
-
-def judge(setup: Setup, bench: Bench, attacks: Attacks, settled: Settled, audited: Subject, ordinary: Subject) -> None:
-    """Train the judged students on fresh seeds, the null control, and what shows whether an attack bites."""
-    uses: list[Use] = []
-    for chosen in settled["audited"].values():
-        if identical(setup, bench, audited, chosen) is None:
-            knockoffs, students = protocol.judged_cells(setup, chosen, audited, setup.seeds)
-            uses += [Use(c, "judge", None, "control") for c in students]
-            uses += [Use(c, "judge", "audited", "attack") for c in knockoffs]
-    for side, role in zip(protocol.null_cells(setup, protocol.best_ls(setup, bench)), ("judge", "null"), strict=True):
-        uses += [Use(c, role, None, "control") for c in side]  # type: ignore[arg-type]  # both are roles
-    for baseline in protocol.baselines(setup, bench):
-        uses += [Use(c, "judge", None, "control") for c in protocol.baseline_cells(setup, baseline, setup.seeds)]
-    for chosen in settled[ordinary.role].values():
-        uses += protocol.bite_uses(setup, bench, chosen, ordinary)
-    bench.train("judging", uses)
-    cheaper = [
-        use
-        for subject in both(audited, ordinary)
-        for chosen in settled[subject.role].values()
-        for use in protocol.cost_uses(setup, bench, chosen, subject)
-    ]
-    bench.train("smaller budgets", cheaper)

@@ -30,20 +30,22 @@ class Suite:
     controls: tuple[str, ...]  # no-victim baselines beside the LS student
     settings: int  # tried in tuning, for every attack and for every control
     tuning_seeds: int
-    seeds: int  # judged, fresh
+    seeds: int  # judged at the first look, fresh
     bite_seeds: int  # on the ordinary teacher
-    query_seeds: int  # at most, of attacks that hold no original images
+    query_seeds: int  # at the first look, at most, of attacks that hold no original images
     budgets: int  # points of their steal-cost curve
     steps: int  # at least
     epochs: float  # at least
     views: int = 8
     batch: int = 128
     lr: float = 0.1
+    most: int | None = None  # judged at the last look, of attacks that are open until then; None: there is one look
 
     @property
     def digest(self) -> str:
-        """sha256 of everything that the suite freezes."""
-        return hashlib.sha256(repr(sorted(asdict(self).items())).encode()).hexdigest()
+        """sha256 of everything that the suite freezes; a field that came later counts where it says something."""
+        frozen = {name: value for name, value in asdict(self).items() if value is not None}
+        return hashlib.sha256(repr(sorted(frozen.items())).encode()).hexdigest()
 
     def steps_for(self, images: int) -> int:
         """Return the training steps of a student whose holder has so many images."""
@@ -51,7 +53,7 @@ class Suite:
 
 
 STANDARD = Suite(
-    "standard-1",
+    "standard-2",
     (*LOGITS, *RESISTANT, *LABELS, *SURROGATE, "noise", "ideal"),
     BASELINES,
     settings=4,
@@ -62,6 +64,7 @@ STANDARD = Suite(
     budgets=2,
     steps=400,
     epochs=16,
+    most=10,
 )
 SMOKE = Suite(
     "smoke-1",
@@ -76,13 +79,14 @@ SMOKE = Suite(
     steps=150,
     epochs=0,
 )
-FULL = replace(STANDARD, name="full-1", attacks=(*STANDARD.attacks, *LARGE), seeds=20, query_seeds=2, budgets=3)
+FULL = replace(STANDARD, name="full-2", attacks=(*STANDARD.attacks, *LARGE), most=20, query_seeds=2, budgets=3)
 BAG = replace(
     STANDARD,
     name="bag-1",  # what the reference bag of teachers was audited with
     attacks=("soft-kd", "dkd", "dist", "lskd", "avg", "mkd", "htc", "inversion"),
     seeds=4,
     bite_seeds=4,
+    most=None,
 )
 
 EFFORTS = {"smoke": SMOKE, "standard": STANDARD, "full": FULL, "bag": BAG}

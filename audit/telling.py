@@ -57,16 +57,15 @@ def _table(record: Record) -> Table:
         table.add_column(head, justify="right")
     table.add_column("bites")
     for row in record.comparisons:
-        table.add_row(*_cells(row))
+        table.add_row(record.named(row), *_cells(row))
     return table
 
 
 def _cells(row: Comparison) -> tuple[str, ...]:
     if row.margin is None or row.accuracy is None or row.control_accuracy is None:
-        return row.attack, row.status, "", "", "", "", wording.bites(row)
+        return row.status, "", "", "", "", wording.bites(row)
     m = row.margin
     return (
-        row.attack,
         f"{100 * row.accuracy:.1f}",
         f"{100 * row.control_accuracy:.1f}",
         f"{100 * m.mean:+.2f} [{100 * m.low:+.2f}, {100 * m.high:+.2f}]",
@@ -81,6 +80,7 @@ def tell_json(record: Record, folder: Path) -> None:
     rows = [
         {
             "attack": row.attack,
+            "student": row.student,
             "status": row.status,
             "margin": None if row.margin is None else row.margin.mean,
             "low": None if row.margin is None else row.margin.low,

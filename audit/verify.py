@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from audit.cells import cell_of
 from audit.derive import Facts, by_setting, derived
 from reports import outputs
-from reports.record import Comparison, Record, Trial, dumped, load
+from reports.record import SCHEMA_VERSION, Comparison, Record, RecordError, Trial, dumped, load
 
 TOLERANCE = 1e-6  # relative and absolute: another processor rounds differently
 
@@ -36,6 +36,8 @@ def verify(folder: Path) -> Iterator[Disagreement]:
     Raises RecordError where the folder holds no record that can be read.
     """
     record = load(folder)
+    if record.schema_version < SCHEMA_VERSION:
+        raise RecordError(f"{folder} was made by an earlier version, whose rules were others; verify it with that one")
     yield from files(record, folder)
     try:
         again = derived(record)
@@ -102,13 +104,15 @@ def choices(record: Record) -> Iterator[Disagreement]:
     facts = Facts(record)
     for row in record.comparisons:
         tried = by_setting(facts, [t for t in record.trials if _tunes(t, row)])
-        if tried and max(tried.values()) > tried.get(repr(row.parameters), -1.0) + TOLERANCE:
+        own = f"{row.student} {row.parameters}"
+        if tried and max(tried.values()) > tried.get(own, -1.0) + TOLERANCE:
             best = max(tried, key=lambda name: tried[name])
-            yield Disagreement(f"settings of {row.attack}", repr(row.parameters), best)
+            yield Disagreement(f"settings of {row.attack}", own, best)
 
 
 def _tunes(trial: Trial, row: Comparison) -> bool:
-    return trial.name == row.attack and trial.role == "tune" and trial.teacher == "audited"
+    same = (trial.name, trial.student) == (row.attack, row.student)
+    return same and trial.role == "tune" and trial.teacher == "audited"
 
 
 def ledger(record: Record) -> Iterator[Disagreement]:

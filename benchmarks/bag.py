@@ -27,11 +27,12 @@ from attacks.base import Attack
 from audit.compare import Margin, over_teachers
 from audit.plan import Request
 from audit.run import run
+from audit.sequential import once
 from audit.store import default_cache
 from audit.subjects import Opening
 from audit.suite import BAG
 from audit.teaching import teach
-from audit.verdict import DELTA, Finding, Ruling, level_of, rule
+from audit.verdict import ALPHA, DELTA, Finding, Ruling, rule
 from reports.bag import Bag, Control, Row, Taught
 from reports.record import Comparison, Packed, Record, write_whole
 from teachers.methods import METHODS
@@ -99,7 +100,7 @@ class Entry:
         flags = {flag.id: flag for t in self.teachers for flag in t.flags}
         bites = {row.attack: row.bites for t in self.teachers for row in t.rows}
         return rule(
-            [Finding(attack=n, status="judged", margin=m, bites=bites[n]) for n, m in self.margins.items()],
+            [Finding(attack=n, status="judged", looks=once(m), bites=bites[n]) for n, m in self.margins.items()],
             list(flags.values()),
             complete=len(self.margins) == len(BAG.attacks),
         )
@@ -287,8 +288,8 @@ def questions(bag: Bag) -> list[str]:
 
 
 def _withstood(margin: Margin) -> str:
-    """Judge one attack alone, at the level of a first look."""
-    level = 1 - level_of(1)
+    """Judge one attack alone, at the level of the verdict."""
+    level = 1 - ALPHA
     return "no" if margin.lower(level) > 0 else "yes" if margin.upper(level) < DELTA else "open"
 
 

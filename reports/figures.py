@@ -73,7 +73,7 @@ def _scale(record: Record) -> tuple[float, float]:
 def _row(axes: Axes, y: int, row: Comparison, record: Record, left: float) -> None:
     """Draw one attack: name, interval, numbers."""
     beside = axes.get_yaxis_transform()
-    axes.text(-0.52, y, svg.plain(row.attack), transform=beside, va="center")
+    axes.text(-0.52, y, svg.plain(record.named(row)), transform=beside, va="center")
     if row.margin is None:
         axes.text(1.03, y, outcome(row, record), transform=beside, va="center", color=PALETTE["muted"], fontsize=10)
         return
@@ -100,7 +100,9 @@ def _row(axes: Axes, y: int, row: Comparison, record: Record, left: float) -> No
 
 
 def _margins_label(record: Record) -> str:
-    judged = [f"{svg.plain(c.attack)} {points(c.margin.mean)}" for c in record.comparisons if c.margin is not None]
+    judged = [
+        f"{svg.plain(record.named(c))} {points(c.margin.mean)}" for c in record.comparisons if c.margin is not None
+    ]
     return f"Margins over the LS student in points: {', '.join(judged) or 'none'}."
 
 
@@ -187,7 +189,7 @@ def _bars(axes: Axes, ranked: list[tuple[float, str, float]], length: int, top: 
 
 def costs(record: Record) -> str | None:
     """Draw accuracy of knockoff students against queries; None if no attack has such a curve."""
-    found = [(c.attack, curve(c)) for c in record.comparisons if curve(c)]
+    found = [(record.named(c), curve(c)) for c in record.comparisons if curve(c)]
     if not found:
         return None
     with svg.styled():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as ET
 
-from reports.record import Comparison, Record
+from reports.record import Comparison, Record, Trial
 from reports.wording import distils, outcome, points, probability, span
 
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -30,8 +30,8 @@ _COUNTED = {"failures": "failure", "skipped": "skipped"}
 
 
 def _attack(suite: ET.Element, comparison: Comparison, record: Record) -> None:
-    seconds = sum(t.seconds for t in record.trials if t.kind == "attack" and t.name == comparison.attack)
-    case = _case(suite, record, f"attacks.{record.suite.name}", comparison.attack, seconds)
+    seconds = sum(t.seconds for t in record.trials if _of(t, comparison))
+    case = _case(suite, record, f"attacks.{record.suite.name}", record.named(comparison), seconds)
     if comparison.status != "judged":
         reason = f"{outcome(comparison, record)}: {comparison.reason or 'no reason given'}"
         ET.SubElement(case, "skipped", message=_legal(reason))
@@ -43,6 +43,11 @@ def _attack(suite: ET.Element, comparison: Comparison, record: Record) -> None:
         )
     else:
         ET.SubElement(case, "system-out").text = _legal(found)
+
+
+def _of(trial: Trial, comparison: Comparison) -> bool:
+    mine = trial.kind == "attack" and trial.name == comparison.attack
+    return mine and comparison.student in ("", trial.student)
 
 
 def _found(comparison: Comparison) -> str:

@@ -64,7 +64,7 @@ def render(record: Record) -> str:
 def _row(comparison: Comparison, record: Record) -> str:
     """Return one line of the table, in bold where the attack makes the teacher distillable."""
     margin = comparison.margin
-    name, value = escape(comparison.attack), points(margin.mean if margin else None)
+    name, value = escape(record.named(comparison)), points(margin.mean if margin else None)
     if distils(comparison, record):
         name, value = f"**{name}**", f"**{value}**"
     cells = (

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-SCHEMA_VERSION = 2
-READABLE = (1, 2)  # 2: baselines, dropped classes, the audited teacher's own steal-cost curve
+SCHEMA_VERSION = 3
+READABLE = (1, 2, 3)  # 2: baselines, dropped classes, the teacher's own steal-cost curve; 3: looks, several students
 
 Word = Literal["DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE"]
 Parameters = dict[str, int | float | str | bool | None]
@@ -118,9 +118,9 @@ class Interval(Data):
     df: float
     low: float  # two-sided 95 % interval
     high: float
-    lower: float  # one-sided bounds at the level of this look
+    lower: float  # one-sided 95 % bounds; of an attack's margin over all looks
     upper: float
-    p: float  # one-sided, mean > 0
+    p: float  # one-sided, mean > 0; likewise
     seeds: Count
     images: Count
     discordant: float  # expected number of test images on which the two differ, per seed
@@ -155,6 +155,7 @@ class Comparison(Data):
     """An attack's knockoff students against the LS student."""
 
     attack: str
+    student: str = ""  # architecture
     title: str
     paper: str
     holds: Literal["original", "surrogate", "no data"]
@@ -165,6 +166,7 @@ class Comparison(Data):
     tuned_over: Count = 0
     control: str = ""
     control_parameters: Parameters = {}
+    looks: tuple[Count, ...] = ()  # judged seeds at every look; the last is the number of students
     students: tuple[str, ...] = ()  # the trials' cells that are compared, by seed,
     control_students: tuple[str, ...] = ()  # those that each is paired with,
     baseline_students: tuple[str, ...] = ()  # and those of the baseline
@@ -174,6 +176,7 @@ class Comparison(Data):
     queries: Count = 0
     margin: Interval | None = None
     p_holm: float | None = None
+    floor: float | None = None  # lower bound of the margin, corrected for the number of attacks
     baseline: str = (
         ""  # the best student without a teacher, on validation: the LS student or another no-victim baseline
     )
@@ -308,9 +311,10 @@ class Settings(Data):
 
 
 class Look(Data):
-    number: int
-    alpha: float
-    seeds: tuple[int, ...]  # judged seeds at this and every earlier look
+    number: int  # looks taken
+    alpha: float  # error of each word, over all of them
+    seeds: tuple[int, ...]  # judged seeds at every look that was planned, or taken by an earlier audit
+    horizon: Count = 0  # seeds at which all error is spent
 
 
 class Environment(Data):
@@ -337,7 +341,7 @@ class Times(Data):
 class Record(Data):
     """An audit."""
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[1, 2, 3] = 3
     audit: str  # digest of everything that determines the audit
     command: str
     teacher: TeacherInfo
@@ -357,6 +361,11 @@ class Record(Data):
     journal: str = ""  # sha256 of journal.jsonl
     environment: Environment
     times: Times
+
+    def named(self, row: Comparison) -> str:
+        """Name a row: the attack, and its student where there are several."""
+        several = len({c.student for c in self.comparisons}) > 1
+        return f"{row.attack} on {row.student}" if several else row.attack
 
     def correct(self, cells: Sequence[str]) -> NDArray[np.bool_]:
         """Return what these students got right, (S, N) over the test images, in the order given."""

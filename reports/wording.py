@@ -110,14 +110,14 @@ def beside(record: Record) -> list[str]:
     best = strongest(record)
     if best is not None and best.baseline_margin is not None and record.suite.controls:
         gain = f"{points(best.baseline_margin.mean)} points {span(best.baseline_margin)}"
-        lines.append(f"Over the best student without the teacher ({best.baseline}), {best.attack} gains {gain}.")
+        lines.append(f"Over the best student without the teacher ({best.baseline}), {record.named(best)} gains {gain}.")
     unseen = [c for c in record.comparisons if c.dropped_accuracy is not None]
     if unseen:
         top = max(unseen, key=lambda c: c.dropped_accuracy or 0.0)
         names = ", ".join(record.settings.dropped)
         lines.append(
-            f"On the classes that the attacker never saw ({names}): {top.attack} {percent(top.dropped_accuracy)}, "
-            f"LS student {percent(top.control_dropped_accuracy)}."
+            f"On the classes that the attacker never saw ({names}): {record.named(top)} "
+            f"{percent(top.dropped_accuracy)}, LS student {percent(top.control_dropped_accuracy)}."
         )
     return lines + [line for line in (bag.standing(record),) if line]
 

@@ -68,8 +68,8 @@ def test_an_attacks_name_stands_in_its_own_file_and_in_suites_alone() -> None:
 
 FROZEN = {
     "smoke-1": "d945258d3cbf1877",
-    "standard-1": "3b7c9400f3ce4f4d",
-    "full-1": "4ceaf46edd1d0494",
+    "standard-2": "e5043aaacfc76977",
+    "full-2": "bed077c65cc5939e",
     "bag-1": "692c3d0e39ddaeda",
 }
 

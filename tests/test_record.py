@@ -77,7 +77,7 @@ def test_the_schema_accepts_a_record_and_refuses_a_changed_one(tmp_path: Path) -
         (b"\xff\xfe", "cannot read"),
         (b"<html>", "is not a record"),
         (b"[1, 2]", "is not a record"),
-        (b'{"schema_version": 3}', "schema version 3; this version of the tool reads"),
+        (b'{"schema_version": 4}', "schema version 4; this version of the tool reads"),
         (b"{}", "schema version None"),
         (b'{"schema_version": 1}', r"is not a valid record: audit: .*problems"),
     ],

@@ -14,9 +14,11 @@ from attacks import registry
 from attacks.base import Attack, Lab
 from attacks.logits.soft_kd import SoftKD
 from audit import run as audit
+from audit import verdict
 from audit.plan import Request
 from audit.subjects import Opening
 from audit.suite import EFFORTS, Suite
+from audit.verify import verify
 from reports.record import Record, load
 from teachers.datasets import load as load_task
 from teachers.errors import NothingAudited, RefusedInput, UsageError
@@ -116,11 +118,45 @@ def test_a_setting_that_was_chosen_elsewhere_is_not_tuned_again(kept: Path, tmp_
 def test_adding_seeds_is_another_look_and_spends_error(tmp_path: Path, kept: Path) -> None:
     cache = tmp_path / "cache"
     first = audit.run(request(cache, tmp_path / "a")).record
-    more = audit.run(request(cache, tmp_path / "b", seeds=3)).record
+    more = audit.run(request(cache, tmp_path / "b", seeds=4)).record
     same = audit.run(request(cache, tmp_path / "c")).record
-    assert (first.look.number, more.look.number, same.look.number) == (1, 2, 1)
-    assert (first.look.alpha, more.look.alpha) == (0.025, 0.0125)
-    assert more.look.seeds == (2, 3)
+    assert (first.look.seeds, more.look.seeds, same.look.seeds) == ((2,), (2, 4), (2,))
+    assert {row.looks for row in more.comparisons if row.students} <= {(2,), (2, 4)}
+    between = audit.run(request(cache, tmp_path / "d", seeds=3)).record
+    assert between.look.seeds == (2, 3)
+    assert audit.run(request(cache, tmp_path / "e", seeds=4)).record.look.seeds == (2, 3, 4), "3 were looked at, too"
+    with pytest.raises(UsageError, match="--seeds 21"):
+        audit.run(request(cache, tmp_path / "f", seeds=21))
+
+
+def test_seeds_are_added_to_open_comparisons_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdict, "undecided", lambda findings: [f.attack for f in findings if "soft-kd" in f.attack])
+    record = audit.run(request(tmp_path / "cache", tmp_path / "out", seeds=5)).record
+    rows = {row.attack: row for row in record.comparisons}
+    assert rows["soft-kd"].looks == (2, 4, 5)
+    assert rows["knockoff"].looks == (2,)
+    for row in (rows["soft-kd"], rows["knockoff"]):
+        assert row.margin is not None
+        assert len(row.students) == len(row.control_students) == row.margin.seeds == row.looks[-1]
+        assert len(row.baseline_students) == row.looks[0]
+
+
+def test_several_students_are_audited_at_once_and_the_worst_case_counts(kept: Path, tmp_path: Path) -> None:
+    students = "strided-4-8,strided-8-16-32"
+    done = audit.run(request(kept, tmp_path / "out", student=students, attacks="soft-kd,knockoff"))
+    record = done.record
+    named = [(row.attack, row.student) for row in record.comparisons]
+    assert named == [(a, s) for s in students.split(",") for a in ("soft-kd", "knockoff")]
+    assert [row.student for row in record.controls if row.attack == "ls (null)"] == students.split(",")
+    for row in record.comparisons:
+        trials = [t for t in record.trials if t.cell in (*row.students, *row.control_students)]
+        assert {t.student for t in trials} == {row.student}
+        assert row.p_holm is not None
+    assert "student strided-4-8 or strided-8-16-32" in record.verdict.scope
+    assert "soft-kd on strided-4-8" in (done.folder / "summary.md").read_text()
+    assert list(verify(done.folder)) == []
+    with pytest.raises(UsageError, match="names no architecture"):
+        audit.run(request(kept, tmp_path / "none", student=","))
 
 
 def test_a_label_surface_leaves_probability_attacks_out(kept: Path, tmp_path: Path) -> None:

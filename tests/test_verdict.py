@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from audit.compare import Margin, paired
-from audit.verdict import DELTA, Finding, level_of, rule
+from audit.sequential import Looks, once
+from audit.verdict import DELTA, HORIZON, Finding, enough, rule, undecided
 from reports.record import Flag
 
 
@@ -26,7 +27,7 @@ def margin(mean: float, spread: float = 0.002, seeds: int = 20, images: int = 6_
 
 
 def judged(name: str, mean: float, *, bites: bool = True, spread: float = 0.0005) -> Finding:
-    return Finding(attack=name, status="judged", margin=margin(mean, spread), bites=bites)
+    return Finding(attack=name, status="judged", looks=once(margin(mean, spread)), bites=bites)
 
 
 def flag(caps: str) -> Flag:
@@ -90,8 +91,8 @@ def test_few_discordant_images_support_neither_word() -> None:
     few[:, :20] = True
     some = few.copy()
     some[::2, 0] = False
-    close = Finding(attack="close", status="judged", margin=paired(few, np.zeros_like(few)), bites=True)
-    tied = Finding(attack="tied", status="judged", margin=paired(few, some), bites=True)
+    close = Finding(attack="close", status="judged", looks=once(paired(few, np.zeros_like(few))), bites=True)
+    tied = Finding(attack="tied", status="judged", looks=once(paired(few, some)), bites=True)
     for finding in (close, tied):
         ruling = rule([NONE, finding], [], complete=True)
         assert ruling.word == "INCONCLUSIVE"
@@ -117,9 +118,36 @@ def test_the_two_words_never_hold_at_once_even_for_a_tiny_sure_gain() -> None:
     assert many.word != "UNDISTILLABLE"
 
 
-def test_looks_spend_half_of_what_is_left() -> None:
-    assert [level_of(k) for k in (1, 2, 3)] == [0.025, 0.0125, 0.00625]
-    assert sum(level_of(k) for k in range(1, 60)) <= 0.05
-    weak = judged("weak", 0.002, spread=0.0008)
-    assert rule([weak], [], complete=True, look=1).word == "DISTILLABLE"
-    assert rule([weak], [], complete=True, look=12).word != "DISTILLABLE"
+def test_a_look_before_the_last_asks_for_more_than_the_only_one() -> None:
+    weak = margin(0.0023, spread=0.001, seeds=10)
+    assert rule([Finding(attack="weak", status="judged", looks=once(weak))], [], complete=True).word == "DISTILLABLE"
+    early = Finding(attack="weak", status="judged", looks=Looks((weak,)))
+    assert rule([early], [], complete=True).word == "INCONCLUSIVE"
+
+
+def test_seeds_are_added_to_what_is_open_until_one_attack_surely_gains() -> None:
+    assert undecided([NONE, WIDE]) == ["wide"]
+    assert undecided([NONE]) == []
+    assert undecided([NONE, WIDE, GAIN]) == []
+    assert undecided([WIDE, Finding(attack="bad", status="failed")]) == ["wide"]
+    tiny = judged("tiny", DELTA / 2, spread=0.0004)
+    assert undecided([tiny, *(judged(f"n{i}", -0.01) for i in range(200))]) == ["tiny"]
+
+
+def test_what_would_settle_it_is_seeds_while_they_shrink_the_error_and_images_after_that() -> None:
+    noisy = margin(0.0, spread=0.008, seeds=5)
+    seeds = enough(noisy)
+    assert 5 < seeds.seeds <= HORIZON
+    assert seeds.images == 0
+    spread = {"between_seeds": 0.1, "between_images": 0.9, "residual": 0.1}
+    few = enough(Margin(mean=0.0, seeds=5, images=1_000, discordant=100, **spread))
+    assert few.seeds == HORIZON
+    assert few.images > 1_000
+    open_ = Finding(attack="noisy", status="judged", looks=once(noisy), bites=True)
+    assert f"about {seeds.seeds} seeds" in rule([open_], [], complete=True).settle
+
+
+def test_the_reason_names_a_bound_that_holds_for_the_attack_that_looks_best() -> None:
+    ruling = rule([GAIN, NONE], [], complete=True)
+    assert GAIN.looks is not None
+    assert f"at least {100 * GAIN.looks.lower(0.025):+.2f} points" in ruling.reasons[0]
