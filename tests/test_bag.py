@@ -15,6 +15,7 @@ from reports import bag as bags
 from reports import wording
 from reports.bag import Bag, Control, Row, Taught, comparable, standing
 from reports.record import Flag, Packed, Record
+from teachers.methods import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -102,6 +103,31 @@ def test_the_page_says_of_a_bag_of_known_gains_what_is_so(benchmark: ModuleType)
     doubt = Flag(id="null-control", raised="r", why="w", do="d", caps="inconclusive")
     doubted = tuple(t.model_copy(update={"flags": (doubt,)}) if t.method == "plain" else t for t in bag.teachers)
     assert benchmark.Entry(bag.model_copy(update={"teachers": doubted}), "plain", 1.0).ruling.word == "INCONCLUSIVE"
+
+
+@pytest.fixture(scope="module")
+def given() -> Bag:
+    """Return the bag that is shipped."""
+    found = bags.shipped(BAG.name)
+    assert found is not None
+    return found
+
+
+def test_the_page_is_that_of_the_shipped_bag(benchmark: ModuleType, given: Bag) -> None:
+    assert benchmark.page(given) == (ROOT / "docs" / "bag.md").read_text(encoding="utf-8")
+
+
+def test_the_shipped_bag_holds_every_method_and_its_margins_follow_from_its_students(given: Bag) -> None:
+    assert {t.method for t in given.teachers} > set(METHODS)
+    assert given.suite.digest == BAG.digest
+    keys = [(t.method, t.seed, t.shots) for t in given.teachers]
+    assert len(set(keys)) == len(keys) == 13 * 3 * 2
+    controls = [control.correct.array() for control in given.controls]
+    for teacher in given.teachers:
+        assert [row.attack for row in teacher.rows] == list(BAG.attacks)
+        for row in teacher.rows:
+            margin = row.correct.array().mean() - controls[row.control].mean()
+            assert row.margin == pytest.approx(margin, abs=1e-12)
 
 
 def test_partial_rank_correlation_is_the_textbook_formula(benchmark: ModuleType) -> None:
