@@ -117,13 +117,12 @@ def main() -> None:
 def audit(group: Group, seeds: int, jobs: int, cache: Path, out: Path) -> Record:
     """Run one audit, or read it where it is finished."""
     folder = out / group.folder
-    EFFORTS["bites"] = group.suite
+    EFFORTS["bites"] = replace(group.suite, seeds=seeds, most=None)  # all seeds, whatever is sure before
     request = Request(
         Opening("demo", group.data),
         effort="bites",
         attacks=",".join(group.attacks),
         surface=group.surface,
-        seeds=seeds,
         jobs=jobs,
         cache=cache,
         out=folder,
