@@ -18,6 +18,7 @@ SCHEMA_VERSION = 3
 READABLE = (1, 2, 3)  # 2: baselines, dropped classes, the teacher's own steal-cost curve; 3: looks, several students
 
 Word = Literal["DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE"]
+Cap = Literal["nothing", "undistillable", "inconclusive"]
 Parameters = dict[str, int | float | str | bool | None]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -195,7 +196,7 @@ class Flag(Data):
     raised: str
     why: str
     do: str
-    caps: Literal["nothing", "undistillable", "inconclusive"]
+    caps: Cap
 
 
 class Verdict(Data):

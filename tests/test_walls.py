@@ -16,7 +16,6 @@ from attacks.base import Attack, Lab
 from attacks.contract import tiny_lab
 from attacks.controls.ls import LS
 from attacks.logits.soft_kd import SoftKD
-from audit import checks
 from audit import run as audit
 from audit.store import AnswerStore
 from audit.worker import Asker
@@ -45,15 +44,6 @@ def test_a_control_that_diverged_makes_no_verdict_and_no_bite(
     assert record.verdict.word == "INCONCLUSIVE"
     soft = next(c for c in record.comparisons if c.attack == "soft-kd")
     assert soft.bite is None
-
-
-def test_doubts_about_teacher_control_and_tuning_are_flags() -> None:
-    assert checks.weak_teacher(0.6, 0.7).caps == "undistillable"  # type: ignore[union-attr]
-    assert checks.weak_teacher(0.8, 0.7) is None
-    assert checks.weak_control(0, 0.02, 0.016) is None
-    assert checks.weak_control(0, 0.016, 0.016).caps == "inconclusive"  # type: ignore[union-attr]
-    assert checks.light_tuning("smoke-0", 1).caps == "undistillable"  # type: ignore[union-attr]
-    assert checks.light_tuning("standard-0", 2) is None
 
 
 def answers(rows: np.ndarray) -> Answers:
