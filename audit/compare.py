@@ -198,6 +198,14 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def mcnemar(mine: Correct, theirs: Correct) -> float:
+    """Give the exact one-sided p of "mine is right no more often than theirs", correct or not by image (N,)."""
+    from scipy.special import bdtrc
+
+    wins, losses = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
+    return float(bdtrc(wins - 1, wins + losses, 0.5)) if wins else 1.0
+
+
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Bound a proportion by Wilson's (1927) score interval."""
     from scipy.special import ndtri

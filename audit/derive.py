@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from audit import checks, cmi, verdict
 from audit.compare import Margin, above, paired, wilson
+from audit.flags import raised
 from audit.sequential import Looks, looks, once
 from audit.verdict import ALPHA, DELTA, Finding, Ruling
 from reports.record import (
@@ -277,7 +278,7 @@ def doubts(facts: Facts, comparisons: Sequence[Comparison], controls: Sequence[C
         *(checks.failed(c.attack, c.reason) for c in comparisons if c.status == "failed"),
         *(checks.identical(c.attack, c.reason) for c in comparisons if c.status == "identical"),
     ]
-    return [flag for flag in flags if flag is not None]
+    return [flag for flag in flags if flag is not None] + raised(facts)
 
 
 def ls_validation(facts: Facts) -> float:

@@ -22,7 +22,18 @@ from audit.cells import Asked
 from audit.plan import Request
 from audit.protocol import Setup
 from audit.subjects import Subject, log_probs
-from reports.record import CMIPool, Environment, LedgerRow, Packed, PoolName, Settings, SuiteInfo, TaskInfo, Times
+from reports.record import (
+    CMIPool,
+    Environment,
+    LedgerRow,
+    Packed,
+    PoolName,
+    Probe,
+    Settings,
+    SuiteInfo,
+    TaskInfo,
+    Times,
+)
 from teachers.task import Pool, known, stratified
 from teachers.views import Viewer, ViewSet
 
@@ -119,7 +130,7 @@ def settings(request: Request, setup: Setup, names: Sequence[str]) -> Settings:
     )
 
 
-def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool]) -> tuple[LedgerRow, ...]:
+def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool], probe: Probe) -> tuple[LedgerRow, ...]:
     """Add up the queries: charged to every attack's students, and the distinct answers they rest on.
 
     An answer that several attacks rest on is counted as sent once, under `shared`. What the teacher was asked in
@@ -153,6 +164,7 @@ def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool]) -> tuple[Ledger
     rows_.append(LedgerRow(attack="auditor", purpose="evaluate", charged=0, sent=evaluated))
     measured = sum(pool.labels.shape[0] for pool in pools)
     rows_.append(LedgerRow(attack="auditor", purpose="cmi", charged=0, sent=measured))
+    rows_.append(LedgerRow(attack="auditor", purpose="probe", charged=0, sent=probe.queries))
     return tuple(rows_)
 
 

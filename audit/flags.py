@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from audit import checks
+from audit import checks, teacher_checks
 from audit.checks import Doubt
+from reports.record import Flag, Probe
 from reports.wording import CAPS
 
-PARTS = {"Protocol, data and controls": checks}
+if TYPE_CHECKING:
+    from audit.derive import Facts
+
+PARTS = {"Protocol, data and controls": checks, "The teacher's answers": teacher_checks}
 
 HEAD = """# Flags
 
@@ -26,6 +31,29 @@ def doubts() -> dict[str, list[Doubt]]:
 def page() -> str:
     """Write docs/flags.md."""
     return "\n".join(_lines())
+
+
+def raised(facts: Facts) -> list[Flag]:
+    """Return the flags that the probe of the teacher raises."""
+    probe = facts.record.probe
+    if probe is None:
+        return []
+    copies = probe.duplicated.array()[facts.judged]
+    found = [*of_answers(probe), teacher_checks.duplicates(int(copies.sum()), len(copies))]
+    return [flag for flag in found if flag is not None]
+
+
+def of_answers(probe: Probe) -> list[Flag]:
+    """Return the flags that a teacher's own answers raise."""
+    tried = {other.normalize: other.correct.array() for other in probe.normalised}
+    found = [
+        teacher_checks.noisy_answers(probe.repeated.array()),
+        teacher_checks.batch_dependent(probe.repeated.array(), probe.regrouped.array()),
+        teacher_checks.softmaxed_twice(probe.softmaxed),
+        teacher_checks.saturated(probe.saturated),
+        teacher_checks.other_normalisation(probe.correct.array(), tried),
+    ]
+    return [flag for flag in found if flag is not None]
 
 
 def _lines() -> Iterator[str]:

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit import checks, evidence, folder, plan, protocol, subjects
+from audit import checks, evidence, flags, folder, plan, probes, protocol, subjects
 from audit.bench import Bench
 from audit.derive import derived
 from audit.execute import executor
@@ -66,6 +66,9 @@ def run(request: Request) -> Done:
         tops = {"audited": subjects.tops(audited, task)}
         if audited.teacher.method != checks.SYNTHETIC:
             subjects.refuse_chance(tops["audited"].validation, task, audited.teacher.name)
+        probe = probes.probe(audited, task, tops["audited"].validation, request.device)
+        for flag in flags.of_answers(probe):
+            teller.note(f"flag {flag.id}: {flag.raised}; {flag.do}")
         ordinary = subjects.open_ordinary(audited, task, place)
         tops |= {s.role: subjects.tops(s, task) for s in both(audited, ordinary) if s.role not in tops}
 
@@ -102,8 +105,9 @@ def run(request: Request) -> Done:
                 comparisons=comparisons,
                 controls=tuple(row for of in rows for row in of.controls()),
                 cmi=pools,
+                probe=probe,
                 cmi_behind=audited.behind,
-                ledger=evidence.ledger(bench, setup, pools),
+                ledger=evidence.ledger(bench, setup, pools, probe),
                 trials=tuple(trial(setup, bench, use, tops) for key, use in bench.uses.items() if key in bench.results),
                 journal=evidence.journal(bench.journal),
                 environment=evidence.environment(),

@@ -250,6 +250,27 @@ class LedgerRow(Data):
     sent: Count
 
 
+class Normalised(Data):
+    """What the network gets right of the probed images behind another normalisation."""
+
+    normalize: str  # as --normalize takes it
+    correct: Packed  # (n,)
+
+
+class Probe(Data):
+    """What the auditor asked the audited teacher before anything was trained, whatever its surface."""
+
+    images: Count  # of validation, asked again
+    queries: Count
+    repeated: Packed  # (n,) the largest change of a probability, by image, when the same batch is asked again,
+    regrouped: Packed  # (m,) and when the first of them are asked in small batches
+    softmaxed: bool  # the network's raw outputs are distributions
+    saturated: Share  # of the answers, whose top probability is 1 in single precision
+    correct: Packed  # (n,) what the teacher gets right of the images that normalisations are tried on
+    normalised: tuple[Normalised, ...]
+    duplicated: Packed  # (N,) by test image, whether it is in the training split, too
+
+
 class TeacherInfo(Data):
     name: str
     sha256: str
@@ -356,6 +377,7 @@ class Record(Data):
     comparisons: tuple[Comparison, ...]
     controls: tuple[Comparison, ...]  # no-victim baselines and the null control, against the LS student
     cmi: tuple[CMIPool, ...]
+    probe: Probe | None = None  # None in records of before 0.2
     cmi_behind: str = ""  # the guard behind which it was measured, because it hides classes
     ledger: tuple[LedgerRow, ...]
     trials: tuple[Trial, ...]

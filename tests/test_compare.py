@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr, stdtrit
 
-from audit.compare import Margin, above, holm, over_teachers, paired, wilson
+from audit.compare import Margin, above, holm, mcnemar, over_teachers, paired, wilson
 
 
 def students(
@@ -297,3 +297,11 @@ def test_the_interval_over_teachers_covers(teacher: float, student: float) -> No
         low, high = over_teachers(knockoff, control).interval()
         covered += low <= 0.05 <= high
     assert covered / 400 >= 0.95 - 0.033
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(0, 0), (0, 4), (5, 0), (9, 3), (3, 9)])
+def test_mcnemar_is_the_exact_binomial_tail(wins: int, losses: int) -> None:
+    mine = np.array([True] * wins + [False] * losses + [True, False] * 5)
+    theirs = np.array([False] * wins + [True] * losses + [True, False] * 5)
+    tail = sum(math.comb(wins + losses, k) for k in range(wins, wins + losses + 1)) / 2 ** (wins + losses)
+    assert mcnemar(mine, theirs) == pytest.approx(tail)
