@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from audit.compare import Margin
@@ -10,6 +10,7 @@ from reports.record import Cap, Flag
 
 VALIDATION = 3_000  # images, below which the best temperature is missed too often
 NULL_LEVEL = 0.01
+IMBALANCE = 10  # times the smallest class of the test split
 LS, NULL = "ls", "ls (null)"  # the controls that the rules name
 SYNTHETIC = "smoothed-truth"  # and the teacher
 
@@ -125,6 +126,23 @@ def dropped_classes(names: Sequence[str]) -> Flag | None:
     if not names:
         return None
     return DROPPED_CLASSES.raised(f"the attacker never saw an image of {len(names)} classes ({', '.join(names)})")
+
+
+CLASS_IMBALANCE = Doubt(
+    id="class-imbalance",
+    when=f"the largest class of the test split has more than {IMBALANCE} times the images of the smallest",
+    why="accuracy is then about the large classes: a gain or a loss on small ones hardly moves it",
+    do="give a balanced test split, or read the verdict as one about the large classes",
+    caps="nothing",
+)
+
+
+def class_imbalance(images: Mapping[str, int]) -> Flag | None:
+    """Say that accuracy speaks of the large classes; images by class."""
+    few, many = min(images, key=lambda c: images[c]), max(images, key=lambda c: images[c])
+    if images[many] <= IMBALANCE * images[few]:
+        return None
+    return CLASS_IMBALANCE.raised(f"the test split has {images[many]:,} images of {many} and {images[few]:,} of {few}")
 
 
 NULL_CONTROL = Doubt(

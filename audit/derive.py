@@ -278,7 +278,7 @@ def doubts(facts: Facts, comparisons: Sequence[Comparison], controls: Sequence[C
         *(checks.failed(c.attack, c.reason) for c in comparisons if c.status == "failed"),
         *(checks.identical(c.attack, c.reason) for c in comparisons if c.status == "identical"),
     ]
-    return [flag for flag in flags if flag is not None] + raised(facts)
+    return [flag for flag in flags if flag is not None] + raised(facts, comparisons, controls)
 
 
 def ls_validation(facts: Facts) -> float:

@@ -206,7 +206,7 @@ def trial(setup: Setup, bench: Bench, use: Use, tops: dict[str, Tops]) -> Trial:
     """Return what the record keeps of one student, image by image."""
     result = bench.results[use.cell.key]
     cell, test = result.cell, None if result.test is None else result.test.array()
-    top = None if use.teacher is None else tops[use.teacher].test
+    top = tops[use.teacher or "audited"].test
     return Trial(
         cell=cell.key,
         kind=use.kind,
@@ -222,7 +222,7 @@ def trial(setup: Setup, bench: Bench, use: Use, tops: dict[str, Tops]) -> Trial:
         planned=planned(cell),
         validated=Packed.of(result.validation.array() == known(setup.task.validation)),
         correct=None if test is None else Packed.of(test == known(setup.task.test)),
-        agrees=None if test is None or top is None else Packed.of(test == top),
+        agrees=None if test is None else Packed.of(test == top),
         charged=0 if use.teacher is None else result.charged,
         repeats=result.repeats,
         diverged=result.diverged,

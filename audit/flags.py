@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from audit import checks, teacher_checks
+import numpy as np
+
+from audit import attack_checks, checks, teacher_checks
 from audit.checks import Doubt
-from reports.record import Flag, Probe
+from audit.compare import Margin, paired
+from reports.record import Comparison, Flag, Probe
 from reports.wording import CAPS
 
 if TYPE_CHECKING:
     from audit.derive import Facts
 
-PARTS = {"Protocol, data and controls": checks, "The teacher's answers": teacher_checks}
+PARTS = {
+    "Protocol, data and controls": checks,
+    "The teacher's answers": teacher_checks,
+    "Students and attacks": attack_checks,
+}
 
 HEAD = """# Flags
 
@@ -33,14 +41,87 @@ def page() -> str:
     return "\n".join(_lines())
 
 
-def raised(facts: Facts) -> list[Flag]:
-    """Return the flags that the probe of the teacher raises."""
+def raised(facts: Facts, comparisons: Sequence[Comparison], controls: Sequence[Comparison]) -> list[Flag]:
+    """Return the flags that the probe of the teacher, the data and the students raise."""
     probe = facts.record.probe
-    if probe is None:
-        return []
-    copies = probe.duplicated.array()[facts.judged]
-    found = [*of_answers(probe), teacher_checks.duplicates(int(copies.sum()), len(copies))]
-    return [flag for flag in found if flag is not None]
+    found = [*of_data(facts), *of_controls(facts, controls)]
+    for alike in by_student(facts, comparisons):
+        found += of_attacks(facts, alike)
+    return [*([] if probe is None else of_answers(probe)), *(flag for flag in found if flag is not None)]
+
+
+def of_data(facts: Facts) -> list[Flag | None]:
+    """Look at the test split that the verdict rests on."""
+    probe, labels = facts.record.probe, facts.labels[facts.judged]
+    dropped = facts.record.settings.dropped
+    copies = np.zeros(0, bool) if probe is None else probe.duplicated.array()[facts.judged]
+    counts = {c: int((labels == i).sum()) for i, c in enumerate(facts.record.task.classes) if c not in dropped}
+    return [checks.class_imbalance(counts), teacher_checks.duplicates(int(copies.sum()), len(copies))]
+
+
+def of_controls(facts: Facts, controls: Sequence[Comparison]) -> list[Flag | None]:
+    """Look at the LS students with the plain recipe: those of the null control."""
+    null = [row for row in controls if row.students and facts.trials[row.students[0]].role == "null"]
+    return [attack_checks.control_at_ceiling(float(facts.correct(row.control_students).mean())) for row in null]
+
+
+def of_attacks(facts: Facts, rows: Sequence[Comparison]) -> list[Flag | None]:
+    """Look at the attacks on students of one architecture."""
+    original = [row for row in rows if row.holds == "original"]
+    margins = {row.attack: paired(facts.correct(row.students), facts.correct(row.control_students)) for row in original}
+    blunt = [row.attack for row in rows if row.bite is None or not row.bite.bites]
+    return [
+        attack_checks.small_test(margins),
+        _weaker_access(facts, original),
+        *_smaller_budgets(facts, rows),
+        attack_checks.does_not_bite(blunt),
+        attack_checks.cloned(_agreement(facts, original), margins),
+    ]
+
+
+def by_student(facts: Facts, rows: Iterable[Comparison]) -> list[list[Comparison]]:
+    """Return the rows that compare students, by their architecture."""
+    found: dict[str, list[Comparison]] = {}
+    for row in rows:
+        if row.students:
+            found.setdefault(facts.trials[row.students[0]].student, []).append(row)
+    return list(found.values())
+
+
+def _weaker_access(facts: Facts, rows: Sequence[Comparison]) -> Flag | None:
+    scores = [(row, float(facts.correct(row.students).mean())) for row in rows]
+    labels = [pair for pair in scores if pair[0].needs == "label"]
+    probs = [pair for pair in scores if pair[0].needs != "label"]
+    if not labels or not probs:
+        return None
+    (weak, _), (strong, _) = (max(side, key=lambda pair: pair[1]) for side in (labels, probs))
+    return attack_checks.weaker_access_wins(weak.attack, strong.attack, _over(facts, weak.students, strong.students))
+
+
+def _smaller_budgets(facts: Facts, rows: Sequence[Comparison]) -> list[Flag | None]:
+    return [
+        attack_checks.smaller_budget_wins(
+            row.attack, small.queries, large.queries, _over(facts, small.students, large.students)
+        )
+        for row in rows
+        for small, large in pairwise(row.curve)
+    ]
+
+
+def _over(facts: Facts, mine: Sequence[str], theirs: Sequence[str]) -> Margin:
+    """Compare two groups of students on the seeds that both have."""
+    seeds = min(len(mine), len(theirs))
+    return paired(facts.correct(mine[:seeds]), facts.correct(theirs[:seeds]))
+
+
+def _agreement(facts: Facts, rows: Sequence[Comparison]) -> Mapping[str, Margin]:
+    """Compare how often knockoff students and LS students say what the teacher says, where the record tells."""
+    told = {cell: t.agrees.array()[facts.judged] for cell, t in facts.trials.items() if t.agrees is not None}
+    return {
+        row.attack: paired(*(np.stack([told[cell] for cell in side]) for side in (row.students, row.control_students)))
+        for row in rows
+        if told.keys() >= {*row.students, *row.control_students}
+    }
 
 
 def of_answers(probe: Probe) -> list[Flag]:

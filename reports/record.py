@@ -101,7 +101,7 @@ class Trial(Data):
     validated: Packed | None = None  # (M,) right or wrong by validation image
     validation_accuracy: Share = 0.0
     correct: Packed | None  # (N,) by test image; None for tuning, which never sees the test split
-    agrees: Packed | None = None  # (N,) whether it names the teacher's top class, by test image
+    agrees: Packed | None = None  # (N,) whether it names the top class of its teacher, or of the audited one
     agreement: Share | None = None
     charged: Count = 0  # queries
     repeats: Share | None = None  # of the training images, those whose answer's top class is the known label

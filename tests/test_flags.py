@@ -1,12 +1,20 @@
 """Every flag is told on its page, is raised where it must be, and is not raised where it must not."""
 
 import ast
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
+from conftest import TINY
+from test_run import request
 
-from audit import checks, flags
-from audit.compare import paired
+from audit import attack_checks, checks, flags
+from audit import run as audit
+from audit.compare import Margin, paired
+from audit.derive import derived
+from audit.suite import EFFORTS
+from reports.record import Comparison, Packed, Record
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -58,3 +66,131 @@ def test_an_attack_that_failed_is_named_in_what_to_do() -> None:
     assert (flag.id, flag.caps) == ("attack-failed", "undistillable")
     assert "repair mine" in flag.do
     assert checks.identical("mine", "so").id == "identical-to-control"
+
+
+def shifted(mean: float, image_sd: float, seeds: int = 5, images: int = 2_000) -> Margin:
+    """Return a margin whose images differ in what they give a knockoff, and of which training is nearly sure."""
+    rng = np.random.default_rng(0)
+    effect = rng.normal(0, image_sd, images)
+    effect += mean - effect.mean()
+    chance = rng.random((seeds, images))
+    return paired(chance < 0.5 + effect / 2, chance > 0.5 + effect / 2)
+
+
+def test_unequal_classes_are_told() -> None:
+    assert ids(checks.class_imbalance({"a": 101, "b": 10, "c": 50})) == ["class-imbalance"]
+    assert ids(checks.class_imbalance({"a": 100, "b": 10}), checks.class_imbalance({"a": 1, "b": 0})) == [
+        "class-imbalance"
+    ]
+
+
+def test_a_control_without_mistakes_can_show_no_gain() -> None:
+    assert ids(attack_checks.control_at_ceiling(0.991), attack_checks.control_at_ceiling(0.989)) == [
+        "control-at-ceiling"
+    ]
+
+
+def test_a_test_split_is_too_small_where_images_alone_leave_more_than_the_tolerance() -> None:
+    wide, narrow = shifted(0, 0.3, images=500), shifted(0, 0.05, images=20_000)
+    lost, won = shifted(-0.2, 0.3, images=500), shifted(0.2, 0.3, images=500)
+    assert 1.645 * (wide.image_variance / wide.images) ** 0.5 > 0.01
+    flag = attack_checks.small_test({"narrow": narrow, "wide": wide, "lost": lost})
+    assert flag is not None
+    assert (flag.id, "of wide," in flag.raised) == ("small-test", True)
+    assert attack_checks.small_test({"narrow": narrow}) is None
+    assert attack_checks.small_test({"lost": lost}) is None, "it is ruled out all the same"
+    assert attack_checks.small_test({"won": won}) is None, "it gains all the same"
+
+
+def test_what_should_win_and_loses_is_doubted() -> None:
+    better, worse = students(5, 2_000, 0.8), students(5, 2_000, 0.7, seed=1)
+    loses, wins = paired(better, worse), paired(worse, better)
+    found = attack_checks.weaker_access_wins("label", "probs", loses)
+    assert ids(found, attack_checks.weaker_access_wins("label", "probs", wins)) == ["weaker-access-wins"]
+    found = attack_checks.smaller_budget_wins("mine", 10, 100, loses)
+    assert ids(found, attack_checks.smaller_budget_wins("mine", 10, 100, wins)) == ["smaller-budget-wins"]
+    assert found is not None
+    assert "mine with 10 queries" in found.raised
+
+
+def test_attacks_that_do_not_bite_are_named_once() -> None:
+    assert attack_checks.does_not_bite([]) is None
+    flag = attack_checks.does_not_bite(["a", "b", "a"])
+    assert flag is not None
+    assert flag.raised.endswith(": a, b")
+
+
+def test_a_student_that_agrees_without_being_right_is_cloned_in_behaviour() -> None:
+    agrees, same = paired(students(5, 4_000, 0.9), students(5, 4_000, 0.8, 1)), shifted(0, 0.01, images=40_000)
+    lost, gains = paired(students(5, 4_000, 0.7), students(5, 4_000, 0.8, 1)), agrees
+    assert ids(attack_checks.cloned({"a": agrees}, {"a": lost})) == ["cloned-behaviour"]
+    assert attack_checks.cloned({"a": agrees}, {"a": gains}) is None
+    assert attack_checks.cloned({"a": same}, {"a": lost}) is None
+
+
+@pytest.fixture(scope="module")
+def finished(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Record:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(EFFORTS, "smoke", TINY)
+        return audit.run(request(kept, tmp_path_factory.mktemp("flags") / "out")).record
+
+
+def known_as(record: Record, cells: Sequence[str], **shares: float | np.ndarray) -> Record:
+    """Say of some students what they got right, or agreed about: a share of the images, drawn for each."""
+
+    def drawn(share: float | np.ndarray, cell: str) -> Packed:
+        return Packed.of(np.random.default_rng(cells.index(cell)).random(record.task.test) < share)
+
+    trials = [
+        t.model_copy(update={n: drawn(s, t.cell) for n, s in shares.items()}) if t.cell in cells else t
+        for t in record.trials
+    ]
+    return record.model_copy(update={"trials": tuple(trials)})
+
+
+def flagged(record: Record) -> set[str]:
+    return {flag.id for flag in derived(record).flags}
+
+
+def row_of(record: Record, attack: str) -> Comparison:
+    return next(row for row in record.comparisons if row.attack == attack)
+
+
+def test_a_record_raises_what_its_students_say(finished: Record) -> None:
+    soft, surrogate, (null, *_) = row_of(finished, "soft-kd"), row_of(finished, "knockoff"), finished.controls
+    assert all(t.agrees is not None for t in finished.trials if t.correct is not None)
+    calm = flagged(finished)
+
+    def raises(record: Record, flag: str) -> bool:
+        assert flag not in calm
+        return flag in flagged(record)
+
+    alone = {"comparisons": (soft,)}
+    won, mistaken = (known_as(finished, soft.students, correct=share) for share in (1, 0.1))
+    assert "does-not-bite" not in flagged(won.model_copy(update=alone))
+    assert "does-not-bite" in flagged(mistaken.model_copy(update=alone))
+    assert raises(known_as(finished, null.control_students, correct=1), "control-at-ceiling")
+    small, large = surrogate.curve
+    turned = known_as(known_as(finished, small.students, correct=0.9), large.students, correct=0.1)
+    assert raises(turned, "smaller-budget-wins")
+    cloning = known_as(known_as(mistaken, soft.students, agrees=1), soft.control_students, agrees=0.8)
+    assert raises(cloning, "cloned-behaviour")
+    weaker = soft.model_copy(update={"attack": "mine", "needs": "label", "students": soft.control_students})
+    assert raises(mistaken.model_copy(update={"comparisons": (soft, weaker)}), "weaker-access-wins")
+    suited = np.where(np.arange(finished.task.test) % 2, 0.9, 0.1)
+    turns = known_as(known_as(finished, soft.students, correct=suited), soft.control_students, correct=1 - suited)
+    assert raises(turns, "small-test")
+
+
+def test_a_record_raises_what_its_data_say(finished: Record) -> None:
+    calm, labels = flagged(finished), finished.task.test_labels
+    assert labels is not None
+    assert finished.probe is not None
+    few = np.where(labels.array() == 3, 4, labels.array()).astype(np.uint16)
+    few[0] = 3
+    task = finished.task.model_copy(update={"test_labels": Packed.of(few)})
+    probe = finished.probe.model_copy(update={"duplicated": Packed.of(np.arange(finished.task.test) < 9)})
+    assert not calm & {"class-imbalance", "duplicates"}
+    assert "class-imbalance" in flagged(finished.model_copy(update={"task": task}))
+    assert "duplicates" in flagged(finished.model_copy(update={"probe": probe}))
+    assert flagged(finished.model_copy(update={"probe": None})) == calm, "records of before have no probe"
