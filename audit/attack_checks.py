@@ -6,16 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 
 from audit.checks import Doubt
-from audit.compare import Margin
+from audit.compare import Bounded, Margin
 from audit.verdict import DELTA, points
 from reports.record import Flag
 
 LEVEL = 0.99  # one-sided, at which an order that should be the other way round is none of chance
+LONGER = 2  # times the usual steps, at which it is looked whether these are enough
 CLEARLY = 0.01  # of the test images, on which knockoff students agree with the teacher more often than LS students
 
 CONTROL_AT_CEILING = Doubt(
     id="control-at-ceiling",
-    when=f"the LS student is wrong on fewer than {2 * DELTA:.0%} of the test images, twice the tolerance",
+    when=f"the LS student is wrong on fewer than {200 * DELTA:g} % of the test images, twice the tolerance",
     why="nothing is left to gain, from this teacher or from any other: a ceiling looks like resistance",
     do="audit on a harder task, or with fewer of the attacker's images (--shots)",
     caps="undistillable",
@@ -62,9 +63,9 @@ def _endless(margin: Margin) -> float:
 WEAKER_ACCESS_WINS = Doubt(
     id="weaker-access-wins",
     when="on original images, the best attack that sees labels alone makes more accurate students than the best that "
-    f"sees probabilities (one-sided {LEVEL:.0%})",
+    f"sees probabilities (one-sided {100 * LEVEL:g} %)",
     why="who sees probabilities sees the labels, too: the attacks on probabilities are badly tuned or broken",
-    do="tune them more widely (--effort full), or add an attack on probabilities with the views of the other",
+    do="add an attack on probabilities with the views of the other, or with more settings to be tuned over",
     caps="undistillable",
 )
 
@@ -81,7 +82,7 @@ def weaker_access_wins(label: str, probs: str, margin: Margin) -> Flag | None:
 SMALLER_BUDGET_WINS = Doubt(
     id="smaller-budget-wins",
     when="on the audited teacher's steal-cost curve, students of a smaller budget are more accurate than students of a "
-    f"larger one (one-sided {LEVEL:.0%})",
+    f"larger one (one-sided {100 * LEVEL:g} %)",
     why="who asks more can leave answers aside: the attack does not use what it asks",
     do="repair the attack, or train its students longer",
     caps="undistillable",
@@ -135,4 +136,45 @@ def cloned(agreement: Mapping[str, Margin], accuracy: Mapping[str, Margin]) -> F
     return CLONED.raised(
         f"students of {', '.join(names)} agree with the teacher more often than LS students do, {most} by "
         f"{points(agreement[most].mean)}, and are no more accurate"
+    )
+
+
+STILL_IMPROVING = Doubt(
+    id="control-still-improving",
+    when=f"at {LONGER} times the steps, the chosen LS student with the plain recipe gains more than the tolerance of "
+    f"{100 * DELTA:g} points on validation images, and that is above 0 at 95 %, one-sided, over images",
+    why="the LS student is not at its end; margins are at equal steps, so knockoff students are cut as short",
+    do="nothing for the verdict; for the accuracies themselves, train longer",
+    caps="nothing",
+)
+
+
+def still_improving(gain: Bounded) -> Flag | None:
+    """Say that LS students would become better with more steps."""
+    if gain.mean <= DELTA or gain.lower <= 0:
+        return None
+    return STILL_IMPROVING.raised(
+        f"at {LONGER} times the steps the LS student gains {points(gain.mean)} on validation images, at least "
+        f"{points(gain.lower)} (95 %, over images)"
+    )
+
+
+NOT_CONVERGED = Doubt(
+    id="knockoff-not-converged",
+    when=f"the attack on original images that is best on validation has a larger margin there at {LONGER} times the "
+    f"steps, over an LS student of as many: by more than {100 * DELTA:g} points, and by more than 0 at 95 %, "
+    "one-sided, over images",
+    why="an attack that was stopped too early looks like an attack survived",
+    do="audit with a smaller --student, for which the steps are enough, or with a suite of more steps",
+    caps="undistillable",
+)
+
+
+def not_converged(attack: str, usual: float, longer: float, gain: Bounded) -> Flag | None:
+    """Doubt resistance where the margin grows with the steps; margins over the LS student of as many steps."""
+    if gain.mean <= DELTA or gain.lower <= 0:
+        return None
+    return NOT_CONVERGED.raised(
+        f"at {LONGER} times the steps the margin of {attack} on validation images grows from {points(usual)} to "
+        f"{points(longer)}, by at least {points(gain.lower)} (95 %, over images)"
     )

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,6 +196,23 @@ def holm(p: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p) - rank) * p[i]))
         adjusted[i] = largest
     return adjusted
+
+
+class Bounded(NamedTuple):
+    """A mean and its one-sided 95 % lower bound."""
+
+    mean: float
+    lower: float
+
+
+def over_images(scores: NDArray[np.integer[Any]]) -> Bounded:
+    """Bound the mean of scores (S, N) over images alone: of these very students, whatever other seeds would give."""
+    from scipy.special import stdtrit
+
+    by_image = scores.mean(axis=0)  # (N,)
+    N = len(by_image)
+    se = float(by_image.std(ddof=1)) / math.sqrt(N)
+    return Bounded(float(by_image.mean()), float(by_image.mean() + stdtrit(N - 1, 0.05) * se))
 
 
 def mcnemar(mine: Correct, theirs: Correct) -> float:

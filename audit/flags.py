@@ -7,11 +7,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from audit import attack_checks, checks, teacher_checks
 from audit.checks import Doubt
-from audit.compare import Margin, paired
-from reports.record import Comparison, Flag, Probe
+from audit.compare import Margin, over_images, paired
+from reports.record import Comparison, Flag, Parameters, Probe
 from reports.wording import CAPS
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def page() -> str:
 def raised(facts: Facts, comparisons: Sequence[Comparison], controls: Sequence[Comparison]) -> list[Flag]:
     """Return the flags that the probe of the teacher, the data and the students raise."""
     probe = facts.record.probe
-    found = [*of_data(facts), *of_controls(facts, controls)]
+    null = [row for row in controls if row.students and facts.trials[row.students[0]].role == "null"]
+    found = [*of_data(facts), *of_controls(facts, null), *of_length(facts, comparisons, null)]
     for alike in by_student(facts, comparisons):
         found += of_attacks(facts, alike)
     return [*([] if probe is None else of_answers(probe)), *(flag for flag in found if flag is not None)]
@@ -59,10 +61,43 @@ def of_data(facts: Facts) -> list[Flag | None]:
     return [checks.class_imbalance(counts), teacher_checks.duplicates(int(copies.sum()), len(copies))]
 
 
-def of_controls(facts: Facts, controls: Sequence[Comparison]) -> list[Flag | None]:
-    """Look at the LS students with the plain recipe: those of the null control."""
-    null = [row for row in controls if row.students and facts.trials[row.students[0]].role == "null"]
+def of_controls(facts: Facts, null: Sequence[Comparison]) -> list[Flag | None]:
+    """Look at the LS students with the plain recipe."""
     return [attack_checks.control_at_ceiling(float(facts.correct(row.control_students).mean())) for row in null]
+
+
+def of_length(facts: Facts, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag | None]:
+    """Look whether the usual steps are enough, where some students were tuned for more."""
+    found: list[Flag | None] = []
+    for row in null:
+        usual = facts.trials[row.control_students[0]].planned
+        ls = {} if usual is None else _lengths(facts, checks.LS, row.control_parameters, usual.recipe)
+        if usual is None or not ls:
+            continue
+        found.append(attack_checks.still_improving(over_images(np.stack([b[1] - b[0] for b in ls.values()]))))
+        for attack in comparisons:
+            mine = _lengths(facts, attack.attack, attack.parameters, usual.recipe)
+            if seeds := sorted(mine.keys() & ls.keys()):
+                margins = np.stack([mine[seed] - ls[seed] for seed in seeds])  # (S, 2, M)
+                before, after = (float(mean) for mean in margins.mean((0, 2)))
+                gain = over_images(margins[:, 1] - margins[:, 0])
+                found.append(attack_checks.not_converged(attack.attack, before, after, gain))
+    return found
+
+
+def _lengths(facts: Facts, name: str, parameters: Parameters, usual: Parameters) -> dict[int, NDArray[np.int8]]:
+    """Return what a setting's students got right on validation at the usual steps and at more, (2, M) by seed."""
+    steps = usual["steps"]
+    assert isinstance(steps, int)
+    longer = {**usual, "steps": attack_checks.LONGER * steps}
+    right: list[dict[int, NDArray[np.int8]]] = [{}, {}]
+    for trial in facts.record.trials:
+        mine = (trial.name, trial.role, trial.parameters) == (name, "tune", parameters) and trial.teacher != "ordinary"
+        if mine and not trial.diverged and trial.validated is not None and trial.planned is not None:
+            for which, recipe in zip(right, (usual, longer), strict=True):
+                if trial.planned.recipe == recipe:
+                    which[trial.seed] = trial.validated.array()[facts.tuned].astype(np.int8)
+    return {seed: np.stack([bits, right[1][seed]]) for seed, bits in right[0].items() if seed in right[1]}
 
 
 def of_attacks(facts: Facts, rows: Sequence[Comparison]) -> list[Flag | None]:

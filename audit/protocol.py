@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from attacks.base import Attack, Control, Technique
 from attacks.controls.ls import LS, SWEEP
 from attacks.registry import CONTROLS, origin
+from audit.attack_checks import LONGER
 from audit.bench import Bench, Role, Use
 from audit.cells import Cell, Result
 from audit.subjects import Subject, smoothed_truth
@@ -214,6 +215,25 @@ def best_settings(setup: Setup, bench: Bench, subject: Subject, attacks: Attacks
         )
         found.append(tried[int(np.argmax(scores))])
     return found
+
+
+def longer_uses(setup: Setup, bench: Bench, subject: Subject, tried: Sequence[Attack]) -> list[Use]:
+    """Return students that are tuned for twice the steps: the plain LS student, and what is best of some attacks.
+
+    They show whether the usual steps are enough. An attack of a single setting has no students of these seeds yet: it
+    is trained for the usual steps, too. None where settings are chosen by a single seed.
+    """
+    original = [a for a in tried if a.holds == "original"]
+    if setup.suite.tuning_seeds < 2 or not original:
+        return []
+    best = max(original, key=lambda a: _score(setup, bench.found(tuning_cells(setup, a, subject))))
+    ls, longer = best_ls(setup, bench), replace(setup.recipe, steps=LONGER * setup.recipe.steps)
+    cells = rival_cells(setup, replace(ls, recipe=longer), _tuning_seeds(setup), splits="validation")
+    return [Use(cell, "tune", None, "control") for cell in cells] + [
+        Use(setup.cell(best, seed, subject, recipe=asdict(recipe), splits="validation"), "tune", subject.role, "attack")
+        for recipe in (setup.recipe, longer)
+        for seed in _tuning_seeds(setup)
+    ]
 
 
 def choose(setup: Setup, bench: Bench, subject: Subject, best: Sequence[Attack]) -> dict[str, Chosen]:

@@ -12,7 +12,7 @@ from audit import checks, evidence, flags, folder, plan, probes, protocol, subje
 from audit.bench import Bench
 from audit.derive import derived
 from audit.execute import executor
-from audit.findings import Rows, trial
+from audit.findings import Rows, set_aside, trial
 from audit.judging import judge
 from audit.plan import Request
 from audit.progress import Teller
@@ -169,4 +169,7 @@ def settle(setup: Setup, bench: Bench, attacks: Attacks, audited: Subject, ordin
     best = {s.role: protocol.best_settings(setup, bench, s, offered[s.role]) for s in teachers}
     matched = [r for s in teachers for setting in best[s.role] for r in protocol.rivals(setup, bench, s, setting)]
     bench.train("matching controls", protocol.rival_uses(setup, matched), later)
-    return {s.role: protocol.choose(setup, bench, s, best[s.role]) for s in teachers}
+    chosen: Settled = {s.role: protocol.choose(setup, bench, s, best[s.role]) for s in teachers}
+    asking = [c.attack for c in chosen["audited"].values() if set_aside(setup, bench, audited, c) is None]
+    bench.train("twice the steps", protocol.longer_uses(setup, bench, audited, asking), later)
+    return chosen

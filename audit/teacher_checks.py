@@ -23,7 +23,7 @@ NOISY_ANSWERS = Doubt(
     when=f"the same batch of validation images, asked twice, changes a probability by more than {SAME}",
     why="each image is asked once and its answer stored; an attacker who asks again averages the noise out, and no "
     "attack of a suite does",
-    do="make the network deterministic (no dropout when it answers); noise that is a defence belongs into --surface",
+    do="make the network deterministic (no dropout when it answers); noise that is a defence belongs in --surface",
     caps="undistillable",
 )
 
@@ -119,8 +119,8 @@ def other_normalisation(chosen: Correct, tried: Mapping[str, Correct]) -> Flag |
 
 DUPLICATED = Doubt(
     id="duplicates",
-    when=f"images of the test split are in the training split, pixel by pixel; below {DUPLICATES:.0%} of the test "
-    "images this is only told, and does not limit the verdict",
+    when="images of the test split are in the training split, pixel by pixel; below "
+    f"{100 * DUPLICATES:g} % of the test images this is only told, and does not limit the verdict",
     why="students have seen these images with their labels, with a teacher or without: the margin on them is that of "
     "memory, and near zero",
     do="remove them from one of the splits",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from audit.cells import cell_of
-from audit.derive import Facts, by_setting, derived
+from audit.derive import Facts, by_setting, derived, usual
 from reports import outputs
 from reports.record import SCHEMA_VERSION, Comparison, Record, RecordError, Trial, dumped, load
 
@@ -103,7 +103,7 @@ def choices(record: Record) -> Iterator[Disagreement]:
     """Look whether every setting that was judged is the best of those tried on validation images."""
     facts = Facts(record)
     for row in record.comparisons:
-        tried = by_setting(facts, [t for t in record.trials if _tunes(t, row)])
+        tried = by_setting(facts, [t for t in record.trials if _tunes(t, row) and usual(record, t)])
         own = f"{row.student} {row.parameters}"
         if tried and max(tried.values()) > tried.get(own, -1.0) + TOLERANCE:
             best = max(tried, key=lambda name: tried[name])

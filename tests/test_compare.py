@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import stats
 from scipy.special import ndtri, stdtr, stdtrit
 
-from audit.compare import Margin, above, holm, mcnemar, over_teachers, paired, wilson
+from audit.compare import Margin, above, holm, mcnemar, over_images, over_teachers, paired, wilson
 
 
 def students(
@@ -305,3 +306,11 @@ def test_mcnemar_is_the_exact_binomial_tail(wins: int, losses: int) -> None:
     theirs = np.array([False] * wins + [True] * losses + [True, False] * 5)
     tail = sum(math.comb(wins + losses, k) for k in range(wins, wins + losses + 1)) / 2 ** (wins + losses)
     assert mcnemar(mine, theirs) == pytest.approx(tail)
+
+
+def test_a_mean_over_images_is_bounded_by_students_t() -> None:
+    scores = np.random.default_rng(0).integers(-2, 3, (3, 400))
+    mean, lower = over_images(scores)
+    by_image = scores.mean(0)
+    assert mean == pytest.approx(by_image.mean())
+    assert lower == pytest.approx(stats.t.interval(0.9, 399, by_image.mean(), stats.sem(by_image))[0])

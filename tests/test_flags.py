@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 from conftest import TINY
 from test_run import request
 
+from attacks.logits.soft_kd import SoftKD
 from audit import attack_checks, checks, flags
 from audit import run as audit
-from audit.compare import Margin, paired
+from audit.compare import Bounded, Margin, paired
 from audit.derive import derived
 from audit.suite import EFFORTS
-from reports.record import Comparison, Packed, Record
+from audit.verify import choices, verify
+from reports.record import Comparison, Packed, Record, Trial, load
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -194,3 +197,69 @@ def test_a_record_raises_what_its_data_say(finished: Record) -> None:
     assert "class-imbalance" in flagged(finished.model_copy(update={"task": task}))
     assert "duplicates" in flagged(finished.model_copy(update={"probe": probe}))
     assert flagged(finished.model_copy(update={"probe": None})) == calm, "records of before have no probe"
+
+
+def test_what_grows_with_the_steps_is_doubted() -> None:
+    sure, small, unsure = Bounded(0.02, 0.01), Bounded(0.004, 0.003), Bounded(0.02, -0.001)
+    assert ids(*(attack_checks.still_improving(gain) for gain in (sure, small, unsure))) == ["control-still-improving"]
+    found = [attack_checks.not_converged("mine", 0.01, 0.03, gain) for gain in (sure, small, unsure)]
+    assert ids(*found) == ["knockoff-not-converged"]
+    assert "from +1.00 points to +3.00 points" in found[0].raised  # type: ignore[union-attr]
+
+
+@pytest.fixture(scope="module")
+def longer(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an audit of which some students were tuned for twice the steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(
+            EFFORTS, "smoke", replace(TINY, name="tiny-longer", tuning_seeds=2, attacks=("soft-kd", "knockoff"))
+        )
+        return audit.run(request(kept, tmp_path_factory.mktemp("longer") / "out")).folder
+
+
+def tuned(record: Record, name: str, steps: int) -> list[Trial]:
+    return [t for t in record.trials if t.name == name and t.role == "tune" and t.regime.recipe["steps"] == steps]
+
+
+def test_the_control_and_the_best_attack_are_tuned_for_twice_the_steps(longer: Path) -> None:
+    record = load(longer)
+    (soft, _), (null, *_) = record.comparisons, record.controls
+    for name, parameters in (("ls", null.control_parameters), ("soft-kd", soft.parameters)):
+        assert {(t.seed, repr(t.parameters)) for t in tuned(record, name, 50)} == {
+            (t.seed, repr(t.parameters)) for t in tuned(record, name, 25) if t.parameters == parameters
+        }
+        assert len(tuned(record, name, 50)) == 2
+    assert {t.correct for t in record.trials if t.regime.recipe["steps"] == 50} == {None}, "the test split is not seen"
+    assert list(verify(longer)) == []
+
+
+@pytest.mark.parametrize(("name", "flag"), [("soft-kd", "knockoff-not-converged"), ("ls", "control-still-improving")])
+def test_students_of_twice_the_steps_tell_of_convergence_and_are_no_settings(
+    longer: Path, name: str, flag: str
+) -> None:
+    record = load(longer)
+
+    def known(cells: list[str], share: float) -> Record:
+        bits = Packed.of(np.random.default_rng(0).random(record.task.validation) < share)
+        trials = [t.model_copy(update={"validated": bits}) if t.cell in cells else t for t in record.trials]
+        return record.model_copy(update={"trials": tuple(trials)})
+
+    cells = [t.cell for t in tuned(record, name, 50)]
+    more, less = (derived(known(cells, share)) for share in (1.0, 0.1))
+    assert flag in {f.id for f in more.flags}
+    assert flag not in {f.id for f in less.flags}
+    assert "weak-teacher" not in {f.id for f in more.flags}
+    assert list(choices(more)) == []
+
+
+def test_an_attack_of_a_single_setting_is_compared_with_itself(kept: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(EFFORTS, "smoke", replace(TINY, name="tiny-longer", tuning_seeds=2, attacks=("soft-kd",)))
+        record = audit.run(request(kept, tmp_path / "out", fixed=(SoftKD(temperature=3.0),))).record
+    seeds = [{t.seed for t in tuned(record, "soft-kd", steps)} for steps in (25, 50)]
+    assert seeds[0] == seeds[1] == {1_000, 1_001}
+    assert list(verify(tmp_path / "out")) == []
+
+
+def test_nothing_is_trained_for_longer_where_one_seed_tunes(finished: Record) -> None:
+    assert 50 not in {t.regime.recipe["steps"] for t in finished.trials}
