@@ -53,7 +53,10 @@ def render(record: Record) -> str:
         f"Tolerance {points(verdict.delta)} points.",
         "\n".join(escape(line) for line in beside(record)),
         "### Flags",
-        "\n".join(f"- **{escape(f.id)}** ({CAPS[f.caps]}): {escape(f.raised)} {escape(f.do)}" for f in record.flags)
+        "\n".join(
+            f"- **{escape(f.id)}** ({CAPS[f.caps]}): {escape(f.raised)} *What to do:* {escape(f.do)}"
+            for f in record.flags
+        )
         or "None.",
         "### Queries",
         f"{count(charged)} images charged to attacks, {count(sent)} distinct answers sent by the teacher.",
