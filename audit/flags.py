@@ -75,7 +75,7 @@ def of_length(facts: Facts, comparisons: Sequence[Comparison], null: Sequence[Co
         if usual is None or not ls:
             continue
         found.append(attack_checks.still_improving(over_images(np.stack([b[1] - b[0] for b in ls.values()]))))
-        for attack in comparisons:
+        for attack in (c for c in comparisons if c.student == row.student):
             mine = _lengths(facts, attack.attack, attack.parameters, usual.recipe)
             if seeds := sorted(mine.keys() & ls.keys()):
                 margins = np.stack([mine[seed] - ls[seed] for seed in seeds])  # (S, 2, M)
