@@ -7,7 +7,7 @@ import pytest
 
 from audit.compare import Margin, paired
 from audit.sequential import Looks, once
-from audit.verdict import DELTA, HORIZON, Finding, enough, rule, undecided
+from audit.verdict import DELTA, HORIZON, Finding, adjust, enough, gains, rule, undecided
 from reports.record import Flag
 
 
@@ -132,6 +132,13 @@ def test_seeds_are_added_to_what_is_open_until_one_attack_surely_gains() -> None
     assert undecided([WIDE, Finding(attack="bad", status="failed")]) == ["wide"]
     tiny = judged("tiny", DELTA / 2, spread=0.0004)
     assert undecided([tiny, *(judged(f"n{i}", -0.01) for i in range(200))]) == ["tiny"]
+
+
+@pytest.mark.parametrize("mean", [0.0019, 0.0021, 0.0023, 0.0025, 0.0028, 0.0031])
+def test_bounds_and_adjusted_p_agree_on_whether_an_attack_gains(mean: float) -> None:
+    looks = Looks((margin(mean, spread=0.001, seeds=10), margin(mean, spread=0.001, seeds=16)))
+    findings = [Finding(attack="a", status="judged", looks=looks), NONE]
+    assert gains(findings) == (min(adjust(findings).values()) < 0.05)
 
 
 def test_what_would_settle_it_is_seeds_while_they_shrink_the_error_and_images_after_that() -> None:
