@@ -12,7 +12,8 @@ VALIDATION = 3_000  # images, below which the best temperature is missed too oft
 NULL_LEVEL = 0.01
 IMBALANCE = 10  # times the smallest class of the test split
 LS, NULL = "ls", "ls (null)"  # the controls that the rules name
-SYNTHETIC = "smoothed-truth"  # and the teacher
+TRUTH, PLACEBO, HALF_LEAK, NOISY = "smoothed-truth", "placebo", "half-leak", "noisy"
+SYNTHETIC = frozenset({TRUTH, PLACEBO, HALF_LEAK, NOISY})  # teachers that are no models
 
 
 @dataclass(frozen=True, kw_only=True)

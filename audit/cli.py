@@ -25,7 +25,7 @@ CommandLineError: type[Exception] = next(c for c in typer.BadParameter.__mro__ i
 OK, BUG, INTERRUPTED, COMMAND_LINE = 0, 70, 130, 2
 EXIT = {"UNDISTILLABLE": 0, "DISTILLABLE": 1, "INCONCLUSIVE": 3}
 
-Teacher = Annotated[str, typer.Option(help="Checkpoint (.pt, .safetensors), or `demo`, or `smoothed-truth`.")]
+Teacher = Annotated[str, typer.Option(help="Checkpoint (.pt, .safetensors), or a built-in one (`audit ls teachers`).")]
 Data = Annotated[str | None, typer.Option(help="glyphs, digits, an image folder, or torchvision:NAME:ROOT.")]
 Cache = Annotated[Path | None, typer.Option(help="Where students and answers are kept between audits.")]
 Size = Annotated[int | None, typer.Option(help="Resize and crop the images of a folder to this many pixels.")]

@@ -273,7 +273,7 @@ def doubts(facts: Facts, comparisons: Sequence[Comparison], controls: Sequence[C
         checks.few_labels(record.settings.labels),
         checks.dropped_classes(record.settings.dropped),
         checks.synthetic(record.teacher.name)
-        if record.teacher.method == checks.SYNTHETIC
+        if record.teacher.method in checks.SYNTHETIC
         else checks.weak_teacher(float(unpacked(record.teacher.validated).mean()), ls_validation(facts)),
         *(checks.failed(c.attack, c.reason) for c in comparisons if c.status == "failed"),
         *(checks.identical(c.attack, c.reason) for c in comparisons if c.status == "identical"),

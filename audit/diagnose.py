@@ -74,7 +74,7 @@ def diagnose(
     out = out or Path("audit-out") / f"{subject.slug}-cmi-{subject.fingerprint[:8]}"
     with folder.claimed(out, teller.note), tempfile.TemporaryDirectory(dir=kept.root) as scratch:
         train, augmented, validation = (_ask(name, subject, task, Path(scratch)) for name in POOLS)
-        if subject.teacher.method != checks.SYNTHETIC:
+        if subject.teacher.method not in checks.SYNTHETIC:
             subjects.refuse_chance(validation.tops, task, subject.teacher.name)
         K = len(task.classes)
         pools = tuple(_measure(answered, K) for answered in (train, augmented, validation))

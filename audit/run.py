@@ -64,7 +64,7 @@ def run(request: Request) -> Done:
             write_all(finished, out)
             return Done(finished, out)
         tops = {"audited": subjects.tops(audited, task)}
-        if audited.teacher.method != checks.SYNTHETIC:
+        if audited.teacher.method not in checks.SYNTHETIC:
             subjects.refuse_chance(tops["audited"].validation, task, audited.teacher.name)
         probe = probes.probe(audited, task, tops["audited"].validation, request.device)
         for flag in flags.of_answers(probe):

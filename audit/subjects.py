@@ -14,13 +14,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from filelock import FileLock
+from torch import nn
 
-from audit.checks import SYNTHETIC
+from audit.checks import HALF_LEAK, NOISY, PLACEBO, SYNTHETIC, TRUTH
 from audit.compare import wilson
 from audit.progress import duration
 from audit.store import Cache, Unfinished
 from reports.record import Packed, TeacherInfo
-from teachers import datasets, intake, methods
+from teachers import datasets, intake, methods, synthetic
 from teachers.errors import RefusedInput, UsageError
 from teachers.guards import Guarded, Shown
 from teachers.intake import Card, Teacher
@@ -28,13 +29,22 @@ from teachers.methods.base import Weights
 from teachers.networks import Preprocessed
 from teachers.oracle import CHUNK, Box
 from teachers.surface import FULL, Surface
-from teachers.synthetic import SmoothedTruth
+from teachers.synthetic import HalfLeak, Held, Noisy, SmoothedTruth, placebo
 from teachers.task import Pool, Task, known, majority
 
 DEMO = "demo"
 BUILT_IN = {
     DEMO: "an ordinary teacher, trained once on the embedded task and kept in the cache",
-    SYNTHETIC: "answers the smoothed label of every training image: not distillable by construction",
+    TRUTH: "answers the smoothed label of every training image: not distillable by construction",
+    PLACEBO: "answers the ordinary teacher's class means, shuffled: nothing of an image, nothing between classes",
+    HALF_LEAK: "answers as the ordinary teacher for half of the classes, smoothed labels for the others",
+    NOISY: "answers as the ordinary teacher with fresh noise at every query",
+}
+# Built over the ordinary teacher's network, for what the attacker holds of the task.
+ALTERED: dict[str, Callable[[nn.Module, Task, Held], nn.Module]] = {
+    PLACEBO: placebo,
+    HALF_LEAK: lambda network, task, held: HalfLeak(network, held),
+    NOISY: lambda network, task, held: Noisy(network),
 }
 
 Note = Callable[[str], None]
@@ -132,8 +142,10 @@ def open_subject(
     """Build the audited teacher."""
     if opening.teacher == DEMO:
         return _subject("audited", ordinary_teacher(task, place, name=DEMO), surface, place.device)
-    if opening.teacher == SYNTHETIC:
+    if opening.teacher == TRUTH:
         return smoothed_truth(pool, len(task.classes), views, place.device, surface)
+    if opening.teacher in SYNTHETIC:
+        return altered(opening.teacher, task, pool, views, surface, place)
     assert weights is not None
     card = weights.card
     architecture = opening.architecture or (card.architecture if card else "")
@@ -144,10 +156,20 @@ def open_subject(
 
 def smoothed_truth(pool: Pool, classes: int, views: int, device: str, surface: Surface = FULL) -> Subject:
     """Build the teacher that answers the smoothed labels of a pool's images and of their crop views."""
-    sha256 = hashlib.sha256(f"{SYNTHETIC} {pool.digest} {views}".encode()).hexdigest()
+    sha256 = hashlib.sha256(f"{TRUTH} {pool.digest} {views}".encode()).hexdigest()
     network = SmoothedTruth(pool, classes, views)
-    teacher = Teacher(SYNTHETIC, sha256, network, SYNTHETIC, SYNTHETIC, (0.0,), (1.0,))
+    teacher = Teacher(TRUTH, sha256, network, TRUTH, TRUTH, (0.0,), (1.0,))
     return _subject("audited", teacher, surface, device)
+
+
+def altered(name: str, task: Task, pool: Pool, views: int, surface: Surface, place: Place) -> Subject:
+    """Build a synthetic teacher that alters what the task's ordinary teacher answers."""
+    ordinary = ordinary_teacher(task, place)
+    text = f"{name} {synthetic.VERSION} {_fingerprint(ordinary)} {pool.digest} {views}"
+    network = ALTERED[name](ordinary.network, task, Held(pool, views))
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    teacher = Teacher(name, sha256, network, name, name, ordinary.mean, ordinary.std)
+    return _subject("audited", teacher, surface, place.device)
 
 
 def open_ordinary(audited: Subject, task: Task, place: Place) -> Subject:
@@ -176,7 +198,7 @@ def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Su
 def _fingerprint(teacher: Teacher) -> str:
     """Return a digest of all that determines the answers; the file's name and container do not."""
     tensors = teacher.network.state_dict()
-    if not tensors:
+    if not tensors or teacher.method in SYNTHETIC:
         return teacher.sha256
     guard = teacher.card.guard if teacher.card else ""
     h = hashlib.sha256(f"{teacher.architecture} {teacher.mean} {teacher.std}{guard and f' {guard}'}".encode())

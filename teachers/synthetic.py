@@ -1,45 +1,177 @@
-"""Synthetic teachers of known distillability."""
+"""Synthetic teachers of known distillability: what each gives away is known because of how it is made.
+
+All are functions of an image, recognised by a digest of its pixels as bytes; only `Noisy` answers anew every time.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from teachers.task import Pool
+from teachers.errors import UsageError
+from teachers.oracle import Box
+from teachers.task import UNLABELLED, Pool, Task, known
 from teachers.views import Viewer, ViewSet
 
+VERSION = 1  # of the formulas over an ordinary teacher: a new number makes their stored answers stale
+SMOOTHING = 0.1
+FAINT = 1e-4  # smoothing by which a label at temperature 4 is as sure as the embedded task's ordinary teacher is there
+NOISE = 1.0  # sd on a logit; within an answer the logits of that teacher have an sd of about 6
 
-class SmoothedTruth(nn.Module):
-    """Answer the smoothed label of a pool's labelled images and of their crop views, and elsewhere nothing: uniform.
 
-    Nothing can be learnt from it that label smoothing does not already teach: an audit must not find it distillable.
-    Images are recognised by a digest of their pixels as bytes: every audit holds this teacher, and views are many.
-    """
+class Held:
+    """Know the labels of a pool's labelled images and of their crop views; digests, because views are many."""
 
-    def __init__(self, pool: Pool, classes: int, views: int, smoothing: float = 0.1) -> None:
-        super().__init__()
-        self._k, self._smoothing = classes, smoothing
+    def __init__(self, pool: Pool, views: int) -> None:
         self._label: dict[bytes, int] = {}
         index = torch.from_numpy(pool.labelled)
         labels = np.zeros(0, np.int64) if pool.labels is None else pool.labels[pool.labelled]
         for kind, count in (("raw", 1), ("crop", views)):
             viewer = Viewer(pool, ViewSet(kind, count))  # type: ignore[arg-type]  # both are kinds
             for view in range(count):
-                pixels = _digests(viewer(index, torch.full_like(index, view)))
-                self._label |= dict(zip(pixels, labels.tolist(), strict=True))
+                keys = digests(viewer(index, torch.full_like(index, view)))
+                self._label |= dict(zip(keys, labels.tolist(), strict=True))
+
+    def labels(self, keys: Iterable[bytes]) -> Tensor:
+        """Return the labels of images by their digests, UNLABELLED where it is not known, (N,)."""
+        return torch.tensor([self._label.get(key, UNLABELLED) for key in keys])
+
+
+class SmoothedTruth(nn.Module):
+    """Answer the smoothed label of a pool's labelled images and of their crop views, and elsewhere nothing: uniform.
+
+    Nothing can be learnt from it that label smoothing does not already teach: an audit must not find it distillable.
+    """
+
+    def __init__(self, pool: Pool, classes: int, views: int, smoothing: float = SMOOTHING) -> None:
+        super().__init__()
+        self._k, self._smoothing, self._held = classes, smoothing, Held(pool, views)
 
     def forward(self, x: Tensor) -> Tensor:
-        labels = torch.tensor([self._label.get(key, -1) for key in _digests(x)])
+        labels = self._held.labels(digests(x))
         rows = torch.full((len(x), self._k), 1 / self._k)
-        seen = labels >= 0
-        rows[seen] = self._smoothing / self._k
-        rows[seen, labels[seen]] += 1 - self._smoothing
+        seen = labels != UNLABELLED
+        rows[seen] = smoothed(labels[seen], self._k, self._smoothing)
         return rows.log()
 
 
-def _digests(x: Tensor) -> list[bytes]:
+class Altered(nn.Module):
+    """An ordinary teacher and the images whose labels it was taught: the target of any other is its own top class."""
+
+    def __init__(self, network: nn.Module, held: Held) -> None:
+        super().__init__()
+        self.network, self._held = network, held
+
+    def targets(self, keys: Iterable[bytes], logits: Tensor) -> Tensor:
+        """Return the target of every image, (N,)."""
+        labels = self._held.labels(keys).to(logits.device)
+        return torch.where(labels == UNLABELLED, logits.argmax(-1), labels)
+
+
+class Placebo(Altered):
+    """Answer Q_y, the ordinary teacher's mean answer to its training images of the target y, the others shuffled.
+
+    The other classes are shuffled anew for every image, by a generator that starts from its digest. So given its label,
+    the answer to a training image is independent of what the image shows, and no class is nearer to y than another: an
+    attacker could have made all answers himself from the label, the number Q_y(y), and the numbers Q_y(j ≠ y) in no
+    order. Averaging over a class leaves label smoothing with an ε for each class, 1 − Q_y(y), and discards noise alone.
+    Hence an audit must not find it distillable, and soft KD, which has the averager's loss and settings and differs in
+    that it does not average, must not beat the averager. (An attack with another loss may: that is its loss's doing.)
+    """
+
+    def __init__(self, network: nn.Module, held: Held, means: Tensor) -> None:
+        super().__init__(network, held)
+        self._log_means = means.double().log().numpy()  # (K, K)
+
+    def forward(self, x: Tensor) -> Tensor:
+        keys = digests(x)
+        targets = self.targets(keys, self.network(x)).tolist()
+        rows = self._log_means[targets]  # (N, K)
+        for row, key, y in zip(rows, keys, targets, strict=True):
+            others = np.arange(len(row)) != y
+            row[others] = _generator(key).permutation(row[others])
+        return torch.from_numpy(rows).float()
+
+
+class HalfLeak(Altered):
+    """Answer as the ordinary teacher where the target is in the first half of the classes, else the target alone.
+
+    What an ordinary teacher gives away, it gives away for about half of the images: an audit must find it distillable.
+    The target is smoothed faintly, so that at the temperatures of soft KD both halves are about as sure. With a
+    smoothing of 0.1 the silent half would itself be a defence: no one temperature suits both halves.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x)
+        k = logits.shape[1]
+        targets = self.targets(digests(x), logits)
+        leaks = (targets < k // 2)[:, None]
+        return torch.where(leaks, logits.log_softmax(-1), smoothed(targets, k, FAINT).log())
+
+
+class Noisy(nn.Module):
+    """Answer with the ordinary teacher's logits, and Gaussian noise on each that is drawn anew at every query.
+
+    The noise starts from the image's digest and from how often this process has asked about it before: two equal
+    queries differ, and a first answer is the same in every process. An audit stores what was answered first, so that
+    all its students train on one draw a view, as an attacker does who pays for each image once.
+    The noise has mean zero and knows nothing of the image; a student that fits thousands of answers averages it out,
+    while what the teacher says of an image stays: an audit must find it distillable.
+    """
+
+    def __init__(self, network: nn.Module, sd: float = NOISE) -> None:
+        super().__init__()
+        self.network, self._sd = network, sd
+        self._asked: dict[bytes, int] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x)
+        keys = digests(x)
+        before = {key: self._asked.get(key, 0) for key in keys}  # a batch is one query: its padding repeats an image
+        self._asked |= {key: count + 1 for key, count in before.items()}
+        noise = np.stack([_generator(key, before[key]).standard_normal(logits.shape[1]) for key in keys])
+        return logits + self._sd * torch.from_numpy(noise).to(logits)
+
+
+def placebo(network: nn.Module, task: Task, held: Held) -> Placebo:
+    """Make a placebo of an ordinary teacher and all its training images.
+
+    Raises UsageError where there is nothing to shuffle.
+    """
+    classes = len(task.classes)
+    if classes < 3:
+        raise UsageError(
+            f"the placebo shuffles the classes that are not the target: {task.name} has {classes} classes, too few for "
+            "that; give --data with at least 3"
+        )
+    return Placebo(network, held, class_means(network, task.train, classes))
+
+
+def class_means(network: nn.Module, pool: Pool, classes: int) -> Tensor:
+    """Return the mean answer about the images of each class, (K, K) float64; uniform for a class without any."""
+    box, labels = Box(network, device=next(network.parameters()).device), torch.from_numpy(known(pool))
+    answers = box(torch.from_numpy(pool.images).float().div_(255)).values.double().exp()
+    counts = torch.bincount(labels, minlength=classes)[:, None]
+    sums = torch.zeros(classes, classes, dtype=torch.float64).index_add_(0, labels, answers)
+    return torch.where(counts > 0, sums / counts.clamp(min=1), 1 / classes)
+
+
+def smoothed(labels: Tensor, classes: int, smoothing: float = SMOOTHING) -> Tensor:
+    """Return smoothed labels, (N, K)."""
+    rows = torch.full((len(labels), classes), smoothing / classes, device=labels.device)
+    rows[torch.arange(len(labels), device=labels.device), labels] += 1 - smoothing
+    return rows
+
+
+def digests(x: Tensor) -> list[bytes]:
+    """Return a digest of every image's pixels as bytes."""
     pixels = (x.cpu() * 255).round().to(torch.uint8).flatten(1).numpy()
     return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in np.ascontiguousarray(pixels)]
+
+
+def _generator(key: bytes, count: int = 0) -> np.random.Generator:
+    return np.random.default_rng([int.from_bytes(key, "little"), count])

@@ -15,6 +15,7 @@ import pytest
 from attacks import registry
 from audit.cells import ENGINE
 from audit.suite import EFFORTS
+from teachers import synthetic
 from teachers.methods import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -184,6 +185,11 @@ def test_a_changed_way_to_teach_has_a_new_number() -> None:
         *sorted((ROOT / "teachers/methods").glob("*.py")),
     ]
     assert f"{VERSION} {digest(files)}" == "2 36cfa7ec2152d3fa"
+
+
+def test_a_changed_synthetic_teacher_has_a_new_number() -> None:
+    """Where this fails: if answers come out differently, raise VERSION in the file, then pin the new digest."""
+    assert f"{synthetic.VERSION} {digest([ROOT / 'teachers' / 'synthetic.py'])}" == "1 18673bb4ea396856"
 
 
 def test_every_attack_has_a_file_named_after_it() -> None:
