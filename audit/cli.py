@@ -33,6 +33,7 @@ Size = Annotated[int | None, typer.Option(help="Resize and crop the images of a 
 Arch = Annotated[str | None, typer.Option(help="Architecture of a checkpoint that does not name its own.")]
 Normalize = Annotated[str | None, typer.Option(help="none, half, imagenet, cifar, or MEAN/STD.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Jobs = Annotated[int | None, typer.Option(help="Local processes; all cores if not given.")]
 
 
 @app.command()
@@ -59,8 +60,10 @@ def run(
     ] = "probs",
     budget: Annotated[int | None, typer.Option(help="Most queries one student may rest on.")] = None,
     surrogate: Annotated[str | None, typer.Option(help="Folder of surrogate images for Knockoff Nets.")] = None,
-    effort: Annotated[str, typer.Option(help="smoke, standard or full; bag: as the reference bag.")] = "standard",
-    jobs: Annotated[int | None, typer.Option(help="Local processes; all cores if not given.")] = None,
+    effort: Annotated[
+        str, typer.Option(help="smoke, standard or full; bag: as the reference bag; selftest: as `audit selftest`.")
+    ] = "standard",
+    jobs: Jobs = None,
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder of this audit; audit-out/… if not given.")] = None,
     cache: Cache = None,
@@ -84,7 +87,7 @@ def run(
             budget=budget,
             effort=effort,
             surrogate=surrogate,
-            jobs=(os.cpu_count() or 1) if jobs is None else jobs,
+            jobs=_processes(jobs),
             device=device,
             out=out,
             cache=cache,
@@ -196,6 +199,25 @@ def repeat(
     raise typer.Exit(0 if agree else 1)
 
 
+@app.command()
+def selftest(
+    only: Annotated[str | None, typer.Option(help="Teachers with commas; all five if not given.")] = None,
+    jobs: Jobs = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of a folder for each audit; audit-out if not given.")] = None,
+    cache: Cache = None,
+) -> None:
+    """Audit teachers whose distillability is known by construction; exit 1 where an audit says otherwise."""
+    from audit.selftest import selftest as test
+    from audit.telling import tell_selftest
+
+    found = []
+    for one in test(only, jobs=_processes(jobs), cache=cache, out=out, command=_command()):
+        typer.echo(f"{one.teacher}: {one.found}", err=True)
+        found.append(one)
+    tell_selftest(found)
+    raise typer.Exit(0 if all(one.holds for one in found) else 1)
+
+
 @app.command("ls")
 def ls(what: Annotated[str, typer.Argument(help="attacks, students, data or teachers.")]) -> None:
     """List what there is."""
@@ -220,6 +242,10 @@ def schema() -> None:
     from reports.record import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=1))
+
+
+def _processes(jobs: int | None) -> int:
+    return (os.cpu_count() or 1) if jobs is None else jobs
 
 
 def _command() -> str:

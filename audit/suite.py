@@ -88,8 +88,15 @@ BAG = replace(
     bite_seeds=4,
     most=None,
 )
+SELFTEST = replace(
+    STANDARD,
+    name="selftest-1",  # what `audit selftest` asks of teachers whose distillability is known
+    attacks=("soft-kd", "lskd", "avg"),
+    controls=(),
+    seeds=8,
+)
 
-EFFORTS = {"smoke": SMOKE, "standard": STANDARD, "full": FULL, "bag": BAG}
+EFFORTS = {"smoke": SMOKE, "standard": STANDARD, "full": FULL, "bag": BAG, "selftest": SELFTEST}
 
 
 def suite(effort: str) -> Suite:

@@ -17,6 +17,9 @@ from reports.record import Comparison, Record
 from teachers.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from audit.selftest import Checked
     from teachers.methods.base import Method
 
 
@@ -135,6 +138,16 @@ def tell_cmi_json(found: Diagnosis, folder: Path) -> None:
     """Print how concentrated a teacher's answers are for a script: cmi.json without what is there to be drawn."""
     told = found.model_dump(mode="json", exclude={"spread", "triangle", "projection", "cams"})
     print(json.dumps({**told, "folder": str(folder)}, indent=1))
+
+
+def tell_selftest(found: Sequence[Checked]) -> None:
+    """Print what audits of teachers of known distillability found."""
+    table = Table(box=None, pad_edge=False)
+    for head in ("teacher", "expected", "found", "holds", "why"):
+        table.add_column(head)
+    for one in found:
+        table.add_row(one.teacher, one.expected, one.found, "yes" if one.holds else "NO", "; ".join(one.why))
+    _console().print(table)
 
 
 def listing(what: str) -> str:

@@ -75,6 +75,7 @@ FROZEN = {
     "standard-2": "e5043aaacfc76977",
     "full-2": "bed077c65cc5939e",
     "bag-1": "692c3d0e39ddaeda",
+    "selftest-1": "8dec3ba056abc076",
 }
 
 

@@ -1,0 +1,119 @@
+"""`audit selftest`: audit teachers whose distillability is known, and look whether the audit finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from attacks.logits.soft_kd import SoftKD
+from attacks.resistant.avg import AVG
+from audit.checks import HALF_LEAK, NOISY, PLACEBO, TRUTH
+from audit.compare import paired
+from audit.plan import Request
+from audit.run import run
+from audit.subjects import DEMO, Opening
+from audit.suite import suite
+from audit.verdict import points
+from reports.record import Record, Word
+from teachers.errors import UsageError
+
+EFFORT = "selftest"
+LEVEL = 0.01  # at which one attack's students are said to be better than another's
+
+
+class Pair(NamedTuple):
+    """An attack, and the same attack on answers that were averaged over each class."""
+
+    attack: str
+    averaged: str
+
+
+class Expectation(NamedTuple):
+    """What an audit must say of a teacher; the reasons stand with the teachers."""
+
+    words: tuple[Word, ...]
+    no_better: Pair | None = None
+
+    @property
+    def told(self) -> str:
+        """The expectation in words."""
+        word = self.words[0] if len(self.words) == 1 else "not DISTILLABLE"
+        return (
+            word
+            if self.no_better is None
+            else f"{word}; {self.no_better.attack} no better than {self.no_better.averaged}"
+        )
+
+
+MUST, MUST_NOT = Expectation(("DISTILLABLE",)), Expectation(("UNDISTILLABLE", "INCONCLUSIVE"))
+EXPECTED = {
+    TRUTH: MUST_NOT,
+    PLACEBO: MUST_NOT._replace(no_better=Pair(SoftKD.name, AVG.name)),
+    DEMO: MUST,
+    HALF_LEAK: MUST,
+    NOISY: MUST,
+}
+
+
+class Checked(NamedTuple):
+    """A teacher, what an audit found, and whether that is what must be found."""
+
+    teacher: str
+    expected: str
+    found: Word
+    why: tuple[str, ...]
+    holds: bool
+
+
+def selftest(
+    only: str | None = None, *, jobs: int = 1, cache: Path | None = None, out: Path | None = None, command: str = ""
+) -> Iterator[Checked]:
+    """Audit the teachers one after another; `only` names some of them, with commas.
+
+    Raises UsageError for a name that is none of them.
+    """
+    for name in _named(only):
+        request = Request(
+            Opening(name),
+            attacks=",".join(suite(EFFORT).attacks),  # not `all`: a plug-in's attack is not what is tested
+            effort=EFFORT,
+            jobs=jobs,
+            cache=cache,
+            out=out and out / name,
+            command=command,
+        )
+        yield check(name, EXPECTED[name], run(request).record)
+
+
+def _named(only: str | None) -> Sequence[str]:
+    names = list(EXPECTED) if only is None else [name.strip() for name in only.split(",") if name.strip()]
+    for name in names:
+        if name not in EXPECTED:
+            raise UsageError(f"--only: there is no teacher {name!r} to test with; there are {', '.join(EXPECTED)}")
+    return names
+
+
+def check(name: str, expected: Expectation, record: Record) -> Checked:
+    """Compare what an audit found with what it must find.
+
+    A doubt that keeps an audit from a word also keeps it from passing: an attack that failed is no attack survived.
+    """
+    word, why = record.verdict.word, [*record.verdict.reasons]
+    doubts = [flag.raised for flag in record.flags if flag.caps != "nothing"]
+    holds = word in expected.words and not doubts
+    if expected.no_better is not None:
+        no_better, sentence = _no_better(expected.no_better, record)
+        holds, why = holds and no_better, [*why, sentence]
+    return Checked(name, expected.told, word, tuple(dict.fromkeys([*why, *doubts])), holds)
+
+
+def _no_better(pair: Pair, record: Record) -> tuple[bool, str]:
+    """Say whether an attack's students are no better than those of averaged answers, paired by seed and test image."""
+    rows = {row.attack: row for row in record.comparisons}
+    missing = [name for name in pair if name not in rows or not rows[name].students]
+    if missing:
+        return False, f"{' and '.join(missing)} made no students that could be compared"
+    margin = paired(record.correct(rows[pair.attack].students), record.correct(rows[pair.averaged].students))
+    p = margin.p_above()
+    return p >= LEVEL, f"{pair.attack} is {points(margin.mean)} above {pair.averaged} (one-sided p = {p:.2g})"

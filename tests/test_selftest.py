@@ -1,0 +1,115 @@
+"""The selftest notices an audit that is wrong about a teacher whose distillability is known."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sample_record import sample_record
+from test_cli import call
+
+from attacks.logits.soft_kd import SoftKD
+from attacks.resistant.avg import AVG
+from audit.checks import null_control
+from audit.compare import paired
+from audit.run import Done
+from audit.selftest import EXPECTED, MUST, MUST_NOT, Expectation, Pair, check
+from audit.subjects import BUILT_IN
+from reports.record import Packed, Record, Word
+
+SEEDS = 5
+
+
+def bits(*accuracies: float) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    hard = rng.random(4_000)
+    return [(hard + 0.02 * rng.standard_normal((SEEDS, 4_000))) < a for a in accuracies]
+
+
+def made_up(word: Word, soft: np.ndarray, averaged: np.ndarray, without: Sequence[str] = ()) -> Record:
+    """Return a record of a word in which two attacks' students got these test images right."""
+    record = sample_record(word)
+    right = dict(zip((SoftKD.name, AVG.name), (soft, averaged), strict=True))
+    trials = [
+        record.trials[0].model_copy(update={"cell": f"{name}-{seed}", "correct": Packed.of(right[name][seed])})
+        for name in right
+        for seed in range(SEEDS)
+    ]
+    rows = [
+        row.model_copy(update={"students": tuple(f"{row.attack}-{seed}" for seed in range(SEEDS))})
+        for row in record.comparisons
+        if row.attack in right and row.attack not in without
+    ]
+    return record.model_copy(update={"trials": tuple(trials), "comparisons": tuple(rows), "flags": ()})
+
+
+@pytest.mark.parametrize(
+    ("expected", "holding"),
+    [(MUST, {"DISTILLABLE"}), (MUST_NOT, {"UNDISTILLABLE", "INCONCLUSIVE"})],
+)
+def test_an_expectation_allows_its_words_alone(expected: Expectation, holding: set[Word]) -> None:
+    words: tuple[Word, ...] = ("DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE")
+    found = {word: check("x", expected, made_up(word, *bits(0.7, 0.7))) for word in words}
+    assert {word for word, one in found.items() if one.holds} == holding
+    assert {one.found for one in found.values()} == set(words)
+
+
+def test_a_doubt_about_the_audit_is_no_pass() -> None:
+    record = made_up("INCONCLUSIVE", *bits(0.7, 0.7))
+    flag = null_control(paired(*bits(0.8, 0.7)))
+    assert flag is not None
+    assert check("x", MUST_NOT, record).holds
+    doubted = check("x", MUST_NOT, record.model_copy(update={"flags": (flag,)}))
+    assert not doubted.holds
+    assert flag.raised in doubted.why
+    told = flag.model_copy(update={"caps": "nothing"})
+    assert check("x", MUST_NOT, record.model_copy(update={"flags": (told,)})).holds
+
+
+PAIR = MUST_NOT._replace(no_better=Pair(SoftKD.name, AVG.name))
+
+
+@pytest.mark.parametrize(("soft", "holds"), [(0.74, False), (0.70, True), (0.66, True)])
+def test_an_attack_may_not_beat_the_same_attack_on_averaged_answers(soft: float, holds: bool) -> None:
+    found = check("x", PAIR, made_up("UNDISTILLABLE", *bits(soft, 0.70)))
+    assert found.holds == holds
+    assert f"points above {AVG.name}" in found.why[-1]
+    assert check("x", PAIR, made_up("DISTILLABLE", *bits(soft, 0.70))).holds is False
+
+
+def test_attacks_that_were_not_compared_are_no_pass() -> None:
+    found = check("x", PAIR, made_up("UNDISTILLABLE", *bits(0.7, 0.7), without=(AVG.name,)))
+    assert not found.holds
+    assert found.why[-1] == f"{AVG.name} made no students that could be compared"
+
+
+def test_every_built_in_teacher_is_tested_and_the_placebo_on_averaging_too() -> None:
+    assert set(EXPECTED) == set(BUILT_IN)
+    assert [name for name, one in EXPECTED.items() if one.no_better is not None] == ["placebo"]
+
+
+@pytest.mark.parametrize(("word", "code"), [("DISTILLABLE", 1), ("UNDISTILLABLE", 0)])
+def test_the_exit_code_says_whether_all_holds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word: Word, code: int
+) -> None:
+    record = made_up(word, *bits(0.7, 0.7))
+    monkeypatch.setattr("audit.selftest.run", lambda request: Done(record, tmp_path))
+    got, out, err = call(capsys, "selftest", "--only", "smoothed-truth, placebo")
+    assert got == code
+    assert err.splitlines() == [f"smoothed-truth: {word}", f"placebo: {word}"]
+    assert out.split().count("NO" if code else "yes") == 2
+
+
+def test_an_unknown_teacher_is_refused_before_any_audit(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = call(capsys, "selftest", "--only", "placebo,noise")
+    assert code == 2
+    assert "there is no teacher 'noise' to test with; there are smoothed-truth, placebo" in err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+def test_the_placebo_is_found_to_be_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    argv = ("--only", "placebo", "--jobs", "2", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out"))
+    code, out, _ = call(capsys, "selftest", *argv)
+    assert code == 0, out
+    assert (tmp_path / "out/placebo/record.json").exists()
