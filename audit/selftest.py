@@ -14,6 +14,7 @@ from audit.plan import Request
 from audit.run import run
 from audit.subjects import DEMO, Opening
 from audit.suite import suite
+from audit.teacher_checks import NOISY_ANSWERS
 from audit.verdict import points
 from reports.record import Record, Word
 from teachers.errors import UsageError
@@ -34,16 +35,17 @@ class Expectation(NamedTuple):
 
     words: tuple[Word, ...]
     no_better: Pair | None = None
+    flag: str = ""  # a doubt that must be raised, too
 
     @property
     def told(self) -> str:
         """The expectation in words."""
-        word = self.words[0] if len(self.words) == 1 else "not DISTILLABLE"
-        return (
-            word
-            if self.no_better is None
-            else f"{word}; {self.no_better.attack} no better than {self.no_better.averaged}"
-        )
+        told: list[str] = [self.words[0] if len(self.words) == 1 else "not DISTILLABLE"]
+        if self.no_better is not None:
+            told.append(f"{self.no_better.attack} no better than {self.no_better.averaged}")
+        if self.flag:
+            told.append(f"flag {self.flag}")
+        return "; ".join(told)
 
 
 MUST, MUST_NOT = Expectation(("DISTILLABLE",)), Expectation(("UNDISTILLABLE", "INCONCLUSIVE"))
@@ -52,7 +54,7 @@ EXPECTED = {
     PLACEBO: MUST_NOT._replace(no_better=Pair(SoftKD.name, AVG.name)),
     DEMO: MUST,
     HALF_LEAK: MUST,
-    NOISY: MUST,
+    NOISY: MUST._replace(flag=NOISY_ANSWERS.id),
 }
 
 
@@ -100,8 +102,8 @@ def check(name: str, expected: Expectation, record: Record) -> Checked:
     A doubt that keeps an audit from a word also keeps it from passing: an attack that failed is no attack survived.
     """
     word, why = record.verdict.word, [*record.verdict.reasons]
-    doubts = [flag.raised for flag in record.flags if flag.caps != "nothing"]
-    holds = word in expected.words and not doubts
+    doubts = [flag.raised for flag in record.flags if flag.caps != "nothing" and flag.id != expected.flag]
+    holds = word in expected.words and not doubts and expected.flag in {"", *(flag.id for flag in record.flags)}
     if expected.no_better is not None:
         no_better, sentence = _no_better(expected.no_better, record)
         holds, why = holds and no_better, [*why, sentence]

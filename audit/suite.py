@@ -94,6 +94,7 @@ SELFTEST = replace(
     attacks=("soft-kd", "lskd", "avg"),
     controls=(),
     seeds=8,
+    most=None,
 )
 
 EFFORTS = {"smoke": SMOKE, "standard": STANDARD, "full": FULL, "bag": BAG, "selftest": SELFTEST}

@@ -15,6 +15,7 @@ from audit.compare import paired
 from audit.run import Done
 from audit.selftest import EXPECTED, MUST, MUST_NOT, Expectation, Pair, check
 from audit.subjects import BUILT_IN
+from audit.teacher_checks import noisy_answers
 from reports.record import Packed, Record, Word
 
 SEEDS = 5
@@ -64,6 +65,16 @@ def test_a_doubt_about_the_audit_is_no_pass() -> None:
     assert flag.raised in doubted.why
     told = flag.model_copy(update={"caps": "nothing"})
     assert check("x", MUST_NOT, record.model_copy(update={"flags": (told,)})).holds
+
+
+def test_a_flag_that_must_be_raised_is_no_doubt_and_its_absence_is_one() -> None:
+    noise = noisy_answers(np.full(8, 0.3))
+    assert noise is not None
+    assert noise.caps != "nothing"
+    expected = MUST._replace(flag=noise.id)
+    record = made_up("DISTILLABLE", *bits(0.7, 0.7))
+    assert check("x", expected, record.model_copy(update={"flags": (noise,)})).holds
+    assert not check("x", expected, record.model_copy(update={"flags": ()})).holds
 
 
 PAIR = MUST_NOT._replace(no_better=Pair(SoftKD.name, AVG.name))
