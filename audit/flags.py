@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,12 +71,12 @@ def of_length(facts: Facts, comparisons: Sequence[Comparison], null: Sequence[Co
     found: list[Flag | None] = []
     for row in null:
         usual = facts.trials[row.control_students[0]].planned
-        ls = {} if usual is None else _lengths(facts, checks.LS, row.control_parameters, usual.recipe)
+        ls = {} if usual is None else _lengths(facts, checks.LS, None, row.control_parameters, usual.recipe)
         if usual is None or not ls:
             continue
         found.append(attack_checks.still_improving(over_images(np.stack([b[1] - b[0] for b in ls.values()]))))
         for attack in (c for c in comparisons if c.student == row.student):
-            mine = _lengths(facts, attack.attack, attack.parameters, usual.recipe)
+            mine = _lengths(facts, attack.attack, "audited", attack.parameters, usual.recipe)
             if seeds := sorted(mine.keys() & ls.keys()):
                 margins = np.stack([mine[seed] - ls[seed] for seed in seeds])  # (S, 2, M)
                 before, after = (float(mean) for mean in margins.mean((0, 2)))
@@ -85,14 +85,19 @@ def of_length(facts: Facts, comparisons: Sequence[Comparison], null: Sequence[Co
     return found
 
 
-def _lengths(facts: Facts, name: str, parameters: Parameters, usual: Parameters) -> dict[int, NDArray[np.int8]]:
-    """Return what a setting's students got right on validation at the usual steps and at more, (2, M) by seed."""
+def _lengths(
+    facts: Facts, name: str, teacher: Literal["audited"] | None, parameters: Parameters, usual: Parameters
+) -> dict[int, NDArray[np.int8]]:
+    """Return what a setting's students got right on validation at the usual steps and at more, (2, M) by seed.
+
+    An attack's own students on smoothed labels asked no teacher that is told of.
+    """
     steps = usual["steps"]
     assert isinstance(steps, int)
     longer = {**usual, "steps": attack_checks.LONGER * steps}
     right: list[dict[int, NDArray[np.int8]]] = [{}, {}]
     for trial in facts.record.trials:
-        mine = (trial.name, trial.role, trial.parameters) == (name, "tune", parameters) and trial.teacher != "ordinary"
+        mine = (trial.name, trial.role, trial.teacher) == (name, "tune", teacher) and trial.parameters == parameters
         if mine and not trial.diverged and trial.validated is not None and trial.planned is not None:
             for which, recipe in zip(right, (usual, longer), strict=True):
                 if trial.planned.recipe == recipe:

@@ -16,8 +16,9 @@ from audit import run as audit
 from audit.compare import Bounded, Margin, paired
 from audit.derive import derived
 from audit.suite import EFFORTS
+from audit.verdict import points
 from audit.verify import choices, verify
-from reports.record import Comparison, Packed, Record, Trial, load
+from reports.record import Comparison, Packed, Parameters, Record, Trial, load
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -250,6 +251,30 @@ def test_students_of_twice_the_steps_tell_of_convergence_and_are_no_settings(
     assert flag not in {f.id for f in less.flags}
     assert "weak-teacher" not in {f.id for f in more.flags}
     assert list(choices(more)) == []
+
+
+def test_margins_at_both_lengths_are_those_of_students_that_asked_the_teacher(longer: Path) -> None:
+    """The same attack has students of the same setting, seeds and steps that asked for smoothed labels."""
+    record = load(longer)
+    soft, null = record.comparisons[0], record.controls[0]
+    others = [t for t in tuned(record, "soft-kd", 25) if t.parameters == soft.parameters and t.teacher is None]
+    assert others
+    lost = Packed.of(np.zeros(record.task.validation, bool))
+    won = [t.cell for t in tuned(record, "soft-kd", 50)]
+    ones = Packed.of(np.ones(record.task.validation, bool))
+    bits = {**{t.cell: lost for t in others}, **dict.fromkeys(won, ones)}
+    trials = tuple(t.model_copy(update={"validated": bits.get(t.cell, t.validated)}) for t in record.trials)
+    flag = next(
+        f for f in derived(record.model_copy(update={"trials": trials})).flags if f.id == "knockoff-not-converged"
+    )
+
+    def accuracy(name: str, steps: int, parameters: Parameters) -> float:
+        mine = [t for t in tuned(record, name, steps) if t.parameters == parameters and t not in others]
+        return float(np.mean([t.validation_accuracy for t in mine]))
+
+    usual = accuracy("soft-kd", 25, soft.parameters) - accuracy("ls", 25, null.control_parameters)
+    after = 1 - accuracy("ls", 50, null.control_parameters)
+    assert f"from {points(usual)} to {points(after)}" in flag.raised
 
 
 def test_an_attack_of_a_single_setting_is_compared_with_itself(kept: Path, tmp_path: Path) -> None:
