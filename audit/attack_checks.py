@@ -161,9 +161,9 @@ def still_improving(gain: Bounded) -> Flag | None:
 
 NOT_CONVERGED = Doubt(
     id="knockoff-not-converged",
-    when=f"the attack on original images that is best on validation has a larger margin there at {LONGER} times the "
-    f"steps, over an LS student of as many: by more than {100 * DELTA:g} points, and by more than 0 at 95 %, "
-    "one-sided, over images",
+    when=f"the attack on original images that is best on validation gains there at {LONGER} times the steps, over an "
+    f"LS student of as many, and more than at the usual steps: by more than {100 * DELTA:g} points, and by more than 0 "
+    "at 95 %, one-sided, over images",
     why="an attack that was stopped too early looks like an attack survived",
     do="audit with a smaller --student, for which the steps are enough, or with a suite of more steps",
     caps="undistillable",
@@ -171,8 +171,11 @@ NOT_CONVERGED = Doubt(
 
 
 def not_converged(attack: str, usual: float, longer: float, gain: Bounded) -> Flag | None:
-    """Doubt resistance where the margin grows with the steps; margins over the LS student of as many steps."""
-    if gain.mean <= DELTA or gain.lower <= 0:
+    """Doubt resistance where the margin grows with the steps; margins over the LS student of as many steps.
+
+    A margin that grows and stays below 0 is no doubt: the attack loses at either length.
+    """
+    if longer <= 0 or gain.mean <= DELTA or gain.lower <= 0:
         return None
     return NOT_CONVERGED.raised(
         f"at {LONGER} times the steps the margin of {attack} on validation images grows from {points(usual)} to "

@@ -71,10 +71,10 @@ class Margin:
         own = self.seed_variance / self.seeds + self.residual / self._scores
         return math.sqrt(own + self._image_part + self.crossed)
 
-    def variance_at(self, seeds: int) -> float:
-        """Estimate the variance of the mean that so many seeds on the same images would have."""
-        fixed = self._image_part + self.crossed
-        return (self.se**2 - fixed) * self.seeds / seeds + fixed
+    def foreseen(self, seeds: int) -> "Margin":
+        """Return what so many seeds on the same images would give, if the mean and the variances stayed."""
+        images = max(self.between_images - self.residual, 0.0) * seeds / self.seeds
+        return replace(self, seeds=seeds, between_images=self.residual + images)
 
     @property
     def df(self) -> float:

@@ -110,7 +110,7 @@ def information(margin: Margin, horizon: int) -> float:
         return 1.0
     if margin.degenerate:
         return margin.seeds / horizon
-    return margin.variance_at(horizon) / margin.se**2
+    return margin.foreseen(horizon).se ** 2 / margin.se**2
 
 
 def spent(time: float, alpha: float) -> float:

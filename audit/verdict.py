@@ -154,16 +154,15 @@ class Enough(NamedTuple):
 def enough(margin: Margin, delta: float = DELTA) -> Enough:
     """Return what would settle an open comparison whose mean and variance components stay as they are.
 
-    Settled is a margin whose one-sided bound, at the width that a bound of this margin has now in standard errors,
-    leaves 0 where it is nearer to δ, and δ where it is nearer to 0.
+    Settled is a margin whose one-sided 97.5 % bound (looks cost some of the 5 %) leaves 0 where it is nearer to δ, and
+    δ where it is nearer to 0.
     """
     room = max(margin.mean if margin.mean > delta / 2 else delta - margin.mean, 1e-4)
-    wide = (margin.upper(1 - ALPHA / 2) - margin.mean) / margin.se
     for seeds in range(margin.seeds + 1, HORIZON + 1):
-        if wide * margin.variance_at(seeds) ** 0.5 < room:
+        if margin.foreseen(seeds).upper(1 - ALPHA / 2) - margin.mean < room:
             return Enough(seeds)
-    ratio = wide * margin.variance_at(HORIZON) ** 0.5 / room
-    return Enough(HORIZON, math.ceil(margin.images * ratio**2))
+    half = margin.foreseen(HORIZON).upper(1 - ALPHA / 2) - margin.mean
+    return Enough(HORIZON, math.ceil(margin.images * max(1.0, half / room) ** 2))
 
 
 def points(fraction: float) -> str:

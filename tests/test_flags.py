@@ -205,6 +205,7 @@ def test_what_grows_with_the_steps_is_doubted() -> None:
     assert ids(*(attack_checks.still_improving(gain) for gain in (sure, small, unsure))) == ["control-still-improving"]
     found = [attack_checks.not_converged("mine", 0.01, 0.03, gain) for gain in (sure, small, unsure)]
     assert ids(*found) == ["knockoff-not-converged"]
+    assert attack_checks.not_converged("mine", -0.016, -0.004, sure) is None, "it loses at either length"
     assert "from +1.00 points to +3.00 points" in found[0].raised  # type: ignore[union-attr]
 
 

@@ -65,7 +65,8 @@ def test_information_grows_with_seeds_only_as_far_as_images_allow() -> None:
     assert information(seeds_alone, HORIZON) == pytest.approx(5 / HORIZON)
     images_too = Margin(seeds=5, between_seeds=1.0, between_images=2.0, **base)
     assert 5 / HORIZON < information(images_too, HORIZON) < 1
-    assert images_too.variance_at(5) == pytest.approx(images_too.se**2)
+    assert images_too.foreseen(5) == images_too
+    assert images_too.foreseen(10).se ** 2 == pytest.approx(0.9 / 10 / 1_000 + 0.1 / 10_000 + 1.9 / 5_000)
     assert information(Margin(seeds=HORIZON, between_seeds=1.0, between_images=2.0, **base), HORIZON) == 1
 
 
