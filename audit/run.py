@@ -81,7 +81,8 @@ def run(request: Request) -> Done:
             judge(sides, bench, audited, ordinary, seen)
 
         taken = {seeds for side in sides for numbers in side.looks.values() for seeds in numbers}
-        folder.remember_looks(cache, question, taken)
+        # Attacks without originals begin with fewer seeds in every audit: that is no look between.
+        folder.remember_looks(cache, question, (seeds for seeds in taken if seeds >= setup.seeds))
         rows = [Rows(side, bench, audited, ordinary) for side in sides]
         comparisons = tuple(of.attack(attack) for of in rows for attack in attacks.values())
         if all(row.status == "failed" for row in comparisons):

@@ -384,6 +384,7 @@ def test_attacks_that_hold_no_originals_are_judged_on_fewer_seeds(
     record = audit.run(request(kept, tmp_path / "out")).record
     seeds = {c.attack: c.margin.seeds for c in record.comparisons if c.margin is not None}
     assert seeds == {"soft-kd": 3, "label-kd": 3, "knockoff": 2} or "label-kd" not in seeds
+    assert audit.run(request(kept, tmp_path / "out")).record == record, "their first look is none between"
 
 
 def test_explanations_are_a_surface_of_their_own(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
