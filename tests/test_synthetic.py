@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from audit import run as audit
 from audit import subjects
 from audit.checks import NOISY, SYNTHETIC, TRUTH
+from audit.repeat import repeat
 from audit.store import Cache
 from audit.subjects import BUILT_IN, DEMO, Opening, Place
 from audit.verify import verify
@@ -146,7 +147,9 @@ def test_every_synthetic_teacher_opens_by_name_and_is_another_for_another_pool(k
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("name", ALTERED)
-def test_an_audit_of_a_synthetic_teacher_says_so_verifies_and_asks_once(kept: Path, tmp_path: Path, name: str) -> None:
+def test_an_audit_of_a_synthetic_teacher_says_so_and_can_be_verified_and_repeated(
+    kept: Path, tmp_path: Path, name: str
+) -> None:
     wanted = request(kept, tmp_path / "out", teacher=name, attacks="soft-kd")
     done = audit.run(wanted)
     of_suite = {"small-validation", "light-tuning", "does-not-bite", "small-test"}  # this one is of seconds
@@ -156,3 +159,4 @@ def test_an_audit_of_a_synthetic_teacher_says_so_verifies_and_asks_once(kept: Pa
     again = audit.run(replace(wanted, out=tmp_path / "again")).record
     assert again.times.trained == 0, "stored answers are the same answers, however noisy the teacher"
     assert again.comparisons == done.record.comparisons
+    assert all(one.agrees for one in repeat(done.folder, cells=2, cache=kept))
