@@ -38,10 +38,11 @@ def derived(record: Record) -> Record:
     """Return the record with every number, flag and word that follows from its students, answers and settings."""
     facts = Facts(record)
     judged = sum(bool(row.students) for row in record.comparisons)
-    comparisons = [compared(facts, row, judged) for row in record.comparisons]
+    over = [facts.looks(row) if row.students else None for row in record.comparisons]
+    comparisons = [compared(facts, row, own, judged) for row, own in zip(record.comparisons, over, strict=True)]
     controls = [compared(facts, row) for row in record.controls]
     flags = doubts(facts, comparisons, controls)
-    findings = [finding(facts, row) for row in comparisons]
+    findings = [finding(record, row, own) for row, own in zip(comparisons, over, strict=True)]
     ruling = verdict.rule(findings, flags, complete=record.suite.complete)
     return record.model_copy(
         update={
@@ -188,17 +189,18 @@ def finite(values: NDArray[np.float64]) -> tuple[float | None, ...]:
     return tuple(None if np.isnan(v) else float(v) for v in values)
 
 
-def compared(facts: Facts, row: Comparison, attacks: int = 0) -> Comparison:
+def compared(facts: Facts, row: Comparison, over: Looks | None = None, attacks: int = 0) -> Comparison:
     """Compare an attack's knockoff students, or a control's students, with the LS student.
 
-    The baseline has as many students as the first look; `attacks` are judged at once, and correct the floor.
+    `over` are an attack's looks; a control is looked at once. The baseline has as many students as the first look;
+    `attacks` are judged at once, and correct the floor.
     """
     row = row.model_copy(update={"bite": None if row.bite is None else bitten(facts, row.bite)})
     if not row.students:
         return row
     mine, control = facts.correct(row.students), facts.correct(row.control_students)
     trials = facts.of(row.students)
-    over = facts.looks(row) if row.looks else once(paired(mine, control))
+    over = over or once(paired(mine, control))
     baseline = facts.correct(row.baseline_students) if row.baseline_students else None
     asked = trials[0].teacher is not None
     return row.model_copy(
@@ -249,12 +251,12 @@ def bitten(facts: Facts, bite: Bite) -> Bite:
     )
 
 
-def finding(facts: Facts, row: Comparison) -> Finding:
+def finding(record: Record, row: Comparison, over: Looks | None) -> Finding:
     """Return all that the verdict may know of an attack."""
     return Finding(
-        attack=facts.record.named(row),
+        attack=record.named(row),
         status=row.status,
-        looks=facts.looks(row) if row.students else None,
+        looks=over,
         bites=row.bite is not None and row.bite.bites,
     )
 
@@ -278,7 +280,7 @@ def doubts(facts: Facts, comparisons: Sequence[Comparison], controls: Sequence[C
         *(checks.failed(c.attack, c.reason) for c in comparisons if c.status == "failed"),
         *(checks.identical(c.attack, c.reason) for c in comparisons if c.status == "identical"),
     ]
-    return [flag for flag in flags if flag is not None] + raised(facts, comparisons, controls)
+    return [flag for flag in flags if flag is not None] + raised(facts, comparisons, nulls)
 
 
 def ls_validation(facts: Facts) -> float:

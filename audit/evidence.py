@@ -109,7 +109,7 @@ def suite_info(setup: Setup, complete: bool, plugins: tuple[str, ...]) -> SuiteI
     )
 
 
-def settings(request: Request, setup: Setup, names: Sequence[str]) -> Settings:
+def settings(request: Request, setup: Setup) -> Settings:
     """Describe what the command line chose."""
     opening = request.opening
     return Settings(
@@ -118,7 +118,7 @@ def settings(request: Request, setup: Setup, names: Sequence[str]) -> Settings:
         architecture=opening.architecture,
         normalize=opening.normalize,
         size=opening.size,
-        student=",".join(names),
+        student=",".join(setup.students),
         surface=request.surface,
         shots=request.shots,
         labels=request.labels,

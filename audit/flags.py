@@ -42,12 +42,11 @@ def page() -> str:
     return "\n".join(_lines())
 
 
-def raised(facts: Facts, comparisons: Sequence[Comparison], controls: Sequence[Comparison]) -> list[Flag]:
-    """Return the flags that the probe of the teacher, the data and the students raise."""
+def raised(facts: Facts, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag]:
+    """Return the flags that the probe of the teacher, the data and the students raise; `null` are the null controls."""
     probe = facts.record.probe
-    null = [row for row in controls if row.students and facts.trials[row.students[0]].role == "null"]
     found = [*of_data(facts), *of_controls(facts, null), *of_length(facts, comparisons, null)]
-    for alike in by_student(facts, comparisons):
+    for alike in by_student(comparisons):
         found += of_attacks(facts, alike)
     return [*([] if probe is None else of_answers(probe)), *(flag for flag in found if flag is not None)]
 
@@ -119,12 +118,12 @@ def of_attacks(facts: Facts, rows: Sequence[Comparison]) -> list[Flag | None]:
     ]
 
 
-def by_student(facts: Facts, rows: Iterable[Comparison]) -> list[list[Comparison]]:
+def by_student(rows: Iterable[Comparison]) -> list[list[Comparison]]:
     """Return the rows that compare students, by their architecture."""
     found: dict[str, list[Comparison]] = {}
     for row in rows:
         if row.students:
-            found.setdefault(facts.trials[row.students[0]].student, []).append(row)
+            found.setdefault(row.student, []).append(row)
     return list(found.values())
 
 

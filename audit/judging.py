@@ -50,12 +50,11 @@ def judge(sides: Sequence[Side], bench: Bench, audited: Subject, ordinary: Subje
     `seen` are the numbers of seeds at which earlier audits looked at this question: these looks spent error, too.
     """
     beside = [use for side in sides for use in _beside(side, bench, ordinary)]
-    open_ = cases(sides, bench, audited, seen)
+    every = open_ = cases(sides, bench, audited, seen)
     for number in range(1, 1 + max((len(case.plan) for case in open_), default=1)):
         uses = [use for case in open_ for use in _uses(case, audited, case.look())]
         bench.train("judging" if number == 1 else f"judging, look {number}", uses + beside)
         beside = []
-        every = cases(sides, bench, audited, seen)
         names = verdict.undecided([finding(case, bench, audited) for case in every])
         open_ = [case for case in every if case.name in names and len(case.taken) < len(case.plan)]
     cheaper = [

@@ -104,13 +104,13 @@ def prepare(request: Request, suite: Suite, picked: Picked, task: Task, cache: C
     dropped = _dropped(request.drop_classes, task)
     seen = without(task.train, [task.classes.index(name) for name in dropped])
     pool = few_labels(few_shot(seen, request.shots), request.labels)
-    most = request.seeds or suite.most or suite.seeds
+    most = (suite.most or suite.seeds) if request.seeds is None else request.seeds
     if not 2 <= most <= HORIZON:
         raise UsageError(f"--seeds {most}: an interval needs at least 2, and the error is spent over {HORIZON}")
-    student = students(request, task)[0]
+    named = students(request, task)
     original = any(attack.holds == "original" for attack in picked.attacks.values())
     views = affordable(request.budget, suite, pool) if original else suite.views
-    recipe = Recipe(student, suite.steps_for(len(pool)), suite.batch, suite.lr, views=views)
+    recipe = Recipe(named[0], suite.steps_for(len(pool)), suite.batch, suite.lr, views=views)
     return Setup(
         suite=suite,
         task=task,
@@ -119,6 +119,7 @@ def prepare(request: Request, suite: Suite, picked: Picked, task: Task, cache: C
         nothing=task.train.take(np.arange(0)),
         surrogate=surrogate(request.surrogate, task, cache),
         recipe=recipe,
+        students=named,
         most=most,
         budget=request.budget,
         device=request.device,
@@ -141,9 +142,9 @@ def students(request: Request, task: Task) -> tuple[str, ...]:
     return names
 
 
-def for_students(setup: Setup, names: Sequence[str]) -> list[Setup]:
+def for_students(setup: Setup) -> list[Setup]:
     """Return the same for every student architecture."""
-    return [replace(setup, recipe=replace(setup.recipe, architecture=name)) for name in names]
+    return [replace(setup, recipe=replace(setup.recipe, architecture=name)) for name in setup.students]
 
 
 def _dropped(text: str, task: Task) -> tuple[str, ...]:
@@ -189,7 +190,7 @@ def surrogate(folder: str | None, task: Task, cache: Cache) -> Pool:
     return Pool(loose_images(Path(folder).expanduser(), task.shape, cache.root))
 
 
-def identify(setup: Setup, names: Sequence[str], audited: Subject, attacks: Attacks) -> str:
+def identify(setup: Setup, audited: Subject, attacks: Attacks) -> str:
     """Return the digest of the question: of all but the seeds, 64 hex digits."""
     question: dict[str, Any] = {
         "protocol": protocol.VERSION,
@@ -200,7 +201,7 @@ def identify(setup: Setup, names: Sequence[str], audited: Subject, attacks: Atta
         "surrogate": setup.surrogate.digest,
         "suite": setup.suite.digest,
         "attacks": {name: [attack.version, registry.origin(attack)] for name, attack in attacks.items()},
-        "students": names,
+        "students": setup.students,
         "budget": setup.budget,
         "dropped": setup.dropped,
         "presets": {name: attack.parameters for name, attack in setup.presets.items()},

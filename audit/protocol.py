@@ -41,6 +41,7 @@ class Setup:
     nothing: Pool  # what an attacker without original data holds of it
     surrogate: Pool
     recipe: Recipe
+    students: tuple[str, ...]  # architectures; the recipe has one of them
     most: int  # judged seeds, at the last look
     budget: int | None
     device: str

@@ -47,10 +47,9 @@ def run(request: Request) -> Done:
     surface = Surface.parse(request.surface)
     task, weights = subjects.open_task(request.opening, cache)
     setup = plan.prepare(request, suite(request.effort), picked, task, cache)
-    names = plan.students(request, task)
     place = subjects.Place(cache, request.device, teller.note)
     audited = subjects.open_subject(request.opening, task, setup.pool, weights, surface, setup.recipe.views, place)
-    question = plan.identify(setup, names, audited, attacks)
+    question = plan.identify(setup, audited, attacks)
     seen = folder.looked(cache, question)
     looks = schedule(setup.seeds, setup.most, seen)
     identity = plan.audit_of(question, looks)
@@ -75,9 +74,7 @@ def run(request: Request) -> Done:
         bench = workbench(request, setup, cache, (setup.truth, audited, ordinary), out, teller)
         with closing(bench.executor):
             ask(setup, bench, attacks, audited, ordinary)
-            sides = [
-                Side(own, settle(own, bench, attacks, audited, ordinary)) for own in plan.for_students(setup, names)
-            ]
+            sides = [Side(own, settle(own, bench, attacks, audited, ordinary)) for own in plan.for_students(setup)]
             judge(sides, bench, audited, ordinary, seen)
 
         taken = {seeds for side in sides for numbers in side.looks.values() for seeds in numbers}
@@ -96,7 +93,7 @@ def run(request: Request) -> Done:
                 ordinary=subjects.describe(ordinary, task, tops[ordinary.role]),
                 task=evidence.task_info(setup),
                 suite=evidence.suite_info(setup, set(setup.suite.attacks) <= attacks.keys(), picked.plugins),
-                settings=evidence.settings(request, setup, names),
+                settings=evidence.settings(request, setup),
                 look=Look(
                     number=max((len(row.looks) for row in comparisons), default=0),
                     alpha=ALPHA,

@@ -129,7 +129,7 @@ def levels(times: tuple[float, ...], alpha: float) -> tuple[float, ...]:
 
     found: list[float] = []
     before = 0.0
-    z: NDArray[np.float64] | None = None  # nodes of the last look's statistic below its bound
+    z = np.zeros(1)  # nodes of the last look's statistic below its bound
     mass = np.ones(1)  # its density times the weights of the nodes
     for time in times:
         if time - before < LEAST:
@@ -137,7 +137,7 @@ def levels(times: tuple[float, ...], alpha: float) -> tuple[float, ...]:
             continue
         own = spent(time, alpha) - spent(before, alpha)
         kept, new = math.sqrt(before / time), math.sqrt(1 - before / time)
-        centre = np.zeros(1) if z is None else kept * z
+        centre = kept * z
         low, high = -_FAR, _FAR  # the bound: the tail above it is what this look may spend
         for _ in range(_HALVINGS):
             bound = (low + high) / 2

@@ -125,8 +125,9 @@ def test_adding_seeds_is_another_look_and_spends_error(tmp_path: Path, kept: Pat
     between = audit.run(request(cache, tmp_path / "d", seeds=3)).record
     assert between.look.seeds == (2, 3)
     assert audit.run(request(cache, tmp_path / "e", seeds=4)).record.look.seeds == (2, 3, 4), "3 were looked at, too"
-    with pytest.raises(UsageError, match="--seeds 21"):
-        audit.run(request(cache, tmp_path / "f", seeds=21))
+    for wrong in (0, 1, 21):
+        with pytest.raises(UsageError, match=f"--seeds {wrong}: an interval needs"):
+            audit.run(request(cache, tmp_path / "f", seeds=wrong))
 
 
 def test_seeds_are_added_to_open_comparisons_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
