@@ -145,14 +145,44 @@ class Margin:
 def paired(knockoff: Correct, control: Correct) -> Margin:
     """Compare two students (S, N), correct or not by seed and test image, paired by both.
 
-    `discordant` counts the images on which the two differ.
+    One may have more seeds than the other: their first rows are the same seeds, and the rest is that one's own.
+    `discordant` counts the images on which the two differ, where they are paired.
     """
     _check(knockoff)
     _check(control)
-    if knockoff.shape != control.shape:
-        raise ValueError(f"knockoff {knockoff.shape} and control {control.shape} must hold the same seeds and images")
-    d = knockoff.astype(np.int8) - control.astype(np.int8)  # (S, N)
-    return _margin(d, 0.0, int(np.count_nonzero(d)) / len(d))
+    if knockoff.shape[1] != control.shape[1]:
+        raise ValueError(f"knockoff {knockoff.shape} and control {control.shape} must hold the same images")
+    if len(knockoff) > len(control):
+        swapped = paired(control, knockoff)
+        return replace(swapped, mean=-swapped.mean)
+    d = knockoff.astype(np.int8) - control[: len(knockoff)]  # (S, N)
+    discordant = int(np.count_nonzero(d)) / len(d)
+    if len(knockoff) == len(control):
+        return _margin(d, 0.0, discordant)
+    return _partly_paired(knockoff, control, discordant)
+
+
+def _partly_paired(knockoff: Correct, control: Correct, discordant: float) -> Margin:
+    """Compare a student (S, N) with one of more seeds (M, N), of which the first S are paired.
+
+    mean(knockoff) - mean(control) is the mean of S differences, knockoff - S/M control, less what the control's other
+    seeds add. Seeds are independent, so the variances of the two add: the second is (M - S)/M^2 of that of one of the
+    control's seeds, with M - 1 degrees of freedom, since all of its seeds tell it.
+    """
+    (S, N), M = knockoff.shape, len(control)
+    pairs = _margin(M * knockoff.astype(np.int32) - S * control[:S], 0.0, discordant, scale=M)
+    alone = _margin(control.astype(np.int8), 0.0, 0.0)
+    columns = M * knockoff.sum(axis=0, dtype=np.int64) - S * control.sum(axis=0, dtype=np.int64)  # (N,)
+    G, other = int(columns.sum()), (M - S) / M**2
+    images = _mean_square(N * int(columns @ columns) - G * G, N * (S * M) ** 2, N - 1)  # of scores of all seeds
+    return replace(
+        pairs,
+        mean=G / (N * S * M),
+        between_images=S * (images - other * alone.residual),
+        # Nor is this part taken for less than the interaction alone must leave.
+        crossed=other * max(alone.between_seeds, alone.residual) / N,
+        crossed_df=M - 1,
+    )
 
 
 def over_teachers(knockoff: Correct, control: Correct) -> Margin:

@@ -164,9 +164,9 @@ def test_seeds_that_copy_one_another_count_as_one_seed() -> None:
     assert (m.lower(), m.upper(), m.p_above()) == (-math.inf, math.inf, 1.0)
 
 
-def test_students_of_different_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"\(3, 40\).*\(2, 40\)"):
-        paired(np.ones((3, 40), bool), np.ones((2, 40), bool))
+def test_students_of_different_images_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(3, 40\).*\(3, 41\)"):
+        paired(np.ones((3, 40), bool), np.ones((3, 41), bool))
 
 
 @pytest.mark.parametrize("wrong", [np.ones((2, 3)), np.ones(3, bool), np.ones((2, 0), bool)])
