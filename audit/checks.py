@@ -10,6 +10,7 @@ from reports.record import Cap, Flag
 
 VALIDATION = 3_000  # images, below which the best temperature is missed too often
 NULL_LEVEL = 0.01
+ERRATIC = 1 / 3  # of the LS student's errors, as their standard deviation over seeds
 IMBALANCE = 10  # times the smallest class of the test split
 LS, NULL = "ls", "ls (null)"  # the controls that the rules name
 TRUTH, PLACEBO, HALF_LEAK, NOISY = "smoothed-truth", "placebo", "half-leak", "noisy"
@@ -94,6 +95,24 @@ def weak_control(diverged: int, lowest: float, chance: float) -> Flag | None:
         return None
     return WEAK_CONTROL.raised(
         f"{diverged} LS students diverged; the least accurate is at {lowest:.1%}, chance at {chance:.1%}"
+    )
+
+
+ERRATIC_CONTROL = Doubt(
+    id="erratic-control",
+    when=f"the errors of LS students vary over seeds by {ERRATIC:.0%} of their mean or more (standard deviation)",
+    why="rare bad students are then easily missed: the control looks better than it is, and its interval too short",
+    do="give another --student, or longer training (--effort)",
+    caps="undistillable",
+)
+
+
+def erratic_control(scatter: float) -> Flag | None:
+    """Doubt resistance where LS students are so uneven that a few of them do not show their mean."""
+    if scatter < ERRATIC:
+        return None
+    return ERRATIC_CONTROL.raised(
+        f"the errors of LS students vary over seeds by {scatter:.0%} of their mean (standard deviation)"
     )
 
 

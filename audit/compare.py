@@ -218,6 +218,12 @@ def above(accuracy: Correct, value: float) -> Margin:
     return _margin(accuracy.astype(np.int8), value, min(right, accuracy.size - right) / len(accuracy))
 
 
+def scatter(correct: Correct) -> float:
+    """Give the standard deviation of a student's errors (S, N) over seeds, as a share of their mean."""
+    errors = 1 - correct.mean(axis=1)
+    return float(errors.std(ddof=1) / errors.mean()) if len(errors) > 1 and errors.any() else 0.0
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """Adjust p-values for having looked at all of them, order kept (Holm 1979)."""
     adjusted = [0.0] * len(p)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit import checks, cmi, verdict
-from audit.compare import Margin, above, paired, wilson
+from audit.compare import Margin, above, paired, scatter, wilson
 from audit.flags import raised
 from audit.sequential import Looks, looks, once
 from audit.verdict import ALPHA, DELTA, Finding, Ruling
@@ -270,6 +270,9 @@ def doubts(facts: Facts, comparisons: Sequence[Comparison], controls: Sequence[C
     flags = [
         *(checks.null_control(paired(facts.correct(n.students), facts.correct(n.control_students))) for n in nulls),
         checks.weak_control(sum(t.diverged for t in ls), float(lowest), largest(facts.labels[facts.judged])),
+        checks.erratic_control(
+            max(scatter(facts.correct(row.control_students)) for row in (*comparisons, *nulls) if row.control_students)
+        ),
         checks.light_tuning(record.suite.name, record.suite.tuning_seeds),
         checks.small_validation(len(unpacked(record.task.validation_labels))),
         checks.few_labels(record.settings.labels),

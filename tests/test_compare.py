@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import ndtri, stdtr, stdtrit
 
-from audit.compare import Margin, above, holm, mcnemar, over_images, over_teachers, paired, wilson
+from audit.compare import Margin, above, holm, mcnemar, over_images, over_teachers, paired, scatter, wilson
 
 
 def students(
@@ -217,6 +217,13 @@ def test_no_difference_is_seldom_called_distillable() -> None:
         control, *attacks = students(rng, 5, 300, [0.7] * 9, seed_sd=0.1, image_sd=0.3)
         false += min(holm([paired(knockoff, control).p_above() for knockoff in attacks])) < 0.05
     assert 0 < false / audits <= 0.07
+
+
+def test_scatter_is_the_relative_standard_deviation_of_errors() -> None:
+    errors = np.array([3, 5, 10])
+    correct = np.arange(40) >= errors[:, None]
+    assert scatter(correct) == pytest.approx(errors.std(ddof=1) / errors.mean())
+    assert scatter(correct[:1]) == scatter(np.ones((3, 40), bool)) == 0.0
 
 
 @pytest.mark.parametrize("attacks", [1, 2, 8, 30])

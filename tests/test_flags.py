@@ -60,6 +60,7 @@ def test_doubts_about_teacher_and_controls() -> None:
     assert ids(checks.weak_teacher(0.7, 0.7), checks.weak_teacher(0.8, 0.7)) == ["weak-teacher"]
     assert ids(checks.weak_control(0, 0.1, 0.1), checks.weak_control(0, 0.2, 0.1)) == ["weak-control"]
     assert ids(checks.weak_control(1, 0.9, 0.1)) == ["weak-control"]
+    assert ids(checks.erratic_control(0.33), checks.erratic_control(0.34)) == ["erratic-control"]
     same, other, worse = (students(5, 2_000, a, s) for a, s in ((0.8, 0), (0.8, 1), (0.7, 1)))
     assert ids(checks.null_control(paired(other, same)), checks.null_control(paired(worse, same))) == ["null-control"]
     assert ids(checks.synthetic("x")) == ["synthetic-teacher"]
