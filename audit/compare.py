@@ -218,6 +218,20 @@ def above(accuracy: Correct, value: float) -> Margin:
     return _margin(accuracy.astype(np.int8), value, min(right, accuracy.size - right) / len(accuracy))
 
 
+def mcnemar(better: Correct, other: Correct) -> float:
+    """Give the exact one-sided p of "no more often right" for one student against another on the same images (N,).
+
+    McNemar (1947): only the images on which the two differ tell. It knows no chance of training.
+    """
+    from scipy.special import bdtrc
+
+    if better.shape != other.shape:
+        raise ValueError(f"students {better.shape} and {other.shape} must hold the same images")
+    gained = int(np.count_nonzero(better & ~other))
+    lost = int(np.count_nonzero(other & ~better))
+    return float(bdtrc(gained - 1, gained + lost, 0.5)) if gained else 1.0
+
+
 def scatter(correct: Correct) -> float:
     """Give the standard deviation of a student's errors (S, N) over seeds, as a share of their mean."""
     errors = 1 - correct.mean(axis=1)
@@ -249,14 +263,6 @@ def over_images(scores: NDArray[np.integer[Any]]) -> Bounded:
     N = len(by_image)
     se = float(by_image.std(ddof=1)) / math.sqrt(N)
     return Bounded(float(by_image.mean()), float(by_image.mean() + stdtrit(N - 1, 0.05) * se))
-
-
-def mcnemar(mine: Correct, theirs: Correct) -> float:
-    """Give the exact one-sided p of "mine is right no more often than theirs", correct or not by image (N,)."""
-    from scipy.special import bdtrc
-
-    wins, losses = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
-    return float(bdtrc(wins - 1, wins + losses, 0.5)) if wins else 1.0
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
