@@ -70,7 +70,7 @@ class Bench:
             return
         later = round(later * len(todo) / len(fresh))
         with self.teller.training(phase, len(todo), self.workers, later) as step:
-            for outcome in self.executor.run([self._job(use.cell) for use in todo], self.serve, self.exams):
+            for outcome in self.executor.run([self.job(use.cell) for use in todo], self.serve, self.exams):
                 step.advance(outcome.seconds if isinstance(outcome, Result) else 0.0)
                 self._keep(outcome)
 
@@ -98,7 +98,8 @@ class Bench:
         with self.journal.open("a", encoding="utf-8") as f:
             f.write(json.dumps({"at": round(time.time(), 3), **entry}) + "\n")
 
-    def _job(self, cell: Cell) -> Job:
+    def job(self, cell: Cell) -> Job:
+        """Return what a worker needs to train a cell."""
         answers = None
         if cell.teacher is not None and cell.surface is not None:
             answers = self.cache.answers(cell.teacher, cell.surface).folder

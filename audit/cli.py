@@ -34,40 +34,48 @@ Arch = Annotated[str | None, typer.Option(help="Architecture of a checkpoint tha
 Normalize = Annotated[str | None, typer.Option(help="none, half, imagenet, cifar, or MEAN/STD.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Jobs = Annotated[int | None, typer.Option(help="Local processes; all cores if not given.")]
+Json = Annotated[bool, typer.Option("--json", help="Print it as JSON on standard output.")]
+
+Attacks = Annotated[
+    str, typer.Option(help="Names with commas (NAME:PRESET), or `all`: the suite and installed plug-ins.")
+]
+Student = Annotated[str | None, typer.Option(help="Architectures of the students, with commas (`audit ls students`).")]
+Seeds = Annotated[int | None, typer.Option(help="Most judged seeds, up to 20; the effort's number if not given.")]
+Shots = Annotated[float, typer.Option(help="Fraction of images and labels that the attacker holds.")]
+Labels = Annotated[float, typer.Option(help="Fraction of labels that the attacker knows, of all images.")]
+DropClasses = Annotated[str, typer.Option(help="Classes that the attacker never saw, with commas.")]
+Surface = Annotated[
+    str, typer.Option(help="What the API shows: probs, label, gradients, or top:K, round:D… joined by +.")
+]
+Budget = Annotated[int | None, typer.Option(help="Most queries one student may rest on.")]
+Surrogate = Annotated[str | None, typer.Option(help="Folder of surrogate images for Knockoff Nets.")]
+Effort = Annotated[
+    str, typer.Option(help="smoke, standard or full; bag: as the reference bag; selftest: as `audit selftest`.")
+]
 
 
 @app.command()
 def run(
     teacher: Teacher,
-    attacks: Annotated[
-        str, typer.Option(help="Names with commas (NAME:PRESET), or `all`: the suite and installed plug-ins.")
-    ] = "all",
+    attacks: Attacks = "all",
     arch: Arch = None,
     data: Data = None,
     normalize: Normalize = None,
     size: Size = None,
-    student: Annotated[
-        str | None, typer.Option(help="Architectures of the students, with commas (`audit ls students`).")
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(help="Most judged seeds, up to 20; the effort's number if not given.")
-    ] = None,
-    shots: Annotated[float, typer.Option(help="Fraction of images and labels that the attacker holds.")] = 1.0,
-    labels: Annotated[float, typer.Option(help="Fraction of labels that the attacker knows, of all images.")] = 1.0,
-    drop_classes: Annotated[str, typer.Option(help="Classes that the attacker never saw, with commas.")] = "",
-    surface: Annotated[
-        str, typer.Option(help="What the API shows: probs, label, gradients, or top:K, round:D… joined by +.")
-    ] = "probs",
-    budget: Annotated[int | None, typer.Option(help="Most queries one student may rest on.")] = None,
-    surrogate: Annotated[str | None, typer.Option(help="Folder of surrogate images for Knockoff Nets.")] = None,
-    effort: Annotated[
-        str, typer.Option(help="smoke, standard or full; bag: as the reference bag; selftest: as `audit selftest`.")
-    ] = "standard",
+    student: Student = None,
+    seeds: Seeds = None,
+    shots: Shots = 1.0,
+    labels: Labels = 1.0,
+    drop_classes: DropClasses = "",
+    surface: Surface = "probs",
+    budget: Budget = None,
+    surrogate: Surrogate = None,
+    effort: Effort = "standard",
     jobs: Jobs = None,
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder of this audit; audit-out/… if not given.")] = None,
     cache: Cache = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """Audit a teacher: attack it, compare with LS students, and give a verdict."""
     from audit.plan import Request
@@ -102,6 +110,62 @@ def run(
 
 
 @app.command()
+def plan(
+    teacher: Teacher,
+    attacks: Attacks = "all",
+    arch: Arch = None,
+    data: Data = None,
+    normalize: Normalize = None,
+    size: Size = None,
+    student: Student = None,
+    seeds: Seeds = None,
+    shots: Shots = 1.0,
+    labels: Labels = 1.0,
+    drop_classes: DropClasses = "",
+    surface: Surface = "probs",
+    budget: Budget = None,
+    surrogate: Surrogate = None,
+    effort: Effort = "standard",
+    jobs: Jobs = None,
+    device: Device = "cpu",
+    cache: Cache = None,
+    price: Annotated[float | None, typer.Option(help="What 1,000 queries cost.", min=0)] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="Folder of an earlier audit, whose margins scatter as these will.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say what an audit would take and what it could see, before anything is trained: about half a minute."""
+    from audit.forecast import forecast
+    from audit.plan import Request
+    from audit.subjects import Opening
+    from audit.telling import tell_plan, tell_plan_json
+
+    found = forecast(
+        Request(
+            opening=Opening(teacher, data, arch, normalize, size),
+            attacks=attacks,
+            student=student,
+            seeds=seeds,
+            shots=shots,
+            labels=labels,
+            drop_classes=drop_classes,
+            surface=surface,
+            budget=budget,
+            effort=effort,
+            surrogate=surrogate,
+            jobs=_processes(jobs),
+            device=device,
+            cache=cache,
+            quiet=json,
+        ),
+        price=price,
+        like=like,
+    )
+    (tell_plan_json if json else tell_plan)(found)
+
+
+@app.command()
 def cmi(
     teacher: Teacher,
     arch: Arch = None,
@@ -111,7 +175,7 @@ def cmi(
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder to write; audit-out/TEACHER-cmi if not given.")] = None,
     cache: Cache = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """Measure how concentrated a teacher's answers are, in seconds and without students."""
     from audit.diagnose import diagnose

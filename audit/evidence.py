@@ -34,7 +34,7 @@ from reports.record import (
     TaskInfo,
     Times,
 )
-from teachers.task import Pool, known, stratified
+from teachers.task import Pool, Task, known, stratified
 from teachers.views import Viewer, ViewSet
 
 PACKAGES = ("numpy", "scipy", "torch", "torchvision", "timm", "matplotlib", "pydantic", "jinja2")
@@ -61,6 +61,12 @@ def cmi_pools(subject: Subject, setup: Setup) -> tuple[CMIPool, ...]:
 def measurable(pool: Pool) -> bool:
     """Whether CMI and Γ can be estimated: two classes with two images each."""
     return int((np.bincount(known(pool)) > 1).sum()) > 1
+
+
+def measured_images(task: Task) -> int:
+    """Return of how many images CMI is measured: training ones twice, with and without augmentation."""
+    most = CMI_ENTRIES // len(task.classes)
+    return 2 * min(len(task.train), most) + min(len(task.validation), most)
 
 
 def _sample(pool: Pool, classes: int) -> Pool:

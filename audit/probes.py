@@ -43,7 +43,7 @@ def probe(subject: Subject, task: Task, top: Tops, device: str = "cpu") -> Probe
     normalised = behind_others(subject.teacher, task, order, device)
     return Probe(
         images=len(drawn),
-        queries=2 * len(drawn) + len(few) + len(normalised) * len(order),
+        queries=queries(len(task.validation), len(normalised)),
         repeated=Packed.of(change(first, again)),
         regrouped=Packed.of(change(first[: len(few)], np.concatenate(apart))),
         softmaxed=probabilities(outputs[0][: len(drawn)]),
@@ -52,6 +52,12 @@ def probe(subject: Subject, task: Task, top: Tops, device: str = "cpu") -> Probe
         normalised=normalised,
         duplicated=Packed.of(among(task.test.images, task.train.images)),
     )
+
+
+def queries(images: int, normalisations: int) -> int:
+    """Return what a probe asks where there are so many validation images, and normalisations to try."""
+    drawn = min(images, SAMPLE)
+    return 2 * min(drawn, CHUNK) + min(drawn, GROUPS * GROUP) + normalisations * drawn
 
 
 def innermost(network: nn.Module) -> nn.Module:

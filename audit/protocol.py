@@ -348,10 +348,15 @@ def cost_cells(setup: Setup, bench: Bench, chosen: Chosen, subject: Subject) -> 
     results = bench.found(own) if all(bench.known(cell) for cell in own) else None
     if results is None:
         return [own]
-    largest, points = max(r.charged for r in results), setup.suite.budgets
-    steps = (BUDGET_STEP ** (i / (points - 1)) for i in range(points - 1, 0, -1))
-    budgets = [max(1, round(largest / step)) for step in steps]
+    largest = max(r.charged for r in results)
+    budgets = [max(1, round(largest * share)) for share in cost_shares(setup)[:-1]]
     return [*([cell.model_copy(update={"budget": budget}) for cell in own] for budget in budgets), own]
+
+
+def cost_shares(setup: Setup) -> tuple[float, ...]:
+    """Return the points of a steal-cost curve as shares of the attack's own number of queries, 1 last."""
+    last = setup.suite.budgets - 1
+    return tuple(BUDGET_STEP ** ((i - last) / last) for i in range(last + 1)) if last else (1.0,)
 
 
 def cost_uses(setup: Setup, bench: Bench, chosen: Chosen, subject: Subject) -> list[Use]:
@@ -372,17 +377,6 @@ def bite_uses(setup: Setup, bench: Bench, chosen: Chosen, ordinary: Subject) -> 
         knockoffs, students = judged_cells(setup, chosen, ordinary, setup.suite.bite_seeds)
     controls = [Use(c, "bite", None, "control") for c in students]
     return controls + [Use(c, "bite", ordinary.role, "attack") for c in knockoffs]
-
-
-def estimate(setup: Setup, offered: Sequence[Sequence[type[Attack]]]) -> int:
-    """Return about how many students are trained after tuning, for each teacher's attacks."""
-    students = (2 + len(setup.suite.controls)) * setup.seeds
-    for number, attacks in enumerate(offered):
-        for attack in attacks:
-            judged = first_seeds(setup, attack, setup.suite.bite_seeds if number else setup.seeds)
-            students += judged * (1 if attack.holds == "original" else setup.suite.budgets)
-            students += setup.suite.bite_seeds if labels_only(attack) else 0
-    return students
 
 
 def labels_only(attack: type[Attack]) -> bool:

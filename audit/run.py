@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit import checks, evidence, flags, folder, plan, probes, protocol, subjects
+from audit import checks, evidence, flags, folder, phases, plan, probes, protocol, subjects
 from audit.bench import Bench
 from audit.derive import derived
 from audit.execute import executor
@@ -157,13 +157,10 @@ def ask(setup: Setup, bench: Bench, attacks: Attacks, audited: Subject, ordinary
 def settle(setup: Setup, bench: Bench, attacks: Attacks, audited: Subject, ordinary: Subject) -> Settled:
     """Tune attacks and LS students on validation, then train what every attack has to beat."""
     teachers = both(audited, ordinary)
-    offered = {subject.role: applicable(attacks, subject) for subject in teachers}
+    offered: dict[str, Attacks] = {subject.role: applicable(attacks, subject) for subject in teachers}
     bench.teller.note(f"{setup.recipe.architecture} students of {setup.recipe.steps} steps on {bench.workers} workers")
-    later = protocol.estimate(setup, [list(o.values()) for o in offered.values()])
-    uses = protocol.rival_uses(setup, protocol.sweep(setup)) + protocol.baseline_uses(setup)
-    for subject in teachers:
-        uses += protocol.tuning_uses(setup, subject, offered[subject.role])
-    bench.train("tuning", uses, later)
+    later = sum(phase.least for phase in phases.later(setup, offered))
+    bench.train("tuning", phases.tuning_uses(setup, teachers, offered), later)
     best = {s.role: protocol.best_settings(setup, bench, s, offered[s.role]) for s in teachers}
     matched = [r for s in teachers for setting in best[s.role] for r in protocol.rivals(setup, bench, s, setting)]
     bench.train("matching controls", protocol.rival_uses(setup, matched), later)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import inspect
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from audit.progress import duration
 from reports import wording
 from reports.diagnosis import Diagnosis
 from reports.record import Comparison, Record
 from teachers.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from audit.forecast import Forecast, Span
     from audit.selftest import Checked
     from teachers.methods.base import Method
 
@@ -94,6 +96,55 @@ def tell_json(record: Record, folder: Path) -> None:
         for row in record.comparisons
     ]
     print(json.dumps({**record.verdict.model_dump(mode="json"), "folder": str(folder), "attacks": rows}, indent=1))
+
+
+def tell_plan(found: Forecast) -> None:
+    """Print what an audit will take and what it could see."""
+    from audit.power import POWER
+
+    console = _console()
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    looks = f"{found.seeds[1]} seeds" if found.seeds[0] == found.seeds[1] else "{} to {} seeds".format(*found.seeds)
+    say(
+        f"{found.teacher} behind {found.surface}, suite {found.suite}: {found.attacks} attacks, students "
+        f"{' and '.join(found.students)}, {looks}, {found.images:,} test images"
+    )
+    table = Table(box=None, pad_edge=False)
+    table.add_column("phase")
+    for head in ("students", f"time, {found.workers} at once"):
+        table.add_column(head, justify="right")
+    for row in found.rows:
+        table.add_row(row.name, _span(row.students, "{:,.0f}".format), _span(row.seconds, duration))
+    table.add_row("answers", "", _span(found.answering, duration))
+    table.add_row("all", _span(found.trained, "{:,.0f}".format), _span(found.seconds, duration))
+    console.print(table)
+    if found.kept:
+        say(f"{found.kept} more students of the tuning are in the cache already")
+    say(f"Memory: {found.memory / 2**30:.1f} GiB")
+    cost = "" if found.price is None else f", {_span(found.queries.times(found.price / 1000), '{:,.2f}'.format)} to pay"
+    say(f"Queries to the teacher: {_span(found.queries, '{:,.0f}'.format)} ({found.auditor:,} the auditor's own){cost}")
+    gain, resistance = (100 * value for value in (found.power.gain, found.power.resistance))
+    say(
+        f"With {POWER:.0%} power it finds a gain of {gain:.1f} points, and clears an attack whose margin is "
+        f"{resistance:+.1f}"
+    )
+    told = ", ".join(f"{name} {100 * power.gain:.1f}" for name, power in found.efforts.items())
+    say(f"  (by effort, points of gain: {told}; margins scatter as {found.scatter.source})")
+    if found.measured < found.techniques:
+        say(f"The time of {found.techniques - found.measured} techniques is that of the others: they were not reached")
+
+
+def tell_plan_json(found: Forecast) -> None:
+    """Print the same for a script; seconds, bytes and fractions."""
+    print(json.dumps({**asdict(found), "trained": asdict(found.trained), "seconds": asdict(found.seconds)}, indent=1))
+
+
+def _span(span: Span, written: Callable[[float], str]) -> str:
+    least, most = written(span.least), written(span.most)
+    return least if least == most else f"{least} – {most}"
 
 
 def tell_cmi(found: Diagnosis, folder: Path) -> None:

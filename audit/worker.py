@@ -28,6 +28,7 @@ from teachers.training import Recipe, Report
 from teachers.views import Viewer, ViewSet
 
 BLOCK = 4096  # images whose answers are stored, and sent, together
+MADE = "x-"  # begins the name of a block of images that are no views of a pool
 
 
 class Job(Plain):
@@ -74,7 +75,7 @@ class Asker:
 
     def directly(self, images: Tensor) -> Answers:
         """Return the answers about images that are no views of a pool, stored by their content."""
-        name = f"x-{hashlib.sha256(images.numpy().tobytes()).hexdigest()[:48]}"
+        name = f"{MADE}{hashlib.sha256(images.numpy().tobytes()).hexdigest()[:48]}"
         rows = np.arange(len(images))
         return self._answer(Block(name, len(images)), rows, lambda: images)
 

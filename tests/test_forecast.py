@@ -1,0 +1,126 @@
+"""`audit plan` says what an audit then takes, asks the teacher next to nothing, and leaves nothing behind."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_cli import call
+
+from attacks.controls.ls import LS
+from attacks.logits.soft_kd import SoftKD
+from audit import run as audit
+from audit import stopwatch
+from audit.forecast import Forecast, Span, forecast
+from audit.plan import Picked, Request, prepare
+from audit.store import Cache
+from audit.subjects import Opening, open_task
+from audit.suite import EFFORTS, Suite
+from reports.record import Record, RecordError
+from teachers.errors import UsageError
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+def request(kept: Path, **more) -> Request:  # type: ignore[no-untyped-def]
+    opening = Opening(more.pop("teacher", "demo"), "digits")
+    return replace(Request(opening, effort="smoke", cache=kept, quiet=True), **more)
+
+
+def within(value: float, span: Span) -> bool:
+    return span.least <= value <= span.most
+
+
+def sent(record: Record) -> int:
+    """Return what the audited teacher was asked, where it is the ordinary one."""
+    return sum(row.sent for row in record.ledger)
+
+
+@pytest.mark.parametrize("surface", ["probs", "label"])
+def test_a_plan_holds_what_the_audit_takes(kept: Path, tmp_path: Path, surface: str) -> None:
+    asked = request(tmp_path / "cache", surface=surface)
+    told = forecast(asked)
+    assert told.kept == 0
+    record = audit.run(replace(asked, out=tmp_path / "out")).record
+    assert within(record.times.trained, told.trained), (record.times.trained, told.trained)
+    roles = Counter(trial.role for trial in record.trials)
+    rows = {row.name: row.students for row in told.rows}
+    assert roles["tune"] >= rows["tuning"].least
+    assert within(roles["judge"] + roles["null"] + roles["bite"] + roles["cost"], after(told))
+    if surface == "probs":
+        assert within(sent(record), told.queries), (sent(record), told.queries)
+        assert told.auditor == sum(row.sent for row in record.ledger if row.attack == "auditor")
+    again = forecast(asked, like=tmp_path / "out")
+    assert record.teacher.name in again.scatter.source
+    assert again.kept == rows["tuning"].least
+    assert next(row for row in again.rows if row.name == "tuning").students == Span(0, 0)
+
+
+def after(told: Forecast) -> Span:
+    rows = [row.students for row in told.rows if row.name not in ("tuning", "matching controls", "twice the steps")]
+    return sum(rows, Span(0, 0))
+
+
+def test_more_looks_architectures_and_baselines_are_counted(
+    kept: Path, tmp_path: Path, tiny: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    richer = replace(tiny, name="tiny-looks", controls=("ce",), tuning_seeds=2, most=4)
+    monkeypatch.setitem(EFFORTS, "smoke", richer)
+    asked = request(tmp_path / "cache", student="strided-8-16-32,strided-4-8-16")
+    told = forecast(asked)
+    assert told.seeds == (2, 4)
+    record = audit.run(replace(asked, out=tmp_path / "out")).record
+    assert within(record.times.trained, told.trained), (record.times.trained, told.trained)
+    assert within(sent(record), told.queries), (sent(record), told.queries)
+
+
+def test_a_plan_leaves_nothing_behind_and_asks_for_half_a_minute_at_most(kept: Path, tmp_path: Path) -> None:
+    before = set((kept / "cells").rglob("*.json")), set((kept / "answers").rglob("*.npz"))
+    told = forecast(request(kept, jobs=2), price=2.0)
+    assert (set((kept / "cells").rglob("*.json")), set((kept / "answers").rglob("*.npz"))) == before
+    assert told.measured == told.techniques
+    assert told.memory > 2**27
+    assert told.seconds.least > 0
+    assert told.price == 2.0
+
+
+def test_a_line_through_two_parts_gives_the_whole() -> None:
+    def seconds(fraction: float) -> float:
+        return 0.7 + 12 * fraction
+
+    assert stopwatch.whole(seconds(0.02), seconds(0.1), 0.1) == pytest.approx(12.7)
+    assert stopwatch.part(2.0, 30, 1, 30.0, 400) == pytest.approx(0.5 * 30 / (30 * 2 * 1.2))
+    assert stopwatch.part(1e-3, 2, 1, 30.0, 400) == 0.5
+    assert stopwatch.part(1e6, 30, 1, 30.0, 400) == 5 / 400
+
+
+def test_techniques_that_were_not_reached_cost_the_median(kept: Path) -> None:
+    asked = request(kept)
+    cache = Cache(kept)
+    task, _ = open_task(asked.opening, cache)
+    setup = prepare(asked, EFFORTS["smoke"], Picked({}, (), {}), task, cache)
+    nothing = stopwatch.measure(setup, [SoftKD], 1, limit=0.0)
+    assert list(nothing.seconds) == [LS.name]
+    assert nothing.student(SoftKD.name) == nothing.seconds[LS.name] > 0
+
+
+def test_the_command_tells_and_prints_json(capsys: pytest.CaptureFixture[str], kept: Path) -> None:
+    argv = "plan", "--teacher", "demo", "--data", "digits", "--effort", "smoke", "--cache", str(kept), "--jobs", "1"
+    code, out, _ = call(capsys, *argv, "--price", "0.5")
+    assert code == 0
+    assert "80% power" in out
+    assert "to pay" in out
+    code, out, _ = call(capsys, *argv, "--json")
+    told = json.loads(out)
+    assert told["queries"]["least"] > told["auditor"] > 0
+    assert told["power"]["gain"] > 0
+
+
+def test_a_plan_refuses_what_an_audit_refuses(kept: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean soft-kd"):
+        forecast(request(kept, attacks="sotf-kd"))
+    with pytest.raises(UsageError, match="at least 2"):
+        forecast(request(kept, seeds=1))
+    with pytest.raises(RecordError, match="the folder that `audit run` wrote"):
+        forecast(request(kept), like=tmp_path / "nothing")
