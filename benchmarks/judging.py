@@ -1,9 +1,9 @@
-"""What a verdict makes of margins, without its words: shares of simulated audits, and their errors."""
+"""What a verdict makes of margins: words and shares of simulated audits, and their errors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from peers import HalfWidth
 
 from audit.compare import Margin
-from audit.verdict import DELTA, DISCORDANT
+from audit.sequential import HORIZON, Looks, once, schedule
+from audit.verdict import DELTA, DISCORDANT, Finding, gains, undecided
 
 LEVELS = (0.05, 0.025)
 
@@ -56,3 +57,36 @@ def distillable(margins: Sequence[Margin], level: float, half: HalfWidth = half_
 def covered(margins: Sequence[Margin], half: HalfWidth = half_width) -> float:
     """Give the share of margins of zero that an interval of 95 % holds."""
     return float(np.mean([abs(m.mean) <= half(m, 0.025) for m in margins]))
+
+
+def word(looks: Sequence[Looks]) -> str:
+    """Return what the rules say of a complete audit of some attacks, without flags."""
+    findings = [_finding(i, of) for i, of in enumerate(looks)]
+    return "DISTILLABLE" if gains(findings) else "INCONCLUSIVE" if undecided(findings) else "UNDISTILLABLE"
+
+
+def at_once(margins: Sequence[Margin]) -> str:
+    """Return the word of a design whose seeds were fixed before."""
+    return word([once(m) for m in margins])
+
+
+def look_by_look(
+    attacks: int, margin: Callable[[int, int], Margin], first: int, most: int = HORIZON
+) -> tuple[str, tuple[int, ...]]:
+    """Add seeds to what is open, as audit/judging.py does; return the word, and the seeds that each attack took.
+
+    `margin` gives that of an attack over so many seeds.
+    """
+    seen: list[list[Margin]] = [[] for _ in range(attacks)]
+    open_ = list(range(attacks))
+    for seeds in schedule(first, most):
+        for i in open_:
+            seen[i].append(margin(i, seeds))
+        open_ = [int(name) for name in undecided([_finding(i, Looks(tuple(m))) for i, m in enumerate(seen)])]
+        if not open_:
+            break
+    return word([Looks(tuple(m)) for m in seen]), tuple(m[-1].seeds for m in seen)
+
+
+def _finding(number: int, looks: Looks) -> Finding:
+    return Finding(attack=str(number), status="judged", looks=looks, bites=True)

@@ -18,10 +18,11 @@ import math
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from judging import LEVELS, Share, covered, distillable, half_width
+from judging import LEVELS, Share, covered, distillable, half_width, look_by_look
 from numpy.typing import NDArray
 from scatter import ATTACKS
 
@@ -34,6 +35,7 @@ from audit.plan import Picked, Request, prepare
 from audit.progress import Teller
 from audit.protocol import Rival, Setup
 from audit.run import workbench
+from audit.sequential import HORIZON
 from audit.store import Cache, default_cache
 from audit.subjects import Opening, open_task
 from audit.suite import STANDARD
@@ -44,6 +46,7 @@ SHIPPED = Path(__file__).with_name("ls-pool.npz")
 FIRST_SEED = 10_000
 STUDENTS, TWINS = 240, 60  # of the tuned smoothing; of another one, with the first seeds of these
 SEEDS = ((4, 4), (7, 7), (12, 12), (4, 12), (12, 4))  # of an attack and of the control
+FIRST = 5  # seeds at the first look, of audits with looks
 
 Correct = NDArray[np.bool_]
 
@@ -147,6 +150,27 @@ def draws(correct: Correct, seeds: tuple[int, int], *, again: bool, audits: int,
     return NullAudits(drawn, words, flagged, hits)
 
 
+def with_looks(correct: Correct, *, again: bool, audits: int, seed: int) -> tuple[Share, float]:
+    """Draw null audits that look at five seeds and more, as audits do; return the share of DISTILLABLE, and mean seeds.
+
+    An attack is judged at 5 % over all looks.
+    """
+    rng = np.random.default_rng(seed)
+    drawn, words, seeds = np.zeros((audits, len(correct)), bool), np.zeros(audits), np.zeros(audits)
+    size = (ATTACKS + 1) * HORIZON
+    for i in range(audits):
+        chosen = rng.integers(len(correct), size=size) if again else rng.permutation(len(correct))[:size]
+        drawn[i, chosen] = True
+        control, *attacks = correct[chosen].reshape(ATTACKS + 1, HORIZON, -1)
+        word, taken = look_by_look(ATTACKS, partial(_margin, attacks, control), FIRST)
+        words[i], seeds[i] = word == "DISTILLABLE", np.mean(taken)
+    return share(drawn, words), float(seeds.mean())
+
+
+def _margin(attacks: list[Correct], control: Correct, i: int, seeds: int) -> Margin:
+    return paired(attacks[i][:seeds], control[:seeds])
+
+
 def null_audit(students: Correct, seeds: tuple[int, int]) -> Iterator[Margin]:
     """Compare eight attacks with the control that lies behind them."""
     control = students[ATTACKS * seeds[0] :]
@@ -203,6 +227,8 @@ def main() -> None:
         for seeds in SEEDS:
             found = draws(pool.correct, seeds, again=again, audits=asked.draws, seed=asked.seed)
             print(f"{seeds[0]:3} /{seeds[1]:3} | {found}", flush=True)
+        word, taken = with_looks(pool.correct, again=again, audits=asked.draws // 5, seed=asked.seed)
+        print(f"with looks | {word}  ({taken:.1f} seeds on average)", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,16 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+from judging import at_once, look_by_look
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from audit.compare import Margin
-from audit.sequential import HORIZON, Looks, once, schedule
-from audit.verdict import ALPHA, DELTA, Finding, gains, undecided
+from audit.power import POWER
+from audit.sequential import HORIZON
+from audit.verdict import ALPHA, DELTA
 
-ATTACKS, IMAGES, FIRST, POWER = 8, 6_200, 5, 0.8
+ATTACKS, IMAGES, FIRST = 8, 6_200, 5
 DISAGREE = 0.15  # share of images on which two students of one seed differ
 WORDS = "DISTILLABLE", "UNDISTILLABLE"
 TRUTHS = {
@@ -92,36 +94,16 @@ def margin(rows: NDArray[np.float64], noise: Noise, rng: np.random.Generator) ->
     )
 
 
-def found(looks: Looks, name: str) -> Finding:
-    return Finding(attack=name, status="judged", looks=looks, bites=True)
-
-
-def word(findings: list[Finding]) -> str:
-    """Return what verdict.rule says of complete audits without flags."""
-    return "DISTILLABLE" if gains(findings) else "INCONCLUSIVE" if undecided(findings) else "UNDISTILLABLE"
-
-
 def fixed(rows: list[NDArray[np.float64]], noise: Noise, rng: np.random.Generator) -> tuple[str, int]:
     """Return the word of the fixed design, and how many students it trained."""
     seeds = noise.fixed
-    findings = [found(once(margin(r[:seeds], noise, rng)), str(i)) for i, r in enumerate(rows)]
-    return word(findings), seeds * (1 + ATTACKS)
+    return at_once([margin(r[:seeds], noise, rng) for r in rows]), seeds * (1 + ATTACKS)
 
 
 def sequential(rows: list[NDArray[np.float64]], noise: Noise, rng: np.random.Generator) -> tuple[str, int]:
     """Return the word of the sequential design, and how many students it trained."""
-    plan = schedule(FIRST, HORIZON)
-    seen: list[list[Margin]] = [[] for _ in rows]
-    open_ = list(range(len(rows)))
-    for seeds in plan:
-        for i in open_:
-            seen[i].append(margin(rows[i][:seeds], noise, rng))
-        findings = [found(Looks(tuple(m)), str(i)) for i, m in enumerate(seen)]
-        open_ = [int(name) for name in undecided(findings)]
-        if not open_:
-            break
-    most = [m[-1].seeds for m in seen]
-    return word(findings), sum(most) + max(most)
+    word, taken = look_by_look(len(rows), lambda i, seeds: margin(rows[i][:seeds], noise, rng), FIRST)
+    return word, sum(taken) + max(taken)
 
 
 def noises() -> Iterator[Noise]:

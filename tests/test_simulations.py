@@ -141,3 +141,23 @@ def test_real_students_who_cannot_gain_are_seldom_called_distillable(
     assert flag.mean <= 0.01 + 3 * flag.error
     assert held.mean >= 0.95 - 3 * held.error
     assert 0 < held.mean < 1
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_looks_at_real_students_who_cannot_gain_are_seldom_called_distillable(null: ModuleType, again: bool) -> None:
+    pool = null.LSPool.load()
+    word, seeds = null.with_looks(pool.correct, again=again, audits=100, seed=5)
+    assert word.mean <= 0.05 + 3 * word.error
+    assert 5 < seeds <= 20
+
+
+def test_looks_stop_where_a_word_is_sure(judging: ModuleType) -> None:
+    def margin(mean: float, seeds: int) -> Margin:
+        squares = {"between_seeds": 0.2, "between_images": 0.2, "residual": 0.2}
+        return Margin(mean=mean, seeds=seeds, images=6_200, discordant=50, **squares)
+
+    assert judging.look_by_look(2, lambda i, seeds: margin((0.05, 0.0)[i], seeds), 5) == ("DISTILLABLE", (5, 5))
+    word, taken = judging.look_by_look(2, lambda i, seeds: margin((-0.05, 0.004)[i], seeds), 5, 8)
+    assert (word, taken) == ("INCONCLUSIVE", (5, 8))
+    assert judging.look_by_look(1, lambda i, seeds: margin(-0.05, seeds), 5) == ("UNDISTILLABLE", (5,))
+    assert judging.at_once([margin(-0.05, 9)]) == "UNDISTILLABLE"
