@@ -50,7 +50,11 @@ Surface = Annotated[
 Budget = Annotated[int | None, typer.Option(help="Most queries one student may rest on.")]
 Surrogate = Annotated[str | None, typer.Option(help="Folder of surrogate images for Knockoff Nets.")]
 Effort = Annotated[
-    str, typer.Option(help="smoke, standard or full; bag: as the reference bag; selftest: as `audit selftest`.")
+    str,
+    typer.Option(
+        help="smoke, standard or full: `audit plan` says what each can see; bag: as the reference bag; selftest: as "
+        "`audit selftest`."
+    ),
 ]
 
 

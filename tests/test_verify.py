@@ -16,6 +16,7 @@ from audit.verify import Disagreement, verify
 from reports.outputs import write_all
 from reports.record import Packed, Record, load, save
 
+SHIPPED = sorted(path.parent for path in (Path(__file__).parent.parent / "examples").glob("*/record.json"))
 FILES = ("record.json", "report.html", "junit.xml", "summary.md", "attestation.json", "journal.jsonl")
 
 
@@ -43,6 +44,16 @@ def rewritten(folder: Path, record: Record) -> Path:
     save(record, folder / "record.json")
     write_all(record, folder)
     return folder
+
+
+def test_records_are_shipped() -> None:
+    assert SHIPPED
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_every_shipped_record_verifies(folder: Path) -> None:
+    """After a change of a report, `audit report FOLDER` writes it again."""
+    assert list(verify(folder)) == []
 
 
 def test_a_finished_audit_verifies(folder: Path) -> None:
