@@ -1,0 +1,71 @@
+"""Weights and an architecture to a callable network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from teachers import guards, networks
+from teachers.errors import RefusedInput
+from teachers.intake.card import GUARD, Card
+from teachers.intake.normalise import normalisation
+from teachers.intake.weights import Weights
+from teachers.networks import Preprocessed
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network with its preprocessing: raw pixels in [0, 1] to logits."""
+
+    name: str
+    sha256: str
+    network: nn.Module
+    architecture: str
+    method: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    card: Card | None = None
+
+
+def assemble(weights: Weights, architecture: str, classes: int, shape: networks.Shape, normalize: str) -> Teacher:
+    """Put the tensors of a foreign checkpoint into a network.
+
+    Raises RefusedInput where keys or shapes differ, naming them.
+    """
+    mean, std = normalisation(normalize, shape[0])
+    network = networks.build(architecture, classes, shape)
+    networks.try_out(network, architecture, classes, shape)
+    card = weights.card
+    own = {n: t for n, t in weights.tensors.items() if not (card and card.guard and n.startswith(GUARD))}
+    _check_fit(replace(weights, tensors=own), network, architecture, classes)
+    network.load_state_dict(own)
+    whole = Preprocessed(network, mean, std)
+    if card is not None and card.guard:
+        kept = {n.removeprefix(GUARD): t for n, t in weights.tensors.items() if n.startswith(GUARD)}
+        whole = guards.behind(whole, guards.restore(card.guard, classes, kept))
+    method = card.method if card else "unknown"
+    return Teacher(weights.path.name, weights.sha256, whole, architecture, method, mean, std, card)
+
+
+def _check_fit(weights: Weights, network: nn.Module, architecture: str, classes: int) -> None:
+    wanted = {name: tuple(t.shape) for name, t in network.state_dict().items()}
+    given = {name: tuple(t.shape) for name, t in weights.tensors.items()}
+    missing, surplus = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    if missing or surplus:
+        parts = [f"{len(m)} {what} (first: {m[0]})" for m, what in ((missing, "missing"), (surplus, "surplus")) if m]
+        raise RefusedInput(
+            f"{weights.path} does not fit --arch {architecture}: keys {', '.join(parts)}; name its --arch"
+        )
+    wrong = [name for name in wanted if wanted[name] != given[name]]
+    if wrong and wrong[-1] in list(wanted)[-2:] and len(wrong) <= 2 and given[wrong[0]]:
+        raise RefusedInput(
+            f"{weights.path} has {given[wrong[0]][0]} outputs but the data has {classes} classes; "
+            "give the --data it was trained for"
+        )
+    if wrong:
+        name = wrong[0]
+        raise RefusedInput(
+            f"{weights.path} does not fit --arch {architecture}: {name} has shape {given[name]}, "
+            f"not {wanted[name]} ({len(wrong)} differ)"
+        )

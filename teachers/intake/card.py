@@ -1,0 +1,61 @@
+"""What a checkpoint of ours says about itself, so that `audit run` needs no other flag."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from teachers import guards
+from teachers.networks import Preprocessed
+
+GUARD = "guard."  # prefix of an output defence's tensors
+
+
+class Card(BaseModel):
+    """What a checkpoint of ours says about itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    data: str  # as given to --data
+    task_digest: str
+    method: str
+    settings: dict[str, float | str | tuple[float, ...]] = {}
+    seed: int = 0
+    size: int | None = None
+    guard: str = ""  # output defence between the network and its API (teachers/guards.py)
+    measured: dict[str, float] = {}  # what the method says of the finished teacher
+
+    @property
+    def normalize(self) -> str:
+        """The normalisation as --normalize takes it."""
+        return "/".join(",".join(map(str, part)) for part in (self.mean, self.std))
+
+
+def save_teacher(network: Preprocessed, card: Card, path: Path) -> None:
+    """Write a checkpoint that needs no other flag: a .safetensors file, or a state dict with its card beside it."""
+    inner = network.network
+    tensors = inner.state_dict()
+    if isinstance(inner, guards.Guarded):
+        own, kept = inner.network.state_dict(), inner.guard.state_dict()
+        tensors = {**own, **{GUARD + name: t for name, t in kept.items()}}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    text = json.dumps(card.model_dump(mode="json"), sort_keys=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import save_file
+
+        save_file(tensors, partial, metadata={"distill_audit": text})
+    else:
+        with partial.open("wb") as f:  # by name, the archive would hold the temporary one
+            torch.save({"state_dict": tensors, "distill_audit": text}, f)
+    partial.replace(path)

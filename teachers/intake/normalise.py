@@ -1,0 +1,28 @@
+"""Normalisation as --normalize takes it."""
+
+from __future__ import annotations
+
+from teachers.errors import UsageError
+
+NORMALISATIONS = {
+    "none": ((0.0,), (1.0,)),
+    "half": ((0.5,), (0.5,)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+}
+
+
+def normalisation(text: str, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Read --normalize: a name, or `mean/std` with commas between channels, such as `0.5,0.5,0.5/0.25,0.25,0.25`."""
+    if text in NORMALISATIONS:
+        mean, std = NORMALISATIONS[text]
+    else:
+        try:
+            mean, std = (tuple(float(v) for v in part.split(",")) for part in text.split("/"))
+        except ValueError:
+            names = ", ".join(NORMALISATIONS)
+            raise UsageError(f"--normalize {text!r} is neither one of {names} nor MEAN/STD, such as 0.5/0.25") from None
+    mean, std = (part * channels if len(part) == 1 else part for part in (mean, std))
+    if len(mean) != channels or len(std) != channels or min(std) <= 0:
+        raise UsageError(f"--normalize {text!r} does not fit images of {channels} channels, each with a std above 0")
+    return mean, std
