@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from torch import Tensor
 
 from audit.cells import Cell, Failure, Result
+from audit.door import Desk, Door, blocks
 from audit.execute import Executor
 from audit.measure import Exams
 from audit.progress import Teller
-from audit.store import Cache, Rows
+from audit.store import Cache
 from audit.subjects import Subject
-from audit.worker import Block, Job, blocks
+from audit.worker import Job
 from teachers.errors import RefusedInput, UsageError
 from teachers.task import Pool
 from teachers.views import ViewSet
@@ -70,7 +70,7 @@ class Bench:
             return
         later = round(later * len(todo) / len(fresh))
         with self.teller.training(phase, len(todo), self.workers, later) as step:
-            for outcome in self.executor.run([self.job(use.cell) for use in todo], self.serve, self.exams):
+            for outcome in self.executor.run([self.job(use.cell) for use in todo], self.door, self.exams):
                 step.advance(outcome.seconds if isinstance(outcome, Result) else 0.0)
                 self._keep(outcome)
 
@@ -100,35 +100,26 @@ class Bench:
 
     def job(self, cell: Cell) -> Job:
         """Return what a worker needs to train a cell."""
-        answers = None
-        if cell.teacher is not None and cell.surface is not None:
-            answers = self.cache.answers(cell.teacher, cell.surface).folder
         surrogate = None if cell.surrogate is None else self.cache.pool(self.pools[cell.surrogate])
-        return Job(
-            cell=cell,
-            pool=self.cache.pool(self.pools[cell.pool]),
-            surrogate=surrogate,
-            answers=answers,
-            classes=self.classes,
-        )
+        return Job(cell=cell, pool=self.cache.pool(self.pools[cell.pool]), surrogate=surrogate, classes=self.classes)
 
-    def serve(self, cell: Cell, block: Block, rows: Rows, images: Tensor) -> None:
-        """Ask a cell's teacher about what is not stored yet, and store it."""
-        assert cell.teacher is not None
-        assert cell.surface is not None
-        self._store(self.subjects[cell.teacher, cell.surface], block, rows, lambda: images)
+    def door(self, cell: Cell) -> Door | None:
+        """Return a cell's way to its teacher; None for a student that asks nobody."""
+        if cell.teacher is None or cell.surface is None:
+            return None
+        subject = self.subjects[cell.teacher, cell.surface]
+        held = {digest: self.pools[digest] for digest in (cell.pool, cell.surrogate) if digest is not None}
+        return Door(self._desk(subject), subject.surface, held, cell.budget)
 
-    def _store(self, subject: Subject, block: Block, rows: Rows, pixels: Callable[[], Tensor]) -> None:
-        store = self.cache.answers(subject.fingerprint, subject.surface.name)
-        _, missing = store.load(block.name, rows)
-        if len(missing):
-            store.add(block.name, block.size, missing, subject.box(pixels()[np.searchsorted(rows, missing)]))
+    def _desk(self, subject: Subject) -> Desk:
+        return Desk(self.cache.answers(subject.fingerprint, subject.surface.name), subject.box)
 
     def ask(self, subject: Subject, pool: Pool, kind: str, views: int) -> None:
         """Ask a teacher about all views of a pool that are not stored yet; kinds are joined by +."""
+        desk = self._desk(subject)
         for part in kind.split("+"):
             for block, rows, pixels in blocks(pool, ViewSet(part, views), np.arange(len(pool))):  # type: ignore[arg-type]
-                self._store(subject, block, rows, pixels)
+                desk.complete(block, rows, pixels)
                 self.ahead[f"{subject.fingerprint} {subject.surface.name}", block.name] = len(rows)
 
     def known(self, cell: Cell) -> bool:

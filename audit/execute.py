@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Protocol
 
 import torch
 
 from audit.cells import Failure, Result
-from audit.measure import Exams, Serve, measure
+from audit.door import Door
+from audit.measure import Doors, Exams, measure
 from audit.processes import Processes
 from audit.worker import Job, failure, train
 
@@ -17,7 +17,7 @@ from audit.worker import Job, failure, train
 class Executor(Protocol):
     """The interface that a cluster engine will stand behind."""
 
-    def run(self, jobs: Sequence[Job], serve: Serve, exams: Exams) -> Iterator[Result | Failure]:
+    def run(self, jobs: Sequence[Job], doors: Doors, exams: Exams) -> Iterator[Result | Failure]:
         """Train and measure every job, in any order."""
         ...
 
@@ -29,22 +29,21 @@ class Executor(Protocol):
 class Inline:
     """Run cells one after the other in this process: for a GPU, and for tests."""
 
-    def run(self, jobs: Sequence[Job], serve: Serve, exams: Exams) -> Iterator[Result | Failure]:
+    def run(self, jobs: Sequence[Job], doors: Doors, exams: Exams) -> Iterator[Result | Failure]:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             for job in jobs:
-                yield self._one(job, serve, exams)
+                yield self._one(job, doors(job.cell), exams)
         finally:
             torch.set_num_threads(threads)
 
     def close(self) -> None:
         """Nothing is held between runs."""
 
-    def _one(self, job: Job, serve: Serve, exams: Exams) -> Result | Failure:
+    def _one(self, job: Job, door: Door | None, exams: Exams) -> Result | Failure:
         try:
-            trained = train(job, partial(serve, job.cell))
-            return measure(job.cell, trained, exams, job.classes)
+            return measure(job.cell, train(job, door), door, exams, job.classes)
         # An attack may be a stranger's: whatever it raises is a failed attack, never a pass.
         except (Exception, SystemExit) as e:
             return failure(job.cell, e)

@@ -6,20 +6,19 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 import torch
-from torch import Tensor
 
 from audit.cells import Cell, Result
-from audit.store import Rows
-from audit.worker import Block, Trained
+from audit.door import Door
+from audit.worker import Trained
 from reports.record import Packed, Regime
 from teachers.task import Pool
 from teachers.training import build_student, predict
 
-Serve = Callable[[Cell, Block, Rows, Tensor], None]
+Doors = Callable[[Cell], Door | None]  # None for a student that asks nobody
 Exams = dict[str, Pool]  # "validation" and "test", held by the parent alone
 
 
-def measure(cell: Cell, trained: Trained, exams: Exams, classes: int) -> Result:
+def measure(cell: Cell, trained: Trained, door: Door | None, exams: Exams, classes: int) -> Result:
     """Let a trained student answer the splits that its cell names."""
     seen = trained.report
     network = build_student(seen.recipe, classes, exams["validation"].shape)
@@ -34,8 +33,8 @@ def measure(cell: Cell, trained: Trained, exams: Exams, classes: int) -> Result:
         regime=Regime(recipe=asdict(seen.recipe), view=seen.view, source=seen.source),
         validation=answers["validation"],
         test=answers.get("test"),
-        charged=trained.charged,
-        asked=trained.asked,
+        charged=0 if door is None else door.charged,
+        asked=() if door is None else door.rests,
         repeats=seen.repeats,
         diverged=seen.diverged,
         network_parameters=seen.parameters,

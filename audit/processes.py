@@ -9,19 +9,29 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from functools import partial
+from dataclasses import asdict
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from audit.cells import Cell, Failure, Result
-from audit.measure import Exams, Serve, measure
+from audit import wire
+from audit.cells import Failure, Result
+from audit.door import Door
+from audit.measure import Doors, Exams, measure
 from audit.store import Rows
-from audit.worker import Block, Job, Trained, failure, train
-from teachers.errors import AuditError
+from audit.wire import Arrays, WireError
+from audit.worker import Job, Trained, failure, train
+from teachers.errors import AuditError, BudgetExceeded, RefusedInput, UsageError
+from teachers.surface import Answers
+from teachers.training import Report
+from teachers.views import ViewSet
+
+REFUSALS = {error.__name__: error for error in (BudgetExceeded, UsageError, RefusedInput, ValueError, PermissionError)}
 
 
 class Processes:
@@ -31,13 +41,13 @@ class Processes:
         self._workers = workers
         self._crew: list[_Worker] = []
 
-    def run(self, jobs: Sequence[Job], serve: Serve, exams: Exams) -> Iterator[Result | Failure]:
+    def run(self, jobs: Sequence[Job], doors: Doors, exams: Exams) -> Iterator[Result | Failure]:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         while len(self._crew) < min(self._workers, len(jobs)):
             self._crew.append(_Worker())
         try:
-            yield from self._feed(self._crew, deque(jobs), serve, exams)
+            yield from self._feed(self._crew, deque(jobs), doors, exams)
         finally:
             torch.set_num_threads(threads)
 
@@ -46,46 +56,24 @@ class Processes:
             worker.stop()
         self._crew = []
 
-    def _feed(self, crew: list[_Worker], queue: deque[Job], serve: Serve, exams: Exams) -> Iterator[Result | Failure]:
+    def _feed(self, crew: list[_Worker], queue: deque[Job], doors: Doors, exams: Exams) -> Iterator[Result | Failure]:
         for worker in crew:
-            worker.give(queue)
+            worker.give(queue, doors)
         while busy := {worker.pipe: worker for worker in crew if worker.job is not None}:
             for pipe in wait(list(busy)):
                 worker = busy[pipe]  # type: ignore[index]  # wait() returns the connections it was given
-                job = worker.job
-                assert job is not None
-                try:
-                    message = worker.pipe.recv()
-                    if isinstance(message, tuple):
-                        worker.pipe.send(_served(serve, job.cell, *message))
-                        continue
-                except (EOFError, ConnectionError):
-                    message = Failure(cell=job.cell, sentence="its process died (out of memory?)")
-                    worker.restart()
-                worker.give(queue)
-                yield message if isinstance(message, Failure) else _measured(job, message, exams)
-
-
-def _measured(job: Job, trained: Trained, exams: Exams) -> Result | Failure:
-    try:
-        return measure(job.cell, trained, exams, job.classes)
-    except Exception as e:  # a stranger's network may raise anything when it answers
-        return failure(job.cell, e)
-
-
-def _served(serve: Serve, cell: Cell, block: Block, rows: Rows, images: np.ndarray) -> AuditError | None:
-    try:
-        serve(cell, block, rows, torch.from_numpy(images))
-    except AuditError as e:
-        return e
-    return None
+                outcome = worker.hear(exams)
+                if outcome is not None:
+                    worker.give(queue, doors)
+                    yield outcome
 
 
 class _Worker:
-    """A process and the job it has in hand."""
+    """A process, the job that it has in hand, and the door that the job may ask at."""
 
     def __init__(self) -> None:
         self.job: Job | None = None
+        self.door: Door | None = None
         self.pipe: Connection
         self._process: BaseProcess
         self._start()
@@ -97,19 +85,93 @@ class _Worker:
         self._process.start()
         theirs.close()
 
-    def give(self, queue: deque[Job]) -> None:
+    def give(self, queue: deque[Job], doors: Doors) -> None:
+        """Give it the next job."""
         self.job = queue.popleft() if queue else None
         if self.job is not None:
-            self.pipe.send(self.job)
+            self.door = doors(self.job.cell)
+            wire.send(self.pipe, {"job": self.job.model_dump(mode="json"), "door": self.door is not None})
+
+    def hear(self, exams: Exams) -> Result | Failure | None:
+        """Hear what it says: answer a question, or return how its job came to an end."""
+        assert self.job is not None
+        cell = self.job.cell
+        try:
+            header, arrays = wire.receive(self.pipe)
+            if header.get("say") == "ask":
+                self._answer(header, arrays)
+                return None
+            return _ended(self.job, header, arrays, self.door, exams)
+        except (EOFError, ConnectionError):
+            self.restart()
+            return Failure(cell=cell, sentence="its process died (out of memory?)")
+        except WireError as e:
+            self.restart()
+            return Failure(cell=cell, sentence=f"its process sent what is no message ({e})")
+
+    def _answer(self, header: dict[str, Any], arrays: Arrays) -> None:
+        try:
+            message = wire.told(_asked(self.door, header, arrays))
+        except (AuditError, ValueError, PermissionError) as e:
+            name = next((n for n, kind in REFUSALS.items() if isinstance(e, kind)), UsageError.__name__)
+            message = {"refused": name, "sentence": str(e)}, {}
+        wire.send(self.pipe, *message)
 
     def restart(self) -> None:
+        """Start afresh, whatever state it is in."""
         self.stop()
         self._start()
 
     def stop(self) -> None:
+        """End it."""
         self.pipe.close()
         self._process.kill()
         self._process.join()
+
+
+def _asked(door: Door | None, header: dict[str, Any], arrays: Arrays) -> Answers:
+    if door is None:
+        raise PermissionError("a control is handed no oracle")
+    try:
+        if "kind" in header:
+            views = ViewSet(header["kind"], int(header["count"]))
+            return door.views(str(header["pool"]), views, arrays["index"].astype(np.int64))
+        return door.images(torch.from_numpy(arrays["images"]))
+    except (KeyError, TypeError) as e:
+        raise ValueError(f"no question: {e}") from e
+
+
+def _ended(job: Job, header: dict[str, Any], arrays: Arrays, door: Door | None, exams: Exams) -> Result | Failure:
+    """Measure a student that came back, or say why none did; nothing of it is taken on trust."""
+    try:
+        if header.get("say") == "failed":
+            return Failure(cell=job.cell, **header["failure"])
+        report = TypeAdapter(Report).validate_python(header["report"])
+        return measure(job.cell, Trained(dict(arrays), report), door, exams, job.classes)
+    except (KeyError, TypeError, ValidationError) as e:
+        return Failure(cell=job.cell, sentence=f"its process sent no student ({type(e).__name__}: {e})")
+    except Exception as e:  # a stranger's network may raise anything when it answers
+        return failure(job.cell, e)
+
+
+class _Line:
+    """The door, from a worker's side."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def views(self, pool: str, views: ViewSet, index: Rows) -> Answers:
+        return self._ask({"pool": pool, "kind": views.kind, "count": views.count}, {"index": index})
+
+    def images(self, images: Tensor) -> Answers:
+        return self._ask({}, {"images": images.numpy()})
+
+    def _ask(self, question: dict[str, Any], arrays: Arrays) -> Answers:
+        wire.send(self._pipe, {"say": "ask", **question}, arrays)
+        header, answers = wire.receive(self._pipe)
+        if "refused" in header:
+            raise REFUSALS[header["refused"]](header["sentence"])
+        return wire.heard(header, answers)
 
 
 def _work(pipe: Connection, parent: int) -> None:
@@ -119,23 +181,26 @@ def _work(pipe: Connection, parent: int) -> None:
     torch.set_num_threads(1)
     while True:
         try:
-            job = pipe.recv()
+            header, _ = wire.receive(pipe)
         except (EOFError, OSError):
             return
+        job = Job.model_validate(header["job"])
         try:
-            pipe.send(train(job, partial(_ask, pipe)))
+            trained = train(job, _Line(pipe) if header["door"] else None)
+            message = {"say": "trained", "report": asdict(trained.report)}, trained.weights
         except (BrokenPipeError, ConnectionResetError):
             return
         # An attack may be a stranger's: whatever it raises is a failed attack, never a pass.
         except (Exception, SystemExit) as e:
-            pipe.send(failure(job.cell, e))
+            message = {"say": "failed", "failure": _told(failure(job.cell, e))}, {}
+        try:
+            wire.send(pipe, *message)
+        except (BrokenPipeError, ConnectionResetError):
+            return
 
 
-def _ask(pipe: Connection, block: Block, rows: Rows, images: Tensor) -> None:
-    pipe.send((block, rows, images.numpy()))
-    refusal = pipe.recv()
-    if refusal is not None:
-        raise refusal
+def _told(failed: Failure) -> dict[str, Any]:
+    return failed.model_dump(include={"sentence", "trace", "code"})
 
 
 def _die_with(parent: int) -> None:

@@ -17,12 +17,12 @@ from attacks.base import Attack, Technique
 from attacks.controls.ls import LS
 from audit.bench import Bench
 from audit.cells import Cell, Result
+from audit.door import MADE
 from audit.execute import executor
 from audit.progress import Teller
 from audit.protocol import Setup
 from audit.store import Cache
 from audit.subjects import Subject
-from audit.worker import MADE
 from teachers.surface import FULL
 from teachers.task import Pool
 from teachers.training import build_student, predict
@@ -155,7 +155,7 @@ class _Watch:
             bench.ask(setup.truth, setup.pool, kind, setup.recipe.views)  # as an audit does before it trains
         cells = [self._cell(setup, technique, seed, fraction) for seed, technique in enumerate(techniques)]
         by_key = {cell.key: technique for cell, technique in zip(cells, techniques, strict=True)}
-        for outcome in self.crew.run([bench.job(cell) for cell in cells], bench.serve, bench.exams):
+        for outcome in self.crew.run([bench.job(cell) for cell in cells], bench.door, bench.exams):
             if isinstance(outcome, Result):
                 yield by_key[outcome.cell.key], outcome
 

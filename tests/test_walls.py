@@ -17,8 +17,8 @@ from attacks.contract import tiny_lab
 from attacks.controls.ls import LS
 from attacks.logits.soft_kd import SoftKD
 from audit import run as audit
+from audit.door import Desk, Door
 from audit.store import AnswerStore
-from audit.worker import Asker
 from teachers.errors import RefusedInput, UsageError
 from teachers.surface import FULL, Answers
 from teachers.training import Batch, Outputs, Student
@@ -69,11 +69,12 @@ def test_a_damaged_block_is_as_good_as_none(tmp_path: Path) -> None:
     assert not len(store.load("b", np.arange(3))[1])
 
 
-def test_answers_that_did_not_arrive_never_train_a_student(tmp_path: Path) -> None:
-    asker = Asker(tmp_path, lambda block, rows, images: None)
-    lab = tiny_lab(FULL, 0)
+def test_answers_that_did_not_arrive_never_train_a_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab, store = tiny_lab(FULL, 0), AnswerStore(tmp_path)
+    monkeypatch.setattr(store, "add", lambda *_: None)
+    door = Door(Desk(store, lab.oracle.ask), FULL, {"pool": lab.pool}, None)
     with pytest.raises(RuntimeError, match="are not in the store"):
-        asker.library(lab.pool, lab.view_set("crop"), np.arange(5))
+        door.views("pool", lab.view_set("crop"), np.arange(5))
 
 
 def test_unsorted_indices_are_refused_before_anything_is_asked() -> None:
