@@ -49,6 +49,14 @@ Surface = Annotated[
 ]
 Budget = Annotated[int | None, typer.Option(help="Most queries one student may rest on.")]
 Surrogate = Annotated[str | None, typer.Option(help="Folder of surrogate images for Knockoff Nets.")]
+Isolate = Annotated[
+    bool | None,
+    typer.Option(
+        "--isolate/--no-isolate",
+        help="Keep the teacher in a process of its own; on by itself where plug-ins take part.",
+        show_default=False,
+    ),
+]
 Effort = Annotated[
     str,
     typer.Option(
@@ -75,6 +83,7 @@ def run(
     budget: Budget = None,
     surrogate: Surrogate = None,
     effort: Effort = "standard",
+    isolate: Isolate = None,
     jobs: Jobs = None,
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder of this audit; audit-out/… if not given.")] = None,
@@ -99,6 +108,7 @@ def run(
             budget=budget,
             effort=effort,
             surrogate=surrogate,
+            isolate=isolate,
             jobs=_processes(jobs),
             device=device,
             out=out,
@@ -130,6 +140,7 @@ def plan(
     budget: Budget = None,
     surrogate: Surrogate = None,
     effort: Effort = "standard",
+    isolate: Isolate = None,
     jobs: Jobs = None,
     device: Device = "cpu",
     cache: Cache = None,
@@ -158,6 +169,7 @@ def plan(
             budget=budget,
             effort=effort,
             surrogate=surrogate,
+            isolate=isolate,
             jobs=_processes(jobs),
             device=device,
             cache=cache,

@@ -171,7 +171,7 @@ class _Shown:
 
 def _panels(shown: _Shown) -> tuple[tuple[PicturedClass, ...], str]:
     """Show the most and the least spread class under their Eigen-CAM, or say why not."""
-    ranked, network = shown.ranked(), shown.subject.teacher.network
+    ranked, network = shown.ranked(), shown.subject.teacher.inside
     panels = []
     for label in dict.fromkeys([*ranked[:1], *ranked[-1:]]):
         images = shown.pool.images[shown.least_concentrated(label, PANELS)]

@@ -115,7 +115,7 @@ def suite_info(setup: Setup, complete: bool, plugins: tuple[str, ...]) -> SuiteI
     )
 
 
-def settings(request: Request, setup: Setup) -> Settings:
+def settings(request: Request, setup: Setup, isolated: bool) -> Settings:
     """Describe what the command line chose."""
     opening = request.opening
     return Settings(
@@ -133,6 +133,7 @@ def settings(request: Request, setup: Setup) -> Settings:
         surrogate=request.surrogate or "procedural",
         device=request.device,
         dropped=setup.dropped,
+        isolated=isolated,
     )
 
 

@@ -49,6 +49,8 @@ class Inline:
             return failure(job.cell, e)
 
 
-def executor(jobs: int, device: str) -> Executor:
-    """Return local processes on a CPU, one process on a GPU."""
-    return Processes(jobs) if device == "cpu" and jobs > 1 else Inline()
+def executor(jobs: int, device: str, *, isolated: bool = False) -> Executor:
+    """Return local processes on a CPU, one process on a GPU: this one, unless attacks must not share it."""
+    if device == "cpu" and jobs > 1:
+        return Processes(jobs)
+    return Processes(1) if isolated else Inline()

@@ -12,18 +12,16 @@ import numpy as np
 
 from attacks.base import Attack, Technique
 from audit import evidence, phases, plan, probes, stopwatch, subjects
+from audit.faculty import both, offered
+from audit.ground import Ground, opened
 from audit.phases import Phase
 from audit.plan import Request
 from audit.power import Power, Scatter, of_record, power, reference
-from audit.progress import Teller
 from audit.protocol import Attacks, Setup
-from audit.run import applicable, both
 from audit.stopwatch import Measured
-from audit.store import Cache, default_cache
 from audit.subjects import Subject
 from audit.suite import EFFORTS, suite
 from reports.record import load
-from teachers.surface import Surface
 
 BYTES = 4  # of a stored probability
 ASKED = 256  # validation images that tell how fast the teacher answers
@@ -98,38 +96,34 @@ def forecast(request: Request, *, price: float | None = None, like: Path | None 
     `price` is of 1,000 queries; `like` the folder of an earlier audit, whose margins scatter as these will, in place of
     those of the reference bag. Raises what `run` raises for a request that it refuses.
     """
-    teller, asked = Teller(request.quiet), suite(request.effort)
     scatter = reference() if like is None else of_record(load(like / "record.json" if like.is_dir() else like))
-    cache = Cache(request.cache or default_cache())
-    picked = plan.pick(request.attacks, asked, request.fixed)
-    surface = Surface.parse(request.surface)
-    task, weights = subjects.open_task(request.opening, cache)
-    setup = plan.prepare(request, asked, picked, task, cache)
-    place = subjects.Place(cache, request.device, teller.note)
-    audited = subjects.open_subject(request.opening, task, setup.pool, weights, surface, setup.recipe.views, place)
-    subjects.refuse_chance(subjects.top_classes(audited.full, task.validation), task, audited.teacher.name)
-    ordinary = subjects.open_ordinary(audited, task, place)
-    teachers = both(audited, ordinary)
-    offered: dict[str, Attacks] = {subject.role: applicable(picked.attacks, subject) for subject in teachers}
+    with opened(request, suite(request.effort)) as ground:
+        return _forecast(ground, price, scatter)
 
-    teller.note(f"training parts of students for about {stopwatch.SECONDS:.0f} s")
+
+def _forecast(ground: Ground, price: float | None, scatter: Scatter) -> Forecast:
+    request, cache, task, setup = ground.request, ground.cache, ground.task, ground.setup
+    asked, audited = setup.suite, ground.faculty.audited
+    subjects.refuse_chance(subjects.top_classes(audited.full, task.validation), task, audited.teacher.name)
+    teachers, attacks = both(ground.faculty), offered(ground.faculty, ground.picked.attacks)
+    ground.teller.note(f"training parts of students for about {stopwatch.SECONDS:.0f} s")
     sides = plan.for_students(setup)
-    uses = [use for side in sides for use in phases.tuning_uses(side, teachers, offered)]
+    uses = [use for side in sides for use in phases.tuning_uses(side, teachers, attacks)]
     todo = [use for use in uses if cache.result(use.cell) is None]
-    planned = [(side, phase) for side in sides for phase in phases.later(side, offered)]
+    planned = [(side, phase) for side in sides for phase in phases.later(side, attacks)]
     planned.insert(0, (setup, phases.tuning(todo)))
     techniques = {work.technique for _, phase in planned for work in phase.work if work.most}
     ordered = sorted(techniques, key=lambda t: t.name)
     measured = stopwatch.measure(setup, ordered, request.jobs)
     workers = request.jobs if request.device == "cpu" else 1
     own = auditors(setup, audited)
-    sent = Span(own, own) + asked_of(setup, offered["audited"], planned, measured)
+    sent = Span(own, own) + asked_of(setup, attacks["audited"], planned, measured)
     return Forecast(
         teacher=audited.teacher.name,
-        surface=surface.name,
+        surface=audited.surface.name,
         suite=asked.name,
         students=setup.students,
-        attacks=len(offered["audited"]),
+        attacks=len(attacks["audited"]),
         seeds=(setup.seeds, setup.most),
         images=int(setup.judged_images.sum()),
         workers=workers,
@@ -141,7 +135,7 @@ def forecast(request: Request, *, price: float | None = None, like: Path | None 
         auditor=own,
         price=price,
         scatter=scatter,
-        power=_power(setup.seeds, setup.most, len(offered["audited"]), setup, scatter),
+        power=_power(setup.seeds, setup.most, len(attacks["audited"]), setup, scatter),
         efforts={
             name: _power(s.seeds, s.most or s.seeds, len(s.attacks), setup, scatter)
             for name, s in EFFORTS.items()

@@ -52,6 +52,7 @@ class Request:
     cache: Path | None = None
     command: str = ""
     quiet: bool = False
+    isolate: bool | None = None  # teachers in a process of their own; None: where plug-ins take part
     fixed: tuple[Attack, ...] = ()  # settings that an earlier audit chose, in place of tuning
 
 

@@ -15,7 +15,7 @@ from teachers.errors import RefusedInput
 from teachers.guards import Guarded
 from teachers.intake import NORMALISATIONS, Teacher, normalisation
 from teachers.networks import Preprocessed
-from teachers.oracle import CHUNK, Box
+from teachers.oracle import CHUNK, Ask, Box
 from teachers.task import Images, Pool, Task, known
 
 GROUPS, GROUP = 8, 8  # small batches in which images are asked once more: each is filled up with copies of its first
@@ -34,7 +34,7 @@ def probe(subject: Subject, task: Task, top: Tops, device: str = "cpu") -> Probe
     order = np.random.default_rng(0).permutation(len(task.validation))[:SAMPLE]
     drawn = order[:CHUNK]
     outputs: list[Tensor] = []  # of the network itself, before our log-softmax
-    handle = innermost(subject.teacher.network).register_forward_hook(lambda _, __, out: outputs.append(out))
+    handle = innermost(subject.teacher.inside).register_forward_hook(lambda _, __, out: outputs.append(out))
     first = ask(subject.full, task.validation, drawn)
     handle.remove()
     again = ask(subject.full, task.validation, drawn)
@@ -66,7 +66,7 @@ def innermost(network: nn.Module) -> nn.Module:
     return inner.network if isinstance(inner, Guarded) else inner
 
 
-def ask(box: Box, pool: Pool, index: NDArray[np.int64]) -> NDArray[np.float32]:
+def ask(box: Ask, pool: Pool, index: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return log-probabilities (n, K) of some images of a pool, asked as one batch."""
     answers: NDArray[np.float32] = box(torch.from_numpy(pool.images[index]).float().div_(255)).values.numpy()
     return answers

@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -31,6 +33,7 @@ from teachers.surface import Answers
 from teachers.training import Report
 from teachers.views import ViewSet
 
+TOKEN = "DISTILL_AUDIT_TOKEN"  # of a remote teacher
 REFUSALS = {error.__name__: error for error in (BudgetExceeded, UsageError, RefusedInput, ValueError, PermissionError)}
 
 
@@ -82,7 +85,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, os.getpid()), daemon=True)
-        self._process.start()
+        with unsaid():
+            self._process.start()
         theirs.close()
 
     def give(self, queue: deque[Job], doors: Doors) -> None:
@@ -174,10 +178,23 @@ class _Line:
         return wire.heard(header, answers)
 
 
+@contextmanager
+def unsaid() -> Iterator[None]:
+    """Start processes that inherit neither the command line, which names the teacher, nor the token of its API."""
+    argv, token = sys.argv, os.environ.pop(TOKEN, None)
+    sys.argv = argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if token is not None:
+            os.environ[TOKEN] = token
+
+
 def _work(pipe: Connection, parent: int) -> None:
     """Train what comes through the pipe until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=die_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
     while True:
         try:
@@ -203,7 +220,8 @@ def _told(failed: Failure) -> dict[str, Any]:
     return failed.model_dump(include={"sentence", "trace", "code"})
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
+    """End this process once its parent is gone."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

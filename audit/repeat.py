@@ -6,22 +6,21 @@ import random
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from audit import plan, subjects
 from audit.bench import Use
 from audit.cells import Cell, Result, cell_of
 from audit.evidence import environment
+from audit.ground import opened
 from audit.plan import Request
-from audit.progress import Teller
 from audit.run import workbench
-from audit.store import Cache, default_cache
-from audit.subjects import Opening, Place
+from audit.store import Cache
+from audit.subjects import Opening
 from audit.suite import suite
 from reports.record import Packed, Record, Trial, load
 from teachers.errors import RefusedInput
-from teachers.surface import Surface
 from teachers.task import known
 
 ELSEWHERE = 0.02  # of the test images, by which accuracy may differ on another build of torch or another processor
@@ -65,27 +64,21 @@ def repeat(folder: Path, cells: int, seed: int = 0, cache: Path | None = None) -
         surface=asked.surface,
         budget=asked.budget,
         effort=asked.effort,
+        cache=cache,
+        quiet=True,
         surrogate=None if asked.surrogate == "procedural" else asked.surrogate,
         device=asked.device,
     )
-    kept, teller = Cache(cache or default_cache()), Teller(True)
-    task, weights = subjects.open_task(request.opening, kept)
-    frozen = suite(request.effort)
-    setup = plan.prepare(request, frozen, plan.pick(request.attacks, frozen), task, kept)
-    place = Place(kept, request.device, teller.note)
-    surface = Surface.parse(request.surface)
-    audited = subjects.open_subject(request.opening, task, setup.pool, weights, surface, setup.recipe.views, place)
-    teachers = (setup.truth, audited, subjects.open_ordinary(audited, task, place))
-    with tempfile.TemporaryDirectory(dir=kept.root) as empty:
-        fresh = Cache(Path(empty))
-        bench = workbench(request, setup, fresh, teachers, Path(empty) / "out", teller)
-        known_teachers = {s.fingerprint for s in teachers} | {None}
+    with opened(request, suite(request.effort)) as ground, tempfile.TemporaryDirectory(dir=ground.cache.root) as empty:
+        fresh = replace(ground, cache=Cache(Path(empty)))
+        bench = workbench(fresh, Path(empty) / "out")
+        known_teachers = {s.fingerprint for s in bench.subjects.values()} | {None}
         with closing(bench.executor):
             for trial in chosen:
                 cell = cell_of(trial)
-                refuse_others(cell, trial, known_teachers, setup.task.digest)
+                refuse_others(cell, trial, known_teachers, ground.task.digest)
                 bench.train(trial.name, [Use(cell, "judge", trial.teacher, trial.kind)])
-                yield compared(record, trial, bench.results[cell.key], known(setup.task.test))
+                yield compared(record, trial, bench.results[cell.key], known(ground.task.test))
 
 
 def refuse_others(cell: Cell, trial: Trial, teachers: set[str | None], task: str) -> None:

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit import checks, evidence, flags, folder, phases, plan, probes, protocol, subjects
+from audit import checks, evidence, flags, folder, phases, plan, protocol, subjects
 from audit.bench import Bench
 from audit.derive import derived
 from audit.execute import executor
+from audit.faculty import both, offered
 from audit.findings import Rows, set_aside, trial
+from audit.ground import Ground, opened
 from audit.judging import judge
 from audit.plan import Request
-from audit.progress import Teller
-from audit.protocol import Attacks, Settled, Setup, Side
+from audit.protocol import Settled, Setup, Side
 from audit.sequential import HORIZON, schedule
-from audit.store import Cache, default_cache
-from audit.subjects import Subject
 from audit.suite import suite
 from audit.verdict import ALPHA
 from reports import record as records
 from reports.outputs import write_all
 from reports.record import Look, Record
 from teachers.errors import NothingAudited
-from teachers.surface import Surface
 
 
 @dataclass(frozen=True)
@@ -40,15 +37,14 @@ class Done:
 def run(request: Request) -> Done:
     """Take a checkpoint to a verdict."""
     folder.refuse_file(request.out)
-    began, teller = time.perf_counter(), Teller(request.quiet)
-    cache = Cache(request.cache or default_cache())
-    picked = plan.pick(request.attacks, suite(request.effort), request.fixed)
-    attacks = picked.attacks
-    surface = Surface.parse(request.surface)
-    task, weights = subjects.open_task(request.opening, cache)
-    setup = plan.prepare(request, suite(request.effort), picked, task, cache)
-    place = subjects.Place(cache, request.device, teller.note)
-    audited = subjects.open_subject(request.opening, task, setup.pool, weights, surface, setup.recipe.views, place)
+    began = time.perf_counter()
+    with opened(request, suite(request.effort)) as ground:
+        return _run(ground, began)
+
+
+def _run(ground: Ground, began: float) -> Done:
+    request, cache, teller, faculty = ground.request, ground.cache, ground.teller, ground.faculty
+    task, setup, attacks, audited = ground.task, ground.setup, ground.picked.attacks, faculty.audited
     question = plan.identify(setup, audited, attacks)
     seen = folder.looked(cache, question)
     looks = schedule(setup.seeds, setup.most, seen)
@@ -65,16 +61,16 @@ def run(request: Request) -> Done:
         tops = {"audited": subjects.tops(audited, task)}
         if audited.teacher.method not in checks.SYNTHETIC:
             subjects.refuse_chance(tops["audited"].validation, task, audited.teacher.name)
-        probe = probes.probe(audited, task, tops["audited"].validation, request.device)
+        probe = faculty.probe(tops["audited"].validation)
         for flag in flags.of_answers(probe):
             teller.note(f"flag {flag.id}: {flag.raised}; {flag.do}")
-        ordinary = subjects.open_ordinary(audited, task, place)
-        tops |= {s.role: subjects.tops(s, task) for s in both(audited, ordinary) if s.role not in tops}
+        ordinary = faculty.ordinary
+        tops |= {s.role: subjects.tops(s, task) for s in both(faculty) if s.role not in tops}
 
-        bench = workbench(request, setup, cache, (setup.truth, audited, ordinary), out, teller)
+        bench = workbench(ground, out)
         with closing(bench.executor):
-            ask(setup, bench, attacks, audited, ordinary)
-            sides = [Side(own, settle(own, bench, attacks, audited, ordinary)) for own in plan.for_students(setup)]
+            ask(ground, bench)
+            sides = [Side(own, settle(own, bench, ground)) for own in plan.for_students(setup)]
             judge(sides, bench, audited, ordinary, seen)
 
         taken = {seeds for side in sides for numbers in side.looks.values() for seeds in numbers}
@@ -92,8 +88,8 @@ def run(request: Request) -> Done:
                 teacher=subjects.describe(audited, task, tops["audited"]),
                 ordinary=subjects.describe(ordinary, task, tops[ordinary.role]),
                 task=evidence.task_info(setup),
-                suite=evidence.suite_info(setup, set(setup.suite.attacks) <= attacks.keys(), picked.plugins),
-                settings=evidence.settings(request, setup),
+                suite=evidence.suite_info(setup, set(setup.suite.attacks) <= attacks.keys(), ground.picked.plugins),
+                settings=evidence.settings(request, setup, ground.isolated),
                 look=Look(
                     number=max((len(row.looks) for row in comparisons), default=0),
                     alpha=ALPHA,
@@ -117,51 +113,41 @@ def run(request: Request) -> Done:
     return Done(record, out)
 
 
-def workbench(
-    request: Request, setup: Setup, cache: Cache, teachers: Sequence[Subject], out: Path, teller: Teller
-) -> Bench:
+def workbench(ground: Ground, out: Path) -> Bench:
     """Lay out what training takes."""
+    request, setup, task = ground.request, ground.setup, ground.task
     return Bench(
-        cache=cache,
-        executor=executor(request.jobs, request.device),
+        cache=ground.cache,
+        executor=executor(request.jobs, request.device, isolated=ground.isolated),
         workers=request.jobs if request.device == "cpu" else 1,
         pools={pool.digest: pool for pool in (setup.pool, setup.tenth, setup.nothing, setup.surrogate)},
-        exams={"validation": setup.task.validation, "test": setup.task.test},
-        classes=len(setup.task.classes),
-        subjects={(s.fingerprint, s.surface.name): s for s in teachers},
+        exams={"validation": task.validation, "test": task.test},
+        classes=len(task.classes),
+        subjects={(s.fingerprint, s.surface.name): s for s in (setup.truth, *both(ground.faculty))},
         journal=out / "journal.jsonl",
-        teller=teller,
+        teller=ground.teller,
     )
 
 
-def applicable(attacks: Attacks, subject: Subject) -> Attacks:
-    """Return the attacks that a teacher's surface allows."""
-    return {name: attack for name, attack in attacks.items() if subject.surface.offers(attack.needs)}
-
-
-def both(audited: Subject, ordinary: Subject) -> list[Subject]:
-    """Return the teachers to attack: one, where the audited teacher is the ordinary one."""
-    return [audited] if ordinary is audited else [audited, ordinary]
-
-
-def ask(setup: Setup, bench: Bench, attacks: Attacks, audited: Subject, ordinary: Subject) -> None:
+def ask(ground: Ground, bench: Bench) -> None:
     """Ask both teachers about the views that attacks on original data train on, before any of them trains."""
-    for subject in both(audited, ordinary):
-        kinds = {a.views for a in applicable(attacks, subject).values() if a.holds == "original" and a.views}
+    setup, attacks = ground.setup, offered(ground.faculty, ground.picked.attacks)
+    for subject in both(ground.faculty):
+        kinds = {a.views for a in attacks[subject.role].values() if a.holds == "original" and a.views}
         for kind in sorted(kinds):
             bench.ask(subject, setup.pool, kind, setup.recipe.views)
-            if subject is audited:
+            if subject is ground.faculty.audited:
                 bench.ask(setup.truth, setup.pool, kind, setup.recipe.views)
 
 
-def settle(setup: Setup, bench: Bench, attacks: Attacks, audited: Subject, ordinary: Subject) -> Settled:
+def settle(setup: Setup, bench: Bench, ground: Ground) -> Settled:
     """Tune attacks and LS students on validation, then train what every attack has to beat."""
-    teachers = both(audited, ordinary)
-    offered: dict[str, Attacks] = {subject.role: applicable(attacks, subject) for subject in teachers}
+    teachers, audited = both(ground.faculty), ground.faculty.audited
+    attacks = offered(ground.faculty, ground.picked.attacks)
     bench.teller.note(f"{setup.recipe.architecture} students of {setup.recipe.steps} steps on {bench.workers} workers")
-    later = sum(phase.least for phase in phases.later(setup, offered))
-    bench.train("tuning", phases.tuning_uses(setup, teachers, offered), later)
-    best = {s.role: protocol.best_settings(setup, bench, s, offered[s.role]) for s in teachers}
+    later = sum(phase.least for phase in phases.later(setup, attacks))
+    bench.train("tuning", phases.tuning_uses(setup, teachers, attacks), later)
+    best = {s.role: protocol.best_settings(setup, bench, s, attacks[s.role]) for s in teachers}
     matched = [r for s in teachers for setting in best[s.role] for r in protocol.rivals(setup, bench, s, setting)]
     bench.train("matching controls", protocol.rival_uses(setup, matched), later)
     chosen: Settled = {s.role: protocol.choose(setup, bench, s, best[s.role]) for s in teachers}

@@ -27,7 +27,7 @@ from teachers.guards import Guarded, Shown
 from teachers.intake import Card, Teacher
 from teachers.methods.base import Weights
 from teachers.networks import Preprocessed
-from teachers.oracle import CHUNK, Box
+from teachers.oracle import CHUNK, Ask, Box
 from teachers.surface import FULL, Surface
 from teachers.synthetic import HalfLeak, Held, Noisy, SmoothedTruth, placebo
 from teachers.task import Pool, Task, known, majority
@@ -70,9 +70,9 @@ class Subject:
     teacher: Teacher
     surface: Surface
     fingerprint: str
-    full: Box  # answers with all it has, for the auditor's own measurements
-    box: Box  # answers through the surface
-    whole: Box  # answers of which CMI is defined: those before a guard that hides classes
+    full: Ask  # answers with all it has, for the auditor's own measurements
+    box: Ask  # answers through the surface
+    whole: Ask  # answers of which CMI is defined: those before a guard that hides classes
     behind: str = ""  # that guard
 
     @property
@@ -166,7 +166,7 @@ def altered(name: str, task: Task, pool: Pool, views: int, surface: Surface, pla
     """Build a synthetic teacher that alters what the task's ordinary teacher answers."""
     ordinary = ordinary_teacher(task, place)
     text = f"{name} {synthetic.VERSION} {_fingerprint(ordinary)} {pool.digest} {views}"
-    network = ALTERED[name](ordinary.network, task, Held(pool, views))
+    network = ALTERED[name](ordinary.inside, task, Held(pool, views))
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     teacher = Teacher(name, sha256, network, name, name, ordinary.mean, ordinary.std)
     return _subject("audited", teacher, surface, place.device)
@@ -186,8 +186,8 @@ def open_ordinary(audited: Subject, task: Task, place: Place) -> Subject:
 
 
 def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Surface, device: str) -> Subject:
-    full = whole = Box(teacher.network, device=device)
-    behind, shown = "", Box(teacher.network, surface, device)
+    full = whole = Box(teacher.inside, device=device)
+    behind, shown = "", Box(teacher.inside, surface, device)
     guarded = teacher.network.network if isinstance(teacher.network, Preprocessed) else None
     if isinstance(guarded, Guarded) and isinstance(guarded.guard, Shown):
         whole = Box(Preprocessed(guarded.network, teacher.mean, teacher.std), device=device)
@@ -197,7 +197,7 @@ def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Su
 
 def _fingerprint(teacher: Teacher) -> str:
     """Return a digest of all that determines the answers; the file's name and container do not."""
-    tensors = teacher.network.state_dict()
+    tensors = teacher.inside.state_dict()
     if not tensors or teacher.method in SYNTHETIC:
         return teacher.sha256
     guard = teacher.card.guard if teacher.card else ""
@@ -327,12 +327,12 @@ def tops(subject: Subject, task: Task) -> Tops:
     return Tops(top_classes(subject.full, task.validation), top_classes(subject.full, task.test))
 
 
-def top_classes(box: Box, pool: Pool) -> np.ndarray:
+def top_classes(box: Ask, pool: Pool) -> np.ndarray:
     """Return the top class of every image of a pool, (N,) uint16."""
     return np.concatenate([part.argmax(-1) for part in log_probs(box, pool)]).astype(np.uint16)
 
 
-def log_probs(box: Box, pool: Pool) -> list[np.ndarray]:
+def log_probs(box: Ask, pool: Pool) -> list[np.ndarray]:
     """Return log-probabilities of every image of a pool, in chunks (n, K)."""
     parts = []
     for at in range(0, len(pool), CHUNK):
@@ -349,7 +349,7 @@ def describe(subject: Subject, task: Task, tops: Tops) -> TeacherInfo:
         sha256=teacher.sha256,
         architecture=teacher.architecture,
         method=teacher.method,
-        parameters=sum(p.numel() for p in teacher.network.parameters()),
+        parameters=teacher.parameters,
         mean=teacher.mean,
         std=teacher.std,
         validated=Packed.of(tops.validation == known(task.validation)),
@@ -372,4 +372,4 @@ def refuse_chance(top: np.ndarray, task: Task, name: str) -> None:
 
 def validation_accuracy(teacher: Teacher, task: Task) -> float:
     """Return a teacher's accuracy on validation images."""
-    return float((top_classes(Box(teacher.network), task.validation) == known(task.validation)).mean())
+    return float((top_classes(Box(teacher.inside), task.validation) == known(task.validation)).mean())

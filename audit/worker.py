@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from attacks.base import Lab, Technique
-from attacks.registry import find
+from attacks.registry import runnable
 from audit.cells import Cell, Failure, Plain
 from audit.door import BLOCK
 from audit.store import Rows, read_pool
@@ -97,7 +97,7 @@ def _pool(path: Path) -> Pool:
 
 def technique(cell: Cell) -> Technique:
     """Build the attack or control of a cell."""
-    return find(cell.technique)(**cell.parameters)
+    return runnable(cell.technique)(**cell.parameters)
 
 
 def failure(cell: Cell, error: BaseException) -> Failure:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,14 +22,13 @@ from attacks.base import Attack, Technique
 from attacks.registry import find
 from audit import protocol
 from audit.bench import Bench, Use
-from audit.plan import Picked, Request, prepare
-from audit.progress import Teller
+from audit.ground import opened
+from audit.plan import Request
 from audit.protocol import Rival, Setup
 from audit.run import workbench
-from audit.store import Cache, default_cache
-from audit.subjects import Opening, Place, Subject, open_subject, open_task
+from audit.store import default_cache
+from audit.subjects import Opening, Subject
 from audit.suite import STANDARD
-from teachers.surface import Surface
 
 
 def main() -> None:
@@ -53,24 +52,20 @@ def main() -> None:
         cache=given.cache,
     )
     settings = {text: parse(text) for text in given.settings}
-    setup, bench, subject = bed(request, settings.values(), given.seeds)
-    with closing(bench.executor):
+    with bed(request, settings.values(), given.seeds) as (setup, bench, subject):
         for text, setting in settings.items():
             print(f"{text:<40} {attempt(setup, bench, subject, setting)}", flush=True)
 
 
-def bed(request: Request, settings: Iterable[Technique], seeds: int) -> tuple[Setup, Bench, Subject]:
+@contextmanager
+def bed(request: Request, settings: Iterable[Technique], seeds: int) -> Iterator[tuple[Setup, Bench, Subject]]:
     """Lay out what attempts on a teacher take, as the standard suite does."""
     assert request.cache is not None
-    cache, teller = Cache(request.cache), Teller()
-    task, weights = open_task(request.opening, cache)
-    known = {s.name: type(s) for s in settings if isinstance(s, Attack)}
-    setup = prepare(request, replace(STANDARD, tuning_seeds=seeds), Picked(known, (), {}), task, cache)
-    place = Place(cache, request.device, teller.note)
-    surface = Surface.parse(request.surface)
-    subject = open_subject(request.opening, task, setup.pool, weights, surface, setup.recipe.views, place)
-    bench = workbench(request, setup, cache, (subject,), request.cache / "attempts", teller)
-    return setup, bench, subject
+    names = ",".join(dict.fromkeys(s.name for s in settings if isinstance(s, Attack))) or "all"
+    with opened(replace(request, attacks=names), replace(STANDARD, tuning_seeds=seeds)) as ground:
+        bench = workbench(ground, request.cache / "attempts")
+        with closing(bench.executor):
+            yield ground.setup, bench, ground.faculty.audited
 
 
 def parse(text: str) -> Technique:

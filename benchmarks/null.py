@@ -31,13 +31,13 @@ from audit import protocol
 from audit.bench import Bench, Use
 from audit.checks import NULL_LEVEL
 from audit.compare import Margin, paired
-from audit.plan import Picked, Request, prepare
-from audit.progress import Teller
+from audit.ground import opened
+from audit.plan import Request
 from audit.protocol import Rival, Setup
 from audit.run import workbench
 from audit.sequential import HORIZON
-from audit.store import Cache, default_cache
-from audit.subjects import Opening, open_task
+from audit.store import default_cache
+from audit.subjects import Opening
 from audit.suite import STANDARD
 from reports.record import write_whole
 from teachers.task import known
@@ -85,10 +85,11 @@ class LSPool:
 
 def train(request: Request) -> LSPool:
     """Train the pool as an audit trains its controls."""
-    cache, teller = Cache(request.cache or default_cache()), Teller()
-    task, _ = open_task(request.opening, cache)
-    setup = prepare(request, STANDARD, Picked({}, (), {}), task, cache)
-    bench = workbench(request, setup, cache, (), cache.root / "null.jsonl", teller)
+    with opened(request, STANDARD) as ground:
+        return _train(ground.setup, workbench(ground, ground.cache.root / "null"))
+
+
+def _train(setup: Setup, bench: Bench) -> LSPool:
     with closing(bench.executor):
         tried = protocol.sweep(setup)
         bench.train("tuning", protocol.rival_uses(setup, tried))

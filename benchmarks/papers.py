@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,10 +31,12 @@ from attacks.controls.ls import LS, SWEEP
 from attacks.logits.soft_kd import SoftKD
 from audit.bench import Use
 from audit.compare import Margin, over_teachers, paired
+from audit.ground import opened
 from audit.plan import Request
 from audit.protocol import TUNING
 from audit.store import default_cache
 from audit.subjects import Opening, top_classes
+from audit.suite import STANDARD
 from audit.teaching import teach
 from teachers import datasets, intake
 from teachers.task import Pool, known
@@ -87,21 +88,20 @@ class Runner:
             cache=given.cache,
         )
         asks = isinstance(technique, SoftKD)
-        setup, bench, subject = bed(request, [technique] if asks else [], given.seeds)
-        steps = given.steps or (given.epochs and round(given.epochs * len(setup.pool) / BATCH))
-        setup = replace(setup, recipe=replace(setup.recipe, steps=max(steps or 0, setup.recipe.steps, 1)))
-        if given.steps:
-            setup = replace(setup, recipe=replace(setup.recipe, steps=given.steps))
-        seeds = range(given.seeds) if judged else range(TUNING, TUNING + given.seeds)
-        cells = [
-            setup.cell(technique, s, subject if asks else None, splits="both" if judged else "validation")
-            for s in seeds
-        ]
-        uses = [Use(c, "judge", subject.role if asks else None, "attack" if asks else "control") for c in cells]
-        with closing(bench.executor):
+        with bed(request, [technique] if asks else [], given.seeds) as (setup, bench, subject):
+            steps = given.steps or (given.epochs and round(given.epochs * len(setup.pool) / BATCH))
+            setup = replace(setup, recipe=replace(setup.recipe, steps=max(steps or 0, setup.recipe.steps, 1)))
+            if given.steps:
+                setup = replace(setup, recipe=replace(setup.recipe, steps=given.steps))
+            seeds = range(given.seeds) if judged else range(TUNING, TUNING + given.seeds)
+            cells = [
+                setup.cell(technique, s, subject if asks else None, splits="both" if judged else "validation")
+                for s in seeds
+            ]
+            uses = [Use(c, "judge", subject.role if asks else None, "attack" if asks else "control") for c in cells]
             bench.train(technique.name, uses)
-        results = bench.found(cells)
-        assert results is not None, "a student failed; the journal says why"
+            results = bench.found(cells)
+            assert results is not None, "a student failed; the journal says why"
         exam = setup.task.test if judged else setup.task.validation
         answers = [r.test if judged else r.validation for r in results]
         return np.stack([a.array() == known(exam) for a in answers if a is not None])
@@ -109,9 +109,8 @@ class Runner:
     def accuracy(self, teacher: Path, pool: Pool) -> float:
         """Return a teacher's accuracy."""
         request = Request(Opening(str(teacher)), device=self.given.device, cache=self.given.cache)
-        _, bench, subject = bed(request, [], 1)
-        bench.executor.close()
-        return float((top_classes(subject.full, pool) == known(pool)).mean())
+        with opened(request, STANDARD) as ground:
+            return float((top_classes(ground.faculty.audited.full, pool) == known(pool)).mean())
 
 
 def main() -> None:

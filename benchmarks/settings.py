@@ -9,7 +9,6 @@ student in points; resumable. Nothing here sees the test split.
 from __future__ import annotations
 
 import argparse
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -50,12 +49,11 @@ def main() -> None:
         settings = fields.split(",") if fields else ()
         teach(name, path, data="glyphs", seed=given.teacher_seed, settings=settings, cache=given.cache)
         request = Request(Opening(str(path)), jobs=given.jobs, cache=given.cache)
-        setup, bench, subject = bed(request, attacks.values(), given.seeds)
-        labels = known(setup.task.validation)
-        accuracy = float((top_classes(subject.full, setup.task.validation) == labels).mean())
-        answers = np.concatenate(log_probs(subject.full, setup.task.validation))
-        peak = cmi.curve(answers, labels, len(setup.task.classes)).peak
-        with closing(bench.executor):
+        with bed(request, attacks.values(), given.seeds) as (setup, bench, subject):
+            labels = known(setup.task.validation)
+            accuracy = float((top_classes(subject.full, setup.task.validation) == labels).mean())
+            answers = np.concatenate(log_probs(subject.full, setup.task.validation))
+            peak = cmi.curve(answers, labels, len(setup.task.classes)).peak
             margins = [attempt(setup, bench, subject, a, anew=False).margin for a in attacks.values()]
         told = " | ".join(f"{m.mean():+.1f}" for m in margins)
         print(f"| {text} | {100 * accuracy:.1f} | {peak:.2f} | {told} |", flush=True)

@@ -330,6 +330,7 @@ class Settings(Data):
     surrogate: str
     device: str
     dropped: tuple[str, ...] = ()  # classes of which the attacker never saw an image
+    isolated: bool = False  # whether the teachers were in a process of their own
 
 
 class Look(Data):

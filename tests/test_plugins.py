@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from attacks import registry
-from attacks.contract import check_attack
+from attacks.base import Attack
+from attacks.contract import check_attack, tiny_lab
+from attacks.logits.soft_kd import SoftKD
 from audit import run as audit
 from audit.plan import Request
 from audit.subjects import Opening
 from teachers.errors import UsageError
+from teachers.surface import FULL
 
 PROJECT = """
 [build-system]
@@ -68,7 +71,9 @@ def test_an_installed_attack_is_part_of_all_and_recorded_as_such(
 ) -> None:
     clean.syspath_prepend(str(install(tmp_path)))
     attack = registry.attacks()["echo"]
-    check_attack(attack)
+    assert attack.grid()[0].parameters == SoftKD().parameters
+    with pytest.raises(TypeError, match="in a worker alone"):
+        attack().run(tiny_lab(FULL, 0))
     wanted = Request(
         Opening("demo", "digits"), effort="smoke", cache=kept, out=tmp_path / "out", quiet=True, jobs=2, attacks="all"
     )
@@ -81,6 +86,10 @@ def test_an_installed_attack_is_part_of_all_and_recorded_as_such(
     alone = audit.run(replace(wanted, attacks="echo", out=tmp_path / "alone")).record
     assert not alone.suite.complete
     assert alone.verdict.word != "UNDISTILLABLE"
+    assert "echo_attack" not in sys.modules, "a stranger's code must not run where the audit is judged"
+    stranger = registry.runnable("echo")
+    assert issubclass(stranger, Attack)
+    check_attack(stranger)
 
 
 @pytest.mark.parametrize(

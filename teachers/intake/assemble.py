@@ -16,16 +16,29 @@ from teachers.networks import Preprocessed
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network with its preprocessing: raw pixels in [0, 1] to logits."""
+    """A network with its preprocessing: raw pixels in [0, 1] to logits; no network where another process holds it."""
 
     name: str
     sha256: str
-    network: nn.Module
+    network: nn.Module | None
     architecture: str
     method: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     card: Card | None = None
+    apart: int = 0  # parameters of a network that another process holds
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters."""
+        return self.apart if self.network is None else sum(p.numel() for p in self.network.parameters())
+
+    @property
+    def inside(self) -> nn.Module:
+        """The network, in the process that holds it."""
+        if self.network is None:
+            raise ValueError(f"the network of {self.name} is in another process")
+        return self.network
 
 
 def assemble(weights: Weights, architecture: str, classes: int, shape: networks.Shape, normalize: str) -> Teacher:

@@ -1,0 +1,55 @@
+"""What every command that attacks stands on: cache, task, what cells share, and the teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from audit import plan, subjects
+from audit.faculty import Apart, Faculty, Here, Spec
+from audit.plan import Picked, Request
+from audit.progress import Teller
+from audit.protocol import Setup
+from audit.store import Cache, default_cache
+from audit.suite import Suite
+from teachers.surface import Surface
+from teachers.task import Task
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A request that was found to be possible."""
+
+    request: Request
+    cache: Cache
+    teller: Teller
+    picked: Picked
+    task: Task
+    setup: Setup
+    faculty: Faculty
+    isolated: bool
+
+
+@contextmanager
+def opened(request: Request, suite: Suite) -> Iterator[Ground]:
+    """Open what a request names, and close it.
+
+    Raises UsageError or RefusedInput with one sentence where something cannot be had.
+    """
+    teller, cache = Teller(request.quiet), Cache(request.cache or default_cache())
+    picked = plan.pick(request.attacks, suite, request.fixed)
+    surface = Surface.parse(request.surface)
+    task, weights = subjects.open_task(request.opening, cache)
+    setup = plan.prepare(request, suite, picked, task, cache)
+    isolated = bool(picked.plugins) if request.isolate is None else request.isolate
+    spec = Spec(request.opening, surface.name, setup.recipe.views, request.device)
+    faculty: Faculty
+    if isolated:
+        del weights
+        faculty = Apart(spec, cache.pool(setup.pool), cache.root, request.quiet)
+    else:
+        place = subjects.Place(cache, request.device, teller.note)
+        faculty = Here(spec, task, setup.pool, weights, place, surface)
+    with closing(faculty):
+        yield Ground(request, cache, teller, picked, task, setup, faculty, isolated)

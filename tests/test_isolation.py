@@ -1,0 +1,114 @@
+"""No attack steps out of the black box: plug-ins that try fail by name, and isolated audits are the same audits."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_run import request, timeless
+
+from audit import run as audit
+from audit.processes import TOKEN
+from audit.subjects import Opening
+from audit.teaching import teach
+from teachers.errors import NothingAudited, RefusedInput, UsageError
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+BUDGET = 40_000
+FAILS = {
+    "hostile-gc": "Held: no network",
+    "hostile-frames": "Held: closures and frames",
+    "hostile-path": "Held: nothing names",
+    "hostile-pickle": "its process sent what is no message",
+    "hostile-backward": "does not require grad",
+    "hostile-train": "has no attribute 'model'",
+    "hostile-buffer": "Held: an answer belongs",
+    "hostile-pool": "does not hold these images",
+    "hostile-exit": "its process died",
+}
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install all hostile attacks as one distribution; return where it lies."""
+    folder = tmp_path_factory.mktemp("hostile")
+    source = (Path(__file__).parent / "hostile_plugin.py").read_text()
+    (folder / "src").mkdir()
+    (folder / "src" / "hostile_plugin.py").write_text(source)
+    classes = {name: line.split()[1].split("(")[0] for name, line in declared(source).items()}
+    points = "\n".join(f'"{name}" = "hostile_plugin:{cls}"' for name, cls in classes.items())
+    (folder / "src" / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "hostile"\nversion = "1"\n'
+        f'[project.entry-points."distill_audit.attacks"]\n{points}\n'
+        '[tool.hatch.build.targets.wheel]\nonly-include = ["hostile_plugin.py"]\n'
+    )
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--target", str(folder / "site"), str(folder / "src")], check=True)
+    return folder / "site"
+
+
+def declared(source: str) -> dict[str, str]:
+    """Return the class line of each attack by its name."""
+    lines = source.splitlines()
+    return {lines[i + 1].split('"')[1]: line for i, line in enumerate(lines) if line.endswith("(Hostile):")}
+
+
+def test_plugins_that_try_to_step_out_fail_by_name(
+    hostile: Path, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    markers = tmp_path / "markers"
+    markers.mkdir()
+    monkeypatch.syspath_prepend(str(hostile))
+    monkeypatch.setenv("HOSTILE_MARKERS", str(markers))
+    monkeypatch.setenv(TOKEN, "secret-token")
+    monkeypatch.setattr(sys, "argv", ["audit", "run", "--teacher", "model.pt"])
+    teacher = tmp_path / "model.pt"
+    teach("plain", teacher, data="digits", steps=60, cache=kept)
+    names = ",".join(["soft-kd", *FAILS])
+    record = audit.run(
+        request(kept, tmp_path / "out", teacher=str(teacher), data=None, attacks=names, budget=BUDGET)
+    ).record
+    assert not list(markers.iterdir())
+    reasons = {row.attack: row.reason for row in record.comparisons if row.status == "failed"}
+    assert {name: FAILS[name] in reasons.get(name, "") for name in FAILS} == dict.fromkeys(FAILS, True), reasons
+    assert next(row for row in record.comparisons if row.attack == "soft-kd").status == "judged"
+    assert record.settings.isolated
+    assert sum(row.charged for row in record.ledger), "the ledger is the auditor's own"
+    assert "hostile_plugin" not in sys.modules
+    assert os.environ[TOKEN] == "secret-token"
+    with pytest.raises(NothingAudited, match="every attack failed; the first: Held: no network"):
+        audit.run(request(kept, tmp_path / "alone", attacks="hostile-gc"))
+    for greedy in ("hostile-budget", "hostile-ledger"):
+        with pytest.raises(UsageError, match=f"{greedy}: 100000 more queries would make 100000, above the budget"):
+            audit.run(request(kept, tmp_path / greedy, attacks=greedy, budget=BUDGET))
+    assert not list(markers.iterdir())
+
+
+def test_an_isolated_audit_is_the_same_audit(kept: Path, tmp_path: Path) -> None:
+    usual = audit.run(request(tmp_path / "cache", tmp_path / "usual")).record
+    apart = audit.run(request(tmp_path / "other", tmp_path / "apart", isolate=True)).record
+    assert apart.settings.isolated
+    assert not usual.settings.isolated
+    settings = usual.settings.model_copy(update={"isolated": True})
+    assert timeless(apart) == timeless(usual.model_copy(update={"settings": settings}))
+
+
+def test_what_an_isolated_teacher_refuses_is_refused_in_one_sentence(kept: Path, tmp_path: Path) -> None:
+    chance = tmp_path / "chance.pt"
+    teach("plain", chance, data="digits", steps=60, cache=kept)
+    content = torch.load(chance, weights_only=True)
+    content["state_dict"] = {n: torch.zeros_like(t) for n, t in content["state_dict"].items()}
+    torch.save(content, chance)
+    asked = request(kept, tmp_path / "out", isolate=True)
+    with pytest.raises(RefusedInput, match="no better than always naming the largest class"):
+        audit.run(replace(asked, opening=Opening(str(chance))))
+    for name in content["state_dict"]:
+        content["state_dict"][name] = torch.full_like(content["state_dict"][name], 1e30)
+    torch.save(content, chance)
+    with pytest.raises(RefusedInput, match="NaN or infinity"):
+        audit.run(replace(asked, opening=Opening(str(chance))))
