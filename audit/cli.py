@@ -45,7 +45,10 @@ Shots = Annotated[float, typer.Option(help="Fraction of images and labels that t
 Labels = Annotated[float, typer.Option(help="Fraction of labels that the attacker knows, of all images.")]
 DropClasses = Annotated[str, typer.Option(help="Classes that the attacker never saw, with commas.")]
 Surface = Annotated[
-    str, typer.Option(help="What the API shows: probs, label, gradients, or top:K, round:D… joined by +.")
+    str,
+    typer.Option(
+        help="What the API shows: probs, logits, label, gradients, or top:K, round:D… with +; uint8+ before any."
+    ),
 ]
 Budget = Annotated[int | None, typer.Option(help="Most queries one student may rest on.")]
 Surrogate = Annotated[str | None, typer.Option(help="Folder of surrogate images for Knockoff Nets.")]

@@ -17,13 +17,13 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from audit import probes, subjects, wire
+from audit import pipes, probes, subjects
+from audit.pipes import Arrays
 from audit.processes import die_with, unsaid
 from audit.progress import Teller
 from audit.protocol import Attacks
 from audit.store import Cache, read_pool
 from audit.subjects import Opening, Place, Subject
-from audit.wire import Arrays
 from reports.record import Probe
 from teachers import errors, intake
 from teachers.errors import AuditError, RefusedInput
@@ -147,8 +147,8 @@ class Apart:
 
     def _call(self, header: dict[str, Any], arrays: Arrays | None = None) -> tuple[dict[str, Any], Arrays]:
         try:
-            wire.send(self._pipe, header, arrays)
-            told, found = wire.receive(self._pipe)
+            pipes.send(self._pipe, header, arrays)
+            told, found = pipes.receive(self._pipe)
         except (EOFError, OSError) as e:
             raise RefusedInput("the teacher's process died (out of memory?); nothing that was stored is lost") from e
         if "refused" in told:
@@ -164,7 +164,7 @@ class Apart:
 
     def _box(self, role: Role, which: str) -> Ask:
         def ask(images: Tensor) -> Answers:
-            return wire.heard(*self._call({"do": "ask", "role": role, "which": which}, {"images": images.numpy()}))
+            return pipes.heard(*self._call({"do": "ask", "role": role, "which": which}, {"images": images.numpy()}))
 
         return ask
 
@@ -176,7 +176,7 @@ def _teach(pipe: Connection, spec: Spec, pool: Path, cache: Path, quiet: bool, p
     school: Here | None = None
     while True:
         try:
-            header, arrays = wire.receive(pipe)
+            header, arrays = pipes.receive(pipe)
         except (EOFError, OSError):
             return
         try:
@@ -184,7 +184,7 @@ def _teach(pipe: Connection, spec: Spec, pool: Path, cache: Path, quiet: bool, p
             message = _done(school, header, arrays)
         except AuditError as e:
             message = {"refused": type(e).__name__, "sentence": str(e)}, {}
-        wire.send(pipe, *message)
+        pipes.send(pipe, *message)
 
 
 def _open(spec: Spec, pool: Path, cache: Path, quiet: bool) -> Here:
@@ -197,7 +197,7 @@ def _open(spec: Spec, pool: Path, cache: Path, quiet: bool) -> Here:
 def _done(school: Here, header: dict[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
     if header["do"] == "ask":
         subject = school.audited if header["role"] == "audited" else school.ordinary
-        return wire.told(getattr(subject, header["which"])(torch.from_numpy(arrays["images"])))
+        return pipes.told(getattr(subject, header["which"])(torch.from_numpy(arrays["images"])))
     if header["do"] == "probe":
         return {"probe": school.probe(arrays["top"]).model_dump(mode="json")}, {}
     subject = school.audited if header["do"] == "open" else school.ordinary

@@ -21,12 +21,12 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from audit import wire
+from audit import pipes
 from audit.cells import Failure, Result
 from audit.door import Door
 from audit.measure import Doors, Exams, measure
+from audit.pipes import Arrays, PipeError
 from audit.store import Rows
-from audit.wire import Arrays, WireError
 from audit.worker import Job, Trained, failure, train
 from teachers.errors import AuditError, BudgetExceeded, RefusedInput, UsageError
 from teachers.surface import Answers
@@ -94,14 +94,14 @@ class _Worker:
         self.job = queue.popleft() if queue else None
         if self.job is not None:
             self.door = doors(self.job.cell)
-            wire.send(self.pipe, {"job": self.job.model_dump(mode="json"), "door": self.door is not None})
+            pipes.send(self.pipe, {"job": self.job.model_dump(mode="json"), "door": self.door is not None})
 
     def hear(self, exams: Exams) -> Result | Failure | None:
         """Hear what it says: answer a question, or return how its job came to an end."""
         assert self.job is not None
         cell = self.job.cell
         try:
-            header, arrays = wire.receive(self.pipe)
+            header, arrays = pipes.receive(self.pipe)
             if header.get("say") == "ask":
                 self._answer(header, arrays)
                 return None
@@ -109,17 +109,17 @@ class _Worker:
         except (EOFError, ConnectionError):
             self.restart()
             return Failure(cell=cell, sentence="its process died (out of memory?)")
-        except WireError as e:
+        except PipeError as e:
             self.restart()
             return Failure(cell=cell, sentence=f"its process sent what is no message ({e})")
 
     def _answer(self, header: dict[str, Any], arrays: Arrays) -> None:
         try:
-            message = wire.told(_asked(self.door, header, arrays))
+            message = pipes.told(_asked(self.door, header, arrays))
         except (AuditError, ValueError, PermissionError) as e:
             name = next((n for n, kind in REFUSALS.items() if isinstance(e, kind)), UsageError.__name__)
             message = {"refused": name, "sentence": str(e)}, {}
-        wire.send(self.pipe, *message)
+        pipes.send(self.pipe, *message)
 
     def restart(self) -> None:
         """Start afresh, whatever state it is in."""
@@ -171,11 +171,11 @@ class _Line:
         return self._ask({}, {"images": images.numpy()})
 
     def _ask(self, question: dict[str, Any], arrays: Arrays) -> Answers:
-        wire.send(self._pipe, {"say": "ask", **question}, arrays)
-        header, answers = wire.receive(self._pipe)
+        pipes.send(self._pipe, {"say": "ask", **question}, arrays)
+        header, answers = pipes.receive(self._pipe)
         if "refused" in header:
             raise REFUSALS[header["refused"]](header["sentence"])
-        return wire.heard(header, answers)
+        return pipes.heard(header, answers)
 
 
 @contextmanager
@@ -198,7 +198,7 @@ def _work(pipe: Connection, parent: int) -> None:
     torch.set_num_threads(1)
     while True:
         try:
-            header, _ = wire.receive(pipe)
+            header, _ = pipes.receive(pipe)
         except (EOFError, OSError):
             return
         job = Job.model_validate(header["job"])
@@ -211,7 +211,7 @@ def _work(pipe: Connection, parent: int) -> None:
         except (Exception, SystemExit) as e:
             message = {"say": "failed", "failure": _told(failure(job.cell, e))}, {}
         try:
-            wire.send(pipe, *message)
+            pipes.send(pipe, *message)
         except (BrokenPipeError, ConnectionResetError):
             return
 

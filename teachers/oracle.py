@@ -74,6 +74,7 @@ class Box:
     def _chunk(self, images: Tensor) -> Answers:
         explains = self.surface.kind == "gradients"
         short = CHUNK - len(images)
+        images = self.surface.taken(images)
         padded = images if short == 0 else torch.cat([images, images[:1].expand(short, -1, -1, -1)])
         with torch.set_grad_enabled(explains):
             x = padded.to(self._device).detach().requires_grad_(explains)

@@ -173,15 +173,18 @@ WRITTEN = {
     "mad:EPS": Step(mad, 0, 2, False),
 }
 STEPS = {written.partition(":")[0]: step for written, step in WRITTEN.items()}
-WHOLE = ("probs", "label", "gradients")
+WHOLE = ("probs", "logits", "label", "gradients")
+EIGHT = "uint8"  # first, if at all: it is done to what goes in
 
 
 @dataclass(frozen=True)
 class Surface:
     """What an API does to its answers before they leave it, in order, as it is written: `temperature:4+top:5`.
 
-    `label` shows the top class alone. `gradients` shows full probabilities with an explanation: the input gradient of
-    the top class's log-probability.
+    `label` shows the top class alone. `logits` is `probs` for every attack here: none uses the constant that
+    probabilities do not tell. `gradients` shows full probabilities with an explanation: the input gradient of the top
+    class's log-probability. `uint8`, alone or before others (`uint8+label`), takes images as files hold them: pixels
+    are rounded to whole 255ths before the network sees them.
     """
 
     name: str
@@ -199,13 +202,22 @@ class Surface:
 
     @cached_property
     def steps(self) -> tuple[tuple[str, float], ...]:
-        """The parts with their values, in order; none for `probs`, `label` and `gradients`."""
-        return () if self.name in WHOLE else tuple(map(_step, self.name.split("+")))
+        """The parts with their values, in order; none for `probs`, `logits`, `label` and `gradients`."""
+        return () if self._shown in WHOLE else tuple(map(_step, self._shown.split("+")))
+
+    @property
+    def _shown(self) -> str:
+        """What is done to answers."""
+        return "probs" if self.name == EIGHT else self.name.removeprefix(f"{EIGHT}+")
 
     @property
     def kind(self) -> Kind:
         """What an answer holds at most."""
-        return "label" if self.name == "label" else "gradients" if self.name == "gradients" else "probs"
+        return "label" if self._shown == "label" else "gradients" if self._shown == "gradients" else "probs"
+
+    def taken(self, images: Tensor) -> Tensor:
+        """Return images (N, C, H, W) in [0, 1] as they reach the network."""
+        return images.mul(255).round().div(255) if self.name.split("+")[0] == EIGHT else images
 
     def __call__(self, log_probs: Tensor) -> Answers:
         """Show what this surface shows of log-probabilities (N, K)."""
@@ -226,7 +238,8 @@ def _step(part: str) -> tuple[str, float]:
     if name not in STEPS:
         alone = " (alone)" if name in WHOLE else ""
         raise UsageError(
-            f"unknown surface {part!r}{alone}; there are {', '.join(WHOLE)}, and joined by + {', '.join(WRITTEN)}"
+            f"unknown surface {part!r}{alone}; there are {', '.join(WHOLE)}, and joined by + {', '.join(WRITTEN)}; "
+            f"{EIGHT} may stand before any"
         )
     step = STEPS[name]
     try:

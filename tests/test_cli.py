@@ -46,7 +46,7 @@ def test_help_and_lists(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "--teacher", "demo", "--attacks", "ls"], 2, "is a control"),
         (["run", "--teacher", "demo", "--attacks", " , "], 5, "no attack was named"),
         (["run", "--teacher", "demo", "--effort", "heroic"], 2, "smoke, standard, full"),
-        (["run", "--teacher", "demo", "--surface", "logits"], 2, "there are probs, label"),
+        (["run", "--teacher", "demo", "--surface", "logit"], 2, "there are probs, logits, label"),
         (["run", "--teacher", "demo", "--data", "glyfs"], 2, "glyphs"),
         (["run", "--teacher", "demo", "--data", "digits", "--shots", "2"], 2, "above 0 and at most 1"),
         (["run", "--teacher", "demo", "--data", "digits", "--seeds", "1"], 2, "at least 2"),

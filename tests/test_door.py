@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from attacks.contract import CLASSES, SHAPE, tiny_lab
-from audit import wire
+from audit import pipes
 from audit.door import MADE, Desk, Door
+from audit.pipes import PipeError
 from audit.store import AnswerStore
-from audit.wire import WireError
 from teachers.errors import BudgetExceeded
 from teachers.oracle import Box
 from teachers.surface import FULL, Answers
@@ -93,8 +93,8 @@ def pair() -> tuple[Connection, Connection]:
 )
 def test_messages_arrive_as_they_were_sent(array: np.ndarray) -> None:
     here, there = pair()
-    wire.send(here, {"say": "ask", "n": 3}, {"a": array, "b": array[..., ::-1] if array.ndim else array})
-    header, arrays = wire.receive(there)
+    pipes.send(here, {"say": "ask", "n": 3}, {"a": array, "b": array[..., ::-1] if array.ndim else array})
+    header, arrays = pipes.receive(there)
     assert header == {"say": "ask", "n": 3}
     assert np.array_equal(arrays["a"], array)
     assert arrays["a"].dtype == array.dtype
@@ -114,8 +114,8 @@ class Bomb:
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     here, there = pair()
     here.send_bytes(pickle.dumps(Bomb(tmp_path / "marker")))
-    with pytest.raises(WireError):
-        wire.receive(there)
+    with pytest.raises(PipeError):
+        pipes.receive(there)
     assert not (tmp_path / "marker").exists()
 
 
@@ -134,13 +134,13 @@ def test_what_is_no_message_is_said_to_be_none(header: bytes) -> None:
     here, there = pair()
     here.send_bytes(header)
     here.send_bytes(b"1234")
-    with pytest.raises(WireError):
-        wire.receive(there)
+    with pytest.raises(PipeError):
+        pipes.receive(there)
 
 
 def test_an_array_of_another_size_is_no_message() -> None:
     here, there = pair()
     here.send_bytes(json.dumps({"header": {}, "arrays": [["a", "<f4", [3]]]}).encode())
     here.send_bytes(b"1234")
-    with pytest.raises(WireError, match="a: "):
-        wire.receive(there)
+    with pytest.raises(PipeError, match="a: "):
+        pipes.receive(there)

@@ -191,3 +191,24 @@ def test_gradients_and_hidden_entries_are_stored_as_they_came(tmp_path) -> None:
     assert torch.equal(stored.values[:N], told.values)
     assert stored.gradients is not None
     assert torch.equal(stored.gradients[:N], told.gradients)  # type: ignore[arg-type]
+
+
+def test_uint8_rounds_what_goes_in() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, K))
+    x = torch.rand(N, 1, 2, 2)
+    whole = (x * 255).round() / 255
+    for name in ("uint8", "uint8+top:2", "uint8+label"):
+        shown = Surface(name.removeprefix("uint8").removeprefix("+") or "probs")
+        assert torch.equal(Box(network, Surface(name))(x).values, Box(network, shown)(whole).values)
+    steps = [Box(network, Surface("uint8"))(whole + step / 255).values for step in (0.0, 0.4)]
+    assert torch.equal(*steps), "a small step vanishes"
+    assert Surface("uint8+label").kind == "label"
+    assert Surface("uint8+gradients").kind == "gradients"
+
+
+def test_logits_show_what_probabilities_show() -> None:
+    assert torch.equal(Surface("logits")(log_probs()).values, log_probs())
+    assert Surface("logits").offers("probs")
+    with pytest.raises(UsageError, match="unknown surface 'uint8'"):
+        Surface("top:2+uint8")

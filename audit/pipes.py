@@ -17,7 +17,7 @@ KINDS = "biuf"  # of numpy: numbers alone
 HEADER = 1 << 26  # bytes, at most, of a header
 
 
-class WireError(ValueError):
+class PipeError(ValueError):
     """What came is no message."""
 
 
@@ -34,23 +34,23 @@ def send(pipe: Connection, header: Mapping[str, Any], arrays: Arrays | None = No
 def receive(pipe: Connection) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Receive a message; its arrays are writable copies.
 
-    Raises WireError where it is none, EOFError where the other side is gone.
+    Raises PipeError where it is none, EOFError where the other side is gone.
     """
     content = pipe.recv_bytes()
     if len(content) > HEADER:
-        raise WireError(f"a header of {len(content)} bytes")
+        raise PipeError(f"a header of {len(content)} bytes")
     try:
         message = json.loads(content)
         header, shapes = dict(message["header"]), [(str(n), np.dtype(d), tuple(s)) for n, d, s in message["arrays"]]
     except (ValueError, TypeError, KeyError) as e:
-        raise WireError(f"no header: {e}") from e
+        raise PipeError(f"no header: {e}") from e
     arrays = {}
     for name, dtype, shape in shapes:
         if dtype.kind not in KINDS:
-            raise WireError(f"an array of {dtype}")
+            raise PipeError(f"an array of {dtype}")
         sizes = np.array(shape, np.int64)
         if (sizes < 0).any():
-            raise WireError(f"an array of shape {shape}")
+            raise PipeError(f"an array of shape {shape}")
         if not sizes.prod():
             arrays[name] = np.zeros(shape, dtype)
             continue
@@ -58,7 +58,7 @@ def receive(pipe: Connection) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         try:
             arrays[name] = np.frombuffer(raw, dtype).reshape(shape)
         except ValueError as e:
-            raise WireError(f"{name}: {e}") from e
+            raise PipeError(f"{name}: {e}") from e
     return header, arrays
 
 
