@@ -7,7 +7,7 @@ import platform
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -132,6 +132,7 @@ def settings(request: Request, setup: Setup) -> Settings:
         effort=request.effort,
         surrogate=request.surrogate or "procedural",
         device=request.device,
+        price=request.price,
         dropped=setup.dropped,
     )
 
@@ -172,6 +173,13 @@ def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool], probe: Probe) -
     rows_.append(LedgerRow(attack="auditor", purpose="cmi", charged=0, sent=measured))
     rows_.append(LedgerRow(attack="auditor", purpose="probe", charged=0, sent=probe.queries))
     return tuple(rows_)
+
+
+def answered(bench: Bench, audited: Subject, setup: Setup, pools: Sequence[CMIPool], probe: Probe) -> int:
+    """Count the distinct answers of the audited teacher alone: what its owner would be paid for."""
+    mine = {key: r for key, r in bench.results.items() if bench.uses[key].teacher == audited.role}
+    subjects = {key: subject for key, subject in bench.subjects.items() if subject is audited}
+    return sum(row.sent for row in ledger(replace(bench, results=mine, subjects=subjects), setup, pools, probe))
 
 
 def _rows(asked: Asked) -> np.ndarray:

@@ -85,6 +85,8 @@ def run(request: Request) -> Done:
         if all(row.status == "failed" for row in comparisons):
             raise NothingAudited(f"every attack failed; the first: {comparisons[0].reason}")
         pools = evidence.cmi_pools(audited, setup)
+        if audited.remote is not None:
+            teller.note(f"{audited.remote.sent:,} images were sent to {audited.teacher.name} in this run")
         record = derived(
             Record(
                 audit=identity,
@@ -106,6 +108,7 @@ def run(request: Request) -> Done:
                 probe=probe,
                 cmi_behind=audited.behind,
                 ledger=evidence.ledger(bench, setup, pools, probe),
+                answered=evidence.answered(bench, audited, setup, pools, probe),
                 trials=tuple(trial(setup, bench, use, tops) for key, use in bench.uses.items() if key in bench.results),
                 journal=evidence.journal(bench.journal),
                 environment=evidence.environment(),

@@ -40,11 +40,10 @@ class Remote:
         *,
         note: Note,
         normalise: Stats = PLAIN,
-        output: Output | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Ask a model what it is; `output` is the kind of its numbers where earlier answers have told.
+        """Ask a model what it is.
 
         Raises UsageError or RefusedInput with one sentence where it cannot be asked about images of this shape.
         """
@@ -56,10 +55,16 @@ class Remote:
             raise UsageError(f"{self.address.url} takes pixels as bytes, which cannot be normalised; no --normalize")
         self._wire.get("/ready")
         self.platform = self._wire.scrubbed(Metadata.model_validate(told).platform, 60)
-        self.normalise, self.output = normalise, output
+        self.normalise = normalise
+        self.output: Output | None = None  # of its numbers, once it is known
+        self._remember: Callable[[Output], object] = lambda output: None
         self.fingerprint = _fingerprint(self.address, told, normalise)
         self._classes, self._note = classes, note
         self.batch = self.signature.batch or max(1, min(BATCH, NUMBERS // int(np.prod(shape))))
+
+    def expect(self, output: Output | None, remember: Callable[[Output], object]) -> None:
+        """Hold the model to what its numbers were in earlier answers, or say what they are in the first ones."""
+        self.output, self._remember = output, remember
 
     @property
     def sent(self) -> int:
@@ -113,6 +118,7 @@ class Remote:
                     "probabilities of all classes, which sum to one"
                 )
             self.output = found
+            self._remember(found)
             self._note(f"{url} answers with {found}")
         elif self.output not in ("logits", found):
             raise RefusedInput(f"{url} answered {found or 'other numbers'}; its first answers were {self.output}")

@@ -45,7 +45,7 @@ class FakeServer:
     batch: int = -1  # a fixed number of images, or any
     most: int = 1_000  # images that one request may hold; more are 413
     output: dict[str, Any] = field(default_factory=dict)  # what differs in every answer's output tensor
-    faults: deque[Fault] = field(default_factory=deque)  # of the next questions about images
+    faults: deque[Fault | None] = field(default_factory=deque)  # of the next questions about images; None: an answer
     metadata: dict[str, Any] = field(default_factory=dict)  # what differs in it
     ready: bool = True
     closed: bool = False  # it answers no question about images any more
@@ -141,10 +141,11 @@ class _Handler(BaseHTTPRequestHandler):
         images = request["inputs"][0]["shape"][0]
         fake.images += images
         fake.requests.append(images)
+        fault = fake.faults.popleft() if fake.faults else None
         if fake.closed:
             self._say(500, "closed")
-        elif fake.faults:
-            self._fail(fake.faults.popleft())
+        elif fault is not None:
+            self._fail(fault)
         elif images > fake.most or (fake.batch > 0 and images != fake.batch):
             self._say(413, f"{images} images are too many")
         else:

@@ -134,8 +134,10 @@ def test_logits_and_probabilities_are_told_apart(
         server.answer = lambda x: 3 * inner(x)
         with pytest.raises(RefusedInput, match=f"answered logits; its first answers were {kind}"):
             asked(IMAGES)
+        again = box(server)
+        again.remote.expect(asked.remote.output, told.notes.append)
         with pytest.raises(RefusedInput, match="its first answers were"):
-            box(server, output=kind)(IMAGES)
+            again(IMAGES)
 
 
 def test_scores_that_are_no_distribution_are_not_taken_for_logits(server: FakeServer) -> None:

@@ -20,12 +20,22 @@ class Teacher:
 
     name: str
     sha256: str
-    network: nn.Module
+    network: nn.Module | None  # None: it is behind an API, which shows answers alone
     architecture: str
     method: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     card: Card | None = None
+
+    @property
+    def here(self) -> nn.Module:
+        """The network itself.
+
+        Raises RefusedInput where it is behind an API.
+        """
+        if self.network is None:
+            raise RefusedInput(f"{self.name} is behind an API, which shows answers alone; give its checkpoint")
+        return self.network
 
 
 def assemble(weights: Weights, architecture: str, classes: int, shape: networks.Shape, normalize: str) -> Teacher:
