@@ -169,7 +169,10 @@ def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool], probe: Probe) -
     rows_.append(LedgerRow(attack="shared", purpose="all", charged=0, sent=sent["shared", "all"]))
     evaluated = len(teachers) * (len(setup.task.validation) + len(setup.task.test))
     rows_.append(LedgerRow(attack="auditor", purpose="evaluate", charged=0, sent=evaluated))
-    measured = sum(pool.labels.shape[0] for pool in pools)
+    # What a remote teacher said of all validation images is kept, and not asked anew.
+    kept = ("validation", len(setup.task.validation)) if any(subject.remote for subject in teachers) else None
+    sizes = ((pool.name, pool.labels.shape[0]) for pool in pools)
+    measured = sum(size for name, size in sizes if (name, size) != kept)
     rows_.append(LedgerRow(attack="auditor", purpose="cmi", charged=0, sent=measured))
     rows_.append(LedgerRow(attack="auditor", purpose="probe", charged=0, sent=probe.queries))
     return tuple(rows_)
