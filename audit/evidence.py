@@ -29,6 +29,7 @@ from reports.record import (
     Packed,
     PoolName,
     Probe,
+    Record,
     Settings,
     SuiteInfo,
     TaskInfo,
@@ -63,10 +64,14 @@ def measurable(pool: Pool) -> bool:
     return int((np.bincount(known(pool)) > 1).sum()) > 1
 
 
-def measured_images(task: Task) -> int:
-    """Return of how many images CMI is measured: training ones twice, with and without augmentation."""
+def measured_images(task: Task, remote: bool) -> int:
+    """Return of how many images CMI is asked: training ones twice, with and without augmentation.
+
+    What a remote teacher said of all validation images is kept, and not asked anew.
+    """
     most = CMI_ENTRIES // len(task.classes)
-    return 2 * min(len(task.train), most) + min(len(task.validation), most)
+    held = len(task.validation)
+    return 2 * min(len(task.train), most) + (0 if remote and held <= most else min(held, most))
 
 
 def _sample(pool: Pool, classes: int) -> Pool:
@@ -183,6 +188,13 @@ def answered(bench: Bench, audited: Subject, setup: Setup, pools: Sequence[CMIPo
     mine = {key: r for key, r in bench.results.items() if bench.uses[key].teacher == audited.role}
     subjects = {key: subject for key, subject in bench.subjects.items() if subject is audited}
     return sum(row.sent for row in ledger(replace(bench, results=mine, subjects=subjects), setup, pools, probe))
+
+
+def priced(record: Record, price: float | None) -> Record:
+    """Return a finished record under another price, if one is given."""
+    if price is None:
+        return record
+    return record.model_copy(update={"settings": record.settings.model_copy(update={"price": price})})
 
 
 def _rows(asked: Asked) -> np.ndarray:

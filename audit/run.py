@@ -60,6 +60,8 @@ def run(request: Request) -> Done:
         finished = folder.already(out, identity)
         if finished is not None:
             teller.note("this audit is finished: nothing to train")
+            finished = evidence.priced(finished, request.price)
+            records.save(finished, out / "record.json")
             write_all(finished, out)
             return Done(finished, out)
         tops = {"audited": subjects.tops(audited, task)}

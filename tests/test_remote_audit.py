@@ -76,6 +76,10 @@ def test_a_teacher_behind_a_url_is_audited_and_asked_once(
     assert "s3cret" not in told.out + told.err
 
     server.closed = True
+    dearer = audit.run(request(cold, out, server, attacks=attacks, price=4.0)).record
+    assert dearer.settings.price == 4
+    assert "at 4.00 per 1,000" in (out / "summary.md").read_text()
+    assert list(verify(out)) == []
     copied = tmp_path / "copied"
     for part in ("teachers", "answers"):
         shutil.copytree(cold / part, copied / part)
