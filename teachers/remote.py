@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ BATCH = 64  # images of a request, at first
 NUMBERS = 2**20  # most pixel values of one, whose JSON is about 20 MB
 SUM = 1e-3  # how far probabilities may be from summing to one
 ROUNDING = 1e-6
+LONG = 500  # characters of a refusal
 
 Output = Literal["logits", "probabilities", "log-probabilities"]
 Stats = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation by channel
@@ -50,7 +52,8 @@ class Remote:
         self.address = Address.parse(address)
         self._wire = Wire(self.address, note, sleep=sleep, clock=clock)
         told = self._wire.get()
-        self.signature = Signature.of(told, shape, classes, self.address.url)
+        with self._quoting():
+            self.signature = Signature.of(told, shape, classes, self.address.url)
         if self.signature.datatype == "UINT8" and normalise != PLAIN:
             raise UsageError(f"{self.address.url} takes pixels as bytes, which cannot be normalised; no --normalize")
         self._wire.get("/ready")
@@ -101,7 +104,16 @@ class Remote:
         short = 0 if self.signature.batch is None else self.signature.batch - len(x)
         padded = torch.cat([x, x[:1].expand(short, -1, -1, -1)]) if short else x
         reply = self._wire.post("/infer", self.signature.request(padded), len(padded))
-        return self.signature.rows(reply, len(padded), self._classes, self.address.url)[: len(x)]
+        with self._quoting():
+            return self.signature.rows(reply, len(padded), self._classes, self.address.url)[: len(x)]
+
+    @contextmanager
+    def _quoting(self) -> Iterator[None]:
+        """Let refusals quote what a server said as `Wire` does."""
+        try:
+            yield
+        except RefusedInput as e:
+            raise RefusedInput(self._wire.scrubbed(str(e), LONG)) from None
 
     def _log_probs(self, rows: NDArray[np.float64]) -> Tensor:
         url = self.address.url

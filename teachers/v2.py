@@ -112,7 +112,7 @@ class Signature:
             raise RefusedInput(f"{name} answered {shape[1]!s:.60} classes; the data has {classes}")
         try:
             values = np.asarray(found.get("data"), np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise RefusedInput(f"{name} answered data that are no numbers") from None
         if values.size != images * classes:
             raise RefusedInput(f"{name} answered {values.size} numbers; expected {images * classes}, {shape}")

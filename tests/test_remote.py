@@ -259,6 +259,10 @@ def test_a_slow_answer_is_asked_for_in_halves(server: FakeServer, monkeypatch: p
         ({"shape": [5, 7]}, "answered 7 classes; the data has 10"),
         ({"data": [1.0] * 49}, "answered 49 numbers; expected 50"),
         ({"data": ["a"] * 50}, "answered data that are no numbers"),
+        ({"data": [10**400] * 50}, "answered data that are no numbers"),
+        ({"data": {"a": 1}}, "answered data that are no numbers"),
+        ({"datatype": ["FP32"]}, r"answered \['FP32'\]; expected a number"),
+        ({"name": "\x1b[31m\ud800\n" + "x" * 900}, r"with the outputs \[31m x{50,60}; expected scores"),
         ({"data": [[1.0], [1.0, 2.0]]}, "answered data that are no numbers"),
         ({"data": [float("nan")] * 10 + [1.0] * 40}, "answered NaN or infinity on 1 of 5 images"),
         ({"data": [float("inf")] * 10 + [1.0] * 40}, "answered NaN or infinity on 1 of 5 images"),
@@ -403,12 +407,17 @@ def test_the_token_goes_to_the_server_and_nowhere_else(server: FakeServer, monke
             Fault(200, f"no JSON {secret}"),
             Fault(302, headers={"Location": f"{elsewhere.url}/infer?{secret}"}),
             Fault(429, secret, {"Retry-After": "900"}),
+            Fault(200, json.dumps({"outputs": [{"name": secret}]})),
         ]
         for fault in faults:
             server.faults.append(fault)
             with pytest.raises(RefusedInput) as refused:
                 asked(IMAGES[:5])
             errors.append("".join(traceback.format_exception(refused.value)))
+    server.metadata = {"inputs": [{"name": secret, "datatype": "FP32", "shape": [-1, 1, 8, 8]}] * 2}
+    with pytest.raises(RefusedInput, match=r"takes … \(FP32 \[-1, 1, 8, 8\]\), …") as refused:
+        remote(server)
+    errors.append("".join(traceback.format_exception(refused.value)))
     assert elsewhere.tokens == []
     assert "a redirect, and none is followed" in errors[3]
     seen = [*errors, *told.notes, repr(asked), repr(asked.remote), asked.fingerprint, asked.remote.platform]
