@@ -25,7 +25,13 @@ CommandLineError: type[Exception] = next(c for c in typer.BadParameter.__mro__ i
 OK, BUG, INTERRUPTED, COMMAND_LINE = 0, 70, 130, 2
 EXIT = {"UNDISTILLABLE": 0, "DISTILLABLE": 1, "INCONCLUSIVE": 3}
 
-Teacher = Annotated[str, typer.Option(help="Checkpoint (.pt, .safetensors), or a built-in one (`audit ls teachers`).")]
+Teacher = Annotated[
+    str,
+    typer.Option(
+        help="Checkpoint (.pt, .safetensors), a URL (https://HOST/v2/models/NAME), or a built-in one (`audit ls "
+        "teachers`)."
+    ),
+]
 Data = Annotated[str | None, typer.Option(help="glyphs, digits, an image folder, or torchvision:NAME:ROOT.")]
 Cache = Annotated[Path | None, typer.Option(help="Where students and answers are kept between audits.")]
 Size = Annotated[int | None, typer.Option(help="Resize and crop the images of a folder to this many pixels.")]
@@ -34,6 +40,7 @@ Arch = Annotated[str | None, typer.Option(help="Architecture of a checkpoint tha
 Normalize = Annotated[str | None, typer.Option(help="none, half, imagenet, cifar, or MEAN/STD.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Jobs = Annotated[int | None, typer.Option(help="Local processes; all cores if not given.")]
+Price = Annotated[float | None, typer.Option(help="What 1,000 queries cost.", min=0)]
 Json = Annotated[bool, typer.Option("--json", help="Print it as JSON on standard output.")]
 
 Attacks = Annotated[
@@ -91,6 +98,7 @@ def run(
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder of this audit; audit-out/… if not given.")] = None,
     cache: Cache = None,
+    price: Price = None,
     json: Json = False,
 ) -> None:
     """Audit a teacher: attack it, compare with LS students, and give a verdict."""
@@ -116,6 +124,7 @@ def run(
             device=device,
             out=out,
             cache=cache,
+            price=price,
             command=_command(),
             quiet=json,
         )
@@ -147,7 +156,7 @@ def plan(
     jobs: Jobs = None,
     device: Device = "cpu",
     cache: Cache = None,
-    price: Annotated[float | None, typer.Option(help="What 1,000 queries cost.", min=0)] = None,
+    price: Price = None,
     like: Annotated[
         Path | None, typer.Option(help="Folder of an earlier audit, whose margins scatter as these will.")
     ] = None,

@@ -171,7 +171,9 @@ class _Shown:
 
 def _panels(shown: _Shown) -> tuple[tuple[PicturedClass, ...], str]:
     """Show the most and the least spread class under their Eigen-CAM, or say why not."""
-    ranked, network = shown.ranked(), shown.subject.teacher.inside
+    ranked, network = shown.ranked(), shown.subject.teacher.network
+    if network is None:
+        return (), "the teacher is behind an API, which shows answers alone"
     panels = []
     for label in dict.fromkeys([*ranked[:1], *ranked[-1:]]):
         images = shown.pool.images[shown.least_concentrated(label, PANELS)]

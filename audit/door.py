@@ -15,7 +15,8 @@ from torch import Tensor
 from audit.cells import Asked
 from audit.store import AnswerStore, Rows
 from reports.record import Packed
-from teachers.oracle import Oracle
+from teachers.oracle import CHUNK, Ask, Oracle
+from teachers.remote import RemoteBox
 from teachers.surface import Answers, Surface, concatenate
 from teachers.task import Pool
 from teachers.views import Viewer, ViewSet
@@ -31,8 +32,7 @@ class Block(NamedTuple):
     size: int
 
 
-Pixels = Callable[[], Tensor]  # float images (n, C, H, W) in [0, 1], made when they are needed
-Answer = Callable[[Tensor], Answers]
+Pixels = Callable[[Rows], Tensor]  # rows of a block to float images (n, C, H, W) in [0, 1], made when needed
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,23 @@ class Desk:
     """Answers of one teacher through one surface: from the store, and asked where they are not there yet."""
 
     store: AnswerStore
-    ask: Answer
+    ask: Ask
 
     def complete(self, block: Block, rows: Rows, pixels: Pixels) -> None:
-        """Ask about what is missing of some rows of a block, and store it."""
+        """Ask about what is missing of some rows of a block, a chunk at a time, and store it.
+
+        What is paid for is stored as it arrives, so that it is not asked again after an interruption.
+        """
         _, missing = self.store.load(block.name, rows)
-        if len(missing):
-            self.store.add(block.name, block.size, missing, self.ask(pixels()[np.searchsorted(rows, missing)]))
+        if not len(missing):
+            return
+        chunks = [missing[at : at + CHUNK] for at in range(0, len(missing), CHUNK)]
+        if isinstance(self.ask, RemoteBox):
+            for chunk in chunks:
+                for part, answers in self.ask.batches(pixels(chunk)):
+                    self.store.add(block.name, block.size, chunk[part], answers)
+        else:
+            self.store.add(block.name, block.size, missing, concatenate([self.ask(pixels(c)) for c in chunks]))
 
     def answers(self, block: Block, rows: Rows, pixels: Pixels) -> Answers:
         """Return the answers about some rows of a block."""
@@ -105,7 +115,7 @@ class Door:
 
     def _made(self, images: Tensor) -> Answers:
         name = f"{MADE}{hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:48]}"
-        return self._rest(Block(name, len(images)), np.arange(len(images)), lambda: images)
+        return self._rest(Block(name, len(images)), np.arange(len(images)), lambda rows: images[torch.from_numpy(rows)])
 
     def _rest(self, block: Block, rows: Rows, pixels: Pixels) -> Answers:
         self._rests.setdefault(block.name, np.zeros(block.size, bool))[rows] = True
@@ -120,8 +130,8 @@ def blocks(pool: Pool, views: ViewSet, index: Rows) -> Iterator[tuple[Block, Row
             size = min(BLOCK, len(pool) - start)
             images = index[(index >= start) & (index < start + size)]
 
-            def pixels(images: Rows = images, view: int = view) -> Tensor:
-                at = torch.from_numpy(images)
+            def pixels(rows: Rows, start: int = start, view: int = view) -> Tensor:
+                at = torch.from_numpy(start + rows)
                 return viewer()(at, torch.full_like(at, view))
 
             if len(images):

@@ -7,7 +7,7 @@ import platform
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +29,7 @@ from reports.record import (
     Packed,
     PoolName,
     Probe,
+    Record,
     Settings,
     SuiteInfo,
     TaskInfo,
@@ -63,10 +64,14 @@ def measurable(pool: Pool) -> bool:
     return int((np.bincount(known(pool)) > 1).sum()) > 1
 
 
-def measured_images(task: Task) -> int:
-    """Return of how many images CMI is measured: training ones twice, with and without augmentation."""
+def measured_images(task: Task, remote: bool) -> int:
+    """Return of how many images CMI is asked: training ones twice, with and without augmentation.
+
+    What a remote teacher said of all validation images is kept, and not asked anew.
+    """
     most = CMI_ENTRIES // len(task.classes)
-    return 2 * min(len(task.train), most) + min(len(task.validation), most)
+    held = len(task.validation)
+    return 2 * min(len(task.train), most) + (0 if remote and held <= most else min(held, most))
 
 
 def _sample(pool: Pool, classes: int) -> Pool:
@@ -132,6 +137,7 @@ def settings(request: Request, setup: Setup, isolated: bool) -> Settings:
         effort=request.effort,
         surrogate=request.surrogate or "procedural",
         device=request.device,
+        price=request.price,
         dropped=setup.dropped,
         isolated=isolated,
     )
@@ -169,10 +175,27 @@ def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool], probe: Probe) -
     rows_.append(LedgerRow(attack="shared", purpose="all", charged=0, sent=sent["shared", "all"]))
     evaluated = len(teachers) * (len(setup.task.validation) + len(setup.task.test))
     rows_.append(LedgerRow(attack="auditor", purpose="evaluate", charged=0, sent=evaluated))
-    measured = sum(pool.labels.shape[0] for pool in pools)
+    # What a remote teacher said of all validation images is kept, and not asked anew.
+    kept = ("validation", len(setup.task.validation)) if any(subject.remote for subject in teachers) else None
+    sizes = ((pool.name, pool.labels.shape[0]) for pool in pools)
+    measured = sum(size for name, size in sizes if (name, size) != kept)
     rows_.append(LedgerRow(attack="auditor", purpose="cmi", charged=0, sent=measured))
     rows_.append(LedgerRow(attack="auditor", purpose="probe", charged=0, sent=probe.queries))
     return tuple(rows_)
+
+
+def answered(bench: Bench, audited: Subject, setup: Setup, pools: Sequence[CMIPool], probe: Probe) -> int:
+    """Count the distinct answers of the audited teacher alone: what its owner would be paid for."""
+    mine = {key: r for key, r in bench.results.items() if bench.uses[key].teacher == audited.role}
+    subjects = {key: subject for key, subject in bench.subjects.items() if subject is audited}
+    return sum(row.sent for row in ledger(replace(bench, results=mine, subjects=subjects), setup, pools, probe))
+
+
+def priced(record: Record, price: float | None) -> Record:
+    """Return a finished record under another price, if one is given."""
+    if price is None:
+        return record
+    return record.model_copy(update={"settings": record.settings.model_copy(update={"price": price})})
 
 
 def _rows(asked: Asked) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -112,7 +112,7 @@ class Described(BaseModel):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     card: Card | None
-    parameters: int
+    parameters: int | None
     surface: str
     fingerprint: str
     behind: str
@@ -159,10 +159,10 @@ class Apart:
         d = Described.model_validate(told["subject"])
         teacher = Teacher(d.name, d.sha256, None, d.architecture, d.method, d.mean, d.std, d.card, d.parameters)
         surface = Surface.parse(d.surface)
-        boxes: dict[str, Ask] = {which: self._box(d.role, which) for which in ("full", "box", "whole")}
-        return Subject(d.role, teacher, surface, d.fingerprint, **boxes, behind=d.behind)
+        full, box, whole = (self._box(d.role, which) for which in get_args(Which))
+        return Subject(d.role, teacher, surface, d.fingerprint, full, box, whole, d.behind)
 
-    def _box(self, role: Role, which: str) -> Ask:
+    def _box(self, role: Role, which: Which) -> Ask:
         def ask(images: Tensor) -> Answers:
             return pipes.heard(*self._call({"do": "ask", "role": role, "which": which}, {"images": images.numpy()}))
 

@@ -198,7 +198,7 @@ def auditors(setup: Setup, audited: Subject) -> int:
     return (
         len(task.validation)
         + len(task.test)
-        + evidence.measured_images(task)
+        + evidence.measured_images(task, audited.remote is not None)
         + probes.queries(len(task.validation), len(probes.candidates(audited.teacher, task)))
     )
 

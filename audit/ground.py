@@ -15,6 +15,7 @@ from audit.store import Cache, default_cache
 from audit.suite import Suite
 from teachers.surface import Surface
 from teachers.task import Task
+from teachers.wire import is_address
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def opened(request: Request, suite: Suite) -> Iterator[Ground]:
     isolated = bool(picked.plugins) if request.isolate is None else request.isolate
     spec = Spec(request.opening, surface.name, setup.recipe.views, request.device)
     faculty: Faculty
-    if isolated:
+    if isolated and not is_address(request.opening.teacher):  # a teacher behind a URL is apart as it is
         del weights
         faculty = Apart(spec, cache.pool(setup.pool), cache.root, request.quiet)
     else:

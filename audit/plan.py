@@ -50,6 +50,7 @@ class Request:
     device: str = "cpu"
     out: Path | None = None
     cache: Path | None = None
+    price: float | None = None  # of 1,000 queries
     command: str = ""
     quiet: bool = False
     isolate: bool | None = None  # teachers in a process of their own; None: where plug-ins take part

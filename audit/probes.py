@@ -33,10 +33,7 @@ def probe(subject: Subject, task: Task, top: Tops, device: str = "cpu") -> Probe
     """
     order = np.random.default_rng(0).permutation(len(task.validation))[:SAMPLE]
     drawn = order[:CHUNK]
-    outputs: list[Tensor] = []  # of the network itself, before our log-softmax
-    handle = innermost(subject.teacher.inside).register_forward_hook(lambda _, __, out: outputs.append(out))
-    first = ask(subject.full, task.validation, drawn)
-    handle.remove()
+    first, softmaxed = raw(subject, task.validation, drawn)
     again = ask(subject.full, task.validation, drawn)
     few = drawn[: GROUPS * GROUP]
     apart = [ask(subject.full, task.validation, few[at : at + GROUP]) for at in range(0, len(few), GROUP)]
@@ -46,7 +43,7 @@ def probe(subject: Subject, task: Task, top: Tops, device: str = "cpu") -> Probe
         queries=queries(len(task.validation), len(normalised)),
         repeated=Packed.of(change(first, again)),
         regrouped=Packed.of(change(first[: len(few)], np.concatenate(apart))),
-        softmaxed=probabilities(outputs[0][: len(drawn)]),
+        softmaxed=softmaxed,
         saturated=float((np.exp(first.max(1)) == 1).mean()),
         correct=Packed.of(top[order] == known(task.validation)[order]),
         normalised=normalised,
@@ -64,6 +61,20 @@ def innermost(network: nn.Module) -> nn.Module:
     """Return the network as its owner knows it: without our preprocessing and without a guard."""
     inner = network.network if isinstance(network, Preprocessed) else network
     return inner.network if isinstance(inner, Guarded) else inner
+
+
+def raw(subject: Subject, pool: Pool, index: NDArray[np.int64]) -> tuple[NDArray[np.float32], bool]:
+    """Return log-probabilities of some images, and whether the network's own outputs were distributions already.
+
+    They are not where it is behind an API: there, what kind of numbers they are is told by the answers themselves.
+    """
+    network, outputs = subject.teacher.network, list[Tensor]()  # before our log-softmax
+    if network is None:
+        return ask(subject.full, pool, index), False
+    handle = innermost(network).register_forward_hook(lambda _, __, out: outputs.append(out))
+    first = ask(subject.full, pool, index)
+    handle.remove()
+    return first, probabilities(outputs[0][: len(index)])
 
 
 def ask(box: Ask, pool: Pool, index: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -102,7 +113,12 @@ def behind_others(
 
 
 def candidates(teacher: Teacher, task: Task) -> list[str]:
-    """Return normalisations as --normalize takes them: those with a name, 0 to 255, the data's own; not the chosen."""
+    """Return normalisations as --normalize takes them: those with a name, 0 to 255, the data's own; not the chosen.
+
+    None where the normalisation is not ours to change.
+    """
+    if not isinstance(teacher.network, Preprocessed):
+        return []
     channels = task.shape[0]
     texts = [text for text, (mean, _) in NORMALISATIONS.items() if len(mean) in (1, channels)]
     pairs = {text: normalisation(text, channels) for text in (*texts, BYTES, own(task.train))}

@@ -32,8 +32,8 @@ from teachers.errors import AuditError, BudgetExceeded, RefusedInput, UsageError
 from teachers.surface import Answers
 from teachers.training import Report
 from teachers.views import ViewSet
+from teachers.wire import TOKEN
 
-TOKEN = "DISTILL_AUDIT_TOKEN"  # of a remote teacher
 REFUSALS = {error.__name__: error for error in (BudgetExceeded, UsageError, RefusedInput, ValueError, PermissionError)}
 
 

@@ -56,6 +56,8 @@ def _run(ground: Ground, began: float) -> Done:
         finished = folder.already(out, identity)
         if finished is not None:
             teller.note("this audit is finished: nothing to train")
+            finished = evidence.priced(finished, request.price)
+            records.save(finished, out / "record.json")
             write_all(finished, out)
             return Done(finished, out)
         tops = {"audited": subjects.tops(audited, task)}
@@ -81,6 +83,8 @@ def _run(ground: Ground, began: float) -> Done:
         if all(row.status == "failed" for row in comparisons):
             raise NothingAudited(f"every attack failed; the first: {comparisons[0].reason}")
         pools = evidence.cmi_pools(audited, setup)
+        if audited.remote is not None:
+            teller.note(f"{audited.remote.sent:,} images were sent to {audited.teacher.name} in this run")
         record = derived(
             Record(
                 audit=identity,
@@ -102,6 +106,7 @@ def _run(ground: Ground, began: float) -> Done:
                 probe=probe,
                 cmi_behind=audited.behind,
                 ledger=evidence.ledger(bench, setup, pools, probe),
+                answered=evidence.answered(bench, audited, setup, pools, probe),
                 trials=tuple(trial(setup, bench, use, tops) for key, use in bench.uses.items() if key in bench.results),
                 journal=evidence.journal(bench.journal),
                 environment=evidence.environment(),

@@ -16,6 +16,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
+from audit import remote
 from audit.checks import HALF_LEAK, NOISY, PLACEBO, SYNTHETIC, TRUTH
 from audit.compare import wilson
 from audit.progress import duration
@@ -28,9 +29,11 @@ from teachers.intake import Card, Teacher
 from teachers.methods.base import Weights
 from teachers.networks import Preprocessed
 from teachers.oracle import CHUNK, Ask, Box
+from teachers.remote import Remote, RemoteBox
 from teachers.surface import FULL, Surface
 from teachers.synthetic import HalfLeak, Held, Noisy, SmoothedTruth, placebo
 from teachers.task import Pool, Task, known, majority
+from teachers.wire import Address, is_address
 
 DEMO = "demo"
 BUILT_IN = {
@@ -74,6 +77,7 @@ class Subject:
     box: Ask  # answers through the surface
     whole: Ask  # answers of which CMI is defined: those before a guard that hides classes
     behind: str = ""  # that guard
+    remote: Remote | None = None  # where the teacher is behind a URL
 
     @property
     def slug(self) -> str:
@@ -89,6 +93,8 @@ def open_task(opening: Opening, cache: Cache) -> tuple[Task, intake.Weights | No
     """
     if opening.teacher in BUILT_IN:
         return datasets.load(opening.data or "glyphs", cache.root, opening.size), None
+    if is_address(opening.teacher):
+        return _remote_task(opening, cache), None
     weights = intake.open_weights(Path(opening.teacher))
     card = weights.card
     if card is None:
@@ -100,6 +106,15 @@ def open_task(opening: Opening, cache: Cache) -> tuple[Task, intake.Weights | No
     if card is not None:
         _agree(card, task, opening)
     return task, weights
+
+
+def _remote_task(opening: Opening, cache: Cache) -> Task:
+    Address.parse(opening.teacher)
+    if opening.data is None:
+        raise UsageError("a teacher behind a URL does not say what it was taught; give --data")
+    if opening.architecture is not None:
+        raise UsageError("--arch names the network of a checkpoint; a teacher behind a URL keeps its own")
+    return datasets.load(opening.data, cache.root, opening.size)
 
 
 def _agree(card: Card, task: Task, opening: Opening) -> None:
@@ -146,12 +161,25 @@ def open_subject(
         return smoothed_truth(pool, len(task.classes), views, place.device, surface)
     if opening.teacher in SYNTHETIC:
         return altered(opening.teacher, task, pool, views, surface, place)
+    if is_address(opening.teacher):
+        return behind_url(opening, task, surface, place)
     assert weights is not None
     card = weights.card
     architecture = opening.architecture or (card.architecture if card else "")
     normalize = opening.normalize or (card.normalize if card else "none")
     teacher = intake.assemble(weights, architecture, len(task.classes), task.shape, normalize)
     return _subject("audited", teacher, surface, place.device)
+
+
+def behind_url(opening: Opening, task: Task, surface: Surface, place: Place) -> Subject:
+    """Open a teacher that is an API already: attackers and the auditor ask it alike."""
+    found = remote.connect(opening.teacher, opening.normalize, task, place.cache, place.note)
+    kept = remote.store(found, place.cache)
+    # Two accounts, so that the images that CMI is measured on are not asked about anew where accuracy was measured.
+    full, whole = (remote.Kept(RemoteBox(found), kept) for _ in range(2))
+    name, mark = found.address.name, found.fingerprint
+    teacher = Teacher(name, mark, None, found.platform or "unknown", "unknown", *found.normalise)
+    return Subject("audited", teacher, surface, mark, full, RemoteBox(found, surface), whole, remote=found)
 
 
 def smoothed_truth(pool: Pool, classes: int, views: int, device: str, surface: Surface = FULL) -> Subject:
@@ -166,7 +194,7 @@ def altered(name: str, task: Task, pool: Pool, views: int, surface: Surface, pla
     """Build a synthetic teacher that alters what the task's ordinary teacher answers."""
     ordinary = ordinary_teacher(task, place)
     text = f"{name} {synthetic.VERSION} {_fingerprint(ordinary)} {pool.digest} {views}"
-    network = ALTERED[name](ordinary.inside, task, Held(pool, views))
+    network = ALTERED[name](ordinary.here, task, Held(pool, views))
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     teacher = Teacher(name, sha256, network, name, name, ordinary.mean, ordinary.std)
     return _subject("audited", teacher, surface, place.device)
@@ -186,8 +214,8 @@ def open_ordinary(audited: Subject, task: Task, place: Place) -> Subject:
 
 
 def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Surface, device: str) -> Subject:
-    full = whole = Box(teacher.inside, device=device)
-    behind, shown = "", Box(teacher.inside, surface, device)
+    full = whole = Box(teacher.here, device=device)
+    behind, shown = "", Box(teacher.here, surface, device)
     guarded = teacher.network.network if isinstance(teacher.network, Preprocessed) else None
     if isinstance(guarded, Guarded) and isinstance(guarded.guard, Shown):
         whole = Box(Preprocessed(guarded.network, teacher.mean, teacher.std), device=device)
@@ -197,7 +225,7 @@ def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Su
 
 def _fingerprint(teacher: Teacher) -> str:
     """Return a digest of all that determines the answers; the file's name and container do not."""
-    tensors = teacher.inside.state_dict()
+    tensors = teacher.here.state_dict()
     if not tensors or teacher.method in SYNTHETIC:
         return teacher.sha256
     guard = teacher.card.guard if teacher.card else ""
@@ -350,6 +378,7 @@ def describe(subject: Subject, task: Task, tops: Tops) -> TeacherInfo:
         architecture=teacher.architecture,
         method=teacher.method,
         parameters=teacher.parameters,
+        output=(subject.remote and subject.remote.output) or "",
         mean=teacher.mean,
         std=teacher.std,
         validated=Packed.of(tops.validation == known(task.validation)),
@@ -372,4 +401,4 @@ def refuse_chance(top: np.ndarray, task: Task, name: str) -> None:
 
 def validation_accuracy(teacher: Teacher, task: Task) -> float:
     """Return a teacher's accuracy on validation images."""
-    return float((top_classes(Box(teacher.inside), task.validation) == known(task.validation)).mean())
+    return float((top_classes(Box(teacher.here), task.validation) == known(task.validation)).mean())

@@ -43,6 +43,8 @@ def tell(record: Record, folder: Path) -> None:
     console.print(_table(record))
     for line in wording.beside(record):
         console.print(line, markup=False)
+    if wording.cost(record):
+        console.print(wording.cost(record), markup=False)
     for flag in record.flags:
         console.print(f"flag {flag.id}: {flag.raised}", markup=False)
     console.print(verdict.scope, markup=False)

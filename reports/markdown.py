@@ -10,6 +10,7 @@ from reports.wording import (
     HOLDS,
     beside,
     bites,
+    cost,
     count,
     distils,
     outcome,
@@ -60,6 +61,7 @@ def render(record: Record) -> str:
         or "None.",
         "### Queries",
         f"{count(charged)} images charged to attacks, {count(sent)} distinct answers sent by the teacher.",
+        cost(record),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -276,7 +276,8 @@ class TeacherInfo(Data):
     sha256: str
     architecture: str
     method: str
-    parameters: Count
+    parameters: Count | None  # None: it is behind an API
+    output: str = ""  # then: logits, probabilities or log-probabilities, as its first answers told
     mean: tuple[float, ...]
     std: tuple[float, ...]
     validated: Packed | None = None  # (M,) right or wrong by validation image
@@ -329,6 +330,7 @@ class Settings(Data):
     effort: str
     surrogate: str
     device: str
+    price: Annotated[float, Field(ge=0)] | None = None  # of 1,000 queries
     dropped: tuple[str, ...] = ()  # classes of which the attacker never saw an image
     isolated: bool = False  # whether the teachers were in a process of their own
 
@@ -381,6 +383,7 @@ class Record(Data):
     probe: Probe | None = None  # None in records of before 0.2
     cmi_behind: str = ""  # the guard behind which it was measured, because it hides classes
     ledger: tuple[LedgerRow, ...]
+    answered: Count | None = None  # distinct answers of the audited teacher that all of this rests on
     trials: tuple[Trial, ...]
     journal: str = ""  # sha256 of journal.jsonl
     environment: Environment

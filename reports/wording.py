@@ -137,6 +137,15 @@ def ranked(record: Record) -> list[Comparison]:
     return sorted(record.comparisons, key=lambda c: -c.margin.mean if c.margin else 2.0)
 
 
+def cost(record: Record) -> str:
+    """Say what the audited teacher's answers cost, where a price is known."""
+    price, answered = record.settings.price, record.answered
+    if price is None or answered is None:
+        return ""
+    total = f"{price * answered / 1000:,.2f} at {price:,.2f} per 1,000"
+    return f"The {answered:,} answers of the audited teacher cost {total}."
+
+
 def totals(rows: tuple[LedgerRow, ...]) -> tuple[int, int]:
     """Return the sums of charged and sent images."""
     return sum(row.charged for row in rows), sum(row.sent for row in rows)

@@ -11,10 +11,10 @@ import torch
 from test_run import request, timeless
 
 from audit import run as audit
-from audit.processes import TOKEN
 from audit.subjects import Opening
 from audit.teaching import teach
 from teachers.errors import NothingAudited, RefusedInput, UsageError
+from teachers.wire import TOKEN
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

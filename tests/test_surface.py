@@ -115,7 +115,7 @@ def test_steps_follow_each_other_as_they_are_written() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("logit", "there are probs, label, gradients, and joined by . top:K"),
+        ("logit", "there are probs, logits, label, gradients, and joined by . top:K"),
         ("top:0", "top takes a whole number from 1"),
         ("round:1.5", "round takes a whole number from 1 to 6"),
         ("temperature:nan", "temperature takes a number"),

@@ -16,28 +16,31 @@ from teachers.networks import Preprocessed
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network with its preprocessing: raw pixels in [0, 1] to logits; no network where another process holds it."""
+    """A network with its preprocessing: raw pixels in [0, 1] to logits."""
 
     name: str
     sha256: str
-    network: nn.Module | None
+    network: nn.Module | None  # None: it is behind an API or in another process, which show answers alone
     architecture: str
     method: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     card: Card | None = None
-    apart: int = 0  # parameters of a network that another process holds
+    apart: int | None = None  # parameters of a network that another process holds
 
     @property
-    def parameters(self) -> int:
-        """The number of parameters."""
+    def parameters(self) -> int | None:
+        """The number of parameters, where it can be told."""
         return self.apart if self.network is None else sum(p.numel() for p in self.network.parameters())
 
     @property
-    def inside(self) -> nn.Module:
-        """The network, in the process that holds it."""
+    def here(self) -> nn.Module:
+        """The network itself.
+
+        Raises RefusedInput where it is behind an API or in another process, which show answers alone.
+        """
         if self.network is None:
-            raise ValueError(f"the network of {self.name} is in another process")
+            raise RefusedInput(f"{self.name} is behind an API, which shows answers alone; give its checkpoint")
         return self.network
 
 

@@ -1,0 +1,129 @@
+"""An audit of a teacher behind a URL: the same students as of its checkpoint, and no image is paid for twice."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_server import FakeServer, Fault
+
+from audit import cli
+from audit import run as audit
+from audit.diagnose import diagnose
+from audit.plan import Request
+from audit.store import Cache
+from audit.subjects import Opening, Place, ordinary_teacher
+from audit.verify import verify
+from reports.record import Record, load
+from teachers.datasets import load as load_task
+from teachers.errors import RefusedInput, UsageError
+from teachers.wire import TOKEN
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+@pytest.fixture
+def server(kept: Path) -> Iterator[FakeServer]:
+    """Serve the ordinary teacher of the digits."""
+    task = load_task("digits", kept)
+    network = ordinary_teacher(task, Place(Cache(kept), "cpu", lambda text: None)).here.eval()
+    with FakeServer(network, task.shape, len(task.classes)).serving() as fake:
+        yield fake
+
+
+def request(cache: Path, out: Path, server: FakeServer, **more: Any) -> Request:
+    return replace(Request(Opening(server.url, "digits"), effort="smoke", cache=cache, out=out, quiet=True), **more)
+
+
+def students(record: Record) -> list[tuple[Any, ...]]:
+    """Return what the students of an audit came to."""
+    return [(t.name, t.role, t.seed, t.parameters, t.validated, t.correct, t.charged) for t in record.trials]
+
+
+@pytest.mark.parametrize("attacks", ["soft-kd", pytest.param("all", marks=pytest.mark.slow)])
+def test_a_teacher_behind_a_url_is_audited_and_asked_once(
+    attacks: str,
+    server: FakeServer,
+    kept: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(TOKEN, "s3cret.t0ken")
+    cold, out = tmp_path / "cold", tmp_path / "a"
+    shutil.copytree(kept / "teachers", cold / "teachers")
+    line = f"run --teacher {server.url} --data digits --effort smoke --attacks {attacks} --price 2 --jobs 1"
+    monkeypatch.setattr(sys, "argv", ["audit", *line.split(), "--cache", str(cold), "--out", str(out)])
+    code = cli._main()
+    record, told = load(out), capsys.readouterr()
+    assert code == cli.EXIT[record.verdict.word]
+    assert record.teacher.name == "x"
+    assert (record.teacher.parameters, record.teacher.output) == (None, "logits")
+    assert list(verify(out)) == []
+    assert server.images > 0
+    assert set(server.tokens) == {"Bearer s3cret.t0ken"}
+    assert record.answered == server.images
+    cost = f"{2 * record.answered / 1000:,.2f} at 2.00 per 1,000"
+    assert cost in (out / "summary.md").read_text()
+    assert cost in (out / "report.html").read_text()
+    assert cost in told.out
+    assert "images were sent to x in this run" in told.err
+    assert "s3cret" not in told.out + told.err
+
+    server.closed = True
+    dearer = audit.run(request(cold, out, server, attacks=attacks, price=4.0)).record
+    assert dearer.settings.price == 4
+    assert "at 4.00 per 1,000" in (out / "summary.md").read_text()
+    assert list(verify(out)) == []
+    copied = tmp_path / "copied"
+    for part in ("teachers", "answers"):
+        shutil.copytree(cold / part, copied / part)
+    again = audit.run(request(copied, tmp_path / "b", server, attacks=attacks, price=2.0)).record
+    assert again.times.trained == record.times.trained > 0
+    assert students(again) == students(record)
+    assert (again.audit, again.answered, again.teacher) == (record.audit, record.answered, record.teacher)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in written if b"s3cret" in path.read_bytes()]
+
+
+@pytest.mark.parametrize("answered", [3, 58], ids=["the auditor's own images", "an attack's views"])
+def test_an_interrupted_audit_pays_for_no_image_twice(
+    server: FakeServer, kept: Path, tmp_path: Path, answered: int
+) -> None:
+    cold = tmp_path / "cold"
+    shutil.copytree(kept / "teachers", cold / "teachers")
+    server.faults += [None] * answered + [Fault(500, "restarting")]
+    with pytest.raises(RefusedInput, match="answered 500: restarting"):
+        audit.run(request(cold, tmp_path / "b", server, attacks="soft-kd"))
+    lost, views = server.requests[-1], list((cold / "answers").rglob("*-crop-*.npz"))
+    assert bool(views) == (answered > 3)
+    resumed = audit.run(request(cold, tmp_path / "b", server, attacks="soft-kd")).record
+    assert server.images == (resumed.answered or 0) + lost
+
+
+def test_cmi_of_a_teacher_behind_a_url_needs_no_network(server: FakeServer, kept: Path, tmp_path: Path) -> None:
+    told = diagnose(
+        Opening(server.url, "digits"), device="cpu", out=tmp_path / "cmi", cache=kept, command="audit cmi", quiet=True
+    )
+    assert "behind an API" in told.diagnosis.no_cams
+
+
+@pytest.mark.parametrize(
+    ("opening", "sentence"),
+    [
+        (Opening("https://host/v2/models/x"), "give --data"),
+        (Opening("https://host/v2/models/x", "digits", "resnet-8"), "--arch names the network of a checkpoint"),
+        (Opening("http://host/v2/models/x", "digits"), "without encryption"),
+        (Opening("https://me:s3cret@host/v2/models/x", "digits"), "holds a user"),
+    ],
+)
+def test_what_a_url_cannot_be_audited_with_is_refused(
+    opening: Opening, sentence: str, kept: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        audit.run(Request(opening, effort="smoke", cache=kept, out=tmp_path / "out", quiet=True))
