@@ -23,6 +23,7 @@ app = typer.Typer(
 CommandLineError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 OK, BUG, INTERRUPTED, COMMAND_LINE = 0, 70, 130, 2
+WORST = ("DISTILLABLE", "INCONCLUSIVE", "UNDISTILLABLE")
 EXIT = {"UNDISTILLABLE": 0, "DISTILLABLE": 1, "INCONCLUSIVE": 3}
 
 Teacher = Annotated[
@@ -54,7 +55,8 @@ DropClasses = Annotated[str, typer.Option(help="Classes that the attacker never 
 Surface = Annotated[
     str,
     typer.Option(
-        help="What the API shows: probs, logits, label, gradients, or top:K, round:D… with +; uint8+ before any."
+        help="What the API shows: probs, logits, label, gradients, or top:K, round:D… with +, after uint8+ or not; "
+        "several with commas."
     ),
 ]
 Budget = Annotated[int | None, typer.Option(help="Most queries one student may rest on.")]
@@ -103,8 +105,8 @@ def run(
 ) -> None:
     """Audit a teacher: attack it, compare with LS students, and give a verdict."""
     from audit.plan import Request
-    from audit.run import run as audit
     from audit.subjects import Opening
+    from audit.surfaces import audit
 
     done = audit(
         Request(
@@ -132,7 +134,8 @@ def run(
     from audit.telling import tell, tell_json
 
     (tell_json if json else tell)(done.record, done.folder)
-    raise typer.Exit(EXIT[done.record.verdict.word])
+    words = [row.word for row in done.record.hardening] or [done.record.verdict.word]
+    raise typer.Exit(EXIT[next(word for word in WORST if word in words)])
 
 
 @app.command()

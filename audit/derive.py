@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit import checks, cmi, verdict
+from audit import checks, cmi, usability, verdict
 from audit.compare import Margin, above, paired, scatter, wilson
 from audit.flags import raised
 from audit.sequential import Looks, looks, once
@@ -21,13 +21,16 @@ from reports.record import (
     Comparison,
     Cost,
     Flag,
+    Hardened,
     Interval,
     Packed,
     Record,
     TeacherInfo,
     Trial,
+    Usability,
     Verdict,
 )
+from reports.wording import strongest
 
 BITE_LEVEL = 0.95
 
@@ -160,7 +163,41 @@ def described(facts: Facts, teacher: TeacherInfo) -> TeacherInfo:
             "test_accuracy": float(right.mean()),
             "test_low": low,
             "test_high": high,
+            "usability": teacher.usability and used(teacher.usability, len(facts.record.task.classes)),
         }
+    )
+
+
+def used(shown: Usability, classes: int) -> Usability:
+    """Say what users see of the test images through a surface."""
+    right, confidence = shown.correct.array(), shown.confidence
+    return shown.model_copy(
+        update={
+            "accuracy": float(right.mean()),
+            "calibration_error": None if confidence is None else usability.calibration_error(confidence.array(), right),
+            "top5": usability.rankable(shown.classes.array(), classes),
+        }
+    )
+
+
+def surface_row(record: Record, folder: str, digest: str) -> Hardened:
+    """Return the row that an audit of one surface makes in the table of surfaces; `digest` is that of its record.
+
+    Raises ValueError for a record that does not say what its surface shows.
+    """
+    best, shown = strongest(record), record.teacher.usability
+    if shown is None:
+        raise ValueError("it does not say what its surface shows")
+    return Hardened(
+        surface=record.settings.surface,
+        folder=folder,
+        record=digest,
+        word=record.verdict.word,
+        attack="" if best is None else record.named(best),
+        margin=None if best is None else best.margin,
+        accuracy=shown.accuracy,
+        calibration_error=shown.calibration_error,
+        top5=shown.top5,
     )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -21,7 +21,7 @@ from audit.checks import HALF_LEAK, NOISY, PLACEBO, SYNTHETIC, TRUTH
 from audit.compare import wilson
 from audit.progress import duration
 from audit.store import Cache, Unfinished
-from reports.record import Packed, TeacherInfo
+from reports.record import Packed, TeacherInfo, Usability
 from teachers import datasets, intake, methods, synthetic
 from teachers.errors import RefusedInput, UsageError
 from teachers.guards import Guarded, Shown
@@ -82,8 +82,13 @@ class Subject:
     @property
     def slug(self) -> str:
         """The teacher's name as a folder name."""
-        name = re.sub(r"\.(pt|pth|safetensors)$", "", self.teacher.name)
-        return re.sub(r"[^0-9A-Za-z.-]+", "-", name).strip("-.")[:60] or "teacher"
+        return slug(self.teacher.name)
+
+
+def slug(name: str) -> str:
+    """Return a teacher's name as a folder name."""
+    stem = re.sub(r"\.(pt|pth|safetensors)$", "", name)
+    return re.sub(r"[^0-9A-Za-z.-]+", "-", stem).strip("-.")[:60] or "teacher"
 
 
 def open_task(opening: Opening, cache: Cache) -> tuple[Task, intake.Weights | None]:
@@ -344,15 +349,33 @@ def card(lesson: methods.Lesson, task: Task, data: str, taught: methods.Taught) 
 
 
 class Tops(NamedTuple):
-    """A teacher's top classes, (N,) uint16."""
+    """A teacher's top classes, (N,) uint16, and what its surface shows of the test images."""
 
     validation: np.ndarray
     test: np.ndarray
+    usability: Usability
 
 
 def tops(subject: Subject, task: Task) -> Tops:
     """Return a teacher's top class of every validation and test image."""
-    return Tops(top_classes(subject.full, task.validation), top_classes(subject.full, task.test))
+    parts = log_probs(subject.full, task.test)
+    found = np.concatenate([part.argmax(-1) for part in parts]).astype(np.uint16)
+    return Tops(top_classes(subject.full, task.validation), found, usable(subject.surface, parts, known(task.test)))
+
+
+def usable(surface: Surface, parts: Sequence[np.ndarray], labels: np.ndarray) -> Usability:
+    """Return what users of a surface see, of log-probabilities in chunks (n, K) about images with these labels."""
+    answers = [surface(torch.from_numpy(part)) for part in parts]
+    right = np.concatenate([answer.labels.numpy() for answer in answers]) == labels
+    if surface.kind == "label":
+        return Usability(correct=Packed.of(right), confidence=None, classes=Packed.of(np.ones(len(labels), np.uint16)))
+    most = np.concatenate([answer.values.amax(-1).exp().numpy() for answer in answers])
+    classes = np.concatenate([torch.isfinite(answer.values).sum(-1).numpy() for answer in answers])
+    return Usability(
+        correct=Packed.of(right),
+        confidence=Packed.of(most.astype(np.float16)),
+        classes=Packed.of(classes.astype(np.uint16)),
+    )
 
 
 def top_classes(box: Ask, pool: Pool) -> np.ndarray:
@@ -383,6 +406,7 @@ def describe(subject: Subject, task: Task, tops: Tops) -> TeacherInfo:
         std=teacher.std,
         validated=Packed.of(tops.validation == known(task.validation)),
         correct=Packed.of(tops.test == known(task.test)),
+        usability=tops.usability,
     )
 
 

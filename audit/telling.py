@@ -43,6 +43,9 @@ def tell(record: Record, folder: Path) -> None:
     console.print(_table(record))
     for line in wording.beside(record):
         console.print(line, markup=False)
+    if record.hardening:
+        console.print(_surfaces(record))
+        console.print(wording.hardening(record), markup=False)
     if wording.cost(record):
         console.print(wording.cost(record), markup=False)
     for flag in record.flags:
@@ -65,6 +68,19 @@ def _table(record: Record) -> Table:
     table.add_column("bites")
     for row in record.comparisons:
         table.add_row(record.named(row), *_cells(row))
+    return table
+
+
+def _surfaces(record: Record) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("surface")
+    table.add_column("verdict")
+    for head in ("margin, points (95 %)", "accuracy", "calibration error", "five classes"):
+        table.add_column(head, justify="right")
+    for row in record.hardening:
+        margin = "" if row.margin is None else f"{wording.points(row.margin.mean)} {wording.span(row.margin)}"
+        users = (wording.percent(share) for share in (row.accuracy, row.calibration_error, row.top5))
+        table.add_row(row.surface, row.word, margin, *users)
     return table
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from audit.cells import cell_of
-from audit.derive import Facts, by_setting, derived, usual
+from audit.derive import Facts, by_setting, derived, surface_row, usual
 from reports import outputs
 from reports.record import SCHEMA_VERSION, Comparison, Record, RecordError, Trial, dumped, load
 
@@ -46,6 +46,7 @@ def verify(folder: Path) -> Iterator[Disagreement]:
         return
     yield from differences("record", record.model_dump(), again.model_dump())
     yield from names(record)
+    yield from hardened(record, folder)
     yield from choices(record)
     yield from ledger(record)
 
@@ -97,6 +98,19 @@ def names(record: Record) -> Iterator[Disagreement]:
     for trial in record.trials:
         if trial.planned is not None and (key := cell_of(trial).key) != trial.cell:
             yield Disagreement(f"student {trial.name}, seed {trial.seed}", trial.cell, key)
+
+
+def hardened(record: Record, folder: Path) -> Iterator[Disagreement]:
+    """Look whether the table of surfaces is what their own audits say, and whether each of these follows."""
+    for row in record.hardening:
+        path = folder / row.folder / "record.json"
+        if not path.is_file():
+            yield Disagreement(row.folder, row.record, "nothing")
+            continue
+        own = surface_row(load(path), row.folder, hashlib.sha256(path.read_bytes()).hexdigest())
+        yield from differences(f"surface {row.surface}", row.model_dump(), own.model_dump())
+        for found in verify(path.parent):
+            yield found._replace(where=f"{row.folder}: {found.where}")
 
 
 def choices(record: Record) -> Iterator[Disagreement]:

@@ -13,6 +13,7 @@ from reports.wording import (
     cost,
     count,
     distils,
+    hardening,
     outcome,
     percent,
     points,
@@ -53,6 +54,7 @@ def render(record: Record) -> str:
         f"Margins over the LS student: the same network, label smoothing, no teacher. "
         f"Tolerance {points(verdict.delta)} points.",
         "\n".join(escape(line) for line in beside(record)),
+        *_surfaces(record),
         "### Flags",
         "\n".join(
             f"- **{escape(f.id)}** ({CAPS[f.caps]}): {escape(f.raised)} *What to do:* {escape(f.do)}"
@@ -64,6 +66,19 @@ def render(record: Record) -> str:
         cost(record),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _surfaces(record: Record) -> tuple[str, ...]:
+    """Return the table of surfaces, where several were audited."""
+    if not record.hardening:
+        return ()
+    heads = ("Surface", "Verdict", "Best attack", "Margin, points", "Accuracy", "Calibration error", "Five classes")
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * 3}{'---:|' * 4}"]
+    for row in record.hardening:
+        margin = "–" if row.margin is None else f"{points(row.margin.mean)} {span(row.margin)}"
+        users = percent(row.accuracy), percent(row.calibration_error), percent(row.top5)
+        lines.append(f"| {' | '.join([escape(row.surface), row.word, escape(row.attack), margin, *users])} |")
+    return "### API hardening", "\n".join(lines), hardening(record)
 
 
 def _row(comparison: Comparison, record: Record) -> str:

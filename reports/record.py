@@ -271,6 +271,17 @@ class Probe(Data):
     duplicated: Packed  # (N,) by test image, whether it is in the training split, too
 
 
+class Usability(Data):
+    """What an API shows its users of the test images, through its surface."""
+
+    correct: Packed  # (N,) whether the top class is right
+    confidence: Packed | None  # (N,) float16, of the top class; None: labels have none
+    classes: Packed  # (N,) uint16, how many have a probability
+    accuracy: Share = 0.0
+    calibration_error: Share | None = None
+    top5: Share = 0.0  # of the images, those for which five classes can be ranked
+
+
 class TeacherInfo(Data):
     name: str
     sha256: str
@@ -282,6 +293,7 @@ class TeacherInfo(Data):
     std: tuple[float, ...]
     validated: Packed | None = None  # (M,) right or wrong by validation image
     correct: Packed | None = None  # (N,) by test image
+    usability: Usability | None = None
     validation_accuracy: Share = 0.0
     test_accuracy: Share = 0.0
     test_low: Share = 0.0
@@ -363,6 +375,20 @@ class Times(Data):
     reused: Count
 
 
+class Hardened(Data):
+    """What a surface costs its honest users, and what it leaves to an attacker: an audit of its own."""
+
+    surface: str
+    folder: str  # beside this record
+    record: str  # sha256 of its record.json
+    word: Word
+    attack: str  # with the largest margin
+    margin: Interval | None
+    accuracy: Share
+    calibration_error: Share | None
+    top5: Share
+
+
 class Record(Data):
     """An audit."""
 
@@ -379,6 +405,7 @@ class Record(Data):
     flags: tuple[Flag, ...] = ()
     comparisons: tuple[Comparison, ...]
     controls: tuple[Comparison, ...]  # no-victim baselines and the null control, against the LS student
+    hardening: tuple[Hardened, ...] = ()  # where several surfaces were asked for, this one's first
     cmi: tuple[CMIPool, ...]
     probe: Probe | None = None  # None in records of before 0.2
     cmi_behind: str = ""  # the guard behind which it was measured, because it hides classes

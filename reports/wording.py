@@ -104,6 +104,18 @@ def strongest(record: Record) -> Comparison | None:
     return max(judged, key=lambda c: c.margin.mean if c.margin else 0.0, default=None)
 
 
+def hardening(record: Record) -> str:
+    """Name the least restrictive surface that was not distillable: the one that leaves honest users most.
+
+    Most is the largest share of images with five ranked classes, then the smallest calibration error, then accuracy.
+    """
+    held = [row for row in record.hardening if row.word == "UNDISTILLABLE"]
+    if not held:
+        return "None of these surfaces was found undistillable."
+    least = max(held, key=lambda row: (row.top5, -(row.calibration_error or 1.0), row.accuracy))
+    return f"The least restrictive of them that was found undistillable is {least.surface}."
+
+
 def beside(record: Record) -> list[str]:
     """Say what is outside the verdict: the margin over the best baseline, the classes that were never seen, the bag."""
     lines = []

@@ -1,0 +1,67 @@
+"""`audit run --surface A,B`: an audit of every surface, and the table that compares them."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from audit import folder
+from audit.derive import surface_row
+from audit.plan import Request
+from audit.progress import Teller
+from audit.run import Done, run
+from audit.subjects import slug
+from audit.suite import suite
+from reports.outputs import write_all
+from reports.record import save
+from teachers.errors import UsageError
+from teachers.surface import Surface
+
+KEPT = "surfaces"  # the folder of the surfaces' own audits
+
+
+def surfaces(text: str) -> tuple[str, ...]:
+    """Return the surfaces that a text names, each once.
+
+    Raises UsageError for one that cannot be.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise UsageError(f"--surface {text!r} names no surface; give probs, label, top:5…")
+    for name in names:
+        Surface.parse(name)
+    return names
+
+
+def audit(request: Request) -> Done:
+    """Audit every surface that is asked for; several are told of in the record of the first.
+
+    Students that no surface changes are shared through the cache.
+    """
+    names = surfaces(request.surface)
+    if len(names) == 1:
+        return run(replace(request, surface=names[0]))
+    folder.refuse_file(request.out)
+    mark = hashlib.sha256(repr(names).encode()).hexdigest()[:8]
+    name = f"{slug(Path(request.opening.teacher).name)}-{suite(request.effort).name}-{KEPT}-{mark}"
+    out, teller = request.out or Path("audit-out") / name, Teller(request.quiet)
+    done = []
+    for number, surface in enumerate(names, 1):
+        teller.note(f"surface {number} of {len(names)}: {surface}")
+        done.append(run(replace(request, surface=surface, out=out / KEPT / surface.replace(":", "-"))))
+    rows = tuple(
+        surface_row(one.record, one.folder.relative_to(out).as_posix(), digest(one.folder / "record.json"))
+        for one in done
+    )
+    record = done[0].record.model_copy(update={"hardening": rows})
+    shutil.copyfile(done[0].folder / "journal.jsonl", out / "journal.jsonl")
+    save(record, out / "record.json")
+    write_all(record, out)
+    return Done(record, out)
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
