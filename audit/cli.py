@@ -25,12 +25,15 @@ CommandLineError: type[Exception] = next(c for c in typer.BadParameter.__mro__ i
 OK, BUG, INTERRUPTED, COMMAND_LINE = 0, 70, 130, 2
 EXIT = {"UNDISTILLABLE": 0, "DISTILLABLE": 1, "INCONCLUSIVE": 3}
 
-Teacher = Annotated[str, typer.Option(help="Checkpoint (.pt, .safetensors), or a built-in one (`audit ls teachers`).")]
+Teacher = Annotated[
+    str, typer.Option(help="Checkpoint (docs/formats.md says which), or a built-in one (`audit ls teachers`).")
+]
 Data = Annotated[str | None, typer.Option(help="glyphs, digits, an image folder, or torchvision:NAME:ROOT.")]
 Cache = Annotated[Path | None, typer.Option(help="Where students and answers are kept between audits.")]
 Size = Annotated[int | None, typer.Option(help="Resize and crop the images of a folder to this many pixels.")]
 
 Arch = Annotated[str | None, typer.Option(help="Architecture of a checkpoint that does not name its own.")]
+Trust = Annotated[bool, typer.Option("--trust-model-code", help="Run the code of a checkpoint that is a program.")]
 Normalize = Annotated[str | None, typer.Option(help="none, half, imagenet, cifar, or MEAN/STD.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Jobs = Annotated[int | None, typer.Option(help="Local processes; all cores if not given.")]
@@ -66,6 +69,7 @@ def run(
     data: Data = None,
     normalize: Normalize = None,
     size: Size = None,
+    trust_model_code: Trust = False,
     student: Student = None,
     seeds: Seeds = None,
     shots: Shots = 1.0,
@@ -88,7 +92,7 @@ def run(
 
     done = audit(
         Request(
-            opening=Opening(teacher, data, arch, normalize, size),
+            opening=Opening(teacher, data, arch, normalize, size, trust_model_code),
             attacks=attacks,
             student=student,
             seeds=seeds,
@@ -121,6 +125,7 @@ def plan(
     data: Data = None,
     normalize: Normalize = None,
     size: Size = None,
+    trust_model_code: Trust = False,
     student: Student = None,
     seeds: Seeds = None,
     shots: Shots = 1.0,
@@ -147,7 +152,7 @@ def plan(
 
     found = forecast(
         Request(
-            opening=Opening(teacher, data, arch, normalize, size),
+            opening=Opening(teacher, data, arch, normalize, size, trust_model_code),
             attacks=attacks,
             student=student,
             seeds=seeds,
@@ -176,6 +181,7 @@ def cmi(
     data: Data = None,
     normalize: Normalize = None,
     size: Size = None,
+    trust_model_code: Trust = False,
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder to write; audit-out/TEACHER-cmi if not given.")] = None,
     cache: Cache = None,
@@ -186,7 +192,7 @@ def cmi(
     from audit.subjects import Opening
     from audit.telling import tell_cmi, tell_cmi_json
 
-    opening = Opening(teacher, data, arch, normalize, size)
+    opening = Opening(teacher, data, arch, normalize, size, trust_model_code)
     done = diagnose(opening, device=device, out=out, cache=cache, command=_command(), quiet=json)
     (tell_cmi_json if json else tell_cmi)(done.diagnosis, done.folder)
 
@@ -254,13 +260,14 @@ def repeat(
     folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")],
     cells: Annotated[int, typer.Option(help="Students to train again.", min=1)] = 3,
     seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
+    trust_model_code: Trust = False,
     cache: Cache = None,
 ) -> None:
     """Train some students again from the record alone and compare them; exit 1 where one differs."""
     from audit.repeat import repeat as again
 
     agree = True
-    for one in again(folder, cells, seed, cache):
+    for one in again(folder, cells, seed, cache, trust_model_code):
         name = f"{one.trial.name}, seed {one.trial.seed}"
         typer.echo(f"{name}: {one.before:.2%} before, {one.now:.2%} now, {one.differs} test images differ")
         agree &= one.agrees
