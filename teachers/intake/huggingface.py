@@ -67,6 +67,8 @@ def look(path: Path, check: Callable[[Path], None]) -> None:
     if not isinstance(config.get("model_type"), str):
         raise RefusedInput(f"{path}/config.json names no model_type; give the folder that save_pretrained wrote")
     named = config.get("architectures") or []
+    if not isinstance(named, list):
+        raise RefusedInput(f"{path}/config.json names architectures in no list; save it again")
     if named and not any(str(name).endswith("ForImageClassification") for name in named):
         raise RefusedInput(f"{path} is a {str(named[0])[:80]}, no image classifier")
     weights = next((name for name in WEIGHTS if name in held), None)

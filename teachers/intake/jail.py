@@ -65,6 +65,8 @@ def confined(work: Work, folder: Path, path: Path, may: Limits) -> dict[str, Any
     found: dict[str, Any] = json.loads(report.read_bytes())
     if "refused" in found:
         raise RefusedInput(str(found["refused"]))
+    if "swollen" in found:
+        raise RefusedInput(f"{path} needs more than {_gib(may.memory)} of memory to read; it was not opened")
     return found
 
 
@@ -99,7 +101,7 @@ def _child(work: Work, folder: Path, may: Limits) -> None:
     except RefusedInput as e:
         found = {"refused": str(e)[:2000]}
     except MemoryError:
-        found = {"refused": f"the file needs more than {_gib(may.memory)} of memory to read; it was not opened"}
+        found = {"swollen": True}
     (folder / REPORT).write_text(json.dumps({**found, "grown": _sizes("VmPeak") - began}), encoding="utf-8")
     os._exit(0)  # whatever a program left to be done at the end is not done
 

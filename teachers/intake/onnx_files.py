@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,8 @@ def _inside(path: Path, tensor: Any, where: dict[str, str]) -> str:
     name = f"{path}: {tensor.name[:80]!r} lies in {location[:80]!r}"
     file = path.parent / location
     home = path.parent.resolve()
-    plain = location and not Path(location).is_absolute() and ".." not in Path(location).parts
+    parts = Path(location).parts
+    plain = parts and "\0" not in location and ".." not in parts and not Path(location).is_absolute()
     if not plain or file.resolve() != home / location:
         raise RefusedInput(f"{name}, outside the folder of the file or behind a link; export it in one piece")
     if not file.is_file():
@@ -144,7 +146,7 @@ def open_session(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as e:  # its own exceptions share no base but this
-        text = " ".join(str(e).split())
+        text = re.sub(r"^.*?(failed:|: [A-Z_]+ :) *(/onnxruntime_src/.*\) )?", "", " ".join(str(e).split()))
         if "alloc" in text.lower() and "memory" in text.lower():
             raise MemoryError from e
         raise RefusedInput(f"{path} is not taken by onnxruntime ({text[:200]}); export it again") from e

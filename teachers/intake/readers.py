@@ -88,9 +88,11 @@ def attempt(path: Path, what: str, reader: Callable[[], Read]) -> Read:
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error's first line, short and without colours."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
-    return (text.splitlines()[0] if text else type(error).__name__)[:200]
+    """Return an error's first sentence, short, without colours or places in somebody's source."""
+    text = re.sub(r"\x1b\[[0-9;]*m|^\[enforce fail[^\]]*\][ .]*", "", str(error)).strip()
+    if not text or isinstance(error, LookupError):
+        return f"{type(error).__name__} {text}".strip()[:200]
+    return text.splitlines()[0].partition(". ")[0][:200]
 
 
 def _refuse_program(path: Path, kind: str, trust: bool) -> None:
@@ -101,7 +103,7 @@ def _refuse_program(path: Path, kind: str, trust: bool) -> None:
         code = [n.partition("/code/")[2] for n in members if "/code/" in n and n.endswith(".py")]
         what = f"a TorchScript program ({pickles.told(tuple(code)) or 'whose code is hidden'})"
     else:
-        held = [n.partition("/")[2] for n in members if n.endswith((".json", ".pt", ".pkl", ".so"))]
+        held = [n.partition("/")[2] for n in members if n.endswith((".json", ".pt", ".pkl", ".so")) and "/" in n]
         code = [n for n in held if not n.endswith("_config.json")]
         what = f"a torch.export program ({pickles.told(tuple(code))})"
     raise RefusedInput(f"{path} is {what}, which runs code when opened; give its state dict and --arch, or {TRUST}")
@@ -204,7 +206,7 @@ def _tensors(path: Path, content: object) -> dict[str, Tensor]:
                 content = inner
                 break
     if not isinstance(content, Mapping):
-        raise RefusedInput(f"{path} holds a {type(content).__name__}, not a state dict; save model.state_dict()")
+        raise RefusedInput(f"{path} holds one {type(content).__name__}, not a state dict; save model.state_dict()")
     _count(path, len(content))
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     for prefix in PREFIXES:

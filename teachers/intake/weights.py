@@ -43,7 +43,13 @@ def open_weights(path: Path, trust: bool = False) -> Weights:
     Nothing in it is executed; what only code can open is refused, unless the user has said to `trust` it. Raises
     RefusedInput with one sentence for anything else.
     """
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as e:
+        raise RefusedInput(f"{path} cannot be looked at ({e.strerror}); give a checkpoint") from e
+    if not there:
+        if path.is_symlink():
+            raise RefusedInput(f"{path} is a link to nothing; give a checkpoint")
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1)
         hint = f"did you mean {path.parent / near[0]}?" if near else "give a checkpoint"
         raise RefusedInput(f"there is no file {path}; {hint}")
