@@ -1,5 +1,6 @@
 """Every format, told apart by content, and the programs among them."""
 
+import hashlib
 import json
 import pickle
 from argparse import Namespace
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from audit import subjects
 from audit.cli import _main
+from audit.plan import Request
+from audit.run import run
 from audit.store import Cache
 from audit.subjects import Opening
 from teachers import intake, networks
@@ -180,6 +183,21 @@ class TestOnnx:
         assert intake.open_weights(path).sha256 != before
         assert not agrees(path, network, images)
 
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("tiny")
+    def test_an_audit_of_an_onnx_file_ends_in_a_verdict(self, tmp_path: Path, kept: Path) -> None:
+        cache = Cache(kept)
+        task, _ = subjects.open_task(Opening("demo", "digits"), cache)
+        demo = subjects.ordinary_teacher(task, subjects.Place(cache, "cpu", print))
+        path = tmp_path / "demo.onnx"
+        torch.onnx.export(demo.network.eval(), (torch.rand(4, *task.shape),), path, dynamo=False)
+        asked = Request(Opening(str(path), "digits"), effort="smoke", cache=kept, out=tmp_path / "out", quiet=True)
+        record = run(asked).record
+        assert record.teacher.architecture == "onnx"
+        assert record.teacher.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert record.teacher.validation_accuracy == subjects.validation_accuracy(demo, task)
+        assert record.verdict.word in {"DISTILLABLE", "INCONCLUSIVE"}
+
 
 class TestHuggingFace:
     """Folders of save_pretrained."""
@@ -268,3 +286,24 @@ def test_a_trusted_program_is_opened_without_arch(tmp_path: Path, kept: Path, ne
     assert weights.kind == "module"
     with pytest.raises(UsageError, match="give --data"):
         subjects.open_task(Opening(str(tmp_path / "m.pt"), trust=True), Cache(kept))
+
+
+def test_a_state_dict_of_a_newer_pickle_protocol_says_so(tmp_path: Path, network: nn.Module) -> None:
+    torch.save(network.state_dict(), tmp_path / "m.pt", pickle_protocol=4)
+    with pytest.raises(RefusedInput, match="pickle protocol 4, of which only up to 3"):
+        intake.open_weights(tmp_path / "m.pt")
+
+
+@pytest.mark.slow
+def test_the_page_of_formats_is_what_comes_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this fails: python benchmarks/formats.py."""
+    for extra in ("onnx", "onnxruntime", "onnxscript", "transformers"):
+        pytest.importorskip(extra, reason=f"{extra} is not installed")
+    root = Path(__file__).resolve().parent.parent
+    monkeypatch.syspath_prepend(root / "benchmarks")
+    import formats
+
+    page, found = (root / "docs" / "formats.md").read_text(encoding="utf-8"), formats.rows()
+    assert page == formats.HEAD + "".join(f"{row}\n" for row in found)
+    assert sum(row.agrees == "yes" for row in found) >= 26
+    assert all(row.agrees == "yes" or (row.loads == "no" and row.refused) for row in found)

@@ -6,6 +6,7 @@ import pickletools
 import re
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,13 +18,28 @@ HARMLESS = re.compile(r"collections\.OrderedDict|torch\._utils\.\w+|torch\.\w+St
 
 def wanted(path: Path) -> tuple[str, ...]:
     """Name the globals, beyond those of tensors, that a pickle or a file of torch.save would import."""
+    with _opened(path) as f:
+        return tuple(_harmful(f))
+
+
+def protocol(path: Path) -> int:
+    """Return the protocol that a pickle or a file of torch.save names; 0 where it names none."""
+    with _opened(path) as f:
+        head = f.read(2)
+    return head[1] if head[:1] == b"\x80" and len(head) == 2 else 0
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a pickle, or the one inside a file of torch.save."""
     if not zipfile.is_zipfile(path):
         with path.open("rb") as f:
-            return tuple(_harmful(f))
+            yield f
+        return
     with zipfile.ZipFile(path) as z:
         index = next(name for name in z.namelist() if name.partition("/")[2] == "data.pkl")
-        with z.open(index) as f:
-            return tuple(_harmful(f))  # type: ignore[arg-type]  # a ZipExtFile reads as a file does
+        with z.open(index) as inside:
+            yield inside  # type: ignore[misc]  # it reads as a file does
 
 
 def told(names: tuple[str, ...]) -> str:

@@ -92,7 +92,8 @@ def first_line(error: BaseException) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m|^\[enforce fail[^\]]*\][ .]*", "", str(error)).strip()
     if not text or isinstance(error, LookupError):
         return f"{type(error).__name__} {text}".strip()[:200]
-    return text.splitlines()[0].partition(". ")[0][:200]
+    *_, text = text.partition("WeightsUnpickler error:") if "WeightsUnpickler error:" in text else (text,)
+    return text.strip().splitlines()[0].partition(". ")[0][:200]
 
 
 def _refuse_program(path: Path, kind: str, trust: bool) -> None:
@@ -100,7 +101,8 @@ def _refuse_program(path: Path, kind: str, trust: bool) -> None:
     if trust:
         return
     if kind == "torchscript":
-        code = [n.partition("/code/")[2] for n in members if "/code/" in n and n.endswith(".py")]
+        held = [n.partition("/code/")[2] for n in members if "/code/" in n and n.endswith(".py")]
+        code = [re.sub(r"/___torch_mangle_\d+", "", n) for n in held]
         what = f"a TorchScript program ({pickles.told(tuple(code)) or 'whose code is hidden'})"
     else:
         held = [n.partition("/")[2] for n in members if n.endswith((".json", ".pt", ".pkl", ".so")) and "/" in n]
@@ -136,6 +138,11 @@ def _torch(path: Path, kind: str, trust: bool) -> tuple[object, str | None]:
         content = _only_tensors(path)
     except RefusedInput as refusal:
         names = pickles.wanted(path)
+        if not names and (used := pickles.protocol(path)) > 3:
+            raise RefusedInput(
+                f"{path} was saved with pickle protocol {used}, of which only up to 3 is read without running code; "
+                "leave pickle_protocol out and save it again"
+            ) from refusal
         if not names:
             raise
         if not trust:
