@@ -353,7 +353,7 @@ def describe(subject: Subject, task: Task, tops: Tops) -> TeacherInfo:
         sha256=teacher.sha256,
         architecture=teacher.architecture,
         method=teacher.method,
-        parameters=sum(p.numel() for p in teacher.network.parameters()),
+        parameters=teacher.parameters,
         mean=teacher.mean,
         std=teacher.std,
         validated=Packed.of(tops.validation == known(task.validation)),

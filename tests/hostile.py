@@ -544,6 +544,12 @@ def places() -> Iterator[tuple[str, Make]]:
         (folder / "m.pt").symlink_to("gone.pt")
         return folder / "m.pt"
 
+    def terabyte(folder: Path) -> Path:
+        path = put(good()["safetensors"])(folder)
+        os.truncate(path, 2**40)
+        return path
+
+    yield "larger than memory", terabyte
     yield "a pipe", pipe
     yield "a link to nothing", nowhere
     yield "a device", lambda folder: Path("/dev/zero")

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import pickle
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from teachers.errors import RefusedInput, UsageError
 from teachers.intake import jail
 from teachers.intake.formats import kind_of
 
+ROOT = Path(__file__).resolve().parent.parent
 SHAPE, K, ARCH = (3, 16, 16), 5, "strided-4-8"
 
 
@@ -196,6 +200,7 @@ class TestOnnx:
         assert record.teacher.architecture == "onnx"
         assert record.teacher.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
         assert record.teacher.validation_accuracy == subjects.validation_accuracy(demo, task)
+        assert record.teacher.parameters > 10_000
         assert record.verdict.word in {"DISTILLABLE", "INCONCLUSIVE"}
 
 
@@ -264,6 +269,30 @@ def test_the_jail_says_what_a_file_took_too_much_of(tmp_path: Path, monkeypatch:
         confined(jailed.swell)
 
 
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [("leave", "made its reader fail"), ("crash", "crashed its reader"), ("swell", "of memory"), ("nan", "gives NaN")],
+)
+def test_a_trusted_program_is_tried_in_the_jail_first(tmp_path: Path, harm: str, sentence: str) -> None:
+    torch.save(jailed.Harmful(harm), tmp_path / "m.pt")
+    opened = intake.open_weights(tmp_path / "m.pt", trust=True)
+    with pytest.raises(RefusedInput, match=sentence):
+        intake.assemble(opened, "", K, SHAPE, "none")
+
+
+def test_a_script_that_guards_nothing_opens_files(tmp_path: Path, network: nn.Module) -> None:
+    torch.save(network.state_dict(), tmp_path / "m.pt")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path; from teachers import intake; print(intake.open_weights(Path('m.pt')).kind)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("torch\n", "")
+
+
 def test_an_audit_refuses_a_program_and_takes_it_where_trusted(
     tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -299,11 +328,10 @@ def test_the_page_of_formats_is_what_comes_out_again(monkeypatch: pytest.MonkeyP
     """Where this fails: python benchmarks/formats.py."""
     for extra in ("onnx", "onnxruntime", "onnxscript", "transformers"):
         pytest.importorskip(extra, reason=f"{extra} is not installed")
-    root = Path(__file__).resolve().parent.parent
-    monkeypatch.syspath_prepend(root / "benchmarks")
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import formats
 
-    page, found = (root / "docs" / "formats.md").read_text(encoding="utf-8"), formats.rows()
+    page, found = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8"), formats.rows()
     assert page == formats.HEAD + "".join(f"{row}\n" for row in found)
     assert sum(row.agrees == "yes" for row in found) >= 26
     assert all(row.agrees == "yes" or (row.loads == "no" and row.refused) for row in found)

@@ -16,7 +16,7 @@ from teachers.intake.card import GUARD, Card
 from teachers.intake.formats import Program
 from teachers.intake.jail import GIB, confined, limits
 from teachers.intake.normalise import normalisation
-from teachers.intake.programs import program, rehearse
+from teachers.intake.programs import Answering, program, rehearse
 from teachers.intake.weights import Weights
 from teachers.networks import Preprocessed
 
@@ -34,6 +34,13 @@ class Teacher:
     std: tuple[float, ...]
     card: Card | None = None
     program: bool = False  # it answers by itself: its digest is the file's, not its tensors'
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters it has, also where only the program knows."""
+        held = sum(p.numel() for p in self.network.parameters())
+        inner = self.network.network if isinstance(self.network, Preprocessed) else None
+        return held or (inner.parameters_inside if isinstance(inner, Answering) else 0)
 
 
 def assemble(weights: Weights, architecture: str, classes: int, shape: networks.Shape, normalize: str) -> Teacher:

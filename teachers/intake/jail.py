@@ -8,9 +8,11 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from teachers.errors import RefusedInput
@@ -19,12 +21,7 @@ REPORT, TENSORS = "report.json", "tensors.safetensors"  # what a child leaves; n
 MOST_REPORT = 4 * 2**20
 GIB = 2**30
 FORK = multiprocessing.get_context("forkserver")
-PRELOAD = [
-    "__main__",
-    "torch",
-    "safetensors.torch",
-    "teachers.intake.readers",
-]  # so that a child is a fork, not an import
+PRELOAD = ["torch", "safetensors.torch", "teachers.intake.readers"]  # so that a child is a fork, not an import
 
 Work = Callable[[Path], Mapping[str, Any]]  # given a folder for its files, returns what JSON can hold
 
@@ -54,7 +51,8 @@ def confined(work: Work, folder: Path, path: Path, may: Limits) -> dict[str, Any
         )
     FORK.set_forkserver_preload(PRELOAD)
     child = FORK.Process(target=_child, args=(work, folder, may), daemon=True)
-    child.start()
+    with _no_main():
+        child.start()
     child.join(may.seconds + 5)  # its own alarm rings first
     if child.is_alive():
         child.kill()
@@ -68,6 +66,17 @@ def confined(work: Work, folder: Path, path: Path, may: Limits) -> dict[str, Any
     if "swollen" in found:
         raise RefusedInput(f"{path} needs more than {_gib(may.memory)} of memory to read; it was not opened")
     return found
+
+
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """Keep children from importing the user's main script, which may do more than define."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def available() -> int:

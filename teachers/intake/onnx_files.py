@@ -55,6 +55,14 @@ def check(path: Path) -> list[str]:
     return list(beside)
 
 
+def parameters(path: Path) -> int:
+    """Return how many float values the graph of a checked file holds, running statistics included."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return sum(math.prod(t.dims) for t in graph.initializer if t.data_type in FLOATS)
+
+
 def _all_tensors(model: Any) -> Iterator[Any]:
     """Walk over the tensors of a model's graph and functions."""
     yield from _tensors(model.graph)

@@ -29,6 +29,7 @@ class Answering(nn.Module):
     ) -> None:
         super().__init__()
         self.call, self.path, self.classes = call, path, classes
+        self.parameters_inside = 0  # of a program that is no torch module
         self.batch, self.channels_last = batch, channels_last
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,7 +115,9 @@ def _onnx(path: Path, shape: Shape, classes: int) -> nn.Module:
         given = session.run(None, {name: x.detach().cpu().to(kind).numpy()})
         return [torch.from_numpy(y) for y in given if hasattr(y, "dtype") and y.dtype.kind == "f"]
 
-    return Answering(call, path, classes, batch, channels_last)
+    network = Answering(call, path, classes, batch, channels_last)
+    network.parameters_inside = onnx_files.parameters(path)
+    return network
 
 
 def _torchscript(path: Path, shape: Shape, classes: int) -> nn.Module:
@@ -140,7 +143,9 @@ def _export(path: Path, shape: Shape, classes: int) -> nn.Module:
     batch, channels_last = _arranged(path, sizes, shape)
     inner = exported.module()
     # A function, because such a module refuses .eval() and stays where it was exported.
-    return Answering(lambda x: inner(x.cpu()), path, classes, batch, channels_last)
+    network = Answering(lambda x: inner(x.cpu()), path, classes, batch, channels_last)
+    network.parameters_inside = sum(p.numel() for p in exported.parameters())
+    return network
 
 
 def _module(path: Path, shape: Shape, classes: int) -> nn.Module:
