@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit import subjects
+from audit import subjects, teaching
 from audit.cli import _main
 from audit.plan import Request
 from audit.run import run
@@ -167,6 +167,12 @@ class TestOnnx:
         model.graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info("nhwc", 1, ["n", 16, 16, 3]))
         onnx.save(model, path)
         assert agrees(path, network, images)
+
+    def test_a_lesson_cannot_start_from_one(self, tmp_path: Path, network: nn.Module, kept: Path) -> None:
+        path = self.export(network, tmp_path / "m.onnx", 2, dynamic=True)
+        task, _ = subjects.open_task(Opening("demo", "digits"), Cache(kept))
+        with pytest.raises(RefusedInput, match="no weights to start from"):
+            teaching.ordinary(path, task, None)
 
     def test_other_images_are_refused_by_both_shapes(self, tmp_path: Path, network: nn.Module) -> None:
         opened = intake.open_weights(self.export(network, tmp_path / "m.onnx", 2, dynamic=True))

@@ -59,6 +59,60 @@ def test_it_is_refused_with_a_sentence_and_nothing_runs(
     assert not (tmp_path / hostile.MARKER).exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    {
+        "pickles: partial in a zip": r"would run functools\.partial, posix\.system",
+        "pickles: old container, evil system": r"would run posix\.system",
+        "pickles: protocol 4": r"would run code when opened \(posix\.system\)",
+        "zips: bomb in the index": "a zip bomb",
+        "zips: members that overlap": "damaged or hostile",
+        "zips: a size too large": "declares two sizes",
+        "zips: encrypted": "is encrypted",
+        "zips: two members of one name": "several members of one name",
+        "zips: a large index": "an index of 35651584 bytes, above 33554432",
+        "zips: a storage halved": r"record size \(72 bytes\) does not match",
+        "tensors: by no stride": "declares 1000000 values, more than the file holds",
+        "tensors: beyond its storage": "not resizable",
+        "tensors: too many keys": "120000 keys",
+        "tensors: sparse": "is sparse",
+        "safetensors: a header above the limit": "has a header of",
+        "safetensors: too many keys": "100001 keys",
+        "folders: linked weights": r"model\.safetensors is a symbolic link",
+        "folders: a link to a device": "is a symbolic link",
+        "folders: code of its own": "auto_map",
+        "folders: shards outside": "is not in the folder",
+        "folders: exec in weights": r"would run __builtin__\.exec",
+        "programs: torchscript": r"TorchScript program \(__torch__/evil\.py\)",
+        "programs: a compiled export": r"torch\.export program \(.*x\.so\)",
+        "places: larger than memory": "GiB of memory to open",
+        "places: a pipe": "no regular file",
+    }.items(),
+)
+def test_the_sentence_says_what_is_wrong(name: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(RefusedInput, match=words):
+        intake.open_weights(CASES[name](tmp_path))
+
+
+@pytest.mark.skipif(not hostile.has("onnx"), reason="the extra [onnx] is not installed")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    {
+        "above its folder": "outside the folder",
+        "at an absolute place": "outside the folder",
+        "behind a link": "outside the folder of the file or behind a link",
+        "too short": "does not hold as many bytes",
+        "values missing": "2556 bytes but its shape declares 2560",
+        "nan": "has NaN values",
+        "an empty graph": "an empty graph",
+        "a foreign operator": "is not taken by onnxruntime",
+    }.items(),
+)
+def test_the_sentence_says_what_is_wrong_with_an_onnx_file(name: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(RefusedInput, match=words):
+        intake.open_weights(CASES[f"onnx_files: {name}"](tmp_path))
+
+
 GOOD = hostile.good()
 
 

@@ -13,7 +13,10 @@ from typing import BinaryIO
 MOST_BYTES = 32 * 2**20  # of a checkpoint's index; a network of 5,000 tensors has about half a megabyte
 MOST_STEPS = 2_000_000
 PARTS = 4  # pickles that torch's old container begins with
-HARMLESS = re.compile(r"collections\.OrderedDict|torch\._utils\.\w+|torch\.\w+Storage|torch\.storage\.\w+|torch\.\w+")
+HARMLESS = re.compile(
+    r"collections\.OrderedDict|torch(\._utils|\.storage)?\.\w+|torch\.nn\.parameter\.Parameter"
+    r"|argparse\.Namespace|pathlib\.PosixPath|numpy\.(_?core\.multiarray\.scalar|dtype)"
+)
 
 
 def wanted(path: Path) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import argparse
 import pathlib
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -166,25 +166,11 @@ def unpickled(path: Path) -> object:
 
 
 def _only_tensors(path: Path) -> object:
-    # torch would let a tensor that is larger than its storage enlarge it, by memory that was never written
-    torch._utils._rebuild_tensor = _rebuilt  # in this child alone
-
     def load() -> object:
         with path.open("rb") as f, torch.serialization.safe_globals(ALLOWED):  # a path would be read by its extension
             return torch.load(f, map_location="cpu", weights_only=True)
 
     return attempt(path, "holds more than tensors, or is damaged, and was not opened", load)
-
-
-def _rebuilt(storage: Any, offset: int, size: Iterable[int], stride: Iterable[int]) -> Tensor:
-    size, stride = tuple(size), tuple(stride)
-    held = storage._untyped_storage.nbytes() // storage.dtype.itemsize
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if min(size, default=1) > 0 and not (offset >= 0 and min(stride, default=0) >= 0 and last < held):
-        raise ValueError(
-            f"a tensor of shape {size} reaches to value {last + 1} of the {held} that the file holds for it"
-        )
-    return torch.empty(0, dtype=storage.dtype).set_(storage._untyped_storage, offset, size, stride)
 
 
 def _safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
