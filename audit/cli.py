@@ -29,8 +29,8 @@ EXIT = {"UNDISTILLABLE": 0, "DISTILLABLE": 1, "INCONCLUSIVE": 3}
 Teacher = Annotated[
     str,
     typer.Option(
-        help="Checkpoint (.pt, .safetensors), a URL (https://HOST/v2/models/NAME), or a built-in one (`audit ls "
-        "teachers`)."
+        help="Checkpoint (docs/formats.md says which), a URL (https://HOST/v2/models/NAME), or a built-in one (`audit "
+        "ls teachers`)."
     ),
 ]
 Data = Annotated[str | None, typer.Option(help="glyphs, digits, an image folder, or torchvision:NAME:ROOT.")]
@@ -38,6 +38,7 @@ Cache = Annotated[Path | None, typer.Option(help="Where students and answers are
 Size = Annotated[int | None, typer.Option(help="Resize and crop the images of a folder to this many pixels.")]
 
 Arch = Annotated[str | None, typer.Option(help="Architecture of a checkpoint that does not name its own.")]
+Trust = Annotated[bool, typer.Option("--trust-model-code", help="Run the code of a checkpoint that is a program.")]
 Normalize = Annotated[str | None, typer.Option(help="none, half, imagenet, cifar, or MEAN/STD.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Jobs = Annotated[int | None, typer.Option(help="Local processes; all cores if not given.")]
@@ -86,6 +87,7 @@ def run(
     data: Data = None,
     normalize: Normalize = None,
     size: Size = None,
+    trust_model_code: Trust = False,
     student: Student = None,
     seeds: Seeds = None,
     shots: Shots = 1.0,
@@ -110,7 +112,7 @@ def run(
 
     done = audit(
         Request(
-            opening=Opening(teacher, data, arch, normalize, size),
+            opening=Opening(teacher, data, arch, normalize, size, trust_model_code),
             attacks=attacks,
             student=student,
             seeds=seeds,
@@ -146,6 +148,7 @@ def plan(
     data: Data = None,
     normalize: Normalize = None,
     size: Size = None,
+    trust_model_code: Trust = False,
     student: Student = None,
     seeds: Seeds = None,
     shots: Shots = 1.0,
@@ -173,7 +176,7 @@ def plan(
 
     found = forecast(
         Request(
-            opening=Opening(teacher, data, arch, normalize, size),
+            opening=Opening(teacher, data, arch, normalize, size, trust_model_code),
             attacks=attacks,
             student=student,
             seeds=seeds,
@@ -203,6 +206,7 @@ def cmi(
     data: Data = None,
     normalize: Normalize = None,
     size: Size = None,
+    trust_model_code: Trust = False,
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder to write; audit-out/TEACHER-cmi if not given.")] = None,
     cache: Cache = None,
@@ -213,7 +217,7 @@ def cmi(
     from audit.subjects import Opening
     from audit.telling import tell_cmi, tell_cmi_json
 
-    opening = Opening(teacher, data, arch, normalize, size)
+    opening = Opening(teacher, data, arch, normalize, size, trust_model_code)
     done = diagnose(opening, device=device, out=out, cache=cache, command=_command(), quiet=json)
     (tell_cmi_json if json else tell_cmi)(done.diagnosis, done.folder)
 
@@ -281,13 +285,14 @@ def repeat(
     folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")],
     cells: Annotated[int, typer.Option(help="Students to train again.", min=1)] = 3,
     seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
+    trust_model_code: Trust = False,
     cache: Cache = None,
 ) -> None:
     """Train some students again from the record alone and compare them; exit 1 where one differs."""
     from audit.repeat import repeat as again
 
     agree = True
-    for one in again(folder, cells, seed, cache):
+    for one in again(folder, cells, seed, cache, trust_model_code):
         name = f"{one.trial.name}, seed {one.trial.seed}"
         typer.echo(f"{name}: {one.before:.2%} before, {one.now:.2%} now, {one.differs} test images differ")
         agree &= one.agrees

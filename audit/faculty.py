@@ -124,13 +124,16 @@ class Apart:
     def __init__(self, spec: Spec, pool: Path, cache: Path, quiet: bool) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_teach, args=(theirs, spec, pool, cache, quiet, os.getpid()), daemon=True
-        )
+        # Not a daemon: it opens files in a child of its own.
+        self._process = context.Process(target=_teach, args=(theirs, spec, pool, cache, quiet, os.getpid()))
         with unsaid():
             self._process.start()
         theirs.close()
-        self.audited = self._subject(self._call({"do": "open"})[0])
+        try:
+            self.audited = self._subject(self._call({"do": "open"})[0])
+        except BaseException:
+            self.close()
+            raise
 
     @cached_property
     def ordinary(self) -> Subject:

@@ -43,7 +43,8 @@ def opened(request: Request, suite: Suite) -> Iterator[Ground]:
     surface = Surface.parse(request.surface)
     task, weights = subjects.open_task(request.opening, cache)
     setup = plan.prepare(request, suite, picked, task, cache)
-    isolated = bool(picked.plugins) if request.isolate is None else request.isolate
+    program = weights is not None and weights.is_program  # it may do what it likes, in a process of its own
+    isolated = program or (bool(picked.plugins) if request.isolate is None else request.isolate)
     spec = Spec(request.opening, surface.name, setup.recipe.views, request.device)
     faculty: Faculty
     if isolated and not is_address(request.opening.teacher):  # a teacher behind a URL is apart as it is

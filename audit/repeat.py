@@ -41,7 +41,9 @@ class Repeated(NamedTuple):
         return self.differs == 0 if self.same_build else abs(self.now - self.before) <= ELSEWHERE
 
 
-def repeat(folder: Path, cells: int, seed: int = 0, cache: Path | None = None) -> Iterator[Repeated]:
+def repeat(
+    folder: Path, cells: int, seed: int = 0, cache: Path | None = None, trust: bool = False
+) -> Iterator[Repeated]:
     """Train randomly chosen judged students of a record again; nothing of them is taken from the cache.
 
     Raises RecordError for a folder without a record; RefusedInput where the teacher, the data or the engine are not
@@ -54,7 +56,7 @@ def repeat(folder: Path, cells: int, seed: int = 0, cache: Path | None = None) -
     chosen = random.Random(seed).sample(judged, min(cells, len(judged)))
     asked = record.settings
     request = Request(
-        Opening(asked.teacher, asked.data, asked.architecture, asked.normalize, asked.size),
+        Opening(asked.teacher, asked.data, asked.architecture, asked.normalize, asked.size, trust),
         attacks=",".join(c.attack for c in record.comparisons),
         student=asked.student,
         seeds=record.suite.seeds,

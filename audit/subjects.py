@@ -63,6 +63,7 @@ class Opening:
     architecture: str | None = None
     normalize: str | None = None
     size: int | None = None
+    trust: bool = False  # a checkpoint that is a program may run
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,11 @@ def open_task(opening: Opening, cache: Cache) -> tuple[Task, intake.Weights | No
         return datasets.load(opening.data or "glyphs", cache.root, opening.size), None
     if is_address(opening.teacher):
         return _remote_task(opening, cache), None
-    weights = intake.open_weights(Path(opening.teacher))
+    weights = intake.open_weights(Path(opening.teacher), opening.trust)
     card = weights.card
     if card is None:
-        missing = [o for o, v in (("--arch", opening.architecture), ("--data", opening.data)) if v is None]
+        wanted = {"--arch": weights.is_program or opening.architecture, "--data": opening.data}
+        missing = [option for option, given in wanted.items() if not given]
         if missing:
             raise UsageError(f"{opening.teacher} does not say what it is; give {' and '.join(missing)}")
     data = opening.data or (card.data if card else "")
@@ -230,6 +232,8 @@ def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Su
 
 def _fingerprint(teacher: Teacher) -> str:
     """Return a digest of all that determines the answers; the file's name and container do not."""
+    if teacher.program:  # with or without tensors: its code answers, too
+        return hashlib.sha256(f"{teacher.sha256} {teacher.mean} {teacher.std}".encode()).hexdigest()
     tensors = teacher.here.state_dict()
     if not tensors or teacher.method in SYNTHETIC:
         return teacher.sha256

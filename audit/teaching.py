@@ -79,6 +79,8 @@ def ordinary(path: Path, task: Task, architecture: str | None) -> Teacher:
         raise UsageError(f"--init takes a checkpoint, not {path}; without --init the ordinary teacher is taken")
     weights = intake.open_weights(path)
     card = weights.card
+    if weights.is_program:
+        raise RefusedInput(f"--init {path} answers by itself and has no weights to start from; give its state dict")
     if card is None and architecture is None:
         raise UsageError(f"--init {path} does not say what it is; give --arch")
     if card is not None and card.classes != task.classes:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import cast
 
 from torch import nn
 
 from teachers import guards, networks
-from teachers.errors import RefusedInput
+from teachers.errors import RefusedInput, UsageError
 from teachers.intake.card import GUARD, Card
+from teachers.intake.formats import Program
+from teachers.intake.jail import GIB, confined, limits
 from teachers.intake.normalise import normalisation
+from teachers.intake.programs import Answering, program, rehearse
 from teachers.intake.weights import Weights
 from teachers.networks import Preprocessed
 
@@ -27,11 +34,16 @@ class Teacher:
     std: tuple[float, ...]
     card: Card | None = None
     apart: int | None = None  # parameters of a network that another process holds
+    program: bool = False  # it answers by itself: its digest is the file's, not its tensors'
 
     @property
     def parameters(self) -> int | None:
-        """The number of parameters, where it can be told."""
-        return self.apart if self.network is None else sum(p.numel() for p in self.network.parameters())
+        """How many parameters it has, where it can be told, also where only the program knows."""
+        if self.network is None:
+            return self.apart
+        held = sum(p.numel() for p in self.network.parameters())
+        inner = self.network.network if isinstance(self.network, Preprocessed) else None
+        return held or (inner.parameters_inside if isinstance(inner, Answering) else 0)
 
     @property
     def here(self) -> nn.Module:
@@ -45,11 +57,17 @@ class Teacher:
 
 
 def assemble(weights: Weights, architecture: str, classes: int, shape: networks.Shape, normalize: str) -> Teacher:
-    """Put the tensors of a foreign checkpoint into a network.
+    """Put the tensors of a foreign checkpoint into a network, or load the program that it is.
 
     Raises RefusedInput where keys or shapes differ, naming them.
     """
     mean, std = normalisation(normalize, shape[0])
+    if weights.is_program:
+        if architecture:
+            raise UsageError(f"{weights.path} brings its own architecture; leave --arch {architecture} out")
+        answering = Preprocessed(_rehearsed(weights, classes, shape), mean, std)
+        name = weights.path.resolve().name
+        return Teacher(name, weights.sha256, answering, weights.kind, "unknown", mean, std, program=True)
     network = networks.build(architecture, classes, shape)
     networks.try_out(network, architecture, classes, shape)
     card = weights.card
@@ -62,6 +80,16 @@ def assemble(weights: Weights, architecture: str, classes: int, shape: networks.
         whole = guards.behind(whole, guards.restore(card.guard, classes, kept))
     method = card.method if card else "unknown"
     return Teacher(weights.path.name, weights.sha256, whole, architecture, method, mean, std, card)
+
+
+def _rehearsed(weights: Weights, classes: int, shape: networks.Shape) -> nn.Module:
+    """Load a program here once it has loaded and answered in the jail."""
+    path, kind = weights.path, cast(Program, weights.kind)
+    size = sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path]))
+    with tempfile.TemporaryDirectory(prefix="distill-audit-") as folder:
+        work = partial(rehearse, path, kind, shape, classes)
+        confined(work, Path(folder), path, limits(size, base=4 * GIB, times=6))
+    return program(path, kind, shape, classes)
 
 
 def _check_fit(weights: Weights, network: nn.Module, architecture: str, classes: int) -> None:

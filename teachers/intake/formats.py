@@ -2,51 +2,109 @@
 
 from __future__ import annotations
 
-import struct
-import zipfile
 from pathlib import Path
+from typing import BinaryIO, Literal, get_args
 
 from teachers.errors import RefusedInput
+from teachers.intake.archives import sound_members
+
+Kind = Literal["torch", "torch-legacy", "safetensors", "onnx", "huggingface", "torchscript", "export", "pickle"]
+Program = Literal["onnx", "huggingface", "torchscript", "export", "module"]  # what answers by itself
+PROGRAMS: tuple[str, ...] = get_args(Program)
 
 LEGACY = bytes.fromhex("80028a0a6cfc9c46f920")  # pickle of torch's old magic number
-FOREIGN = {b"TFL3": "a TFLite model", b"\x89HDF": "an HDF5 (Keras) file", b"GGUF": "a GGUF file"}
+FOREIGN = {
+    b"TFL3": "a TFLite model",
+    b"\x89HDF": "an HDF5 (Keras) file",
+    b"GGUF": "a GGUF file",
+    b"\x93NUMPY": "a numpy array",
+    b"\x1f\x8b": "a gzip file; unpack it, or",
+    b"\xfd7zXZ": "an xz file; unpack it, or",
+    b"version ": "a Git LFS pointer and not the file itself; run `git lfs pull`, or",
+    b"<!DOCTYP": "a web page that was saved in place of the file; download it again, or",
+    b"<html": "a web page that was saved in place of the file; download it again, or",
+    b"\x7fELF": "a compiled library",
+}
 
 
-def kind_of(path: Path) -> str:
-    """Tell formats apart by content, never by extension."""
+def kind_of(path: Path) -> Kind:
+    """Tell what a file is.
+
+    Raises RefusedInput where it is nothing that this tool opens, naming what it is where that is known.
+    """
+    if path.is_dir():
+        return "huggingface"
+    size = path.stat().st_size
     with path.open("rb") as f:
         head = f.read(16)
+        f.seek(0)
+        onnx = _looks_like_onnx(f, size)
     if head[:4] == b"PK\x03\x04":
         return _zip_kind(path)
     if head.startswith(LEGACY):
-        return "torch"
-    if len(head) > 8 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < path.stat().st_size:
+        return "torch-legacy"
+    if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size:
         return "safetensors"
     for magic, what in FOREIGN.items():
         if magic in head[:8]:
-            raise RefusedInput(f"{path} is {what}; convert it to a state dict or safetensors")
+            way = "convert it to a state dict, safetensors or ONNX"
+            raise RefusedInput(f"{path} is {what}{' ' if what.endswith('or') else '; '}{way}")
     if head[:1] == b"\x80":
-        raise RefusedInput(f"{path} is a pickle, which would run code when opened; save the state dict with torch.save")
-    raise RefusedInput(f"{path} is no checkpoint this tool knows; give a state dict (.pt) or a .safetensors file")
+        return "pickle"
+    if onnx:
+        return "onnx"
+    known = "a state dict (.pt), a .safetensors or .onnx file, or a Hugging Face folder"
+    raise RefusedInput(f"{path} is no checkpoint this tool knows; give {known}")
 
 
-def _zip_kind(path: Path) -> str:
-    try:
-        with zipfile.ZipFile(path) as z:
-            names = z.namelist()
-    except zipfile.BadZipFile as e:
-        raise RefusedInput(f"{path} is a damaged zip file ({e}); save the checkpoint again") from e
+def _zip_kind(path: Path) -> Kind:
+    names = [member.filename for member in sound_members(path)]
     members = {name.partition("/")[2] for name in names}
-    programs = {
-        "archive_format": "a torch.export program",
-        "serialized_exported_program.json": "a torch.export program",
-        "constants.pkl": "a TorchScript program",
-    }
-    for member, what in programs.items():
-        if member in members:
-            raise RefusedInput(f"{path} is {what}, which runs code when opened; give its state dict and --arch")
+    if members & {"archive_format", "serialized_exported_program.json"}:
+        return "export"
+    if "constants.pkl" in members:
+        return "torchscript"
     if any(name.startswith("MAR-INF/") for name in names):
         raise RefusedInput(f"{path} is a TorchServe archive; give the state dict inside it and --arch")
+    if any(name.endswith(".weights.h5") for name in names):
+        raise RefusedInput(f"{path} is a Keras model; convert it to ONNX")
+    if any(name.endswith(".npy") for name in names):
+        raise RefusedInput(f"{path} is an archive of numpy arrays; save a state dict with torch.save")
     if "data.pkl" not in members:
         raise RefusedInput(f"{path} is a zip file but no checkpoint; give a state dict saved with torch.save")
     return "torch"
+
+
+def _looks_like_onnx(f: BinaryIO, size: int) -> bool:
+    """Walk over the first fields of a protobuf message: an ir_version, others that ModelProto has, then a graph."""
+    began = False
+    while f.tell() < size:
+        tag = _varint(f)
+        if tag is None or not (1 <= tag >> 3 <= 25):
+            return False
+        if tag == 7 << 3 | 2:
+            return began
+        if tag & 7 == 0:
+            began |= tag >> 3 == 1
+            if _varint(f) is None:
+                return False
+        elif tag & 7 == 2:
+            length = _varint(f)
+            if length is None or f.tell() + length > size:
+                return False
+            f.seek(length, 1)
+        else:
+            return False
+    return False
+
+
+def _varint(f: BinaryIO) -> int | None:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = f.read(1)
+        if not byte:
+            return None
+        value |= (byte[0] & 127) << shift
+        if byte[0] < 128:
+            return value
+    return None

@@ -4,82 +4,85 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import pickle
-import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from teachers.errors import RefusedInput
+from teachers.intake import huggingface
 from teachers.intake.card import Card
-from teachers.intake.formats import kind_of
-
-NESTS = ("state_dict", "model_state_dict", "model", "net", "module", "ema", "model_ema")
-PREFIXES = ("module.", "_orig_mod.", "network.")
+from teachers.intake.formats import PROGRAMS
+from teachers.intake.jail import TENSORS, confined, limits
+from teachers.intake.readers import read
 
 
 @dataclass(frozen=True)
 class Weights:
-    """An opened file: tensors by name, and its card if it has one of ours."""
+    """An opened file: tensors by name, and its card if it has one of ours; a program has none and answers by itself."""
 
     path: Path
-    sha256: str
+    sha256: str  # of the file; of a folder or a file with others beside it, over all of them
     tensors: dict[str, Tensor]
     card: Card | None
+    kind: str = "torch"  # torch, torch-legacy, safetensors, or one of PROGRAMS
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it answers by itself instead of being put into an architecture."""
+        return self.kind in PROGRAMS
 
 
-def open_weights(path: Path) -> Weights:
-    """Open a state dict (torch.save, new or legacy container) or a safetensors file; nothing in it is executed.
+def open_weights(path: Path, trust: bool = False) -> Weights:
+    """Open a checkpoint in a child process: state dicts, safetensors, ONNX, Hugging Face folders.
 
-    Raises RefusedInput with one sentence for anything else.
+    Nothing in it is executed; what only code can open is refused, unless the user has said to `trust` it. Raises
+    RefusedInput with one sentence for anything else.
     """
-    if path.is_dir():
-        raise RefusedInput(f"{path} is a folder; give a checkpoint")
-    if not path.is_file():
+    try:
+        there = path.exists()
+    except OSError as e:
+        raise RefusedInput(f"{path} cannot be looked at ({e.strerror}); give a checkpoint") from e
+    if not there:
+        if path.is_symlink():
+            raise RefusedInput(f"{path} is a link to nothing; give a checkpoint")
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1)
         hint = f"did you mean {path.parent / near[0]}?" if near else "give a checkpoint"
         raise RefusedInput(f"there is no file {path}; {hint}")
-    with path.open("rb") as f:
-        sha256 = hashlib.file_digest(f, "sha256").hexdigest()
-    kind = kind_of(path)
-    found = _load_safetensors(path) if kind == "safetensors" else _load_torch(path)
-    tensors, card = found
-    if not tensors:
-        raise RefusedInput(f"{path} holds no tensors; give a state dict")
-    bad = [name for name, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
-    if bad:
-        raise RefusedInput(f"{path}: {bad[0]} has NaN or infinite values ({len(bad)} tensors do); this model is broken")
-    return Weights(path, sha256, tensors, card)
+    if not path.is_file() and not path.is_dir():
+        raise RefusedInput(f"{path} is no regular file; give a checkpoint")
+    held = huggingface.files(path) if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in held)
+    with tempfile.TemporaryDirectory(prefix="distill-audit-") as folder:
+        found = confined(partial(read, path, trust), Path(folder), path, limits(size))
+        tensors = _tensors(Path(folder) / TENSORS)
+    text = found.get("card")
+    card = _card(path, text) if isinstance(text, str) else None
+    beside = [path.parent / str(name) for name in found.get("beside", ())]
+    return Weights(path, _digest(path, [*held, *beside]), tensors, card, str(found["kind"]))
 
 
-def _load_torch(path: Path) -> tuple[dict[str, Tensor], Card | None]:
-    try:
-        with path.open("rb") as f:  # given a path, torch would go by its extension
-            content = torch.load(f, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError) as e:
-        reason = re.sub(r"\x1b\[[0-9;]*m", "", str(e)).strip().splitlines()[0][:200]
-        raise RefusedInput(f"{path} holds more than tensors and was not opened ({reason}); save the state dict") from e
-    card = None
-    if isinstance(content, Mapping) and isinstance(content.get("distill_audit"), str):
-        card = _card(path, content["distill_audit"])
-    return _tensors(path, content), card
+def _tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path) if path.is_file() else {}
 
 
-def _load_safetensors(path: Path) -> tuple[dict[str, Tensor], Card | None]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as f:
-            text = (f.metadata() or {}).get("distill_audit")
-            tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118  # safe_open is no mapping
-    except (SafetensorError, OSError) as e:
-        raise RefusedInput(f"{path} is a damaged safetensors file ({e}); save it again") from e
-    return _tensors(path, tensors), _card(path, text) if text else None
+def _digest(path: Path, files: Sequence[Path]) -> str:
+    """Return the SHA-256 of a file, or of the names and digests of several."""
+    digests = []
+    for file in files:
+        with file.open("rb") as f:
+            digests.append(hashlib.file_digest(f, "sha256").hexdigest())
+    if files == [path]:
+        return digests[0]
+    home = path if path.is_dir() else path.parent
+    lines = [f"{file.relative_to(home)} {digest}" for file, digest in zip(files, digests, strict=True)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _card(path: Path, text: str) -> Card:
@@ -87,19 +90,3 @@ def _card(path: Path, text: str) -> Card:
         return Card.model_validate_json(text)
     except ValidationError as e:
         raise RefusedInput(f"{path} carries a description of itself that does not fit: {e.errors()[0]['msg']}") from e
-
-
-def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
-    if isinstance(content, Mapping):
-        for nest in NESTS:
-            inner = content.get(nest)
-            if isinstance(inner, Mapping) and any(isinstance(v, Tensor) for v in inner.values()):
-                content = inner
-                break
-    if not isinstance(content, Mapping):
-        raise RefusedInput(f"{path} holds a {type(content).__name__}, not a state dict; save model.state_dict()")
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    for prefix in PREFIXES:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors

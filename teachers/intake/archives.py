@@ -1,0 +1,45 @@
+"""Zip files of strangers: looked at before anything in them is unpacked."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from teachers.errors import RefusedInput
+
+MOST_MEMBERS = 100_000
+HIGHEST_RATIO = 200  # of sizes, unpacked to packed; the code of TorchScript files reaches about 20
+SMALL = 2**20  # below this many bytes a ratio says nothing
+
+
+def sound_members(path: Path) -> list[zipfile.ZipInfo]:
+    """Return the members of a zip file whose declared sizes are possible.
+
+    Raises RefusedInput for a damaged file, for members that overlap, hide behind another's name or are encrypted, and
+    for one that unpacks to far more than it is.
+    """
+    try:
+        with zipfile.ZipFile(path) as z:
+            members = z.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as e:
+        raise RefusedInput(f"{path} is a damaged zip file ({e}); save the checkpoint again") from e
+    size, names = path.stat().st_size, {member.filename for member in members}
+    if len(members) > MOST_MEMBERS:
+        raise RefusedInput(f"{path} has {len(members)} members, of which a checkpoint has at most {MOST_MEMBERS}")
+    if len(names) < len(members):
+        raise RefusedInput(f"{path} has several members of one name; save the checkpoint again")
+    if any(member.flag_bits & 1 for member in members):
+        raise RefusedInput(f"{path} is encrypted; give the checkpoint itself")
+    packed = sum(member.compress_size for member in members)
+    if packed > size:
+        raise RefusedInput(f"{path} has {size} bytes but its members declare {packed}: a damaged or hostile zip file")
+    for member in members:
+        stored = member.compress_type == zipfile.ZIP_STORED
+        if stored and member.file_size != member.compress_size:
+            raise RefusedInput(f"{path}: {member.filename} declares two sizes; a damaged or hostile zip file")
+        if member.file_size > max(SMALL, HIGHEST_RATIO * member.compress_size):
+            raise RefusedInput(
+                f"{path}: {member.filename} would unpack from {member.compress_size} to {member.file_size} bytes, more "
+                f"than {HIGHEST_RATIO} times as many: a zip bomb"
+            )
+    return members

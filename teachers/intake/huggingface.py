@@ -1,0 +1,99 @@
+"""Hugging Face image-classification folders: what lies in them, before transformers is let near."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from teachers.errors import RefusedInput
+
+INSTALL = "pip install 'distill-audit[hf]'"
+MOST_FILES = 10_000
+MOST_TEXT = 4 * 2**20  # bytes of a JSON file
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+def require() -> None:
+    """Refuse folders where the extra is not installed, saying how to."""
+    try:
+        import transformers  # noqa: F401
+    except ImportError as e:
+        raise RefusedInput(f"Hugging Face folders need transformers; {INSTALL}") from e
+
+
+def files(path: Path) -> list[Path]:
+    """Return the files of a folder, hidden ones apart.
+
+    Raises RefusedInput for symbolic links, wherever they lead, and for a folder of very many files.
+    """
+    found: list[Path] = []
+    for root, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted([*folders, *names]):
+            file = Path(root) / name
+            if name.startswith("."):
+                continue
+            if file.is_symlink():
+                raise RefusedInput(f"{file} is a symbolic link; copy the folder with `cp -rL` and give the copy")
+            if name in names and not file.is_file():
+                raise RefusedInput(f"{file} is no regular file")
+            found += [file] if name in names else []
+        if len(found) > MOST_FILES:
+            raise RefusedInput(f"{path} holds more than {MOST_FILES} files; give the folder of one model")
+    return found
+
+
+def look(path: Path, check: Callable[[Path], None]) -> None:
+    """Look at the configuration and pass every file of weights to `check`; nothing of the folder runs.
+
+    Raises RefusedInput with one sentence where it is no image classifier, or brings code of its own.
+    """
+    held = {file.relative_to(path).as_posix() for file in files(path)}
+    if "config.json" not in held:
+        what = "a TensorFlow model; convert it to ONNX" if "saved_model.pb" in held else "a folder; give a checkpoint"
+        raise RefusedInput(f"{path} is {what}")
+    config = _json(path / "config.json")
+    if "auto_map" in config:
+        raise RefusedInput(
+            f"{path} brings code of its own (auto_map in config.json), which is not run; export it to ONNX"
+        )
+    if "model_type" not in config and isinstance(config.get("architecture"), str):
+        raise RefusedInput(
+            f"{path} is a timm folder; give the weights inside it and --arch timm:{config['architecture'][:80]}"
+        )
+    if not isinstance(config.get("model_type"), str):
+        raise RefusedInput(f"{path}/config.json names no model_type; give the folder that save_pretrained wrote")
+    named = config.get("architectures") or []
+    if not isinstance(named, list):
+        raise RefusedInput(f"{path}/config.json names architectures in no list; save it again")
+    if named and not any(str(name).endswith("ForImageClassification") for name in named):
+        raise RefusedInput(f"{path} is a {str(named[0])[:80]}, no image classifier")
+    weights = next((name for name in WEIGHTS if name in held), None)
+    if weights is None:
+        raise RefusedInput(f"{path} has none of {', '.join(WEIGHTS)}; give the folder that save_pretrained wrote")
+    for name in _shards(path, weights) if weights.endswith(".json") else [weights]:
+        if name not in held:
+            raise RefusedInput(f"{path}/{weights} names {name[:80]!r}, which is not in the folder")
+        check(path / name)
+
+
+def _shards(path: Path, index: str) -> list[str]:
+    named = _json(path / index).get("weight_map")
+    if not isinstance(named, dict) or not named:
+        raise RefusedInput(f"{path}/{index} names no weights; give the folder that save_pretrained wrote")
+    return sorted({str(name) for name in named.values()})
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MOST_TEXT:
+        raise RefusedInput(f"{path} has more than {MOST_TEXT} bytes; give the folder that save_pretrained wrote")
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as e:
+        raise RefusedInput(f"{path} is no JSON ({str(e)[:80]})") from e
+    if not isinstance(found, dict):
+        raise RefusedInput(f"{path} is no JSON object")
+    return found

@@ -1,0 +1,245 @@
+"""The readers of strangers' files: they run in the jail alone, and leave tensors in a safetensors file."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from teachers.errors import RefusedInput
+from teachers.intake import onnx_files, pickles
+from teachers.intake.archives import sound_members
+from teachers.intake.formats import kind_of
+from teachers.intake.huggingface import look
+from teachers.intake.jail import TENSORS
+
+NESTS = ("state_dict", "model_state_dict", "model", "net", "module", "ema", "model_ema")
+PREFIXES = ("module.", "_orig_mod.", "network.")
+MOST_TENSORS = 100_000
+MOST_HEADER = 32 * 2**20  # bytes
+OURS = "distill_audit"  # under which a card lies
+TRUST = "--trust-model-code runs it"
+
+# Met in the checkpoints of training scripts; making one runs nothing of the file's.
+_scalar = np.float64(0).__reduce__()[0]
+NUMPY = [(_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+ALLOWED: list[Any] = [
+    argparse.Namespace,
+    pathlib.PosixPath,
+    np.dtype,
+    *{type(np.dtype(c)) for c in "?bBhHiIlLqQefd"},
+    *NUMPY,
+]
+
+Read = TypeVar("Read")
+
+
+def read(path: Path, trust: bool, folder: Path) -> dict[str, Any]:
+    """Read a file: its tensors go to `folder`, the rest is returned.
+
+    Raises RefusedInput with one sentence for what is no checkpoint, is broken, or would run code without `trust`.
+    """
+    kind = kind_of(path)
+    if kind == "huggingface":
+        look(path, lambda weights: _finite(weights, _anything(weights)))
+        return {"kind": kind}
+    if kind == "onnx":
+        return {"kind": kind, "beside": onnx_files.check(path)}
+    if kind in ("torchscript", "export"):
+        _refuse_program(path, kind, trust)
+        return {"kind": kind}
+    content, text = _safetensors(path) if kind == "safetensors" else _torch(path, kind, trust)
+    if module_in(content) is not None:
+        return {"kind": "module"}
+    tensors = _tensors(path, content)
+    _finite(path, tensors)
+    _leave(tensors, folder)
+    return {"kind": "torch" if kind == "pickle" else kind, "card": text}
+
+
+def module_in(content: object) -> nn.Module | None:
+    """Return the network that an unpickled file is, or holds as checkpoints hold their weights."""
+    if isinstance(content, nn.Module):
+        return content
+    found = [content.get(nest) for nest in NESTS] if isinstance(content, Mapping) else []
+    return next((inner for inner in found if isinstance(inner, nn.Module)), None)
+
+
+def attempt(path: Path, what: str, reader: Callable[[], Read]) -> Read:
+    """Run somebody else's reader over a stranger's file: whatever it stumbles over is the file's fault."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return reader()
+    except (RefusedInput, MemoryError):
+        raise
+    except Exception as e:
+        if "alloc" in str(e).lower() and "memory" in str(e).lower():
+            raise MemoryError from e
+        raise RefusedInput(f"{path} {what} ({first_line(e)})") from e
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's first sentence, short, without colours or places in somebody's source."""
+    text = re.sub(r"\x1b\[[0-9;]*m|^\[enforce fail[^\]]*\][ .]*", "", str(error)).strip()
+    if not text or isinstance(error, LookupError):
+        return f"{type(error).__name__} {text}".strip()[:200]
+    *_, text = text.partition("WeightsUnpickler error:") if "WeightsUnpickler error:" in text else (text,)
+    return text.strip().splitlines()[0].partition(". ")[0][:200]
+
+
+def _refuse_program(path: Path, kind: str, trust: bool) -> None:
+    members = [m.filename for m in sound_members(path)]
+    if trust:
+        return
+    if kind == "torchscript":
+        held = [n.partition("/code/")[2] for n in members if "/code/" in n and n.endswith(".py")]
+        code = [re.sub(r"/___torch_mangle_\d+", "", n) for n in held]
+        what = f"a TorchScript program ({pickles.told(tuple(code)) or 'whose code is hidden'})"
+    else:
+        held = [n.partition("/")[2] for n in members if n.endswith((".json", ".pt", ".pkl", ".so")) and "/" in n]
+        code = [n for n in held if not n.endswith("_config.json")]
+        what = f"a torch.export program ({pickles.told(tuple(code))})"
+    raise RefusedInput(f"{path} is {what}, which runs code when opened; give its state dict and --arch, or {TRUST}")
+
+
+def _anything(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of weights inside a Hugging Face folder."""
+    kind = kind_of(path)
+    if kind not in ("torch", "torch-legacy", "safetensors"):
+        raise RefusedInput(f"{path} holds no weights")
+    return _tensors(path, _safetensors(path)[0] if kind == "safetensors" else _torch(path, kind, False)[0])
+
+
+def _torch(path: Path, kind: str, trust: bool) -> tuple[object, str | None]:
+    if kind == "torch":
+        index = next(m for m in sound_members(path) if m.filename.partition("/")[2] == "data.pkl")
+        if index.file_size > pickles.MOST_BYTES:
+            raise RefusedInput(
+                f"{path} has an index of {index.file_size} bytes, above {pickles.MOST_BYTES}; save fewer keys"
+            )
+    if kind == "pickle":
+        if not trust:
+            named = pickles.told(pickles.wanted(path)) or "nothing that it names"
+            raise RefusedInput(
+                f"{path} is a pickle, which would run code when opened ({named}); save the state dict with torch.save, "
+                f"or {TRUST}"
+            )
+        return attempt(path, "cannot be unpickled", lambda: unpickled(path)), None
+    try:
+        content = _only_tensors(path)
+    except RefusedInput as refusal:
+        names = pickles.wanted(path)
+        if not names and (used := pickles.protocol(path)) > 3:
+            raise RefusedInput(
+                f"{path} was saved with pickle protocol {used}, of which only up to 3 is read without running code; "
+                "leave pickle_protocol out and save it again"
+            ) from refusal
+        if not names:
+            raise
+        if not trust:
+            raise RefusedInput(
+                f"{path} holds more than tensors and was not opened: it would run {pickles.told(names)}; save "
+                f"model.state_dict(), or {TRUST}"
+            ) from refusal
+        content = attempt(path, "cannot be unpickled", lambda: unpickled(path))
+    text = content.get(OURS) if isinstance(content, Mapping) else None
+    return content, text if isinstance(text, str) else None
+
+
+def unpickled(path: Path) -> object:
+    """Unpickle a file that the user trusts: this runs its code."""
+    import pickle
+
+    with path.open("rb") as f:
+        if kind_of(path) == "pickle":
+            return pickle.load(f)
+        return torch.load(f, map_location="cpu", weights_only=False)
+
+
+def _only_tensors(path: Path) -> object:
+    def load() -> object:
+        with path.open("rb") as f, torch.serialization.safe_globals(ALLOWED):  # a path would be read by its extension
+            return torch.load(f, map_location="cpu", weights_only=True)
+
+    return attempt(path, "holds more than tensors, or is damaged, and was not opened", load)
+
+
+def _safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    from safetensors import safe_open
+
+    with path.open("rb") as f:
+        header = int.from_bytes(f.read(8), "little")
+    if header > MOST_HEADER:
+        raise RefusedInput(f"{path} has a header of {header} bytes, above {MOST_HEADER}; save fewer keys")
+
+    def load() -> tuple[dict[str, Tensor], str | None]:
+        with safe_open(path, "pt") as f:
+            _count(path, len(f.keys()))
+            text = (f.metadata() or {}).get(OURS)
+            return {name: f.get_tensor(name) for name in f.keys()}, text  # noqa: SIM118  # safe_open is no mapping
+
+    return attempt(path, "is a damaged safetensors file", load)
+
+
+def _tensors(path: Path, content: object) -> dict[str, Tensor]:
+    """Find the weights in a checkpoint, under their names in the network."""
+    if isinstance(content, Mapping):
+        for nest in NESTS:
+            inner = content.get(nest)
+            if isinstance(inner, Mapping) and any(isinstance(v, Tensor) for v in inner.values()):
+                content = inner
+                break
+    if not isinstance(content, Mapping):
+        raise RefusedInput(f"{path} holds one {type(content).__name__}, not a state dict; save model.state_dict()")
+    _count(path, len(content))
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    for prefix in PREFIXES:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    if not tensors:
+        raise RefusedInput(f"{path} holds no tensors; give a state dict")
+    return tensors
+
+
+def _count(path: Path, keys: int) -> None:
+    if keys > MOST_TENSORS:
+        raise RefusedInput(f"{path} holds {keys} keys, of which a checkpoint has at most {MOST_TENSORS}")
+
+
+def _finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are not plain arrays of numbers, or larger than what the file holds."""
+    for name, t in tensors.items():
+        if t.layout != torch.strided or t.is_quantized or t.is_meta or t.is_nested:
+            raise RefusedInput(f"{path}: {name} is sparse, quantised or empty of values; save a plain state dict")
+        if t.numel() * t.element_size() > t.untyped_storage().nbytes():
+            raise RefusedInput(f"{path}: {name} declares {t.numel()} values, more than the file holds for it")
+    size = path.stat().st_size
+    if sum(t.numel() * t.element_size() for t in tensors.values()) > 64 * size + 2**20:
+        raise RefusedInput(f"{path} declares far more values than its {size} bytes hold; save a plain state dict")
+    bad = [name for name, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t.float()).all())]
+    if bad:
+        raise RefusedInput(f"{path}: {bad[0]} has NaN or infinite values ({len(bad)} tensors do); this model is broken")
+
+
+def _leave(tensors: Mapping[str, Tensor], folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    # Weights that a network uses twice are two here: safetensors holds no views.
+    own: dict[str, Tensor] = {}
+    seen = set()
+    for name, t in tensors.items():
+        plain = t.detach().contiguous()
+        own[name] = (
+            plain.clone() if plain.data_ptr() in seen or plain.untyped_storage().nbytes() > plain.nbytes else plain
+        )
+        seen.add(plain.data_ptr())
+    save_file(own, folder / TENSORS)
