@@ -188,9 +188,10 @@ def open_ordinary(audited: Subject, task: Task, place: Place) -> Subject:
 def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Surface, device: str) -> Subject:
     full = whole = Box(teacher.network, device=device)
     behind, shown = "", Box(teacher.network, surface, device)
-    guarded = teacher.network.network if isinstance(teacher.network, Preprocessed) else None
-    if isinstance(guarded, Guarded) and isinstance(guarded.guard, Shown):
-        whole = Box(Preprocessed(guarded.network, teacher.mean, teacher.std), device=device)
+    outer = teacher.network
+    guarded = outer.network if isinstance(outer, Preprocessed) else None
+    if isinstance(outer, Preprocessed) and isinstance(guarded, Guarded) and isinstance(guarded.guard, Shown):
+        whole = Box(outer.around(guarded.network), device=device)
         behind = guarded.told
     return Subject(role, teacher, surface, _fingerprint(teacher), full, shown, whole, behind)
 
