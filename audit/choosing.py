@@ -9,18 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.compare import Correct, mcnemar
-from audit.teacher_checks import GAIN, LEVEL
+from audit.teacher_checks import LEVEL
+
+HALVED = 0.5  # of the errors, at most, are left in the right order of the classes
 
 Tops = NDArray[np.uint16]  # (n,) top classes; a number past the last class where there was no answer
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Ways to use a network by accuracy, and which of them are in question."""
+    """Ways to use a network by accuracy, the best first, and how sure it is that the best is better than another."""
 
-    accuracies: Mapping[str, float]  # the best first
-    rivals: tuple[str, ...]  # those that the best is not clearly better than
-    p: float  # the largest of the best against another, corrected for their number
+    accuracies: Mapping[str, float]
+    p: Mapping[str, float]  # of every other way, corrected for their number
 
     @property
     def best(self) -> str:
@@ -28,23 +29,35 @@ class Choice:
         return next(iter(self.accuracies))
 
     @property
+    def rivals(self) -> tuple[str, ...]:
+        """The ways that the best is not clearly better than."""
+        return tuple(other for other, p in self.p.items() if p >= LEVEL)
+
+    @property
     def clear(self) -> bool:
         """Whether the best is better than all others by more than chance would have it."""
         return not self.rivals
 
+    def then(self, later: Choice) -> Choice:
+        """Put a comparison of those that were left on more images in place of the first one."""
+        fallen = [name for name in self.accuracies if name not in later.accuracies]
+        return Choice(
+            accuracies={**later.accuracies, **{name: self.accuracies[name] for name in fallen}},
+            p={**later.p, **{name: self.p[name] for name in fallen}},
+        )
 
-def choose(tried: Mapping[str, Correct]) -> Choice:
+
+def choose(tried: Mapping[str, Correct], others: int | None = None) -> Choice:
     """Compare the most accurate way with every other on the same images (n,), correct or not.
 
     McNemar's exact test, one-sided, at LEVEL after Bonferroni's correction for the number of others.
     """
     ordered = dict(sorted(tried.items(), key=lambda item: -int(item[1].sum())))  # stable: equal ones keep their order
-    best, *others = ordered
-    p = {other: min(1.0, len(others) * mcnemar(ordered[best], ordered[other])) for other in others}
+    best, *rest = ordered
+    tests = len(rest) if others is None else others
     return Choice(
         accuracies={name: float(right.mean()) for name, right in ordered.items()},
-        rivals=tuple(other for other in others if p[other] >= LEVEL),
-        p=max(p.values(), default=0.0),
+        p={other: min(1.0, tests * mcnemar(ordered[best], ordered[other])) for other in rest},
     )
 
 
@@ -60,11 +73,12 @@ class Permutation:
 
 
 def permuted(tops: Tops, labels: NDArray[np.int64], classes: int, tries: int = 1) -> Permutation | None:
-    """Return the order of the classes under which a network is clearly more accurate, if there is one.
+    """Return the order of the classes under which a network is much more accurate, if there is one.
 
-    The best assignment of outputs to classes on the even images is judged on the odd ones: it must be better by GAIN,
-    and at LEVEL after correction for `tries` (McNemar's exact test, one-sided). An output that never was the top class
-    of an even image keeps its class where that is free.
+    The best assignment of outputs to classes on the even images is judged on the odd ones: it must leave at most half
+    of the errors, and be better at LEVEL after correction for `tries` (McNemar's exact test, one-sided). Less than that
+    an assignment also gains for networks behind a wrong normalisation, or without training. An output that never was
+    the top class of an even image keeps its class where that is free.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -78,6 +92,6 @@ def permuted(tops: Tops, labels: NDArray[np.int64], classes: int, tries: int = 1
     mapped = np.append(meant, classes)[np.minimum(held, classes)] == right
     before = held == right
     p = min(1.0, tries * mcnemar(mapped, before))
-    if mapped.mean() - before.mean() < GAIN or p >= LEVEL:
+    if 1 - mapped.mean() > HALVED * (1 - before.mean()) or p >= LEVEL:
         return None
     return Permutation(tuple(map(int, meant)), len(right), float(mapped.mean()), float(before.mean()), p)

@@ -124,6 +124,7 @@ def settings(request: Request, setup: Setup) -> Settings:
         architecture=opening.architecture,
         normalize=opening.normalize,
         size=opening.size,
+        classes=opening.classes,
         student=",".join(setup.students),
         surface=request.surface,
         shots=request.shots,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from attacks.base import Attack, Technique
 from audit import evidence, phases, plan, probes, stopwatch, subjects
+from audit.identify import settled
 from audit.phases import Phase
 from audit.plan import Request
 from audit.power import Power, Scatter, of_record, power, reference
@@ -106,6 +107,7 @@ def forecast(request: Request, *, price: float | None = None, like: Path | None 
     task, weights = subjects.open_task(request.opening, cache)
     setup = plan.prepare(request, asked, picked, task, cache)
     place = subjects.Place(cache, request.device, teller.note)
+    request = replace(request, opening=settled(request.opening, task, weights, place))
     audited = subjects.open_subject(request.opening, task, setup.pool, weights, surface, setup.recipe.views, place)
     subjects.refuse_chance(subjects.top_classes(audited.full, task.validation), task, audited.teacher.name)
     ordinary = subjects.open_ordinary(audited, task, place)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import torch
@@ -33,10 +36,8 @@ def probe(subject: Subject, task: Task, top: Tops, device: str = "cpu") -> Probe
     """
     order = np.random.default_rng(0).permutation(len(task.validation))[:SAMPLE]
     drawn = order[:CHUNK]
-    outputs: list[Tensor] = []  # of the network itself, before our log-softmax
-    handle = innermost(subject.teacher.network).register_forward_hook(lambda _, __, out: outputs.append(out))
-    first = ask(subject.full, task.validation, drawn)
-    handle.remove()
+    with listening(subject.teacher.network) as outputs:
+        first = ask(subject.full, task.validation, drawn)
     again = ask(subject.full, task.validation, drawn)
     few = drawn[: GROUPS * GROUP]
     apart = [ask(subject.full, task.validation, few[at : at + GROUP]) for at in range(0, len(few), GROUP)]
@@ -58,6 +59,22 @@ def queries(images: int, normalisations: int) -> int:
     """Return what a probe asks where there are so many validation images, and normalisations to try."""
     drawn = min(images, SAMPLE)
     return 2 * min(drawn, CHUNK) + min(drawn, GROUPS * GROUP) + normalisations * drawn
+
+
+@contextmanager
+def listening(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect what the network itself gives, before our log-softmax and without a guard."""
+    outputs: list[Tensor] = []
+    handle = innermost(network).register_forward_hook(lambda _, __, out: outputs.append(out))
+    yield outputs
+    handle.remove()
+
+
+def raw(network: nn.Module, x: Tensor) -> Tensor:
+    """Return what the network itself gives to images (n, C, H, W), as floats (n, K)."""
+    with listening(network.eval()) as outputs, torch.no_grad():
+        network(x)
+    return outputs[0].float().cpu()
 
 
 def innermost(network: nn.Module) -> nn.Module:
@@ -84,6 +101,13 @@ def probabilities(outputs: Tensor) -> bool:
     return bool((rows >= 0).all() and (rows <= 1).all() and ((rows.sum(-1) - 1).abs() < 1e-3).all())
 
 
+def kind(outputs: Tensor) -> Literal["logits", "probabilities", "log-probabilities"]:
+    """Say what a network's raw outputs (n, K) are."""
+    if probabilities(outputs):
+        return "probabilities"
+    return "log-probabilities" if probabilities(outputs.float().exp()) else "logits"
+
+
 def behind_others(
     teacher: Teacher, task: Task, index: NDArray[np.int64], device: str = "cpu"
 ) -> tuple[Normalised, ...]:
@@ -106,7 +130,8 @@ def tops_behind(
         answers = ask(Box(Preprocessed(network, *given), device=device), task.validation, index)
     except RefusedInput:  # NaN: not the normalisation of this network
         return np.full(len(index), len(task.classes), np.uint16)
-    return answers.argmax(1).astype(np.uint16)
+    top: Tops = answers.argmax(1).astype(np.uint16)
+    return top
 
 
 def candidates(teacher: Teacher, task: Task) -> list[str]:

@@ -55,7 +55,7 @@ def repeat(folder: Path, cells: int, seed: int = 0, cache: Path | None = None) -
     chosen = random.Random(seed).sample(judged, min(cells, len(judged)))
     asked = record.settings
     request = Request(
-        Opening(asked.teacher, asked.data, asked.architecture, asked.normalize, asked.size),
+        Opening(asked.teacher, asked.data, asked.architecture, asked.normalize, asked.size, asked.classes),
         attacks=",".join(c.attack for c in record.comparisons),
         student=asked.student,
         seeds=record.suite.seeds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from audit import checks, evidence, flags, folder, phases, plan, probes, protocol, subjects
@@ -13,6 +13,7 @@ from audit.bench import Bench
 from audit.derive import derived
 from audit.execute import executor
 from audit.findings import Rows, set_aside, trial
+from audit.identify import settled
 from audit.judging import judge
 from audit.plan import Request
 from audit.progress import Teller
@@ -48,6 +49,7 @@ def run(request: Request) -> Done:
     task, weights = subjects.open_task(request.opening, cache)
     setup = plan.prepare(request, suite(request.effort), picked, task, cache)
     place = subjects.Place(cache, request.device, teller.note)
+    request = replace(request, opening=settled(request.opening, task, weights, place))
     audited = subjects.open_subject(request.opening, task, setup.pool, weights, surface, setup.recipe.views, place)
     question = plan.identify(setup, audited, attacks)
     seen = folder.looked(cache, question)

@@ -60,6 +60,7 @@ class Opening:
     architecture: str | None = None
     normalize: str | None = None
     size: int | None = None
+    classes: tuple[str, ...] = ()  # in the order of the network's outputs, where it is not the data's
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,8 @@ def open_task(opening: Opening, cache: Cache) -> tuple[Task, intake.Weights | No
         return datasets.load(opening.data or "glyphs", cache.root, opening.size), None
     weights = intake.open_weights(Path(opening.teacher))
     card = weights.card
-    if card is None:
-        missing = [o for o, v in (("--arch", opening.architecture), ("--data", opening.data)) if v is None]
-        if missing:
-            raise UsageError(f"{opening.teacher} does not say what it is; give {' and '.join(missing)}")
+    if card is None and opening.data is None:
+        raise UsageError(f"{opening.teacher} does not say what it was trained on; give --data")
     data = opening.data or (card.data if card else "")
     task = datasets.load(data, cache.root, opening.size or (card.size if card else None))
     if card is not None:
@@ -151,6 +150,8 @@ def open_subject(
     architecture = opening.architecture or (card.architecture if card else "")
     normalize = opening.normalize or (card.normalize if card else "none")
     teacher = intake.assemble(weights, architecture, len(task.classes), task.shape, normalize)
+    if opening.classes:
+        teacher = intake.reordered(teacher, opening.classes, task.classes)
     return _subject("audited", teacher, surface, place.device)
 
 
@@ -202,7 +203,8 @@ def _fingerprint(teacher: Teacher) -> str:
     if not tensors or teacher.method in SYNTHETIC:
         return teacher.sha256
     guard = teacher.card.guard if teacher.card else ""
-    h = hashlib.sha256(f"{teacher.architecture} {teacher.mean} {teacher.std}{guard and f' {guard}'}".encode())
+    more = " bgr" * teacher.bgr + (f" {teacher.order}" if teacher.order else "")
+    h = hashlib.sha256(f"{teacher.architecture} {teacher.mean} {teacher.std}{guard and f' {guard}'}{more}".encode())
     for name in sorted(tensors):
         h.update(name.encode() + tensors[name].cpu().contiguous().numpy().tobytes())
     return h.hexdigest()
@@ -353,6 +355,7 @@ def describe(subject: Subject, task: Task, tops: Tops) -> TeacherInfo:
         parameters=sum(p.numel() for p in teacher.network.parameters()),
         mean=teacher.mean,
         std=teacher.std,
+        bgr=teacher.bgr,
         validated=Packed.of(tops.validation == known(task.validation)),
         correct=Packed.of(tops.test == known(task.test)),
     )

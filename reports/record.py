@@ -279,6 +279,7 @@ class TeacherInfo(Data):
     parameters: Count
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    bgr: bool = False  # whether the network takes blue first
     validated: Packed | None = None  # (M,) right or wrong by validation image
     correct: Packed | None = None  # (N,) by test image
     validation_accuracy: Share = 0.0
@@ -321,6 +322,7 @@ class Settings(Data):
     architecture: str | None = None
     normalize: str | None = None
     size: Count | None = None
+    classes: tuple[str, ...] = ()  # in the order of the network's outputs, where that is not the data's
     student: str
     surface: str
     shots: Share

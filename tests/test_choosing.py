@@ -19,13 +19,13 @@ def test_the_best_is_clear_where_it_beats_every_other_after_correction() -> None
     found = choose(tried)
     assert (found.best, found.clear, found.rivals) == ("b", True, ())
     assert list(found.accuracies) == ["b", "a", "c"]
-    assert found.p == pytest.approx(2 * mcnemar(tried["b"], tried["a"]))
+    assert found.p["a"] == pytest.approx(2 * mcnemar(tried["b"], tried["a"]))
 
 
 def test_two_that_tie_are_named_and_the_first_of_equals_leads() -> None:
     same = right(0.9)
     found = choose({"a": right(0.3, 1), "b": same, "c": same.copy()})
-    assert (found.best, found.clear, found.rivals, found.p) == ("b", False, ("c",), 1.0)
+    assert (found.best, found.clear, found.rivals, found.p["c"]) == ("b", False, ("c",), 1.0)
 
 
 @pytest.mark.parametrize(("gained", "clear"), [(10, False), (12, True)])
@@ -37,6 +37,16 @@ def test_the_correction_grows_with_the_number_of_others(gained: int, clear: bool
     assert 0.5**gained < LEVEL
     assert choose({"best": best, "x": other, "y": other, "z": other}).clear == clear
     assert choose({"best": best, "x": other}).clear
+
+
+def test_what_fell_on_few_images_stays_behind_and_the_others_are_compared_on_more() -> None:
+    first = choose({"a": right(0.1, 1), "b": right(0.9, 2), "c": right(0.89, 3)})
+    assert {first.best, *first.rivals} == {"b", "c"}
+    both = first.then(choose({"b": right(0.5, 4), "c": right(0.9, 5)}, others=2))
+    assert list(both.accuracies) == ["c", "b", "a"]
+    assert both.clear
+    assert both.p["a"] == first.p["a"]
+    assert both.p["b"] == pytest.approx(2 * mcnemar(right(0.9, 5), right(0.5, 4)))
 
 
 def test_one_way_alone_is_clear() -> None:
@@ -60,6 +70,13 @@ def test_a_permutation_is_found_and_judged_on_other_images() -> None:
     assert found.accuracy == pytest.approx((tops[1::2] == labels[1::2]).mean())
     assert found.before < 0.3
     assert found.p < LEVEL
+
+
+def test_an_order_that_leaves_more_than_half_of_the_errors_is_none() -> None:
+    tops, labels = labelled(0.3)
+    outputs = np.roll(np.arange(K), 1)[tops].astype(np.uint16)
+    assert mcnemar(np.roll(np.arange(K), -1)[outputs] == labels, outputs == labels) < LEVEL
+    assert permuted(outputs, labels, K) is None
 
 
 def test_two_classes_that_changed_places_are_enough() -> None:

@@ -2,6 +2,7 @@
 
 from teachers.intake.assemble import Teacher, assemble, reordered
 from teachers.intake.card import Card, save_teacher
+from teachers.intake.class_names import class_names
 from teachers.intake.normalise import NORMALISATIONS, Normalisation, normalisation
 from teachers.intake.weights import Weights, open_weights
 
@@ -12,6 +13,7 @@ __all__ = [
     "Teacher",
     "Weights",
     "assemble",
+    "class_names",
     "normalisation",
     "open_weights",
     "reordered",
