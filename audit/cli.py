@@ -6,9 +6,12 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from audit.subjects import Opening
 
 app = typer.Typer(
     name="audit",
@@ -30,8 +33,15 @@ Data = Annotated[str | None, typer.Option(help="glyphs, digits, an image folder,
 Cache = Annotated[Path | None, typer.Option(help="Where students and answers are kept between audits.")]
 Size = Annotated[int | None, typer.Option(help="Resize and crop the images of a folder to this many pixels.")]
 
-Arch = Annotated[str | None, typer.Option(help="Architecture of a checkpoint that does not name its own.")]
-Normalize = Annotated[str | None, typer.Option(help="none, half, imagenet, cifar, or MEAN/STD.")]
+Arch = Annotated[str | None, typer.Option(help="Architecture of a checkpoint, where its tensors fit more than one.")]
+Normalize = Annotated[
+    str | None,
+    typer.Option(help="none, half, imagenet, cifar or MEAN/STD, with /bgr where blue is first; found if not given."),
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(help="One class name a line, in the order of the network's outputs; the data's if not given."),
+]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Jobs = Annotated[int | None, typer.Option(help="Local processes; all cores if not given.")]
 Json = Annotated[bool, typer.Option("--json", help="Print it as JSON on standard output.")]
@@ -65,6 +75,7 @@ def run(
     arch: Arch = None,
     data: Data = None,
     normalize: Normalize = None,
+    classes: Classes = None,
     size: Size = None,
     student: Student = None,
     seeds: Seeds = None,
@@ -84,11 +95,10 @@ def run(
     """Audit a teacher: attack it, compare with LS students, and give a verdict."""
     from audit.plan import Request
     from audit.run import run as audit
-    from audit.subjects import Opening
 
     done = audit(
         Request(
-            opening=Opening(teacher, data, arch, normalize, size),
+            opening=_opening(teacher, data, arch, normalize, size, classes),
             attacks=attacks,
             student=student,
             seeds=seeds,
@@ -120,6 +130,7 @@ def plan(
     arch: Arch = None,
     data: Data = None,
     normalize: Normalize = None,
+    classes: Classes = None,
     size: Size = None,
     student: Student = None,
     seeds: Seeds = None,
@@ -142,12 +153,11 @@ def plan(
     """Say what an audit would take and what it could see, before anything is trained: about half a minute."""
     from audit.forecast import forecast
     from audit.plan import Request
-    from audit.subjects import Opening
     from audit.telling import tell_plan, tell_plan_json
 
     found = forecast(
         Request(
-            opening=Opening(teacher, data, arch, normalize, size),
+            opening=_opening(teacher, data, arch, normalize, size, classes),
             attacks=attacks,
             student=student,
             seeds=seeds,
@@ -175,6 +185,7 @@ def cmi(
     arch: Arch = None,
     data: Data = None,
     normalize: Normalize = None,
+    classes: Classes = None,
     size: Size = None,
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder to write; audit-out/TEACHER-cmi if not given.")] = None,
@@ -183,12 +194,31 @@ def cmi(
 ) -> None:
     """Measure how concentrated a teacher's answers are, in seconds and without students."""
     from audit.diagnose import diagnose
-    from audit.subjects import Opening
     from audit.telling import tell_cmi, tell_cmi_json
 
-    opening = Opening(teacher, data, arch, normalize, size)
+    opening = _opening(teacher, data, arch, normalize, size, classes)
     done = diagnose(opening, device=device, out=out, cache=cache, command=_command(), quiet=json)
     (tell_cmi_json if json else tell_cmi)(done.diagnosis, done.folder)
+
+
+@app.command()
+def inspect(
+    file: Annotated[str, typer.Argument(help="Checkpoint.")],
+    data: Data = None,
+    arch: Arch = None,
+    normalize: Normalize = None,
+    classes: Classes = None,
+    size: Size = None,
+    device: Device = "cpu",
+    cache: Cache = None,
+    json: Json = False,
+) -> None:
+    """Say what a checkpoint is, and how it is to be used where --data is given: nothing is trained."""
+    from audit.inspected import tell, tell_json
+    from audit.inspection import inspect as look
+
+    found = look(_opening(file, data, arch, normalize, size, classes), device=device, cache=cache)
+    (tell_json if json else tell)(found)
 
 
 @app.command()
@@ -310,6 +340,15 @@ def schema() -> None:
     from reports.record import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=1))
+
+
+def _opening(
+    teacher: str, data: str | None, arch: str | None, normalize: str | None, size: int | None, classes: Path | None
+) -> Opening:
+    from audit.subjects import Opening
+    from teachers.intake import class_names
+
+    return Opening(teacher, data, arch, normalize, size, () if classes is None else class_names(classes))
 
 
 def _processes(jobs: int | None) -> int:
