@@ -10,22 +10,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from audit import probes
 from audit.choosing import HALVED, Choice, Permutation, Tops, choose, permuted
 from audit.compare import Correct
+from audit.fitting import LOOKED, apart, candidates, misfit
 from audit.subjects import Opening, Place
 from teachers import intake
 from teachers.errors import AuditError, RefusedInput, UsageError
 from teachers.intake import Teacher
-from teachers.intake.architecture import Candidate, guess
 from teachers.networks import Preprocessed
 from teachers.task import Task, known
 
-MOST = 8  # networks that share all names and shapes, of which the likeliest are loaded
-LOOKED = 4  # images on which loaded networks are told apart
-CLOSE = 1e-4  # between log-probabilities that are the same but for rounding
 FEW = 256  # images on which every way to use a network is tried; those that may be the best on more
 DEFAULT = "none"  # the normalisation, unless another is clearly better
 SHOWN = 10  # classes that a refusal names
@@ -84,8 +80,14 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
     """
     index = order(task)
     x = torch.from_numpy(task.validation.images[index[:LOOKED]]).float().div_(255)
-    names = [c.name for c in candidates(weights, opening)]
-    loaded = apart(weights, names, len(task.classes), x, device)
+    fits = candidates(weights, opening)
+    try:
+        loaded = apart(weights, [c.name for c in fits], len(task.classes), x, device)
+    except AuditError as e:
+        refused = misfit(weights, fits[0], task)
+        if refused is None:
+            raise
+        raise refused from e
     teachers = {name: _in_order(one.teacher, opening, task) for name, one in loaded.items()}
     ways = list(probes.normalisations(task)) if opening.normalize is None else [opening.normalize]
     name, among = next(iter(teachers)), None
@@ -115,63 +117,6 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
 
 def _in_order(teacher: Teacher, opening: Opening, task: Task) -> Teacher:
     return intake.reordered(teacher, opening.classes, task.classes) if opening.classes else teacher
-
-
-def candidates(weights: intake.Weights, opening: Opening) -> Sequence[Candidate]:
-    """Return the networks that a checkpoint fits, or the one that the command line or its card names.
-
-    Raises UsageError with the nearest network where there is none.
-    """
-    card = weights.card
-    found = guess(weights.tensors)
-    name = opening.architecture or (card.architecture if card else None)
-    if name is not None:
-        known_as = [c for c in found.candidates if name in (c.name, c.name.rpartition(":")[2])]
-        one = known_as[0] if known_as else Candidate(name, None, 3, None, fixed=False)
-        if card is not None:
-            one = replace(one, classes=len(card.classes), channels=card.shape[0], size=card.shape[1])
-        return [replace(one, name=name)]
-    if not found.candidates:
-        raise UsageError(f"{weights.path} fits no architecture that is known here; {found.told}; name its --arch")
-    return found.candidates
-
-
-class Loaded(NamedTuple):
-    """A checkpoint in a network, what that gives, and other networks that answer alike."""
-
-    teacher: Teacher
-    raw: Tensor  # (n, K)
-    alike: tuple[str, ...] = ()
-
-
-def apart(
-    weights: intake.Weights, names: Sequence[str], classes: int, x: Tensor, device: str = "cpu"
-) -> dict[str, Loaded]:
-    """Load a checkpoint into networks that it fits; those that answer images (n, C, H, W) alike count as one.
-
-    Raises what loading raises, where none can be loaded.
-    """
-    found: dict[str, Loaded] = {}
-    refused: AuditError | None = None
-    for name in names[:MOST]:
-        try:
-            teacher = intake.assemble(weights, name, classes, (x.shape[1], x.shape[2], x.shape[3]), DEFAULT)
-        except AuditError as e:
-            refused = refused or e
-            continue
-        raw = probes.raw(teacher.network.to(device), x.to(device))
-        twin = next((n for n, one in found.items() if _alike(one.raw, raw)), None)
-        if twin is None:
-            found[name] = Loaded(teacher, raw)
-        else:
-            found[twin] = found[twin]._replace(alike=(*found[twin].alike, name))
-    if not found and refused is not None:
-        raise refused
-    return found
-
-
-def _alike(one: Tensor, other: Tensor) -> bool:
-    return torch.allclose(one.log_softmax(-1), other.log_softmax(-1), CLOSE, CLOSE, equal_nan=True)
 
 
 class Other(NamedTuple):

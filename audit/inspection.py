@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from audit import identify, plan, probes, subjects
+from audit import fitting, identify, plan, probes, subjects
 from audit.choosing import Choice
 from audit.compare import wilson
 from audit.identify import Identified
@@ -87,7 +87,7 @@ def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None)
         undecided="",
     )
     try:
-        fits = identify.candidates(weights, opening)
+        fits = fitting.candidates(weights, opening)
     except UsageError:
         return replace(bare, undecided=f"fits no architecture that is known here; {guess(weights.tensors).told}")
     first = fits[0]
@@ -113,9 +113,9 @@ def _without_data(told: Inspection, weights: intake.Weights, fits: Sequence[Cand
     if first.classes is None:
         return replace(told, architecture=first.name, undecided="was not loaded; give --data")
     side = first.size or SIDE
-    noise = torch.rand(identify.LOOKED, first.channels, side, side, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(fitting.LOOKED, first.channels, side, side, generator=torch.Generator().manual_seed(0))
     try:
-        loaded = identify.apart(weights, [c.name for c in fits], first.classes, noise, device)
+        loaded = fitting.apart(weights, [c.name for c in fits], first.classes, noise, device)
     except AuditError as e:
         return replace(told, undecided=f"was not loaded: {e}")
     name, one = next(iter(loaded.items()))
@@ -134,7 +134,7 @@ def _on_data(told: Inspection, weights: intake.Weights, opening: Opening, task: 
         if found.permutation is not None or found.undecided:
             return told
     subject = subjects.open_subject(opening, task, task.train, weights, FULL, 1, place)
-    x = torch.from_numpy(task.validation.images[: identify.LOOKED]).float().div_(255).to(place.device)
+    x = torch.from_numpy(task.validation.images[: fitting.LOOKED]).float().div_(255).to(place.device)
     labels = known(task.test)
     right = int((subjects.top_classes(subject.full, task.test) == labels).sum())
     low, high = wilson(right, len(labels))

@@ -370,7 +370,7 @@ def refuse_chance(top: np.ndarray, task: Task, name: str) -> None:
     raise RefusedInput(
         f"{name} names {hits / len(labels):.1%} of {len(labels)} validation images correctly, no better than always "
         f"naming the largest class ({largest:.1%}); its class order or its normalisation is probably another: "
-        "check --data and --normalize"
+        "check --data, --normalize and --classes"
     )
 
 

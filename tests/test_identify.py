@@ -195,7 +195,7 @@ def sharing(names: dict[str, type[nn.Module] | None], patch: pytest.MonkeyPatch)
 
     patch.setattr(networks, "build", build)
     fits = tuple(Candidate(name, 18, 3, 8, fixed=True) for name in names)
-    patch.setattr("audit.identify.guess", lambda tensors: Guess(fits))
+    patch.setattr("audit.fitting.guess", lambda tensors: Guess(fits))
 
 
 def test_of_networks_that_share_their_tensors_the_most_accurate_is_taken(
@@ -214,6 +214,21 @@ def test_where_none_is_clearly_the_best_all_are_named(tmp_path: Path, monkeypatc
     with pytest.raises(UsageError, match=r"fits several networks, .*relu \(.*nearly \(.*give --arch"):
         settle(trained("half"), tmp_path, paint())
     assert settle(trained("half"), tmp_path, paint(), architecture="relu").normalize == "half"
+
+
+@pytest.mark.parametrize(
+    ("classes", "shape", "sentence"),
+    [
+        (17, (3, 8, 8), "has 17 outputs but the data has 18 classes"),
+        (18, (1, 8, 8), "takes images of 1 channels, the data has 3"),
+        (18, (3, 64, 64), "takes images of 64 × 64 pixels, the data has 8 × 8; give --size 64"),
+    ],
+)
+def test_data_that_a_network_does_not_take_are_refused(
+    tmp_path: Path, classes: int, shape: networks.Shape, sentence: str
+) -> None:
+    with pytest.raises(RefusedInput, match=f"\\({ARCHITECTURE}\\) {sentence}"):
+        settle(networks.build(ARCHITECTURE, classes, shape).state_dict(), tmp_path, paint())
 
 
 def test_built_in_teachers_and_cards_say_themselves_what_they_are(tmp_path: Path) -> None:
