@@ -9,6 +9,7 @@ from rich.console import Console
 
 from audit.identify import why_normalised
 from audit.inspection import Inspection
+from teachers.intake.normalise import BGR
 
 
 def tell(found: Inspection) -> None:
@@ -33,8 +34,9 @@ def _inspected(found: Inspection) -> dict[str, str]:
         "normalisation": found.normalize or "undecided: give --data, or --normalize",
     }
     if found.channels:
-        order = "blue first" if (found.normalize or "").endswith("/bgr") else "red first"
-        layout = f"N, C, H, W{f', {order}' if found.channels == 3 else ''}"
+        layout = "N, C, H, W"
+        if found.channels == 3 and found.normalize:
+            layout += ", blue first" if found.normalize.endswith(BGR) else ", red first"
         lines["input"] = f"{found.channels} channels, {size}{'' if found.fixed else ' or others'}; {layout}"
     if found.outputs in ("probabilities", "log-probabilities"):
         lines["outputs"] += ", not logits"
