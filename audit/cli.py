@@ -6,9 +6,12 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from audit.subjects import Opening
 
 app = typer.Typer(
     name="audit",
@@ -37,9 +40,16 @@ Data = Annotated[str | None, typer.Option(help="glyphs, digits, an image folder,
 Cache = Annotated[Path | None, typer.Option(help="Where students and answers are kept between audits.")]
 Size = Annotated[int | None, typer.Option(help="Resize and crop the images of a folder to this many pixels.")]
 
-Arch = Annotated[str | None, typer.Option(help="Architecture of a checkpoint that does not name its own.")]
+Arch = Annotated[str | None, typer.Option(help="Architecture of a checkpoint, where its tensors fit more than one.")]
 Trust = Annotated[bool, typer.Option("--trust-model-code", help="Run the code of a checkpoint that is a program.")]
-Normalize = Annotated[str | None, typer.Option(help="none, half, imagenet, cifar, or MEAN/STD.")]
+Normalize = Annotated[
+    str | None,
+    typer.Option(help="none, half, imagenet, cifar or MEAN/STD, with /bgr where blue is first; found if not given."),
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(help="One class name a line, in the order of the network's outputs; the data's if not given."),
+]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Jobs = Annotated[int | None, typer.Option(help="Local processes; all cores if not given.")]
 Price = Annotated[float | None, typer.Option(help="What 1,000 queries cost.", min=0)]
@@ -86,6 +96,7 @@ def run(
     arch: Arch = None,
     data: Data = None,
     normalize: Normalize = None,
+    classes: Classes = None,
     size: Size = None,
     trust_model_code: Trust = False,
     student: Student = None,
@@ -107,12 +118,11 @@ def run(
 ) -> None:
     """Audit a teacher: attack it, compare with LS students, and give a verdict."""
     from audit.plan import Request
-    from audit.subjects import Opening
     from audit.surfaces import audit
 
     done = audit(
         Request(
-            opening=Opening(teacher, data, arch, normalize, size, trust_model_code),
+            opening=_opening(teacher, data, arch, normalize, size, trust_model_code, classes),
             attacks=attacks,
             student=student,
             seeds=seeds,
@@ -147,6 +157,7 @@ def plan(
     arch: Arch = None,
     data: Data = None,
     normalize: Normalize = None,
+    classes: Classes = None,
     size: Size = None,
     trust_model_code: Trust = False,
     student: Student = None,
@@ -171,12 +182,11 @@ def plan(
     """Say what an audit would take and what it could see, before anything is trained: about half a minute."""
     from audit.forecast import forecast
     from audit.plan import Request
-    from audit.subjects import Opening
     from audit.telling import tell_plan, tell_plan_json
 
     found = forecast(
         Request(
-            opening=Opening(teacher, data, arch, normalize, size, trust_model_code),
+            opening=_opening(teacher, data, arch, normalize, size, trust_model_code, classes),
             attacks=attacks,
             student=student,
             seeds=seeds,
@@ -205,6 +215,7 @@ def cmi(
     arch: Arch = None,
     data: Data = None,
     normalize: Normalize = None,
+    classes: Classes = None,
     size: Size = None,
     trust_model_code: Trust = False,
     device: Device = "cpu",
@@ -214,12 +225,32 @@ def cmi(
 ) -> None:
     """Measure how concentrated a teacher's answers are, in seconds and without students."""
     from audit.diagnose import diagnose
-    from audit.subjects import Opening
     from audit.telling import tell_cmi, tell_cmi_json
 
-    opening = Opening(teacher, data, arch, normalize, size, trust_model_code)
+    opening = _opening(teacher, data, arch, normalize, size, trust_model_code, classes)
     done = diagnose(opening, device=device, out=out, cache=cache, command=_command(), quiet=json)
     (tell_cmi_json if json else tell_cmi)(done.diagnosis, done.folder)
+
+
+@app.command()
+def inspect(
+    file: Annotated[str, typer.Argument(help="Checkpoint.")],
+    data: Data = None,
+    arch: Arch = None,
+    normalize: Normalize = None,
+    classes: Classes = None,
+    size: Size = None,
+    trust_model_code: Trust = False,
+    device: Device = "cpu",
+    cache: Cache = None,
+    json: Json = False,
+) -> None:
+    """Say what a checkpoint is, and how it is to be used where --data is given: nothing is trained."""
+    from audit.inspected import tell, tell_json
+    from audit.inspection import inspect as look
+
+    found = look(_opening(file, data, arch, normalize, size, trust_model_code, classes), device=device, cache=cache)
+    (tell_json if json else tell)(found)
 
 
 @app.command()
@@ -342,6 +373,22 @@ def schema() -> None:
     from reports.record import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=1))
+
+
+def _opening(
+    teacher: str,
+    data: str | None,
+    arch: str | None,
+    normalize: str | None,
+    size: int | None,
+    trust: bool,
+    classes: Path | None,
+) -> Opening:
+    from audit.subjects import Opening
+    from teachers.intake import class_names
+
+    names = () if classes is None else class_names(classes)
+    return Opening(teacher, data, arch, normalize, size, trust, names)
 
 
 def _processes(jobs: int | None) -> int:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from audit import cams, checks, clusters, cmi, derive, evidence, folder, plan, subjects
 from audit.clusters import Survey
+from audit.identify import settled
 from audit.progress import Teller
 from audit.store import Cache, default_cache
 from audit.subjects import Opening, Place, Subject
@@ -70,6 +71,7 @@ def diagnose(
     if not (evidence.measurable(task.train) and evidence.measurable(task.validation)):
         raise RefusedInput("CMI needs two classes with two images each, for training and held out; give more images")
     place = Place(kept, device, teller.note)
+    opening = settled(opening, task, weights, place)
     subject = subjects.open_subject(opening, task, task.train, weights, FULL, 1, place)
     out = out or Path("audit-out") / f"{subject.slug}-cmi-{subject.fingerprint[:8]}"
     with folder.claimed(out, teller.note), tempfile.TemporaryDirectory(dir=kept.root) as scratch:

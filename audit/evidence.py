@@ -129,6 +129,7 @@ def settings(request: Request, setup: Setup, isolated: bool) -> Settings:
         architecture=opening.architecture,
         normalize=opening.normalize,
         size=opening.size,
+        classes=opening.classes,
         student=",".join(setup.students),
         surface=request.surface,
         shots=request.shots,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from audit import plan, subjects
 from audit.faculty import Apart, Faculty, Here, Spec
+from audit.identify import settled
 from audit.plan import Picked, Request
 from audit.progress import Teller
 from audit.protocol import Setup
@@ -45,13 +46,14 @@ def opened(request: Request, suite: Suite) -> Iterator[Ground]:
     setup = plan.prepare(request, suite, picked, task, cache)
     program = weights is not None and weights.is_program  # it may do what it likes, in a process of its own
     isolated = program or (bool(picked.plugins) if request.isolate is None else request.isolate)
+    place = subjects.Place(cache, request.device, teller.note)
+    request = replace(request, opening=settled(request.opening, task, weights, place))
     spec = Spec(request.opening, surface.name, setup.recipe.views, request.device)
     faculty: Faculty
     if isolated and not is_address(request.opening.teacher):  # a teacher behind a URL is apart as it is
         del weights
         faculty = Apart(spec, cache.pool(setup.pool), cache.root, request.quiet)
     else:
-        place = subjects.Place(cache, request.device, teller.note)
         faculty = Here(spec, task, setup.pool, weights, place, surface)
     with closing(faculty):
         yield Ground(request, cache, teller, picked, task, setup, faculty, isolated)

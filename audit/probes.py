@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from audit.choosing import Tops
 from audit.subjects import Subject
 from reports.record import Normalised, Packed, Probe
 from teachers.errors import RefusedInput
 from teachers.guards import Guarded
-from teachers.intake import NORMALISATIONS, Teacher, normalisation
-from teachers.networks import Preprocessed
+from teachers.intake import NORMALISATIONS, Normalisation, Teacher, normalisation
+from teachers.intake.normalise import BGR
+from teachers.networks import Preprocessed, Reordered
 from teachers.oracle import CHUNK, Ask, Box
 from teachers.task import Images, Pool, Task, known
 
@@ -22,8 +27,6 @@ GROUPS, GROUP = 8, 8  # small batches in which images are asked once more: each 
 SAMPLE = 1_024  # images, at most, that each normalisation is tried on: enough to see a point at p < 0.001
 COLOURS = 2_000  # training images, at most, whose mean and spread are a normalisation to try
 BYTES = "0/0.00392156862745098"  # for a network that takes pixels from 0 to 255
-
-Tops = NDArray[np.uint16]
 
 
 def probe(subject: Subject, task: Task, top: Tops, device: str = "cpu") -> Probe:
@@ -33,7 +36,7 @@ def probe(subject: Subject, task: Task, top: Tops, device: str = "cpu") -> Probe
     """
     order = np.random.default_rng(0).permutation(len(task.validation))[:SAMPLE]
     drawn = order[:CHUNK]
-    first, softmaxed = raw(subject, task.validation, drawn)
+    first, softmaxed = listened(subject, task.validation, drawn)
     again = ask(subject.full, task.validation, drawn)
     few = drawn[: GROUPS * GROUP]
     apart = [ask(subject.full, task.validation, few[at : at + GROUP]) for at in range(0, len(few), GROUP)]
@@ -57,23 +60,37 @@ def queries(images: int, normalisations: int) -> int:
     return 2 * min(drawn, CHUNK) + min(drawn, GROUPS * GROUP) + normalisations * drawn
 
 
+@contextmanager
+def listening(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect what the network itself gives, before our log-softmax and without a guard."""
+    outputs: list[Tensor] = []
+    handle = innermost(network).register_forward_hook(lambda _, __, out: outputs.append(out))
+    yield outputs
+    handle.remove()
+
+
+def raw(network: nn.Module, x: Tensor) -> Tensor:
+    """Return what the network itself gives to images (n, C, H, W), as floats (n, K)."""
+    with listening(network.eval()) as outputs, torch.no_grad():
+        network(x)
+    return outputs[0].float().cpu()
+
+
 def innermost(network: nn.Module) -> nn.Module:
-    """Return the network as its owner knows it: without our preprocessing and without a guard."""
+    """Return the network as its owner knows it: without our preprocessing, order of classes and guard."""
     inner = network.network if isinstance(network, Preprocessed) else network
-    return inner.network if isinstance(inner, Guarded) else inner
+    return inner.network if isinstance(inner, Guarded | Reordered) else inner
 
 
-def raw(subject: Subject, pool: Pool, index: NDArray[np.int64]) -> tuple[NDArray[np.float32], bool]:
+def listened(subject: Subject, pool: Pool, index: NDArray[np.int64]) -> tuple[NDArray[np.float32], bool]:
     """Return log-probabilities of some images, and whether the network's own outputs were distributions already.
 
     They are not where it is behind an API: there, what kind of numbers they are is told by the answers themselves.
     """
-    network, outputs = subject.teacher.network, list[Tensor]()  # before our log-softmax
-    if network is None:
+    if subject.teacher.network is None:
         return ask(subject.full, pool, index), False
-    handle = innermost(network).register_forward_hook(lambda _, __, out: outputs.append(out))
-    first = ask(subject.full, pool, index)
-    handle.remove()
+    with listening(subject.teacher.network) as outputs:
+        first = ask(subject.full, pool, index)
     return first, probabilities(outputs[0][: len(index)])
 
 
@@ -95,35 +112,71 @@ def probabilities(outputs: Tensor) -> bool:
     return bool((rows >= 0).all() and (rows <= 1).all() and ((rows.sum(-1) - 1).abs() < 1e-3).all())
 
 
+def kind(outputs: Tensor) -> Literal["logits", "probabilities", "log-probabilities"]:
+    """Say what a network's raw outputs (n, K) are."""
+    if probabilities(outputs):
+        return "probabilities"
+    return "log-probabilities" if probabilities(outputs.float().exp()) else "logits"
+
+
 def behind_others(
     teacher: Teacher, task: Task, index: NDArray[np.int64], device: str = "cpu"
 ) -> tuple[Normalised, ...]:
     """Say what a network gets right of some validation images behind every other normalisation, where it has one."""
     if not isinstance(teacher.network, Preprocessed):
         return ()
-    right, found = known(task.validation)[index], []
+    right, network = known(task.validation)[index], teacher.network.network
+    found = []
     for text in candidates(teacher, task):
-        box = Box(Preprocessed(teacher.network.network, *normalisation(text, task.shape[0])), device=device)
-        try:
-            correct = ask(box, task.validation, index).argmax(1) == right
-        except RefusedInput:  # NaN: not the normalisation of this network
-            correct = np.zeros(len(index), bool)
-        found.append(Normalised(normalize=text, correct=Packed.of(correct)))
+        tops = tops_behind(network, normalisation(text, task.shape[0]), task, index, device)
+        found.append(Normalised(normalize=text, correct=Packed.of(tops == right)))
     return tuple(found)
 
 
-def candidates(teacher: Teacher, task: Task) -> list[str]:
-    """Return normalisations as --normalize takes them: those with a name, 0 to 255, the data's own; not the chosen.
+def tops_behind(
+    network: nn.Module, given: Normalisation, task: Task, index: NDArray[np.int64], device: str = "cpu"
+) -> Tops:
+    """Return a network's top class of some validation images behind a normalisation, K where it gives NaN, (n,)."""
+    try:
+        answers = ask(Box(Preprocessed(network, *given), device=device), task.validation, index)
+    except RefusedInput:  # NaN: not the normalisation of this network
+        return np.full(len(index), len(task.classes), np.uint16)
+    top: Tops = answers.argmax(1).astype(np.uint16)
+    return top
 
-    None where the normalisation is not ours to change.
+
+def candidates(teacher: Teacher, task: Task) -> list[str]:
+    """Return the normalisations to try that are not a teacher's own."""
+    chosen = Normalisation(teacher.mean, teacher.std, teacher.bgr)
+    return [text for text, given in normalisations(task).items() if not same(given, chosen)]
+
+
+def normalisations(task: Task) -> dict[str, Normalisation]:
+    """Return normalisations as --normalize takes them: with a name, 0 to 255, the data's own; colours in BGR, too.
+
+    No two of them are the same.
     """
-    if not isinstance(teacher.network, Preprocessed):
-        return []
     channels = task.shape[0]
     texts = [text for text, (mean, _) in NORMALISATIONS.items() if len(mean) in (1, channels)]
-    pairs = {text: normalisation(text, channels) for text in (*texts, BYTES, own(task.train))}
-    chosen = teacher.mean, teacher.std
-    return [text for text, pair in pairs.items() if not np.allclose(pair, chosen, rtol=0, atol=1e-3)]
+    texts += [BYTES, own(task.train)]
+    if coloured(task.validation):
+        texts += [text + BGR for text in texts]
+    found: dict[str, Normalisation] = {}
+    for text in texts:
+        given = normalisation(text, channels)
+        if not any(same(given, other) for other in found.values()):
+            found[text] = given
+    return found
+
+
+def same(one: Normalisation, other: Normalisation) -> bool:
+    """Whether two normalisations differ by rounding at most."""
+    return one.bgr == other.bgr and np.allclose(one[:2], other[:2], rtol=0, atol=1e-3)
+
+
+def coloured(pool: Pool) -> bool:
+    """Whether red and blue differ anywhere in a pool."""
+    return pool.shape[0] == 3 and bool((pool.images[:, 0] != pool.images[:, 2]).any())
 
 
 def own(pool: Pool) -> str:

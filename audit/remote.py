@@ -12,6 +12,7 @@ from torch import Tensor
 
 from audit.store import AnswerStore, Cache
 from reports.record import write_whole
+from teachers.errors import UsageError
 from teachers.intake import normalisation
 from teachers.remote import PLAIN, Output, Remote, RemoteBox
 from teachers.surface import FULL, Answers
@@ -52,7 +53,10 @@ def connect(address: str, normalize: str | None, task: Task, cache: Cache, note:
 
     Raises UsageError or RefusedInput with one sentence where it cannot be asked about the images of a task.
     """
-    normalise = PLAIN if normalize is None else normalisation(normalize, task.shape[0])
+    mean, std, bgr = normalisation(normalize or "none", task.shape[0])
+    if bgr:
+        raise UsageError(f"--normalize {normalize}: a URL has its own order of colours; leave /bgr out")
+    normalise = PLAIN if normalize is None else (mean, std)
     remote = Remote(address, task.shape, len(task.classes), note=note, normalise=normalise)
     path = store(remote, cache).folder / "output"
     told = path.read_text(encoding="utf-8") if path.exists() else ""

@@ -64,6 +64,7 @@ class Opening:
     normalize: str | None = None
     size: int | None = None
     trust: bool = False  # a checkpoint that is a program may run
+    classes: tuple[str, ...] = ()  # in the order of the network's outputs, where it is not the data's
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,8 @@ def open_task(opening: Opening, cache: Cache) -> tuple[Task, intake.Weights | No
         return _remote_task(opening, cache), None
     weights = intake.open_weights(Path(opening.teacher), opening.trust)
     card = weights.card
-    if card is None:
-        wanted = {"--arch": weights.is_program or opening.architecture, "--data": opening.data}
-        missing = [option for option, given in wanted.items() if not given]
-        if missing:
-            raise UsageError(f"{opening.teacher} does not say what it is; give {' and '.join(missing)}")
+    if card is None and opening.data is None:
+        raise UsageError(f"{opening.teacher} does not say what it was trained on; give --data")
     data = opening.data or (card.data if card else "")
     task = datasets.load(data, cache.root, opening.size or (card.size if card else None))
     if card is not None:
@@ -175,6 +173,8 @@ def open_subject(
     architecture = opening.architecture or (card.architecture if card else "")
     normalize = opening.normalize or (card.normalize if card else "none")
     teacher = intake.assemble(weights, architecture, len(task.classes), task.shape, normalize)
+    if opening.classes:
+        teacher = intake.reordered(teacher, opening.classes, task.classes)
     return _subject("audited", teacher, surface, place.device)
 
 
@@ -223,9 +223,10 @@ def open_ordinary(audited: Subject, task: Task, place: Place) -> Subject:
 def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Surface, device: str) -> Subject:
     full = whole = Box(teacher.here, device=device)
     behind, shown = "", Box(teacher.here, surface, device)
-    guarded = teacher.network.network if isinstance(teacher.network, Preprocessed) else None
-    if isinstance(guarded, Guarded) and isinstance(guarded.guard, Shown):
-        whole = Box(Preprocessed(guarded.network, teacher.mean, teacher.std), device=device)
+    outer = teacher.here
+    guarded = outer.network if isinstance(outer, Preprocessed) else None
+    if isinstance(outer, Preprocessed) and isinstance(guarded, Guarded) and isinstance(guarded.guard, Shown):
+        whole = Box(outer.around(guarded.network), device=device)
         behind = guarded.told
     return Subject(role, teacher, surface, _fingerprint(teacher), full, shown, whole, behind)
 
@@ -238,7 +239,8 @@ def _fingerprint(teacher: Teacher) -> str:
     if not tensors or teacher.method in SYNTHETIC:
         return teacher.sha256
     guard = teacher.card.guard if teacher.card else ""
-    h = hashlib.sha256(f"{teacher.architecture} {teacher.mean} {teacher.std}{guard and f' {guard}'}".encode())
+    more = " bgr" * teacher.bgr + (f" {teacher.order}" if teacher.order else "")
+    h = hashlib.sha256(f"{teacher.architecture} {teacher.mean} {teacher.std}{guard and f' {guard}'}{more}".encode())
     for name in sorted(tensors):
         h.update(name.encode() + tensors[name].cpu().contiguous().numpy().tobytes())
     return h.hexdigest()
@@ -408,6 +410,7 @@ def describe(subject: Subject, task: Task, tops: Tops) -> TeacherInfo:
         output=(subject.remote and subject.remote.output) or "",
         mean=teacher.mean,
         std=teacher.std,
+        bgr=teacher.bgr,
         validated=Packed.of(tops.validation == known(task.validation)),
         correct=Packed.of(tops.test == known(task.test)),
         usability=tops.usability,
@@ -423,7 +426,7 @@ def refuse_chance(top: np.ndarray, task: Task, name: str) -> None:
     raise RefusedInput(
         f"{name} names {hits / len(labels):.1%} of {len(labels)} validation images correctly, no better than always "
         f"naming the largest class ({largest:.1%}); its class order or its normalisation is probably another: "
-        "check --data and --normalize"
+        "check --data, --normalize and --classes"
     )
 
 

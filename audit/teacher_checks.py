@@ -93,7 +93,7 @@ OTHER_NORMALISATION = Doubt(
     id="other-normalisation",
     when="the network is more accurate on validation images behind another normalisation, by at least one point and "
     f"with p < {LEVEL} (McNemar's exact test, one-sided); tried are those with a name, pixels from 0 to 255, and "
-    "the mean and spread of the training images",
+    "the mean and spread of the training images, each in BGR order, too",
     why="the audited teacher is then not the one that its owner serves, but a damaged copy of it",
     do="give the --normalize that the network was trained with",
     caps="inconclusive",

@@ -88,7 +88,7 @@ def ordinary(path: Path, task: Task, architecture: str | None) -> Teacher:
     if card is not None and card.guard:
         raise RefusedInput(f"--init {path} has an output defence ({card.guard}); give a teacher without one")
     name = architecture or (card.architecture if card else "")
-    if card is not None and (card.mean, card.std) != intake.normalisation(OURS, task.shape[0]):
+    if card is not None and (card.mean, card.std, card.bgr) != intake.normalisation(OURS, task.shape[0]):
         raise RefusedInput(f"--init {path} normalises images as {card.normalize}, teachers taught here as {OURS}")
     teacher = intake.assemble(weights, name, len(task.classes), task.shape, OURS)
     subjects.refuse_chance(subjects.top_classes(Box(teacher.here), task.validation), task, f"--init {path}")

@@ -291,6 +291,7 @@ class TeacherInfo(Data):
     output: str = ""  # then: logits, probabilities or log-probabilities, as its first answers told
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    bgr: bool = False  # whether the network takes blue first
     validated: Packed | None = None  # (M,) right or wrong by validation image
     correct: Packed | None = None  # (N,) by test image
     usability: Usability | None = None
@@ -334,6 +335,7 @@ class Settings(Data):
     architecture: str | None = None
     normalize: str | None = None
     size: Count | None = None
+    classes: tuple[str, ...] = ()  # in the order of the network's outputs, where that is not the data's
     student: str
     surface: str
     shots: Share

@@ -103,8 +103,7 @@ def purified(network: nn.Module, classes: int, shape: Shape) -> nn.Module:
 
 def behind(network: Preprocessed, guard: nn.Module) -> Preprocessed:
     """Put a guard behind a network that takes raw pixels."""
-    mean, std = (tuple(part.flatten().tolist()) for part in (network.mean, network.std))
-    return Preprocessed(Guarded(network.network, guard), mean, std)
+    return network.around(Guarded(network.network, guard))
 
 
 def inside(network: nn.Module) -> Preprocessed:

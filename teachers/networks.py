@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,21 +76,46 @@ class ResNet(nn.Module):
 
 
 class Preprocessed(nn.Module):
-    """A network that takes raw pixels in [0, 1] and normalises them itself, channel by channel."""
+    """A network that takes raw pixels in [0, 1] and normalises them itself, channel by channel.
+
+    `bgr` turns the order of the channels round once they are normalised.
+    """
 
     network: nn.Module
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], bgr: bool = False) -> None:
         super().__init__()
         self.network = network
+        self.bgr = bgr
         self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.network((x - self.mean) / self.std)
+        normalised = (x - self.mean) / self.std
+        logits: Tensor = self.network(normalised.flip(1) if self.bgr else normalised)
         return logits
+
+    def around(self, network: nn.Module) -> Preprocessed:
+        """Put the same preprocessing before another network."""
+        mean, std = (tuple(part.flatten().tolist()) for part in (self.mean, self.std))
+        return Preprocessed(network, mean, std, self.bgr)
+
+
+class Reordered(nn.Module):
+    """A network whose outputs are put into another order of the classes: the i-th is output `order[i]` of its own."""
+
+    order: Tensor
+
+    def __init__(self, network: nn.Module, order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("order", torch.tensor(order), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x)
+        return logits[:, self.order]
 
 
 def build(name: str, classes: int, shape: Shape) -> nn.Module:
@@ -125,12 +151,16 @@ def _from_library(name: str, classes: int, shape: Shape) -> nn.Module:
     if library in ("", "torchvision") and plain in torchvision.models.list_models(module=torchvision.models):
         if shape[0] != 3:
             raise UsageError(f"torchvision's {plain} takes three channels; these images have {shape[0]}")
-        network: nn.Module = torchvision.models.get_model(plain, weights=None, num_classes=classes)
+        side = {"image_size": shape[1]} if plain.startswith("vit_") else {}
+        network: nn.Module = torchvision.models.get_model(plain, weights=None, num_classes=classes, **side)
         return network
     import timm
 
     if library in ("", "timm") and timm.is_model(plain):
-        created: nn.Module = timm.create_model(plain, pretrained=False, num_classes=classes, in_chans=shape[0])
+        default = timm.models.get_pretrained_cfg(plain)
+        resized = default is not None and default.fixed_input_size and shape[1:] != default.input_size[1:]
+        sized: dict[str, Any] = {"img_size": shape[1:]} if resized else {}
+        created: nn.Module = timm.create_model(plain, pretrained=False, num_classes=classes, in_chans=shape[0], **sized)
         return created
     known = [*OURS, "cnn-4-8-16", "resnet-20", *torchvision.models.list_models(), *timm.list_models()]
     near = difflib.get_close_matches(name, known, n=3)

@@ -146,6 +146,26 @@ def test_networks_give_one_logit_a_class(name: str) -> None:
     assert network(torch.rand(2, 3, 32, 32)).shape == (2, 6)
 
 
+@pytest.mark.parametrize("name", ["torchvision:vit_b_16", "timm:vit_tiny_patch16_224"])
+def test_networks_of_one_input_size_are_built_for_the_size_of_the_images(name: str) -> None:
+    with torch.device("meta"):
+        assert networks.build(name, 6, (3, 32, 32)).eval()(torch.rand(2, 3, 32, 32)).shape == (2, 6)
+
+
+def test_outputs_are_put_into_the_order_of_the_datas_classes(tmp_path: Path) -> None:
+    held = intake.open_weights(save(tmp_path / "m.pt", tensors(3)))
+    plain = intake.assemble(held, "strided-4-8", 3, SHAPE, "none")
+    x = torch.rand(3, *SHAPE)
+    turned = intake.reordered(plain, ("c", "a", "b"), ("a", "b", "c"))
+    assert turned.order == (1, 2, 0)
+    torch.testing.assert_close(turned.network.eval()(x), plain.network.eval()(x)[:, [1, 2, 0]])
+    assert intake.reordered(plain, ("a", "b", "c"), ("a", "b", "c")) is plain
+    with pytest.raises(UsageError, match="only one has 'c'"):
+        intake.reordered(plain, ("a", "b", "d"), ("a", "b", "c"))
+    with pytest.raises(UsageError, match="4 lines name 3 classes"):
+        intake.reordered(plain, ("a", "b", "c", "a"), ("a", "b", "c"))
+
+
 def test_a_cifar_resnet_has_the_published_size() -> None:
     """0.27 M parameters for depth 20, 0.85 M for 56 (He et al. 2016, table 6)."""
     sizes = [sum(p.numel() for p in networks.build(f"resnet-{d}", 10, (3, 32, 32)).parameters()) for d in (20, 56)]
@@ -160,11 +180,23 @@ def test_a_cifar_resnet_has_the_published_size() -> None:
         ("1,2,3/4,5,6", ((1, 2, 3), (4, 5, 6))),
     ],
 )
-def test_normalisations_are_read(text: str, expected: object) -> None:
-    assert intake.normalisation(text, 3) == expected
+def test_normalisations_are_read(text: str, expected: tuple[object, ...]) -> None:
+    assert intake.normalisation(text, 3) == (*expected, False)
+    again = intake.normalisation(f"{text}/bgr", 3)
+    assert again == (*expected, True)
+    assert intake.normalisation(str(again), 3) == again
 
 
-@pytest.mark.parametrize("text", ["imagent", "0.5", "1,2/3", "0.5/0", "a/b"])
+def test_bgr_turns_normalised_channels_round_and_needs_three() -> None:
+    network = networks.Preprocessed(nn.Identity(), *intake.normalisation("1,2,3/4,5,6/bgr", 3))
+    x = torch.rand(2, 3, 1, 1)
+    shift, scale = torch.tensor([3.0, 2, 1]), torch.tensor([6.0, 5, 4])
+    torch.testing.assert_close(network(x), (x.flip(1) - shift[:, None, None]) / scale[:, None, None])
+    with pytest.raises(UsageError, match="no blue"):
+        intake.normalisation("half/bgr", 1)
+
+
+@pytest.mark.parametrize("text", ["imagent", "0.5", "1,2/3", "0.5/0", "a/b", "bgr", "imagenet/rgb"])
 def test_wrong_normalisations_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--normalize"):
         intake.normalisation(text, 3)

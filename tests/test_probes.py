@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from audit import flags, teacher_checks
 from audit import run as audit
-from audit.probes import candidates, probe
+from audit.probes import candidates, normalisations, probe
 from audit.store import Cache
 from audit.subjects import Opening, Place, Subject, ordinary_teacher, top_classes
 from audit.suite import Suite
@@ -24,7 +24,7 @@ from teachers.intake import NORMALISATIONS, Teacher
 from teachers.networks import Preprocessed
 from teachers.oracle import Box
 from teachers.surface import FULL
-from teachers.task import Task, known
+from teachers.task import Pool, Task, known
 
 HALF = ((0.5,), (0.5,))
 NONE = ((0.0,), (1.0,))
@@ -221,3 +221,35 @@ def test_what_the_probe_finds_is_told_early_and_stands_in_the_record(
     assert "flag other-normalisation: behind the normalisation ours" in capfd.readouterr().err
     assert record.verdict.word == "INCONCLUSIVE"
     assert list(verify(tmp_path / "out")) == []
+
+
+def coloured_task(task: Task) -> Task:
+    """Give a gray task three channels, of which blue is darker."""
+
+    def tinted(pool: Pool) -> Pool:
+        return replace(pool, images=np.concatenate([pool.images, pool.images, pool.images // 2], 1))
+
+    return replace(task, train=tinted(task.train), validation=tinted(task.validation), test=tinted(task.test))
+
+
+def test_colours_are_tried_in_the_other_order_and_gray_images_are_not(task: Task) -> None:
+    colour = coloured_task(task)
+    texts = list(normalisations(colour))
+    assert {"imagenet", "imagenet/bgr", "none/bgr", "half/bgr", "cifar/bgr"} <= set(texts)
+    assert len(texts) == 12
+    gray = replace(colour, validation=replace(task.validation, images=task.validation.images.repeat(3, 1)))
+    assert len(normalisations(gray)) == 6
+    assert len(normalisations(task)) == 4
+    own = Teacher("t", "0" * 64, nn.Identity(), "linear", "unknown", (0.5,) * 3, (0.5,) * 3, bgr=True)
+    assert set(texts) - set(candidates(own, colour)) == {"half/bgr"}
+
+
+def test_a_network_that_takes_blue_first_is_found_out(task: Task) -> None:
+    colour = coloured_task(task)
+    turned = replace(colour, train=replace(colour.train, images=colour.train.images[:, ::-1].copy()))
+    network = classifier(turned, *HALF)
+    whole = Preprocessed(network, (0.5,) * 3, (0.5,) * 3)
+    of = subject(whole, (0.5,) * 3, (0.5,) * 3)
+    found = probe(of, colour, top_classes(of.full, colour.validation))
+    flag = next(flag for flag in flags.of_answers(found) if flag.id == "other-normalisation")
+    assert "--normalize half/bgr" in flag.do

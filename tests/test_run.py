@@ -272,11 +272,11 @@ def test_a_teacher_at_chance_is_refused(kept: Path, tmp_path: Path) -> None:
     torch.save(networks.build("strided-4-8", 10, (1, 8, 8)).state_dict(), path)
     assert intake.open_weights(path).card is None
     wanted = request(kept, tmp_path / "out", teacher=str(path))
-    with pytest.raises(UsageError, match="does not say what it is; give --arch"):
-        audit.run(wanted)
-    opening = Opening(str(path), "digits", "strided-4-8", "none")
-    with pytest.raises(RefusedInput, match="no better than always naming the largest class"):
-        audit.run(replace(wanted, opening=opening))
+    with pytest.raises(UsageError, match="does not say what it was trained on; give --data"):
+        audit.run(replace(wanted, opening=Opening(str(path))))
+    for opening in (Opening(str(path), "digits"), Opening(str(path), "digits", "strided-4-8", "none")):
+        with pytest.raises(RefusedInput, match="no better than always naming the largest class"):
+            audit.run(replace(wanted, opening=opening))
 
 
 def test_a_folder_that_holds_another_audit_is_refused_and_kept(kept: Path, tmp_path: Path) -> None:

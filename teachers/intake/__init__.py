@@ -1,17 +1,21 @@
 """From "any checkpoint" to a callable network: the only place that opens a stranger's file."""
 
-from teachers.intake.assemble import Teacher, assemble
+from teachers.intake.assemble import Teacher, assemble, reordered
 from teachers.intake.card import Card, save_teacher
-from teachers.intake.normalise import NORMALISATIONS, normalisation
+from teachers.intake.class_names import class_names
+from teachers.intake.normalise import NORMALISATIONS, Normalisation, normalisation
 from teachers.intake.weights import Weights, open_weights
 
 __all__ = [
     "NORMALISATIONS",
     "Card",
+    "Normalisation",
     "Teacher",
     "Weights",
     "assemble",
+    "class_names",
     "normalisation",
     "open_weights",
+    "reordered",
     "save_teacher",
 ]

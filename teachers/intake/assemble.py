@@ -18,7 +18,7 @@ from teachers.intake.jail import GIB, confined, limits
 from teachers.intake.normalise import normalisation
 from teachers.intake.programs import Answering, program, rehearse
 from teachers.intake.weights import Weights
-from teachers.networks import Preprocessed
+from teachers.networks import Preprocessed, Reordered
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,9 @@ class Teacher:
     card: Card | None = None
     apart: int | None = None  # parameters of a network that another process holds
     program: bool = False  # it answers by itself: its digest is the file's, not its tensors'
+
+    bgr: bool = False  # whether the network takes blue first
+    order: tuple[int, ...] = ()  # outputs of the network by class of the task, where they are not in its order
 
     @property
     def parameters(self) -> int | None:
@@ -61,25 +64,41 @@ def assemble(weights: Weights, architecture: str, classes: int, shape: networks.
 
     Raises RefusedInput where keys or shapes differ, naming them.
     """
-    mean, std = normalisation(normalize, shape[0])
+    mean, std, bgr = normalisation(normalize, shape[0])
     if weights.is_program:
         if architecture:
             raise UsageError(f"{weights.path} brings its own architecture; leave --arch {architecture} out")
-        answering = Preprocessed(_rehearsed(weights, classes, shape), mean, std)
+        answering = Preprocessed(_rehearsed(weights, classes, shape), mean, std, bgr)
         name = weights.path.resolve().name
-        return Teacher(name, weights.sha256, answering, weights.kind, "unknown", mean, std, program=True)
+        return Teacher(name, weights.sha256, answering, weights.kind, "unknown", mean, std, bgr=bgr, program=True)
     network = networks.build(architecture, classes, shape)
     networks.try_out(network, architecture, classes, shape)
     card = weights.card
     own = {n: t for n, t in weights.tensors.items() if not (card and card.guard and n.startswith(GUARD))}
     _check_fit(replace(weights, tensors=own), network, architecture, classes)
     network.load_state_dict(own)
-    whole = Preprocessed(network, mean, std)
+    whole = Preprocessed(network, mean, std, bgr)
     if card is not None and card.guard:
         kept = {n.removeprefix(GUARD): t for n, t in weights.tensors.items() if n.startswith(GUARD)}
         whole = guards.behind(whole, guards.restore(card.guard, classes, kept))
     method = card.method if card else "unknown"
-    return Teacher(weights.path.name, weights.sha256, whole, architecture, method, mean, std, card)
+    return Teacher(weights.path.name, weights.sha256, whole, architecture, method, mean, std, card, bgr=bgr)
+
+
+def reordered(teacher: Teacher, names: tuple[str, ...], classes: tuple[str, ...]) -> Teacher:
+    """Put a network's outputs, of which it has one for each of `names` in turn, into the order of a task's classes.
+
+    Raises UsageError where these are other classes.
+    """
+    if odd := sorted(set(names) ^ set(classes)):
+        raise UsageError(f"--classes: the file and the data must name the same classes; only one has {odd[0]!r}")
+    if len(names) != len(classes):
+        raise UsageError(f"--classes: {len(names)} lines name {len(classes)} classes; name each once")
+    order = tuple(names.index(name) for name in classes)
+    network = teacher.network
+    if order == tuple(range(len(order))) or not isinstance(network, Preprocessed):
+        return teacher
+    return replace(teacher, network=network.around(Reordered(network.network, order)), order=order)
 
 
 def _rehearsed(weights: Weights, classes: int, shape: networks.Shape) -> nn.Module:

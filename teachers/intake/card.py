@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from teachers import guards
+from teachers.intake.normalise import Normalisation
 from teachers.networks import Preprocessed
 
 GUARD = "guard."  # prefix of an output defence's tensors
@@ -25,6 +26,7 @@ class Card(BaseModel):
     shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    bgr: bool = False  # whether the network takes blue first
     data: str  # as given to --data
     task_digest: str
     method: str
@@ -37,7 +39,7 @@ class Card(BaseModel):
     @property
     def normalize(self) -> str:
         """The normalisation as --normalize takes it."""
-        return "/".join(",".join(map(str, part)) for part in (self.mean, self.std))
+        return str(Normalisation(self.mean, self.std, self.bgr))
 
 
 def save_teacher(network: Preprocessed, card: Card, path: Path) -> None:

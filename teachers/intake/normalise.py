@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from teachers.errors import UsageError
 
 NORMALISATIONS = {
@@ -12,17 +14,38 @@ NORMALISATIONS = {
 }
 
 
-def normalisation(text: str, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Read --normalize: a name, or `mean/std` with commas between channels, such as `0.5,0.5,0.5/0.25,0.25,0.25`."""
-    if text in NORMALISATIONS:
-        mean, std = NORMALISATIONS[text]
+BGR = "/bgr"  # ends a normalisation of networks that take blue first
+
+
+class Normalisation(NamedTuple):
+    """Mean and spread of red, green and blue, and whether a network then takes blue first."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bgr: bool = False
+
+    def __str__(self) -> str:
+        """Return it as --normalize takes it."""
+        return "/".join(",".join(map(str, part)) for part in (self.mean, self.std)) + BGR * self.bgr
+
+
+def normalisation(text: str, channels: int) -> Normalisation:
+    """Read --normalize: a name or `mean/std` with commas between channels, such as `0.5,0.5,0.5/0.25,0.25,0.25`.
+
+    `/bgr` after either turns the channels round once they are normalised.
+    """
+    plain, bgr = text.removesuffix(BGR), text.endswith(BGR)
+    if bgr and channels != 3:
+        raise UsageError(f"--normalize {text!r}: images of {channels} channels have no blue to come first")
+    if plain in NORMALISATIONS:
+        mean, std = NORMALISATIONS[plain]
     else:
         try:
-            mean, std = (tuple(float(v) for v in part.split(",")) for part in text.split("/"))
+            mean, std = (tuple(float(v) for v in part.split(",")) for part in plain.split("/"))
         except ValueError:
             names = ", ".join(NORMALISATIONS)
             raise UsageError(f"--normalize {text!r} is neither one of {names} nor MEAN/STD, such as 0.5/0.25") from None
     mean, std = (part * channels if len(part) == 1 else part for part in (mean, std))
     if len(mean) != channels or len(std) != channels or min(std) <= 0:
         raise UsageError(f"--normalize {text!r} does not fit images of {channels} channels, each with a std above 0")
-    return mean, std
+    return Normalisation(mean, std, bgr)

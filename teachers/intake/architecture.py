@@ -1,0 +1,205 @@
+"""Guess an architecture from the names and shapes of a checkpoint's tensors, without building a thousand networks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from teachers import networks
+from teachers.errors import AuditError
+from teachers.intake.fingerprint import COUNTER, Entry, Shapes, alike, digest, digest_of_shapes, index, masked, sketch
+
+COMPARED = 4  # networks that a checkpoint which fits none is compared with
+NEAR = 0.2  # share of tensors in common, below which two networks are not alike
+VARIANTS = ("tf_", "gluon_", "legacy_", "flexivit_")  # what timm keeps beside networks of the plain name
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that a checkpoint's tensors fit, name by name and shape by shape."""
+
+    name: str  # as networks.build takes it
+    classes: int | None
+    channels: int
+    size: int | None  # pixels to a side, by the weights or else by default; None where neither tells
+    fixed: bool  # whether the weights fit that size alone
+
+
+@dataclass(frozen=True)
+class Guess:
+    """The networks that fit, the likeliest first; where none does, the nearest and what differs."""
+
+    candidates: tuple[Candidate, ...]
+    nearest: str = ""
+    differs: str = ""
+
+    @property
+    def told(self) -> str:
+        """What is said of the nearest network, as a part of a sentence."""
+        if not self.nearest:
+            return f"none of {len(index()):,} networks is like it"
+        return f"the nearest is {self.nearest}: {self.differs}"
+
+
+def guess(tensors: Mapping[str, Tensor]) -> Guess:
+    """Say which networks of ours, of torchvision and of timm have tensors of these names and shapes.
+
+    The number of classes, of input channels and the input size may be any. Networks that share all names and shapes
+    are ranked: ours, torchvision's, timm's; in timm the one whose input size is that of the weights, then plain names.
+    """
+    shapes = shapes_of(tensors)
+    ours = _of_ours(shapes)
+    if ours:
+        return Guess((ours,))
+    keys = digest(shapes)
+    same = [e for e in index() if e.keys == keys and e.shapes == digest_of_shapes(shapes, e.open)]
+    if not same:
+        return _nearest(shapes)
+    native = {e.name for e in same if e.native and e.native == digest_of_shapes(shapes, e.narrow)}
+    same.sort(key=lambda entry: (bool(native) and entry.name not in native, *_preference(entry, shapes)))
+    sized = bool(native) or _sized(same[0], shapes)
+    return Guess(tuple(_candidate(e, shapes, e.size if e.name in native else None, sized) for e in same))
+
+
+def _preference(entry: Entry, shapes: Shapes) -> tuple[int, bool, bool, int, str]:
+    library, _, plain = entry.name.rpartition(":")
+    other_size = entry.fixed and _size(entry, shapes) not in (None, entry.size)
+    rank = ("", "torchvision", "timm").index(library)
+    return rank, other_size, plain.startswith(VARIANTS), len(plain), plain
+
+
+def _candidate(entry: Entry, shapes: Shapes, native: int | None, sized: bool) -> Candidate:
+    classes = entry.classes.of(shapes) if entry.classes else None
+    size = native or (_size(entry, shapes) if sized else None)
+    return Candidate(entry.name, classes, _channels(entry, shapes), size, entry.fixed)
+
+
+def _sized(entry: Entry, shapes: Shapes) -> bool:
+    """Whether the input size that the length of a position embedding tells is that of all the weights."""
+    size, classes = _size(entry, shapes), entry.classes.of(shapes) if entry.classes else None
+    return not entry.fixed or _fits(entry.name, classes, (_channels(entry, shapes), size, size), shapes)
+
+
+def _channels(entry: Entry, shapes: Shapes) -> int:
+    return (entry.channels.of(shapes) if entry.channels else None) or 3
+
+
+def _size(entry: Entry, shapes: Shapes) -> int | None:
+    return entry.grid.size(shapes) if entry.grid else entry.size
+
+
+def _fits(name: str, classes: int | None, shape: tuple[int, int | None, int | None], shapes: Shapes) -> bool:
+    """Whether a network of this input size has exactly these shapes."""
+    channels, height, width = shape
+    if height is None or width is None:
+        return False
+    try:
+        return built(name, classes or 2, (channels, height, width)) == shapes
+    except (AuditError, RuntimeError, AssertionError, ValueError, TypeError):  # no network of that size
+        return False
+
+
+class _Weightless(TorchFunctionMode):
+    """Give parameters no memory, and other tensors theirs: some networks reckon their widths with tensors."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func is torch.empty and given.get("device") is None:
+            given["device"] = "meta"
+        return func(*args, **given)
+
+
+def weightless(name: str, classes: int, shape: networks.Shape) -> nn.Module:
+    """Build a network without memory for its weights."""
+    try:
+        with torch.device("meta"):
+            return networks.build(name, classes, shape)
+    except NotImplementedError:
+        with _Weightless():
+            return networks.build(name, classes, shape)
+
+
+def built(name: str, classes: int, shape: networks.Shape) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a network's tensors."""
+    return shapes_of(weightless(name, classes, shape).state_dict())
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of tensors on which answers depend."""
+    return {key: tuple(t.shape) for key, t in tensors.items() if not key.endswith(COUNTER)}
+
+
+def _of_ours(shapes: Shapes) -> Candidate | None:
+    """Recognise the networks of ours whose names hold numbers: their depth and widths follow from the shapes."""
+    if "stem.0.weight" in shapes and "head.weight" in shapes:
+        blocks = {key.split(".")[1] for key in shapes if re.fullmatch(r"blocks\.\d+\.conv1\.weight", key)}
+        found = _checked(f"resnet-{2 * len(blocks) + 2}", shapes["stem.0.weight"], shapes["head.weight"], 1, shapes)
+        return found and Candidate(found.name, found.classes, found.channels, None, False)
+    for kind, step in (("cnn", 4), ("strided", 3)):
+        widths: list[int] = []
+        while len(shapes.get(f"{step * len(widths)}.weight", ())) == 4:
+            widths.append(shapes[f"{step * len(widths)}.weight"][0])
+        head = shapes.get(f"{step * len(widths) + 1}.weight", ())
+        if widths and len(head) == 2:
+            side = round((head[1] / widths[-1]) ** 0.5) << len(widths)  # a power of two fits, others are rounded
+            name = "-".join(map(str, (kind, *widths)))
+            return _checked(name, shapes["0.weight"], head, side, shapes)
+    return None
+
+
+def _checked(name: str, first: tuple[int, ...], head: tuple[int, ...], side: int, shapes: Shapes) -> Candidate | None:
+    classes, channels = head[0], first[1] if len(first) > 1 else 3
+    fits = _fits(name, classes, (channels, side, side), shapes)
+    return Candidate(name, classes, channels, side, fixed=True) if fits else None
+
+
+def _nearest(shapes: Shapes) -> Guess:
+    """Compare with the networks that share most: what sketches estimate, for the best of them exactly."""
+    mine = sketch(shapes, {})
+    scored = sorted(((alike(mine, entry.sketch), entry) for entry in index()), key=lambda pair: -pair[0])
+    compared = [(_compare(entry, shapes), entry) for score, entry in scored[:COMPARED] if score >= NEAR]
+    if not compared:
+        return Guess(())
+    difference, entry = min(compared, key=lambda pair: pair[0].number)
+    return Guess((), entry.name, str(difference))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """In which tensors a checkpoint differs from a network."""
+
+    missing: tuple[str, ...]
+    surplus: tuple[str, ...]
+    wrong: tuple[str, ...]  # "name shape, not shape"
+
+    @property
+    def number(self) -> int:
+        """How many tensors differ."""
+        return len(self.missing) + len(self.surplus) + len(self.wrong)
+
+    def __str__(self) -> str:
+        """Say how many differ and name the first, as a part of a sentence."""
+        kinds = ((self.missing, "missing"), (self.surplus, "surplus"), (self.wrong, "of another shape"))
+        return ", ".join(f"{len(of)} tensors {what} (first: {of[0]})" for of, what in kinds if of)
+
+
+def _compare(entry: Entry, given: Shapes) -> Difference:
+    """Compare a checkpoint with a network, lengths that are open apart."""
+    wanted, opened = built(entry.name, 2, (_channels(entry, given), entry.size, entry.size)), entry.open
+    return Difference(
+        missing=tuple(key for key in wanted if key not in given),
+        surplus=tuple(key for key in given if key not in wanted),
+        wrong=tuple(
+            f"{key} {given[key]}, not {shape}"
+            for key, shape in wanted.items()
+            if key in given and masked(shape, opened.get(key)) != masked(given[key], opened.get(key))
+        ),
+    )

@@ -1,0 +1,214 @@
+"""`audit inspect` says what a checkpoint is, and how it is to be used."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from test_cli import call
+from test_identify import ARCHITECTURE, paint, trained
+from torch import nn
+
+from audit.compare import wilson
+from audit.inspection import inspect
+from audit.plan import Request
+from audit.probes import kind
+from audit.repeat import repeat
+from audit.run import run
+from audit.store import Cache
+from audit.subjects import Opening, Place, open_subject, open_task
+from audit.suite import Suite
+from teachers import networks
+from teachers.errors import RefusedInput
+from teachers.surface import FULL
+from teachers.task import Pool, known
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the colours as a folder of images; class names are in the order of the folder's."""
+    root, task = tmp_path_factory.mktemp("colours"), paint()
+    for split in ("train", "validation", "test"):
+        pool: Pool = getattr(task, split)
+        for i, (image, label) in enumerate(zip(pool.images[:540], known(pool)[:540], strict=True)):
+            of_class = root / split / f"c{label:02d}"
+            of_class.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.transpose(1, 2, 0)).save(of_class / f"{i:04d}.png")
+    return root
+
+
+def bare(path: Path, normalize: str = "imagenet/bgr", order: np.ndarray | None = None) -> Path:
+    """Save the weights of a network alone; `order` tells which class each output means."""
+    tensors = dict(trained(normalize))
+    if order is not None:
+        tensors |= {name: tensors[name][torch.from_numpy(order)] for name in ("7.weight", "7.bias")}
+    torch.save(tensors, path)
+    return path
+
+
+def test_a_file_alone_tells_what_it_is(tmp_path: Path) -> None:
+    path = bare(tmp_path / "net.pt")
+    found = inspect(Opening(str(path)), cache=tmp_path / "cache")
+    assert (found.format, found.bytes, found.file) == ("torch", path.stat().st_size, "net.pt")
+    assert (found.architecture, found.candidates) == (ARCHITECTURE, (ARCHITECTURE,))
+    assert (found.classes, found.channels, found.size, found.fixed) == (18, 3, 8, True)
+    assert found.parameters == sum(p.numel() for p in networks.build(ARCHITECTURE, 18, (3, 8, 8)).parameters())
+    assert (found.outputs, found.normalize, found.accuracy, found.undecided) == ("logits", None, None, "")
+
+
+def test_data_tell_how_it_is_used_and_how_accurate_it_is(tmp_path: Path, folder: Path) -> None:
+    path = bare(tmp_path / "net.pt")
+    found = inspect(Opening(str(path), str(folder)), cache=tmp_path / "cache")
+    assert (found.architecture, found.normalize, found.undecided) == (ARCHITECTURE, "imagenet/bgr", "")
+    assert found.accuracy is not None
+    assert (found.accuracy.low, found.accuracy.high) == wilson(found.accuracy.right, found.accuracy.images)
+    assert found.accuracy.right > 0.9 * found.accuracy.images
+
+
+def test_the_command_prints_it_for_a_person_and_for_a_script(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "net.safetensors"
+    save_file(dict(trained("imagenet/bgr")), path)
+    shared = ("inspect", str(path), "--data", str(folder), "--cache", str(tmp_path / "cache"))
+    code, out, err = call(capsys, *shared)
+    assert (code, err) == (0, "")
+    told = {line[:14].strip(): line[15:] for line in out.splitlines()}
+    assert told["file"].startswith("net.safetensors, safetensors, ")
+    assert told["architecture"] == ARCHITECTURE
+    assert told["input"] == "3 channels, 8 × 8 pixels; N, C, H, W, blue first"
+    assert told["normalisation"].startswith("imagenet/bgr: right on ")
+    assert "of 540 test images [" in told["accuracy"]
+    code, out, _ = call(capsys, *shared, "--json")
+    assert code == 0
+    assert json.loads(out)["normalize"] == "imagenet/bgr"
+    assert json.loads(out)["choice"]["accuracies"]["imagenet/bgr"] > 0.9
+
+
+def test_a_permuted_network_is_told_apart_and_asks_for_its_classes(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = np.random.default_rng(0).permutation(18)
+    path = bare(tmp_path / "net.pt", order=order)
+    names = [f"c{c:02d}" for c in order]
+    shared = ("inspect", str(path), "--data", str(folder), "--cache", str(tmp_path / "cache"))
+    code, out, _ = call(capsys, *shared)
+    assert code == 0
+    assert f"class order    {', '.join(names)}" in out
+    assert "give --classes FILE" in out
+    (tmp_path / "names.txt").write_text("\n".join(names) + "\n")
+    code, out, _ = call(capsys, *shared, "--classes", str(tmp_path / "names.txt"))
+    assert code == 0
+    assert "normalisation  imagenet/bgr" in out
+    assert "accuracy       9" in out or "accuracy       100" in out
+
+
+def test_what_fits_nothing_is_told_with_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = dict(networks.build("resnet18-small", 10, (3, 32, 32)).state_dict())
+    tensors["fc.1.weight"] = tensors.pop("fc.weight")
+    torch.save(tensors, tmp_path / "net.pt")
+    code, out, _ = call(capsys, "inspect", str(tmp_path / "net.pt"))
+    assert code == 0
+    assert "the nearest is resnet18-small: 1 tensors missing (first: fc.weight), 1 tensors surplus" in out
+    code, _, err = call(capsys, "run", "--teacher", str(tmp_path / "net.pt"), "--data", "digits")
+    assert code == 2
+    assert "name its --arch" in err
+
+
+def test_networks_that_share_their_tensors_are_told_apart_by_what_they_answer(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = networks.build("torchvision:resnet18", 4, (3, 32, 32))
+    torch.save(network.state_dict(), tmp_path / "net.pt")
+    found = inspect(Opening(str(tmp_path / "net.pt")))
+    assert found.candidates == ("torchvision:resnet18", "timm:resnet18", "timm:resnetblur18")
+    assert found.architecture is None
+    assert "fits torchvision:resnet18, timm:resnetblur18, which answer differently" in found.undecided
+    named = inspect(Opening(str(tmp_path / "net.pt"), architecture="resnet18"))
+    assert (named.architecture, named.undecided, named.classes) == ("resnet18", "", 4)
+
+
+def test_what_was_found_survives_into_the_record_and_its_students_can_be_trained_again(
+    kept: Path, tmp_path: Path, folder: Path, tiny: Suite
+) -> None:
+    """A network of permuted classes that takes blue first, of which the command line names the classes alone."""
+    order = np.random.default_rng(0).permutation(18)
+    names = tuple(f"c{c:02d}" for c in order)
+    path = bare(tmp_path / "net.pt", order=order)
+    wanted = Request(
+        Opening(str(path), str(folder), classes=names),
+        attacks="soft-kd",
+        effort="smoke",
+        cache=kept,
+        out=tmp_path / "out",
+        quiet=True,
+    )
+    with pytest.raises(RefusedInput, match="classes in another order"):
+        run(replace(wanted, opening=replace(wanted.opening, classes=())))
+    record = run(wanted).record
+    assert (record.settings.architecture, record.settings.normalize) == (ARCHITECTURE, "imagenet/bgr")
+    assert record.settings.classes == names
+    assert record.teacher.bgr
+    assert record.teacher.validation_accuracy > 0.9
+    assert "other-normalisation" not in [flag.id for flag in record.flags]
+    assert all(one.agrees for one in repeat(tmp_path / "out", 1, cache=kept))
+    assert "blue first" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    plain = bare(tmp_path / "plain.pt")
+    task, weights = open_task(Opening(str(plain), str(folder)), Cache(kept))
+    place = Place(Cache(kept), "cpu", print)
+    prints = {
+        open_subject(opening, task, task.train, weights, FULL, 1, place).fingerprint
+        for opening in (
+            Opening(str(plain), str(folder), ARCHITECTURE, "imagenet"),
+            Opening(str(plain), str(folder), ARCHITECTURE, "imagenet/bgr"),
+            Opening(str(plain), str(folder), ARCHITECTURE, "imagenet", classes=names),
+        )
+    }
+    assert len(prints) == 3
+
+
+def test_outputs_that_went_through_a_softmax_are_noticed() -> None:
+    logits = torch.randn(5, 7)
+    assert kind(logits) == "logits"
+    assert kind(logits.softmax(-1)) == "probabilities"
+    assert kind(logits.log_softmax(-1)) == "log-probabilities"
+    assert kind(nn.functional.one_hot(torch.arange(5), 7)) == "probabilities"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "there is no file"),
+        (b"\n \n", "names no class"),
+        (b"a\nb\na\n", "names 'a' twice"),
+        (b"\xff\xfe\xfa", "no UTF-8"),
+    ],
+)
+def test_a_file_of_classes_that_cannot_be_used_gets_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, sentence: str
+) -> None:
+    names = tmp_path / "names.txt"
+    if content is not None:
+        names.write_bytes(content)
+    code, _, err = call(capsys, "inspect", "net.pt", "--classes", str(names))
+    assert code == 4
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "sentence"),
+    [
+        (["demo"], 2, "demo is built in and no file"),
+        (["nope.pt"], 4, "there is no file nope.pt"),
+        (["nope.pt", "--device", "tpu"], 2, "cpu, cuda"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(
+    capsys: pytest.CaptureFixture[str], argv: list[str], code: int, sentence: str
+) -> None:
+    got, _, err = call(capsys, "inspect", *argv)
+    assert (got, sentence in err, err.count("\n")) == (code, True, 1)
