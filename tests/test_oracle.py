@@ -97,5 +97,5 @@ def test_surfaces_know_which_attacks_they_allow() -> None:
     assert FULL.offers("label")
     assert FULL.offers("probs")
     assert not Surface("label").offers("probs")
-    with pytest.raises(UsageError, match="there are probs, label"):
+    with pytest.raises(UsageError, match="there are probs, logits, label"):
         Surface.parse("logit")
