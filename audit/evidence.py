@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from audit.bench import Bench
 from audit.cells import Asked
 from audit.plan import Request
 from audit.protocol import Setup
-from audit.subjects import Subject, log_probs
+from audit.subjects import Subject
 from reports.record import (
     CMIPool,
     Environment,
@@ -35,6 +35,7 @@ from reports.record import (
     TaskInfo,
     Times,
 )
+from teachers.oracle import CHUNK
 from teachers.task import Pool, Task, known, stratified
 from teachers.views import Viewer, ViewSet
 
@@ -49,14 +50,9 @@ def cmi_pools(subject: Subject, setup: Setup) -> tuple[CMIPool, ...]:
     """
     task = setup.task
     train, validation = _sample(task.train, len(task.classes)), _sample(task.validation, len(task.classes))
-    every = torch.arange(len(train))
-    seen = Viewer(train, ViewSet("crop", 1))(every, torch.zeros_like(every))
-    augmented = Pool((seen * 255).round().to(torch.uint8).numpy(), train.labels)
-    return tuple(
-        _cmi_pool(name, subject, pool)
-        for name, pool in zip(get_args(PoolName), (train, augmented, validation), strict=True)
-        if measurable(pool)
-    )
+    pools: tuple[tuple[Pool, Literal["raw", "crop"]], ...] = ((train, "raw"), (train, "crop"), (validation, "raw"))
+    named = zip(get_args(PoolName), pools, strict=True)
+    return tuple(_cmi_pool(name, subject, pool, view) for name, (pool, view) in named if measurable(pool))
 
 
 def measurable(pool: Pool) -> bool:
@@ -79,8 +75,12 @@ def _sample(pool: Pool, classes: int) -> Pool:
     return pool if len(pool) <= most else pool.take(stratified(known(pool), most / len(pool), seed=0))
 
 
-def _cmi_pool(name: PoolName, subject: Subject, pool: Pool) -> CMIPool:
-    answers = np.concatenate(log_probs(subject.whole, pool)).clip(-60_000).astype(np.float16)
+def _cmi_pool(name: PoolName, subject: Subject, pool: Pool, view: Literal["raw", "crop"]) -> CMIPool:
+    viewer, parts = Viewer(pool, ViewSet(view, 1)), []
+    for index in torch.split(torch.arange(len(pool)), CHUNK):
+        pixels = viewer(index, torch.zeros_like(index)).mul(255).round().div(255)  # as files hold them
+        parts.append(subject.whole(pixels).values.numpy())
+    answers = np.concatenate(parts).clip(-60_000).astype(np.float16)
     labels = known(pool)
     return CMIPool(name=name, answers=Packed.of(answers), labels=Packed.of(labels.astype(np.uint16)))
 

@@ -21,6 +21,7 @@ from teachers.intake import NORMALISATIONS, Normalisation, Teacher, normalisatio
 from teachers.intake.normalise import BGR
 from teachers.networks import Preprocessed, Reordered
 from teachers.oracle import CHUNK, Ask, Box
+from teachers.stored import chunks
 from teachers.task import Images, Pool, Task, known
 
 GROUPS, GROUP = 8, 8  # small batches in which images are asked once more: each is filled up with copies of its first
@@ -176,7 +177,7 @@ def same(one: Normalisation, other: Normalisation) -> bool:
 
 def coloured(pool: Pool) -> bool:
     """Whether red and blue differ anywhere in a pool."""
-    return pool.shape[0] == 3 and bool((pool.images[:, 0] != pool.images[:, 2]).any())
+    return pool.shape[0] == 3 and any(bool((part[:, 0] != part[:, 2]).any()) for part in chunks(pool.images))
 
 
 def own(pool: Pool) -> str:

@@ -10,7 +10,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,8 +21,9 @@ from pydantic import ValidationError
 from audit.cells import Cell, Result
 from reports.record import write_whole
 from teachers.errors import RefusedInput
+from teachers.stored import Stored
 from teachers.surface import Answers, Kind
-from teachers.task import Augment, Pool
+from teachers.task import Augment, Images, Pool
 
 Rows = NDArray[np.int64]
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what reading a missing or cut file raises
@@ -123,7 +124,11 @@ class Cache:
             content = io.BytesIO()
             labels = np.zeros(0, np.int64) if pool.labels is None else pool.labels
             augment = np.array([pool.augment.pad, pool.augment.flip], np.int64)
-            np.savez(content, images=pool.images, augment=augment, labels=labels)
+            if isinstance(pool.images, Stored):  # the file is in the cache as it is
+                where = np.frombuffer(str(pool.images.path.resolve()).encode(), np.uint8)
+                np.savez(content, path=where, rows=pool.images.rows, augment=augment, labels=labels)
+            else:
+                np.savez(content, images=pool.images, augment=augment, labels=labels)
             write_whole(path, content.getvalue())
         return path
 
@@ -169,5 +174,7 @@ def read_pool(path: Path) -> Pool:
     """Read a pool that `Cache.pool` wrote."""
     with np.load(path, allow_pickle=False) as held:
         pad, flip = held["augment"].tolist()
-        images, labels = held["images"], held["labels"]
+        labels = held["labels"]
+        stored = Stored(Path(held["path"].tobytes().decode()), held["rows"]) if "path" in held else None
+        images = held["images"] if stored is None else cast(Images, stored)
         return Pool(images, labels if len(labels) == len(images) else None, Augment(int(pad), bool(flip)))

@@ -6,12 +6,14 @@ import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from teachers.errors import RefusedInput
+from teachers.stored import LARGE, Stored, taken
 from teachers.task import Augment, Images, Labels, Pool, Task, known, stratified
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def loose_images(root: Path, shape: tuple[int, int, int], cache: Path | None = N
     if not files:
         raise RefusedInput(f"{root} holds no image ({' '.join(sorted(SUFFIXES))}); give a folder of images")
     channels, height, width = shape
-    images = _cached(root, files, max(height, width), cache)  # squares
+    images = np.asarray(_cached(root, files, max(height, width), cache))  # squares
     top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
     images = images[:, :, top : top + height, left : left + width]
     if images.shape[1] == channels:
@@ -91,15 +93,14 @@ def _cached(root: Path, files: list[Path], size: int | None, cache: Path | None)
         stat = file.stat()
         key.update(f"\n{file.relative_to(root)} {stat.st_size} {stat.st_mtime_ns}".encode())
     kept = cache / "data" / key.hexdigest()[:32] / "images.npy"
-    if kept.exists():
-        images: Images = np.load(kept)
-        return images
-    images = _cached(root, files, size, None)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = kept.with_suffix(f".{os.getpid()}")
-    with unfinished.open("wb") as file_:
-        np.save(file_, images)
-    unfinished.replace(kept)
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_suffix(f".{os.getpid()}")
+        decoded(len(files), lambda i: _read(files[i]), lambda i: str(files[i]), size, unfinished)
+        unfinished.replace(kept)
+    if kept.stat().st_size >= LARGE:
+        return cast(Images, Stored(kept))
+    images: Images = np.load(kept)
     return images
 
 
@@ -120,8 +121,14 @@ def plain(image: Image) -> Image:
     return image.convert("L" if image.mode in GRAY_MODES else "RGB")
 
 
-def decoded(count: int, opened: Callable[[int], Image], name: Callable[[int], str], size: int | None) -> Images:
-    """Stack `count` images, (count, 1, H, W) where all are gray and else (count, 3, H, W)."""
+def decoded(
+    count: int,
+    opened: Callable[[int], Image],
+    name: Callable[[int], str],
+    size: int | None,
+    into: Path | None = None,
+) -> Images:
+    """Stack `count` images, (count, 1, H, W) where all are gray and else (count, 3, H, W); in a .npy file, if named."""
     from PIL import ImageOps
     from PIL.Image import Resampling
 
@@ -129,7 +136,7 @@ def decoded(count: int, opened: Callable[[int], Image], name: Callable[[int], st
         return opened(i) if size is None else ImageOps.fit(opened(i), (size, size), Resampling.BILINEAR)
 
     width, height = sized(0).size
-    stack = np.empty((count, 3, height, width), np.uint8)
+    stack = _empty(into, (count, 3, height, width))
 
     def fill(start: int) -> bool:
         gray = True
@@ -144,7 +151,21 @@ def decoded(count: int, opened: Callable[[int], Image], name: Callable[[int], st
 
     with ThreadPoolExecutor(READERS) as threads:
         all_gray = all(list(threads.map(fill, range(0, count, 256))))
-    return np.ascontiguousarray(stack[:, :1]) if all_gray else stack
+    if not all_gray:
+        return stack
+    aside = None if into is None else into.with_name(f"{into.name}.gray")
+    gray = _empty(aside, (count, 1, height, width))
+    for at in range(0, count, 256):
+        gray[at : at + 256] = stack[at : at + 256, :1]
+    if aside is not None and into is not None:
+        aside.replace(into)
+    return gray
+
+
+def _empty(path: Path | None, shape: tuple[int, ...]) -> Images:
+    if path is None:
+        return np.empty(shape, np.uint8)
+    return np.lib.format.open_memmap(path, "w+", np.uint8, shape)
 
 
 def assembled(
@@ -155,7 +176,8 @@ def assembled(
         raise RefusedInput(f"{name} has {len(classes)} class; a data set needs at least 2")
     augment = Augment(pad=max(1, min(images.shape[2:]) // 8), flip=flip)
     edges = np.cumsum(counts)[:-1]
-    pools = [Pool(i, y, augment) for i, y in zip(np.split(images, edges), np.split(labels, edges), strict=True)]
+    parts = (np.arange(a, b) for a, b in pairwise([0, *edges.tolist(), len(labels)]))
+    pools = [Pool(taken(images, part), labels[part], augment) for part in parts]
     train, test, *rest = pools
     validation = rest[0] if rest else None
     if validation is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from teachers.surface import FULL, Answers, Surface, concatenate
 
 # Images a forward pass: the last one is padded, because an answer may depend on the size of its batch in the last bit.
 CHUNK = 256
+PIXELS = CHUNK * 3 * 64 * 64  # of a forward pass: larger images than that go fewer at a time
 
 Ask = Callable[[Tensor], Answers]
 
@@ -69,11 +71,12 @@ class Box:
         Raises RefusedInput where the network gives NaN or infinite outputs, or none per class.
         """
         self._network.eval()
-        return concatenate([self._chunk(part) for part in torch.split(images, CHUNK)])
+        size = max(16, min(CHUNK, PIXELS // math.prod(images.shape[1:])))
+        return concatenate([self._chunk(part, size) for part in torch.split(images, size)])
 
-    def _chunk(self, images: Tensor) -> Answers:
+    def _chunk(self, images: Tensor, size: int) -> Answers:
         explains = self.surface.kind == "gradients"
-        short = CHUNK - len(images)
+        short = size - len(images)
         images = self.surface.taken(images)
         padded = images if short == 0 else torch.cat([images, images[:1].expand(short, -1, -1, -1)])
         with torch.set_grad_enabled(explains):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from teachers.errors import UsageError
 from teachers.oracle import Box
+from teachers.stored import CHUNK
 from teachers.task import UNLABELLED, Pool, Task, known
 from teachers.views import Viewer, ViewSet
 
@@ -33,8 +34,10 @@ class Held:
         for kind, count in (("raw", 1), ("crop", views)):
             viewer = Viewer(pool, ViewSet(kind, count))  # type: ignore[arg-type]  # both are kinds
             for view in range(count):
-                keys = digests(viewer(index, torch.full_like(index, view)))
-                self._label |= dict(zip(keys, labels.tolist(), strict=True))
+                for at in range(0, len(index), CHUNK):
+                    part = index[at : at + CHUNK]
+                    keys = digests(viewer(part, torch.full_like(part, view)))
+                    self._label |= dict(zip(keys, labels[at : at + CHUNK].tolist(), strict=True))
 
     def labels(self, keys: Iterable[bytes]) -> Tensor:
         """Return the labels of images by their digests, UNLABELLED where it is not known, (N,)."""
@@ -154,7 +157,7 @@ def placebo(network: nn.Module, task: Task, held: Held) -> Placebo:
 def class_means(network: nn.Module, pool: Pool, classes: int) -> Tensor:
     """Return the mean answer about the images of each class, (K, K) float64; uniform for a class without any."""
     box, labels = Box(network, device=next(network.parameters()).device), torch.from_numpy(known(pool))
-    answers = box(torch.from_numpy(pool.images).float().div_(255)).values.double().exp()
+    answers = box(torch.from_numpy(np.asarray(pool.images)).float().div_(255)).values.double().exp()
     counts = torch.bincount(labels, minlength=classes)[:, None]
     sums = torch.zeros(classes, classes, dtype=torch.float64).index_add_(0, labels, answers)
     return torch.where(counts > 0, sums / counts.clamp(min=1), 1 / classes)

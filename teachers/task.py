@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from teachers.errors import UsageError
+from teachers.stored import chunks, taken
 
 Images = NDArray[np.uint8]  # (N, C, H, W)
 Labels = NDArray[np.int64]  # (N,); UNLABELLED where the holder does not know it
@@ -28,7 +29,7 @@ class Augment:
 
 @dataclass(frozen=True)
 class Pool:
-    """Images as uint8 and what their holder knows of their labels."""
+    """Images as uint8, in memory or on disk (`teachers.stored.Stored`), and what their holder knows of their labels."""
 
     images: Images
     labels: Labels | None = None
@@ -47,7 +48,8 @@ class Pool:
     def pixels(self) -> str:
         """sha256 over all that a view is made of, labels apart: shape, pixels and augmentation."""
         h = hashlib.sha256(f"{self.images.shape} {self.augment}".encode())
-        h.update(np.ascontiguousarray(self.images).data)
+        for part in chunks(self.images):
+            h.update(part.data)
         return h.hexdigest()
 
     @cached_property
@@ -67,7 +69,9 @@ class Pool:
 
     def take(self, index: NDArray[np.int64]) -> Pool:
         """Keep the images of `index`."""
-        return replace(self, images=self.images[index], labels=None if self.labels is None else self.labels[index])
+        return replace(
+            self, images=taken(self.images, index), labels=None if self.labels is None else self.labels[index]
+        )
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from teachers.surface import Answers, concatenate
 from teachers.task import UNLABELLED, Pool
 from teachers.views import Viewer, ViewSet
 
+PIXELS = 512 * 3 * 64 * 64  # of images that a student answers at once
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -349,9 +351,10 @@ def _outputs(raw: Tensor | Outputs) -> Outputs:
 
 
 @torch.no_grad()
-def predict(network: nn.Module, pool: Pool, device: torch.device | str = "cpu", chunk: int = 512) -> np.ndarray:
-    """Return the top class of every image of a pool, (N,) uint16."""
+def predict(network: nn.Module, pool: Pool, device: torch.device | str = "cpu") -> np.ndarray:
+    """Return the top class of every image of a pool, (N,) uint16; images larger than CIFAR's fewer at a time."""
     network = network.to(device).eval()
+    chunk = max(16, min(512, PIXELS // math.prod(pool.shape)))
     parts = []
     for at in range(0, len(pool), chunk):
         x = torch.from_numpy(pool.images[at : at + chunk]).to(device).float().div_(255)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from teachers.errors import UsageError
+from teachers.stored import Stored
 from teachers.task import Pool
 
 Kind = Literal["raw", "crop", "strong", "mixup", "strong-mixup"]
@@ -87,12 +88,13 @@ class Viewer:
     """Makes the pixels of views, batched, on a device."""
 
     def __init__(self, pool: Pool, views: ViewSet, device: torch.device | str = "cpu") -> None:
-        pad = pool.augment.pad
-        edges = ((0, 0), (0, 0), (pad, pad), (pad, pad))
-        self._padded = torch.from_numpy(np.pad(pool.images, edges, mode="edge")).to(device)
+        self._pool, self._device = pool, device
+        on_disk = isinstance(pool.images, Stored)
+        self._whole = None if on_disk else torch.from_numpy(np.ascontiguousarray(pool.images)).to(device)
         self.draws = Draws(*(t.to(device) for t in views.draw(pool)))
         self._mixes, self._strong = views.mixes, views.strong
         c, h, w = pool.shape
+        self._pad = pool.augment.pad
         self._c = torch.arange(c, device=device)[None, :, None, None]
         self._h = torch.arange(h, device=device)
         self._w = torch.arange(w, device=device)
@@ -110,9 +112,19 @@ class Viewer:
         rows = self.draws.down[view, index][:, None] + self._h  # (B, H)
         columns = torch.where(self.draws.flip[view, index][:, None], self._w.flip(0), self._w)
         columns = columns + self.draws.right[view, index][:, None]  # (B, W)
-        pixels = self._padded[image[:, None, None, None], self._c, rows[:, None, :, None], columns[:, None, None, :]]
+        # An image is continued by its edges: rows and columns beyond them are those of the edge.
+        rows, columns = (rows - self._pad).clamp(0, len(self._h) - 1), (columns - self._pad).clamp(0, len(self._w) - 1)
+        images, which = self._images(image)
+        pixels = images[which[:, None, None, None], self._c, rows[:, None, :, None], columns[:, None, None, :]]
         pixels = pixels.float().div_(255)
         return self._window(pixels, view, index) if self._strong else pixels
+
+    def _images(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images that hold those of an index (B,), and where they lie among them."""
+        if self._whole is not None:
+            return self._whole, image
+        read = torch.from_numpy(self._pool.images[image.cpu().numpy()]).to(self._device)
+        return read, torch.arange(len(image), device=self._device)
 
     def _window(self, pixels: Tensor, view: Tensor, index: Tensor) -> Tensor:
         """Enlarge a window of each image to its full size, and change its contrast and brightness."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -107,7 +108,7 @@ class Method(ABC):
 
 def validation_logits(school: School, network: nn.Module) -> Tensor:
     """Return a network's logits of the validation images, (N, K)."""
-    images = torch.from_numpy(school.task.validation.images)
+    images = torch.from_numpy(np.asarray(school.task.validation.images))
     with torch.no_grad():
         parts = [network(part.to(school.device).float().div(255)).cpu() for part in torch.split(images, 512)]
     return torch.cat(parts)

@@ -1,0 +1,114 @@
+"""Images on disk are the same data set, and memory does not grow with it."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from audit.store import Cache, read_pool
+from teachers import folders
+from teachers.stored import Stored, chunks
+from teachers.task import Augment, Pool, few_labels, few_shot
+from teachers.views import KINDS, Viewer, ViewSet
+
+N, SIDE = 600, 12
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (N, 3, SIDE, SIDE), dtype=np.uint8)
+
+
+@pytest.fixture
+def stored(images: np.ndarray, tmp_path: Path) -> Stored:
+    np.save(tmp_path / "images.npy", images)
+    return Stored(tmp_path / "images.npy")
+
+
+def test_any_index_reads_what_an_array_would_give(images: np.ndarray, stored: Stored) -> None:
+    rows = np.array([5, 2, 400])
+    for key in (7, slice(3, 9), slice(None, None, 50), rows):
+        assert np.array_equal(stored[key], images[key])
+        assert stored[key].flags.writeable
+    part = stored.take(np.arange(100, 500))
+    assert np.array_equal(part[rows[:2]], images[100:500][rows[:2]])
+    assert np.array_equal(np.asarray(part), images[100:500])
+    assert np.array_equal(np.concatenate(list(chunks(part))), images[100:500])
+    assert all(np.array_equal(a, b) for a, b in zip(part, images[100:500], strict=True))
+    assert np.array_equal(np.asarray(pickle.loads(pickle.dumps(part))), images[100:500])
+    assert (len(part), part.shape) == (400, (400, 3, SIDE, SIDE))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pool_on_disk_is_the_same_pool(images: np.ndarray, stored: Stored, kind: str, tmp_path: Path) -> None:
+    labels, augment = np.arange(N) % 10, Augment(pad=2, flip=True)
+    held, lazy = Pool(images, labels, augment), Pool(stored, labels, augment)  # type: ignore[arg-type]
+    assert (held.digest, held.pixels) == (lazy.digest, lazy.pixels)
+    for change in (lambda pool: few_shot(pool, 0.3), lambda pool: few_labels(pool, 0.3)):
+        assert change(held).digest == change(lazy).digest
+    index, view = torch.tensor([3, 599, 3]), torch.tensor([0, 1, 1])
+    views = ViewSet(kind, 2)  # type: ignore[arg-type]
+    assert torch.equal(Viewer(held, views)(index, view), Viewer(lazy, views)(index, view))
+    kept = Cache(tmp_path / "cache").pool(lazy)
+    assert kept.stat().st_size < 30_000
+    read = read_pool(kept)
+    assert isinstance(read.images, Stored)
+    assert read.digest == held.digest
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_large_folder_stays_on_disk(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(20):
+                shape = (SIDE, SIDE) if mode == "L" else (SIDE, SIDE, 3)
+                Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / split / name / f"{i}.png")
+    held = folders.image_folder(tmp_path)
+    monkeypatch.setattr(folders, "LARGE", 1)
+    for _ in range(2):  # decoded, and read back
+        lazy = folders.image_folder(tmp_path, tmp_path / "cache")
+        assert isinstance(lazy.train.images, Stored)
+        assert lazy.digest == held.digest
+    assert len(list((tmp_path / "cache").rglob("images*"))) == 1
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import numpy as np
+from audit.subjects import smoothed_truth, log_probs
+from audit.store import Cache
+from teachers.stored import Stored
+from teachers.task import Augment, Pool
+folder, count = Path(sys.argv[1]), int(sys.argv[2])
+file = np.lib.format.open_memmap(folder / f"{count}.npy", "w+", np.uint8, (count, 3, 64, 64))
+for at in range(0, count, 100):
+    file[at:at + 100] = at % 255
+del file
+pool = Pool(Stored(folder / f"{count}.npy"), np.arange(count) % 10, Augment(pad=4, flip=True))
+subject = smoothed_truth(pool, 10, 1, "cpu")
+Cache(folder / "cache").pool(pool)
+assert sum(len(part) for part in log_probs(subject.full, pool)) == count
+print(next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("RssAnon")))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
+    used = [
+        int(
+            subprocess.run(
+                [sys.executable, "-c", PROGRAM, str(tmp_path), str(n)], capture_output=True, check=True
+            ).stdout
+        )
+        for n in (1_000, 6_000)
+    ]
+    grown, data = used[1] - used[0], 5_000 * 3 * 64 * 64 / 1024  # KiB
+    assert grown < data / 4, f"{grown} KiB more for {data:.0f} KiB of images"
