@@ -61,8 +61,10 @@ def declared() -> dict[str, type[Attack]]:
 
     Raises UsageError where one does not import or is no named Attack: a missing attack would read as one survived.
     """
-    points = tuple(entry_points(group=GROUP))
-    return {} if not points else dict(_asked(tuple((p.name, p.value, str(p.dist and p.dist.version)) for p in points)))
+    points = tuple(
+        (p.value, p.dist and f"{p.dist.version} {p.dist.locate_file('')}") for p in entry_points(group=GROUP)
+    )
+    return dict(_asked(points)) if points else {}
 
 
 def load(name: str) -> type[Attack] | None:
@@ -75,7 +77,7 @@ def load(name: str) -> type[Attack] | None:
 
 
 @cache
-def _asked(points: tuple[tuple[str, str, str], ...]) -> Mapping[str, type[Attack]]:
+def _asked(points: tuple[tuple[str, str | None], ...]) -> Mapping[str, type[Attack]]:
     """Ask once for the distributions that are installed now."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
@@ -93,7 +95,7 @@ def _asked(points: tuple[tuple[str, str, str], ...]) -> Mapping[str, type[Attack
         process.kill()
         process.join()
     found = {}
-    for (_, value, _), answer in zip(points, answers, strict=True):
+    for (value, _), answer in zip(points, answers, strict=True):
         if isinstance(answer, Unusable):
             what = f"does not import ({answer.sentence})" if answer.problem == "import" else answer.sentence
             raise UsageError(f"plug-in {value} {what}; repair or uninstall it")
@@ -101,8 +103,8 @@ def _asked(points: tuple[tuple[str, str, str], ...]) -> Mapping[str, type[Attack
     return found
 
 
-def _values(points: tuple[tuple[str, str, str], ...]) -> str:
-    return ", ".join(value for _, value, _ in points)
+def _values(points: tuple[tuple[str, str | None], ...]) -> str:
+    return ", ".join(value for value, _ in points)
 
 
 def stand_in(declaration: Declaration) -> type[Attack]:

@@ -108,7 +108,7 @@ def written(value: Any) -> str:
 def teacher_recipe(task: Task, architecture: str | None = None, steps: int | None = None) -> Recipe:
     """Return the default recipe of an ordinary teacher for a task."""
     side = min(task.shape[1:])
-    default = "strided-24-48-96" if side < 24 else "cnn-32-64-128"
+    default = "strided-24-48-96" if side < 24 else "cnn-32-64-128" if side < 128 else "timm:mobilenetv3_small_050"
     epochs = 40 if side < 24 else 12
     steps = steps or max(600, round(epochs * len(task.train) / 128))
     return Recipe(architecture or default, steps, views=-(-steps * 128 // len(task.train)))
