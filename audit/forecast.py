@@ -114,7 +114,7 @@ def _forecast(ground: Ground, price: float | None, scatter: Scatter) -> Forecast
     planned.insert(0, (setup, phases.tuning(todo)))
     techniques = {work.technique for _, phase in planned for work in phase.work if work.most}
     ordered = sorted(techniques, key=lambda t: t.name)
-    measured = stopwatch.measure(setup, ordered, request.jobs)
+    measured = stopwatch.measure(setup, ordered, request.jobs, isolated=ground.isolated)
     workers = request.jobs if request.device == "cpu" else 1
     own = auditors(setup, audited)
     sent = Span(own, own) + asked_of(setup, attacks["audited"], planned, measured)

@@ -50,7 +50,14 @@ class Measured:
         return self.seconds.get(technique, float(np.median([*self.seconds.values()])) if self.seconds else np.nan)
 
 
-def measure(setup: Setup, techniques: Sequence[type[Technique]], jobs: int, limit: float = SECONDS) -> Measured:
+def measure(
+    setup: Setup,
+    techniques: Sequence[type[Technique]],
+    jobs: int,
+    limit: float = SECONDS,
+    *,
+    isolated: bool = False,
+) -> Measured:
     """Train a small part of a student of every technique, twice, and extend the line through both to a whole one.
 
     Images, steps and queries are cut alike. A teacher that knows the smoothed labels answers, so that the audited one
@@ -60,7 +67,7 @@ def measure(setup: Setup, techniques: Sequence[type[Technique]], jobs: int, limi
     every: list[type[Technique]] = [LS, *techniques]
     named = [t for t in dict.fromkeys(every) if runs(setup, t)]
     with tempfile.TemporaryDirectory() as kept:
-        watch = _Watch(setup, jobs, Path(kept))
+        watch = _Watch(setup, jobs, Path(kept), isolated)
         with closing(watch.bench(setup).executor) as crew:
             watch.crew = crew
             list(watch.run([LS] * max(1, jobs), FIRST))  # imports, and what else comes once
@@ -78,7 +85,7 @@ def measure(setup: Setup, techniques: Sequence[type[Technique]], jobs: int, limi
                     break
         found.exam = answering(setup)
     found.own_bytes, found.worker_bytes = peak(resource.RUSAGE_SELF), peak(resource.RUSAGE_CHILDREN)
-    if jobs == 1 or setup.device != "cpu":
+    if not isolated and (jobs == 1 or setup.device != "cpu"):
         found.worker_bytes = 0
     return found
 
@@ -128,9 +135,9 @@ def peak(who: int) -> int:
 class _Watch:
     """Lays out trainings of a part of a student."""
 
-    def __init__(self, setup: Setup, jobs: int, folder: Path) -> None:
+    def __init__(self, setup: Setup, jobs: int, folder: Path, isolated: bool) -> None:
         self.setup, self.jobs, self.cache = setup, jobs, Cache(folder)
-        self.crew = executor(jobs, setup.device)
+        self.crew = executor(jobs, setup.device, isolated=isolated)
 
     def bench(self, setup: Setup) -> Bench:
         """Return the workbench of a shortened audit."""
