@@ -15,7 +15,7 @@ from audit.run import Done, run
 from audit.subjects import slug
 from audit.suite import suite
 from reports.outputs import write_all
-from reports.record import save
+from reports.record import RecordError, load, save
 from teachers.errors import UsageError
 from teachers.surface import Surface
 
@@ -47,6 +47,7 @@ def audit(request: Request) -> Done:
     mark = hashlib.sha256(repr(names).encode()).hexdigest()[:8]
     name = f"{slug(Path(request.opening.teacher).name)}-{suite(request.effort).name}-{KEPT}-{mark}"
     out, teller = request.out or Path("audit-out") / name, Teller(request.quiet)
+    _refuse_another(out, names)
     done = []
     for number, surface in enumerate(names, 1):
         teller.note(f"surface {number} of {len(names)}: {surface}")
@@ -60,6 +61,16 @@ def audit(request: Request) -> Done:
     save(record, out / "record.json")
     write_all(record, out)
     return Done(record, out)
+
+
+def _refuse_another(out: Path, names: tuple[str, ...]) -> None:
+    """Leave a folder alone that holds the audit of one surface, or of others."""
+    try:
+        held = load(out)
+    except RecordError:  # nothing yet, or nothing that can be read
+        return
+    if tuple(row.surface for row in held.hardening) != names:
+        raise UsageError(f"{out} holds another audit; give another folder with --out, or remove it")
 
 
 def digest(path: Path) -> str:

@@ -107,7 +107,11 @@ def hardened(record: Record, folder: Path) -> Iterator[Disagreement]:
         if not path.is_file():
             yield Disagreement(row.folder, row.record, "nothing")
             continue
-        own = surface_row(load(path), row.folder, hashlib.sha256(path.read_bytes()).hexdigest())
+        try:
+            own = surface_row(load(path), row.folder, hashlib.sha256(path.read_bytes()).hexdigest())
+        except ValueError as e:  # RecordError is one
+            yield Disagreement(f"surface {row.surface}", row.record, f"a record that cannot be read: {e}")
+            continue
         yield from differences(f"surface {row.surface}", row.model_dump(), own.model_dump())
         for found in verify(path.parent):
             yield found._replace(where=f"{row.folder}: {found.where}")

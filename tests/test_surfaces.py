@@ -86,11 +86,18 @@ def test_every_surface_is_audited_and_the_table_follows_from_its_audits(
 
     again = audit(request(kept, out, surface="probs,top:3,label"))
     assert again.record == record
+    with pytest.raises(UsageError, match="holds another audit"):
+        audit(request(kept, out, surface="probs,label"))
+    with pytest.raises(UsageError, match="holds another audit"):
+        audit(request(kept, out / top.folder, surface="probs,label"))
+    assert load(out) == record
     own = out / top.folder / "record.json"
     forged = json.loads(own.read_text())
     forged["verdict"]["word"] = "UNDISTILLABLE"
     own.write_text(json.dumps(forged))
     assert next(verify(out)).where.startswith("surface top:3")
+    own.write_text("{}")
+    assert "cannot be read" in next(verify(out)).found
     own.unlink()
     assert next(verify(out)).found == "nothing"
 
