@@ -17,6 +17,7 @@ from PIL import Image
 
 from audit import cams, checks, clusters, cmi, derive, evidence, folder, plan, subjects
 from audit.clusters import Survey
+from audit.faculty import one
 from audit.identify import settled
 from audit.progress import Teller
 from audit.store import Cache, default_cache
@@ -26,7 +27,6 @@ from reports.diagnosis import DiagnosedPool, Diagnosis, Map, Picture, PicturedCl
 from reports.record import PoolName, write_whole
 from teachers.errors import RefusedInput
 from teachers.oracle import CHUNK
-from teachers.surface import FULL
 from teachers.task import Pool, Task, known
 from teachers.views import Viewer, ViewSet
 
@@ -72,41 +72,41 @@ def diagnose(
         raise RefusedInput("CMI needs two classes with two images each, for training and held out; give more images")
     place = Place(kept, device, teller.note)
     opening = settled(opening, task, weights, place)
-    subject = subjects.open_subject(opening, task, task.train, weights, FULL, 1, place)
-    out = out or Path("audit-out") / f"{subject.slug}-cmi-{subject.fingerprint[:8]}"
-    with folder.claimed(out, teller.note), tempfile.TemporaryDirectory(dir=kept.root) as scratch:
-        train, augmented, validation = (_ask(name, subject, task, Path(scratch)) for name in POOLS)
-        if subject.teacher.method not in checks.SYNTHETIC:
-            subjects.refuse_chance(validation.tops, task, subject.teacher.name)
-        K = len(task.classes)
-        pools = tuple(_measure(answered, K) for answered in (train, augmented, validation))
-        survey = clusters.survey(validation.log_p, validation.y)
-        shown = _Shown(subject, task.validation, validation, survey, pools[-1], task.classes)
-        panels, no_panels = _panels(shown)
-        triangle = clusters.most_confused(survey.means) if K >= 3 else None
-        teacher = subject.teacher
-        found = Diagnosis(
-            command=command,
-            teacher=teacher.name,
-            sha256=teacher.sha256,
-            architecture=teacher.architecture,
-            method=teacher.method,
-            task=task.name,
-            task_digest=task.digest,
-            classes=task.classes,
-            pools=pools,
-            spread=tuple(shown.pictured(label, PICTURES) for label in shown.ranked()[:SPREAD]),
-            triangle=triangle
-            and Triangle(classes=triangle, maps=(_corner(train, triangle), _corner(validation, triangle))),
-            projection=_projection(validation, survey),
-            cams=panels,
-            no_cams=no_panels,
-            behind=subject.behind,
-            environment=evidence.environment(),
-        )
-        write_whole(out / "cmi.json", found.model_dump_json(indent=1).encode())
-        write_whole(out / "cmi.html", diagnosis_html.render(found).encode())
-    return Told(found, out)
+    with one(opening, task, weights, place) as subject:
+        out = out or Path("audit-out") / f"{subject.slug}-cmi-{subject.fingerprint[:8]}"
+        with folder.claimed(out, teller.note), tempfile.TemporaryDirectory(dir=kept.root) as scratch:
+            train, augmented, validation = (_ask(name, subject, task, Path(scratch)) for name in POOLS)
+            if subject.teacher.method not in checks.SYNTHETIC:
+                subjects.refuse_chance(validation.tops, task, subject.teacher.name)
+            K = len(task.classes)
+            pools = tuple(_measure(answered, K) for answered in (train, augmented, validation))
+            survey = clusters.survey(validation.log_p, validation.y)
+            shown = _Shown(subject, task.validation, validation, survey, pools[-1], task.classes)
+            panels, no_panels = _panels(shown)
+            triangle = clusters.most_confused(survey.means) if K >= 3 else None
+            teacher = subject.teacher
+            found = Diagnosis(
+                command=command,
+                teacher=teacher.name,
+                sha256=teacher.sha256,
+                architecture=teacher.architecture,
+                method=teacher.method,
+                task=task.name,
+                task_digest=task.digest,
+                classes=task.classes,
+                pools=pools,
+                spread=tuple(shown.pictured(label, PICTURES) for label in shown.ranked()[:SPREAD]),
+                triangle=triangle
+                and Triangle(classes=triangle, maps=(_corner(train, triangle), _corner(validation, triangle))),
+                projection=_projection(validation, survey),
+                cams=panels,
+                no_cams=no_panels,
+                behind=subject.behind,
+                environment=evidence.environment(),
+            )
+            write_whole(out / "cmi.json", found.model_dump_json(indent=1).encode())
+            write_whole(out / "cmi.html", diagnosis_html.render(found).encode())
+        return Told(found, out)
 
 
 def _ask(name: PoolName, subject: Subject, task: Task, folder_: Path) -> Answered:

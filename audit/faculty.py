@@ -6,7 +6,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from audit import pipes, probes, subjects
+from audit.identify import settled
 from audit.pipes import Arrays
 from audit.processes import die_with, unsaid
 from audit.progress import Teller
@@ -29,7 +32,7 @@ from teachers import errors, intake
 from teachers.errors import AuditError, RefusedInput
 from teachers.intake import Card, Teacher
 from teachers.oracle import Ask
-from teachers.surface import Answers, Surface
+from teachers.surface import FULL, Answers, Surface
 from teachers.task import Pool, Task
 
 Role = Literal["audited", "ordinary"]
@@ -56,6 +59,17 @@ class Faculty(Protocol):
     def close(self) -> None:
         """Give back what the teachers took."""
         ...
+
+
+@contextmanager
+def one(opening: Opening, task: Task, weights: intake.Weights | None, place: Place) -> Iterator[Subject]:
+    """Open a teacher that shows all it has to the auditor; one that is a program in a process of its own."""
+    if weights is None or not weights.is_program:
+        yield subjects.open_subject(opening, task, task.train, weights, FULL, 1, place)
+        return
+    spec = Spec(opening, FULL.name, 1, place.device)
+    with closing(Apart(spec, place.cache.pool(task.train), place.cache.root, quiet=False)) as faculty:
+        yield faculty.audited
 
 
 def both(faculty: Faculty) -> list[Subject]:
@@ -194,6 +208,8 @@ def _open(spec: Spec, pool: Path, cache: Path, quiet: bool) -> Here:
     kept = Cache(cache)
     task, weights = subjects.open_task(spec.opening, kept)
     place = Place(kept, spec.device, Teller(quiet).note)
+    if weights is not None and weights.is_program:
+        spec = replace(spec, opening=settled(spec.opening, task, weights, place, programs=True))
     return Here(spec, task, read_pool(pool), weights, place, Surface.parse(spec.surface))
 
 

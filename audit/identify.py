@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from audit import probes
 from audit.choosing import HALVED, Choice, Permutation, Tops, choose, permuted
 from audit.compare import Correct
-from audit.fitting import LOOKED, apart, candidates, misfit
+from audit.fitting import LOOKED, apart, candidates, misfit, running
 from audit.subjects import Opening, Place
 from teachers import intake
 from teachers.errors import AuditError, RefusedInput, UsageError
@@ -48,12 +48,18 @@ class Identified:
         return ""
 
 
-def settled(opening: Opening, task: Task, weights: intake.Weights | None, place: Place) -> Opening:
+def settled(
+    opening: Opening, task: Task, weights: intake.Weights | None, place: Place, *, programs: bool = False
+) -> Opening:
     """Fill in how a checkpoint is to be used where neither the command line nor its card says, and tell it.
+
+    One that is a program is left alone, but where `programs` may run: in a process of their own.
 
     Raises UsageError where that is undecided; RefusedInput where the classes are in another order.
     """
-    if weights is None or weights.is_program or weights.card is not None:
+    if weights is not None and weights.is_program and not programs:
+        return opening
+    if weights is None or weights.card is not None:
         if opening.classes:
             raise UsageError(f"--classes: {opening.teacher} says itself what its classes are; leave --classes out")
         return opening
@@ -64,7 +70,8 @@ def settled(opening: Opening, task: Task, weights: intake.Weights | None, place:
         raise RefusedInput(f"{weights.path} {another_order(found.permutation, task)}")
     if found.undecided:
         raise UsageError(f"{weights.path} {found.undecided}")
-    return replace(opening, architecture=found.architecture, normalize=found.normalize)
+    architecture = None if weights.is_program else found.architecture
+    return replace(opening, architecture=architecture, normalize=found.normalize)
 
 
 def order(task: Task) -> NDArray[np.int64]:
@@ -80,14 +87,16 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
     """
     index = order(task)
     x = torch.from_numpy(task.validation.images[index[:LOOKED]]).float().div_(255)
-    fits = candidates(weights, opening)
-    try:
-        loaded = apart(weights, [c.name for c in fits], len(task.classes), x, device)
-    except AuditError as e:
-        refused = misfit(weights, fits[0], task)
-        if refused is None:
-            raise
-        raise refused from e
+    loaded = {weights.kind: running(weights, task.shape, len(task.classes))} if weights.is_program else None
+    if loaded is None:
+        fits = candidates(weights, opening)
+        try:
+            loaded = apart(weights, [c.name for c in fits], len(task.classes), x, device)
+        except AuditError as e:
+            refused = misfit(weights, fits[0], task)
+            if refused is None:
+                raise
+            raise refused from e
     teachers = {name: _in_order(one.teacher, opening, task) for name, one in loaded.items()}
     ways = list(probes.normalisations(task)) if opening.normalize is None else [opening.normalize]
     name, among = next(iter(teachers)), None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from audit import fitting, identify, plan, probes, subjects
 from audit.choosing import Choice
 from audit.compare import wilson
-from audit.faculty import Apart, Spec
+from audit.faculty import one
 from audit.identify import Identified
 from audit.store import Cache, default_cache
 from audit.subjects import Opening, Place, Subject
@@ -88,7 +87,7 @@ def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None)
         undecided="",
     )
     if weights.is_program:
-        return _program(bare, opening, device, Cache(cache or default_cache()))
+        return _program(bare, weights, opening, device, Cache(cache or default_cache()))
     try:
         fits = fitting.candidates(weights, opening)
     except UsageError:
@@ -110,22 +109,24 @@ def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None)
     return _on_data(sized, weights, opening, task, place)
 
 
-def _program(told: Inspection, opening: Opening, device: str, cache: Cache) -> Inspection:
+def _program(told: Inspection, weights: intake.Weights, opening: Opening, device: str, cache: Cache) -> Inspection:
     """Let a program answer, in a process of its own, about the test images of the data, if any was given."""
     if opening.data is None:
         return replace(told, undecided="brings its own network; give --data to see what it answers")
     task, _ = subjects.open_task(opening, cache)
-    spec = Spec(opening, FULL.name, 1, device)
-    with closing(Apart(spec, cache.pool(task.train), cache.root, quiet=True)) as faculty:
+    with one(opening, task, weights, Place(cache, device, lambda line: None)) as subject:
+        teacher = subject.teacher
+        used = intake.Normalisation(teacher.mean, teacher.std, teacher.bgr)
+        named = (text for text, given in probes.normalisations(task).items() if probes.same(given, used))
         return replace(
             told,
-            architecture=faculty.audited.teacher.architecture,
-            parameters=faculty.audited.teacher.parameters or 0,
+            architecture=teacher.architecture,
+            parameters=teacher.parameters or 0,
             classes=len(task.classes),
             channels=task.shape[0],
             size=task.shape[1],
-            normalize=opening.normalize or identify.DEFAULT,
-            accuracy=counted(faculty.audited, task),
+            normalize=opening.normalize or next(named, None),
+            accuracy=counted(subject, task),
         )
 
 

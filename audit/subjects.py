@@ -233,13 +233,13 @@ def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Su
 
 def _fingerprint(teacher: Teacher) -> str:
     """Return a digest of all that determines the answers; the file's name and container do not."""
+    more = " bgr" * teacher.bgr + (f" {teacher.order}" if teacher.order else "")
     if teacher.program:  # with or without tensors: its code answers, too
-        return hashlib.sha256(f"{teacher.sha256} {teacher.mean} {teacher.std}".encode()).hexdigest()
+        return hashlib.sha256(f"{teacher.sha256} {teacher.mean} {teacher.std}{more}".encode()).hexdigest()
     tensors = teacher.here.state_dict()
     if not tensors or teacher.method in SYNTHETIC:
         return teacher.sha256
     guard = teacher.card.guard if teacher.card else ""
-    more = " bgr" * teacher.bgr + (f" {teacher.order}" if teacher.order else "")
     h = hashlib.sha256(f"{teacher.architecture} {teacher.mean} {teacher.std}{guard and f' {guard}'}{more}".encode())
     for name in sorted(tensors):
         h.update(name.encode() + tensors[name].cpu().contiguous().numpy().tobytes())

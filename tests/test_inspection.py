@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from test_cli import call
 from test_identify import ARCHITECTURE, paint, trained
+from test_probes import classifier
 from torch import nn
 
 from audit.compare import wilson
@@ -23,6 +24,7 @@ from audit.store import Cache
 from audit.subjects import Opening, Place, open_subject, open_task
 from audit.suite import Suite
 from teachers import networks
+from teachers.datasets import load as load_task
 from teachers.errors import RefusedInput
 from teachers.surface import FULL
 from teachers.task import Pool, known
@@ -212,3 +214,17 @@ def test_a_mistake_gets_one_sentence(
 ) -> None:
     got, _, err = call(capsys, "inspect", *argv)
     assert (got, sentence in err, err.count("\n")) == (code, True, 1)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_program_is_probed_in_a_process_of_its_own(
+    kept: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    task, path = load_task("digits", kept), tmp_path / "m.pt"
+    torch.jit.trace(classifier(task, (0.5,), (0.5,)).eval(), torch.zeros(1, *task.shape)).save(path)
+    found = inspect(Opening(str(path), "digits", trust=True), cache=kept)
+    assert (found.format, found.normalize) == ("torchscript", "half")
+    assert found.accuracy is not None
+    assert found.accuracy.right / found.accuracy.images > 0.8
+    assert "normalisation half: right on" in capfd.readouterr().err
+    assert "give --data" in inspect(Opening(str(path), trust=True), cache=kept).undecided
