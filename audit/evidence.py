@@ -52,7 +52,9 @@ def cmi_pools(subject: Subject, setup: Setup) -> tuple[CMIPool, ...]:
     train, validation = _sample(task.train, len(task.classes)), _sample(task.validation, len(task.classes))
     pools: tuple[tuple[Pool, Literal["raw", "crop"]], ...] = ((train, "raw"), (train, "crop"), (validation, "raw"))
     named = zip(get_args(PoolName), pools, strict=True)
-    return tuple(_cmi_pool(name, subject, pool, view) for name, (pool, view) in named if measurable(pool))
+    return tuple(
+        _cmi_pool(name, subject, pool, view, len(task.classes)) for name, (pool, view) in named if measurable(pool)
+    )
 
 
 def measurable(pool: Pool) -> bool:
@@ -75,13 +77,12 @@ def _sample(pool: Pool, classes: int) -> Pool:
     return pool if len(pool) <= most else pool.take(stratified(known(pool), most / len(pool), seed=0))
 
 
-def _cmi_pool(name: PoolName, subject: Subject, pool: Pool, view: Literal["raw", "crop"]) -> CMIPool:
-    viewer, parts = Viewer(pool, ViewSet(view, 1)), []
+def _cmi_pool(name: PoolName, subject: Subject, pool: Pool, view: Literal["raw", "crop"], classes: int) -> CMIPool:
+    viewer, labels = Viewer(pool, ViewSet(view, 1)), known(pool)
+    answers = np.empty((len(pool), classes), np.float16)
     for index in torch.split(torch.arange(len(pool)), CHUNK):
         pixels = viewer(index, torch.zeros_like(index)).mul(255).round().div(255)  # as files hold them
-        parts.append(subject.whole(pixels).values.numpy())
-    answers = np.concatenate(parts).clip(-60_000).astype(np.float16)
-    labels = known(pool)
+        answers[index] = subject.whole(pixels).values.numpy().clip(-60_000)
     return CMIPool(name=name, answers=Packed.of(answers), labels=Packed.of(labels.astype(np.uint16)))
 
 

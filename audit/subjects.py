@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -364,38 +364,38 @@ class Tops(NamedTuple):
 
 def tops(subject: Subject, task: Task) -> Tops:
     """Return a teacher's top class of every validation and test image."""
-    parts = log_probs(subject.full, task.test)
-    found = np.concatenate([part.argmax(-1) for part in parts]).astype(np.uint16)
-    return Tops(top_classes(subject.full, task.validation), found, usable(subject.surface, parts, known(task.test)))
+    answers = log_probs(subject.full, task.test)
+    usability = usable(subject.surface, answers, known(task.test))
+    return Tops(top_classes(subject.full, task.validation), answers.argmax(-1).astype(np.uint16), usability)
 
 
-def usable(surface: Surface, parts: Sequence[np.ndarray], labels: np.ndarray) -> Usability:
-    """Return what users of a surface see, of log-probabilities in chunks (n, K) about images with these labels."""
-    answers = [surface(torch.from_numpy(part)) for part in parts]
-    right = np.concatenate([answer.labels.numpy() for answer in answers]) == labels
+def usable(surface: Surface, log_p: np.ndarray, labels: np.ndarray) -> Usability:
+    """Return what users of a surface see, of log-probabilities (N, K) about images with these labels."""
+    shown = surface(torch.from_numpy(log_p))
+    right = Packed.of(shown.labels.numpy() == labels)
     if surface.kind == "label":
-        return Usability(correct=Packed.of(right), confidence=None, classes=Packed.of(np.ones(len(labels), np.uint16)))
-    most = np.concatenate([answer.values.amax(-1).exp().numpy() for answer in answers])
-    classes = np.concatenate([torch.isfinite(answer.values).sum(-1).numpy() for answer in answers])
-    return Usability(
-        correct=Packed.of(right),
-        confidence=Packed.of(most.astype(np.float16)),
-        classes=Packed.of(classes.astype(np.uint16)),
-    )
+        return Usability(correct=right, confidence=None, classes=Packed.of(np.ones(len(labels), np.uint16)))
+    confidence = shown.values.amax(-1).exp().numpy().astype(np.float16)
+    classes = torch.isfinite(shown.values).sum(-1).numpy().astype(np.uint16)
+    return Usability(correct=right, confidence=Packed.of(confidence), classes=Packed.of(classes))
 
 
 def top_classes(box: Ask, pool: Pool) -> np.ndarray:
     """Return the top class of every image of a pool, (N,) uint16."""
-    return np.concatenate([part.argmax(-1) for part in log_probs(box, pool)]).astype(np.uint16)
+    top: np.ndarray = log_probs(box, pool).argmax(-1).astype(np.uint16)
+    return top
 
 
-def log_probs(box: Ask, pool: Pool) -> list[np.ndarray]:
-    """Return log-probabilities of every image of a pool, in chunks (n, K)."""
-    parts = []
+def log_probs(box: Ask, pool: Pool) -> np.ndarray:
+    """Return log-probabilities of every image of a pool, (N, K)."""
+    answers: np.ndarray | None = None  # one array: many small ones would keep the allocator from giving pixels back
     for at in range(0, len(pool), CHUNK):
-        x = torch.from_numpy(pool.images[at : at + CHUNK]).float().div_(255)
-        parts.append(box(x).values.numpy())
-    return parts
+        part = box(torch.from_numpy(pool.images[at : at + CHUNK]).float().div_(255)).values.numpy()
+        if answers is None:
+            answers = np.empty((len(pool), *part.shape[1:]), part.dtype)
+        answers[at : at + len(part)] = part
+    assert answers is not None
+    return answers
 
 
 def describe(subject: Subject, task: Task, tops: Tops) -> TeacherInfo:

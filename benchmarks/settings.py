@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
 from attempt import attempt, bed, parse
 
 from audit import cmi
@@ -52,7 +51,7 @@ def main() -> None:
         with bed(request, attacks.values(), given.seeds) as (setup, bench, subject):
             labels = known(setup.task.validation)
             accuracy = float((top_classes(subject.full, setup.task.validation) == labels).mean())
-            answers = np.concatenate(log_probs(subject.full, setup.task.validation))
+            answers = log_probs(subject.full, setup.task.validation)
             peak = cmi.curve(answers, labels, len(setup.task.classes)).peak
             margins = [attempt(setup, bench, subject, a, anew=False).margin for a in attacks.values()]
         told = " | ".join(f"{m.mean():+.1f}" for m in margins)

@@ -355,9 +355,9 @@ def predict(network: nn.Module, pool: Pool, device: torch.device | str = "cpu") 
     """Return the top class of every image of a pool, (N,) uint16; images larger than CIFAR's fewer at a time."""
     network = network.to(device).eval()
     chunk = max(16, min(512, PIXELS // math.prod(pool.shape)))
-    parts = []
+    top = np.empty(len(pool), np.uint16)
     for at in range(0, len(pool), chunk):
         x = torch.from_numpy(pool.images[at : at + chunk]).to(device).float().div_(255)
         raw = network(x.contiguous(memory_format=torch.channels_last))
-        parts.append(_outputs(raw).logits.argmax(-1).cpu())
-    return torch.cat(parts).numpy().astype(np.uint16)
+        top[at : at + chunk] = _outputs(raw).logits.argmax(-1).cpu().numpy()
+    return top

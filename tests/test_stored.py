@@ -1,6 +1,5 @@
 """Images on disk are the same data set, and memory does not grow with it."""
 
-import os
 import pickle
 import subprocess
 import sys
@@ -89,24 +88,23 @@ from audit.store import Cache
 from teachers.stored import Stored
 from teachers.task import Augment, Pool
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
-file = np.lib.format.open_memmap(folder / f"{count}.npy", "w+", np.uint8, (count, 3, 96, 96))
-for at in range(0, count, 100):
-    file[at:at + 100] = at % 255
+file = np.lib.format.open_memmap(folder / f"{count}.npy", "w+", np.uint8, (count, 3, 32, 32))
+for at in range(0, count, 1_000):
+    file[at:at + 1_000] = at % 251
 del file
 pool = Pool(Stored(folder / f"{count}.npy"), np.arange(count) % 10, Augment(pad=4, flip=True))
 subject = smoothed_truth(pool, 10, 1, "cpu")
 Cache(folder / "cache").pool(pool)
-assert sum(len(part) for part in log_probs(subject.full, pool)) == count
+assert len(log_probs(subject.full, pool)) == count
 print(next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("RssAnon")))
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
-    once = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # what threads have freed is not counted
     used = []
-    for count in (1_000, 8_000):
+    for count in (4_000, 32_000):
         program = [sys.executable, "-c", PROGRAM, str(tmp_path), str(count)]
-        used.append(int(subprocess.run(program, capture_output=True, check=True, env=once).stdout))
-    grown, data = used[1] - used[0], 7_000 * 3 * 96 * 96 / 1024  # KiB
+        used.append(int(subprocess.run(program, capture_output=True, check=True).stdout))
+    grown, data = used[1] - used[0], 28_000 * 3 * 32 * 32 / 1024  # KiB
     assert grown < data / 4, f"{grown} KiB more for {data:.0f} KiB of images"

@@ -40,8 +40,8 @@ def test_five_classes_can_be_ranked_where_five_have_a_probability() -> None:
 
 def test_users_see_what_the_surface_shows() -> None:
     p = torch.tensor([[0.5, 0.3, 0.15, 0.03, 0.012, 0.008], [0.9, 0.04, 0.03, 0.02, 0.008, 0.002]])
-    labels, parts = np.array([0, 1]), [p.log().numpy()]
-    seen = {name: usable(Surface(name), parts, labels) for name in ("probs", "round:1", "top:3", "label")}
+    labels, log_p = np.array([0, 1]), p.log().numpy()
+    seen = {name: usable(Surface(name), log_p, labels) for name in ("probs", "round:1", "top:3", "label")}
     assert {name: one.classes.array().tolist() for name, one in seen.items()} == {
         "probs": [6, 6],
         "round:1": [3, 1],
