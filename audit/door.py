@@ -43,11 +43,14 @@ class Desk:
     ask: Ask
 
     def complete(self, block: Block, rows: Rows, pixels: Pixels) -> None:
-        """Ask about what is missing of some rows of a block, a chunk at a time, and store it.
+        """Ask about what is missing of some rows of a block, and store it."""
+        self._fetch(block, self.store.load(block.name, rows)[1], pixels)
+
+    def _fetch(self, block: Block, missing: Rows, pixels: Pixels) -> None:
+        """Ask about rows of a block, a chunk at a time, and store the answers.
 
         What is paid for is stored as it arrives, so that it is not asked again after an interruption.
         """
-        _, missing = self.store.load(block.name, rows)
         if not len(missing):
             return
         chunks = [missing[at : at + CHUNK] for at in range(0, len(missing), CHUNK)]
@@ -60,8 +63,10 @@ class Desk:
 
     def answers(self, block: Block, rows: Rows, pixels: Pixels) -> Answers:
         """Return the answers about some rows of a block."""
-        self.complete(block, rows, pixels)
         stored, missing = self.store.load(block.name, rows)
+        if len(missing):
+            self._fetch(block, missing, pixels)
+            stored, missing = self.store.load(block.name, rows)
         if stored is None or len(missing):
             raise RuntimeError(f"{len(rows)} answers were asked for and are not in the store: {block.name}")
         return stored[torch.from_numpy(rows)]
