@@ -125,6 +125,7 @@ class Described(BaseModel):
     method: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    bgr: bool
     card: Card | None
     parameters: int | None
     surface: str
@@ -174,7 +175,9 @@ class Apart:
 
     def _subject(self, told: dict[str, Any]) -> Subject:
         d = Described.model_validate(told["subject"])
-        teacher = Teacher(d.name, d.sha256, None, d.architecture, d.method, d.mean, d.std, d.card, d.parameters)
+        teacher = Teacher(
+            d.name, d.sha256, None, d.architecture, d.method, d.mean, d.std, d.card, d.parameters, bgr=d.bgr
+        )
         surface = Surface.parse(d.surface)
         full, box, whole = (self._box(d.role, which) for which in get_args(Which))
         return Subject(d.role, teacher, surface, d.fingerprint, full, box, whole, d.behind)
@@ -234,6 +237,7 @@ def _described(subject: Subject) -> dict[str, Any]:
         method=teacher.method,
         mean=teacher.mean,
         std=teacher.std,
+        bgr=teacher.bgr,
         card=teacher.card,
         parameters=teacher.parameters,
         surface=subject.surface.name,
