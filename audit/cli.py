@@ -180,7 +180,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what an audit would take and what it could see, before anything is trained: about half a minute."""
-    from audit.forecast import forecast
+    from audit.forecasting.forecast import forecast
     from audit.plan import Request
     from audit.telling import tell_plan, tell_plan_json
 
@@ -246,8 +246,8 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Say what a checkpoint is, and how it is to be used where --data is given: nothing is trained."""
-    from audit.inspected import tell, tell_json
-    from audit.inspection import inspect as look
+    from audit.inspecting.inspected import tell, tell_json
+    from audit.inspecting.inspection import inspect as look
 
     found = look(_opening(file, data, arch, normalize, size, trust_model_code, classes), device=device, cache=cache)
     (tell_json if json else tell)(found)

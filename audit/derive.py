@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit import checks, cmi, usability, verdict
-from audit.compare import Margin, above, paired, scatter, wilson
-from audit.flags import raised
-from audit.sequential import Looks, looks, once
-from audit.verdict import ALPHA, DELTA, Finding, Ruling
+from audit import checks
+from audit.checks.flags import raised
+from audit.statistics import cmi, usability, verdict
+from audit.statistics.compare import Margin, above, paired, scatter, wilson
+from audit.statistics.sequential import Looks, looks, once
+from audit.statistics.verdict import ALPHA, DELTA, Finding, Ruling
 from reports.record import (
     Bite,
     CMIPool,

@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from audit import cams, checks, clusters, cmi, derive, evidence, folder, plan, subjects
-from audit.clusters import Survey
-from audit.faculty import one
-from audit.identify import settled
-from audit.progress import Teller
-from audit.store import Cache, default_cache
+from audit import cams, checks, derive, evidence, folder, plan, subjects
+from audit.execution.faculty import one
+from audit.execution.progress import Teller
+from audit.execution.store import Cache, default_cache
+from audit.inspecting.identify import settled
+from audit.statistics import clusters, cmi
+from audit.statistics.clusters import Survey
 from audit.subjects import Opening, Place, Subject
 from reports import diagnosis_html
 from reports.diagnosis import DiagnosedPool, Diagnosis, Map, Picture, PicturedClass, Projection, Triangle

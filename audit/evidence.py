@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 import audit
-from audit.bench import Bench
-from audit.cells import Asked
+from audit.execution.bench import Bench
+from audit.execution.cells import Asked
 from audit.plan import Request
 from audit.protocol import Setup
 from audit.subjects import Subject

@@ -10,8 +10,8 @@ import numpy as np
 
 from attacks.base import Attack
 from audit import checks, protocol
-from audit.bench import Bench, Use
-from audit.cells import Cell, planned
+from audit.execution.bench import Bench, Use
+from audit.execution.cells import Cell, planned
 from audit.protocol import Baseline, Chosen, Rival, Setup, Side
 from audit.subjects import Subject, Tops
 from reports.record import UNMEASURED, Bite, Comparison, Cost, Packed, Trial

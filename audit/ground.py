@@ -7,12 +7,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from audit import plan, subjects
-from audit.faculty import Apart, Faculty, Here, Spec
-from audit.identify import settled
+from audit.execution.faculty import Apart, Faculty, Here, Spec
+from audit.execution.progress import Teller
+from audit.execution.store import Cache, default_cache
+from audit.inspecting.identify import settled
 from audit.plan import Picked, Request
-from audit.progress import Teller
 from audit.protocol import Setup
-from audit.store import Cache, default_cache
 from audit.suite import Suite
 from teachers.surface import Surface
 from teachers.task import Task

@@ -7,19 +7,21 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit import checks, evidence, flags, folder, phases, plan, protocol, subjects
-from audit.bench import Bench
+from audit import checks, evidence, folder, plan, protocol, subjects
+from audit.checks import flags
 from audit.derive import derived
-from audit.execute import executor
-from audit.faculty import both, offered
+from audit.execution.bench import Bench
+from audit.execution.execute import executor
+from audit.execution.faculty import both, offered
 from audit.findings import Rows, set_aside, trial
+from audit.forecasting import phases
 from audit.ground import Ground, opened
 from audit.judging import judge
 from audit.plan import Request
 from audit.protocol import Settled, Setup, Side
-from audit.sequential import HORIZON, schedule
+from audit.statistics.sequential import HORIZON, schedule
+from audit.statistics.verdict import ALPHA
 from audit.suite import suite
-from audit.verdict import ALPHA
 from reports import record as records
 from reports.outputs import write_all
 from reports.record import Look, Record

@@ -16,11 +16,11 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from audit import remote
 from audit.checks import HALF_LEAK, NOISY, PLACEBO, SYNTHETIC, TRUTH
-from audit.compare import wilson
-from audit.progress import duration
-from audit.store import Cache, Unfinished
+from audit.execution import remote
+from audit.execution.progress import duration
+from audit.execution.store import Cache, Unfinished
+from audit.statistics.compare import wilson
 from reports.record import Packed, TeacherInfo, Usability
 from teachers import datasets, intake, methods, synthetic
 from teachers.errors import RefusedInput, UsageError

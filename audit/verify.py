@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from audit.cells import cell_of
 from audit.derive import Facts, by_setting, derived, surface_row, usual
+from audit.execution.cells import cell_of
 from reports import outputs
 from reports.record import SCHEMA_VERSION, Comparison, Record, RecordError, Trial, dumped, load
 

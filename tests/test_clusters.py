@@ -10,8 +10,8 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 from sklearn.decomposition import PCA
 
-import audit.clusters
-from audit.clusters import VERTICES, barycentric, most_confused, projected, survey
+import audit.statistics.clusters
+from audit.statistics.clusters import VERTICES, barycentric, most_confused, projected, survey
 
 Floats = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ def sample(seed: int = 0) -> tuple[Floats, NDArray[np.int64]]:
 def test_the_survey_agrees_with_brute_force_whatever_is_read_at_once(
     entries: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(audit.clusters, "_ENTRIES", entries)
+    monkeypatch.setattr(audit.statistics.clusters, "_ENTRIES", entries)
     log_p, y = sample()
     np.save(tmp_path / "answers.npy", log_p)
     found = survey(np.load(tmp_path / "answers.npy", mmap_mode="r"), y)

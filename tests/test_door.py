@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from attacks.contract import CLASSES, SHAPE, tiny_lab
-from audit import pipes
-from audit.door import MADE, Desk, Door
-from audit.pipes import PipeError
-from audit.store import AnswerStore
+from audit.execution import pipes
+from audit.execution.door import MADE, Desk, Door
+from audit.execution.pipes import PipeError
+from audit.execution.store import AnswerStore
 from teachers.errors import BudgetExceeded
 from teachers.oracle import Box
 from teachers.surface import FULL, Answers

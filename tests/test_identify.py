@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.identify import DEFAULT, identify, settled
-from audit.probes import BYTES, normalisations
-from audit.store import Cache
+from audit.checks.probes import BYTES, normalisations
+from audit.execution.store import Cache
+from audit.inspecting.identify import DEFAULT, identify, settled
 from audit.subjects import Opening, Place
 from teachers import intake, networks
 from teachers.errors import RefusedInput, UsageError
@@ -195,7 +195,7 @@ def sharing(names: dict[str, type[nn.Module] | None], patch: pytest.MonkeyPatch)
 
     patch.setattr(networks, "build", build)
     fits = tuple(Candidate(name, 18, 3, 8, fixed=True) for name in names)
-    patch.setattr("audit.fitting.guess", lambda tensors: Guess(fits))
+    patch.setattr("audit.inspecting.fitting.guess", lambda tensors: Guess(fits))
 
 
 def test_of_networks_that_share_their_tensors_the_most_accurate_is_taken(

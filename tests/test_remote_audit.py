@@ -15,8 +15,8 @@ from fake_server import FakeServer, Fault
 from audit import cli
 from audit import run as audit
 from audit.diagnose import diagnose
+from audit.execution.store import Cache
 from audit.plan import Request
-from audit.store import Cache
 from audit.subjects import Opening, Place, ordinary_teacher
 from audit.verify import verify
 from reports.record import Record, load

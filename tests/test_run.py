@@ -14,8 +14,8 @@ from attacks import registry
 from attacks.base import Attack, Lab
 from attacks.logits.soft_kd import SoftKD
 from audit import run as audit
-from audit import verdict
 from audit.plan import Request
+from audit.statistics import verdict
 from audit.subjects import Opening
 from audit.suite import EFFORTS, Suite
 from audit.verify import verify

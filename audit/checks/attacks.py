@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from audit.checks import Doubt
-from audit.compare import Bounded, Margin
-from audit.verdict import DELTA, points
+from audit.statistics.compare import Bounded, Margin
+from audit.statistics.verdict import DELTA, points
 from reports.record import Flag
 
 LEVEL = 0.99  # one-sided, at which an order that should be the other way round is none of chance

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import rel_entr, softmax
 
-from audit.cmi import Answers, Floats, Labels
+from audit.statistics.cmi import Answers, Floats, Labels
 
 VERTICES = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
 

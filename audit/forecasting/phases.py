@@ -9,8 +9,8 @@ from attacks.base import Attack, Technique
 from attacks.controls.ls import LS
 from attacks.registry import CONTROLS, find
 from audit import protocol
-from audit.attack_checks import LONGER
-from audit.bench import Use
+from audit.checks.attacks import LONGER
+from audit.execution.bench import Use
 from audit.protocol import Attacks, Setup
 from audit.subjects import Subject
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from audit.compare import Margin, holm
-from audit.sequential import HORIZON, Looks
+from audit.statistics.compare import Margin, holm
+from audit.statistics.sequential import HORIZON, Looks
 from reports.record import Flag, Word
 
 DELTA = 0.005  # tolerance: half a point

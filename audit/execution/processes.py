@@ -21,13 +21,13 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from audit import pipes
-from audit.cells import Failure, Result
-from audit.door import Door
-from audit.measure import Doors, Exams, measure
-from audit.pipes import Arrays, PipeError
-from audit.store import Rows
-from audit.worker import Job, Trained, failure, train
+from audit.execution import pipes
+from audit.execution.cells import Failure, Result
+from audit.execution.door import Door
+from audit.execution.measure import Doors, Exams, measure
+from audit.execution.pipes import Arrays, PipeError
+from audit.execution.store import Rows
+from audit.execution.worker import Job, Trained, failure, train
 from teachers.errors import AuditError, BudgetExceeded, RefusedInput, UsageError
 from teachers.surface import Answers
 from teachers.training import Report

@@ -7,11 +7,11 @@ from typing import Protocol
 
 import torch
 
-from audit.cells import Failure, Result
-from audit.door import Door
-from audit.measure import Doors, Exams, measure
-from audit.processes import Processes
-from audit.worker import Job, failure, train
+from audit.execution.cells import Failure, Result
+from audit.execution.door import Door
+from audit.execution.measure import Doors, Exams, measure
+from audit.execution.processes import Processes
+from audit.execution.worker import Job, failure, train
 
 
 class Executor(Protocol):

@@ -19,13 +19,15 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from audit import pipes, probes, subjects
-from audit.identify import settled
-from audit.pipes import Arrays
-from audit.processes import die_with, unsaid
-from audit.progress import Teller
+from audit import subjects
+from audit.checks import probes
+from audit.execution import pipes
+from audit.execution.pipes import Arrays
+from audit.execution.processes import die_with, unsaid
+from audit.execution.progress import Teller
+from audit.execution.store import Cache, read_pool
+from audit.inspecting.identify import settled
 from audit.protocol import Attacks
-from audit.store import Cache, read_pool
 from audit.subjects import Opening, Place, Subject
 from reports.record import Probe
 from teachers import errors, intake

@@ -19,7 +19,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.compare import Correct, Margin, paired
+from audit.statistics.compare import Correct, Margin, paired
 
 HORIZON = 20  # seeds at which all error is spent
 GROWTH = 1.6  # of the seeds from look to look

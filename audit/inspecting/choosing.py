@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.compare import Correct, mcnemar
-from audit.teacher_checks import LEVEL
+from audit.checks.teacher import LEVEL
+from audit.statistics.compare import Correct, mcnemar
 
 HALVED = 0.5  # of the errors, at most, are left in the right order of the classes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from audit.compare import Margin
+from audit.statistics.compare import Margin
 from reports.record import Cap, Flag
 
 VALIDATION = 3_000  # images, below which the best temperature is missed too often

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from audit import probes
-from audit.choosing import HALVED, Choice, Permutation, Tops, choose, permuted
-from audit.compare import Correct
-from audit.fitting import LOOKED, apart, candidates, misfit, running
+from audit.checks import probes
+from audit.inspecting.choosing import HALVED, Choice, Permutation, Tops, choose, permuted
+from audit.inspecting.fitting import LOOKED, apart, candidates, misfit, running
+from audit.statistics.compare import Correct
 from audit.subjects import Opening, Place
 from teachers import intake
 from teachers.errors import AuditError, RefusedInput, UsageError

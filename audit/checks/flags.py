@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from audit import attack_checks, checks, teacher_checks
+from audit import checks
 from audit.checks import Doubt
-from audit.compare import Margin, over_images, paired
+from audit.checks import attacks as attack_checks
+from audit.checks import teacher as teacher_checks
+from audit.statistics.compare import Margin, over_images, paired
 from reports.record import Comparison, Flag, Parameters, Probe
 from reports.wording import CAPS
 

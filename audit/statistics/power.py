@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from audit.compare import Margin, paired
-from audit.sequential import HORIZON, information, levels, schedule
-from audit.verdict import ALPHA, DELTA
+from audit.statistics.compare import Margin, paired
+from audit.statistics.sequential import HORIZON, information, levels, schedule
+from audit.statistics.verdict import ALPHA, DELTA
 from reports.bag import shipped
 from reports.record import Record
 from teachers.errors import UsageError

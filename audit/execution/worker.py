@@ -15,9 +15,9 @@ from torch import Tensor
 
 from attacks.base import Lab, Technique
 from attacks.registry import runnable
-from audit.cells import Cell, Failure, Plain
-from audit.door import BLOCK
-from audit.store import Rows, read_pool
+from audit.execution.cells import Cell, Failure, Plain
+from audit.execution.door import BLOCK
+from audit.execution.store import Rows, read_pool
 from teachers.errors import AuditError
 from teachers.oracle import Oracle
 from teachers.surface import Answers, Surface, concatenate

@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from attacks.base import Attack, Technique
-from audit import evidence, phases, plan, probes, stopwatch, subjects
-from audit.faculty import both, offered
+from audit import evidence, plan, subjects
+from audit.checks import probes
+from audit.execution.faculty import both, offered
+from audit.forecasting import phases, stopwatch
+from audit.forecasting.phases import Phase
+from audit.forecasting.stopwatch import Measured
 from audit.ground import Ground, opened
-from audit.phases import Phase
 from audit.plan import Request
-from audit.power import Power, Scatter, of_record, power, reference
 from audit.protocol import Attacks, Setup
-from audit.stopwatch import Measured
+from audit.statistics.power import Power, Scatter, of_record, power, reference
 from audit.subjects import Subject
 from audit.suite import EFFORTS, suite
 from reports.record import load

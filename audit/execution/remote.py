@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audit.store import AnswerStore, Cache
+from audit.execution.store import AnswerStore, Cache
 from reports.record import write_whole
 from teachers.errors import UsageError
 from teachers.intake import normalisation

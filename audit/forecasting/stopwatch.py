@@ -15,13 +15,13 @@ import numpy as np
 
 from attacks.base import Attack, Technique
 from attacks.controls.ls import LS
-from audit.bench import Bench
-from audit.cells import Cell, Result
-from audit.door import MADE
-from audit.execute import executor
-from audit.progress import Teller
+from audit.execution.bench import Bench
+from audit.execution.cells import Cell, Result
+from audit.execution.door import MADE
+from audit.execution.execute import executor
+from audit.execution.progress import Teller
+from audit.execution.store import Cache
 from audit.protocol import Setup
-from audit.store import Cache
 from audit.subjects import Subject
 from teachers.surface import FULL
 from teachers.task import Pool

@@ -11,14 +11,14 @@ from typing import Literal
 
 import numpy as np
 
-from audit.cells import Cell, Failure, Result
-from audit.door import Desk, Door, blocks
-from audit.execute import Executor
-from audit.measure import Exams
-from audit.progress import Teller
-from audit.store import Cache
+from audit.execution.cells import Cell, Failure, Result
+from audit.execution.door import Desk, Door, blocks
+from audit.execution.execute import Executor
+from audit.execution.measure import Exams
+from audit.execution.progress import Teller
+from audit.execution.store import Cache
+from audit.execution.worker import Job
 from audit.subjects import Subject
-from audit.worker import Job
 from teachers.errors import RefusedInput, UsageError
 from teachers.task import Pool
 from teachers.views import ViewSet

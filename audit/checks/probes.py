@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from audit.choosing import Tops
+from audit.inspecting.choosing import Tops
 from audit.subjects import Subject
 from reports.record import Normalised, Packed, Probe
 from teachers.errors import RefusedInput

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from audit import probes
+from audit.checks import probes
 from audit.subjects import Opening
 from teachers import intake
 from teachers.errors import AuditError, RefusedInput, UsageError

@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 import torch
 
-from audit.cells import Cell, Result
-from audit.door import Door
-from audit.worker import Trained
+from audit.execution.cells import Cell, Result
+from audit.execution.door import Door
+from audit.execution.worker import Trained
 from reports.record import Packed, Regime
 from teachers.task import Pool
 from teachers.training import build_student, predict

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audit.cells import Asked
-from audit.store import AnswerStore, Rows
+from audit.execution.cells import Asked
+from audit.execution.store import AnswerStore, Rows
 from reports.record import Packed
 from teachers.oracle import CHUNK, Ask, Oracle
 from teachers.remote import RemoteBox

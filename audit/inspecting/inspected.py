@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 from rich.console import Console
 
-from audit.identify import why_normalised
-from audit.inspection import Inspection
+from audit.inspecting.identify import why_normalised
+from audit.inspecting.inspection import Inspection
 from teachers.intake.normalise import BGR
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import torch
 
-from audit import fitting, identify, plan, probes, subjects
-from audit.choosing import Choice
-from audit.compare import wilson
-from audit.faculty import one
-from audit.identify import Identified
-from audit.store import Cache, default_cache
+from audit import plan, subjects
+from audit.checks import probes
+from audit.execution.faculty import one
+from audit.execution.store import Cache, default_cache
+from audit.inspecting import fitting, identify
+from audit.inspecting.choosing import Choice
+from audit.inspecting.identify import Identified
+from audit.statistics.compare import wilson
 from audit.subjects import Opening, Place, Subject
 from teachers import intake
 from teachers.errors import AuditError, UsageError

@@ -1,4 +1,4 @@
-"""May a teacher's answers carry this protocol? Flags of what the probe found (audit/probes.py)."""
+"""May a teacher's answers carry this protocol? Flags of what the probe found (audit/checks/probes.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.checks import Doubt
-from audit.compare import Correct, mcnemar
+from audit.statistics.compare import Correct, mcnemar
 from reports.record import Flag
 
 SAME = 1e-3  # of a probability: answers that differ by less are the same but for rounding

@@ -18,7 +18,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from audit.cells import Cell, Result
+from audit.execution.cells import Cell, Result
 from reports.record import write_whole
 from teachers.errors import RefusedInput
 from teachers.stored import Stored
