@@ -224,6 +224,7 @@ def trial(setup: Setup, bench: Bench, use: Use, tops: dict[str, Tops]) -> Trial:
         correct=None if test is None else Packed.of(test == known(setup.task.test)),
         agrees=None if test is None else Packed.of(test == top),
         charged=0 if use.teacher is None else result.charged,
+        estimated=0 if use.teacher is None else result.estimated,
         repeats=result.repeats,
         diverged=result.diverged,
         network_parameters=result.network_parameters,

@@ -104,6 +104,7 @@ class Trial(Data):
     agrees: Packed | None = None  # (N,) whether it names the top class of its teacher, or of the audited one
     agreement: Share | None = None
     charged: Count = 0  # queries
+    estimated: Count = 0  # of these, to estimate gradients
     repeats: Share | None = None  # of the training images, those whose answer's top class is the known label
     diverged: bool = False
     network_parameters: Count = 0
@@ -239,6 +240,11 @@ class CMIPool(CMICurve):
 
     answers: Packed  # (N, K) float16 log-probabilities
     labels: Packed  # (N,) uint16
+
+
+def purpose_of(role: str, teacher: str | None, estimate: bool = False) -> str:
+    """Name what a student's queries were for, as the ledger does."""
+    return f"{role}, {teacher} teacher{', gradient estimate' if estimate else ''}"
 
 
 class LedgerRow(Data):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from audit.checks import probes
 from audit.checks.probes import BYTES, normalisations
 from audit.execution.store import Cache
 from audit.inspecting.identify import DEFAULT, identify, settled
@@ -16,6 +17,8 @@ from audit.subjects import Opening, Place
 from teachers import intake, networks
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake.architecture import Candidate, Guess
+from teachers.oracle import Box
+from teachers.surface import Answers
 from teachers.task import Pool, Task
 from teachers.training import Batch, Outputs, Recipe, StoredStream, fit
 from teachers.views import ViewSet
@@ -105,6 +108,29 @@ def test_the_normalisation_that_a_network_was_trained_behind_is_found(normalize:
 def test_every_normalisation_is_found(tmp_path: Path) -> None:
     for text in normalisations(paint()):
         assert settle(trained(text), tmp_path, paint()).normalize == text
+
+
+@pytest.mark.parametrize("normalize", [None, "half"])
+def test_every_image_that_a_file_is_shown_beforehand_is_counted(
+    normalize: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = 0
+    answer, look = Box.__call__, probes.raw
+
+    def boxed(self: Box, images: Tensor) -> Answers:
+        nonlocal shown
+        shown += len(images)
+        return answer(self, images)
+
+    def looked(network: nn.Module, x: Tensor) -> Tensor:
+        nonlocal shown
+        shown += len(x)
+        return look(network, x)
+
+    monkeypatch.setattr(Box, "__call__", boxed)
+    monkeypatch.setattr(probes, "raw", looked)
+    found = settle(trained("half"), tmp_path, paint(), normalize=normalize)
+    assert found.tried == shown > 0
 
 
 def test_what_the_command_line_says_is_kept(tmp_path: Path) -> None:

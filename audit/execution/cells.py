@@ -75,6 +75,7 @@ class Asked(Plain):
     block: str
     images: int  # in the block
     rows: Packed | None = None  # (images,) bool; None: all of them
+    estimate: bool = False  # whether they served to estimate gradients alone
 
 
 class Result(Plain):
@@ -85,6 +86,7 @@ class Result(Plain):
     validation: Packed  # (N,) uint16 top classes
     test: Packed | None
     charged: int
+    estimated: int = 0  # of these, to estimate gradients
     asked: tuple[Asked, ...]
     repeats: float | None
     diverged: bool

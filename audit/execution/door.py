@@ -81,8 +81,10 @@ class Door:
     def __init__(self, desk: Desk, surface: Surface, held: Mapping[str, Pool], budget: int | None) -> None:
         shape = next(iter(held.values())).shape
         self._desk, self._held = desk, held
-        self._oracle = Oracle(self._made, surface=surface, shape=shape, budget=budget)
+        self._oracle = Oracle(self._made, surface=surface, shape=shape, budget=budget, estimate_by=self._guessed)
         self._rests: dict[str, np.ndarray] = {}
+        self._estimates: set[str] = set()  # blocks that were asked about to estimate gradients alone
+        self.estimated = 0  # images of what was charged, to estimate gradients
 
     @property
     def charged(self) -> int:
@@ -93,7 +95,12 @@ class Door:
     def rests(self) -> tuple[Asked, ...]:
         """What was asked, or found stored."""
         return tuple(
-            Asked(block=name, images=len(rows), rows=None if rows.all() else Packed.of(rows))
+            Asked(
+                block=name,
+                images=len(rows),
+                rows=None if rows.all() else Packed.of(rows),
+                estimate=name in self._estimates,
+            )
             for name, rows in sorted(self._rests.items())
         )
 
@@ -111,20 +118,35 @@ class Door:
         self._oracle.charge(views.count * len(index))
         return concatenate([self._rest(*block) for block in blocks(images, views, index)])
 
-    def images(self, images: Tensor) -> Answers:
+    def images(self, images: Tensor, estimate: bool = False) -> Answers:
         """Return the answers about images that are no views of a pool, stored by their content.
 
-        Raises what `Oracle` raises.
+        `estimate`: what the attack says they are for, a gradient or its student. Raises what `Oracle` raises.
         """
-        return self._oracle(images)
+        return (self._oracle.estimate if estimate else self._oracle)(images)
 
     def _made(self, images: Tensor) -> Answers:
-        name = f"{MADE}{hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:48]}"
+        name = _named(images)
+        self._estimates.discard(name)
+        return self._about(name, images)
+
+    def _guessed(self, images: Tensor) -> Answers:
+        name = _named(images)
+        self.estimated += len(images)
+        if name not in self._rests:
+            self._estimates.add(name)
+        return self._about(name, images)
+
+    def _about(self, name: str, images: Tensor) -> Answers:
         return self._rest(Block(name, len(images)), np.arange(len(images)), lambda rows: images[torch.from_numpy(rows)])
 
     def _rest(self, block: Block, rows: Rows, pixels: Pixels) -> Answers:
         self._rests.setdefault(block.name, np.zeros(block.size, bool))[rows] = True
         return self._desk.answers(block, rows, pixels)
+
+
+def _named(images: Tensor) -> str:
+    return f"{MADE}{hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:48]}"
 
 
 def blocks(pool: Pool, views: ViewSet, index: Rows) -> Iterator[tuple[Block, Rows, Pixels]]:

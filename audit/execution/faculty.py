@@ -133,6 +133,7 @@ class Described(BaseModel):
     surface: str
     fingerprint: str
     behind: str
+    tried: int
 
 
 class Apart:
@@ -182,7 +183,7 @@ class Apart:
         )
         surface = Surface.parse(d.surface)
         full, box, whole = (self._box(d.role, which) for which in get_args(Which))
-        return Subject(d.role, teacher, surface, d.fingerprint, full, box, whole, d.behind)
+        return Subject(d.role, teacher, surface, d.fingerprint, full, box, whole, d.behind, tried=d.tried)
 
     def _box(self, role: Role, which: Which) -> Ask:
         def ask(images: Tensor) -> Answers:
@@ -245,4 +246,5 @@ def _described(subject: Subject) -> dict[str, Any]:
         surface=subject.surface.name,
         fingerprint=subject.fingerprint,
         behind=subject.behind,
+        tried=subject.tried,
     ).model_dump(mode="json")

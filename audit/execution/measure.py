@@ -34,6 +34,7 @@ def measure(cell: Cell, trained: Trained, door: Door | None, exams: Exams, class
         validation=answers["validation"],
         test=answers.get("test"),
         charged=0 if door is None else door.charged,
+        estimated=0 if door is None else door.estimated,
         asked=() if door is None else door.rests,
         repeats=seen.repeats,
         diverged=seen.diverged,

@@ -140,7 +140,7 @@ def _asked(door: Door | None, header: dict[str, Any], arrays: Arrays) -> Answers
         if "kind" in header:
             views = ViewSet(header["kind"], int(header["count"]))
             return door.views(str(header["pool"]), views, arrays["index"].astype(np.int64))
-        return door.images(torch.from_numpy(arrays["images"]))
+        return door.images(torch.from_numpy(arrays["images"]), estimate=header.get("estimate") is True)
     except (KeyError, TypeError) as e:
         raise ValueError(f"no question: {e}") from e
 
@@ -167,8 +167,8 @@ class _Line:
     def views(self, pool: str, views: ViewSet, index: Rows) -> Answers:
         return self._ask({"pool": pool, "kind": views.kind, "count": views.count}, {"index": index})
 
-    def images(self, images: Tensor) -> Answers:
-        return self._ask({}, {"images": images.numpy()})
+    def images(self, images: Tensor, estimate: bool = False) -> Answers:
+        return self._ask({"estimate": estimate}, {"images": images.numpy()})
 
     def _ask(self, question: dict[str, Any], arrays: Arrays) -> Answers:
         pipes.send(self._pipe, {"say": "ask", **question}, arrays)

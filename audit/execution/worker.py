@@ -50,8 +50,8 @@ class Ask(Protocol):
         """Return the answers about all views of some images of a pool, view-major."""
         ...
 
-    def images(self, images: Tensor) -> Answers:
-        """Return the answers about images that the attack made."""
+    def images(self, images: Tensor, estimate: bool = False) -> Answers:
+        """Return the answers about images that the attack made, to learn from or to estimate a gradient by."""
         ...
 
 
@@ -63,7 +63,13 @@ def train(job: Job, ask: Ask | None) -> Trained:
     if ask is not None and cell.surface is not None:
         door = ask
         surface = Surface.parse(cell.surface)
-        oracle = Oracle(lambda x: door.images(x.cpu()), surface=surface, shape=pool.shape, budget=cell.budget)
+        oracle = Oracle(
+            lambda x: door.images(x.cpu()),
+            surface=surface,
+            shape=pool.shape,
+            budget=cell.budget,
+            estimate_by=lambda x: door.images(x.cpu(), estimate=True),
+        )
 
     def library(images: Pool, views: ViewSet, index: Rows) -> Answers:
         assert ask is not None

@@ -195,12 +195,13 @@ def _ahead(technique: type[Technique]) -> bool:
 
 
 def auditors(setup: Setup, audited: Subject) -> int:
-    """Return what the auditor asks on its own account: both splits, the images that CMI is measured on, the probe."""
+    """Return what the auditor asks on its own account: both splits, the images that CMI is measured on, all probes."""
     task = setup.task
     return (
         len(task.validation)
         + len(task.test)
         + evidence.measured_images(task, audited.remote is not None)
+        + audited.tried
         + probes.queries(len(task.validation), len(probes.candidates(audited.teacher, task)))
     )
 

@@ -37,6 +37,7 @@ class Identified:
     normalize: str | None = None  # None where it is undecided
     choice: Choice | None = None  # of the normalisation
     permutation: Permutation | None = None
+    asked: int = 0  # images that all candidates were shown
 
     @property
     def undecided(self) -> str:
@@ -71,7 +72,7 @@ def settled(
     if found.undecided:
         raise UsageError(f"{weights.path} {found.undecided}")
     architecture = None if weights.is_program else found.architecture
-    return replace(opening, architecture=architecture, normalize=found.normalize)
+    return replace(opening, architecture=architecture, normalize=found.normalize, tried=found.asked)
 
 
 def order(task: Task) -> NDArray[np.int64]:
@@ -99,11 +100,12 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
             raise refused from e
     teachers = {name: _in_order(one.teacher, opening, task) for name, one in loaded.items()}
     ways = list(probes.normalisations(task)) if opening.normalize is None else [opening.normalize]
-    name, among = next(iter(teachers)), None
+    name, among, asked = next(iter(teachers)), None, len(x) * sum(1 + len(one.alike) for one in loaded.values())
     if len(teachers) > 1:
         among = choose({n: _at_best(t, ways, task, index[:FEW], device) for n, t in teachers.items()})
+        asked += len(teachers) * len(ways) * min(FEW, len(index))
         if not among.clear:
-            return Identified(None, among=among)
+            return Identified(None, among=among, asked=asked)
         name = among.best
     tried = _tried(teachers[name], ways, task, index, device)
     other = None if opening.classes else tried.other_order(len(task.classes))
@@ -121,6 +123,7 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
         normalize=normalize,
         choice=choice if len(ways) > 1 else None,
         permutation=other and other.permutation,
+        asked=asked + tried.asked,
     )
 
 
@@ -142,6 +145,7 @@ class Tried:
     choice: Choice
     tops: Mapping[str, Tops]
     labels: NDArray[np.int64]
+    asked: int  # images, each counted for every way that it was tried
 
     def other_order(self, classes: int) -> Other | None:
         """Return the best other order of the classes, if the network is more accurate in it than in the data's own."""
@@ -159,7 +163,8 @@ def _tried(teacher: Teacher, ways: Sequence[str], task: Task, index: NDArray[np.
     first = choose(_right(_tops(teacher, ways, task, few, device), task, few))
     left = [way for way in ways if way in (first.best, *first.rivals)]
     tops, labels = _tops(teacher, left, task, index, device), known(task.validation)[index]
-    return Tried(first.then(choose(_right(tops, task, index), others=len(ways) - 1)), tops, labels)
+    asked = len(ways) * len(few) + len(left) * len(index)
+    return Tried(first.then(choose(_right(tops, task, index), others=len(ways) - 1)), tops, labels, asked)
 
 
 def _tops(teacher: Teacher, ways: Sequence[str], task: Task, index: NDArray[np.int64], device: str) -> dict[str, Tops]:
