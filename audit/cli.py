@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from audit.execution import ahead
+
 if TYPE_CHECKING:
     from audit.subjects import Opening
 
@@ -117,6 +119,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Audit a teacher: attack it, compare with LS students, and give a verdict."""
+    ahead()
     from audit.plan import Request
     from audit.surfaces import audit
 
@@ -180,6 +183,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what an audit would take and what it could see, before anything is trained: about half a minute."""
+    ahead()
     from audit.forecasting.forecast import forecast
     from audit.plan import Request
     from audit.telling import tell_plan, tell_plan_json
@@ -320,6 +324,7 @@ def repeat(
     cache: Cache = None,
 ) -> None:
     """Train some students again from the record alone and compare them; exit 1 where one differs."""
+    ahead()
     from audit.repeat import repeat as again
 
     agree = True
@@ -338,6 +343,7 @@ def selftest(
     cache: Cache = None,
 ) -> None:
     """Audit teachers whose distillability is known by construction; exit 1 where an audit says otherwise."""
+    ahead()
     from audit.selftest import selftest as test
     from audit.telling import tell_selftest
 

@@ -22,7 +22,7 @@ from audit.verify import verify
 from reports.record import Record, load
 from teachers.datasets import load as load_task
 from teachers.errors import RefusedInput, UsageError
-from teachers.wire import TOKEN
+from teachers.forks import TOKEN
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -23,14 +21,12 @@ from audit import subjects
 from audit.checks import probes
 from audit.execution import pipes
 from audit.execution.pipes import Arrays
-from audit.execution.processes import die_with, unsaid
-from audit.execution.progress import Teller
 from audit.execution.store import Cache, read_pool
 from audit.inspecting.identify import settled
 from audit.protocol import Attacks
-from audit.subjects import Opening, Place, Subject
+from audit.subjects import Note, Opening, Place, Subject
 from reports.record import Probe
-from teachers import errors, intake
+from teachers import errors, forks, intake
 from teachers.errors import AuditError, RefusedInput
 from teachers.intake import Card, Teacher
 from teachers.oracle import Ask
@@ -70,7 +66,7 @@ def one(opening: Opening, task: Task, weights: intake.Weights | None, place: Pla
         yield subjects.open_subject(opening, task, task.train, weights, FULL, 1, place)
         return
     spec = Spec(opening, FULL.name, 1, place.device)
-    with closing(Apart(spec, place.cache.pool(task.train), place.cache.root, quiet=False)) as faculty:
+    with closing(Apart(spec, place.cache.pool(task.train), place.cache.root, place.note)) as faculty:
         yield faculty.audited
 
 
@@ -139,13 +135,11 @@ class Described(BaseModel):
 class Apart:
     """Teachers in a process of their own: images go in, answers come out, and nothing else can be had."""
 
-    def __init__(self, spec: Spec, pool: Path, cache: Path, quiet: bool) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
+    def __init__(self, spec: Spec, pool: Path, cache: Path, note: Note) -> None:
+        self._note = note
+        self._pipe, theirs = forks.CONTEXT.Pipe()
         # Not a daemon: it opens files in a child of its own.
-        self._process = context.Process(target=_teach, args=(theirs, spec, pool, cache, quiet, os.getpid()))
-        with unsaid():
-            self._process.start()
+        self._process = forks.start(_teach, theirs, spec, pool, cache, daemon=False)
         theirs.close()
         try:
             self.audited = self._subject(self._call({"do": "open"})[0])
@@ -170,6 +164,9 @@ class Apart:
         try:
             pipes.send(self._pipe, header, arrays)
             told, found = pipes.receive(self._pipe)
+            while "note" in told:
+                self._note(str(told["note"]))
+                told, found = pipes.receive(self._pipe)
         except (EOFError, OSError) as e:
             raise RefusedInput("the teacher's process died (out of memory?); nothing that was stored is lost") from e
         if "refused" in told:
@@ -192,28 +189,32 @@ class Apart:
         return ask
 
 
-def _teach(pipe: Connection, spec: Spec, pool: Path, cache: Path, quiet: bool, parent: int) -> None:
+def _teach(pipe: Connection, spec: Spec, pool: Path, cache: Path) -> None:
     """Hold the teachers and answer until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=die_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=forks.die_with_parent, daemon=True).start()
     school: Here | None = None
+
+    def note(line: str) -> None:
+        pipes.send(pipe, {"note": line})
+
     while True:
         try:
             header, arrays = pipes.receive(pipe)
         except (EOFError, OSError):
             return
         try:
-            school = school or _open(spec, pool, cache, quiet)
+            school = school or _open(spec, pool, cache, note)
             message = _done(school, header, arrays)
         except AuditError as e:
             message = {"refused": type(e).__name__, "sentence": str(e)}, {}
         pipes.send(pipe, *message)
 
 
-def _open(spec: Spec, pool: Path, cache: Path, quiet: bool) -> Here:
+def _open(spec: Spec, pool: Path, cache: Path, note: Note) -> Here:
     kept = Cache(cache)
     task, weights = subjects.open_task(spec.opening, kept)
-    place = Place(kept, spec.device, Teller(quiet).note)
+    place = Place(kept, spec.device, note)
     if weights is not None and weights.is_program:
         spec = replace(spec, opening=settled(spec.opening, task, weights, place, programs=True))
     return Here(spec, task, read_pool(pool), weights, place, Surface.parse(spec.surface))

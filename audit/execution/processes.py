@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
-import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -28,11 +23,11 @@ from audit.execution.measure import Doors, Exams, measure
 from audit.execution.pipes import Arrays, PipeError
 from audit.execution.store import Rows
 from audit.execution.worker import Job, Trained, failure, train
+from teachers import forks
 from teachers.errors import AuditError, BudgetExceeded, RefusedInput, UsageError
 from teachers.surface import Answers
 from teachers.training import Report
 from teachers.views import ViewSet
-from teachers.wire import TOKEN
 
 REFUSALS = {error.__name__: error for error in (BudgetExceeded, UsageError, RefusedInput, ValueError, PermissionError)}
 
@@ -82,11 +77,8 @@ class _Worker:
         self._start()
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, os.getpid()), daemon=True)
-        with unsaid():
-            self._process.start()
+        self.pipe, theirs = forks.CONTEXT.Pipe()
+        self._process = forks.start(_work, theirs)
         theirs.close()
 
     def give(self, queue: deque[Job], doors: Doors) -> None:
@@ -178,23 +170,10 @@ class _Line:
         return pipes.heard(header, answers)
 
 
-@contextmanager
-def unsaid() -> Iterator[None]:
-    """Start processes that inherit neither the command line, which names the teacher, nor the token of its API."""
-    argv, token = sys.argv, os.environ.pop(TOKEN, None)
-    sys.argv = argv[:1]
-    try:
-        yield
-    finally:
-        sys.argv = argv
-        if token is not None:
-            os.environ[TOKEN] = token
-
-
-def _work(pipe: Connection, parent: int) -> None:
+def _work(pipe: Connection) -> None:
     """Train what comes through the pipe until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=die_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=forks.die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     while True:
         try:
@@ -218,10 +197,3 @@ def _work(pipe: Connection, parent: int) -> None:
 
 def _told(failed: Failure) -> dict[str, Any]:
     return failed.model_dump(include={"sentence", "trace", "code"})
-
-
-def die_with(parent: int) -> None:
-    """End this process once its parent is gone."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)

@@ -11,6 +11,7 @@ import torch
 from audit import plan, subjects
 from audit.checks import probes
 from audit.execution.faculty import one
+from audit.execution.progress import Teller
 from audit.execution.store import Cache, default_cache
 from audit.inspecting import fitting, identify
 from audit.inspecting.choosing import Choice
@@ -116,7 +117,7 @@ def _program(told: Inspection, weights: intake.Weights, opening: Opening, device
     if opening.data is None:
         return replace(told, undecided="brings its own network; give --data to see what it answers")
     task, _ = subjects.open_task(opening, cache)
-    with one(opening, task, weights, Place(cache, device, lambda line: None)) as subject:
+    with one(opening, task, weights, Place(cache, device, Teller(False).note)) as subject:
         teacher = subject.teacher
         used = intake.Normalisation(teacher.mean, teacher.std, teacher.bgr)
         named = (text for text, given in probes.normalisations(task).items() if probes.same(given, used))
