@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import svg
-from reports.diagnosis import Diagnosis, Map, Projection, Triangle
+from reports.clusters import Clusters, Map, Projection, Triangle
 from reports.svg import PALETTE
 
 CORNERS: Final = ((0.0, 0.0), (1.0, 0.0), (0.5, 3**0.5 / 2))
@@ -18,11 +18,11 @@ NAMED: Final = 30  # classes, beyond which only the highlighted ones are named
 _LOOKS: Final = (("blue", "o"), ("orange", "s"), ("green", "^"))
 
 
-def triangle(found: Diagnosis) -> str | None:
+def triangle(found: Clusters, classes: Sequence[str]) -> str | None:
     """Draw the answers to images of three classes, a triangle for each set of images; None without them."""
     if found.triangle is None:
         return None
-    names = [svg.plain(found.classes[c]) for c in found.triangle.classes]
+    names = [svg.plain(classes[c]) for c in found.triangle.classes]
     with svg.styled():
         figure = Figure(figsize=(svg.WIDTH, 3.6))
         for place, points in enumerate(found.triangle.maps):
@@ -52,9 +52,11 @@ def _triangle_label(drawn: Triangle, names: Sequence[str]) -> str:
     return f"Answers to images of {', '.join(names[:2])} and {names[2]} in a triangle: {counts}."
 
 
-def projection(found: Diagnosis) -> str:
-    """Draw the answers to held-out images on two axes, and the mean answer of each class."""
+def projection(found: Clusters, classes: Sequence[str]) -> str | None:
+    """Draw the answers to held-out images on two axes, and the mean answer of each class; None without them."""
     drawn = found.projection
+    if drawn is None:
+        return None
     marked = () if found.triangle is None else found.triangle.classes
     with svg.styled():
         figure = Figure(figsize=(svg.WIDTH, 5.0))
@@ -71,7 +73,7 @@ def projection(found: Diagnosis) -> str:
             if few or c in marked:
                 colour = _LOOKS[marked.index(c)][0] if c in marked else "ink"
                 beside: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 10, "fontweight": "bold"}
-                axes.text(x, y, svg.plain(found.classes[c]), color=PALETTE[colour], **beside)
+                axes.text(x, y, svg.plain(classes[c]), color=PALETTE[colour], **beside)
         share = sum(drawn.explained)
         label = (
             f"Answers to {len(drawn.points.x)} validation images on two axes that hold {share:.0%} of their variance."

@@ -16,8 +16,8 @@ def render(found: Diagnosis) -> str:
     drawn = {
         "cmi": figures.cmi_curve(found.pools),
         "classes": figures.cmi_per_class(found.pools, found.classes, held_out.per_class_se),
-        "triangle": cluster_figures.triangle(found),
-        "projection": cluster_figures.projection(found),
+        "triangle": cluster_figures.triangle(found, found.classes),
+        "projection": cluster_figures.projection(found, found.classes),
     }
     rows = zip(found.classes, *(zip(p.per_class, p.per_class_se, strict=True) for p in found.pools), strict=True)
     return (
