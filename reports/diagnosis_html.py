@@ -30,6 +30,7 @@ def render(found: Diagnosis) -> str:
             rows=sorted(rows, key=lambda row: -1.0 if row[-1][0] is None else row[-1][0], reverse=True),
             peaks=[figures.peak(pool) for pool in found.pools],
             wording=wording,
+            cluster_figures=cluster_figures,
         )
     )
 

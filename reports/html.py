@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import figures, wording
+from reports import cluster_figures, figures, wording
 from reports.record import Record
 
 
@@ -42,6 +42,7 @@ def render(record: Record) -> str:
             totals=wording.totals(record.ledger),
             diverged=sum(trial.diverged for trial in record.trials),
             wording=wording,
+            cluster_figures=cluster_figures,
         )
     )
 
@@ -69,6 +70,8 @@ def _figures(record: Record) -> dict[str, Markup | None]:
         "cmi": figures.cmi_curve(record.cmi),
         "classes": figures.cmi_per_class(record.cmi, record.task.classes),
         "costs": figures.costs(record),
+        "triangle": record.clusters and cluster_figures.triangle(record.clusters, record.task.classes),
+        "projection": record.clusters and cluster_figures.projection(record.clusters, record.task.classes),
     }
     return {name: None if text is None else Markup(text) for name, text in drawn.items()}
 

@@ -8,6 +8,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Final
 from xml.etree import ElementTree as ET
 
@@ -93,6 +94,7 @@ def text(figure: Figure, prefix: str, label: str) -> str:
     _flatten(root)
     for element in root.iter():
         _tidy(element)
+    _gather(root)
     kept = {"xmlns": "http://www.w3.org/2000/svg", "viewBox": root.attrib["viewBox"]}
     root.attrib.clear()
     root.attrib |= {**kept, "role": "img", "aria-label": label}
@@ -155,3 +157,21 @@ def _tidy(element: ET.Element) -> None:
         for name, colour in PALETTE.items():
             style = style.replace(colour, f"var(--{name}, {colour})")
         element.attrib["style"] = style
+
+
+def _gather(parent: ET.Element) -> None:
+    """Say the style of marks that follow each other once: it is half of the bytes of a scatter picture."""
+    for child in parent:
+        _gather(child)
+    children: list[ET.Element] = []
+    for key, run in groupby(parent, lambda child: child.attrib.get("style", "") if child.tag == "use" else None):
+        marks = list(run)
+        if not key or len(marks) == 1 or re.search(r"(^| )opacity", key):  # that of a group is another thing
+            children += marks
+            continue
+        group = ET.Element("g", {"style": key})
+        for mark in marks:
+            del mark.attrib["style"]
+            group.append(mark)
+        children.append(group)
+    parent[:] = children
