@@ -12,7 +12,8 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from reports import svg
+from reports import bag_figure, svg
+from reports.bag import Concentrations
 from reports.record import CMICurve, Comparison, Record
 from reports.svg import PALETTE
 from reports.wording import HOLDS, curve, distils, outcome, points, span
@@ -106,14 +107,18 @@ def _margins_label(record: Record) -> str:
     return f"Margins over the LS student in points: {', '.join(judged) or 'none'}."
 
 
-def cmi_curve(pools: Sequence[CMICurve]) -> str | None:
-    """Draw CMI, with 1.96 standard errors to either side, and NCMI over the temperature; None without pools."""
+def cmi_curve(pools: Sequence[CMICurve], bag: Concentrations | None = None) -> str | None:
+    """Draw CMI, with 1.96 standard errors to either side, and NCMI over the temperature; None without pools.
+
+    Beside it the largest CMI of a reference bag's teachers, of which no curves were kept.
+    """
     if not pools:
         return None
     with svg.styled():
         figure = Figure(figsize=(svg.WIDTH, 4.6))
-        upper = figure.add_axes((0.11, 0.53, 0.86, 0.38))
-        lower = figure.add_axes((0.11, 0.11, 0.86, 0.34))
+        width = 0.86 if bag is None else 0.64
+        upper = figure.add_axes((0.11, 0.53, width, 0.38))
+        lower = figure.add_axes((0.11, 0.11, width, 0.34))
         for pool, (colour, marker, line) in zip(pools, _LINES, strict=False):
             look: dict[str, Any] = {"color": PALETTE[colour], "marker": marker, "linestyle": line, "label": pool.name}
             cmi, se = np.array(pool.cmi), 1.96 * np.array(pool.se)
@@ -129,13 +134,24 @@ def cmi_curve(pools: Sequence[CMICurve]) -> str | None:
         upper.tick_params(labelbottom=False)
         lower.set_xlabel("temperature")
         upper.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, borderpad=0.2)
-        return svg.text(figure, "cmi", " ".join(peak(pool) for pool in pools))
+        if bag is not None:
+            bag_figure.strip(upper, bag)
+        return svg.text(figure, "cmi", " ".join([*map(peak, pools), *([] if bag is None else [bag_figure.said(bag)])]))
 
 
 def peak(pool: CMICurve) -> str:
     """Say where a pool's CMI is largest."""
     top = int(np.argmax(pool.cmi))
     return f"{pool.name.capitalize()}: largest CMI {pool.cmi[top]:.3f} nats, at temperature {pool.temperatures[top]:g}."
+
+
+def among(pools: Sequence[CMICurve], bag: Concentrations | None) -> list[str]:
+    """Say how a teacher's largest CMI on validation images compares with those of a bag; nothing without one."""
+    own = [max(pool.cmi) for pool in pools if pool.name == "validation"]
+    if bag is None or not own:
+        return []
+    larger = sum(value > own[0] for value in bag.values)
+    return [f"{bag_figure.said(bag)} On validation images {larger} of them are less concentrated than this teacher."]
 
 
 def _log_axis(axes: Axes) -> None:
