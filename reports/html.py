@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import cluster_figures, figures, wording
+from reports import cluster_figures, cost_figures, figures, wording
 from reports.bag import Concentrations, concentrations
 from reports.record import Record
 
@@ -46,6 +46,7 @@ def render(record: Record) -> str:
             diverged=sum(trial.diverged for trial in record.trials),
             wording=wording,
             cluster_figures=cluster_figures,
+            steals=[len(cost_figures.drawn(record)), sum(bool(wording.curve(row)) for row in record.comparisons)],
         )
     )
 
@@ -72,7 +73,7 @@ def _figures(record: Record, bag: Concentrations | None) -> dict[str, Markup | N
         "margins": figures.margins(record),
         "cmi": figures.cmi_curve(record.cmi, bag),
         "classes": figures.cmi_per_class(record.cmi, record.task.classes),
-        "costs": figures.costs(record),
+        "costs": cost_figures.costs(record),
         "triangle": record.clusters and cluster_figures.triangle(record.clusters, record.task.classes),
         "projection": record.clusters and cluster_figures.projection(record.clusters, record.task.classes),
     }

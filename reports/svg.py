@@ -14,7 +14,9 @@ from xml.etree import ElementTree as ET
 
 import matplotlib.style
 from matplotlib.artist import Artist
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 WIDTH: Final = 7.2  # inches of 72 units: the width of every figure
 
@@ -77,6 +79,21 @@ def plain(name: str, length: int = 18) -> str:
     kept = "".join(" " if c.isspace() else c for c in name if c.isspace() or unicodedata.category(c)[0] != "C")
     kept = " ".join(kept.split())
     return kept if len(kept) <= length else kept[: length - 1] + "…"
+
+
+def log_axis(axis: Axis) -> None:
+    """Count along a logarithmic axis, once all is drawn, in 1, 2, 5, 10… or, over many decades, in powers of ten."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda x, _: _short(x)))
+
+
+def _short(x: float) -> str:
+    for size, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if x >= max(size, 1e4):
+            return f"{x / size:g}{name}"
+    return f"{x:,g}"
 
 
 def text(figure: Figure, prefix: str, label: str) -> str:
