@@ -50,6 +50,6 @@ def said(bag: Concentrations) -> str:
     low = min(bag.methods, key=lambda method: method.cmi[0])
     high = max(bag.methods, key=lambda method: method.cmi[-1])
     return (
-        f"Reference bag {bag.bag}: largest CMI of {len(bag.values)} other teachers of {len(bag.methods)} methods, from "
+        f"Reference bag {bag.bag}: largest CMI of {len(bag.values)} teachers of {len(bag.methods)} methods, from "
         f"{bag.values[0]:.3f} ({svg.plain(low.name)}) to {bag.values[-1]:.3f} nats ({svg.plain(high.name)})."
     )

@@ -22,7 +22,7 @@ def stolen(attacks: int, price: float | None = None, names: tuple[str, ...] = ()
     record = sample_record()
     rows = []
     for i in range(attacks):
-        top = tops - 0.03 * i
+        top = tops * 0.9**i
         curve = tuple(
             Cost(
                 queries=2_000 * 10**step, accuracy=interval(top * (step + 1) / 3, 0.01), agreement=top * (step + 1) / 4
