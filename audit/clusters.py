@@ -13,6 +13,7 @@ from audit.cmi import Answers, Floats, Labels
 VERTICES = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
 
 _TIE = 1e-8  # of the whole variance: directions that differ by less are known to less than six digits
+_STILL = 1e-12  # variance of √P, of 1, below which there is nothing but rounding
 _ENTRIES = 2_000_000  # read at once, over images and classes
 
 
@@ -49,9 +50,9 @@ def survey(log_p: Answers, y: Labels) -> Survey:
     variances, directions = np.linalg.eigh(covariance)
     axes = directions[:, [-1, -2]]
     axes *= np.sign(axes[np.abs(axes).argmax(0), [0, 1]])  # an eigenvector's sign is arbitrary
-    total = max(float(np.trace(covariance)), np.finfo(np.float64).tiny)
+    total = max(float(np.trace(covariance)), _STILL)
     share = np.maximum(variances[[-1, -2]], 0) / total
-    distinct = bool((np.diff(variances[-3:]) > _TIE * total).all())
+    distinct = bool((np.diff(variances[-3:]) > _TIE * total).all()) and total > _STILL
     return Survey(means, divergence, middle, axes, (float(share[0]), float(share[1])), distinct)
 
 

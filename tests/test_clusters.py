@@ -73,3 +73,11 @@ def test_the_most_confused_are_the_closest_pair_and_the_third_that_is_closest_to
     others = set(range(6)) - {a, b}
     assert shared[a, c] + shared[b, c] == max(shared[a, k] + shared[b, k] for k in others)
     assert len({a, b, c}) == 3
+
+
+@pytest.mark.parametrize("classes", [2, 3, 62])
+def test_answers_that_are_all_the_same_have_no_directions(classes: int) -> None:
+    found = survey(np.full((40, classes), -np.log(classes)), np.arange(40) % 2)
+    assert not found.distinct
+    assert max(found.explained) < 1e-3
+    assert found.divergence == pytest.approx(np.zeros(40), abs=1e-12)
