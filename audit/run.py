@@ -23,6 +23,7 @@ from audit.statistics.sequential import HORIZON, schedule
 from audit.statistics.verdict import ALPHA
 from audit.suite import suite
 from reports import record as records
+from reports.clusters import UNSEEN
 from reports.outputs import write_all
 from reports.record import Look, Record
 from teachers.errors import NothingAudited
@@ -105,6 +106,7 @@ def _run(ground: Ground, began: float) -> Done:
                 comparisons=comparisons,
                 controls=tuple(row for of in rows for row in of.controls()),
                 cmi=pools,
+                clusters=UNSEEN,
                 probe=probe,
                 cmi_behind=audited.behind,
                 ledger=evidence.ledger(bench, setup, pools, probe),
@@ -115,6 +117,7 @@ def _run(ground: Ground, began: float) -> Done:
                 times=evidence.times(bench, time.perf_counter() - began),
             )
         )
+        record = evidence.illustrated(record, task)
         records.save(record, out / "record.json")
         write_all(record, out)
     return Done(record, out)

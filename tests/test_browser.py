@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from sample_record import sample_record
+from test_report_clusters import clustered
+from test_reports import HOSTILE as HOSTILES
 
 from audit.diagnose import diagnose
 from audit.subjects import Opening
@@ -52,6 +54,12 @@ def test_the_report_is_quiet_and_fits(
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_diagnosis_is_quiet_and_fits(browser: Any, tmp_path: Path, diagnosis: str, scheme: str, width: int) -> None:
     quiet_and_fits(browser, diagnosis, tmp_path / "cmi.html", scheme, width)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_report_with_pictures_and_hostile_classes_is_quiet_and_fits(browser: Any, tmp_path: Path, width: int) -> None:
+    page = html.render(clustered((HOSTILE, *HOSTILES.values())))
+    quiet_and_fits(browser, page, tmp_path / "report.html", "dark", width)
 
 
 def quiet_and_fits(browser: Any, text: str, path: Path, scheme: str, width: int) -> None:
