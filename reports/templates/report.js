@@ -19,7 +19,7 @@
   // What is missing ("–") stands last whichever way the column is sorted.
   const value = (row, column, numeric) => {
     const cell = row.rows[0].cells[column];
-    if (!numeric) return cell.textContent.trim();
+    if (!numeric) return cell.firstChild.textContent.trim();
     return cell.dataset.value === undefined ? NaN : Number(cell.dataset.value);
   };
   const order = (a, b, column, numeric, sign) => {
