@@ -12,6 +12,7 @@ from audit.cmi import Answers, Floats, Labels
 
 VERTICES = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
 
+_TIE = 1e-8  # of the whole variance: directions that differ by less are known to less than six digits
 _ENTRIES = 2_000_000  # read at once, over images and classes
 
 
@@ -23,6 +24,7 @@ class Survey(NamedTuple):
     middle: Floats  # (K,) mean of √P_x
     axes: Floats  # (K, 2) the directions in which √P_x varies most
     explained: tuple[float, float]  # share of its variance along each
+    distinct: bool  # whether no other directions will do: the same axes on every processor
 
 
 def survey(log_p: Answers, y: Labels) -> Survey:
@@ -47,8 +49,10 @@ def survey(log_p: Answers, y: Labels) -> Survey:
     variances, directions = np.linalg.eigh(covariance)
     axes = directions[:, [-1, -2]]
     axes *= np.sign(axes[np.abs(axes).argmax(0), [0, 1]])  # an eigenvector's sign is arbitrary
-    share = np.maximum(variances[[-1, -2]], 0) / max(float(np.trace(covariance)), np.finfo(np.float64).tiny)
-    return Survey(means, divergence, middle, axes, (float(share[0]), float(share[1])))
+    total = max(float(np.trace(covariance)), np.finfo(np.float64).tiny)
+    share = np.maximum(variances[[-1, -2]], 0) / total
+    distinct = bool((np.diff(variances[-3:]) > _TIE * total).all())
+    return Survey(means, divergence, middle, axes, (float(share[0]), float(share[1])), distinct)
 
 
 def _parts(rows: np.ndarray, K: int) -> Iterator[np.ndarray]:
@@ -61,8 +65,11 @@ def projected(P: Floats, found: Survey) -> Floats:
 
 
 def most_confused(means: Floats) -> tuple[int, int, int]:
-    """Return the two classes whose mean answers (K, K) name each other most, and the third that both name most."""
-    shared = means + means.T
+    """Return the two classes whose mean answers (K, K) name each other most, and the third that both name most.
+
+    Of equals, the first: sums are compared to nine digits, whatever a processor makes of the others.
+    """
+    shared = (means + means.T).round(9)
     np.fill_diagonal(shared, -1)
     a, b = np.unravel_index(shared.argmax(), shared.shape)
     third = shared[a] + shared[b]

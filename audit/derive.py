@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit import checks, cmi, usability, verdict
+from audit import checks, cmi, sights, usability, verdict
 from audit.compare import Margin, above, paired, scatter, wilson
 from audit.flags import raised
 from audit.sequential import Looks, looks, once
@@ -46,6 +46,7 @@ def derived(record: Record) -> Record:
     controls = [compared(facts, row) for row in record.controls]
     flags = doubts(facts, comparisons, controls)
     findings = [finding(record, row, own) for row, own in zip(comparisons, over, strict=True)]
+    curves = [measured(pool, len(record.task.classes)) for pool in record.cmi]
     ruling = verdict.rule(findings, flags, complete=record.suite.complete)
     return record.model_copy(
         update={
@@ -59,7 +60,10 @@ def derived(record: Record) -> Record:
             "controls": tuple(controls),
             "flags": tuple(flags),
             "verdict": worded(record, ruling, comparisons),
-            "cmi": tuple(measured(pool, len(record.task.classes)) for pool in record.cmi),
+            "cmi": tuple(
+                pool.model_copy(update=cmi_fields(curve)) for pool, curve in zip(record.cmi, curves, strict=True)
+            ),
+            "clusters": sights.seen(record, curves),
         }
     )
 
@@ -201,10 +205,9 @@ def surface_row(record: Record, folder: str, digest: str) -> Hardened:
     )
 
 
-def measured(pool: CMIPool, classes: int) -> CMIPool:
+def measured(pool: CMIPool, classes: int) -> cmi.Curve:
     """Measure how concentrated a teacher's answers are."""
-    curve = cmi.curve(pool.answers.array(), pool.labels.array().astype(np.int64), classes)
-    return pool.model_copy(update=cmi_fields(curve))
+    return cmi.curve(pool.answers.array(), pool.labels.array().astype(np.int64), classes)
 
 
 def cmi_fields(curve: cmi.Curve) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 import audit
+from audit import thumbnails
 from audit.bench import Bench
 from audit.cells import Asked
 from audit.plan import Request
@@ -70,6 +71,14 @@ def measured_images(task: Task, remote: bool) -> int:
     most = CMI_ENTRIES // len(task.classes)
     held = len(task.validation)
     return 2 * min(len(task.train), most) + (0 if remote and held <= most else min(held, most))
+
+
+def illustrated(record: Record, task: Task) -> Record:
+    """Return a record with thumbnails of the validation images whose answers stand out; the teacher is not asked."""
+    if record.clusters is None:
+        return record
+    images = _sample(task.validation, len(task.classes)).images
+    return record.model_copy(update={"clusters": thumbnails.illustrated(record.clusters, images)})
 
 
 def _sample(pool: Pool, classes: int) -> Pool:

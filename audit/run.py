@@ -21,6 +21,7 @@ from audit.sequential import HORIZON, schedule
 from audit.suite import suite
 from audit.verdict import ALPHA
 from reports import record as records
+from reports.clusters import UNSEEN
 from reports.outputs import write_all
 from reports.record import Look, Record
 from teachers.errors import NothingAudited
@@ -103,6 +104,7 @@ def _run(ground: Ground, began: float) -> Done:
                 comparisons=comparisons,
                 controls=tuple(row for of in rows for row in of.controls()),
                 cmi=pools,
+                clusters=UNSEEN,
                 probe=probe,
                 cmi_behind=audited.behind,
                 ledger=evidence.ledger(bench, setup, pools, probe),
@@ -113,6 +115,7 @@ def _run(ground: Ground, began: float) -> Done:
                 times=evidence.times(bench, time.perf_counter() - began),
             )
         )
+        record = evidence.illustrated(record, task)
         records.save(record, out / "record.json")
         write_all(record, out)
     return Done(record, out)

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     asked = parser.parse_args()
 
-    from reports import figures, html
+    from reports import cost_figures, figures, html
     from reports.record import load, save
 
     with tempfile.TemporaryDirectory() as place:
@@ -55,7 +55,7 @@ def main() -> None:
             "record, read": lambda: load(asked.record),
             "page": lambda: html.render(record),
             "  figure of margins": lambda: figures.margins(record),
-            "  figure of costs": lambda: figures.costs(record),
+            "  figure of costs": lambda: cost_figures.costs(record),
             "  figure of CMI": lambda: figures.cmi_curve(record.cmi),
             "  figure of classes": lambda: figures.cmi_per_class(record.cmi, record.task.classes),
         }

@@ -10,12 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter
 
-from reports import svg
+from reports import bag_figure, svg
+from reports.bag import Concentrations
 from reports.record import CMICurve, Comparison, Record
 from reports.svg import PALETTE
-from reports.wording import HOLDS, curve, distils, outcome, points, span
+from reports.wording import HOLDS, distils, outcome, points, span
 
 MOST_CLASSES: Final = 100
 CONTROLS: Final = "no teacher: controls"
@@ -111,14 +112,18 @@ def _margins_label(record: Record) -> str:
     return f"Margins over the LS student in points: {of_attacks or 'none'}.{controls}"
 
 
-def cmi_curve(pools: Sequence[CMICurve]) -> str | None:
-    """Draw CMI, with 1.96 standard errors to either side, and NCMI over the temperature; None without pools."""
+def cmi_curve(pools: Sequence[CMICurve], bag: Concentrations | None = None) -> str | None:
+    """Draw CMI, with 1.96 standard errors to either side, and NCMI over the temperature; None without pools.
+
+    Beside it the largest CMI of a reference bag's teachers, of which no curves were kept.
+    """
     if not pools:
         return None
     with svg.styled():
         figure = Figure(figsize=(svg.WIDTH, 4.6))
-        upper = figure.add_axes((0.11, 0.53, 0.86, 0.38))
-        lower = figure.add_axes((0.11, 0.11, 0.86, 0.34))
+        width = 0.86 if bag is None else 0.64
+        upper = figure.add_axes((0.11, 0.53, width, 0.38))
+        lower = figure.add_axes((0.11, 0.11, width, 0.34))
         for pool, (colour, marker, line) in zip(pools, _LINES, strict=False):
             look: dict[str, Any] = {"color": PALETTE[colour], "marker": marker, "linestyle": line, "label": pool.name}
             cmi, se = np.array(pool.cmi), 1.96 * np.array(pool.se)
@@ -127,27 +132,34 @@ def cmi_curve(pools: Sequence[CMICurve]) -> str | None:
             upper.plot(pool.temperatures, cmi, **look)
             lower.plot(pool.temperatures, pool.ncmi, **look)
         for axes, name in ((upper, "CMI, nats"), (lower, "NCMI")):
-            _log_axis(axes)
+            axes.set_xscale("log")
+            svg.log_axis(axes.xaxis)
             axes.axvline(1, color=PALETTE["muted"], linewidth=0.8, linestyle=(0, (3, 2)))
             axes.set_ylabel(name)
             axes.set_ylim(bottom=0)
         upper.tick_params(labelbottom=False)
         lower.set_xlabel("temperature")
         upper.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, borderpad=0.2)
-        return svg.text(figure, "cmi", " ".join(peak(pool) for pool in pools))
+        if bag is not None:
+            bag_figure.strip(upper, bag)
+        return svg.text(figure, "cmi", " ".join([*map(peak, pools), *([] if bag is None else [bag_figure.said(bag)])]))
 
 
 def peak(pool: CMICurve) -> str:
     """Say where a pool's CMI is largest."""
     top = int(np.argmax(pool.cmi))
-    return f"{pool.name.capitalize()}: largest CMI {pool.cmi[top]:.3f} nats, at temperature {pool.temperatures[top]:g}."
+    return (
+        f"{pool.name.capitalize()}: largest CMI {pool.cmi[top]:.3f} nats, at temperature {pool.temperatures[top]:.3g}."
+    )
 
 
-def _log_axis(axes: Axes) -> None:
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}" if x < 1e5 else f"{x:.0e}"))
+def among(pools: Sequence[CMICurve], bag: Concentrations | None) -> list[str]:
+    """Say how a teacher's largest CMI on validation images compares with those of a bag; nothing without one."""
+    own = [max(pool.cmi) for pool in pools if pool.name == "validation"]
+    if bag is None or not own:
+        return []
+    larger = sum(value > own[0] for value in bag.values)
+    return [f"{bag_figure.said(bag)} On validation images {larger} of them are less concentrated than this teacher."]
 
 
 def cmi_per_class(
@@ -190,29 +202,3 @@ def _bars(axes: Axes, ranked: list[tuple[float, str, float]], length: int, top: 
     if any(e for _, _, e in ranked):
         ends = np.array([(max(v - e, 0), v + e) for v, _, e in ranked])
         axes.hlines(range(len(ranked)), *ends.T, color=PALETTE["ink"], linewidth=1)
-
-
-def costs(record: Record) -> str | None:
-    """Draw accuracy of knockoff students against queries; None if no attack has such a curve."""
-    found = [(record.named(c), curve(c)) for c in record.comparisons if curve(c)]
-    if not found:
-        return None
-    with svg.styled():
-        figure = Figure(figsize=(svg.WIDTH, 3.2))
-        axes = figure.add_axes((0.11, 0.16, 0.69, 0.79))
-        for i, (name, points_) in enumerate(found):
-            colour, marker, line = _LINES[i % len(_LINES)]
-            queries = [cost.queries for cost in points_]
-            means = np.array([100 * cost.accuracy.mean for cost in points_])
-            ends = np.array([(100 * cost.accuracy.low, 100 * cost.accuracy.high) for cost in points_]).T
-            axes.vlines(queries, *ends, color=PALETTE[colour], linewidth=1.2)
-            axes.plot(queries, means, color=PALETTE[colour], marker=marker, linestyle=line)
-            end: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": PALETTE[colour]}
-            axes.annotate(svg.plain(name), (queries[-1], means[-1]), (9, 0), **end)
-        _log_axis(axes)
-        axes.set(xlabel="queries", ylabel="accuracy, %")
-        axes.set_ylim(bottom=0)
-        names = ", ".join(
-            f"{svg.plain(name)} up to {max(100 * p.accuracy.mean for p in points_):.1f} %" for name, points_ in found
-        )
-        return svg.text(figure, "costs", f"Accuracy of the knockoff student against queries: {names}.")

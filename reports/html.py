@@ -12,7 +12,8 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import figures, wording
+from reports import cluster_figures, cost_figures, figures, wording
+from reports.bag import Concentrations, concentrations
 from reports.record import Record
 
 
@@ -32,24 +33,28 @@ class ClassRow(NamedTuple):
 
 def render(record: Record) -> str:
     """Return the report as HTML, the same text for the same record."""
+    bag = concentrations(record.task.digest, record.teacher.sha256)
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             record=record,
-            figures=_figures(record),
+            figures=_figures(record, bag),
+            bag=bag,
             facts=_facts(record),
             comparisons=wording.ranked(record),
             outcomes=sorted({wording.outcome(row, record) for row in record.comparisons}),
             ledger={c.attack: [row for row in record.ledger if row.attack == c.attack] for c in record.comparisons},
             everything=[*wording.ranked(record), *record.controls],
             classes=_classes(record),
-            peaks=[figures.peak(pool) for pool in record.cmi],
+            peaks=[*map(figures.peak, record.cmi), *figures.among(record.cmi, bag)],
             totals=wording.totals(record.ledger),
             diverged=sum(trial.diverged for trial in record.trials),
             wording=wording,
             script=Markup(_script()),
             script_digest=digest(_script()),
+            cluster_figures=cluster_figures,
+            steals=[len(cost_figures.drawn(record)), sum(bool(wording.curve(row)) for row in record.comparisons)],
         )
     )
 
@@ -93,13 +98,15 @@ def environment() -> Environment:
     return made
 
 
-def _figures(record: Record) -> dict[str, Markup | None]:
+def _figures(record: Record, bag: Concentrations | None) -> dict[str, Markup | None]:
     """Draw every figure; ElementTree has escaped the names in them."""
     drawn = {
         "margins": figures.margins(record),
-        "cmi": figures.cmi_curve(record.cmi),
+        "cmi": figures.cmi_curve(record.cmi, bag),
         "classes": figures.cmi_per_class(record.cmi, record.task.classes),
-        "costs": figures.costs(record),
+        "costs": cost_figures.costs(record),
+        "triangle": record.clusters and cluster_figures.triangle(record.clusters, record.task.classes),
+        "projection": record.clusters and cluster_figures.projection(record.clusters, record.task.classes),
     }
     return {name: None if text is None else Markup(text) for name, text in drawn.items()}
 

@@ -12,7 +12,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
+
+from reports.base import Count as Count
+from reports.base import Data as Data
+from reports.base import Share as Share
+from reports.clusters import Clusters
 
 SCHEMA_VERSION = 3
 READABLE = (1, 2, 3)  # 2: baselines, dropped classes, the teacher's own steal-cost curve; 3: looks, several students
@@ -20,18 +25,10 @@ READABLE = (1, 2, 3)  # 2: baselines, dropped classes, the teacher's own steal-c
 Word = Literal["DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE"]
 Cap = Literal["nothing", "undistillable", "inconclusive"]
 Parameters = dict[str, int | float | str | bool | None]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
 
 
 class RecordError(ValueError):
     """A record is missing, unreadable, or of another schema version."""
-
-
-class Data(BaseModel):
-    """Base of all parts: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class Packed(Data):
@@ -163,10 +160,10 @@ class Comparison(Data):
     needs: Literal["probs", "label", "gradients"]
     status: Literal["judged", "identical", "not applicable", "failed"]
     reason: str = ""
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default_factory=dict)
     tuned_over: Count = 0
     control: str = ""
-    control_parameters: Parameters = {}
+    control_parameters: Parameters = Field(default_factory=dict)
     looks: tuple[Count, ...] = ()  # judged seeds at every look; the last is the number of students
     students: tuple[str, ...] = ()  # the trials' cells that are compared, by seed,
     control_students: tuple[str, ...] = ()  # those that each is paired with,
@@ -363,7 +360,7 @@ class Environment(Data):
     numpy: str
     platform: str
     threads: int
-    packages: dict[str, str] = {}  # versions of what the numbers rest on
+    packages: dict[str, str] = Field(default_factory=dict)  # versions of what the numbers rest on
     code: str = ""  # sha256 of the tool's own source files
 
 
@@ -409,6 +406,7 @@ class Record(Data):
     controls: tuple[Comparison, ...]  # no-victim baselines and the null control, against the LS student
     hardening: tuple[Hardened, ...] = ()  # where several surfaces were asked for, this one's first
     cmi: tuple[CMIPool, ...]
+    clusters: Clusters | None = None  # of those answers; None in records of before 0.2, or without validation images
     probe: Probe | None = None  # None in records of before 0.2
     cmi_behind: str = ""  # the guard behind which it was measured, because it hides classes
     ledger: tuple[LedgerRow, ...]

@@ -204,6 +204,12 @@ def cost(record: Record) -> str:
     return f"The {answered:,} answers of the audited teacher cost {total}."
 
 
+def paid(record: Record, queries: int) -> str:
+    """Say what so many queries cost, where a price is known."""
+    price = record.settings.price
+    return MISSING if price is None else f"{price * queries / 1000:,.2f}"
+
+
 def totals(rows: tuple[LedgerRow, ...]) -> tuple[int, int]:
     """Return the sums of charged and sent images."""
     return sum(row.charged for row in rows), sum(row.sent for row in rows)

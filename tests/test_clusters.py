@@ -41,6 +41,14 @@ def test_the_survey_agrees_with_brute_force_whatever_is_read_at_once(
     places = reference.transform(np.sqrt(P))
     assert np.abs(projected(P, found)) == pytest.approx(np.abs(places))
     assert found.explained == pytest.approx(reference.explained_variance_ratio_)
+    assert found.distinct
+
+
+def test_directions_that_vary_alike_are_not_told_apart() -> None:
+    """Answers that permute the classes: any two directions are as good as any others."""
+    log_p = np.log(np.where(np.eye(4, dtype=bool), 0.7, 0.1))
+    assert not survey(log_p, np.arange(4)).distinct
+    assert survey(np.log(np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]])), np.array([0, 1, 1])).distinct
 
 
 def test_the_corners_the_middle_and_the_edges_of_the_triangle_are_where_they_belong() -> None:

@@ -44,7 +44,19 @@ def test_rooms_import_only_whom_they_may(room: str) -> None:
         assert imported(path) & ROOMS.keys() <= ROOMS[room], path
 
 
-PURE = ("cmi", "compare", "verdict", "derive", "checks", "teacher_checks", "attack_checks", "flags", "choosing")
+PURE = (
+    "cmi",
+    "compare",
+    "verdict",
+    "derive",
+    "checks",
+    "teacher_checks",
+    "attack_checks",
+    "flags",
+    "choosing",
+    "clusters",
+    "sights",
+)
 
 
 def test_reports_and_statistics_know_no_torch() -> None:
@@ -212,4 +224,6 @@ def test_the_wheel_holds_the_four_packages_and_their_data(tmp_path: Path) -> Non
     tops = {n.split("/")[0] for n in names if not re.match(r"distill_audit-.*\.dist-info/", n)}
     assert tops == ROOMS.keys()
     data = {"teachers/data/glyphs.npz", "teachers/intake/architectures.json.gz", "audit/py.typed"}
-    assert data | {f"reports/templates/{page}.html.j2" for page in ("report", "cmi", "macros")} <= set(names)
+    assert data | {f"reports/templates/{page}.html.j2" for page in ("report", "cmi", "clusters", "macros")} <= set(
+        names
+    )

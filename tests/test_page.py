@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
 import pytest
 from sample_record import large_record, sample_record
+from test_report_clusters import answers, with_pools
 from test_reports import HOSTILE, WORDS, Page
 
 from reports import html, wording
-from reports.record import Word
+from reports.record import PoolName, Word
 
 ORDER = ("margins", "why", "flags", "costs", "surfaces", "cmi", "scenario", "attacks", "repeat", "glossary")
 
@@ -21,7 +23,8 @@ def test_the_page_is_told_in_the_order_of_a_decision() -> None:
 
 @pytest.mark.parametrize("hostile", [None, " ".join(HOSTILE.values())], ids=["plain", "hostile"])
 def test_thirty_attacks_a_hundred_classes_and_ten_surfaces_fit_a_megabyte(hostile: str | None) -> None:
-    record = large_record(hostile)
+    pools = {pool: answers(100, 20, seed) for seed, pool in enumerate(get_args(PoolName))}
+    record = with_pools(large_record(hostile), pools)
     text = html.render(record)
     assert len(text.encode()) < 1_000_000
     said = "".join(Page(text).said)

@@ -12,7 +12,7 @@ import matplotlib
 import pytest
 from sample_record import sample_record
 
-from reports import figures, html, junit, markdown, wording
+from reports import cost_figures, figures, html, junit, markdown, wording
 from reports.outputs import write_all
 from reports.record import Interval, Record, Word, load, save
 
@@ -149,7 +149,7 @@ DRAWN: dict[str, Callable[[Record], str | None]] = {
     "margins": figures.margins,
     "cmi": lambda record: figures.cmi_curve(record.cmi),
     "classes": lambda record: figures.cmi_per_class(record.cmi, record.task.classes),
-    "costs": figures.costs,
+    "costs": cost_figures.costs,
 }
 
 
