@@ -19,16 +19,17 @@ from reports.svg import PALETTE
 from reports.wording import HOLDS, distils, outcome, points, span
 
 MOST_CLASSES: Final = 100
+CONTROLS: Final = "no teacher: controls"
 _LINES: Final = (("blue", "o", "-"), ("orange", "s", "--"), ("green", "^", "-."), ("purple", "D", ":"))
 
 
 def margins(record: Record) -> str:
-    """Draw each attack's margin with its 95 % interval against the LS student at zero."""
+    """Draw each attack's margin with its 95 % interval against the LS student at zero; then the controls'."""
     rows = _rows(record)
     left, right = _scale(record)
     with svg.styled():
-        figure = Figure(figsize=(svg.WIDTH, 0.75 + 0.27 * len(rows)))
-        axes = figure.add_axes((0.25, 0.5 / figure.get_figheight(), 0.45, 1 - 0.62 / figure.get_figheight()))
+        figure = Figure(figsize=(svg.WIDTH, 0.8 + 0.25 * len(rows)))
+        axes = figure.add_axes((0.25, 0.5 / figure.get_figheight(), 0.45, 1 - 0.75 / figure.get_figheight()))
         axes.set(
             xlim=(left, right), ylim=(len(rows) - 0.4, -0.6), yticks=[], xlabel="margin over the LS student, points"
         )
@@ -44,6 +45,7 @@ def margins(record: Record) -> str:
             "fontsize": 10,
         }
         axes.text(1.03, 0, "margin [95 % interval]", **beside)
+        axes.text(0, -0.75, "LS student", ha="center", va="bottom", color=PALETTE["muted"], fontsize=10)
         for y, row in enumerate(rows):
             if isinstance(row, str):
                 axes.text(-0.55, y, row, **beside)
@@ -53,10 +55,10 @@ def margins(record: Record) -> str:
 
 
 def _rows(record: Record) -> list[Comparison | str]:
-    """Return the attacks by threat model, best first, a heading before each group."""
+    """Return the attacks by threat model, best first, then the controls, a heading before each group."""
     rows: list[Comparison | str] = []
-    for holds, heading in HOLDS.items():
-        group = [c for c in record.comparisons if c.holds == holds]
+    groups = [(heading, [c for c in record.comparisons if c.holds == holds]) for holds, heading in HOLDS.items()]
+    for heading, group in (*groups, (CONTROLS, record.controls)):
         if group:
             rows += [heading, *sorted(group, key=lambda c: -(c.margin.mean if c.margin else -9.0))]
     return rows
@@ -64,7 +66,7 @@ def _rows(record: Record) -> list[Comparison | str]:
 
 def _scale(record: Record) -> tuple[float, float]:
     """Return the ends of the axis in points: all above zero fits, below it what attacks on original data need."""
-    found = [(c.holds, c.margin) for c in record.comparisons if c.margin is not None]
+    found = [(c.holds, c.margin) for c in (*record.comparisons, *record.controls) if c.margin is not None]
     finite = [(holds, m) for holds, m in found if np.isfinite([m.low, m.high]).all()]
     right = max([200 * record.verdict.delta, 1.0, *(115 * m.high for _, m in finite)])
     low = min([-right / 2, *(115 * m.low for holds, m in finite if holds == "original")])
@@ -72,13 +74,13 @@ def _scale(record: Record) -> tuple[float, float]:
 
 
 def _row(axes: Axes, y: int, row: Comparison, record: Record, left: float) -> None:
-    """Draw one attack: name, interval, numbers."""
+    """Draw one attack or control: name, interval, numbers."""
     beside = axes.get_yaxis_transform()
     axes.text(-0.52, y, svg.plain(record.named(row)), transform=beside, va="center")
     if row.margin is None:
         axes.text(1.03, y, outcome(row, record), transform=beside, va="center", color=PALETTE["muted"], fontsize=10)
         return
-    colour = PALETTE["orange" if distils(row, record) else "blue"]
+    colour = PALETTE["purple" if row in record.controls else "orange" if distils(row, record) else "blue"]
     values = f"{points(row.margin.mean)} {span(row.margin)}"
     axes.text(1.03, y, values, transform=beside, va="center", fontsize=10)
     mean, low, high = (100 * v for v in (row.margin.mean, row.margin.low, row.margin.high))
@@ -96,15 +98,18 @@ def _row(axes: Axes, y: int, row: Comparison, record: Record, left: float) -> No
         return
     axes.plot(np.clip([low, high], *axes.get_xlim()), [y, y], color=colour, linewidth=1.8)
     face = colour if row.bite is not None and row.bite.bites else PALETTE["paper"]
-    mark: dict[str, Any] = {"marker": "D" if distils(row, record) else "o", "markerfacecolor": face, "markersize": 6}
+    marker = "s" if row in record.controls else "D" if distils(row, record) else "o"
+    mark: dict[str, Any] = {"marker": marker, "markerfacecolor": face, "markersize": 6}
     axes.plot([mean], [y], linestyle="none", color=colour, markeredgewidth=1.6, **mark)
 
 
 def _margins_label(record: Record) -> str:
-    judged = [
-        f"{svg.plain(record.named(c))} {points(c.margin.mean)}" for c in record.comparisons if c.margin is not None
-    ]
-    return f"Margins over the LS student in points: {', '.join(judged) or 'none'}."
+    of_attacks, of_controls = (
+        ", ".join(f"{svg.plain(record.named(c))} {points(c.margin.mean)}" for c in rows if c.margin is not None)
+        for rows in (record.comparisons, record.controls)
+    )
+    controls = f" Controls, without a teacher: {of_controls}." if of_controls else ""
+    return f"Margins over the LS student in points: {of_attacks or 'none'}.{controls}"
 
 
 def cmi_curve(pools: Sequence[CMICurve], bag: Concentrations | None = None) -> str | None:

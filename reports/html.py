@@ -1,8 +1,12 @@
-"""Render the record as one page that needs no network, no script and no other file."""
+"""Render the record as one page that needs no network and no other file, and is complete without its script."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import unicodedata
 from functools import cache
+from importlib import resources
 from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -39,16 +43,42 @@ def render(record: Record) -> str:
             bag=bag,
             facts=_facts(record),
             comparisons=wording.ranked(record),
+            outcomes=sorted({wording.outcome(row, record) for row in record.comparisons}),
+            ledger={c.attack: [row for row in record.ledger if row.attack == c.attack] for c in record.comparisons},
             everything=[*wording.ranked(record), *record.controls],
             classes=_classes(record),
             peaks=[*map(figures.peak, record.cmi), *figures.among(record.cmi, bag)],
             totals=wording.totals(record.ledger),
             diverged=sum(trial.diverged for trial in record.trials),
             wording=wording,
+            script=Markup(_script()),
+            script_digest=digest(_script()),
             cluster_figures=cluster_figures,
             steals=[len(cost_figures.drawn(record)), sum(bool(wording.curve(row)) for row in record.comparisons)],
         )
     )
+
+
+@cache
+def _script() -> str:
+    return resources.files("reports").joinpath("templates", "report.js").read_text(encoding="utf-8")
+
+
+def digest(script: str) -> str:
+    """Return what a Content-Security-Policy calls an inline script that it allows."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def visible(value: object) -> object:
+    """Write out control characters and those that turn text around: no name may hide or move what follows it."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join(f"\\u{ord(c):04x}" if _hidden(c) else c for c in value)
+
+
+def _hidden(character: str) -> bool:
+    turns = unicodedata.bidirectional(character) in {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
+    return turns or (unicodedata.category(character) in {"Cc", "Cs"} and character not in "\n\t")
 
 
 @cache
@@ -58,6 +88,7 @@ def environment() -> Environment:
         loader=PackageLoader("reports"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=visible,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
