@@ -106,7 +106,7 @@ def read(path: Path) -> PolicyFile:
         raise UsageError(f"{path} is no TOML: {e}") from e
     except ValidationError as e:
         first = min(e.errors(), key=lambda error: error["type"] != "extra_forbidden")  # a misspelt key is missing, too
-        more = f" ({e.error_count() - 1} more after it)" if e.error_count() > 1 else ""
+        more = f" (and {e.error_count() - 1} more)" if e.error_count() > 1 else ""
         sentence = _sentence(first["type"], first["loc"], first["input"])
         raise UsageError(_located(path, text, first["loc"], sentence) + more) from e
 

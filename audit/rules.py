@@ -54,9 +54,12 @@ def findings(records: Sequence[Record], file: PolicyFile, day: date, before: Seq
                 yield Found("attacks", "fail", f"{_on(record)}: {record.named(row)} did not run: {row.reason}")
         if not any(row.status == "judged" for row in rows):
             yield Found("verdict", "nothing", f"{_on(record)}: no attack was judged")
-        elif policy.baseline is None:
-            yield _word(policy, record, waived)
+            continue
+        word = _word(policy, record, waived)
+        if policy.baseline is None:
+            yield word
         else:
+            yield word._replace(outcome="warn" if word.outcome == "fail" else "pass")
             yield from _regressions(file, policy.baseline, record, before, waived)
 
 
@@ -110,10 +113,11 @@ def _surfaces(policy: Policy, records: Sequence[Record]) -> Iterator[Found]:
         if surface not in audited:
             given = ",".join((*audited, surface))
             yield Found("surfaces", "fail", f"{surface} was not audited; audit it with --surface {given}")
-    if policy.surfaces:
+    judged = [surface for surface in audited if surface in policy.surfaces]
+    if judged:
         left = [surface for surface in audited if surface not in policy.surfaces]
         beside = f"; not judged: {', '.join(left)}" if left else ""
-        yield Found("surfaces", "pass", f"judged: {', '.join(policy.surfaces)}{beside}")
+        yield Found("surfaces", "pass", f"judged: {', '.join(judged)}{beside}")
 
 
 def _checkpoint(policy: Policy, record: Record) -> Iterator[Found]:
