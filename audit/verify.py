@@ -38,6 +38,7 @@ def verify(folder: Path) -> Iterator[Disagreement]:
     record = load(folder)
     if record.schema_version < SCHEMA_VERSION:
         raise RecordError(f"{folder} was made by an earlier version, whose rules were others; verify it with that one")
+    yield from hardened(record, folder)  # first: a report tells of all surfaces
     yield from files(record, folder)
     try:
         again = derived(record)
@@ -46,7 +47,6 @@ def verify(folder: Path) -> Iterator[Disagreement]:
         return
     yield from differences("record", record.model_dump(), again.model_dump())
     yield from names(record)
-    yield from hardened(record, folder)
     yield from choices(record)
     yield from ledger(record)
 

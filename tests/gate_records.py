@@ -87,12 +87,16 @@ def written(record: Record, folder: Path) -> Path:
     return folder
 
 
+def on(record: Record, surface: str) -> Record:
+    """Return an audit of another surface."""
+    return record.model_copy(update={"settings": record.settings.model_copy(update={"surface": surface})})
+
+
 def several(records: Mapping[str, Record], folder: Path) -> Path:
     """Write an audit of several surfaces."""
     rows = []
     for surface, record in records.items():
-        of = record.model_copy(update={"settings": record.settings.model_copy(update={"surface": surface})})
-        own = written(derived(of), folder / "surfaces" / surface) / "record.json"
+        own = written(derived(on(record, surface)), folder / "surfaces" / surface) / "record.json"
         rows.append(surface_row(load(own), f"surfaces/{surface}", hashlib.sha256(own.read_bytes()).hexdigest()))
     first = load(folder / rows[0].folder)
     shutil.copytree(folder / rows[0].folder, folder, dirs_exist_ok=True)
