@@ -161,7 +161,7 @@ def test_every_key_is_told_on_the_page() -> None:
     assert keys(Waiver) == ["attack", "surface", "reason", "until"]
 
 
-@pytest.mark.parametrize("page", ["docs/gate.md"])
+@pytest.mark.parametrize("page", ["docs/gate.md", "README.md"])
 def test_policies_of_the_pages_are_policies(tmp_path: Path, page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     example = text.split("```toml\n")[1].split("```")[0]
