@@ -38,15 +38,14 @@ def findings(records: Sequence[Record], file: PolicyFile, day: date, before: Seq
     """
     refuse_unknown(file, records)
     policy = file.policy
-    yield from _suite(policy, records[0])
+    judged = [r for r in records if not policy.surfaces or r.settings.surface in policy.surfaces]
     yield from _surfaces(policy, records)
-    yield from _checkpoint(policy, records[0])
-    yield from _age(policy, records[0], day)
+    # Every surface has a record of its own, which may be anybody's: each is asked, and told of once.
+    about = [found for r in judged for found in (*_suite(policy, r), *_checkpoint(policy, r), *_age(policy, r, day))]
+    yield from dict.fromkeys(about)
     yield from _waivers(policy, records, day)
-    for record in records:
+    for record in judged:
         surface = record.settings.surface
-        if policy.surfaces and surface not in policy.surfaces:
-            continue
         waived = {w.attack for w in policy.waive if w.until >= day and w.surface in (None, surface)}
         rows = [row for row in record.comparisons if row.attack not in waived]
         for row in rows:
@@ -109,6 +108,9 @@ def _suite(policy: Policy, record: Record) -> Iterator[Found]:
 
 def _surfaces(policy: Policy, records: Sequence[Record]) -> Iterator[Found]:
     audited = [record.settings.surface for record in records]
+    for record in records[1:]:
+        if _subject(record) != _subject(records[0]):
+            yield Found("surfaces", "fail", f"{_on(record)}: another teacher, task or suite than on {audited[0]}")
     for surface in policy.surfaces:
         if surface not in audited:
             given = ",".join((*audited, surface))
@@ -118,6 +120,10 @@ def _surfaces(policy: Policy, records: Sequence[Record]) -> Iterator[Found]:
         left = [surface for surface in audited if surface not in policy.surfaces]
         beside = f"; not judged: {', '.join(left)}" if left else ""
         yield Found("surfaces", "pass", f"judged: {', '.join(judged)}{beside}")
+
+
+def _subject(record: Record) -> tuple[str, ...]:
+    return record.teacher.sha256, record.task.digest, record.suite.digest
 
 
 def _checkpoint(policy: Policy, record: Record) -> Iterator[Found]:

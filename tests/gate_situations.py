@@ -98,6 +98,10 @@ def two(folder: Path) -> Path:
     return several({"probs": distillable(), "label": undistillable()}, folder)
 
 
+def mixed(folder: Path) -> Path:
+    return several({"probs": distillable(), "label": changed(teacher={"sha256": 64 * "0"})}, folder)
+
+
 SITUATIONS = (
     Situation("UNDISTILLABLE, nothing else asked"),
     Situation("everything asked and met", EVERYTHING, shown="surfaces, tolerance, max_age_days, checkpoint, [suite]"),
@@ -146,6 +150,7 @@ SITUATIONS = (
     Situation("a surface that was not audited", 'surfaces = ["probs", "label"]\n'),
     Situation("two surfaces, one of them DISTILLABLE", audit=two),
     Situation("the same, only the other is asked for", 'surfaces = ["label"]\n', two),
+    Situation("a surface of another teacher put beside the first", 'surfaces = ["label"]\n', mixed),
     Situation("no attack was judged", audit=of(lambda: aside(undistillable(), "not applicable"))),
     Situation("every margin as in the baseline, DISTILLABLE", BASELINE, "DISTILLABLE", before=of(distillable)),
     Situation("a regression", BASELINE, of(lambda: later(MORE)), before=of(distillable)),
