@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import cache
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
 from gate_records import ABOVE, BELOW, aside, distillable, known, plain, undistillable
 
-from audit.compare import Correct, apart, paired
+from audit.compare import Correct, apart, holm, paired
 from audit.regression import changes, unlike
 from audit.verdict import ALPHA
+from reports.bag import shipped
 from reports.record import Record
 
 DELTA = 0.005
@@ -132,3 +135,43 @@ def test_what_differs_between_two_audits_is_named() -> None:
         "surrogate images": with_("settings", surrogate="elsewhere"),
     }.items():
         assert unlike(record, changed) == what
+
+
+@cache
+def bag() -> dict[str, list[dict[str, tuple[Correct, Correct]]]]:
+    """Return the students of every attack and their LS students, by method and teacher, of the shipped audits."""
+    shipped_bag = shipped("bag-1")
+    assert shipped_bag is not None
+    controls = [control.correct.array() for control in shipped_bag.controls]
+    found: dict[str, list[dict[str, tuple[Correct, Correct]]]] = {}
+    for teacher in shipped_bag.teachers:
+        if teacher.shots == 1:
+            students = {row.attack: (row.correct.array(), controls[row.control]) for row in teacher.rows}
+            found.setdefault(teacher.method, []).append(students)
+    return found
+
+
+def regresses(now: dict[str, tuple[Correct, Correct]], before: dict[str, tuple[Correct, Correct]]) -> bool:
+    return min(holm([apart(now[name], before[name]).p_above(DELTA) for name in now])) < ALPHA
+
+
+def test_no_teacher_of_the_bag_regresses_from_another_of_its_method() -> None:
+    pairs = [pair for teachers in bag().values() for pair in permutations(teachers, 2)]
+    assert len(pairs) == 78
+    assert sum(regresses(*pair) for pair in pairs) == 0
+
+
+def test_an_ordinary_teacher_regresses_from_an_undistillable_one() -> None:
+    pairs = [(plain, cmim) for plain in bag()["plain"] for cmim in bag()["cmim"]]
+    assert sum(regresses(now, before) for now, before in pairs) == len(pairs) == 9
+
+
+def test_pairing_is_sharper_than_two_intervals() -> None:
+    """Against the root of the sum of both margins' squared standard errors, as if the images were drawn twice."""
+    ratios = [
+        apart(now[name], before[name]).se / math.hypot(paired(*now[name]).se, paired(*before[name]).se)
+        for teachers in bag().values()
+        for now, before in combinations(teachers, 2)
+        for name in now
+    ]
+    assert np.median(ratios) == pytest.approx(0.61, abs=0.005), "docs/gate.md says so"
