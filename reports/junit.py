@@ -1,8 +1,9 @@
-"""Render the record as JUnit XML, one test case for each attack and one for the verdict."""
+"""Render the record as JUnit XML: for each surface a test case for each attack, and one for the verdict."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree as ET
 
 from reports.record import Comparison, Record, Trial
@@ -11,30 +12,61 @@ from reports.wording import distils, outcome, points, probability, span
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def render(record: Record) -> str:
-    """Return the test report: an attack that makes the teacher distillable fails, one that did not run is skipped."""
-    suite = ET.Element("testsuite", name=_legal(f"distill-audit {record.suite.name}: {record.teacher.name}"))
-    for comparison in record.comparisons:
-        _attack(suite, comparison, record)
-    _verdict(suite, record)
-    results = {kind: str(len(suite.findall(f"testcase/{tag}"))) for kind, tag in _COUNTED.items()}
-    suite.attrib |= {"tests": str(len(suite)), **results, "errors": "0"}
-    suite.attrib |= {"time": f"{record.times.wall_seconds:.3f}", "timestamp": _legal(record.times.created)}
+def render(record: Record, others: Sequence[Record] = ()) -> str:
+    """Return the test report: a suite for each surface, `others` being the records of those beside the record's own.
+
+    An attack that makes the teacher distillable fails, one that crashed is an error, one that did not apply is skipped.
+    Numbers are properties of the suite, because the schema that CI servers check has none for a case.
+    """
+    suites = [_suite(one) for one in (record, *others)]
     root = ET.Element("testsuites")
-    root.append(suite)
+    for kind in ("tests", "failures", "errors"):
+        root.set(kind, str(sum(int(suite.attrib[kind]) for suite in suites)))
+    root.extend(suites)
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-_COUNTED = {"failures": "failure", "skipped": "skipped"}
+_COUNTED = {"failures": "failure", "skipped": "skipped", "errors": "error"}
+
+
+def _suite(record: Record) -> ET.Element:
+    surface = record.settings.surface
+    name = f"distill-audit {record.suite.name}: {record.teacher.name}, surface {surface}"
+    suite = ET.Element("testsuite", name=_legal(name))
+    properties = ET.SubElement(suite, "properties")
+    for key, value in _properties(record):
+        ET.SubElement(properties, "property", name=_legal(key), value=_legal(value))
+    for comparison in record.comparisons:
+        _attack(suite, comparison, record)
+    _verdict(suite, record)
+    results = {kind: str(len(suite.findall(f"testcase/{tag}"))) for kind, tag in _COUNTED.items()}
+    suite.attrib |= {"tests": str(len(suite.findall("testcase"))), **results}
+    suite.attrib |= {"time": f"{record.times.wall_seconds:.3f}", "timestamp": _legal(record.times.created)}
+    return suite
+
+
+def _properties(record: Record) -> Iterator[tuple[str, str]]:
+    """Name what the suite is about, its flags, and the numbers of every judged attack, margins in points."""
+    yield "teacher.sha256", record.teacher.sha256
+    yield "surface", record.settings.surface
+    yield "verdict", record.verdict.word
+    for flag in record.flags:
+        yield f"flag.{flag.id}", flag.raised
+    for row in record.comparisons:
+        if row.margin is not None:
+            numbers = {"margin": row.margin.mean, "low": row.margin.low, "high": row.margin.high}
+            for key, value in (numbers | {"upper": row.margin.upper}).items():
+                yield f"{record.named(row)}.{key}", f"{100 * value:.4f}"
+            yield f"{record.named(row)}.queries", str(row.queries)
 
 
 def _attack(suite: ET.Element, comparison: Comparison, record: Record) -> None:
     seconds = sum(t.seconds for t in record.trials if _of(t, comparison))
-    case = _case(suite, record, f"attacks.{record.suite.name}", record.named(comparison), seconds)
+    case = _case(suite, record, record.named(comparison), seconds)
     if comparison.status != "judged":
         reason = f"{outcome(comparison, record)}: {comparison.reason or 'no reason given'}"
-        ET.SubElement(case, "skipped", message=_legal(reason))
+        ET.SubElement(case, "error" if comparison.status == "failed" else "skipped", message=_legal(reason))
         return
     found = _found(comparison)
     if distils(comparison, record):
@@ -63,7 +95,7 @@ def _found(comparison: Comparison) -> str:
 
 def _verdict(suite: ET.Element, record: Record) -> None:
     verdict = record.verdict
-    case = _case(suite, record, "verdict", "verdict", 0.0)
+    case = _case(suite, record, "verdict", 0.0)
     message = _legal(f"{verdict.word}: {verdict.sentence}")
     body = _legal("\n".join([verdict.sentence, f"Scope: {verdict.scope}", *verdict.reasons, verdict.settle]).strip())
     if verdict.word == "DISTILLABLE":
@@ -73,8 +105,8 @@ def _verdict(suite: ET.Element, record: Record) -> None:
     ET.SubElement(case, "system-out").text = body
 
 
-def _case(suite: ET.Element, record: Record, group: str, name: str, seconds: float) -> ET.Element:
-    classname = f"distill-audit.{record.teacher.name}.{group}"
+def _case(suite: ET.Element, record: Record, name: str, seconds: float) -> ET.Element:
+    classname = f"distill-audit.{record.teacher.name}.{record.suite.name}.{record.settings.surface}"
     return ET.SubElement(suite, "testcase", classname=_legal(classname), name=_legal(name), time=f"{seconds:.3f}")
 
 

@@ -17,7 +17,16 @@ from reports.outputs import write_all
 from reports.record import Packed, Record, load, save
 
 SHIPPED = sorted(path.parent for path in (Path(__file__).parent.parent / "examples").glob("*/record.json"))
-FILES = ("record.json", "report.html", "junit.xml", "summary.md", "attestation.json", "journal.jsonl")
+FILES = (
+    "record.json",
+    "report.html",
+    "junit.xml",
+    "summary.md",
+    "attestation.json",
+    "badge.svg",
+    "badge.json",
+    "journal.jsonl",
+)
 
 
 @pytest.fixture(scope="module")
