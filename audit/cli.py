@@ -290,13 +290,20 @@ def teach(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")]) -> None:
-    """Write every report again from record.json."""
-    from reports.outputs import write_all
-    from reports.record import load
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")],
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="html, md, junit, attestation, csv, parquet… with commas; what `audit run` writes if not given.",
+        ),
+    ] = None,
+) -> None:
+    """Write reports again from record.json: as `audit run` does, or in the formats that are named."""
+    from audit.reporting import report as write
 
-    path = folder / "record.json" if folder.is_dir() else folder
-    for written in write_all(load(path), path.parent):
+    for written in write(folder, formats):
         typer.echo(written)
 
 
