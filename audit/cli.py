@@ -308,6 +308,22 @@ def report(
 
 
 @app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Folders that `audit run` wrote, or records: two or more.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write compare.html and compare.md into.")] = None,
+    formats: Annotated[
+        str | None, typer.Option("--format", help="html, md with commas; both if not given. Needs --out.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Put audits of one question side by side: releases of a model, or a zoo as a leaderboard."""
+    from audit.compared import compare as look
+    from audit.compared import tell, tell_json
+
+    (tell_json if json else tell)(*look(folders, out, formats))
+
+
+@app.command()
 def verify(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")]) -> None:
     """Recompute every number, figure and word from the stored results of the students; exit 1 where one disagrees."""
     from audit.verify import verify as look

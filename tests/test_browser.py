@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 from sample_record import sample_record
+from test_side_by_side import SHIPPED, infested
 
 from audit.diagnose import diagnose
 from audit.subjects import Opening
 from reports import html
+from reports.leaderboard import html as leaderboard_html
+from reports.record import load
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -52,6 +55,16 @@ def test_the_report_is_quiet_and_fits(
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_diagnosis_is_quiet_and_fits(browser: Any, tmp_path: Path, diagnosis: str, scheme: str, width: int) -> None:
     quiet_and_fits(browser, diagnosis, tmp_path / "cmi.html", scheme, width)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("count", [2, 9])
+def test_audits_side_by_side_are_quiet_and_fit(
+    browser: Any, tmp_path: Path, scheme: str, width: int, count: int
+) -> None:
+    page = leaderboard_html.render(infested(load(SHIPPED), count))
+    quiet_and_fits(browser, page, tmp_path / "compare.html", scheme, width)
 
 
 def quiet_and_fits(browser: Any, text: str, path: Path, scheme: str, width: int) -> None:

@@ -44,7 +44,7 @@ def test_rooms_import_only_whom_they_may(room: str) -> None:
         assert imported(path) & ROOMS.keys() <= ROOMS[room], path
 
 
-PURE = ("statistics/*.py", "checks/[!p]*.py", "derive.py", "inspecting/choosing.py")  # the probes ask a teacher
+PURE = ("statistics/*.py", "checks/[!p]*.py", "derive.py", "side_by_side.py", "inspecting/choosing.py")  # probes ask
 
 
 def test_reports_and_statistics_know_no_torch() -> None:
@@ -213,4 +213,4 @@ def test_the_wheel_holds_the_four_packages_and_their_data(tmp_path: Path) -> Non
     tops = {n.split("/")[0] for n in names if not re.match(r"distill_audit-.*\.dist-info/", n)}
     assert tops == ROOMS.keys()
     data = {"teachers/data/glyphs.npz", "teachers/intake/architectures.json.gz", "audit/py.typed"}
-    assert data | {f"reports/templates/{page}.html.j2" for page in ("report", "cmi", "macros")} <= set(names)
+    assert data | {f"reports/templates/{page}.html.j2" for page in ("report", "cmi", "compare", "macros")} <= set(names)
