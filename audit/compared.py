@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from audit.folder import refuse_file
@@ -17,8 +18,9 @@ from reports.leaderboard import html, markdown
 from reports.leaderboard import wording as telling
 from reports.leaderboard.board import Leaderboard
 from reports.record import load, write_whole
+from reports.svg import plain
 from reports.wording import number, percent, points, probability, span
-from teachers.errors import UsageError
+from teachers.errors import RefusedInput, UsageError
 
 FORMATS: Final[Mapping[str, tuple[str, Callable[[Leaderboard], str]]]] = {
     "html": ("compare.html", html.render),
@@ -32,7 +34,8 @@ def compare(
 ) -> tuple[Leaderboard, list[Path]]:
     """Compare the records of folders, and write the pages where a folder for them is given; return their paths.
 
-    Raises UsageError where they cannot be compared, or a format has no folder; RecordError for no record.
+    Raises UsageError where they cannot be compared, or a format has no folder; RecordError for no record,
+    RefusedInput for a folder that cannot be written.
     """
     if asked is not None and out is None:
         raise UsageError(f"--format {asked} needs a folder; give it with --out")
@@ -42,8 +45,11 @@ def compare(
     if out is None:
         return board, []
     written = {out / file: render(board) for file, render in (FORMATS[name] for name in names)}
-    for path, text in written.items():
-        write_whole(path, text.encode())
+    try:
+        for path, text in written.items():
+            write_whole(path, text.encode())
+    except OSError as e:
+        raise RefusedInput(f"{out} cannot be written ({e.strerror}); give another folder with --out") from e
     return board, list(written)
 
 
@@ -51,13 +57,13 @@ def tell(board: Leaderboard, written: Sequence[Path]) -> None:
     """Print a leaderboard for a person."""
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=140)
-    console.print(telling.title(board), markup=False)
+    console.print(_plain(telling.title(board)))
     console.print(_places(board))
     if board.pair is not None:
-        console.print(f"Margins of {board.pair[1]} less those of {board.pair[0]}:", markup=False)
+        console.print(f"Margins of {_plain(board.pair[1])} less those of {_plain(board.pair[0])}:")
         console.print(_differences(board))
-    for line in (*telling.remarks(board), *(str(path) for path in written)):
-        console.print(line, markup=False, soft_wrap=True)
+    for line in (*telling.remarks(board), *map(str, written)):
+        console.print(escape(plain(line, 1_000)), soft_wrap=True)
 
 
 def tell_json(board: Leaderboard, written: Sequence[Path]) -> None:
@@ -91,7 +97,5 @@ def _differences(board: Leaderboard) -> Table:
 
 
 def _plain(text: str) -> str:
-    """Leave nothing in a name that rich would take for markup."""
-    from rich.markup import escape
-
-    return escape(text)
+    """Leave nothing in a name that rich or the terminal would act on."""
+    return escape(plain(text, 60))

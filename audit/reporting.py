@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reports.outputs import ALWAYS, FORMATS, write_all
 from reports.record import load
-from teachers.errors import UsageError
+from teachers.errors import RefusedInput, UsageError
 
 INSTALL = "pip install 'distill-audit[parquet]'"
 
@@ -17,13 +17,20 @@ INSTALL = "pip install 'distill-audit[parquet]'"
 def report(place: Path, asked: str | None = None) -> list[Path]:
     """Write the reports of a folder, or of a record, again; return their paths.
 
-    Raises UsageError for a format that there is not, or whose extra is not installed; RecordError for no record.
+    Raises UsageError for a format that there is not, or whose extra is not installed; RecordError for no record,
+    RefusedInput for a folder that cannot be written.
     """
     names = ALWAYS if asked is None else formats(asked, FORMATS)
     if "parquet" in names and find_spec("pyarrow") is None:
         raise UsageError(f"--format parquet needs pyarrow, which is not installed; {INSTALL} adds it, or give csv")
     path = place / "record.json" if place.is_dir() else place
-    return write_all(load(path), path.parent, names)
+    record = load(path)
+    try:
+        return write_all(record, path.parent, names)
+    except OSError as e:
+        raise RefusedInput(
+            f"{e.filename or path.parent} cannot be written ({e.strerror}); copy the record elsewhere"
+        ) from e
 
 
 def formats(asked: str, known: Collection[str]) -> tuple[str, ...]:

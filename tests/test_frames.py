@@ -21,7 +21,7 @@ from reports import outputs, tables
 from reports.frames import Frames, frame
 from reports.record import Record, load
 from reports.tables.table import DTYPES, harmless
-from teachers.errors import UsageError
+from teachers.errors import RefusedInput, UsageError
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "examples" / "demo-smoke"
@@ -62,11 +62,14 @@ def test_rows_are_those_of_the_record(shipped: Frames) -> None:
     assert int(shipped.ledger.charged.sum()) == sum(row.charged for row in record.ledger) > 0
     for row, kept in zip(shipped.attacks.itertuples(), record.comparisons, strict=True):
         assert kept.margin is not None
-        assert (row.attack, row.margin, row.low, row.p_holm) == (
-            kept.attack,
-            kept.margin.mean,
-            kept.margin.low,
-            kept.p_holm,
+        assert kept.bite is not None
+        same = ("se", "low", "high", "lower", "upper", "p", "seeds", "images", "discordant")
+        assert [getattr(row, name) for name in same] == [getattr(kept.margin, name) for name in same]
+        assert (row.attack, row.margin, row.p_holm) == (kept.attack, kept.margin.mean, kept.p_holm)
+        assert (row.bites, row.bite_margin, row.bite_low) == (
+            kept.bite.bites,
+            kept.bite.margin.mean,
+            kept.bite.margin.low,
         )
         assert json.loads(str(row.settings)) == kept.parameters
 
@@ -186,6 +189,13 @@ def test_parquet_without_its_extra_gets_a_sentence_before_anything_is_written(
     with pytest.raises(UsageError, match=r"pip install 'distill-audit\[parquet\]'"):
         reporting.report(tmp_path, "html,parquet")
     assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_a_folder_that_cannot_be_written_gets_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_bytes((SHIPPED / "record.json").read_bytes())
+    (tmp_path / "tables").touch()
+    with pytest.raises(RefusedInput, match=r"tables.* cannot be written"):
+        reporting.report(tmp_path, "csv")
 
 
 def test_the_example_runs_as_written_and_prints_what_its_page_shows(tmp_path: Path) -> None:

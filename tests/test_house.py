@@ -44,7 +44,13 @@ def test_rooms_import_only_whom_they_may(room: str) -> None:
         assert imported(path) & ROOMS.keys() <= ROOMS[room], path
 
 
-PURE = ("statistics/*.py", "checks/[!p]*.py", "derive.py", "side_by_side.py", "inspecting/choosing.py")  # probes ask
+PURE = (
+    "statistics/*.py",
+    "checks/[!p]*.py",  # the probes ask a teacher
+    "derive.py",
+    "side_by_side.py",
+    "inspecting/choosing.py",
+)
 
 
 def test_reports_and_statistics_know_no_torch() -> None:

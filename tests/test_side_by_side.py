@@ -276,6 +276,16 @@ def test_the_command_prints_and_writes(
     assert [p.name for p in (tmp_path / "md").iterdir()] == ["compare.md"]
 
 
+def test_a_name_acts_on_no_terminal(capsys: pytest.CaptureFixture[str], first: Record, tmp_path: Path) -> None:
+    name = "[bold]x[/bold]\x1b[2J"
+    for i, record in enumerate((first, another(first, "a", name, lift=0.1))):
+        save(record, tmp_path / str(i) / "record.json")
+    code, said, _ = call(capsys, "compare", str(tmp_path / "0"), str(tmp_path / "1"))
+    assert code == 0
+    assert "Margins of [bold]x[/bold][2J less those of demo:" in said
+    assert "\x1b" not in said
+
+
 @pytest.mark.parametrize(
     ("more", "code", "sentence"),
     [
@@ -283,6 +293,7 @@ def test_the_command_prints_and_writes(
         (["--format", "pdf", "--out", "x"], 2, "unknown format 'pdf'; there are html, md"),
         (["nowhere"], 4, "give the folder that `audit run` wrote"),
         (["--out", "{one}"], 2, "is a file; give a folder"),
+        (["--out", "{one}/x"], 4, "cannot be written (Not a directory); give another folder with --out"),
     ],
 )
 def test_a_mistake_gets_one_sentence(
