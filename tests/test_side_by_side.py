@@ -15,9 +15,10 @@ from test_reports import HOSTILE, Page
 from audit.compared import compare
 from audit.side_by_side import Given, side_by_side
 from audit.statistics.compare import differing, paired
-from reports.leaderboard import html, markdown
+from reports.leaderboard import figure, html, markdown
 from reports.leaderboard.board import Leaderboard
 from reports.record import Packed, Record, load, save
+from reports.wording import points, span
 from teachers.errors import UsageError
 
 SHIPPED = Path(__file__).parent.parent / "examples" / "demo-smoke"
@@ -359,6 +360,18 @@ def test_the_page_is_the_same_twice_and_small_for_a_zoo(first: Record) -> None:
     assert len(page.encode()) < 400_000
     assert "url(" not in page
     assert "@import" not in page
+
+
+def test_the_figure_has_a_mark_for_every_margin_of_few_audits_and_the_largest_of_many(first: Record) -> None:
+    few, many = (board(*[another(first, f"{i:x}", f"v{i}", i / 50) for i in range(1, n)]) for n in (4, 8))
+    drawn = figure.margins(few)
+    assert [drawn.count(f">{name}</text>") for name in ("v1", "v2", "v3", "soft-kd", "knockoff")] == [1] * 5
+    drawn = figure.margins(many)
+    assert [drawn.count(f">{e.name}</text>") for e in many.entries] == [1] * 7
+    assert "soft-kd" not in drawn
+    for e in many.entries:
+        assert e.margin is not None
+        assert f"{points(e.margin.mean)} {span(e.margin)}" in drawn
 
 
 def test_rows_without_students_are_compared_without_differences() -> None:
