@@ -304,20 +304,43 @@ def teach(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")]) -> None:
-    """Write every report again from record.json."""
-    from reports.outputs import write_all
-    from reports.record import load
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")],
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="html, md, junit, attestation, csv, parquet… with commas; what `audit run` writes if not given.",
+        ),
+    ] = None,
+) -> None:
+    """Write reports again from record.json: as `audit run` does, or in the formats that are named."""
+    from audit.finished.reporting import report as write
 
-    path = folder / "record.json" if folder.is_dir() else folder
-    for written in write_all(load(path), path.parent):
+    for written in write(folder, formats):
         typer.echo(written)
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Folders that `audit run` wrote, or records: two or more.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write compare.html and compare.md into.")] = None,
+    formats: Annotated[
+        str | None, typer.Option("--format", help="html, md with commas; both if not given. Needs --out.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Put audits of one question side by side: releases of a model, or a zoo as a leaderboard."""
+    from audit.finished.compared import compare as look
+    from audit.finished.compared import tell, tell_json
+
+    (tell_json if json else tell)(*look(folders, out, formats))
 
 
 @app.command()
 def verify(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")]) -> None:
     """Recompute every number, figure and word from the stored results of the students; exit 1 where one disagrees."""
-    from audit.verify import verify as look
+    from audit.finished.verify import verify as look
 
     for disagreement in look(folder):
         typer.echo(disagreement)
@@ -347,7 +370,7 @@ def repeat(
 ) -> None:
     """Train some students again from the record alone and compare them; exit 1 where one differs."""
     ahead()
-    from audit.repeat import repeat as again
+    from audit.finished.repeat import repeat as again
 
     agree = True
     for one in again(folder, cells, seed, cache, trust_model_code):

@@ -12,10 +12,14 @@ import pytest
 from sample_record import large_record, sample_record
 from test_report_clusters import answers, with_pools
 from test_reports import infested
+from test_side_by_side import SHIPPED
+from test_side_by_side import infested as infested_board
 
 from audit.diagnose import diagnose
 from audit.subjects import Opening
 from reports import html
+from reports.leaderboard import html as leaderboard_html
+from reports.record import load
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -45,6 +49,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> Path:
     records = {"sample": sample_record(), "large": large_record(), "infested": hostile}
     for name, record in records.items():
         (folder / f"{name}.html").write_text(html.render(record), encoding="utf-8")
+    board = infested_board(load(SHIPPED), 9)
+    (folder / "compare.html").write_text(leaderboard_html.render(board), encoding="utf-8")
     diagnose(Opening("demo", "digits"), device="cpu", out=folder, cache=kept, command="audit cmi", quiet=True)
     return folder
 
@@ -75,7 +81,7 @@ def opened(browser: Any, folder: Path) -> Iterator[Open]:
     assert said == []
 
 
-@pytest.mark.parametrize("name", ["sample", "large", "infested", "cmi"])
+@pytest.mark.parametrize("name", ["sample", "large", "infested", "cmi", "compare"])
 def test_a_page_is_quiet_and_fits_every_width_in_both_themes(opened: Open, name: str) -> None:
     for scheme in PAPER:
         page = opened(name, scheme=scheme)
@@ -87,7 +93,7 @@ def test_a_page_is_quiet_and_fits_every_width_in_both_themes(opened: Open, name:
                 assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize("name", ["infested", "cmi"])
+@pytest.mark.parametrize("name", ["infested", "cmi", "compare"])
 @pytest.mark.parametrize("scheme", PAPER)
 def test_axe_finds_nothing_serious(opened: Open, name: str, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.base", reason="axe-playwright-python is not installed")
@@ -202,7 +208,7 @@ def test_the_page_is_printed_whole_and_light_without_its_tools(opened: Open, tmp
     assert all(f"class{i}" in text for i in range(100))
 
 
-@pytest.mark.parametrize("name", ["sample", "large", "infested", "cmi"])
+@pytest.mark.parametrize("name", ["sample", "large", "infested", "cmi", "compare"])
 def test_nothing_is_cut_off_on_paper(opened: Open, name: str) -> None:
     paper = 210 - 2 * 12  # mm
     width = round(paper / 25.4 * 96)

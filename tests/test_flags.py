@@ -16,10 +16,10 @@ from audit import run as audit
 from audit.checks import attacks as attack_checks
 from audit.checks import flags
 from audit.derive import derived
+from audit.finished.verify import choices, verify
 from audit.statistics.compare import Bounded, Margin, paired
 from audit.statistics.verdict import points
 from audit.suite import EFFORTS
-from audit.verify import choices, verify
 from reports.record import Comparison, Packed, Parameters, Record, Trial, load
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -45,7 +45,7 @@ def test_rooms_import_only_whom_they_may(room: str) -> None:
 
 
 PURE = (
-    *("statistics/*.py", "checks/[!p]*.py", "gate/*.py", "derive.py"),
+    *("statistics/*.py", "checks/[!p]*.py", "gate/*.py", "derive.py", "finished/side_by_side.py"),
     "inspecting/choosing.py",  # the probes ask a teacher
 )
 
@@ -216,6 +216,5 @@ def test_the_wheel_holds_the_four_packages_and_their_data(tmp_path: Path) -> Non
     tops = {n.split("/")[0] for n in names if not re.match(r"distill_audit-.*\.dist-info/", n)}
     assert tops == ROOMS.keys()
     data = {"teachers/data/glyphs.npz", "teachers/intake/architectures.json.gz", "audit/py.typed"}
-    assert data | {f"reports/templates/{page}.html.j2" for page in ("report", "cmi", "clusters", "macros")} <= set(
-        names
-    )
+    pages = ("report", "cmi", "clusters", "compare", "macros")
+    assert data | {f"reports/templates/{page}.html.j2" for page in pages} <= set(names)

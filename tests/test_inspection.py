@@ -16,9 +16,9 @@ from torch import nn
 
 from audit.checks.probes import kind
 from audit.execution.store import Cache
+from audit.finished.repeat import repeat
 from audit.inspecting.inspection import inspect
 from audit.plan import Request
-from audit.repeat import repeat
 from audit.run import run
 from audit.statistics.compare import wilson
 from audit.subjects import Opening, Place, open_subject, open_task

@@ -15,9 +15,9 @@ from audit.checks import flags
 from audit.checks import teacher as teacher_checks
 from audit.checks.probes import candidates, normalisations, probe
 from audit.execution.store import Cache
+from audit.finished.verify import verify
 from audit.subjects import Opening, Place, Subject, ordinary_teacher, top_classes
 from audit.suite import Suite
-from audit.verify import verify
 from reports.record import Probe
 from teachers.datasets import load
 from teachers.guards import Shown, behind

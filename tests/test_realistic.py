@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from audit.verify import verify
+from audit.finished.verify import verify
 from reports.record import load
 
 CLASSES, TRAIN, TEST, SIDE = 10, 40, 20, 240

@@ -11,7 +11,7 @@ import pytest
 from gate_records import ABOVE, BELOW, aside, distillable, known, plain, undistillable
 
 from audit.gate.regression import changes, unlike
-from audit.statistics.compare import Correct, apart, holm, paired
+from audit.statistics.compare import Correct, differing, holm, paired
 from audit.statistics.verdict import ALPHA
 from reports.bag import shipped
 from reports.record import Record
@@ -25,10 +25,10 @@ def drawn(seeds: int, images: int, accuracy: float, seed: int) -> Correct:
 
 def test_controls_that_are_the_same_cancel() -> None:
     ls, before, now = (drawn(5, 800, a, s) for s, a in enumerate((0.7, 0.72, 0.75)))
-    assert apart((now, ls), (before, ls)) == paired(now, before)
+    assert differing((now, ls), (before, ls)) == paired(now, before)
     longer = drawn(8, 800, 0.75, 3)
     both = np.concatenate([ls, drawn(3, 800, 0.7, 4)])
-    assert apart((longer, both), (before, ls)).mean == pytest.approx(
+    assert differing((longer, both), (before, ls)).mean == pytest.approx(
         longer.mean() - both.mean() - before.mean() + ls.mean()
     )
 
@@ -37,7 +37,7 @@ def test_a_change_has_the_mean_squares_of_its_scores() -> None:
     """Against the definitions of the two-way analysis of variance."""
     now, before = [(drawn(4, 300, 0.8, s), drawn(4, 300, 0.7, s + 1)) for s in (0, 2)]
     d = now[0].astype(float) - now[1] - before[0] + before[1]
-    found = apart(now, before)
+    found = differing(now, before)
     rows, columns = d.mean(axis=1, keepdims=True), d.mean(axis=0, keepdims=True)
     assert found.mean == pytest.approx(d.mean())
     assert found.between_seeds == pytest.approx(300 * ((rows - d.mean()) ** 2).sum() / 3)
@@ -48,8 +48,8 @@ def test_a_change_has_the_mean_squares_of_its_scores() -> None:
 
 def test_audits_of_unlike_images_are_refused() -> None:
     one, other = drawn(2, 30, 0.5, 0), drawn(2, 40, 0.5, 0)
-    with pytest.raises(ValueError, match="must hold the same images"):
-        apart((one, one), (other, other))
+    with pytest.raises(ValueError, match="must hold the same seeds and images"):
+        differing((one, one), (other, other))
 
 
 @pytest.mark.parametrize("seeds", [(5, 5), (5, 8), (8, 5)])
@@ -62,7 +62,7 @@ def test_bounds_of_a_change_cover_it_as_often_as_they_say(seeds: tuple[int, int]
         noise = rng.normal(0, 1, (max(seeds), images))
         ls = hard + shift["ls"] + noise > 0
         now, before = (hard + shift[name] + rng.normal(0, 1, noise.shape) > 0 for name in ("now", "before"))
-        found = apart((now[: seeds[0]], ls[: seeds[0]]), (before[: seeds[1]], ls[: seeds[1]]))
+        found = differing((now[: seeds[0]], ls[: seeds[0]]), (before[: seeds[1]], ls[: seeds[1]]))
         covered += found.upper(0.95) >= 0  # there is no change
     assert covered / runs > 0.95 - 2 * math.sqrt(0.05 * 0.95 / runs)
 
@@ -154,7 +154,7 @@ def bag() -> dict[str, list[dict[str, tuple[Correct, Correct]]]]:
 
 
 def regresses(now: dict[str, tuple[Correct, Correct]], before: dict[str, tuple[Correct, Correct]]) -> bool:
-    return min(holm([apart(now[name], before[name]).p_above(DELTA) for name in now])) < ALPHA
+    return min(holm([differing(now[name], before[name]).p_above(DELTA) for name in now])) < ALPHA
 
 
 def test_no_teacher_of_the_bag_regresses_from_another_of_its_method() -> None:
@@ -171,7 +171,7 @@ def test_an_ordinary_teacher_regresses_from_an_undistillable_one() -> None:
 def test_pairing_is_sharper_than_two_intervals() -> None:
     """Against the root of the sum of both margins' squared standard errors, as if the images were drawn twice."""
     ratios = [
-        apart(now[name], before[name]).se / math.hypot(paired(*now[name]).se, paired(*before[name]).se)
+        differing(now[name], before[name]).se / math.hypot(paired(*now[name]).se, paired(*before[name]).se)
         for teachers in bag().values()
         for now, before in combinations(teachers, 2)
         for name in now

@@ -16,9 +16,9 @@ from audit import cli
 from audit import run as audit
 from audit.diagnose import diagnose
 from audit.execution.store import Cache
+from audit.finished.verify import verify
 from audit.plan import Request
 from audit.subjects import Opening, Place, ordinary_teacher
-from audit.verify import verify
 from reports.record import Record, load
 from teachers.datasets import load as load_task
 from teachers.errors import RefusedInput, UsageError

@@ -8,9 +8,9 @@ from conftest import TINY
 from test_run import request
 
 from audit import run as audit
-from audit.repeat import repeat
+from audit.finished.repeat import repeat
+from audit.finished.verify import verify
 from audit.suite import EFFORTS
-from audit.verify import verify
 from reports.record import Packed, load, save
 from teachers.errors import RefusedInput
 

@@ -14,11 +14,11 @@ from attacks import registry
 from attacks.base import Attack, Lab
 from attacks.logits.soft_kd import SoftKD
 from audit import run as audit
+from audit.finished.verify import verify
 from audit.plan import Request
 from audit.statistics import verdict
 from audit.subjects import Opening
 from audit.suite import EFFORTS, Suite
-from audit.verify import verify
 from reports.record import Record, load
 from teachers.datasets import load as load_task
 from teachers.errors import NothingAudited, RefusedInput, UsageError

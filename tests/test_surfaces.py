@@ -12,10 +12,10 @@ from test_cli import call
 from test_run import request
 
 from audit import cli
+from audit.finished.verify import verify
 from audit.statistics.usability import BINS, calibration_error, rankable
 from audit.subjects import usable
 from audit.surfaces import audit, surfaces
-from audit.verify import verify
 from reports import wording
 from reports.record import load
 from teachers.errors import UsageError

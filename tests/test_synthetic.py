@@ -14,9 +14,9 @@ from audit import run as audit
 from audit import subjects
 from audit.checks import NOISY, SYNTHETIC, TRUTH
 from audit.execution.store import Cache
-from audit.repeat import repeat
+from audit.finished.repeat import repeat
+from audit.finished.verify import verify
 from audit.subjects import BUILT_IN, DEMO, Opening, Place
-from audit.verify import verify
 from teachers import networks
 from teachers.errors import UsageError
 from teachers.oracle import Box

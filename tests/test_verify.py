@@ -11,8 +11,8 @@ from conftest import TINY
 from test_run import request
 
 from audit import run as audit
+from audit.finished.verify import Disagreement, verify
 from audit.suite import EFFORTS
-from audit.verify import Disagreement, verify
 from reports.outputs import write_all
 from reports.record import Packed, Record, load, save
 

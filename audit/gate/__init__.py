@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from audit.finished.verify import verify
 from audit.gate.policy import PolicyFile
 from audit.gate.rules import Found, Outcome, findings, refuse_unknown
 from audit.suite import Suite
-from audit.verify import verify
 from reports.record import SCHEMA_VERSION, Record, load
 from teachers.errors import RefusedInput
 

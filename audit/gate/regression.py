@@ -6,7 +6,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 
 from audit.derive import Facts
-from audit.statistics.compare import Correct, apart, holm
+from audit.statistics.compare import Correct, differing, holm
 from audit.statistics.sequential import Looks
 from audit.statistics.verdict import ALPHA, DISCORDANT
 from reports.record import Comparison, Record
@@ -88,7 +88,7 @@ def _change(facts: Facts, row: Comparison, earlier: Facts, other: Comparison | N
         return Change(name, _margin(mine))
     theirs = _students(earlier, other)
     numbers = sorted({*row.looks, *other.looks})
-    margins = tuple(apart((mine[0][:n], mine[1][:n]), (theirs[0][:n], theirs[1][:n])) for n in numbers)
+    margins = tuple(differing((mine[0][:n], mine[1][:n]), (theirs[0][:n], theirs[1][:n])) for n in numbers)
     return Change(name, _margin(mine), _margin(theirs), Looks(margins, facts.record.look.horizon))
 
 

@@ -154,15 +154,23 @@ def paired(knockoff: Correct, control: Correct) -> Margin:
     return _paired(knockoff.astype(np.int8), control.astype(np.int8))
 
 
-def apart(now: tuple[Correct, Correct], before: tuple[Correct, Correct]) -> Margin:
-    """Compare two margins, each of a knockoff over its control (S, N), paired by seed and test image.
+def differing(one: tuple[Correct, Correct], other: tuple[Correct, Correct]) -> Margin:
+    """Compare two margins: that of one knockoff over its control (S, N), less that of another over its own (M, N).
 
-    Where both audits used the same seeds, and perhaps the same controls, what these share cancels; where seeds are
-    independent, pairing them in any order is as right. One may have more seeds than the other.
+    Every score is the difference of two differences, paired by seed and test image, so that controls that are the same
+    students cancel; where seeds are independent, pairing them in any order is as right. Two margins may have unequally
+    many seeds, as in `paired`; a knockoff has as many as its control. `discordant` counts the images on
+    which the two differences differ.
     """
-    for correct in (*now, *before):
-        _check(correct)
-    return _paired(*(knockoff.astype(np.int8) - control for knockoff, control in (now, before)))
+    for knockoff, control in (one, other):
+        _check(knockoff)
+        _check(control)
+        if knockoff.shape != control.shape or knockoff.shape[1] != one[0].shape[1]:
+            raise ValueError(
+                f"knockoff {knockoff.shape} and control {control.shape} must hold the same seeds and images"
+            )
+    first, second = (knockoff.astype(np.int8) - control.astype(np.int8) for knockoff, control in (one, other))
+    return _paired(first, second)
 
 
 def _paired(knockoff: Scores, control: Scores) -> Margin:

@@ -55,7 +55,7 @@ def files(record: Record, folder: Path) -> Iterator[Disagreement]:
     """Compare every file with what the record gives; of figures, where matplotlib is another, the rest of the page."""
     journal = folder / "journal.jsonl"
     expected: dict[str, bytes] = {"record.json": dumped(record)}
-    expected |= {name: text.encode() for name, text in outputs.texts(record, outputs.others(record, folder)).items()}
+    expected |= outputs.files(record, outputs.others(record, folder))
     same_pens = record.environment.packages.get("matplotlib") == version("matplotlib")
     for name, content in expected.items():
         path = folder / name

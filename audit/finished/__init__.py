@@ -1,0 +1,1 @@
+"""What is done with a record once it is written."""

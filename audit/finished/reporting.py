@@ -1,0 +1,49 @@
+"""`audit report`: which formats are asked for, and the reports of a folder in them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from importlib.util import find_spec
+from pathlib import Path
+
+from reports.outputs import ALWAYS, FORMATS, write_all
+from reports.record import load
+from teachers.errors import RefusedInput, UsageError
+
+INSTALL = "pip install 'distill-audit[parquet]'"
+
+
+def report(place: Path, asked: str | None = None) -> list[Path]:
+    """Write the reports of a folder, or of a record, again; return their paths.
+
+    Raises UsageError for a format that there is not, or whose extra is not installed; RecordError for no record,
+    RefusedInput for a folder that cannot be written.
+    """
+    names = ALWAYS if asked is None else formats(asked, FORMATS)
+    if "parquet" in names and find_spec("pyarrow") is None:
+        raise UsageError(f"--format parquet needs pyarrow, which is not installed; {INSTALL} adds it, or give csv")
+    path = place / "record.json" if place.is_dir() else place
+    record = load(path)
+    try:
+        return write_all(record, path.parent, names)
+    except OSError as e:
+        raise RefusedInput(
+            f"{e.filename or path.parent} cannot be written ({e.strerror}); copy the record elsewhere"
+        ) from e
+
+
+def formats(asked: str, known: Collection[str]) -> tuple[str, ...]:
+    """Return the formats that a text names, each once.
+
+    Raises UsageError for one that is not known, or where none is named.
+    """
+    names = tuple(dict.fromkeys(name.strip().lower() for name in asked.split(",") if name.strip()))
+    if not names:
+        raise UsageError(f"--format {asked!r} names no format; there are {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}? " if near else ""
+            raise UsageError(f"unknown format {name!r}; {hint}there are {', '.join(known)}")
+    return names

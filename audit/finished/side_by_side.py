@@ -1,0 +1,220 @@
+"""Several records side by side: whether they asked the same question, who gives away least, by how much. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from audit.derive import Facts
+from audit.statistics.compare import Correct, Margin, differing, holm
+from audit.statistics.verdict import DISCORDANT
+from reports.leaderboard.board import Difference, Entry, Leaderboard, Line
+from reports.record import Comparison, Record
+from reports.wording import strongest
+from teachers.errors import UsageError
+
+SHOWN = 12  # digits of a digest
+
+
+class Given(NamedTuple):
+    """A record, and where it is from."""
+
+    place: str
+    record: Record
+
+
+def side_by_side(given: Sequence[Given]) -> Leaderboard:
+    """Compare records.
+
+    Raises UsageError where there are fewer than two, one is there twice, or two did not ask the same question.
+    """
+    refuse(given)
+    records = [one.record for one in given]
+    called = names(records)
+    ranked = sorted(zip(called, records, strict=True), key=lambda named: _largest(named[1]))
+    before = [None, *(record for _, record in ranked[:-1])]
+    return Leaderboard(
+        question=tuple(question(records[0]).items()),
+        delta=records[0].verdict.delta,
+        alpha=records[0].verdict.alpha,
+        entries=tuple(entry(*named, last) for named, last in zip(ranked, before, strict=True)),
+        lines=lines([record for _, record in ranked]),
+        pair=(called[0], called[1]) if len(given) == 2 else None,
+        differences=differences(records[0], records[1]) if len(given) == 2 else (),
+    )
+
+
+def refuse(given: Sequence[Given]) -> None:
+    """Stop where records cannot be compared, with the first difference and both values."""
+    if len(given) < 2:
+        raise UsageError("to compare takes two audits or more; give the folders that `audit run` wrote")
+    for i, (place, record) in enumerate(given):
+        for other, earlier in given[:i]:
+            if record.audit == earlier.audit:
+                raise UsageError(f"{other} and {place} are the same audit ({record.audit[:SHOWN]}); give it once")
+    base, first = given[0]
+    for place, record in given[1:]:
+        differs = difference(first, record)
+        if differs is not None:
+            what, mine, theirs = differs
+            raise UsageError(
+                f"{base} and {place} cannot be compared: {what} is {mine} in the first and {theirs} in the second; "
+                "audit both alike"
+            )
+
+
+def difference(one: Record, other: Record) -> tuple[str, str, str] | None:
+    """Return the first thing that two audits did not ask alike, and both values; None where they can be compared."""
+    mine, theirs = question(one), question(other)
+    for what in mine:
+        if mine[what] != theirs[what]:
+            return what, mine[what], theirs[what]
+    asked, others = versions(one), versions(other)
+    for attack in dict.fromkeys([*asked, *others]):
+        if attack not in asked or attack not in others:
+            here, there = ("asked for" if attack in told else "not asked for" for told in (asked, others))
+            return f"attack {attack}", here, there
+        if asked[attack] and others[attack] and asked[attack] != others[attack]:
+            return f"attack {attack}", asked[attack], others[attack]
+    return None
+
+
+def question(record: Record) -> dict[str, str]:
+    """Return all that must be equal for margins to be comparable, in words."""
+    suite, task, asked = record.suite, record.task, record.settings
+    engines = sorted({trial.planned.engine for trial in record.trials if trial.planned is not None})
+    return {
+        "schema version": str(record.schema_version),
+        "suite": f"{suite.name} ({suite.digest[:SHOWN]})",
+        "task": f"{task.name} ({task.digest[:SHOWN]})",
+        "student": asked.student,
+        "surface": asked.surface,
+        "shots": f"{asked.shots:g}",
+        "labels": f"{asked.labels:g}",
+        "dropped classes": ", ".join(asked.dropped) or "none",
+        "attacker's data": f"{task.held} images ({task.pool_digest[:SHOWN]})",
+        "surrogate images": asked.surrogate,
+        "query budget": "none" if asked.budget is None else f"{asked.budget:,}",
+        "training engine": ", ".join(map(str, engines)) or "unknown",
+    }
+
+
+def versions(record: Record) -> dict[str, str]:
+    """Return the attacks that were asked for and the version of each; empty where no student says it."""
+    told: dict[str, set[str]] = {row.attack: set() for row in record.comparisons}
+    for trial in record.trials:
+        if trial.kind == "attack" and trial.planned is not None and trial.name in told:
+            told[trial.name].add(trial.planned.version)
+    return {name: f"version {', '.join(sorted(found))}" if found else "" for name, found in told.items()}
+
+
+def names(records: Sequence[Record]) -> list[str]:
+    """Return a name for every record that no other has: the teacher's, with a digest where that is not enough."""
+    ways: tuple[Callable[[Record], str], ...] = (
+        lambda r: r.teacher.name,
+        lambda r: f"{r.teacher.name} ({r.teacher.sha256[:8]})",
+        lambda r: f"{r.teacher.name} (audit {r.audit[:8]})",
+        lambda r: f"{r.teacher.name} (audit {r.audit})",
+    )
+    for way in ways:
+        found = [way(record) for record in records]
+        if len(set(found)) == len(found):
+            break
+    return found
+
+
+def entry(name: str, record: Record, before: Record | None) -> Entry:
+    """Return a record's place on the leaderboard; `before` is the record of the place before."""
+    best, teacher = strongest(record), record.teacher
+    held_out = next((pool for pool in record.cmi if pool.name == "validation" and pool.cmi), None)
+    top = None if held_out is None else int(np.argmax(held_out.cmi))
+    judged = [row for row in record.comparisons if row.status == "judged"]
+    found = Entry(
+        name=name,
+        teacher=teacher.name,
+        sha256=teacher.sha256,
+        method=teacher.method,
+        audit=record.audit,
+        created=record.times.created,
+        word=record.verdict.word,
+        accuracy=teacher.test_accuracy,
+        accuracy_low=teacher.test_low,
+        accuracy_high=teacher.test_high,
+        answered=record.answered,
+        price=record.settings.price,
+        cmi=None if held_out is None or top is None else held_out.cmi[top],
+        cmi_temperature=None if held_out is None or top is None else held_out.temperatures[top],
+        judged=len(judged),
+        biting=sum(row.bite is not None and row.bite.bites for row in judged),
+        missing=tuple(f"{record.named(row)} ({row.status})" for row in record.comparisons if row.status != "judged"),
+        flags=tuple(flag.id for flag in record.flags if flag.caps != "nothing"),
+    )
+    if best is None:
+        return found
+    theirs = None if before is None else strongest(before)
+    above = None if before is None or theirs is None else contrast(record, best, before, theirs)
+    own = {"strongest": record.named(best), "margin": best.margin, "floor": best.floor, "p_holm": best.p_holm}
+    return found.model_copy(update={**own, "queries": best.queries, "above": above})
+
+
+def lines(records: Sequence[Record]) -> tuple[Line, ...]:
+    """Return every attack's margin in every record, the attack with the largest first."""
+    rows = [{record.named(row): row for row in record.comparisons} for record in records]
+    found = [
+        Line(
+            attack=name,
+            margins=tuple(row[name].margin if name in row else None for row in rows),
+            statuses=tuple(row[name].status if name in row else "" for row in rows),
+        )
+        for name in dict.fromkeys(name for row in rows for name in row)
+    ]
+    return tuple(sorted(found, key=lambda line: max((m.mean for m in line.margins if m), default=-9.0), reverse=True))
+
+
+def differences(first: Record, second: Record) -> tuple[Difference, ...]:
+    """Return, by attack, the second record's margin less the first's, with p corrected for the number of attacks."""
+    theirs = {first.named(row): row for row in first.comparisons}
+    pairs = [(row, theirs[second.named(row)]) for row in second.comparisons if second.named(row) in theirs]
+    found = [d for mine, other in pairs if (d := contrast(second, mine, first, other)) is not None]
+    adjusted = holm([d.p if d.reliable else 1.0 for d in found])
+    corrected = [d.model_copy(update={"p_holm": p}) for d, p in zip(found, adjusted, strict=True)]
+    return tuple(sorted(corrected, key=lambda d: d.mean, reverse=True))
+
+
+def contrast(one: Record, mine: Comparison, other: Record, theirs: Comparison) -> Difference | None:
+    """Return a margin of one record less a margin of another; None where one of them names no students."""
+    if not (mine.students and theirs.students):
+        return None
+    found = differing(_scores(one, mine), _scores(other, theirs))
+    low, high = (float(np.clip(end, -2, 2)) for end in found.interval(0.95))
+    named, others = one.named(mine), other.named(theirs)
+    return Difference(
+        attack=named,
+        other="" if named == others else others,
+        mean=found.mean,
+        se=min(2.0, found.se),
+        low=low,
+        high=high,
+        p=found.p_equal(),
+        seeds=(len(mine.students), len(theirs.students)),
+        images=found.images,
+        discordant=found.discordant,
+        reliable=_reliable(found),
+    )
+
+
+def _reliable(margin: Margin) -> bool:
+    return not margin.degenerate and margin.discordant >= DISCORDANT
+
+
+def _scores(record: Record, row: Comparison) -> tuple[Correct, Correct]:
+    facts = Facts(record)
+    return facts.correct(row.students), facts.correct(row.control_students)
+
+
+def _largest(record: Record) -> float:
+    """Return the largest margin; beyond every margin where nothing was judged."""
+    best = strongest(record)
+    return 9.0 if best is None or best.margin is None else best.margin.mean

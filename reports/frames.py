@@ -1,0 +1,108 @@
+"""An audit as pandas data frames: `audit.load(DIR)`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reports import tables
+from reports.record import Record, load
+from reports.tables.table import DTYPES, Table
+
+
+@dataclass(frozen=True, repr=False)
+class Frames:
+    """The tables of one audit, as docs/tables.md tells; shares are fractions: 0.01 is one point."""
+
+    record: Record
+    summary: pd.DataFrame
+    attacks: pd.DataFrame
+    controls: pd.DataFrame
+    students: pd.DataFrame
+    pairs: pd.DataFrame
+    curves: pd.DataFrame
+    cmi: pd.DataFrame
+    classes: pd.DataFrame
+    ledger: pd.DataFrame
+    flags: pd.DataFrame
+    surfaces: pd.DataFrame
+
+    @classmethod
+    def of(cls, record: Record) -> Frames:
+        """Return every table of a record."""
+        return cls(
+            record=record,
+            summary=frame(tables.SUMMARY, record),
+            attacks=frame(tables.ATTACKS, record),
+            controls=frame(tables.CONTROLS, record),
+            students=frame(tables.STUDENTS, record),
+            pairs=frame(tables.PAIRS, record),
+            curves=frame(tables.CURVES, record),
+            cmi=frame(tables.CMI, record),
+            classes=frame(tables.CLASSES, record),
+            ledger=frame(tables.LEDGER, record),
+            flags=frame(tables.FLAGS, record),
+            surfaces=frame(tables.SURFACES, record),
+        )
+
+    def correct(self, cells: Iterable[str]) -> pd.DataFrame:
+        """Return what students got right: one row a cell, in the order given, one column a test image; booleans.
+
+        Raises KeyError for a cell that is no student of this audit, or was never measured on test images (tuning).
+        """
+        wanted = list(cells)
+        known = {trial.cell for trial in self.record.trials if trial.correct is not None}
+        for cell in wanted:
+            if cell not in known:
+                raise KeyError(f"no student {cell!r} was measured on test images; take cells of `pairs` or `students`")
+        bits = self.record.correct(wanted) if wanted else None
+        return pd.DataFrame(bits, index=pd.Index(wanted, name="cell"), dtype="bool")
+
+    def labels(self) -> pd.Series[int]:
+        """Return the label of every test image.
+
+        Raises ValueError where the record is too old to hold them.
+        """
+        packed = self.record.task.test_labels
+        if packed is None:
+            raise ValueError("this record holds no labels of the test images; audit again with this version")
+        return pd.Series(packed.array(), name="label", dtype="int64")
+
+    def __repr__(self) -> str:
+        verdict = self.record.verdict.word
+        rows = f"{len(self.attacks)} attacks, {len(self.students)} students"
+        return f"<audit of {self.record.teacher.name}: {verdict}, {rows}>"
+
+
+def frame(table: Table[Any], record: Record) -> pd.DataFrame:
+    """Return one table of a record, every column of its own type however few rows there are."""
+    rows = table.values(record)
+    cells = zip(*rows, strict=True) if rows else ([] for _ in table.columns)
+    series = {
+        column.name: pd.Series(list(values), dtype=DTYPES[column.kind])
+        for column, values in zip(table.columns, cells, strict=True)
+    }
+    return pd.DataFrame(series)
+
+
+def read(place: str | Path) -> Frames:
+    """Return the tables of the audit in a folder, or of a record.json.
+
+    Raises reports.record.RecordError with one sentence where there is no record that can be read.
+    """
+    return Frames.of(load(Path(place)))
+
+
+def parquet(table: Table[Any], record: Record) -> bytes:
+    """Return one table as a Parquet file.
+
+    Raises ImportError where pyarrow is not installed.
+    """
+    content = io.BytesIO()
+    frame(table, record).to_parquet(content, engine="pyarrow", index=False)
+    return content.getvalue()

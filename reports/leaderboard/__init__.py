@@ -1,0 +1,1 @@
+"""Several audits side by side: their plain data, and how it is told."""

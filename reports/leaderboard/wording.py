@@ -1,0 +1,50 @@
+"""Say what a leaderboard holds the same way on the page, in Markdown and on the terminal."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from reports.leaderboard.board import Difference, Entry, Leaderboard
+from reports.wording import MISSING, count, points
+
+RANKING: Final = (
+    "By the largest margin, the smallest first: the teacher whose answers are worth least to an attacker. The interval "
+    "is the strongest attack's own, two-sided at 95 %; the floor is its lower bound, corrected for having looked for "
+    "the strongest. Two places are told apart where the interval of their difference leaves out 0."
+)
+DIFFERENCES: Final = (
+    "Standard errors are those of the difference itself, over training seeds and test images at once: the same test "
+    "images, and students of the same seed, which share weights, views and order; LS students that both audits share "
+    "cancel. Intervals are two-sided at 95 %, of the last looks alone; Holm p is corrected for the number of attacks."
+)
+UNSURE: Final = "too few images tell the two apart, or no variance"
+
+
+def gap(difference: Difference | None) -> str:
+    """Write a difference of margins with its interval, in points."""
+    if difference is None:
+        return MISSING
+    if not difference.reliable:
+        return f"{points(difference.mean)} (no interval)"
+    return f"{points(difference.mean)} [{points(difference.low)}, {points(difference.high)}]"
+
+
+def price(entry: Entry) -> str:
+    """Write what one student of the strongest attack costs, where a price is known."""
+    return MISSING if entry.price is None else f"{entry.price * entry.queries / 1000:,.2f}"
+
+
+def judged(entry: Entry) -> str:
+    """Write how many attacks were judged, and how many of these bite."""
+    return f"{entry.judged} of {entry.judged + len(entry.missing)}, {entry.biting} bite"
+
+
+def title(board: Leaderboard) -> str:
+    """Name what is compared."""
+    question = dict(board.question)
+    return f"{count(len(board.entries))} audits of {question['task'].partition(' (')[0]} side by side"
+
+
+def remarks(board: Leaderboard) -> list[str]:
+    """Say of which entries the largest margin may be too small: where attacks were not judged."""
+    return [f"{e.name}: not judged: {', '.join(e.missing)}." for e in board.entries if e.missing]

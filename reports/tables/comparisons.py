@@ -1,0 +1,203 @@
+"""The tables of what is compared: attacks, controls, their students pair by pair, steal-cost curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
+from typing import Final, NamedTuple
+
+from reports.record import Comparison, Cost, Interval, Record
+from reports.tables.table import Column, Table, bounded, settings
+from reports.wording import distils
+
+
+class Compared(NamedTuple):
+    """A row of an attack or control, and the record that it stands in."""
+
+    record: Record
+    row: Comparison
+
+
+class Paired(NamedTuple):
+    """The students at one place of a comparison; None where one side has fewer of them."""
+
+    row: Comparison
+    seed: int | None
+    student: str | None
+    control: str | None
+    baseline: str | None
+
+
+class Point(NamedTuple):
+    """A point of a steal-cost curve."""
+
+    row: Comparison
+    teacher: str
+    cost: Cost
+
+
+def _compared(record: Record) -> Iterator[Compared]:
+    return (Compared(record, row) for row in record.comparisons)
+
+
+def _controls(record: Record) -> Iterator[Compared]:
+    return (Compared(record, row) for row in record.controls)
+
+
+def _pairs(record: Record) -> Iterator[Paired]:
+    seeds = {trial.cell: trial.seed for trial in record.trials}
+    for row in (*record.comparisons, *record.controls):
+        for mine, control, baseline in zip_longest(row.students, row.control_students, row.baseline_students):
+            yield Paired(row, seeds.get(mine or control or baseline), mine, control, baseline)
+
+
+def _points(record: Record) -> Iterator[Point]:
+    for row in record.comparisons:
+        for teacher, curve in (("audited", row.curve), ("ordinary", () if row.bite is None else row.bite.curve)):
+            yield from (Point(row, teacher, cost) for cost in curve)
+
+
+def _in_margin(of: Callable[[Interval], float]) -> Callable[[Compared], float | None]:
+    return lambda own: None if own.row.margin is None else of(own.row.margin)
+
+
+def _bite(own: Compared) -> Interval | None:
+    return None if own.row.bite is None else own.row.bite.margin
+
+
+def _student(own: Compared) -> str:
+    return own.row.student or own.record.settings.student
+
+
+def _count(of: Callable[[Interval], int]) -> Callable[[Compared], int | None]:
+    return lambda own: None if own.row.margin is None else of(own.row.margin)
+
+
+_SETTINGS: Final[tuple[Column[Compared], ...]] = (
+    Column("status", "text", "judged, identical (to its control), not applicable or failed", lambda c: c.row.status),
+    Column("reason", "text", "why, where it was not judged", lambda c: c.row.reason),
+    Column("settings", "text", "chosen on validation images, JSON", lambda c: settings(c.row.parameters)),
+    Column("tuned_over", "count", "settings tried", lambda c: c.row.tuned_over),
+    Column("control", "text", "the student without the teacher that it is compared with", lambda c: c.row.control),
+    Column("control_settings", "text", "that one's settings, JSON", lambda c: settings(c.row.control_parameters)),
+)
+_MARGIN: Final[tuple[Column[Compared], ...]] = (
+    Column("accuracy", "number", "of its students on the test images, fraction", lambda c: c.row.accuracy),
+    Column(
+        "control_accuracy", "number", "of the students it is paired with, fraction", lambda c: c.row.control_accuracy
+    ),
+    *bounded("margin", "", lambda c: c.row.margin, "`accuracy` − `control_accuracy`, fraction"),
+    Column("lower", "number", "one-sided 95 % lower bound, over all looks", _in_margin(lambda m: m.lower)),
+    Column("upper", "number", "one-sided 95 % upper bound, over all looks", _in_margin(lambda m: m.upper)),
+    Column("p", "number", "one-sided, of a margin above 0, over all looks", _in_margin(lambda m: m.p)),
+    Column("seeds", "count", "training seeds compared", _count(lambda m: m.seeds)),
+    Column("images", "count", "test images compared", _count(lambda m: m.images)),
+    Column("discordant", "number", "test images a seed on which the two differ", _in_margin(lambda m: m.discordant)),
+)
+
+ATTACKS: Final[Table[Compared]] = Table(
+    "attacks",
+    "One row for every attack on every student architecture, behind the surface of this record.",
+    _compared,
+    (
+        Column("attack", "text", "name", lambda c: c.row.attack),
+        Column("student", "text", "architecture", _student),
+        Column("surface", "text", "what the API shows", lambda c: c.record.settings.surface),
+        Column("title", "text", "what it is", lambda c: c.row.title),
+        Column("paper", "text", "where it is from", lambda c: c.row.paper),
+        Column(
+            "holds", "text", "images that the attacker holds: original, surrogate or no data", lambda c: c.row.holds
+        ),
+        Column("needs", "text", "the least an answer must hold: probs, label or gradients", lambda c: c.row.needs),
+        Column("extra", "truth", "not part of the frozen suite", lambda c: c.row.extra),
+        *_SETTINGS,
+        *_MARGIN,
+        Column("floor", "number", "lower bound, corrected for the number of attacks", lambda c: c.row.floor),
+        Column("p_holm", "number", "`p` after Holm's correction over all attacks", lambda c: c.row.p_holm),
+        Column("distils", "truth", "`p_holm` is below the error of the verdict", lambda c: distils(c.row, c.record)),
+        Column("looks", "count", "looks taken", lambda c: len(c.row.looks)),
+        Column(
+            "agreement",
+            "number",
+            "how often its students name the teacher's class, fraction",
+            lambda c: c.row.agreement,
+        ),
+        Column("queries", "count", "images for which one student asked", lambda c: c.row.queries),
+        Column(
+            "bites",
+            "truth",
+            "whether it works on the ordinary teacher",
+            lambda c: None if c.row.bite is None else c.row.bite.bites,
+        ),
+        Column(
+            "bite_baseline",
+            "text",
+            "what it must beat there",
+            lambda c: None if c.row.bite is None else c.row.bite.baseline,
+        ),
+        *bounded("bite_margin", "bite_", _bite, "margin over that baseline, fraction"),
+        Column(
+            "baseline", "text", "the best student without a teacher, on validation images", lambda c: c.row.baseline
+        ),
+        *bounded(
+            "baseline_margin",
+            "baseline_",
+            lambda c: c.row.baseline_margin,
+            "margin over it, outside the verdict, fraction",
+        ),
+        Column(
+            "dropped_accuracy",
+            "number",
+            "on classes the attacker never saw, fraction",
+            lambda c: c.row.dropped_accuracy,
+        ),
+        Column(
+            "control_dropped_accuracy",
+            "number",
+            "its control's there, fraction",
+            lambda c: c.row.control_dropped_accuracy,
+        ),
+    ),
+)
+CONTROLS: Final[Table[Compared]] = Table(
+    "controls",
+    "One row for every comparison of students without the teacher: the null control (LS students with LS students of "
+    "other seeds) and the other baselines.",
+    _controls,
+    (
+        Column("name", "text", "of the technique", lambda c: c.row.attack),
+        Column("student", "text", "architecture", _student),
+        Column("title", "text", "what it is", lambda c: c.row.title),
+        *_SETTINGS,
+        *_MARGIN,
+    ),
+)
+PAIRS: Final[Table[Paired]] = Table(
+    "pairs",
+    "Which students a row of `attacks` or `controls` compares, seed by seed; cells of `students`.",
+    _pairs,
+    (
+        Column("attack", "text", "of `attacks`, or name of `controls`", lambda p: p.row.attack),
+        Column("student", "text", "architecture", lambda p: p.row.student),
+        Column("seed", "count", "training seed of `cell`", lambda p: p.seed),
+        Column("cell", "text", "the student", lambda p: p.student),
+        Column("control_cell", "text", "the student that it is paired with", lambda p: p.control),
+        Column("baseline_cell", "text", "the best student without a teacher, of that seed", lambda p: p.baseline),
+    ),
+)
+CURVES: Final[Table[Point]] = Table(
+    "curves",
+    "One row for every point of a steal-cost curve: fresh students for every budget.",
+    _points,
+    (
+        Column("attack", "text", "name", lambda p: p.row.attack),
+        Column("student", "text", "architecture", lambda p: p.row.student),
+        Column("teacher", "text", "audited or ordinary", lambda p: p.teacher),
+        Column("queries", "count", "that one student asked", lambda p: p.cost.queries),
+        *bounded("accuracy", "", lambda p: p.cost.accuracy, "on the test images, fraction"),
+        Column(
+            "agreement", "number", "how often they name their teacher's class, fraction", lambda p: p.cost.agreement
+        ),
+        Column("seeds", "count", "students", lambda p: p.cost.accuracy.seeds),
+    ),
+)

@@ -1,0 +1,152 @@
+"""The tables of what the comparisons rest on: students, the teacher's concentration, queries, flags, surfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from reports.record import Flag, Hardened, LedgerRow, Record, Trial
+from reports.tables.table import Column, Table, bounded, settings
+
+
+class Concentration(NamedTuple):
+    """A teacher's CMI on one set of images at one temperature, in nats."""
+
+    pool: str
+    temperature: float
+    cmi: float
+    se: float
+    plug_in: float
+    gamma: float
+    ncmi: float
+
+
+class Class(NamedTuple):
+    """One class's CMI at temperature 1 on one set of images, in nats."""
+
+    pool: str
+    label: int
+    name: str
+    cmi: float | None
+
+
+def _curves(record: Record) -> Iterator[Concentration]:
+    for pool in record.cmi:
+        rows = zip(pool.temperatures, pool.cmi, pool.se, pool.plug_in, pool.gamma, pool.ncmi, strict=True)
+        yield from (Concentration(pool.name, *row) for row in rows)
+
+
+def _classes(record: Record) -> Iterator[Class]:
+    for pool in record.cmi:
+        named = zip(record.task.classes, pool.per_class, strict=False)
+        yield from (Class(pool.name, label, name, cmi) for label, (name, cmi) in enumerate(named))
+
+
+STUDENTS: Final[Table[Trial]] = Table(
+    "students",
+    "One row for every student that was trained.",
+    lambda record: record.trials,
+    (
+        Column("cell", "text", "digest of all that determines the student", lambda t: t.cell),
+        Column("kind", "text", "attack or control", lambda t: t.kind),
+        Column("name", "text", "of the technique", lambda t: t.name),
+        Column(
+            "role",
+            "text",
+            "tune, judge, null, bite (on the ordinary teacher) or cost (a point of a curve)",
+            lambda t: t.role,
+        ),
+        Column("teacher", "text", "audited or ordinary; missing: it asked none", lambda t: t.teacher),
+        Column("settings", "text", "JSON", lambda t: settings(t.parameters)),
+        Column("student", "text", "architecture", lambda t: t.student),
+        Column("seed", "count", "of weights, views and order", lambda t: t.seed),
+        Column("labels", "number", "of its images, those with labels, fraction", lambda t: t.labels),
+        Column("budget", "count", "queries it was allowed; missing: no limit", lambda t: t.budget),
+        Column("view", "text", "of the images it trained on: raw, crop, mixup…", lambda t: t.regime.view),
+        Column("source", "text", "of these images: original, surrogate or generated", lambda t: t.regime.source),
+        Column("recipe", "text", "JSON", lambda t: settings(t.regime.recipe)),
+        Column("validation_accuracy", "number", "fraction", lambda t: t.validation_accuracy),
+        Column(
+            "test_accuracy",
+            "number",
+            "on all test images, fraction; missing: tuning never sees them",
+            lambda t: None if t.correct is None else float(t.correct.array().mean()),
+        ),
+        Column("agreement", "number", "how often it names its teacher's class, fraction", lambda t: t.agreement),
+        Column("charged", "count", "images it asked about", lambda t: t.charged),
+        Column("repeats", "number", "of the labels, those the answers repeat, fraction", lambda t: t.repeats),
+        Column("diverged", "truth", "its loss was not finite", lambda t: t.diverged),
+        Column("network_parameters", "count", "of the network", lambda t: t.network_parameters),
+        Column("seconds", "number", "of training and measuring", lambda t: t.seconds),
+        Column("step_seconds", "number", "of these, inside training steps", lambda t: t.step_seconds),
+    ),
+)
+CMI: Final[Table[Concentration]] = Table(
+    "cmi",
+    "One row for every set of images and temperature.",
+    _curves,
+    (
+        Column("pool", "text", "train, augmented or validation", lambda c: c.pool),
+        Column("temperature", "number", "by which logits are divided", lambda c: c.temperature),
+        Column("cmi", "number", "corrected for the bias of the plug-in, nats", lambda c: c.cmi),
+        Column("se", "number", "standard error, nats", lambda c: c.se),
+        Column("plug_in", "number", "the plug-in estimate, nats", lambda c: c.plug_in),
+        Column("gamma", "number", "Γ, the mean cross entropy between classes, nats", lambda c: c.gamma),
+        Column("ncmi", "number", "`cmi` / `gamma`", lambda c: c.ncmi),
+    ),
+)
+CLASSES: Final[Table[Class]] = Table(
+    "classes",
+    "One row for every set of images and class.",
+    _classes,
+    (
+        Column("pool", "text", "train, augmented or validation", lambda c: c.pool),
+        Column("label", "count", "number of the class", lambda c: c.label),
+        Column("name", "text", "of the class", lambda c: c.name),
+        Column("cmi", "number", "at temperature 1, nats; missing: no image of it", lambda c: c.cmi),
+    ),
+)
+LEDGER: Final[Table[LedgerRow]] = Table(
+    "ledger",
+    "Images by attack and purpose.",
+    lambda record: record.ledger,
+    (
+        Column("attack", "text", "who asked", lambda r: r.attack),
+        Column("purpose", "text", "what for", lambda r: r.purpose),
+        Column("charged", "count", "images its students asked about", lambda r: r.charged),
+        Column("sent", "count", "distinct answers that the teacher sent for them", lambda r: r.sent),
+    ),
+)
+FLAGS: Final[Table[Flag]] = Table(
+    "flags",
+    "Doubts about the protocol.",
+    lambda record: record.flags,
+    (
+        Column("flag", "text", "name", lambda f: f.id),
+        Column(
+            "caps", "text", "what it rules out: nothing, undistillable or inconclusive (both words)", lambda f: f.caps
+        ),
+        Column("raised", "text", "what was found", lambda f: f.raised),
+        Column("why", "text", "why it matters", lambda f: f.why),
+        Column("do", "text", "what to do", lambda f: f.do),
+    ),
+)
+SURFACES: Final[Table[Hardened]] = Table(
+    "surfaces",
+    "One row for every surface, where several were audited; each has an audit of its own beside the record.",
+    lambda record: record.hardening,
+    (
+        Column("surface", "text", "what the API shows", lambda s: s.surface),
+        Column("folder", "text", "of its own audit, in the folder of this one", lambda s: s.folder),
+        Column("word", "text", "its verdict", lambda s: s.word),
+        Column("attack", "text", "with the largest margin", lambda s: s.attack),
+        *bounded("margin", "", lambda s: s.margin, "of that attack, fraction"),
+        Column("accuracy", "number", "of the class shown, fraction", lambda s: s.accuracy),
+        Column(
+            "calibration_error", "number", "fraction; missing: no probability is shown", lambda s: s.calibration_error
+        ),
+        Column(
+            "top5", "number", "of the images, those for which five classes can be ranked, fraction", lambda s: s.top5
+        ),
+    ),
+)
