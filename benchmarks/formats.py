@@ -209,6 +209,14 @@ def onnx(network: nn.Module, folder: Path) -> Iterator[Made]:
     model.graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info("nhwc", 1, ["n", *SHAPE[1:], SHAPE[0]]))
     onnx.save(model, folder / "last.onnx")
     yield "ONNX, channels last", "input N×H×W×C", folder / "last.onnx", ""
+    model = onnx.load(folder / "ONNX, any batch.onnx")
+    whole = onnx.helper.make_tensor("whole", onnx.TensorProto.FLOAT, [], [255.0])
+    model.graph.initializer.append(whole)
+    model.graph.node.insert(0, onnx.helper.make_node("Div", ["floats", "whole"], ["x"]))
+    model.graph.node.insert(0, onnx.helper.make_node("Cast", ["bytes"], ["floats"], to=onnx.TensorProto.FLOAT))
+    model.graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info("bytes", onnx.TensorProto.UINT8, ["n", *SHAPE]))
+    onnx.save(model, folder / "bytes.onnx")
+    yield "ONNX, of bytes", "input uint8, scaled by the graph", folder / "bytes.onnx", ""
     sparse = onnx.load(beside, load_external_data=False)
     for tensor in sparse.graph.initializer:
         for entry in tensor.external_data:
@@ -290,7 +298,7 @@ def outcome(sample: Sample) -> Row:
         except RefusedInput:
             return Row(sample.file, sample.made, "no", why, "")
     teacher = intake.assemble(opened, sample.architecture, K, SHAPE, "none")
-    images = torch.rand(7, *SHAPE, generator=torch.Generator().manual_seed(1))
+    images = torch.randint(256, (7, *SHAPE), generator=torch.Generator().manual_seed(1)) / 255
     with torch.no_grad():
         difference = (teacher.network.eval()(images) - sample.original(images)).abs().max().item()
     return Row(sample.file, sample.made, loads, why, "yes" if difference <= CLOSE else f"no: {difference:.1e}")

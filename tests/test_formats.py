@@ -195,6 +195,21 @@ class TestOnnx:
 
     @pytest.mark.slow
     @pytest.mark.usefixtures("tiny")
+    def test_bytes_are_given_as_bytes(self, network: nn.Module, tmp_path: Path) -> None:
+        import onnx
+
+        path = self.export(network, tmp_path / "m.onnx", 2, dynamic=True)
+        model = onnx.load(path)
+        model.graph.node.insert(0, onnx.helper.make_node("Cast", ["bytes"], ["x"], to=onnx.TensorProto.FLOAT))
+        model.graph.input[0].CopyFrom(
+            onnx.helper.make_tensor_value_info("bytes", onnx.TensorProto.UINT8, ["n", 3, 16, 16])
+        )
+        onnx.save(model, path)
+        pixels = torch.randint(256, (3, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+        teacher = intake.assemble(intake.open_weights(path), "", K, (3, 16, 16), "none")
+        with torch.no_grad():
+            assert (teacher.here(pixels / 255) - network(pixels.float())).abs().max() < 1e-3
+
     def test_an_audit_of_an_onnx_file_ends_in_a_verdict(self, tmp_path: Path, kept: Path) -> None:
         cache = Cache(kept)
         task, _ = subjects.open_task(Opening("demo", "digits"), cache)
@@ -341,3 +356,24 @@ def test_the_page_of_formats_is_what_comes_out_again(monkeypatch: pytest.MonkeyP
     assert page == formats.HEAD + "".join(f"{row}\n" for row in found)
     assert sum(row.agrees == "yes" for row in found) >= 26
     assert all(row.agrees == "yes" or (row.loads == "no" and row.refused) for row in found)
+
+
+@pytest.mark.parametrize(
+    ("said", "normalize"),
+    [
+        ({"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.25]}, "0.5,0.4,0.3/0.2,0.2,0.25"),
+        ({"image_mean": [0.5], "image_std": [0.5], "do_flip_channel_order": True}, "0.5/0.5/bgr"),
+        ({"do_normalize": False, "image_mean": [0.5], "image_std": [0.5]}, "none"),
+        ({"image_mean": [0.5, 0.5], "image_std": [0.5, 0.5]}, None),
+        ({"image_mean": ["0.5"], "image_std": [0.5]}, None),
+        ({"image_mean": [0.5], "image_std": [0.5], "do_rescale": False}, None),
+        ({"image_mean": [0.5], "image_std": [0.5], "rescale_factor": 1 / 127.5}, None),
+        ({}, None),
+    ],
+)
+def test_a_folder_states_its_normalisation(tmp_path: Path, said: dict[str, object], normalize: str | None) -> None:
+    from teachers.intake import huggingface
+
+    assert huggingface.normalised(tmp_path) is None
+    (tmp_path / huggingface.PREPROCESSOR).write_text(json.dumps(said), encoding="utf-8")
+    assert huggingface.normalised(tmp_path) == normalize

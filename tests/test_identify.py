@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from audit.checks import probes
 from audit.checks.probes import BYTES, normalisations
 from audit.execution.store import Cache
-from audit.inspecting.identify import DEFAULT, identify, settled
+from audit.inspecting.identify import DEFAULT, identify, settled, told
 from audit.subjects import Opening, Place
 from teachers import intake, networks
 from teachers.errors import RefusedInput, UsageError
@@ -131,6 +131,21 @@ def test_every_image_that_a_file_is_shown_beforehand_is_counted(
     monkeypatch.setattr(probes, "raw", looked)
     found = settle(trained("half"), tmp_path, paint(), normalize=normalize)
     assert found.tried == shown > 0
+
+
+def test_what_a_file_states_is_kept_unless_another_is_clearly_better(tmp_path: Path) -> None:
+    """Behind imagenet, cifar's normalisation takes nothing away from a network that tells red from blue."""
+    task = coarse(paint())
+    tied = saved(taught(task, intake.normalisation("imagenet", 3)), tmp_path)
+    stated = identify(replace(tied, normalize=str(intake.normalisation("cifar", 3))), opening(tmp_path), task, "cpu")
+    assert (stated.normalize, stated.stated) == ("cifar", "cifar")
+    assert told(stated, task)[-1] == "the file itself states this one"
+    of_one_channel = identify(replace(tied, normalize="0.5,0.5/0.5,0.5"), opening(tmp_path), task, "cpu")
+    assert of_one_channel.stated is None
+    clear = replace(saved(trained("half"), tmp_path), normalize="0.3/0.2")
+    found = identify(clear, opening(tmp_path), paint(), "cpu")
+    assert (found.normalize, found.stated) == ("half", "0.3,0.3,0.3/0.2,0.2,0.2")
+    assert told(found, paint())[-1] == "the file itself states another, 0.3,0.3,0.3/0.2,0.2,0.2"
 
 
 def test_what_the_command_line_says_is_kept(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class Identified:
     choice: Choice | None = None  # of the normalisation
     permutation: Permutation | None = None
     asked: int = 0  # images that all candidates were shown
+    stated: str | None = None  # the normalisation that the file itself states
 
     @property
     def undecided(self) -> str:
@@ -99,7 +100,7 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
                 raise
             raise refused from e
     teachers = {name: _in_order(one.teacher, opening, task) for name, one in loaded.items()}
-    ways = list(probes.normalisations(task)) if opening.normalize is None else [opening.normalize]
+    ways, stated = _ways(weights, opening, task)
     name, among, asked = next(iter(teachers)), None, len(x) * sum(1 + len(one.alike) for one in loaded.values())
     if len(teachers) > 1:
         among = choose({n: _at_best(t, ways, task, index[:FEW], device) for n, t in teachers.items()})
@@ -115,16 +116,33 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
     elif choice.clear:
         normalize = choice.best
     else:
-        normalize = DEFAULT if DEFAULT in (choice.best, *choice.rivals) else None
+        usual = stated or DEFAULT
+        normalize = usual if usual in (choice.best, *choice.rivals) else None
     return Identified(
         architecture=name,
         alike=loaded[name].alike,
         among=among,
         normalize=normalize,
         choice=choice if len(ways) > 1 else None,
+        stated=stated,
         permutation=other and other.permutation,
         asked=asked + tried.asked,
     )
+
+
+def _ways(weights: intake.Weights, opening: Opening, task: Task) -> tuple[list[str], str | None]:
+    """Return the normalisations to try, and the one among them that the file itself states, if it does."""
+    if opening.normalize is not None:
+        return [opening.normalize], None
+    ways = probes.normalisations(task)
+    if weights.normalize is None:
+        return list(ways), None
+    try:
+        stated = intake.normalisation(weights.normalize, task.shape[0])
+    except UsageError:  # of images of other channels
+        return list(ways), None
+    name = next((name for name, way in ways.items() if probes.same(way, stated)), str(stated))
+    return list(dict.fromkeys([*ways, name])), name
 
 
 def _in_order(teacher: Teacher, opening: Opening, task: Task) -> Teacher:
@@ -198,6 +216,9 @@ def told(found: Identified, task: Task) -> list[str]:
         lines.append(f"classes in the order of the network's outputs, as found: {names}")
     elif found.choice is not None and found.normalize is not None:
         lines.append(f"normalisation {found.normalize}: {why_normalised(found.choice)}")
+        if found.stated is not None:
+            its = "this one" if found.stated == found.normalize else f"another, {found.stated}"
+            lines.append(f"the file itself states {its}")
     return lines
 
 

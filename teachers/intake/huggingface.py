@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from teachers.errors import RefusedInput
+from teachers.intake.normalise import BGR
 
+PREPROCESSOR = "preprocessor_config.json"
 INSTALL = "pip install 'distill-audit[hf]'"
 MOST_FILES = 10_000
 MOST_TEXT = 4 * 2**20  # bytes of a JSON file
@@ -78,6 +80,28 @@ def look(path: Path, check: Callable[[Path], None]) -> None:
         if name not in held:
             raise RefusedInput(f"{path}/{weights} names {name[:80]!r}, which is not in the folder")
         check(path / name)
+
+
+def normalised(path: Path) -> str | None:
+    """Return the normalisation that a folder states for its images, as --normalize takes it; None where it states none.
+
+    What is not plainly a mean and a spread of three channels, or of all, is none.
+    """
+    file = path / PREPROCESSOR
+    said = _json(file) if file.is_file() else {}
+    mean, std = said.get("image_mean"), said.get("image_std")
+    bgr = BGR if said.get("do_flip_channel_order") is True else ""
+    if said.get("do_rescale") is False or said.get("rescale_factor", 1 / 255) != 1 / 255:
+        return None
+    if said.get("do_normalize") is False:
+        return "none" + bgr
+    parts = [_channels(mean), _channels(std)]
+    return None if None in parts else "/".join(map(str, parts)) + bgr
+
+
+def _channels(values: object) -> str | None:
+    plain = isinstance(values, list) and len(values) in (1, 3) and all(type(v) in (int, float) for v in values)
+    return ",".join(map(str, values)) if plain and isinstance(values, list) else None
 
 
 def _shards(path: Path, index: str) -> list[str]:

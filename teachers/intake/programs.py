@@ -18,6 +18,12 @@ Shape = tuple[int, int, int]
 Call = Callable[[Tensor], object]
 Sizes = list[int | None]  # of a declared input; None where it takes any
 
+TAKEN = {  # by an ONNX graph; one that takes bytes does its own normalisation
+    "tensor(float)": torch.float32,
+    "tensor(double)": torch.float64,
+    "tensor(float16)": torch.float16,
+    "tensor(uint8)": torch.uint8,
+}
 TAKES = "does not answer images of shape {shape}"
 
 
@@ -104,15 +110,16 @@ def _onnx(path: Path, shape: Shape, classes: int) -> nn.Module:
     inputs = session.get_inputs()
     if len(inputs) != 1:
         raise RefusedInput(f"{path} takes {len(inputs)} inputs; give a model that takes images alone")
-    kinds = {"tensor(float)": torch.float32, "tensor(double)": torch.float64, "tensor(float16)": torch.float16}
-    if inputs[0].type not in kinds:
-        raise RefusedInput(f"{path} takes {inputs[0].type}; give a model that takes floats")
+    if inputs[0].type not in TAKEN:
+        raise RefusedInput(f"{path} takes {inputs[0].type}; give a model that takes floats or bytes")
     sizes: Sizes = [d if isinstance(d, int) and d > 0 else None for d in inputs[0].shape]
     batch, channels_last = _arranged(path, sizes, shape)
-    name, kind = inputs[0].name, kinds[inputs[0].type]
+    name, kind = inputs[0].name, TAKEN[inputs[0].type]
 
     def call(x: Tensor) -> object:
-        given = session.run(None, {name: x.detach().cpu().to(kind).numpy()})
+        x = x.detach().cpu()
+        pixels = x.mul(255).round().clamp(0, 255) if kind == torch.uint8 else x
+        given = session.run(None, {name: pixels.to(kind).numpy()})
         return [torch.from_numpy(y) for y in given if hasattr(y, "dtype") and y.dtype.kind == "f"]
 
     network = Answering(call, path, classes, batch, channels_last)

@@ -18,7 +18,7 @@ from teachers.errors import RefusedInput
 from teachers.intake import onnx_files, pickles
 from teachers.intake.archives import sound_members
 from teachers.intake.formats import kind_of
-from teachers.intake.huggingface import look
+from teachers.intake.huggingface import look, normalised
 from teachers.intake.jail import TENSORS
 
 NESTS = ("state_dict", "model_state_dict", "model", "net", "module", "ema", "model_ema")
@@ -50,7 +50,7 @@ def read(path: Path, trust: bool, folder: Path) -> dict[str, Any]:
     kind = kind_of(path)
     if kind == "huggingface":
         look(path, lambda weights: _finite(weights, _anything(weights)))
-        return {"kind": kind}
+        return {"kind": kind, "normalize": normalised(path)}
     if kind == "onnx":
         return {"kind": kind, "beside": onnx_files.check(path)}
     if kind in ("torchscript", "export"):

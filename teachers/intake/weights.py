@@ -30,6 +30,7 @@ class Weights:
     tensors: dict[str, Tensor]
     card: Card | None
     kind: str = "torch"  # torch, torch-legacy, safetensors, or one of PROGRAMS
+    normalize: str | None = None  # what it says of its images itself, as --normalize takes it
 
     @property
     def is_program(self) -> bool:
@@ -63,7 +64,7 @@ def open_weights(path: Path, trust: bool = False) -> Weights:
     text = found.get("card")
     card = _card(path, text) if isinstance(text, str) else None
     beside = [path.parent / str(name) for name in found.get("beside", ())]
-    return Weights(path, _digest(path, [*held, *beside]), tensors, card, str(found["kind"]))
+    return Weights(path, _digest(path, [*held, *beside]), tensors, card, str(found["kind"]), found.get("normalize"))
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
