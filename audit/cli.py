@@ -13,6 +13,7 @@ import typer
 from audit.caching.commands import cache_app
 
 if TYPE_CHECKING:
+    from audit.policy import PolicyFile
     from audit.subjects import Opening
 
 app = typer.Typer(
@@ -30,7 +31,6 @@ app.add_typer(cache_app)
 CommandLineError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 OK, BUG, INTERRUPTED, COMMAND_LINE = 0, 70, 130, 2
-WORST = ("DISTILLABLE", "INCONCLUSIVE", "UNDISTILLABLE")
 EXIT = {"UNDISTILLABLE": 0, "DISTILLABLE": 1, "INCONCLUSIVE": 3}
 
 Teacher = Annotated[
@@ -118,12 +118,16 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder of this audit; audit-out/… if not given.")] = None,
     cache: Cache = None,
     price: Price = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="Policy file (docs/gate.md): exit with its code, as `audit gate`.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Audit a teacher: attack it, compare with LS students, and give a verdict."""
     from audit.plan import Request
     from audit.surfaces import audit
 
+    asked = None if policy is None else _foreseen(policy, effort, attacks, surface)
     done = audit(
         Request(
             opening=_opening(teacher, data, arch, normalize, size, trust_model_code, classes),
@@ -150,8 +154,14 @@ def run(
     from audit.telling import tell, tell_json
 
     (tell_json if json else tell)(done.record, done.folder)
-    words = [row.word for row in done.record.hardening] or [done.record.verdict.word]
-    raise typer.Exit(EXIT[next(word for word in WORST if word in words)])
+    if asked is not None:
+        raise typer.Exit(_gate(done.folder, asked, quiet=json))
+    from audit import github
+    from reports.wording import worst
+
+    word = worst(done.record)
+    github.tell(done.record, done.folder, word, EXIT[word] == OK)
+    raise typer.Exit(EXIT[word])
 
 
 @app.command()
@@ -316,6 +326,18 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` 
 
 
 @app.command()
+def gate(
+    folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")],
+    policy: Annotated[Path, typer.Option(help="Policy file (docs/gate.md).")],
+    json: Json = False,
+) -> None:
+    """Hold an audit against a policy file: 0 passes, 1 fails, 3 undecided, 5 nothing was audited."""
+    from audit.policy import read
+
+    raise typer.Exit(_gate(folder, read(policy), json=json))
+
+
+@app.command()
 def repeat(
     folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")],
     cells: Annotated[int, typer.Option(help="Students to train again.", min=1)] = 3,
@@ -393,6 +415,31 @@ def _opening(
 
     names = () if classes is None else class_names(classes)
     return Opening(teacher, data, arch, normalize, size, trust, names)
+
+
+def _foreseen(policy: Path, effort: str, attacks: str, surface: str) -> PolicyFile:
+    """Read a policy, and stop before anything is trained where the audit could never meet it."""
+    from audit.gate import foresee
+    from audit.policy import read
+    from audit.suite import suite
+    from audit.surfaces import surfaces
+
+    file = read(policy)
+    foresee(file, suite(effort), attacks, surfaces(surface))
+    return file
+
+
+def _gate(folder: Path, policy: PolicyFile, *, json: bool = False, quiet: bool = False) -> int:
+    """Ask a policy, say what it says here and to GitHub, and return the exit code."""
+    from audit import gate_telling, github
+    from audit.gate import gate as ask
+    from reports.wording import worst
+
+    done = ask(folder, policy)
+    if not quiet:
+        (gate_telling.tell_json if json else gate_telling.tell)(done)
+    github.tell(done.record, done.folder, worst(done.record), done.passes, done.findings)
+    return done.code
 
 
 def _processes(jobs: int | None) -> int:

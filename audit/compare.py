@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Correct = NDArray[np.bool_]
+Scores = NDArray[np.int8]
 
 _HALVINGS = 100
 
@@ -150,19 +151,35 @@ def paired(knockoff: Correct, control: Correct) -> Margin:
     """
     _check(knockoff)
     _check(control)
+    return _paired(knockoff.astype(np.int8), control.astype(np.int8))
+
+
+def apart(now: tuple[Correct, Correct], before: tuple[Correct, Correct]) -> Margin:
+    """Compare two margins, each of a knockoff over its control (S, N), paired by seed and test image.
+
+    Where both audits used the same seeds, and perhaps the same controls, what these share cancels; where seeds are
+    independent, pairing them in any order is as right. One may have more seeds than the other.
+    """
+    for correct in (*now, *before):
+        _check(correct)
+    return _paired(*(knockoff.astype(np.int8) - control for knockoff, control in (now, before)))
+
+
+def _paired(knockoff: Scores, control: Scores) -> Margin:
+    """Compare whole scores (S, N) with others (M, N)."""
     if knockoff.shape[1] != control.shape[1]:
         raise ValueError(f"knockoff {knockoff.shape} and control {control.shape} must hold the same images")
     if len(knockoff) > len(control):
-        swapped = paired(control, knockoff)
+        swapped = _paired(control, knockoff)
         return replace(swapped, mean=-swapped.mean)
-    d = knockoff.astype(np.int8) - control[: len(knockoff)]  # (S, N)
+    d = knockoff - control[: len(knockoff)]  # (S, N)
     discordant = int(np.count_nonzero(d)) / len(d)
     if len(knockoff) == len(control):
         return _margin(d, 0.0, discordant)
     return _partly_paired(knockoff, control, discordant)
 
 
-def _partly_paired(knockoff: Correct, control: Correct, discordant: float) -> Margin:
+def _partly_paired(knockoff: Scores, control: Scores, discordant: float) -> Margin:
     """Compare a student (S, N) with one of more seeds (M, N), of which the first S are paired.
 
     mean(knockoff) - mean(control) is the mean of S differences, knockoff - S/M control, less what the control's other
@@ -170,8 +187,8 @@ def _partly_paired(knockoff: Correct, control: Correct, discordant: float) -> Ma
     control's seeds, with M - 1 degrees of freedom, since all of its seeds tell it.
     """
     (S, N), M = knockoff.shape, len(control)
-    pairs = _margin(M * knockoff.astype(np.int32) - S * control[:S], 0.0, discordant, scale=M)
-    alone = _margin(control.astype(np.int8), 0.0, 0.0)
+    pairs = _margin(M * knockoff.astype(np.int32) - S * control[:S].astype(np.int32), 0.0, discordant, scale=M)
+    alone = _margin(control, 0.0, 0.0)
     columns = M * knockoff.sum(axis=0, dtype=np.int64) - S * control.sum(axis=0, dtype=np.int64)  # (N,)
     G, other = int(columns.sum()), (M - S) / M**2
     images = _mean_square(N * int(columns @ columns) - G * G, N * (S * M) ** 2, N - 1)  # of scores of all seeds

@@ -121,6 +121,8 @@ def choices(record: Record) -> Iterator[Disagreement]:
     """Look whether every setting that was judged is the best of those tried on validation images."""
     facts = Facts(record)
     for row in record.comparisons:
+        if row.status == "failed":  # perhaps while it was tuned: then no setting was chosen
+            continue
         tried = by_setting(facts, [t for t in record.trials if _tunes(t, row) and usual(record, t)])
         own = f"{row.student} {row.parameters}"
         if tried and max(tried.values()) > tried.get(own, -1.0) + TOLERANCE:

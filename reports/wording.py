@@ -6,11 +6,12 @@ import math
 from typing import Final
 
 from reports import bag
-from reports.record import Comparison, Cost, Interval, LedgerRow, Parameters, Record
+from reports.record import Comparison, Cost, Interval, LedgerRow, Parameters, Record, Word
 
 MISSING: Final = "–"
 HOLDS: Final = {"original": "original data", "surrogate": "surrogate images", "no data": "no data"}
 NEEDS: Final = {"probs": "probabilities", "label": "label only", "gradients": "probabilities and input gradients"}
+WORST: Final[tuple[Word, ...]] = ("DISTILLABLE", "INCONCLUSIVE", "UNDISTILLABLE")
 CAPS: Final = {
     "nothing": "does not limit the verdict",
     "undistillable": "rules out UNDISTILLABLE",
@@ -102,6 +103,12 @@ def strongest(record: Record) -> Comparison | None:
     """Return the judged attack of the largest margin."""
     judged = [c for c in record.comparisons if c.margin is not None]
     return max(judged, key=lambda c: c.margin.mean if c.margin else 0.0, default=None)
+
+
+def worst(record: Record) -> Word:
+    """Return the worst word of all audited surfaces."""
+    words = [row.word for row in record.hardening] or [record.verdict.word]
+    return min(words, key=WORST.index)
 
 
 def hardening(record: Record) -> str:

@@ -44,7 +44,10 @@ def test_rooms_import_only_whom_they_may(room: str) -> None:
         assert imported(path) & ROOMS.keys() <= ROOMS[room], path
 
 
-PURE = ("cmi", "compare", "verdict", "derive", "checks", "teacher_checks", "attack_checks", "flags", "choosing")
+PURE = (
+    *("cmi", "compare", "verdict", "derive", "checks", "teacher_checks", "attack_checks", "flags", "choosing"),
+    *("policy", "rules", "regression", "gate", "github"),
+)
 
 
 def test_reports_and_statistics_know_no_torch() -> None:

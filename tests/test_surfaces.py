@@ -72,7 +72,7 @@ def test_every_surface_is_audited_and_the_table_follows_from_its_audits(
     code, told, _ = call(capsys, *argv, "--out", str(out), "--surface", "probs,top:3,label")
     record = load(out)
     words = [row.word for row in record.hardening]
-    assert code == cli.EXIT[next(word for word in cli.WORST if word in words)]
+    assert code == cli.EXIT[next(word for word in wording.WORST if word in words)]
     assert [row.surface for row in record.hardening] == ["probs", "top:3", "label"]
     assert "calibration error" in told
     probs, top, label = record.hardening

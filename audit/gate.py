@@ -1,0 +1,93 @@
+"""The gate: a folder and a policy in, findings and one exit code out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from audit.policy import PolicyFile
+from audit.rules import Found, Outcome, findings, refuse_unknown
+from audit.suite import Suite
+from audit.verify import verify
+from reports.record import SCHEMA_VERSION, Record, load
+from teachers.errors import RefusedInput
+
+CODES: dict[Outcome, int] = {"nothing": 5, "fail": 1, "separate": 3, "warn": 0, "pass": 0}  # the first that occurs
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A record, its folder, and what a policy says to it."""
+
+    record: Record
+    folder: Path
+    findings: tuple[Found, ...]
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        outcomes = {found.outcome for found in self.findings}
+        return next(code for outcome, code in CODES.items() if outcome in outcomes)
+
+    @property
+    def passes(self) -> bool:
+        """Whether the policy passes."""
+        return self.code == 0
+
+
+def gate(folder: Path, file: PolicyFile) -> Gated:
+    """Verify the record of a folder, and ask it what a policy asks; of one that does not verify nothing is asked.
+
+    Raises RecordError and RefusedInput where a record cannot be read, UsageError where the policy does not fit it.
+    """
+    folder = folder if folder.is_dir() else folder.parent
+    record = load(folder)
+    wrong = next(verify(folder), None)
+    if wrong is not None:
+        return Gated(record, folder, (Found("record", "fail", f"it does not verify: {wrong}"),))
+    verified = Found("record", "pass", "every number and word of it follows from what was measured")
+    return Gated(record, folder, (verified, *findings(by_surface(record, folder), file, today(), baseline(file))))
+
+
+def today() -> date:
+    """Return the day, UTC."""
+    return datetime.now(UTC).date()
+
+
+def by_surface(record: Record, folder: Path) -> tuple[Record, ...]:
+    """Return the record of every surface that was audited, the record's own first."""
+    return tuple(load(folder / row.folder) for row in record.hardening) or (record,)
+
+
+def baseline(file: PolicyFile) -> tuple[Record, ...]:
+    """Return the records of a policy's baseline, none where it names none.
+
+    Raises RecordError where one cannot be read, RefusedInput where it is too old to be compared.
+    """
+    path = file.baseline
+    if path is None:
+        return ()
+    record = load(path)
+    if record.schema_version < SCHEMA_VERSION:
+        raise RefusedInput(f"the baseline {path} was made by an earlier version; make one with this version")
+    return by_surface(record, path if path.is_dir() else path.parent)
+
+
+def foresee(file: PolicyFile, suite: Suite, attacks: str, surfaces: Sequence[str]) -> None:
+    """Stop, before anything is trained, where what is asked for can never meet the policy.
+
+    Raises UsageError, and what `baseline` raises.
+    """
+    refuse_unknown(file, ())
+    baseline(file)
+    asked, names = file.policy.suite, {name.strip().split(":")[0] for name in attacks.split(",")}
+    if asked is not None and asked.name != suite.name:
+        raise file.wrong(("suite", "name"), f'is "{asked.name}", this audit runs {suite.name}; see --effort')
+    if asked is not None and asked.complete and "all" not in names and not set(suite.attacks) <= names:
+        raise file.wrong(("suite", "complete"), f"is true, --attacks {attacks} is a part of it; leave --attacks out")
+    for surface in file.policy.surfaces:
+        if surface not in surfaces:
+            given = ",".join((*surfaces, surface))
+            raise file.wrong(("surfaces",), f'has "{surface}", which is not asked for; give --surface {given}')

@@ -1,0 +1,68 @@
+"""What a GitHub job shows of an audit: annotations, its step summary, its outputs. Nothing anywhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from audit.rules import Found, Outcome
+from reports import markdown
+from reports.record import Record, Word
+
+LEVELS: dict[Outcome, str] = {"fail": "error", "nothing": "error", "separate": "warning", "warn": "warning"}
+WORDS: dict[Word, str] = {"DISTILLABLE": "error", "INCONCLUSIVE": "warning", "UNDISTILLABLE": "notice"}
+MARKS: dict[Outcome, str] = {"pass": "✅", "warn": "⚠️", "fail": "❌", "separate": "❔", "nothing": "❌"}
+
+
+def tell(record: Record, folder: Path, word: Word, passes: bool, findings: Sequence[Found] = ()) -> None:
+    """Tell a GitHub job of an audit, where this is one; `word` is the worst of its surfaces'.
+
+    Annotations go to standard error, which GitHub reads as well, so that standard output stays for --json.
+    """
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in commands(record, word, findings):
+            print(line, file=sys.stderr)
+    _append("GITHUB_STEP_SUMMARY", summary(record, findings))
+    outputs = {"verdict": word, "passes": str(passes).lower(), "report": str(folder / "report.html")}
+    _append("GITHUB_OUTPUT", "".join(f"{name}={_line(value)}\n" for name, value in outputs.items()))
+
+
+def commands(record: Record, word: Word, findings: Sequence[Found]) -> Iterable[str]:
+    """Return workflow commands: one for each finding that is not fine, or for the word where there is no policy."""
+    name = record.teacher.name
+    told = [(LEVELS[f.outcome], f"{f.rule} of {name}", f.sentence) for f in findings if f.outcome != "pass"]
+    if not told:
+        level, title = ("notice", f"policy passes for {name}") if findings else (WORDS[word], f"{word}: {name}")
+        told = [(level, title, record.verdict.sentence)]
+    return [command(*one) for one in told]
+
+
+def command(level: str, title: str, message: str) -> str:
+    """Return one workflow command, escaped as GitHub's runner undoes it."""
+    return f"::{level} title={_escaped(title, ':,')}::{_escaped(message)}"
+
+
+def summary(record: Record, findings: Sequence[Found]) -> str:
+    """Return what a policy says, where one was asked, and the record's summary."""
+    lines = ["## Policy", "", "| | Rule | Finding |", "|---|---|---|"]
+    lines += [f"| {MARKS[f.outcome]} {f.outcome} | {f.rule} | {markdown.escape(f.sentence)} |" for f in findings]
+    return ("\n".join(lines) + "\n\n" if findings else "") + markdown.render(record)
+
+
+def _escaped(text: str, more: str = "") -> str:
+    for character in "%\r\n" + more:
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
+
+
+def _line(text: str) -> str:
+    return " ".join(text.splitlines())
+
+
+def _append(variable: str, text: str) -> None:
+    """Append to the file that an environment variable names, where it does."""
+    if path := os.environ.get(variable):
+        with Path(path).open("a", encoding="utf-8") as f:
+            f.write(text)

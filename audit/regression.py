@@ -1,0 +1,101 @@
+"""Whether a teacher gives away more than an earlier one did: margins of two records, compared. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from dataclasses import dataclass, replace
+
+from audit.compare import Correct, apart, holm
+from audit.derive import Facts
+from audit.sequential import Looks
+from audit.verdict import ALPHA, DISCORDANT
+from reports.record import Comparison, Record
+from reports.wording import points
+
+ALIKE: dict[str, Callable[[Record], object]] = {
+    "suite": lambda record: (record.suite.name, record.suite.digest),
+    "task": lambda record: (record.task.name, record.task.digest),
+    "student": lambda record: record.settings.student,
+    "data that the attacker holds": lambda record: record.task.pool_digest,
+    "dropped classes": lambda record: record.settings.dropped,
+    "budget": lambda record: record.settings.budget,
+    "surrogate images": lambda record: record.settings.surrogate,
+}  # what two records must share for their margins to be compared
+
+
+@dataclass(frozen=True)
+class Change:
+    """How much an attack's margin is above that of the baseline; `looks` are None where there is nothing to compare."""
+
+    attack: str
+    now: float
+    before: float = 0.0
+    looks: Looks | None = None
+    p: float = 1.0  # one-sided, of a change of no more than the tolerance; Holm-adjusted over all attacks
+
+    @property
+    def same(self) -> bool:
+        """Whether every student got the same images right."""
+        return self.looks is not None and self.looks.last.discordant == 0
+
+    @property
+    def usable(self) -> bool:
+        """Whether its interval can carry a word."""
+        margin = None if self.looks is None else self.looks.last
+        return margin is not None and not margin.degenerate and margin.discordant >= DISCORDANT
+
+    @property
+    def upper(self) -> float:
+        """Its one-sided 95 % upper bound over all looks."""
+        return self.looks.upper(ALPHA) if self.looks is not None and self.usable else 1.0
+
+    @property
+    def regressed(self) -> bool:
+        """Whether it is surely above the tolerance."""
+        return self.p < ALPHA
+
+    def held(self, delta: float) -> bool:
+        """Whether it is surely below the tolerance."""
+        return self.same or self.upper < delta
+
+    def __str__(self) -> str:
+        if self.looks is None:
+            return f"{self.attack} ({points(self.now)} points, not judged in the baseline)"
+        low, high = self.looks.last.interval()
+        grew = points(self.looks.last.mean)
+        told = f"{points(self.now)} points against {points(self.before)}: {grew} [{points(low)}, {points(high)}]"
+        return f"{self.attack} ({told})"
+
+
+def unlike(now: Record, before: Record) -> str | None:
+    """Name the first thing in which two records differ, so that their margins cannot be compared."""
+    return next((what for what, of in ALIKE.items() if of(now) != of(before)), None)
+
+
+def changes(now: Record, before: Record, waived: Container[str], delta: float) -> list[Change]:
+    """Compare the margin of every judged attack with that of the baseline, over all looks of both."""
+    facts, earlier = Facts(now), Facts(before)
+    rows = {(row.attack, row.student): row for row in before.comparisons if row.students}
+    judged = [row for row in now.comparisons if row.students and row.attack not in waived]
+    found = [_change(facts, row, earlier, rows.get((row.attack, row.student))) for row in judged]
+    adjusted = holm([c.looks.p_above(delta) if c.looks is not None and c.usable else 1.0 for c in found])
+    return [replace(change, p=p) for change, p in zip(found, adjusted, strict=True)]
+
+
+def _change(facts: Facts, row: Comparison, earlier: Facts, other: Comparison | None) -> Change:
+    name, mine = facts.record.named(row), _students(facts, row)
+    if other is None:
+        return Change(name, _margin(mine))
+    theirs = _students(earlier, other)
+    numbers = sorted({*row.looks, *other.looks})
+    margins = tuple(apart((mine[0][:n], mine[1][:n]), (theirs[0][:n], theirs[1][:n])) for n in numbers)
+    return Change(name, _margin(mine), _margin(theirs), Looks(margins, facts.record.look.horizon))
+
+
+def _students(facts: Facts, row: Comparison) -> tuple[Correct, Correct]:
+    return facts.correct(row.students), facts.correct(row.control_students)
+
+
+def _margin(students: tuple[Correct, Correct]) -> float:
+    knockoff, control = students
+    return float(knockoff.mean() - control.mean())

@@ -1,0 +1,217 @@
+"""What each rule of a policy says to the records of an audit, one for each surface. Pure.
+
+The rules are those of docs/gate.md.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Container, Iterator, Sequence
+from datetime import date, datetime
+from typing import Literal, NamedTuple
+
+from audit.derive import Facts, doubts, finding
+from audit.policy import Baseline, Policy, PolicyFile, nearest
+from audit.regression import Change, changes, unlike
+from audit.suite import EFFORTS
+from audit.verdict import Ruling, rule
+from reports.record import Record
+from reports.wording import points
+from teachers.errors import RefusedInput
+
+Outcome = Literal["pass", "warn", "fail", "separate", "nothing"]
+TOLD = 3  # attacks or reasons of a sentence, at most
+
+
+class Found(NamedTuple):
+    """What one rule says."""
+
+    rule: str
+    outcome: Outcome
+    sentence: str
+
+
+def findings(records: Sequence[Record], file: PolicyFile, day: date, before: Sequence[Record] = ()) -> Iterator[Found]:
+    """Ask verified records what a policy asks on a day; `before` are those of its baseline.
+
+    Raises UsageError where the policy names what is not known, or a baseline that cannot be compared.
+    """
+    refuse_unknown(file, records)
+    policy = file.policy
+    yield from _suite(policy, records[0])
+    yield from _surfaces(policy, records)
+    yield from _checkpoint(policy, records[0])
+    yield from _age(policy, records[0], day)
+    yield from _waivers(policy, records, day)
+    for record in records:
+        surface = record.settings.surface
+        if policy.surfaces and surface not in policy.surfaces:
+            continue
+        waived = {w.attack for w in policy.waive if w.until >= day and w.surface in (None, surface)}
+        rows = [row for row in record.comparisons if row.attack not in waived]
+        for row in rows:
+            if row.status == "failed":
+                yield Found("attacks", "fail", f"{_on(record)}: {record.named(row)} did not run: {row.reason}")
+        if not any(row.status == "judged" for row in rows):
+            yield Found("verdict", "nothing", f"{_on(record)}: no attack was judged")
+            continue
+        word = _word(policy, record, waived)
+        if policy.baseline is None:
+            yield word
+        else:
+            yield word._replace(outcome="warn" if word.outcome == "fail" else "pass")
+            yield from _regressions(file, policy.baseline, record, before, waived)
+
+
+def refuse_unknown(file: PolicyFile, records: Sequence[Record]) -> None:
+    """Raise UsageError where the policy names a suite or an attack that neither we nor the records know."""
+    policy = file.policy
+    suites = {suite.name for suite in EFFORTS.values()} | {record.suite.name for record in records}
+    if policy.suite is not None and policy.suite.name not in suites:
+        raise file.wrong(("suite", "name"), f'is "{policy.suite.name}"; {nearest(policy.suite.name, sorted(suites))}')
+    known = {row.attack for record in records for row in record.comparisons}
+    known |= {name for suite in EFFORTS.values() for name in suite.attacks}
+    for number, waiver in enumerate(policy.waive):
+        if waiver.attack not in known:
+            from attacks.registry import attacks  # heavy, and seldom needed: suites hold nearly all names
+
+            if waiver.attack not in (every := attacks()):
+                near = nearest(waiver.attack, every)
+                raise file.wrong(("waive", number, "attack"), f'is "{waiver.attack}", which is no attack; {near}')
+
+
+def ruled(record: Record, waived: Container[str], delta: float) -> Ruling:
+    """Rule again, without the attacks that are waived, with a tolerance of δ."""
+    rows = tuple(row for row in record.comparisons if row.attack not in waived)
+    kept = record.model_copy(update={"comparisons": rows})
+    facts = Facts(kept)
+    flags = doubts(facts, kept.comparisons, kept.controls)
+    found = [finding(record, row, facts.looks(row) if row.students else None) for row in rows]
+    return rule(found, flags, complete=record.suite.complete, delta=delta)
+
+
+def _suite(policy: Policy, record: Record) -> Iterator[Found]:
+    asked, ran = policy.suite, record.suite
+    if asked is None:
+        return
+    known = {suite.name: suite.digest for suite in EFFORTS.values()}
+    missing = sorted(set(ran.attacks) - {row.attack for row in record.comparisons})
+    if ran.name != asked.name:
+        yield Found("suite", "fail", f"the audit ran {ran.name}, the policy asks for {asked.name}")
+    elif known.get(ran.name, ran.digest) != ran.digest:
+        yield Found("suite", "fail", f"what the audit calls {ran.name} is not the suite of that name")
+    elif asked.complete and (not ran.complete or missing):
+        lacks = f"without {_some(missing)}" if missing else "in part"
+        yield Found("suite", "fail", f"{ran.name} ran {lacks}; the policy asks for all of it (--attacks all)")
+    else:
+        yield Found("suite", "pass", f"{ran.name} ran" + (" in full" if ran.complete else ""))
+
+
+def _surfaces(policy: Policy, records: Sequence[Record]) -> Iterator[Found]:
+    audited = [record.settings.surface for record in records]
+    for surface in policy.surfaces:
+        if surface not in audited:
+            given = ",".join((*audited, surface))
+            yield Found("surfaces", "fail", f"{surface} was not audited; audit it with --surface {given}")
+    judged = [surface for surface in audited if surface in policy.surfaces]
+    if judged:
+        left = [surface for surface in audited if surface not in policy.surfaces]
+        beside = f"; not judged: {', '.join(left)}" if left else ""
+        yield Found("surfaces", "pass", f"judged: {', '.join(judged)}{beside}")
+
+
+def _checkpoint(policy: Policy, record: Record) -> Iterator[Found]:
+    asked, has = policy.checkpoint, record.teacher.sha256
+    if asked is not None:
+        fits = asked.lower() == has
+        sentence = f"{record.teacher.name} has the sha256 {has}" + ("" if fits else f", the policy asks for {asked}")
+        yield Found("checkpoint", "pass" if fits else "fail", sentence)
+
+
+def _age(policy: Policy, record: Record, day: date) -> Iterator[Found]:
+    if policy.max_age_days is None:
+        return
+    made = record.times.created
+    try:
+        days = (day - datetime.fromisoformat(made).date()).days
+    except ValueError:
+        yield Found("age", "fail", f"the audit has no date: {made!r}")
+        return
+    sentence = f"the audit of {made[:10]} is {days} days old, the policy allows {policy.max_age_days}"
+    if days < 0:
+        yield Found("age", "fail", f"the audit is dated {made[:10]}, which is after today, {day}")
+    else:
+        yield Found("age", "pass" if days <= policy.max_age_days else "fail", sentence)
+
+
+def _waivers(policy: Policy, records: Sequence[Record], day: date) -> Iterator[Found]:
+    """Say of every waiver what it leaves out, why and until when."""
+    for waiver in policy.waive:
+        where = "" if waiver.surface is None else f" on {waiver.surface}"
+        name = f"{waiver.attack}{where}"
+        rows = [r for r in records if waiver.surface in (None, r.settings.surface)]
+        if waiver.until < day:
+            yield Found("waiver", "fail", f"the waiver of {name} expired on {waiver.until}: renew it or remove it")
+        elif not any(row.attack == waiver.attack for record in rows for row in record.comparisons):
+            yield Found("waiver", "warn", f"the waiver of {name} waives nothing: it was not part of the audit")
+        else:
+            yield Found("waiver", "warn", f"{name} is waived until {waiver.until}: {waiver.reason}")
+
+
+def _word(policy: Policy, record: Record, waived: Container[str]) -> Found:
+    delta = _tolerance(policy, record)
+    ruling = ruled(record, waived, delta)
+    without = [row.attack for row in record.comparisons if row.attack in waived]
+    scope = f" without {_some(without)}" if without else ""
+    scope += f" at a tolerance of {100 * delta:g} points" if delta != record.verdict.delta else ""
+    sentence = f"{_on(record)}: {ruling.word}{scope}: {_some(ruling.reasons, '; ')}"
+    if ruling.word == "INCONCLUSIVE":
+        return Found("verdict", policy.inconclusive, f"{sentence}. What would settle it: {ruling.settle}")
+    return Found("verdict", "pass" if ruling.word == "UNDISTILLABLE" else "fail", sentence)
+
+
+def _regressions(
+    file: PolicyFile, asked: Baseline, record: Record, before: Sequence[Record], waived: Container[str]
+) -> Iterator[Found]:
+    surface, delta = record.settings.surface, _tolerance(file.policy, record)
+    other = next((one for one in before if one.settings.surface == surface), None)
+    if other is None:
+        raise file.wrong(("baseline", "record"), f"names an audit without the surface {surface}; make one that has it")
+    if (what := unlike(record, other)) is not None:
+        raise file.wrong(("baseline", "record"), f"names an audit of another {what}; make one like the audit it judges")
+    try:
+        found = changes(record, other, waived, delta)
+    except (ValueError, KeyError, IndexError, AssertionError, zlib.error) as e:  # a bit of an array, or a cell's name
+        raise RefusedInput(f"the baseline {file.baseline} cannot be unpacked; see `audit verify`: {e}") from e
+    limit = f"{100 * delta:g} points"
+    for change in found:
+        if change.regressed:
+            yield Found("regression", "fail", f"{_on(record)}: the margin grew by more than {limit}: {change}")
+    open_ = [change for change in found if not change.regressed and not change.held(delta)]
+    if open_:
+        told = _some([str(change) for change in sorted(open_, key=lambda c: -c.upper)], "; ")
+        yield Found("regression", asked.undecided, f"{_on(record)}: may have grown by more than {limit}: {told}")
+    held = [change for change in found if change.held(delta)]
+    if held:
+        yield Found("regression", "pass", f"{_on(record)}: {_held(held, len(found), limit)}")
+
+
+def _held(held: Sequence[Change], judged: int, limit: str) -> str:
+    top = max(held, key=lambda change: change.upper if not change.same else -1.0)
+    bound = "all students are the same" if top.same else f"the largest upper bound is {points(top.upper)}"
+    return f"{len(held)} of {judged} margins did not grow by {limit}: {bound}"
+
+
+def _tolerance(policy: Policy, record: Record) -> float:
+    """Return the tolerance: never larger than the record's own."""
+    own = record.verdict.delta
+    return own if policy.tolerance is None else min(own, policy.tolerance / 100)
+
+
+def _on(record: Record) -> str:
+    return f"surface {record.settings.surface}"
+
+
+def _some(items: Sequence[str], between: str = ", ") -> str:
+    more = f"{between}and {len(items) - TOLD} more" if len(items) > TOLD else ""
+    return between.join(items[:TOLD]) + more

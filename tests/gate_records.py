@@ -1,0 +1,102 @@
+"""Small audits that verify, made from the shipped one by saying of its students what they got right."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from audit.derive import derived, surface_row
+from reports.outputs import write_all
+from reports.record import Comparison, Packed, Record, load, save
+
+SHIPPED = Path(__file__).resolve().parent.parent / "examples" / "demo-smoke"
+CREATED = "2026-06-01T12:00:00+00:00"
+WON, LOST = 900, 100  # test images on which a student is right, or wrong, where its LS student is not
+ABOVE, BELOW, CLOSE, OPEN = (WON, LOST), (LOST, WON), (150, 150), (200, 180)
+
+
+@cache
+def plain() -> Record:
+    """Return the shipped audit, INCONCLUSIVE, as quick to verify as can be, and of a design that looks once."""
+    record = load(SHIPPED)
+    seeds = record.look.model_copy(update={"horizon": 2})
+    times = record.times.model_copy(update={"created": CREATED})
+    suite = record.suite.model_copy(update={"tuning_seeds": 2})
+    return derived(record.model_copy(update={"cmi": (), "look": seeds, "times": times, "suite": suite}))
+
+
+def known(record: Record, differing: Mapping[str, tuple[int, int]], salt: int = 0) -> Record:
+    """Return a record in which each attack's students are right on so many images more, and wrong on so many more,
+    than the LS students that they are paired with."""
+    bits: dict[str, Packed] = {}
+    for row in record.comparisons:
+        won, lost = differing.get(row.attack, BELOW)
+        rng = np.random.default_rng([salt * (row.attack in differing), *row.attack.encode()])
+        for cell, right in zip(row.students, record.correct(row.control_students), strict=True):
+            mine = right.copy()
+            mine[rng.permutation(np.flatnonzero(~right))[:won]] = True
+            mine[rng.permutation(np.flatnonzero(right))[:lost]] = False
+            bits[cell] = Packed.of(mine)
+    trials = tuple(t.model_copy(update={"correct": bits.get(t.cell, t.correct)}) for t in record.trials)
+    return derived(record.model_copy(update={"trials": trials}))
+
+
+def aside(record: Record, status: str, *names: str) -> Record:
+    """Return a record in which some attacks, or all, were not judged."""
+    kept = {"attack", "student", "title", "paper", "holds", "needs", "parameters"}
+    rows = tuple(
+        Comparison(**row.model_dump(include=kept), status=status, reason="as the test has it")  # type: ignore[arg-type]
+        if not names or row.attack in names
+        else row
+        for row in record.comparisons
+    )
+    return derived(record.model_copy(update={"comparisons": rows}))
+
+
+@cache
+def undistillable() -> Record:
+    """Return an audit in which no attack gains."""
+    return known(plain(), {})
+
+
+@cache
+def distillable() -> Record:
+    """Return one in which soft KD gains, and nothing else."""
+    return known(plain(), {"soft-kd": ABOVE})
+
+
+RECORDS: dict[str, Callable[[], Record]] = {
+    "UNDISTILLABLE": undistillable,
+    "DISTILLABLE": distillable,
+    "INCONCLUSIVE": lambda: known(plain(), {"soft-kd": OPEN}),
+    "close": lambda: known(plain(), {"soft-kd": CLOSE}),
+}
+
+
+def written(record: Record, folder: Path) -> Path:
+    """Write an audit as `audit run` does."""
+    folder.mkdir(parents=True)
+    shutil.copyfile(SHIPPED / "journal.jsonl", folder / "journal.jsonl")
+    save(record, folder / "record.json")
+    write_all(record, folder)
+    return folder
+
+
+def several(records: Mapping[str, Record], folder: Path) -> Path:
+    """Write an audit of several surfaces."""
+    rows = []
+    for surface, record in records.items():
+        of = record.model_copy(update={"settings": record.settings.model_copy(update={"surface": surface})})
+        own = written(derived(of), folder / "surfaces" / surface) / "record.json"
+        rows.append(surface_row(load(own), f"surfaces/{surface}", hashlib.sha256(own.read_bytes()).hexdigest()))
+    first = load(folder / rows[0].folder)
+    shutil.copytree(folder / rows[0].folder, folder, dirs_exist_ok=True)
+    whole = first.model_copy(update={"hardening": tuple(rows)})
+    save(whole, folder / "record.json")
+    write_all(whole, folder)
+    return folder
