@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from counted import trained
 
 from attacks.base import Attack
 from audit import cli, protocol, run, teaching
@@ -30,7 +31,7 @@ from audit.plan import Request
 from audit.protocol import Attacks, Setup
 from audit.store import Cache
 from audit.subjects import Opening, Subject, truth_digest
-from reports.record import Packed, Record, Regime
+from reports.record import Packed, Regime
 from teachers.errors import RefusedInput, UsageError
 from teachers.surface import Answers
 
@@ -379,13 +380,6 @@ def test_mistakes_get_a_sentence(
     assert (got, out) == (code, "")
     assert sentence in err
     assert len(err.strip().splitlines()) == 1
-
-
-def trained(folder: Path, record: Record) -> list[tuple[str, str | None]]:
-    """Return technique and teacher of every student that an audit trained itself."""
-    trials = {trial.cell: trial for trial in record.trials}
-    lines = (folder / "journal.jsonl").read_text().splitlines()
-    return [(trials[c].name, trials[c].teacher) for c in (json.loads(line)["cell"] for line in lines)]
 
 
 @pytest.fixture(scope="module")
