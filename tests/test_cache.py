@@ -25,15 +25,19 @@ from audit.caching.entries import contents, kind_of
 from audit.caching.listing import inventory, plain
 from audit.caching.pruning import prune, size_of
 from audit.caching.warming import warm
-from audit.cells import Cell, Result
+from audit.cells import Cell, Result, cell_of
 from audit.folder import looked, remember_looks
 from audit.plan import Request
 from audit.protocol import Attacks, Setup
+from audit.repeat import repeat
 from audit.store import Cache
 from audit.subjects import Opening, Subject, truth_digest
+from audit.verify import verify
 from reports.record import Packed, Regime
+from teachers.datasets import load as load_task
 from teachers.errors import RefusedInput, UsageError
 from teachers.surface import Answers
+from teachers.task import known
 
 MOST = 10**9
 DAY = 86_400
@@ -450,3 +454,27 @@ def test_controls_are_warmed_up_to_the_most_seeds(releases: list[Path], cache: P
     done = run.run(request(releases[1], cache, tmp_path / "a", seeds=4))
     assert any(len(row.looks) > 1 for row in done.record.comparisons), "a second look was taken"
     assert {teacher for _, teacher in trained(done.folder, done.record)} == {"audited"}
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_forged_control_is_believed_and_found_by_repeating_students(
+    releases: list[Path], cache: Path, tmp_path: Path
+) -> None:
+    """What docs/cache.md says of who may write a cache."""
+    honest = run.run(request(releases[0], cache, tmp_path / "a"))
+    held = Cache(cache)
+    task = load_task("digits")
+    for trial in honest.record.trials:
+        if trial.name == "ls" and trial.role == "judge":
+            found = held.result(cell_of(trial))
+            assert found is not None
+            held.finish(found.model_copy(update={"test": Packed.of(known(task.test).astype(np.uint16))}))
+    export(cache, tmp_path / "forged.tar", "controls")
+    load(tmp_path / "forged.tar", tmp_path / "fresh", MOST)
+    misled = run.run(request(releases[0], tmp_path / "fresh", tmp_path / "b"))
+    for row, was in zip(misled.record.comparisons, honest.record.comparisons, strict=True):
+        if row.control == "ls" and row.margin is not None and was.margin is not None:
+            assert row.margin.mean < was.margin.mean
+    assert list(verify(misled.folder)) == []
+    differ = {one.trial.name for one in repeat(misled.folder, 100, cache=tmp_path / "fresh") if one.differs}
+    assert "ls" in differ
