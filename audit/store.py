@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import os
@@ -41,14 +40,20 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill-audit"
 
 
-def hold(root: Path, how: int) -> int:
-    """Lock a cache, shared or alone, until the descriptor that is returned is closed."""
+def hold(root: Path, *, alone: bool = False) -> int:
+    """Share a cache, or have it alone, until the descriptor that is returned is closed.
+
+    Raises BlockingIOError where it cannot be had alone; waits where somebody else has it alone.
+    """
     held = os.open(root / ".writable", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(held, how)
-    except OSError:
-        os.close(held)
-        raise
+    if sys.platform != "win32":  # there, nothing tells who uses a cache
+        import fcntl
+
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        except OSError:
+            os.close(held)
+            raise
     return held
 
 
@@ -112,7 +117,7 @@ class Cache:
         self.root = root
         try:
             root.mkdir(parents=True, exist_ok=True)
-            held = hold(root, fcntl.LOCK_SH)
+            held = hold(root)
         except OSError as e:
             raise RefusedInput(f"the cache {root} cannot be written ({e.strerror}); give another with --cache") from e
         weakref.finalize(self, os.close, held)

@@ -80,7 +80,8 @@ class Runner:
     def __post_init__(self) -> None:
         for folder in (self.workspace, self.home / "temp", self.kept):
             folder.mkdir(parents=True, exist_ok=True)
-        self.env = {**os.environ, **command(self.home), "RUNNER_TEMP": str(self.home / "temp"), **self.env}
+        inherited = {name: text for name, text in os.environ.items() if name != "DISTILL_AUDIT_CACHE"}
+        self.env = {**inherited, **command(self.home), "RUNNER_TEMP": str(self.home / "temp"), **self.env}
         for name in ("GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STEP_SUMMARY"):
             self.env[name] = str(self.home / name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import time
@@ -71,7 +70,7 @@ def alone(root: Path, dry: bool) -> Iterator[None]:
         yield
         return
     try:
-        held = hold(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = hold(root, alone=True)
     except BlockingIOError as e:
         raise RefusedInput(f"the cache {root} is in use by a running audit; prune it when that has ended") from e
     try:
