@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
-import multiprocessing
 from collections.abc import Mapping
 from dataclasses import make_dataclass
 from functools import cache
@@ -17,6 +16,7 @@ from typing import Any, Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from attacks.base import Attack, Holds
+from teachers import forks
 from teachers.errors import UsageError
 from teachers.surface import Kind
 
@@ -79,10 +79,8 @@ def load(name: str) -> type[Attack] | None:
 @cache
 def _asked(points: tuple[tuple[str, str | None], ...]) -> Mapping[str, type[Attack]]:
     """Ask once for the distributions that are installed now."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_declare, args=(there,), daemon=True)
-    process.start()
+    here, there = forks.CONTEXT.Pipe(duplex=False)
+    process = forks.start(_declare, there)
     there.close()
     try:
         answers = Answer.validate_json(here.recv_bytes())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from audit.caching.commands import cache_app
+from audit.execution import ahead
 
 if TYPE_CHECKING:
     from audit.policy import PolicyFile
@@ -124,6 +125,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Audit a teacher: attack it, compare with LS students, and give a verdict."""
+    ahead()
     from audit.plan import Request
     from audit.surfaces import audit
 
@@ -194,7 +196,8 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what an audit would take and what it could see, before anything is trained: about half a minute."""
-    from audit.forecast import forecast
+    ahead()
+    from audit.forecasting.forecast import forecast
     from audit.plan import Request
     from audit.telling import tell_plan, tell_plan_json
 
@@ -260,8 +263,8 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Say what a checkpoint is, and how it is to be used where --data is given: nothing is trained."""
-    from audit.inspected import tell, tell_json
-    from audit.inspection import inspect as look
+    from audit.inspecting.inspected import tell, tell_json
+    from audit.inspecting.inspection import inspect as look
 
     found = look(_opening(file, data, arch, normalize, size, trust_model_code, classes), device=device, cache=cache)
     (tell_json if json else tell)(found)
@@ -346,6 +349,7 @@ def repeat(
     cache: Cache = None,
 ) -> None:
     """Train some students again from the record alone and compare them; exit 1 where one differs."""
+    ahead()
     from audit.repeat import repeat as again
 
     agree = True
@@ -364,6 +368,7 @@ def selftest(
     cache: Cache = None,
 ) -> None:
     """Audit teachers whose distillability is known by construction; exit 1 where an audit says otherwise."""
+    ahead()
     from audit.selftest import selftest as test
     from audit.telling import tell_selftest
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit import checks, cmi, usability, verdict
-from audit.compare import Margin, above, paired, scatter, wilson
-from audit.flags import raised
-from audit.sequential import Looks, looks, once
-from audit.verdict import ALPHA, DELTA, Finding, Ruling
+from audit import checks
+from audit.checks.flags import raised
+from audit.statistics import cmi, sights, usability, verdict
+from audit.statistics.compare import Margin, above, paired, scatter, wilson
+from audit.statistics.sequential import Looks, looks, once
+from audit.statistics.verdict import ALPHA, DELTA, Finding, Ruling
 from reports.record import (
     Bite,
     CMIPool,
@@ -46,6 +47,7 @@ def derived(record: Record) -> Record:
     controls = [compared(facts, row) for row in record.controls]
     flags = doubts(facts, comparisons, controls)
     findings = [finding(record, row, own) for row, own in zip(comparisons, over, strict=True)]
+    curves = [measured(pool, len(record.task.classes)) for pool in record.cmi]
     ruling = verdict.rule(findings, flags, complete=record.suite.complete)
     return record.model_copy(
         update={
@@ -59,7 +61,10 @@ def derived(record: Record) -> Record:
             "controls": tuple(controls),
             "flags": tuple(flags),
             "verdict": worded(record, ruling, comparisons),
-            "cmi": tuple(measured(pool, len(record.task.classes)) for pool in record.cmi),
+            "cmi": tuple(
+                pool.model_copy(update=cmi_fields(curve)) for pool, curve in zip(record.cmi, curves, strict=True)
+            ),
+            "clusters": sights.seen(record, curves),
         }
     )
 
@@ -201,10 +206,9 @@ def surface_row(record: Record, folder: str, digest: str) -> Hardened:
     )
 
 
-def measured(pool: CMIPool, classes: int) -> CMIPool:
+def measured(pool: CMIPool, classes: int) -> cmi.Curve:
     """Measure how concentrated a teacher's answers are."""
-    curve = cmi.curve(pool.answers.array(), pool.labels.array().astype(np.int64), classes)
-    return pool.model_copy(update=cmi_fields(curve))
+    return cmi.curve(pool.answers.array(), pool.labels.array().astype(np.int64), classes)
 
 
 def cmi_fields(curve: cmi.Curve) -> dict[str, Any]:

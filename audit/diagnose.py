@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -13,28 +10,25 @@ from typing import NamedTuple, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from audit import cams, checks, clusters, cmi, derive, evidence, folder, plan, subjects
-from audit.clusters import Survey
-from audit.faculty import one
-from audit.identify import settled
-from audit.progress import Teller
-from audit.store import Cache, default_cache
+from audit import cams, checks, derive, evidence, folder, plan, subjects, thumbnails
+from audit.execution.faculty import one
+from audit.execution.progress import Teller
+from audit.execution.store import Cache, default_cache
+from audit.inspecting.identify import settled
+from audit.statistics import cmi, sights
+from audit.statistics.sights import Answered, Sights
 from audit.subjects import Opening, Place, Subject
 from reports import diagnosis_html
-from reports.diagnosis import DiagnosedPool, Diagnosis, Map, Picture, PicturedClass, Projection, Triangle
+from reports.clusters import PicturedClass
+from reports.diagnosis import DiagnosedPool, Diagnosis
 from reports.record import PoolName, write_whole
 from teachers.errors import RefusedInput
 from teachers.oracle import CHUNK
 from teachers.task import Pool, Task, known
 from teachers.views import Viewer, ViewSet
 
-SPREAD, PICTURES = 4, 6  # classes, and images of each, of which the least concentrated are shown
 PANELS = 4  # images of a class under their Eigen-CAM
-DOTS = 150  # images of a class in the triangle
-POINTS = 1_000  # images in the projection
-SIDE = 96  # most pixels to a side of a picture on the page
 
 POOLS: tuple[PoolName, ...] = get_args(PoolName)
 
@@ -47,13 +41,11 @@ class Told:
     folder: Path
 
 
-class Answered(NamedTuple):
-    """A teacher's answers on one set of images."""
+class Asked(NamedTuple):
+    """A teacher's answers on one set of images, and their top classes."""
 
-    name: PoolName
-    log_p: NDArray[np.float32]  # (N, K), mapped from a file: they may be many
-    y: NDArray[np.int64]
-    tops: NDArray[np.intp]
+    answered: Answered
+    tops: NDArray[np.intp]  # (N,)
 
 
 def diagnose(
@@ -78,12 +70,11 @@ def diagnose(
             train, augmented, validation = (_ask(name, subject, task, Path(scratch)) for name in POOLS)
             if subject.teacher.method not in checks.SYNTHETIC:
                 subjects.refuse_chance(validation.tops, task, subject.teacher.name)
-            K = len(task.classes)
-            pools = tuple(_measure(answered, K) for answered in (train, augmented, validation))
-            survey = clusters.survey(validation.log_p, validation.y)
-            shown = _Shown(subject, task.validation, validation, survey, pools[-1], task.classes)
-            panels, no_panels = _panels(shown)
-            triangle = clusters.most_confused(survey.means) if K >= 3 else None
+            asked, K = (train, augmented, validation), len(task.classes)
+            curves = [cmi.curve(answered.log_p, answered.y, K) for answered, _ in asked]
+            shown = Sights(validation.answered, curves[-1], task.classes)
+            seen = thumbnails.illustrated(sights.clusters(shown, [train.answered]), task.validation.images)
+            panels, no_panels = _panels(subject, task.validation, shown)
             teacher = subject.teacher
             found = Diagnosis(
                 command=command,
@@ -94,11 +85,10 @@ def diagnose(
                 task=task.name,
                 task_digest=task.digest,
                 classes=task.classes,
-                pools=pools,
-                spread=tuple(shown.pictured(label, PICTURES) for label in shown.ranked()[:SPREAD]),
-                triangle=triangle
-                and Triangle(classes=triangle, maps=(_corner(train, triangle), _corner(validation, triangle))),
-                projection=_projection(validation, survey),
+                pools=tuple(_measured(of, curve) for of, curve in zip(asked, curves, strict=True)),
+                spread=seen.spread,
+                triangle=seen.triangle,
+                projection=seen.projection,
                 cams=panels,
                 no_cams=no_panels,
                 behind=subject.behind,
@@ -109,7 +99,7 @@ def diagnose(
         return Told(found, out)
 
 
-def _ask(name: PoolName, subject: Subject, task: Task, folder_: Path) -> Answered:
+def _ask(name: PoolName, subject: Subject, task: Task, folder_: Path) -> Asked:
     """Ask about every image of a pool, a chunk at a time, and keep the answers in a file."""
     pool = task.validation if name == "validation" else task.train
     viewer = Viewer(pool, ViewSet("crop" if name == "augmented" else "raw", 1))
@@ -118,102 +108,31 @@ def _ask(name: PoolName, subject: Subject, task: Task, folder_: Path) -> Answere
     for index in torch.split(torch.arange(len(pool)), CHUNK):
         answers = subject.whole(viewer(index, torch.zeros_like(index))).values.numpy()
         log_p[index], tops[index] = answers, answers.argmax(1)
-    return Answered(name, log_p, known(pool), tops)
+    return Asked(Answered(name, log_p, known(pool)), tops)
 
 
-def _measure(answered: Answered, K: int) -> DiagnosedPool:
-    found = cmi.curve(answered.log_p, answered.y, K)
+def _measured(asked: Asked, curve: cmi.Curve) -> DiagnosedPool:
+    name, _, y = asked.answered
     return DiagnosedPool(
-        name=answered.name,
-        images=len(answered.y),
-        accuracy=float((answered.tops == answered.y).mean()),
-        per_class_se=derive.finite(found.per_class_se[cmi.TEMPERATURES.index(1.0)]),
-        **derive.cmi_fields(found),
+        name=name,
+        images=len(y),
+        accuracy=float((asked.tops == y).mean()),
+        per_class_se=derive.finite(curve.per_class_se[cmi.TEMPERATURES.index(1.0)]),
+        **derive.cmi_fields(curve),
     )
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """The held-out images and what is known of them."""
-
-    subject: Subject
-    pool: Pool
-    answered: Answered
-    survey: Survey
-    measured: DiagnosedPool
-    classes: tuple[str, ...]
-
-    def ranked(self) -> list[int]:
-        """Return the classes whose CMI is known, the largest first."""
-        found = [(value, label) for label, value in enumerate(self.measured.per_class) if value is not None]
-        return [label for _, label in sorted(found, key=lambda pair: -pair[0])]
-
-    def least_concentrated(self, label: int, most: int) -> NDArray[np.int64]:
-        """Return the images of a class that are furthest from its mean answer."""
-        rows = np.flatnonzero(self.answered.y == label)
-        return rows[np.argsort(-self.survey.divergence[rows], kind="stable")][:most]
-
-    def pictured(self, label: int, most: int, overlays: Sequence[np.ndarray] | None = None) -> PicturedClass:
-        """Show the least concentrated images of a class."""
-        pictures = []
-        for place, row in enumerate(self.least_concentrated(label, most)):
-            top = int(self.answered.tops[row])
-            pictures.append(
-                Picture(
-                    png=_png(self.pool.images[row].transpose(1, 2, 0)),
-                    overlay=None if overlays is None else _png(overlays[place]),
-                    divergence=float(self.survey.divergence[row]),
-                    told=self.classes[top],
-                    probability=min(1.0, float(np.exp(self.answered.log_p[row, top]))),
-                )
-            )
-        value, se = self.measured.per_class[label], self.measured.per_class_se[label]
-        return PicturedClass(name=self.classes[label], cmi=value or 0.0, se=se or 0.0, pictures=tuple(pictures))
-
-
-def _panels(shown: _Shown) -> tuple[tuple[PicturedClass, ...], str]:
+def _panels(subject: Subject, pool: Pool, shown: Sights) -> tuple[tuple[PicturedClass, ...], str]:
     """Show the most and the least spread class under their Eigen-CAM, or say why not."""
-    ranked, network = shown.ranked(), shown.subject.teacher.network
+    ranked, network = shown.ranked(), subject.teacher.network
     if network is None:
         return (), "the teacher is behind an API, which shows answers alone"
     panels = []
     for label in dict.fromkeys([*ranked[:1], *ranked[-1:]]):
-        images = shown.pool.images[shown.least_concentrated(label, PANELS)]
+        images = pool.images[shown.furthest(label, PANELS)]
         try:
             over = cams.overlays(network, torch.from_numpy(images).float().div_(255))
         except cams.NoPanels as e:
             return (), str(e)
-        panels.append(shown.pictured(label, PANELS, list(over)))
+        panels.append(thumbnails.pictured(shown.shown(label, PANELS), pool.images, over.transpose(0, 3, 1, 2)))
     return tuple(panels), ""
-
-
-def _png(pixels: np.ndarray) -> str:
-    """Write pixels (H, W, C) uint8 as a data URI."""
-    image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
-    image.thumbnail((SIDE, SIDE))
-    content = io.BytesIO()
-    image.save(content, "png")
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode("ascii")
-
-
-def _corner(answered: Answered, classes: tuple[int, int, int]) -> Map:
-    """Place images of three classes in their triangle, at most `DOTS` of each."""
-    rng = np.random.default_rng(0)
-    of_each = [np.flatnonzero(answered.y == label) for label in classes]
-    rows = np.concatenate([np.sort(rng.permutation(each)[:DOTS]) for each in of_each])
-    return _map(answered.name, clusters.barycentric(answered.log_p[rows][:, classes]), answered.y[rows])
-
-
-def _projection(answered: Answered, survey: Survey) -> Projection:
-    rows = np.sort(np.random.default_rng(0).permutation(len(answered.y))[:POINTS])
-    present = np.unique(answered.y)
-    return Projection(
-        explained=survey.explained,
-        points=_map(answered.name, clusters.projected(np.exp(answered.log_p[rows]), survey), answered.y[rows]),
-        means=_map("means", clusters.projected(survey.means[present], survey), present),
-    )
-
-
-def _map(name: str, places: np.ndarray, classes: np.ndarray) -> Map:
-    x, y = places.round(4).T.tolist()
-    return Map(name=name, x=tuple(x), y=tuple(y), classes=tuple(classes.tolist()))

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 import audit
-from audit.bench import Bench
-from audit.cells import Asked
+from audit import thumbnails
+from audit.execution.bench import Bench
+from audit.execution.cells import Asked
 from audit.plan import Request
 from audit.protocol import Setup
 from audit.subjects import Subject
@@ -34,6 +35,7 @@ from reports.record import (
     SuiteInfo,
     TaskInfo,
     Times,
+    purpose_of,
 )
 from teachers.oracle import CHUNK
 from teachers.task import Pool, Task, known, stratified
@@ -70,6 +72,14 @@ def measured_images(task: Task, remote: bool) -> int:
     most = CMI_ENTRIES // len(task.classes)
     held = len(task.validation)
     return 2 * min(len(task.train), most) + (0 if remote and held <= most else min(held, most))
+
+
+def illustrated(record: Record, task: Task) -> Record:
+    """Return a record with thumbnails of the validation images whose answers stand out; the teacher is not asked."""
+    if record.clusters is None:
+        return record
+    images = _sample(task.validation, len(task.classes)).images
+    return record.model_copy(update={"clusters": thumbnails.illustrated(record.clusters, images)})
 
 
 def _sample(pool: Pool, classes: int) -> Pool:
@@ -160,12 +170,14 @@ def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool], probe: Probe) -
         use = bench.uses[key]
         if use.teacher is None:
             continue
-        who = (result.cell.technique, f"{use.role}, {use.teacher} teacher")
-        charged[who] += result.charged
+        who, guess = ((result.cell.technique, purpose_of(use.role, use.teacher, e)) for e in (False, True))
+        charged[who] += result.charged - result.estimated
+        if result.estimated:
+            charged[guess] += result.estimated
         for asked in result.asked:
             block = (f"{result.cell.teacher} {result.cell.surface}", asked.block)
             blocks[block] = blocks.get(block, np.zeros(asked.images, bool)) | _rows(asked)
-            askers[block].add(who)
+            askers[block].add(guess if asked.estimate else who)
     sent: dict[tuple[str, str], int] = defaultdict(int)
     for block, rows in blocks.items():
         alone = len(askers[block]) == 1 and block not in bench.ahead
@@ -177,6 +189,8 @@ def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool], probe: Probe) -
     rows_.append(LedgerRow(attack="shared", purpose="all", charged=0, sent=sent["shared", "all"]))
     evaluated = len(teachers) * (len(setup.task.validation) + len(setup.task.test))
     rows_.append(LedgerRow(attack="auditor", purpose="evaluate", charged=0, sent=evaluated))
+    if tried := sum(subject.tried for subject in teachers):
+        rows_.append(LedgerRow(attack="auditor", purpose="identify", charged=0, sent=tried))
     # What a remote teacher said of all validation images is kept, and not asked anew.
     kept = ("validation", len(setup.task.validation)) if any(subject.remote for subject in teachers) else None
     sizes = ((pool.name, pool.labels.shape[0]) for pool in pools)

@@ -10,8 +10,8 @@ import numpy as np
 
 from attacks.base import Attack
 from audit import checks, protocol
-from audit.bench import Bench, Use
-from audit.cells import Cell, planned
+from audit.execution.bench import Bench, Use
+from audit.execution.cells import Cell, planned
 from audit.protocol import Baseline, Chosen, Rival, Setup, Side
 from audit.subjects import Subject, Tops
 from reports.record import UNMEASURED, Bite, Comparison, Cost, Packed, Trial
@@ -224,6 +224,7 @@ def trial(setup: Setup, bench: Bench, use: Use, tops: dict[str, Tops]) -> Trial:
         correct=None if test is None else Packed.of(test == known(setup.task.test)),
         agrees=None if test is None else Packed.of(test == top),
         charged=0 if use.teacher is None else result.charged,
+        estimated=0 if use.teacher is None else result.estimated,
         repeats=result.repeats,
         diverged=result.diverged,
         network_parameters=result.network_parameters,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from audit.store import Cache
+from audit.execution.store import Cache
 from reports import record as records
 from reports.record import Record
 from teachers.errors import RefusedInput, UsageError

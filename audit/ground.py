@@ -7,12 +7,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from audit import plan, subjects
-from audit.faculty import Apart, Faculty, Here, Spec
-from audit.identify import settled
+from audit.execution import ahead
+from audit.execution.faculty import Apart, Faculty, Here, Spec
+from audit.execution.progress import Teller
+from audit.execution.store import Cache, default_cache
+from audit.inspecting.identify import settled
 from audit.plan import Picked, Request
-from audit.progress import Teller
 from audit.protocol import Setup
-from audit.store import Cache, default_cache
 from audit.suite import Suite
 from teachers.surface import Surface
 from teachers.task import Task
@@ -39,6 +40,7 @@ def opened(request: Request, suite: Suite) -> Iterator[Ground]:
 
     Raises UsageError or RefusedInput with one sentence where something cannot be had.
     """
+    ahead()
     teller, cache = Teller(request.quiet), Cache(request.cache or default_cache())
     picked = plan.pick(request.attacks, suite, request.fixed)
     surface = Surface.parse(request.surface)
@@ -52,7 +54,7 @@ def opened(request: Request, suite: Suite) -> Iterator[Ground]:
     faculty: Faculty
     if isolated and not is_address(request.opening.teacher):  # a teacher behind a URL is apart as it is
         del weights
-        faculty = Apart(spec, cache.pool(setup.pool), cache.root, request.quiet)
+        faculty = Apart(spec, cache.pool(setup.pool), cache.root, teller.note)
     else:
         faculty = Here(spec, task, setup.pool, weights, place, surface)
     with closing(faculty):

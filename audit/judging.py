@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audit import protocol, verdict
-from audit.bench import Bench, Use
-from audit.cells import Cell
+from audit import protocol
+from audit.execution.bench import Bench, Use
+from audit.execution.cells import Cell
 from audit.findings import set_aside, sound
 from audit.protocol import Chosen, Setup, Side
-from audit.sequential import looks, schedule
+from audit.statistics import verdict
+from audit.statistics.sequential import looks, schedule
+from audit.statistics.verdict import Finding
 from audit.subjects import Subject
-from audit.verdict import Finding
 from teachers.task import known
 
 

@@ -16,9 +16,9 @@ import torch
 from attacks import registry
 from attacks.base import Attack
 from audit import protocol
+from audit.execution.store import Cache
 from audit.protocol import Attacks, Setup
-from audit.sequential import HORIZON
-from audit.store import Cache
+from audit.statistics.sequential import HORIZON
 from audit.subjects import Opening, Subject
 from audit.suite import Suite
 from teachers import networks

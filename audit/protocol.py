@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from attacks.base import Attack, Control, Technique
 from attacks.controls.ls import LS, SWEEP
 from attacks.registry import CONTROLS, origin
-from audit.attack_checks import LONGER
-from audit.bench import Bench, Role, Use
-from audit.cells import Cell, Result
+from audit.checks.attacks import LONGER
+from audit.execution.bench import Bench, Role, Use
+from audit.execution.cells import Cell, Result
 from audit.subjects import Subject, smoothed_truth
 from audit.suite import Suite
 from reports.record import Regime

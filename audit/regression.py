@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 
-from audit.compare import Correct, apart, holm
 from audit.derive import Facts
-from audit.sequential import Looks
-from audit.verdict import ALPHA, DISCORDANT
+from audit.statistics.compare import Correct, apart, holm
+from audit.statistics.sequential import Looks
+from audit.statistics.verdict import ALPHA, DISCORDANT
 from reports.record import Comparison, Record
 from reports.wording import points
 

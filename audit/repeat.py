@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from audit.bench import Use
-from audit.cells import Cell, Result, cell_of
 from audit.evidence import environment
+from audit.execution.bench import Use
+from audit.execution.cells import Cell, Result, cell_of
+from audit.execution.store import Cache
 from audit.ground import opened
 from audit.plan import Request
 from audit.run import workbench
-from audit.store import Cache
 from audit.subjects import Opening
 from audit.suite import suite
 from reports.record import Packed, Record, Trial, load

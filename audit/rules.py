@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 from audit.derive import Facts, doubts, finding
 from audit.policy import Baseline, Policy, PolicyFile, nearest
 from audit.regression import Change, changes, unlike
+from audit.statistics.verdict import Ruling, rule
 from audit.suite import EFFORTS
-from audit.verdict import Ruling, rule
 from reports.record import Record
 from reports.wording import points
 from teachers.errors import RefusedInput

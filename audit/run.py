@@ -7,20 +7,23 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit import checks, evidence, flags, folder, phases, plan, protocol, subjects
-from audit.bench import Bench
+from audit import checks, evidence, folder, plan, protocol, subjects
+from audit.checks import flags
 from audit.derive import derived
-from audit.execute import executor
-from audit.faculty import both, offered
+from audit.execution.bench import Bench
+from audit.execution.execute import executor
+from audit.execution.faculty import both, offered
 from audit.findings import Rows, set_aside, trial
+from audit.forecasting import phases
 from audit.ground import Ground, opened
 from audit.judging import judge
 from audit.plan import Request
 from audit.protocol import Settled, Setup, Side
-from audit.sequential import HORIZON, schedule
+from audit.statistics.sequential import HORIZON, schedule
+from audit.statistics.verdict import ALPHA
 from audit.suite import suite
-from audit.verdict import ALPHA
 from reports import record as records
+from reports.clusters import UNSEEN
 from reports.outputs import write_all
 from reports.record import Look, Record
 from teachers.errors import NothingAudited
@@ -103,6 +106,7 @@ def _run(ground: Ground, began: float) -> Done:
                 comparisons=comparisons,
                 controls=tuple(row for of in rows for row in of.controls()),
                 cmi=pools,
+                clusters=UNSEEN,
                 probe=probe,
                 cmi_behind=audited.behind,
                 ledger=evidence.ledger(bench, setup, pools, probe),
@@ -113,6 +117,7 @@ def _run(ground: Ground, began: float) -> Done:
                 times=evidence.times(bench, time.perf_counter() - began),
             )
         )
+        record = evidence.illustrated(record, task)
         records.save(record, out / "record.json")
         write_all(record, out)
     return Done(record, out)

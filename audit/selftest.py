@@ -9,13 +9,13 @@ from typing import NamedTuple
 from attacks.logits.soft_kd import SoftKD
 from attacks.resistant.avg import AVG
 from audit.checks import HALF_LEAK, NOISY, PLACEBO, TRUTH
-from audit.compare import paired
+from audit.checks.teacher import NOISY_ANSWERS
 from audit.plan import Request
 from audit.run import run
+from audit.statistics.compare import paired
+from audit.statistics.verdict import points
 from audit.subjects import DEMO, Opening
 from audit.suite import suite
-from audit.teacher_checks import NOISY_ANSWERS
-from audit.verdict import points
 from reports.record import Record, Word
 from teachers.errors import UsageError
 

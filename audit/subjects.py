@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,11 +16,11 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from audit import remote
 from audit.checks import HALF_LEAK, NOISY, PLACEBO, SYNTHETIC, TRUTH
-from audit.compare import wilson
-from audit.progress import duration
-from audit.store import Cache, Unfinished, used
+from audit.execution import remote
+from audit.execution.progress import duration
+from audit.execution.store import Cache, Unfinished, used
+from audit.statistics.compare import wilson
 from reports.record import Packed, TeacherInfo, Usability
 from teachers import datasets, intake, methods, synthetic
 from teachers.errors import RefusedInput, UsageError
@@ -65,6 +65,7 @@ class Opening:
     size: int | None = None
     trust: bool = False  # a checkpoint that is a program may run
     classes: tuple[str, ...] = ()  # in the order of the network's outputs, where it is not the data's
+    tried: int = field(default=0, compare=False)  # images that the file was shown to find out how it is to be used
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Subject:
     whole: Ask  # answers of which CMI is defined: those before a guard that hides classes
     behind: str = ""  # that guard
     remote: Remote | None = None  # where the teacher is behind a URL
+    tried: int = 0  # images that it answered before it was behind a box
 
     @property
     def slug(self) -> str:
@@ -175,7 +177,7 @@ def open_subject(
     teacher = intake.assemble(weights, architecture, len(task.classes), task.shape, normalize)
     if opening.classes:
         teacher = intake.reordered(teacher, opening.classes, task.classes)
-    return _subject("audited", teacher, surface, place.device)
+    return replace(_subject("audited", teacher, surface, place.device), tried=opening.tried)
 
 
 def behind_url(opening: Opening, task: Task, surface: Surface, place: Place) -> Subject:

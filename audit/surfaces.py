@@ -9,8 +9,8 @@ from pathlib import Path
 
 from audit import folder
 from audit.derive import surface_row
+from audit.execution.progress import Teller
 from audit.plan import Request
-from audit.progress import Teller
 from audit.run import Done, run
 from audit.subjects import slug
 from audit.suite import suite

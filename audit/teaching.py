@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from audit import plan, subjects
-from audit.progress import Teller
-from audit.store import Cache, default_cache
+from audit.execution.progress import Teller
+from audit.execution.store import Cache, default_cache
 from teachers import datasets, intake, methods
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake import Teacher

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from audit.progress import duration
+from audit.execution.progress import duration
 from reports import wording
 from reports.diagnosis import Diagnosis
 from reports.record import Comparison, Record
@@ -20,7 +20,7 @@ from teachers.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from audit.forecast import Forecast, Span
+    from audit.forecasting.forecast import Forecast, Span
     from audit.selftest import Checked
     from teachers.methods.base import Method
 
@@ -118,7 +118,7 @@ def tell_json(record: Record, folder: Path) -> None:
 
 def tell_plan(found: Forecast) -> None:
     """Print what an audit will take and what it could see."""
-    from audit.power import POWER
+    from audit.statistics.power import POWER
 
     console = _console()
 

@@ -11,10 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from audit.cells import cell_of
 from audit.derive import Facts, by_setting, derived, surface_row, usual
+from audit.execution.cells import cell_of
 from reports import outputs
-from reports.record import SCHEMA_VERSION, Comparison, Record, RecordError, Trial, dumped, load
+from reports.record import SCHEMA_VERSION, Comparison, Record, RecordError, Trial, dumped, load, purpose_of
 
 TOLERANCE = 1e-6  # relative and absolute: another processor rounds differently
 
@@ -140,8 +140,9 @@ def ledger(record: Record) -> Iterator[Disagreement]:
     spent: dict[tuple[str, str], int] = {}
     for trial in record.trials:
         if trial.teacher is not None:
-            key = (trial.name, f"{trial.role}, {trial.teacher} teacher")
-            spent[key] = spent.get(key, 0) + trial.charged
+            for estimate, images in ((False, trial.charged - trial.estimated), (True, trial.estimated)):
+                key = (trial.name, purpose_of(trial.role, trial.teacher, estimate))
+                spent[key] = spent.get(key, 0) + images
     charged = {(row.attack, row.purpose): row.charged for row in record.ledger if row.charged}
     for key in sorted(spent.keys() | charged.keys()):
         if spent.get(key, 0) != charged.get(key, 0):

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from attacks.base import Attack, Technique
 from attacks.registry import find
 from audit import protocol
-from audit.bench import Bench, Use
+from audit.execution.bench import Bench, Use
+from audit.execution.store import default_cache
 from audit.ground import opened
 from audit.plan import Request
 from audit.protocol import Rival, Setup
 from audit.run import workbench
-from audit.store import default_cache
 from audit.subjects import Opening, Subject
 from audit.suite import STANDARD
 

@@ -24,15 +24,15 @@ from scipy.stats import rankdata, spearmanr, ttest_rel
 
 from attacks import registry
 from attacks.base import Attack
-from audit.compare import Margin, over_teachers
+from audit.execution.store import default_cache
 from audit.plan import Request
 from audit.run import run
-from audit.sequential import once
-from audit.store import default_cache
+from audit.statistics.compare import Margin, over_teachers
+from audit.statistics.sequential import once
+from audit.statistics.verdict import ALPHA, DELTA, Finding, Ruling, rule
 from audit.subjects import Opening
 from audit.suite import BAG
 from audit.teaching import teach
-from audit.verdict import ALPHA, DELTA, Finding, Ruling, rule
 from reports.bag import Bag, Control, Row, Taught
 from reports.record import Comparison, Packed, Record, write_whole
 from teachers.methods import METHODS

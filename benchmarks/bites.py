@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attacks import registry
-from audit.compare import holm
+from audit.execution.store import default_cache
 from audit.plan import Request
 from audit.run import run
-from audit.store import default_cache
+from audit.statistics.compare import holm
 from audit.subjects import Opening
 from audit.suite import EFFORTS, FULL, LARGE, STANDARD, Suite
 from reports import wording

@@ -1,4 +1,4 @@
-"""CMI over temperature: `audit.cmi.curve` against the loop that the papers' repositories use, and its peak memory.
+"""CMI over temperature: `audit.statistics.cmi.curve` against the loop of the papers' repositories, and its peak memory.
 
 Three ways to measure the same, each for every temperature. The public MCMI script's way: answers come in batches of
 128, every class of a batch is copied to its place, then the softmax of all, the class means and `F.kl_div` (the script
@@ -118,7 +118,7 @@ def everything(log_p: Array, y: Array, K: int) -> Array:
 
 def ours(log_p: Array, y: Array, K: int) -> Array:
     """Return plug-in, corrected value, standard error and Γ, (T, 4)."""
-    from audit.cmi import curve
+    from audit.statistics.cmi import curve
 
     found = curve(log_p, y, K, TEMPERATURES)
     return np.stack([found.plug_in, found.cmi, found.se, found.gamma], 1)
@@ -158,7 +158,7 @@ def compare(rounds: int, classes: int) -> None:
 
 def within_limit(path: Path, classes: int) -> None:
     """Measure answers from a file within the limit, and print the peak."""
-    from audit.cmi import curve
+    from audit.statistics.cmi import curve
 
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
     wall, _, _ = timed(lambda: curve(np.load(path, mmap_mode="r"), labels(classes), classes, TEMPERATURES).cmi)

@@ -25,8 +25,8 @@ from peers import bootstrap_over_images, satterthwaite, t_over_seeds
 from scatter import ATTACKS, Design, Students, draw
 
 from audit import checks
-from audit.compare import mcnemar, paired, scatter
-from audit.verdict import DELTA, DISCORDANT
+from audit.statistics.compare import mcnemar, paired, scatter
+from audit.statistics.verdict import DELTA, DISCORDANT
 
 GUARDED = 60  # audits of a design whose intervals are not to be trusted
 WORST = 4

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from peers import HalfWidth
 
-from audit.compare import Margin
-from audit.sequential import HORIZON, Looks, once, schedule
-from audit.verdict import DELTA, DISCORDANT, Finding, gains, undecided
+from audit.statistics.compare import Margin
+from audit.statistics.sequential import HORIZON, Looks, once, schedule
+from audit.statistics.verdict import DELTA, DISCORDANT, Finding, gains, undecided
 
 LEVELS = (0.05, 0.025)
 
@@ -40,7 +40,7 @@ def half_width(m: Margin, tail: float) -> float:
 
 
 def passes(m: Margin, level: float) -> bool:
-    """Say whether an attack lets UNDISTILLABLE pass, as audit/verdict.py rules."""
+    """Say whether an attack lets UNDISTILLABLE pass, as audit/statistics/verdict.py rules."""
     return usable(m) and m.upper(1 - level) < DELTA and m.lower(1 - level) <= 0
 
 

@@ -28,15 +28,15 @@ from scatter import ATTACKS
 
 from attacks.controls.ls import LS
 from audit import protocol
-from audit.bench import Bench, Use
 from audit.checks import NULL_LEVEL
-from audit.compare import Margin, paired
+from audit.execution.bench import Bench, Use
+from audit.execution.store import default_cache
 from audit.ground import opened
 from audit.plan import Request
 from audit.protocol import Rival, Setup
 from audit.run import workbench
-from audit.sequential import HORIZON
-from audit.store import default_cache
+from audit.statistics.compare import Margin, paired
+from audit.statistics.sequential import HORIZON
 from audit.subjects import Opening
 from audit.suite import STANDARD
 from reports.record import write_whole

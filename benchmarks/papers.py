@@ -29,12 +29,12 @@ from attacks.base import Technique
 from attacks.controls.ce import CE
 from attacks.controls.ls import LS, SWEEP
 from attacks.logits.soft_kd import SoftKD
-from audit.bench import Use
-from audit.compare import Margin, over_teachers, paired
+from audit.execution.bench import Use
+from audit.execution.store import default_cache
 from audit.ground import opened
 from audit.plan import Request
 from audit.protocol import TUNING
-from audit.store import default_cache
+from audit.statistics.compare import Margin, over_teachers, paired
 from audit.subjects import Opening, top_classes
 from audit.suite import STANDARD
 from audit.teaching import teach

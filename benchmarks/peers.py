@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from scipy.special import ndtri, stdtrit
 
-from audit.compare import Margin
+from audit.statistics.compare import Margin
 
 HalfWidth = Callable[[Margin, float], float]
 

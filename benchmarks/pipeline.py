@@ -23,11 +23,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from attacks.logits.soft_kd import SoftKD
-from audit.bench import Bench, Use
-from audit.execute import executor
+from audit.execution.bench import Bench, Use
+from audit.execution.execute import executor
+from audit.execution.progress import Teller
+from audit.execution.store import Cache
 from audit.plan import Picked, Request, prepare
-from audit.progress import Teller
-from audit.store import Cache
 from audit.subjects import Opening, Place, Subject, open_subject
 from audit.suite import STANDARD
 from teachers import datasets, networks

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attacks import resistant
-from audit.compare import Margin, holm, paired
+from audit.execution.store import default_cache
 from audit.plan import Request
 from audit.run import run
-from audit.store import default_cache
+from audit.statistics.compare import Margin, holm, paired
 from audit.subjects import Opening
 from audit.teaching import teach
 from reports.record import Record

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from bag import BAGGED, checkpoint
 
-from audit.compare import Margin, paired
+from audit.execution.store import default_cache
 from audit.plan import Request
-from audit.power import seeds_for
 from audit.run import run
-from audit.sequential import HORIZON
-from audit.store import default_cache
+from audit.statistics.compare import Margin, paired
+from audit.statistics.power import seeds_for
+from audit.statistics.sequential import HORIZON
 from audit.subjects import Opening
 from audit.suite import BAG, EFFORTS
 from audit.teaching import teach

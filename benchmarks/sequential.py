@@ -2,8 +2,8 @@
 
 An audit compares eight attacks with one LS student. Its margins are drawn as compare.py models them: a seed effect, an
 image effect that all seeds share, an interaction. The fixed design has the seeds that give 80 % power against a margin
-of δ at 5 %, at most 20, and looks once; the sequential one starts with five and follows audit/sequential.py until
-verdict.undecided names no attack, or 20 seeds are there.
+of δ at 5 %, at most 20, and looks once; the sequential one starts with five and follows audit/statistics/sequential.py
+until verdict.undecided names no attack, or 20 seeds are there.
 
     python benchmarks/sequential.py [--audits 400]
 """
@@ -19,10 +19,10 @@ from judging import at_once, look_by_look
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from audit.compare import Margin
-from audit.power import POWER
-from audit.sequential import HORIZON
-from audit.verdict import ALPHA, DELTA
+from audit.statistics.compare import Margin
+from audit.statistics.power import POWER
+from audit.statistics.sequential import HORIZON
+from audit.statistics.verdict import ALPHA, DELTA
 
 ATTACKS, IMAGES, FIRST = 8, 6_200, 5
 DISAGREE = 0.15  # share of images on which two students of one seed differ

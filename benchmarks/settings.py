@@ -13,9 +13,9 @@ from pathlib import Path
 
 from attempt import attempt, bed, parse
 
-from audit import cmi
+from audit.execution.store import default_cache
 from audit.plan import Request
-from audit.store import default_cache
+from audit.statistics import cmi
 from audit.subjects import Opening, log_probs, top_classes
 from audit.teaching import teach
 from teachers.task import known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -69,6 +69,43 @@ def shipped(suite: str) -> Bag | None:
     """Return the bag that was audited with a suite, or None where there is none."""
     file = resources.files("reports") / "bags" / f"{suite}.json"
     return Bag.model_validate_json(file.read_bytes()) if file.is_file() else None
+
+
+class Method(NamedTuple):
+    """The largest CMI of each of a method's teachers, in nats, ascending."""
+
+    name: str
+    cmi: tuple[float, ...]
+
+
+class Concentrations(NamedTuple):
+    """The largest CMI, over temperatures, of the answers of a bag's teachers to validation images of one task."""
+
+    bag: str
+    methods: tuple[Method, ...]  # by their mean, ascending
+    hidden: int  # teachers whose answers hide classes: they have none
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """All of them, ascending."""
+        return tuple(sorted(value for method in self.methods for value in method.cmi))
+
+
+def concentrations(task_digest: str, sha256: str) -> Concentrations | None:
+    """Return what is known of a task's other teachers; None where no bag is of this task."""
+    for file in sorted((resources.files("reports") / "bags").iterdir(), key=lambda file: file.name, reverse=True):
+        name = file.name.removesuffix(".json")
+        bag = shipped(name)
+        if bag is not None and bag.task_digest == task_digest:
+            others = {t.sha256: t for t in bag.teachers if t.sha256 != sha256}.values()
+            found: dict[str, list[float]] = {}
+            for teacher in others:
+                if teacher.cmi is not None:
+                    found.setdefault(teacher.method, []).append(teacher.cmi)
+            named = [Method(method, tuple(sorted(values))) for method, values in found.items()]
+            methods = sorted(named, key=lambda method: sum(method.cmi) / len(method.cmi))
+            return Concentrations(name, tuple(methods), sum(t.cmi is None for t in others)) if methods else None
+    return None
 
 
 def standing(record: Record) -> str:

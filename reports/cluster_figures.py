@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from reports import svg
-from reports.diagnosis import Diagnosis, Map, Projection, Triangle
+from reports.clusters import Clusters, Map, Projection, Triangle
 from reports.svg import PALETTE
 
 CORNERS: Final = ((0.0, 0.0), (1.0, 0.0), (0.5, 3**0.5 / 2))
@@ -18,11 +19,11 @@ NAMED: Final = 30  # classes, beyond which only the highlighted ones are named
 _LOOKS: Final = (("blue", "o"), ("orange", "s"), ("green", "^"))
 
 
-def triangle(found: Diagnosis) -> str | None:
+def triangle(found: Clusters, classes: Sequence[str]) -> str | None:
     """Draw the answers to images of three classes, a triangle for each set of images; None without them."""
     if found.triangle is None:
         return None
-    names = [svg.plain(found.classes[c]) for c in found.triangle.classes]
+    names = [svg.plain(classes[c]) for c in found.triangle.classes]
     with svg.styled():
         figure = Figure(figsize=(svg.WIDTH, 3.6))
         for place, points in enumerate(found.triangle.maps):
@@ -40,11 +41,41 @@ def triangle(found: Diagnosis) -> str | None:
 def _scatter(axes: Axes, points: Map, classes: Sequence[int]) -> None:
     label = np.array(points.classes)
     for c, (colour, marker) in zip(classes, _LOOKS, strict=False):
-        of_class = label == c
-        look: dict[str, Any] = {"marker": marker, "markersize": 3.2, "markeredgewidth": 0, "alpha": 0.55}
-        axes.plot(
-            np.array(points.x)[of_class], np.array(points.y)[of_class], linestyle="none", color=PALETTE[colour], **look
-        )
+        _marks(axes, np.array([points.x, points.y])[:, label == c], marker, 3.2, to_rgba(PALETTE[colour], 0.55))
+
+
+def _marks(axes: Axes, places: np.ndarray, marker: str, size: float, colour: tuple[float, ...]) -> None:
+    """Draw marks (2, n), not as pixels.
+
+    Pixels that are fine enough for print are no smaller (1,000 marks: 64 kB, against 46 kB), have one colour for both
+    themes, and are other bytes with another zlib, so that `audit verify` could not compare the page.
+    """
+    look: dict[str, Any] = {"marker": marker, "markersize": size, "markeredgewidth": 0, "markerfacecolor": colour}
+    axes.plot(*places, linestyle="none", **look)
+
+
+class Corner(NamedTuple):
+    """Where the images of one class lie in a triangle."""
+
+    images: str
+    label: int
+    number: int
+    shares: tuple[float, float, float]  # mean of the three probabilities
+
+
+def corners(drawn: Triangle) -> list[Corner]:
+    """Say of a triangle what it shows, set of images by set of images and class by class."""
+    rows = []
+    for points in drawn.maps:
+        third = np.array(points.y) / CORNERS[2][1]
+        second = np.array(points.x) - third / 2
+        shares = np.clip([1 - second - third, second, third], 0, 1)
+        for label in drawn.classes:
+            of_class = np.equal(points.classes, label)
+            if of_class.any():
+                a, b, c = shares[:, of_class].mean(1).tolist()
+                rows.append(Corner(points.name, label, int(of_class.sum()), (a, b, c)))
+    return rows
 
 
 def _triangle_label(drawn: Triangle, names: Sequence[str]) -> str:
@@ -52,9 +83,11 @@ def _triangle_label(drawn: Triangle, names: Sequence[str]) -> str:
     return f"Answers to images of {', '.join(names[:2])} and {names[2]} in a triangle: {counts}."
 
 
-def projection(found: Diagnosis) -> str:
-    """Draw the answers to held-out images on two axes, and the mean answer of each class."""
+def projection(found: Clusters, classes: Sequence[str]) -> str | None:
+    """Draw the answers to held-out images on two axes, and the mean answer of each class; None without them."""
     drawn = found.projection
+    if drawn is None:
+        return None
     marked = () if found.triangle is None else found.triangle.classes
     with svg.styled():
         figure = Figure(figsize=(svg.WIDTH, 5.0))
@@ -62,16 +95,15 @@ def projection(found: Diagnosis) -> str:
         axes.set(xlabel=_axis(drawn, 0), ylabel=_axis(drawn, 1), aspect="equal")
         axes.set_aspect("equal", adjustable="datalim")
         other = ~np.isin(drawn.points.classes, marked)
-        look: dict[str, Any] = {"marker": "o", "markersize": 2.6, "markeredgewidth": 0, "alpha": 0.4}
         places = np.array([drawn.points.x, drawn.points.y])[:, other]
-        axes.plot(*places, linestyle="none", color=PALETTE["muted"], **look)
+        _marks(axes, places, "o", 2.6, to_rgba(PALETTE["muted"], 0.4))
         _scatter(axes, drawn.points, marked)
         few = len(drawn.means.classes) <= NAMED
         for x, y, c in zip(drawn.means.x, drawn.means.y, drawn.means.classes, strict=True):
             if few or c in marked:
                 colour = _LOOKS[marked.index(c)][0] if c in marked else "ink"
                 beside: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 10, "fontweight": "bold"}
-                axes.text(x, y, svg.plain(found.classes[c]), color=PALETTE[colour], **beside)
+                axes.text(x, y, svg.plain(classes[c]), color=PALETTE[colour], **beside)
         share = sum(drawn.explained)
         label = (
             f"Answers to {len(drawn.points.x)} validation images on two axes that hold {share:.0%} of their variance."

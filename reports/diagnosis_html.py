@@ -6,18 +6,19 @@ import numpy as np
 from markupsafe import Markup
 
 from reports import cluster_figures, figures, wording
+from reports.bag import concentrations
 from reports.diagnosis import DiagnosedPool, Diagnosis
 from reports.html import Fact, environment
 
 
 def render(found: Diagnosis) -> str:
     """Return the page, the same text for the same diagnosis."""
-    held_out = found.pools[-1]
+    held_out, bag = found.pools[-1], concentrations(found.task_digest, found.sha256)
     drawn = {
-        "cmi": figures.cmi_curve(found.pools),
+        "cmi": figures.cmi_curve(found.pools, bag),
         "classes": figures.cmi_per_class(found.pools, found.classes, held_out.per_class_se),
-        "triangle": cluster_figures.triangle(found),
-        "projection": cluster_figures.projection(found),
+        "triangle": cluster_figures.triangle(found, found.classes),
+        "projection": cluster_figures.projection(found, found.classes),
     }
     rows = zip(found.classes, *(zip(p.per_class, p.per_class_se, strict=True) for p in found.pools), strict=True)
     return (
@@ -28,8 +29,10 @@ def render(found: Diagnosis) -> str:
             figures={name: None if text is None else Markup(text) for name, text in drawn.items()},
             facts=_facts(held_out),
             rows=sorted(rows, key=lambda row: -1.0 if row[-1][0] is None else row[-1][0], reverse=True),
-            peaks=[figures.peak(pool) for pool in found.pools],
+            peaks=[*map(figures.peak, found.pools), *figures.among(found.pools, bag)],
+            bag=bag,
             wording=wording,
+            cluster_figures=cluster_figures,
         )
     )
 

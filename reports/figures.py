@@ -10,24 +10,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter
 
-from reports import svg
+from reports import bag_figure, svg
+from reports.bag import Concentrations
 from reports.record import CMICurve, Comparison, Record
 from reports.svg import PALETTE
-from reports.wording import HOLDS, curve, distils, outcome, points, span
+from reports.wording import HOLDS, distils, outcome, points, span
 
 MOST_CLASSES: Final = 100
+CONTROLS: Final = "no teacher: controls"
 _LINES: Final = (("blue", "o", "-"), ("orange", "s", "--"), ("green", "^", "-."), ("purple", "D", ":"))
 
 
 def margins(record: Record) -> str:
-    """Draw each attack's margin with its 95 % interval against the LS student at zero."""
+    """Draw each attack's margin with its 95 % interval against the LS student at zero; then the controls'."""
     rows = _rows(record)
     left, right = _scale(record)
     with svg.styled():
-        figure = Figure(figsize=(svg.WIDTH, 0.75 + 0.27 * len(rows)))
-        axes = figure.add_axes((0.25, 0.5 / figure.get_figheight(), 0.45, 1 - 0.62 / figure.get_figheight()))
+        figure = Figure(figsize=(svg.WIDTH, 0.8 + 0.25 * len(rows)))
+        axes = figure.add_axes((0.25, 0.5 / figure.get_figheight(), 0.45, 1 - 0.75 / figure.get_figheight()))
         axes.set(
             xlim=(left, right), ylim=(len(rows) - 0.4, -0.6), yticks=[], xlabel="margin over the LS student, points"
         )
@@ -43,6 +45,7 @@ def margins(record: Record) -> str:
             "fontsize": 10,
         }
         axes.text(1.03, 0, "margin [95 % interval]", **beside)
+        axes.text(0, -0.75, "LS student", ha="center", va="bottom", color=PALETTE["muted"], fontsize=10)
         for y, row in enumerate(rows):
             if isinstance(row, str):
                 axes.text(-0.55, y, row, **beside)
@@ -52,10 +55,10 @@ def margins(record: Record) -> str:
 
 
 def _rows(record: Record) -> list[Comparison | str]:
-    """Return the attacks by threat model, best first, a heading before each group."""
+    """Return the attacks by threat model, best first, then the controls, a heading before each group."""
     rows: list[Comparison | str] = []
-    for holds, heading in HOLDS.items():
-        group = [c for c in record.comparisons if c.holds == holds]
+    groups = [(heading, [c for c in record.comparisons if c.holds == holds]) for holds, heading in HOLDS.items()]
+    for heading, group in (*groups, (CONTROLS, record.controls)):
         if group:
             rows += [heading, *sorted(group, key=lambda c: -(c.margin.mean if c.margin else -9.0))]
     return rows
@@ -63,7 +66,7 @@ def _rows(record: Record) -> list[Comparison | str]:
 
 def _scale(record: Record) -> tuple[float, float]:
     """Return the ends of the axis in points: all above zero fits, below it what attacks on original data need."""
-    found = [(c.holds, c.margin) for c in record.comparisons if c.margin is not None]
+    found = [(c.holds, c.margin) for c in (*record.comparisons, *record.controls) if c.margin is not None]
     finite = [(holds, m) for holds, m in found if np.isfinite([m.low, m.high]).all()]
     right = max([200 * record.verdict.delta, 1.0, *(115 * m.high for _, m in finite)])
     low = min([-right / 2, *(115 * m.low for holds, m in finite if holds == "original")])
@@ -71,13 +74,13 @@ def _scale(record: Record) -> tuple[float, float]:
 
 
 def _row(axes: Axes, y: int, row: Comparison, record: Record, left: float) -> None:
-    """Draw one attack: name, interval, numbers."""
+    """Draw one attack or control: name, interval, numbers."""
     beside = axes.get_yaxis_transform()
     axes.text(-0.52, y, svg.plain(record.named(row)), transform=beside, va="center")
     if row.margin is None:
         axes.text(1.03, y, outcome(row, record), transform=beside, va="center", color=PALETTE["muted"], fontsize=10)
         return
-    colour = PALETTE["orange" if distils(row, record) else "blue"]
+    colour = PALETTE["purple" if row in record.controls else "orange" if distils(row, record) else "blue"]
     values = f"{points(row.margin.mean)} {span(row.margin)}"
     axes.text(1.03, y, values, transform=beside, va="center", fontsize=10)
     mean, low, high = (100 * v for v in (row.margin.mean, row.margin.low, row.margin.high))
@@ -95,25 +98,32 @@ def _row(axes: Axes, y: int, row: Comparison, record: Record, left: float) -> No
         return
     axes.plot(np.clip([low, high], *axes.get_xlim()), [y, y], color=colour, linewidth=1.8)
     face = colour if row.bite is not None and row.bite.bites else PALETTE["paper"]
-    mark: dict[str, Any] = {"marker": "D" if distils(row, record) else "o", "markerfacecolor": face, "markersize": 6}
+    marker = "s" if row in record.controls else "D" if distils(row, record) else "o"
+    mark: dict[str, Any] = {"marker": marker, "markerfacecolor": face, "markersize": 6}
     axes.plot([mean], [y], linestyle="none", color=colour, markeredgewidth=1.6, **mark)
 
 
 def _margins_label(record: Record) -> str:
-    judged = [
-        f"{svg.plain(record.named(c))} {points(c.margin.mean)}" for c in record.comparisons if c.margin is not None
-    ]
-    return f"Margins over the LS student in points: {', '.join(judged) or 'none'}."
+    of_attacks, of_controls = (
+        ", ".join(f"{svg.plain(record.named(c))} {points(c.margin.mean)}" for c in rows if c.margin is not None)
+        for rows in (record.comparisons, record.controls)
+    )
+    controls = f" Controls, without a teacher: {of_controls}." if of_controls else ""
+    return f"Margins over the LS student in points: {of_attacks or 'none'}.{controls}"
 
 
-def cmi_curve(pools: Sequence[CMICurve]) -> str | None:
-    """Draw CMI, with 1.96 standard errors to either side, and NCMI over the temperature; None without pools."""
+def cmi_curve(pools: Sequence[CMICurve], bag: Concentrations | None = None) -> str | None:
+    """Draw CMI, with 1.96 standard errors to either side, and NCMI over the temperature; None without pools.
+
+    Beside it the largest CMI of a reference bag's teachers, of which no curves were kept.
+    """
     if not pools:
         return None
     with svg.styled():
         figure = Figure(figsize=(svg.WIDTH, 4.6))
-        upper = figure.add_axes((0.11, 0.53, 0.86, 0.38))
-        lower = figure.add_axes((0.11, 0.11, 0.86, 0.34))
+        width = 0.86 if bag is None else 0.64
+        upper = figure.add_axes((0.11, 0.53, width, 0.38))
+        lower = figure.add_axes((0.11, 0.11, width, 0.34))
         for pool, (colour, marker, line) in zip(pools, _LINES, strict=False):
             look: dict[str, Any] = {"color": PALETTE[colour], "marker": marker, "linestyle": line, "label": pool.name}
             cmi, se = np.array(pool.cmi), 1.96 * np.array(pool.se)
@@ -122,27 +132,34 @@ def cmi_curve(pools: Sequence[CMICurve]) -> str | None:
             upper.plot(pool.temperatures, cmi, **look)
             lower.plot(pool.temperatures, pool.ncmi, **look)
         for axes, name in ((upper, "CMI, nats"), (lower, "NCMI")):
-            _log_axis(axes)
+            axes.set_xscale("log")
+            svg.log_axis(axes.xaxis)
             axes.axvline(1, color=PALETTE["muted"], linewidth=0.8, linestyle=(0, (3, 2)))
             axes.set_ylabel(name)
             axes.set_ylim(bottom=0)
         upper.tick_params(labelbottom=False)
         lower.set_xlabel("temperature")
         upper.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, borderpad=0.2)
-        return svg.text(figure, "cmi", " ".join(peak(pool) for pool in pools))
+        if bag is not None:
+            bag_figure.strip(upper, bag)
+        return svg.text(figure, "cmi", " ".join([*map(peak, pools), *([] if bag is None else [bag_figure.said(bag)])]))
 
 
 def peak(pool: CMICurve) -> str:
     """Say where a pool's CMI is largest."""
     top = int(np.argmax(pool.cmi))
-    return f"{pool.name.capitalize()}: largest CMI {pool.cmi[top]:.3f} nats, at temperature {pool.temperatures[top]:g}."
+    return (
+        f"{pool.name.capitalize()}: largest CMI {pool.cmi[top]:.3f} nats, at temperature {pool.temperatures[top]:.3g}."
+    )
 
 
-def _log_axis(axes: Axes) -> None:
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}" if x < 1e5 else f"{x:.0e}"))
+def among(pools: Sequence[CMICurve], bag: Concentrations | None) -> list[str]:
+    """Say how a teacher's largest CMI on validation images compares with those of a bag; nothing without one."""
+    own = [max(pool.cmi) for pool in pools if pool.name == "validation"]
+    if bag is None or not own:
+        return []
+    larger = sum(value > own[0] for value in bag.values)
+    return [f"{bag_figure.said(bag)} On validation images {larger} of them are less concentrated than this teacher."]
 
 
 def cmi_per_class(
@@ -185,29 +202,3 @@ def _bars(axes: Axes, ranked: list[tuple[float, str, float]], length: int, top: 
     if any(e for _, _, e in ranked):
         ends = np.array([(max(v - e, 0), v + e) for v, _, e in ranked])
         axes.hlines(range(len(ranked)), *ends.T, color=PALETTE["ink"], linewidth=1)
-
-
-def costs(record: Record) -> str | None:
-    """Draw accuracy of knockoff students against queries; None if no attack has such a curve."""
-    found = [(record.named(c), curve(c)) for c in record.comparisons if curve(c)]
-    if not found:
-        return None
-    with svg.styled():
-        figure = Figure(figsize=(svg.WIDTH, 3.2))
-        axes = figure.add_axes((0.11, 0.16, 0.69, 0.79))
-        for i, (name, points_) in enumerate(found):
-            colour, marker, line = _LINES[i % len(_LINES)]
-            queries = [cost.queries for cost in points_]
-            means = np.array([100 * cost.accuracy.mean for cost in points_])
-            ends = np.array([(100 * cost.accuracy.low, 100 * cost.accuracy.high) for cost in points_]).T
-            axes.vlines(queries, *ends, color=PALETTE[colour], linewidth=1.2)
-            axes.plot(queries, means, color=PALETTE[colour], marker=marker, linestyle=line)
-            end: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": PALETTE[colour]}
-            axes.annotate(svg.plain(name), (queries[-1], means[-1]), (9, 0), **end)
-        _log_axis(axes)
-        axes.set(xlabel="queries", ylabel="accuracy, %")
-        axes.set_ylim(bottom=0)
-        names = ", ".join(
-            f"{svg.plain(name)} up to {max(100 * p.accuracy.mean for p in points_):.1f} %" for name, points_ in found
-        )
-        return svg.text(figure, "costs", f"Accuracy of the knockoff student against queries: {names}.")

@@ -1,14 +1,19 @@
-"""Render the record as one page that needs no network, no script and no other file."""
+"""Render the record as one page that needs no network and no other file, and is complete without its script."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import unicodedata
 from functools import cache
+from importlib import resources
 from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import figures, wording
+from reports import cluster_figures, cost_figures, figures, wording
+from reports.bag import Concentrations, concentrations
 from reports.record import Record
 
 
@@ -28,22 +33,52 @@ class ClassRow(NamedTuple):
 
 def render(record: Record) -> str:
     """Return the report as HTML, the same text for the same record."""
+    bag = concentrations(record.task.digest, record.teacher.sha256)
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             record=record,
-            figures=_figures(record),
+            figures=_figures(record, bag),
+            bag=bag,
             facts=_facts(record),
             comparisons=wording.ranked(record),
+            outcomes=sorted({wording.outcome(row, record) for row in record.comparisons}),
+            ledger={c.attack: [row for row in record.ledger if row.attack == c.attack] for c in record.comparisons},
             everything=[*wording.ranked(record), *record.controls],
             classes=_classes(record),
-            peaks=[figures.peak(pool) for pool in record.cmi],
+            peaks=[*map(figures.peak, record.cmi), *figures.among(record.cmi, bag)],
             totals=wording.totals(record.ledger),
             diverged=sum(trial.diverged for trial in record.trials),
             wording=wording,
+            script=Markup(_script()),
+            script_digest=digest(_script()),
+            cluster_figures=cluster_figures,
+            steals=[len(cost_figures.drawn(record)), sum(bool(wording.curve(row)) for row in record.comparisons)],
         )
     )
+
+
+@cache
+def _script() -> str:
+    return resources.files("reports").joinpath("templates", "report.js").read_text(encoding="utf-8")
+
+
+def digest(script: str) -> str:
+    """Return what a Content-Security-Policy calls an inline script that it allows."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def visible(value: object) -> object:
+    """Write out control characters and those that turn text around: no name may hide or move what follows it."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join(f"\\u{ord(c):04x}" if _hidden(c) else c for c in value)
+
+
+def _hidden(character: str) -> bool:
+    turns = unicodedata.bidirectional(character) in {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
+    return turns or (unicodedata.category(character) in {"Cc", "Cs"} and character not in "\n\t")
 
 
 @cache
@@ -53,6 +88,7 @@ def environment() -> Environment:
         loader=PackageLoader("reports"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=visible,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -62,13 +98,15 @@ def environment() -> Environment:
     return made
 
 
-def _figures(record: Record) -> dict[str, Markup | None]:
+def _figures(record: Record, bag: Concentrations | None) -> dict[str, Markup | None]:
     """Draw every figure; ElementTree has escaped the names in them."""
     drawn = {
         "margins": figures.margins(record),
-        "cmi": figures.cmi_curve(record.cmi),
+        "cmi": figures.cmi_curve(record.cmi, bag),
         "classes": figures.cmi_per_class(record.cmi, record.task.classes),
-        "costs": figures.costs(record),
+        "costs": cost_figures.costs(record),
+        "triangle": record.clusters and cluster_figures.triangle(record.clusters, record.task.classes),
+        "projection": record.clusters and cluster_figures.projection(record.clusters, record.task.classes),
     }
     return {name: None if text is None else Markup(text) for name, text in drawn.items()}
 

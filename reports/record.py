@@ -12,7 +12,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
+
+from reports.base import Count as Count
+from reports.base import Data as Data
+from reports.base import Share as Share
+from reports.clusters import Clusters
 
 SCHEMA_VERSION = 3
 READABLE = (1, 2, 3)  # 2: baselines, dropped classes, the teacher's own steal-cost curve; 3: looks, several students
@@ -20,18 +25,10 @@ READABLE = (1, 2, 3)  # 2: baselines, dropped classes, the teacher's own steal-c
 Word = Literal["DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE"]
 Cap = Literal["nothing", "undistillable", "inconclusive"]
 Parameters = dict[str, int | float | str | bool | None]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
 
 
 class RecordError(ValueError):
     """A record is missing, unreadable, or of another schema version."""
-
-
-class Data(BaseModel):
-    """Base of all parts: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class Packed(Data):
@@ -104,6 +101,7 @@ class Trial(Data):
     agrees: Packed | None = None  # (N,) whether it names the top class of its teacher, or of the audited one
     agreement: Share | None = None
     charged: Count = 0  # queries
+    estimated: Count = 0  # of these, to estimate gradients
     repeats: Share | None = None  # of the training images, those whose answer's top class is the known label
     diverged: bool = False
     network_parameters: Count = 0
@@ -163,10 +161,10 @@ class Comparison(Data):
     needs: Literal["probs", "label", "gradients"]
     status: Literal["judged", "identical", "not applicable", "failed"]
     reason: str = ""
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default_factory=dict)
     tuned_over: Count = 0
     control: str = ""
-    control_parameters: Parameters = {}
+    control_parameters: Parameters = Field(default_factory=dict)
     looks: tuple[Count, ...] = ()  # judged seeds at every look; the last is the number of students
     students: tuple[str, ...] = ()  # the trials' cells that are compared, by seed,
     control_students: tuple[str, ...] = ()  # those that each is paired with,
@@ -239,6 +237,11 @@ class CMIPool(CMICurve):
 
     answers: Packed  # (N, K) float16 log-probabilities
     labels: Packed  # (N,) uint16
+
+
+def purpose_of(role: str, teacher: str | None, estimate: bool = False) -> str:
+    """Name what a student's queries were for, as the ledger does."""
+    return f"{role}, {teacher} teacher{', gradient estimate' if estimate else ''}"
 
 
 class LedgerRow(Data):
@@ -363,7 +366,7 @@ class Environment(Data):
     numpy: str
     platform: str
     threads: int
-    packages: dict[str, str] = {}  # versions of what the numbers rest on
+    packages: dict[str, str] = Field(default_factory=dict)  # versions of what the numbers rest on
     code: str = ""  # sha256 of the tool's own source files
 
 
@@ -409,6 +412,7 @@ class Record(Data):
     controls: tuple[Comparison, ...]  # no-victim baselines and the null control, against the LS student
     hardening: tuple[Hardened, ...] = ()  # where several surfaces were asked for, this one's first
     cmi: tuple[CMIPool, ...]
+    clusters: Clusters | None = None  # of those answers; None in records of before 0.2, or without validation images
     probe: Probe | None = None  # None in records of before 0.2
     cmi_behind: str = ""  # the guard behind which it was measured, because it hides classes
     ledger: tuple[LedgerRow, ...]

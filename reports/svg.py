@@ -8,12 +8,15 @@ import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Final
 from xml.etree import ElementTree as ET
 
 import matplotlib.style
 from matplotlib.artist import Artist
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 WIDTH: Final = 7.2  # inches of 72 units: the width of every figure
 
@@ -78,6 +81,21 @@ def plain(name: str, length: int = 18) -> str:
     return kept if len(kept) <= length else kept[: length - 1] + "…"
 
 
+def log_axis(axis: Axis) -> None:
+    """Count along a logarithmic axis, once all is drawn, in 1, 2, 5, 10… or, over many decades, in powers of ten."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda x, _: _short(x)))
+
+
+def _short(x: float) -> str:
+    for size, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if x >= max(size, 1e4):
+            return f"{x / size:g}{name}"
+    return f"{x:,g}"
+
+
 def text(figure: Figure, prefix: str, label: str) -> str:
     """Return the figure as SVG with a text alternative; ids start with the prefix, nothing is clipped."""
     for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
@@ -93,6 +111,7 @@ def text(figure: Figure, prefix: str, label: str) -> str:
     _flatten(root)
     for element in root.iter():
         _tidy(element)
+    _gather(root)
     kept = {"xmlns": "http://www.w3.org/2000/svg", "viewBox": root.attrib["viewBox"]}
     root.attrib.clear()
     root.attrib |= {**kept, "role": "img", "aria-label": label}
@@ -155,3 +174,21 @@ def _tidy(element: ET.Element) -> None:
         for name, colour in PALETTE.items():
             style = style.replace(colour, f"var(--{name}, {colour})")
         element.attrib["style"] = style
+
+
+def _gather(parent: ET.Element) -> None:
+    """Say the style of marks that follow each other once: it is half of the bytes of a scatter picture."""
+    for child in parent:
+        _gather(child)
+    children: list[ET.Element] = []
+    for key, run in groupby(parent, lambda child: child.attrib.get("style", "") if child.tag == "use" else None):
+        marks = list(run)
+        if not key or len(marks) == 1 or re.search(r"(^| )opacity", key):  # that of a group is another thing
+            children += marks
+            continue
+        group = ET.Element("g", {"style": key})
+        for mark in marks:
+            del mark.attrib["style"]
+            group.append(mark)
+        children.append(group)
+    parent[:] = children

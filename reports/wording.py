@@ -141,6 +141,52 @@ def beside(record: Record) -> list[str]:
     return lines + [line for line in (bag.standing(record),) if line]
 
 
+def change(record: Record) -> str:
+    """Say what would make it another word."""
+    verdict = record.verdict
+    if verdict.word == "INCONCLUSIVE":
+        return f"What would settle it: {verdict.settle.rstrip('.') or 'that is not known'}."
+    if verdict.word == "DISTILLABLE":
+        gain = [record.named(c) for c in ranked(record) if distils(c, record)]
+        names = ", ".join(gain[:5]) + (f" and {len(gain) - 5} more" if len(gain) > 5 else "")
+        alone = ", each of which is enough alone" if len(gain) > 1 else ""
+        return f"What would change it: a teacher or a surface that withstands {names or 'this suite'}{alone}."
+    found = max(((c.margin.upper, record.named(c)) for c in record.comparisons if c.margin), default=None)
+    nearest = f" The closest of these, {found[1]}, gains at most {points(found[0])}." if found else ""
+    return f"What would change it: an attack that gains {points(verdict.delta)} points or more in this scope.{nearest}"
+
+
+def scenario(record: Record) -> list[str]:
+    """Say what the attacker holds, and which few-shot or zero-shot scenario that is."""
+    settings, task = record.settings, record.task
+    if settings.shots == settings.labels == 1 and not settings.dropped:
+        return [
+            f"Full data: the attacker holds all {task.train:,} training images and their labels. Few images (--shots), "
+            "few labels (--labels) or no images of some classes (--drop-classes) take an audit of their own."
+        ]
+    lines = []
+    if settings.shots < 1:
+        held = f", {task.held:,} in all" if task.held else ""
+        lines.append(f"Few-shot: the attacker holds {percent(settings.shots, 1)} of the training images{held}.")
+    if settings.labels < 1:
+        lines.append(
+            f"Hidden labels: the attacker knows {percent(settings.labels, 1)} of the labels of its images. "
+            "Any accurate teacher then gives away labels: this is no judgement of a defence."
+        )
+    if settings.dropped:
+        lines.append(f"Zero-shot: the attacker never saw an image of these classes: {', '.join(settings.dropped)}.")
+    return lines
+
+
+def seeds(comparison: Comparison) -> str:
+    """Say how many students a margin rests on, and at how many it was looked at."""
+    if comparison.margin is None:
+        return MISSING
+    looked = f", looked at with {', '.join(map(str, comparison.looks))}" if comparison.looks else ""
+    apart = f"{number(comparison.margin.discordant, 1)} of {comparison.margin.images:,} test images discordant a seed"
+    return f"{comparison.margin.seeds} judged{looked}; {apart}"
+
+
 def behind(guard: str) -> str:
     """Say of which answers CMI speaks where a guard hides classes."""
     return f"Measured of the network behind its guard {guard}: of answers that hide classes CMI is not defined."
@@ -163,6 +209,12 @@ def cost(record: Record) -> str:
         return ""
     total = f"{price * answered / 1000:,.2f} at {price:,.2f} per 1,000"
     return f"The {answered:,} answers of the audited teacher cost {total}."
+
+
+def paid(record: Record, queries: int) -> str:
+    """Say what so many queries cost, where a price is known."""
+    price = record.settings.price
+    return MISSING if price is None else f"{price * queries / 1000:,.2f}"
 
 
 def totals(rows: tuple[LedgerRow, ...]) -> tuple[int, int]:

@@ -24,11 +24,21 @@ class Oracle:
     """Answer float images (N, C, H, W) in [0, 1], raw pixels: the teacher's own preprocessing is behind it.
 
     `budget` is the number of images it will answer in all (None: no limit); `charged` counts them. A query that would
-    pass the budget raises BudgetExceeded before anything is sent. Answers carry no graph.
+    pass the budget raises BudgetExceeded before anything is sent. Answers carry no graph. `estimate_by` is asked
+    where a query serves an estimate of a gradient, so that a ledger can tell; `ask` where it is not given.
     """
 
-    def __init__(self, ask: Ask, *, surface: Surface, shape: tuple[int, int, int], budget: int | None = None) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        *,
+        surface: Surface,
+        shape: tuple[int, int, int],
+        budget: int | None = None,
+        estimate_by: Ask | None = None,
+    ) -> None:
         self.ask = ask
+        self.estimate_by = estimate_by or ask
         self.surface = surface
         self.shape = shape
         self.budget = budget
@@ -39,13 +49,24 @@ class Oracle:
 
         Raises BudgetExceeded, or ValueError where the images are not of the teacher's shape or range.
         """
+        return self.ask(self._charged(images))
+
+    def estimate(self, images: Tensor) -> Answers:
+        """Ask about images that no student is taught with: those by which a gradient is estimated.
+
+        Counted against the same budget. Raises what a query raises.
+        """
+        return self.estimate_by(self._charged(images))
+
+    def _charged(self, images: Tensor) -> Tensor:
+        """Check a batch and count it; return it without its graph."""
         x = images.detach()
         if x.ndim != 4 or tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"the oracle takes images of shape (N, {self.shape}), not {tuple(x.shape)}")
         if not x.is_floating_point() or not (x.min() >= 0 and x.max() <= 1):
             raise ValueError("the oracle takes float images with values in [0, 1]: raw pixels, not normalised ones")
         self.charge(len(x))
-        return self.ask(x)
+        return x
 
     def charge(self, images: int) -> None:
         """Count images against the budget without asking anew (their answers are stored)."""

@@ -18,8 +18,8 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from teachers.errors import RefusedInput, UsageError
+from teachers.forks import TOKEN
 
-TOKEN = "DISTILL_AUDIT_TOKEN"  # the environment variable that holds the bearer token, and the only place that does
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)  # seconds
 PATIENCE = 600.0  # seconds that one question waits in all where the server says "later"
 LARGEST = 2**26  # bytes of a reply

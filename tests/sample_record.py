@@ -127,13 +127,13 @@ def trials() -> tuple[rec.Trial, ...]:
     )
 
 
-def pool(name: Literal["train", "augmented", "validation"], height: float) -> rec.CMIPool:
+def pool(name: Literal["train", "augmented", "validation"], height: float, classes: int = len(CLASSES)) -> rec.CMIPool:
     """Return a pool whose CMI over the temperature is a bump of the given height."""
     rng = np.random.default_rng(len(name))
-    labels = np.arange(2 * len(CLASSES), dtype=np.uint16) % len(CLASSES)
-    answers = np.log(rng.dirichlet(np.full(len(CLASSES), 0.1), labels.size) + 1e-12).astype(np.float16)
+    labels = np.arange(2 * classes, dtype=np.uint16) % classes
+    answers = np.log(rng.dirichlet(np.full(classes, 0.1), labels.size) + 1e-12).astype(np.float16)
     cmi = tuple(height * math.exp(-0.9 * math.log(t / 1.3) ** 2) for t in TEMPERATURES)
-    per_class: list[float | None] = [float(v) for v in height * rng.gamma(1.5, 0.6, len(CLASSES))]
+    per_class: list[float | None] = [float(v) for v in height * rng.gamma(1.5, 0.6, classes)]
     per_class[7] = None
     return rec.CMIPool(
         name=name,
@@ -209,6 +209,7 @@ SETTINGS = {
     "effort": "standard",
     "surrogate": "textures",
     "device": "cpu",
+    "dropped": (CLASSES[7], CLASSES[9]),
 }
 VERSIONS = {"tool": "0.1.0", "python": "3.11.9", "torch": "2.13.0", "numpy": "2.3.1"}
 TIMES = {"created": "2026-01-12T09:30:00Z", "wall_seconds": 3781.0, "training_share": 0.86}
@@ -241,3 +242,36 @@ def sample_record(word: Word = "DISTILLABLE", hostile: str | None = None) -> rec
         "times": {**TIMES, "trained": 164, "reused": 12},
     }
     return rec.Record(audit="9c41d0aa" * 8, **parts)
+
+
+SURFACES = ("probs", "logits", "uint8", "top:5", "top:1", "round:2", "noise:0.1", "sparse:6", "mad:0.5", "label")
+
+
+def large_record(hostile: str | None = None) -> rec.Record:
+    """Return a record of 30 attacks, 100 classes and 10 surfaces."""
+    record = sample_record(hostile=hostile)
+    rng = np.random.default_rng(1)
+    kept = [c for c in record.comparisons if c.margin is not None]
+    rows = []
+    for i in range(30 - len(record.comparisons)):
+        row = kept[i % len(kept)]
+        found = interval(float(rng.normal(0.0, 0.012)) - (0.2 if row.holds != "original" else 0), 0.003)
+        update = {"attack": f"{row.attack}-{i}", "margin": found, "p_holm": min(1.0, 29 * found.p), "looks": (5, 8)}
+        rows.append(row.model_copy(update={**update, "accuracy": LS_ACCURACY + found.mean}))
+    purposes = ("tune, audited teacher", "judge, audited teacher", "bite, ordinary teacher")
+    ledger = [rec.LedgerRow(attack=r.attack, purpose=p, charged=24_800, sent=3_100) for r in rows for p in purposes]
+    shown = {"folder": "", "record": PINNED, "attack": "dkd", "accuracy": 0.9, "calibration_error": 0.03, "top5": 0.98}
+    words: tuple[Word, ...] = ("DISTILLABLE", "INCONCLUSIVE", "UNDISTILLABLE")
+    update = {
+        "comparisons": (*record.comparisons, *rows),
+        "controls": tuple(record.controls[i % 2].model_copy(update={"attack": f"control-{i}"}) for i in range(6)),
+        "task": record.task.model_copy(update={"classes": tuple(f"class {i}" for i in range(100))}),
+        "cmi": (pool("train", 0.11, 100), pool("augmented", 0.24, 100), pool("validation", 0.37, 100)),
+        "ledger": (*record.ledger, *ledger),
+        "hardening": tuple(
+            rec.Hardened(surface=s, word=words[i % 3], margin=interval(0.02 - 0.003 * i, 0.003), **shown)
+            for i, s in enumerate(SURFACES)
+        ),
+        "settings": record.settings.model_copy(update={"dropped": ("class 9", "class 77")}),
+    }
+    return record.model_copy(update=update)

@@ -1,14 +1,17 @@
-"""A real browser opens the page: it asks for nothing, complains of nothing, and fits a phone."""
+"""A real browser opens the page: it asks for nothing, complains of nothing, fits a phone, and can be used."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sample_record import sample_record
+from sample_record import large_record, sample_record
+from test_report_clusters import answers, with_pools
+from test_reports import infested
 
 from audit.diagnose import diagnose
 from audit.subjects import Opening
@@ -18,7 +21,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-HOSTILE = "<script>alert(1)</script>" + "n" * 300
+PAPER = {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 25, 30)"}
+Open = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -33,45 +37,179 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def diagnosis(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    out = tmp_path_factory.mktemp("cmi")
-    diagnose(Opening("demo", "digits"), device="cpu", out=out, cache=kept, command="audit cmi", quiet=True)
-    return (out / "cmi.html").read_text(encoding="utf-8")
+def folder(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> Path:
+    """Return a folder of every page: of a small, a large and an infested record with clusters, and of a diagnosis."""
+    folder = tmp_path_factory.mktemp("pages")
+    hostile = infested()
+    hostile = with_pools(hostile, {"validation": answers(len(hostile.task.classes), 5, 0)})
+    records = {"sample": sample_record(), "large": large_record(), "infested": hostile}
+    for name, record in records.items():
+        (folder / f"{name}.html").write_text(html.render(record), encoding="utf-8")
+    diagnose(Opening("demo", "digits"), device="cpu", out=folder, cache=kept, command="audit cmi", quiet=True)
+    return folder
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("hostile", [None, HOSTILE], ids=["plain", "hostile"])
-def test_the_report_is_quiet_and_fits(
-    browser: Any, tmp_path: Path, scheme: str, width: int, hostile: str | None
-) -> None:
-    quiet_and_fits(browser, html.render(sample_record(hostile=hostile)), tmp_path / "report.html", scheme, width)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_the_diagnosis_is_quiet_and_fits(browser: Any, tmp_path: Path, diagnosis: str, scheme: str, width: int) -> None:
-    quiet_and_fits(browser, diagnosis, tmp_path / "cmi.html", scheme, width)
-
-
-def quiet_and_fits(browser: Any, text: str, path: Path, scheme: str, width: int) -> None:
-    path.write_text(text, encoding="utf-8")
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+@pytest.fixture
+def opened(browser: Any, folder: Path) -> Iterator[Open]:
+    """Return what opens a page at a width in a theme; afterwards nothing was asked for, and nothing complained of."""
     asked: list[str] = []
     said: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    for event in ("console", "pageerror", "dialog"):
-        page.on(event, lambda message: said.append(str(message)))
-    page.goto(path.as_uri())
-    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert (
-        page.evaluate("getComputedStyle(document.body).backgroundColor")
-        == {
-            "light": "rgb(255, 255, 255)",
-            "dark": "rgb(21, 25, 30)",
-        }[scheme]
-    )
-    page.close()
-    assert asked == [path.as_uri()]
+    expected: list[str] = []
+    contexts = []
+
+    def open_(name: str, width: int = 1280, scheme: str = "light", **settings: bool) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        for event in ("console", "pageerror", "dialog"):
+            page.on(event, lambda message: said.append(str(message)))
+        expected.append((folder / f"{name}.html").as_uri())
+        page.goto(expected[-1])
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert asked == expected
     assert said == []
+
+
+@pytest.mark.parametrize("name", ["sample", "large", "infested", "cmi"])
+def test_a_page_is_quiet_and_fits_every_width_in_both_themes(opened: Open, name: str) -> None:
+    for scheme in PAPER:
+        page = opened(name, scheme=scheme)
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == PAPER[scheme]
+        for unfolded in (False, True):
+            page.evaluate(f"document.querySelectorAll('details').forEach(d => d.open = {str(unfolded).lower()})")
+            for width in (390, 768, 1280):
+                page.set_viewport_size({"width": width, "height": 900})
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("name", ["infested", "cmi"])
+@pytest.mark.parametrize("scheme", PAPER)
+def test_axe_finds_nothing_serious(opened: Open, name: str, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.base", reason="axe-playwright-python is not installed")
+    # The page's own policy forbids every script but its own.
+    page = opened(name, scheme=scheme, bypass_csp=True)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    page.evaluate(axe.AXE_FILE_PATH.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    serious = {(v["id"], n["html"][:90]) for v in found if v["impact"] in {"serious", "critical"} for n in v["nodes"]}
+    assert serious == set()
+
+
+@pytest.mark.parametrize("name", ["large", "infested"])
+def test_every_figure_has_a_text_alternative_and_a_table_behind_it(opened: Open, name: str) -> None:
+    page = opened(name)
+    drawn = page.locator("svg[role=img]")
+    assert drawn.count() == page.locator("figure").count() >= 4
+    for figure, alternative in zip(page.locator("figure").all(), drawn.all(), strict=True):
+        assert len(alternative.get_attribute("aria-label") or "") > 20
+        data = figure.locator("xpath=following-sibling::details[1]")
+        assert not data.locator("table").is_visible()
+        data.locator("summary").press("Enter")
+        assert data.locator("tbody tr").first.is_visible()
+
+
+def names(page: Any) -> list[str]:
+    """Return the attacks that are shown, in their order."""
+    found: list[str] = page.locator("#attack-table tbody:visible tr:first-child th > bdi").all_text_contents()
+    return found
+
+
+@pytest.mark.parametrize("click", ["mouse", "keyboard"])
+def test_the_table_of_attacks_is_sorted_by_any_column(opened: Open, click: str) -> None:
+    page = opened("large")
+    rows = {c.attack: c for c in large_record().comparisons}
+
+    def sort(column: str) -> str | None:
+        button = page.get_by_role("button", name=column, exact=True)
+        button.click() if click == "mouse" else button.press("Enter")
+        found: str | None = button.locator("..").get_attribute("aria-sort")
+        return found
+
+    assert sort("Attack") == "ascending"
+    assert names(page)[:3] == ["avg", "avg-3", "avg-10"]
+    assert sort("Knockoff accuracy") == "descending"
+    accuracy = [rows[name].accuracy for name in names(page)]
+    assert accuracy[-1] is None
+    assert accuracy[:-1] == sorted((a for a in accuracy if a is not None), reverse=True)
+    assert sort("Knockoff accuracy") == "ascending"
+    accuracy = [rows[name].accuracy for name in names(page)]
+    assert accuracy[-1] is None
+    assert accuracy[:-1] == sorted(a for a in accuracy if a is not None)
+    assert page.locator("[aria-sort]").count() == 1
+
+
+def test_the_table_of_attacks_is_filtered_by_word_and_outcome_and_says_how_much_is_left(opened: Open) -> None:
+    page = opened("large")
+    told = page.get_by_role("status")
+    assert told.text_content() == "30 of 30 attacks shown"
+    page.get_by_label("Filter by any word").focus()
+    page.keyboard.type("Zhao 2203.08679")
+    assert {name.partition("-")[0] for name in names(page)} == {"dkd"}
+    assert told.text_content() == f"{len(names(page))} of 30 attacks shown"
+    page.get_by_label("Outcome").select_option("beats the LS student")
+    assert set(names(page)) == {"dkd", "dkd-1"}
+    page.keyboard.press("Shift+Tab")
+    page.get_by_label("Filter by any word").fill("no such word")
+    assert told.text_content() == "0 of 30 attacks shown"
+
+
+def test_an_attack_unfolds_by_keyboard_and_stays_on_a_phone(opened: Open) -> None:
+    page = opened("large", width=390)
+    summary = page.locator("#attack-table summary").first
+    summary.press("Enter")
+    box = page.locator("#attack-table details[open] dl").bounding_box()
+    assert box["height"] > 100
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+
+
+@pytest.mark.parametrize("name", ["sample", "large"])
+def test_the_page_is_complete_without_its_script(opened: Open, name: str) -> None:
+    said = "document.body.innerText"
+    scripted, plain = opened(name), opened(name, java_script_enabled=False)
+    assert not plain.locator("#attack-tools").is_visible()
+    assert plain.locator("#attack-table tbody:visible").count() == scripted.locator("#attack-table tbody").count()
+    folded = plain.locator("#attack-table details").first
+    assert not folded.locator("dl").is_visible()
+    folded.locator("summary").click()
+    assert folded.locator("dl").is_visible()
+    for text in scripted.evaluate(f"{said}.split('\\n').filter(line => line.length > 40)"):
+        assert text in plain.locator("body").inner_text()
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+def test_the_page_is_printed_whole_and_light_without_its_tools(opened: Open, tmp_path: Path, scripts: bool) -> None:
+    pypdf = pytest.importorskip("pypdf", reason="pypdf is not installed")
+    page = opened("large", scheme="dark", java_script_enabled=scripts)
+    if scripts:
+        page.get_by_label("Filter by any word").fill("dkd")
+    page.pdf(path=tmp_path / "page.pdf", prefer_css_page_size=True)
+    printed = pypdf.PdfReader(tmp_path / "page.pdf").pages
+    assert 10 <= len(printed) <= 30
+    assert all(leaf.mediabox.width < leaf.mediabox.height for leaf in printed)
+    first, *others = ("".join(unicodedata.normalize("NFKC", leaf.extract_text()).split()) for leaf in printed)
+    text = first + "".join(others)
+    record = large_record()
+    assert "Filterby" not in text
+    assert all(word in first for word in ("DISTILLABLE", "Scope:", "marginovertheLSstudent,points", "offscale"))
+    assert all(comparison.attack in text for comparison in record.comparisons)
+    assert text.count("bestof6onvalidation") == sum(c.tuned_over > 0 for c in record.comparisons)
+    assert all(f"class{i}" in text for i in range(100))
+
+
+@pytest.mark.parametrize("name", ["sample", "large", "infested", "cmi"])
+def test_nothing_is_cut_off_on_paper(opened: Open, name: str) -> None:
+    paper = 210 - 2 * 12  # mm
+    width = round(paper / 25.4 * 96)
+    page = opened(name, width=width, scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    boxes = "[...document.querySelectorAll('td, th, svg, pre, dd')].map(e => e.getBoundingClientRect().right)"
+    assert page.evaluate(f"Math.max(...{boxes})") <= width + 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == PAPER["light"]

@@ -16,8 +16,8 @@ from audit.caching.archive import export, load
 from audit.caching.entries import contents, kind_of
 from audit.caching.listing import inventory
 from audit.caching.pruning import prune
+from audit.execution.store import Cache
 from audit.folder import looked, remember_looks
-from audit.store import Cache
 from reports.record import Packed
 from teachers.errors import RefusedInput
 from teachers.surface import Answers

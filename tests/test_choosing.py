@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from audit.choosing import choose, permuted
-from audit.compare import mcnemar
-from audit.teacher_checks import LEVEL
+from audit.checks.teacher import LEVEL
+from audit.inspecting.choosing import choose, permuted
+from audit.statistics.compare import mcnemar
 
 N, K = 400, 10
 

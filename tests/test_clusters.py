@@ -10,8 +10,8 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 from sklearn.decomposition import PCA
 
-import audit.clusters
-from audit.clusters import VERTICES, barycentric, most_confused, projected, survey
+import audit.statistics.clusters
+from audit.statistics.clusters import VERTICES, barycentric, most_confused, projected, survey
 
 Floats = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ def sample(seed: int = 0) -> tuple[Floats, NDArray[np.int64]]:
 def test_the_survey_agrees_with_brute_force_whatever_is_read_at_once(
     entries: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(audit.clusters, "_ENTRIES", entries)
+    monkeypatch.setattr(audit.statistics.clusters, "_ENTRIES", entries)
     log_p, y = sample()
     np.save(tmp_path / "answers.npy", log_p)
     found = survey(np.load(tmp_path / "answers.npy", mmap_mode="r"), y)
@@ -41,6 +41,14 @@ def test_the_survey_agrees_with_brute_force_whatever_is_read_at_once(
     places = reference.transform(np.sqrt(P))
     assert np.abs(projected(P, found)) == pytest.approx(np.abs(places))
     assert found.explained == pytest.approx(reference.explained_variance_ratio_)
+    assert found.distinct
+
+
+def test_directions_that_vary_alike_are_not_told_apart() -> None:
+    """Answers that permute the classes: any two directions are as good as any others."""
+    log_p = np.log(np.where(np.eye(4, dtype=bool), 0.7, 0.1))
+    assert not survey(log_p, np.arange(4)).distinct
+    assert survey(np.log(np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]])), np.array([0, 1, 1])).distinct
 
 
 def test_the_corners_the_middle_and_the_edges_of_the_triangle_are_where_they_belong() -> None:
@@ -65,3 +73,11 @@ def test_the_most_confused_are_the_closest_pair_and_the_third_that_is_closest_to
     others = set(range(6)) - {a, b}
     assert shared[a, c] + shared[b, c] == max(shared[a, k] + shared[b, k] for k in others)
     assert len({a, b, c}) == 3
+
+
+@pytest.mark.parametrize("classes", [2, 3, 62])
+def test_answers_that_are_all_the_same_have_no_directions(classes: int) -> None:
+    found = survey(np.full((40, classes), -np.log(classes)), np.arange(40) % 2)
+    assert not found.distinct
+    assert max(found.explained) < 1e-3
+    assert found.divergence == pytest.approx(np.zeros(40), abs=1e-12)

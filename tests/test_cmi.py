@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 
-import audit.cmi
-from audit.cmi import FEWEST_IMAGES, TEMPERATURES, Curve, curve
+import audit.statistics.cmi
+from audit.statistics.cmi import FEWEST_IMAGES, TEMPERATURES, Curve, curve
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -73,7 +73,7 @@ def test_a_class_that_is_swept_in_parts_gives_the_same(rows: int, monkeypatch: p
     counts = [30, 1, 7, 0, 12]
     log_p, y = sample(3, counts)
     P = np.exp(log_p)
-    monkeypatch.setattr(audit.cmi, "_ENTRIES", rows * 5 * 2)  # of five classes, at 1 and at its double
+    monkeypatch.setattr(audit.statistics.cmi, "_ENTRIES", rows * 5 * 2)  # of five classes, at 1 and at its double
     found = cmi(P, y, 5)
     assert found.plug_in[0] == pytest.approx(brute_plug_in(P, y), rel=1e-9)
     assert separation(P, y, 5) == pytest.approx(brute_separation(P, y), rel=1e-9)
@@ -230,7 +230,7 @@ def test_answers_in_a_file_are_read_without_copying_them(tmp_path: Path) -> None
 
 
 def test_memory_does_not_grow_with_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit.cmi, "_ENTRIES", 50_000)
+    monkeypatch.setattr(audit.statistics.cmi, "_ENTRIES", 50_000)
 
     def peak(images: int) -> int:
         mapped = np.lib.format.open_memmap(tmp_path / f"{images}.npy", "w+", np.float32, (images, 50))

@@ -13,9 +13,10 @@ from test_cli import call
 from test_reports import HOSTILE, Page
 from torch import nn
 
-from audit import cams, cmi, subjects
+from audit import cams, subjects
 from audit.diagnose import POOLS, diagnose
-from audit.store import Cache
+from audit.execution.store import Cache
+from audit.statistics import cmi
 from audit.subjects import Opening, Place
 from reports import diagnosis_html
 from reports.diagnosis import Diagnosis

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from attacks.contract import CLASSES, SHAPE, tiny_lab
-from audit import pipes
-from audit.door import MADE, Desk, Door
-from audit.pipes import PipeError
-from audit.store import AnswerStore
+from audit.execution import pipes
+from audit.execution.door import MADE, Desk, Door
+from audit.execution.pipes import PipeError
+from audit.execution.store import AnswerStore
 from teachers.errors import BudgetExceeded
 from teachers.oracle import Box
 from teachers.surface import FULL, Answers
@@ -64,6 +64,21 @@ def test_images_that_an_attack_makes_are_stored_by_content(teacher: Counting, tm
     assert torch.equal(one.images(images).values, one.images(images.clone()).values)
     assert (one.charged, teacher.seen) == (10, 5)
     assert [a.block.startswith(MADE) for a in one.rests] == [True]
+
+
+def test_images_that_serve_gradients_alone_are_told_apart(teacher: Counting, tmp_path: Path) -> None:
+    one, images = door(teacher, tmp_path, budget=12), torch.rand(3, *SHAPE)
+    one.images(images, estimate=True)
+    one.images(torch.rand(2, *SHAPE), estimate=True)
+    assert (one.charged, one.estimated) == (5, 5)
+    assert [a.estimate for a in one.rests] == [True, True]
+    one.images(images)
+    assert (one.charged, one.estimated, teacher.seen) == (8, 5, 5)
+    assert sorted(a.estimate for a in one.rests) == [False, True], "learned from, too"
+    one.images(images, estimate=True)
+    assert sorted(a.estimate for a in one.rests) == [False, True]
+    with pytest.raises(BudgetExceeded):
+        one.images(torch.rand(2, *SHAPE), estimate=True)
 
 
 def test_a_door_refuses_before_anything_is_sent(teacher: Counting, tmp_path: Path) -> None:

@@ -11,12 +11,14 @@ from conftest import TINY
 from test_run import request
 
 from attacks.logits.soft_kd import SoftKD
-from audit import attack_checks, checks, flags
+from audit import checks
 from audit import run as audit
-from audit.compare import Bounded, Margin, paired
+from audit.checks import attacks as attack_checks
+from audit.checks import flags
 from audit.derive import derived
+from audit.statistics.compare import Bounded, Margin, paired
+from audit.statistics.verdict import points
 from audit.suite import EFFORTS
-from audit.verdict import points
 from audit.verify import choices, verify
 from reports.record import Comparison, Packed, Parameters, Record, Trial, load
 
@@ -24,20 +26,20 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_the_page_says_what_the_code_says() -> None:
-    """Where this fails: python -c "from audit.flags import page; print(page(), end='')" > docs/flags.md."""
+    """Where this fails: python -c "from audit.checks.flags import page; print(page(), end='')" > docs/flags.md."""
     assert (ROOT / "docs" / "flags.md").read_text(encoding="utf-8") == flags.page()
 
 
 def test_a_flag_is_raised_by_a_doubt_of_the_page_and_its_id_is_its_own() -> None:
     known = [doubt.id for of in flags.doubts().values() for doubt in of]
     assert len(known) == len(set(known))
-    files, made = {file.__name__.removeprefix("audit.") for file in flags.PARTS.values()}, []
-    for path in (ROOT / "audit").glob("*.py"):
+    files, made = {Path(file.__file__ or "") for file in flags.PARTS.values()}, []
+    for path in (ROOT / "audit").rglob("*.py"):
         calls = [n.func for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)]
         names = [c.id for c in calls if isinstance(c, ast.Name)]
-        assert "Doubt" not in names or path.stem in files, "a part of the page is missing"
-        made += [path.name] * names.count("Flag")
-    assert made == ["checks.py"], "a flag is made by Doubt.raised alone"
+        assert "Doubt" not in names or path in files, "a part of the page is missing"
+        made += [path] * names.count("Flag")
+    assert made == [Path(checks.__file__ or "")], "a flag is made by Doubt.raised alone"
 
 
 def students(seeds: int, images: int, accuracy: float, seed: int = 0) -> np.ndarray:

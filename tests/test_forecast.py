@@ -11,10 +11,10 @@ from test_cli import call
 from attacks.controls.ls import LS
 from attacks.logits.soft_kd import SoftKD
 from audit import run as audit
-from audit import stopwatch
-from audit.forecast import Forecast, Span, forecast
+from audit.execution.store import Cache
+from audit.forecasting import stopwatch
+from audit.forecasting.forecast import Forecast, Span, forecast
 from audit.plan import Picked, Request, prepare
-from audit.store import Cache
 from audit.subjects import Opening, open_task
 from audit.suite import EFFORTS, Suite
 from reports.record import Record, RecordError

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from audit import subjects, teaching
 from audit.cli import _main
+from audit.execution.store import Cache
 from audit.plan import Request
 from audit.run import run
-from audit.store import Cache
 from audit.subjects import Opening
 from teachers import intake, networks
 from teachers.errors import RefusedInput, UsageError

@@ -9,13 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.identify import DEFAULT, identify, settled
-from audit.probes import BYTES, normalisations
-from audit.store import Cache
+from audit.checks import probes
+from audit.checks.probes import BYTES, normalisations
+from audit.execution.store import Cache
+from audit.inspecting.identify import DEFAULT, identify, settled
 from audit.subjects import Opening, Place
 from teachers import intake, networks
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake.architecture import Candidate, Guess
+from teachers.oracle import Box
+from teachers.surface import Answers
 from teachers.task import Pool, Task
 from teachers.training import Batch, Outputs, Recipe, StoredStream, fit
 from teachers.views import ViewSet
@@ -107,6 +110,29 @@ def test_every_normalisation_is_found(tmp_path: Path) -> None:
         assert settle(trained(text), tmp_path, paint()).normalize == text
 
 
+@pytest.mark.parametrize("normalize", [None, "half"])
+def test_every_image_that_a_file_is_shown_beforehand_is_counted(
+    normalize: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = 0
+    answer, look = Box.__call__, probes.raw
+
+    def boxed(self: Box, images: Tensor) -> Answers:
+        nonlocal shown
+        shown += len(images)
+        return answer(self, images)
+
+    def looked(network: nn.Module, x: Tensor) -> Tensor:
+        nonlocal shown
+        shown += len(x)
+        return look(network, x)
+
+    monkeypatch.setattr(Box, "__call__", boxed)
+    monkeypatch.setattr(probes, "raw", looked)
+    found = settle(trained("half"), tmp_path, paint(), normalize=normalize)
+    assert found.tried == shown > 0
+
+
 def test_what_the_command_line_says_is_kept(tmp_path: Path) -> None:
     notes: list[str] = []
     found = settle(trained("half"), tmp_path, paint(), notes, normalize="cifar", architecture=ARCHITECTURE)
@@ -195,7 +221,7 @@ def sharing(names: dict[str, type[nn.Module] | None], patch: pytest.MonkeyPatch)
 
     patch.setattr(networks, "build", build)
     fits = tuple(Candidate(name, 18, 3, 8, fixed=True) for name in names)
-    patch.setattr("audit.fitting.guess", lambda tensors: Guess(fits))
+    patch.setattr("audit.inspecting.fitting.guess", lambda tensors: Guess(fits))
 
 
 def test_of_networks_that_share_their_tensors_the_most_accurate_is_taken(

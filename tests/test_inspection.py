@@ -14,13 +14,13 @@ from test_identify import ARCHITECTURE, paint, trained
 from test_probes import classifier
 from torch import nn
 
-from audit.compare import wilson
-from audit.inspection import inspect
+from audit.checks.probes import kind
+from audit.execution.store import Cache
+from audit.inspecting.inspection import inspect
 from audit.plan import Request
-from audit.probes import kind
 from audit.repeat import repeat
 from audit.run import run
-from audit.store import Cache
+from audit.statistics.compare import wilson
 from audit.subjects import Opening, Place, open_subject, open_task
 from audit.suite import Suite
 from teachers import networks

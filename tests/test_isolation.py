@@ -14,7 +14,7 @@ from audit import run as audit
 from audit.subjects import Opening
 from audit.teaching import teach
 from teachers.errors import NothingAudited, RefusedInput, UsageError
-from teachers.wire import TOKEN
+from teachers.forks import TOKEN
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

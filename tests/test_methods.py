@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audit import cmi
-from audit.store import Cache, Unfinished
+from audit.execution.store import Cache, Unfinished
+from audit.statistics import cmi
 from audit.subjects import Place, card, lesson_key, taught
 from audit.subjects import _fingerprint as fingerprint
 from teachers import guards, intake, methods

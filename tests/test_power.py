@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sample_record import sample_record
 
-from audit.compare import Margin
-from audit.power import POWER, Scatter, detectable, of_margins, of_record, power, reference, seeds_for
-from audit.sequential import HORIZON, Looks, schedule
-from audit.verdict import ALPHA, DELTA
+from audit.statistics.compare import Margin
+from audit.statistics.power import POWER, Scatter, detectable, of_margins, of_record, power, reference, seeds_for
+from audit.statistics.sequential import HORIZON, Looks, schedule
+from audit.statistics.verdict import ALPHA, DELTA
 from teachers.errors import UsageError
 
 SCATTER = Scatter(2e-5, 0.015, 0.165, "these tests")

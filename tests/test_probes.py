@@ -10,10 +10,11 @@ import torch
 from test_run import request
 from torch import Tensor, nn
 
-from audit import flags, teacher_checks
 from audit import run as audit
-from audit.probes import candidates, normalisations, probe
-from audit.store import Cache
+from audit.checks import flags
+from audit.checks import teacher as teacher_checks
+from audit.checks.probes import candidates, normalisations, probe
+from audit.execution.store import Cache
 from audit.subjects import Opening, Place, Subject, ordinary_teacher, top_classes
 from audit.suite import Suite
 from audit.verify import verify

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from gate_records import ABOVE, BELOW, aside, distillable, known, plain, undistillable
 
-from audit.compare import Correct, apart, paired
 from audit.regression import changes, unlike
-from audit.verdict import ALPHA
+from audit.statistics.compare import Correct, apart, paired
+from audit.statistics.verdict import ALPHA
 from reports.record import Record
 
 DELTA = 0.005

@@ -17,10 +17,11 @@ from torch.nn import functional as F
 
 from teachers import networks, wire
 from teachers.errors import RefusedInput, UsageError
+from teachers.forks import TOKEN
 from teachers.oracle import Box
 from teachers.remote import Remote, RemoteBox, output_of
 from teachers.surface import Surface
-from teachers.wire import TOKEN, Address
+from teachers.wire import Address
 
 SHAPE, CLASSES = (1, 8, 8), 10
 IMAGES = torch.rand(150, *SHAPE, generator=torch.Generator().manual_seed(0))

@@ -15,14 +15,14 @@ from fake_server import FakeServer, Fault
 from audit import cli
 from audit import run as audit
 from audit.diagnose import diagnose
+from audit.execution.store import Cache
 from audit.plan import Request
-from audit.store import Cache
 from audit.subjects import Opening, Place, ordinary_teacher
 from audit.verify import verify
 from reports.record import Record, load
 from teachers.datasets import load as load_task
 from teachers.errors import RefusedInput, UsageError
-from teachers.wire import TOKEN
+from teachers.forks import TOKEN
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

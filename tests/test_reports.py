@@ -12,7 +12,7 @@ import matplotlib
 import pytest
 from sample_record import sample_record
 
-from reports import figures, html, junit, markdown, wording
+from reports import cost_figures, figures, html, junit, markdown, wording
 from reports.outputs import write_all
 from reports.record import Interval, Record, Word, load, save
 
@@ -68,7 +68,9 @@ def infested() -> Record:
     record = sample_record(hostile=" ".join(names))
     rows = [record.comparisons[1].model_copy(update={"attack": n, "title": n, "paper": n}) for n in names]
     task = record.task.model_copy(update={"classes": (*names, *record.task.classes[len(names) :])})
-    return record.model_copy(update={"comparisons": (*rows, *record.comparisons), "task": task})
+    settings = record.settings.model_copy(update={"dropped": names, "student": " ".join(names)})
+    told = {"comparisons": (*rows, *record.comparisons), "task": task, "settings": settings}
+    return record.model_copy(update=told)
 
 
 @pytest.mark.parametrize("render", RENDERERS)
@@ -87,22 +89,40 @@ def test_figures_do_not_depend_on_the_users_matplotlib() -> None:
 def test_names_stay_text_on_the_page() -> None:
     text = html.render(infested())
     read = Page(text)
-    assert not {"script", "iframe", "object", "embed", "img", "form", "base"} & {tag for tag, _ in read.tags}
-    assert sum(tag == "style" for tag, _ in read.tags) == 1
+    assert not {"iframe", "object", "embed", "img", "form", "base"} & {tag for tag, _ in read.tags}
+    assert [sum(tag == one for tag, _ in read.tags) for one in ("style", "script")] == [1, 1]
     assert sum(tag == "svg" for tag, _ in read.tags) == text.count("</svg>") == 4
     for tag, attributes in read.tags:
         assert not [key for key in attributes if key.startswith("on")], tag
         for key in {"src", "href", "xlink:href", "action", "data"} & attributes.keys():
             assert re.match(r"#|data:,$", attributes[key] or ""), (tag, key)
     said = "".join(read.said)
-    assert [name for name in HOSTILE.values() if name not in said] == []
+    assert [name for name in HOSTILE.values() if html.visible(name) not in said] == []
+
+
+def test_no_name_hides_or_turns_what_follows_it() -> None:
+    text = html.render(infested())
+    assert not set("\x00\x07\x1b\u202a\u202e\u2066\u2069") & set(text)
+    assert "\\u202eמודל\\u202c مرحبا" in text
+    assert html.visible("א b\n\tc 😀") == "א b\n\tc 😀"
+
+
+def test_every_name_of_a_stranger_stands_apart_from_the_direction_of_its_neighbours() -> None:
+    tags = [tag for tag, _ in Page(html.render(infested())).tags]
+    assert tags.count("bdi") > 5 * len(HOSTILE)
 
 
 def test_the_page_loads_nothing(page: str) -> None:
     assert "url(" not in page
     assert "@import" not in page
-    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in page
+    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-" in page
     assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page)
+
+
+def test_the_policy_allows_the_script_of_the_page_and_no_other(page: str) -> None:
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert f"script-src '{html.digest(script)}'" in page
+    assert len(re.findall(r"script-src|unsafe-inline|unsafe-eval", page)) == 2
 
 
 def test_ids_of_the_page_are_unique_and_every_fragment_exists(page: str) -> None:
@@ -119,14 +139,17 @@ def test_every_figure_has_a_text_alternative_a_caption_and_a_table(page: str) ->
     drawings = [a for tag, a in tags if tag == "svg"]
     assert all(a["role"] == "img" and a["aria-label"] for a in drawings)
     names = [tag for tag, _ in tags]
-    assert len(drawings) == names.count("figure") == names.count("figcaption") == names.count("details") == 4
+    assert len(drawings) == names.count("figure") == names.count("figcaption") >= 4
+    places = [i for i, tag in enumerate(names) if tag == "figure"]
+    for start, end in zip(places, [*places[1:], len(names)], strict=True):
+        assert names[start:end].index("details") < names[start:end].index("table")
 
 
 DRAWN: dict[str, Callable[[Record], str | None]] = {
     "margins": figures.margins,
     "cmi": lambda record: figures.cmi_curve(record.cmi),
     "classes": lambda record: figures.cmi_per_class(record.cmi, record.task.classes),
-    "costs": figures.costs,
+    "costs": cost_figures.costs,
 }
 
 
@@ -145,6 +168,13 @@ def test_an_attack_far_below_does_not_squash_the_others() -> None:
     assert text.count("off scale") == 2
     assert "−61.30" in text
     assert "+1.91 [+1.41, +2.41]" in text
+
+
+def test_controls_stand_in_the_figure_of_margins_apart_from_attacks() -> None:
+    text = figures.margins(sample_record())
+    assert text.index("noise") < text.index("no teacher: controls") < text.index(">null<")
+    assert "Controls, without a teacher: null +0.04, ce −0.61." in text
+    assert "no teacher" not in figures.margins(sample_record().model_copy(update={"controls": ()}))
 
 
 def test_there_is_no_cost_or_cmi_figure_without_data() -> None:

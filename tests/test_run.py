@@ -14,8 +14,8 @@ from attacks import registry
 from attacks.base import Attack, Lab
 from attacks.logits.soft_kd import SoftKD
 from audit import run as audit
-from audit import verdict
 from audit.plan import Request
+from audit.statistics import verdict
 from audit.subjects import Opening
 from audit.suite import EFFORTS, Suite
 from audit.verify import verify
@@ -229,7 +229,7 @@ class Adaptive(Attack):
     holds = "original"
 
     def run(self, lab: Lab) -> Student:
-        lab.oracle(torch.rand(37, *lab.pool.shape, generator=torch.Generator().manual_seed(lab.seed)))
+        lab.oracle.estimate(torch.rand(37, *lab.pool.shape, generator=torch.Generator().manual_seed(lab.seed)))
         first = lab.fit(lab.stream("raw"), lambda outputs, batch, step: outputs.logits.square().mean())
         assert first is lab.last
         return lab.fit(lab.stream("crop", lab.answers("crop")), SoftKD().loss)
@@ -260,8 +260,12 @@ def test_an_adaptive_attack_asks_through_the_same_door_and_is_stored(
     record = audit.run(request(kept, tmp_path / "out", attacks="adaptive")).record
     mine = [t for t in record.trials if t.name == "adaptive" and t.role == "judge"]
     assert {t.charged for t in mine} == {37 + 2 * 900}
-    (asked,) = [row for row in record.ledger if row.attack == "adaptive"]
-    assert (asked.charged, asked.sent) == (2 * (37 + 1_800), 2 * 37 + 1_800)
+    asked = {row.purpose: (row.charged, row.sent) for row in record.ledger if row.attack == "adaptive"}
+    assert asked == {
+        "judge, audited teacher": (2 * 1_800, 1_800),
+        "judge, audited teacher, gradient estimate": (2 * 37, 2 * 37),
+    }
+    assert not list(verify(tmp_path / "out"))
 
 
 def test_a_teacher_at_chance_is_refused(kept: Path, tmp_path: Path) -> None:

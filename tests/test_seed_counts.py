@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from audit.compare import Margin, paired
+from audit.statistics.compare import Margin, paired
 
 Correct = NDArray[np.bool_]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, norm
 
-from audit.compare import Margin, paired
-from audit.sequential import HORIZON, LEAST, Looks, information, levels, looks, once, schedule, spent
+from audit.statistics.compare import Margin, paired
+from audit.statistics.sequential import HORIZON, LEAST, Looks, information, levels, looks, once, schedule, spent
 
 
 def drawn(

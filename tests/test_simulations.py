@@ -8,8 +8,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from audit.compare import Margin, holm, paired
-from audit.verdict import DELTA
+from audit.statistics.compare import Margin, holm, paired
+from audit.statistics.verdict import DELTA
 
 ROOT = Path(__file__).resolve().parent.parent
 

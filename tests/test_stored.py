@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from audit.store import Cache, read_pool
+from audit.execution.store import Cache, read_pool
 from teachers import folders
 from teachers.stored import Stored, chunks
 from teachers.task import Augment, Pool, few_labels, few_shot
@@ -84,7 +84,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from audit.subjects import smoothed_truth, log_probs
-from audit.store import Cache
+from audit.execution.store import Cache
 from teachers.stored import Stored
 from teachers.task import Augment, Pool
 folder, count = Path(sys.argv[1]), int(sys.argv[2])

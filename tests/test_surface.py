@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from audit.store import AnswerStore
+from audit.execution.store import AnswerStore
 from teachers.errors import RefusedInput, UsageError
 from teachers.oracle import Box
 from teachers.surface import GAMMA, Answers, Surface, reverse_sigmoid

@@ -12,9 +12,9 @@ from test_cli import call
 from test_run import request
 
 from audit import cli
+from audit.statistics.usability import BINS, calibration_error, rankable
 from audit.subjects import usable
 from audit.surfaces import audit, surfaces
-from audit.usability import BINS, calibration_error, rankable
 from audit.verify import verify
 from reports import wording
 from reports.record import load

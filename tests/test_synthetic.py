@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from audit import run as audit
 from audit import subjects
 from audit.checks import NOISY, SYNTHETIC, TRUTH
+from audit.execution.store import Cache
 from audit.repeat import repeat
-from audit.store import Cache
 from audit.subjects import BUILT_IN, DEMO, Opening, Place
 from audit.verify import verify
 from teachers import networks

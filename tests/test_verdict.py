@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from audit.compare import Margin, paired
-from audit.sequential import Looks, once
-from audit.verdict import DELTA, HORIZON, Finding, adjust, enough, gains, rule, undecided
+from audit.statistics.compare import Margin, paired
+from audit.statistics.sequential import Looks, once
+from audit.statistics.verdict import DELTA, HORIZON, Finding, adjust, enough, gains, rule, undecided
 from reports.record import Flag
 
 

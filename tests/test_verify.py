@@ -136,6 +136,37 @@ def test_a_ledger_that_charges_too_little_is_noticed(folder: Path) -> None:
     assert any(where.startswith("ledger, soft-kd") for where in found)
 
 
+@pytest.mark.parametrize("changed", ["triangle", "projection", "spread"])
+def test_a_point_or_a_picture_that_does_not_follow_is_noticed(folder: Path, changed: str) -> None:
+    record = load(folder)
+    clusters = record.clusters
+    assert clusters is not None
+    assert clusters.triangle is not None
+    assert clusters.projection is not None
+    held_out, points = clusters.triangle.maps[-1], clusters.projection.points
+    shown = clusters.spread[0]
+    other = shown.pictures[0].model_copy(update={"divergence": shown.pictures[0].divergence + 0.01})
+    moved = {
+        "triangle": clusters.triangle.model_copy(
+            update={"maps": (clusters.triangle.maps[0], held_out.model_copy(update={"y": _nudged(held_out.y)}))}
+        ),
+        "projection": clusters.projection.model_copy(
+            update={"points": points.model_copy(update={"x": _nudged(points.x)})}
+        ),
+        "spread": (
+            shown.model_copy(update={"pictures": (other, *shown.pictures[1:])}),
+            *clusters.spread[1:],
+        ),
+    }
+    forged = clusters.model_copy(update={changed: moved[changed]})
+    found = first(rewritten(folder, record.model_copy(update={"clusters": forged})))
+    assert found.where.startswith(f"record.clusters.{changed}")
+
+
+def _nudged(values: tuple[float, ...]) -> tuple[float, ...]:
+    return (values[0] + 0.001, *values[1:])
+
+
 def test_the_command_needs_no_torch_and_exits_1_at_the_first_disagreement(folder: Path) -> None:
     code = (
         "import sys; from audit.cli import main; sys.argv[1:] = ['verify', sys.argv[1]]\n"

@@ -17,8 +17,8 @@ from attacks.contract import tiny_lab
 from attacks.controls.ls import LS
 from attacks.logits.soft_kd import SoftKD
 from audit import run as audit
-from audit.door import Desk, Door
-from audit.store import AnswerStore
+from audit.execution.door import Desk, Door
+from audit.execution.store import AnswerStore
 from teachers.errors import RefusedInput, UsageError
 from teachers.surface import FULL, Answers
 from teachers.training import Batch, Outputs, Student

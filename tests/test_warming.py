@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from attacks import registry
 from attacks.base import Attack
 from audit import protocol, run, teaching
-from audit.bench import Bench
 from audit.caching.archive import export, load
 from audit.caching.warming import warm
-from audit.cells import Result, cell_of
+from audit.execution.bench import Bench
+from audit.execution.cells import Result, cell_of
+from audit.execution.measure import Doors, Exams
+from audit.execution.store import Cache
+from audit.execution.worker import Job
 from audit.ground import Ground
-from audit.measure import Doors, Exams
 from audit.plan import Request
 from audit.protocol import Attacks, Setup
 from audit.repeat import repeat
-from audit.store import Cache
 from audit.subjects import Opening, Subject
 from audit.verify import verify
-from audit.worker import Job
 from reports.record import Packed, Regime
 from teachers.datasets import load as load_task
 from teachers.task import known

@@ -53,7 +53,7 @@ class Duel(Game):
 
         def divergence(points: Tensor) -> Tensor:
             x = pixels(points)
-            asked.append(self.lab.oracle(x).to(self.lab.device))
+            asked.append(self.lab.oracle.estimate(x).to(self.lab.device))
             with torch.no_grad():
                 raw = student(x)
             return self.duel.divergence(raw.logits if isinstance(raw, Outputs) else raw, asked[-1])

@@ -29,7 +29,7 @@ from audit.caching import checking
 from audit.caching.entries import CARRIED, STAGING, Entry, Kind, contents, kind_of
 from audit.caching.listing import inventory
 from audit.caching.pruning import written
-from audit.store import AnswerStore, Cache
+from audit.execution.store import AnswerStore, Cache
 from reports.record import write_whole
 from teachers.errors import RefusedInput, UsageError
 

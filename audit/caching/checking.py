@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 
 from audit.caching.entries import Kind
-from audit.cells import Result
+from audit.execution.cells import Result
 from reports.record import Packed
 from teachers import intake, networks
 from teachers.errors import RefusedInput, UsageError

@@ -111,6 +111,9 @@ def warm(
     cache: Cache = None,
 ) -> None:
     """Train every control that audits of this task may need, so that a release trains knockoffs alone."""
+    from audit.execution import ahead
+
+    ahead()
     from audit.caching.warming import warm as train
     from audit.plan import Request
     from audit.subjects import Opening
@@ -136,6 +139,6 @@ def warm(
 
 
 def _root(cache: Path | None) -> Path:
-    from audit.store import default_cache
+    from audit.execution.store import default_cache
 
     return cache or default_cache()

@@ -11,7 +11,7 @@ from typing import Any
 from audit import subjects
 from audit.caching import checking
 from audit.caching.entries import KINDS, Contents, Entry, Kind
-from audit.cells import Cell
+from audit.execution.cells import Cell
 from teachers.intake import Card
 
 NOBODY, SMOOTHED = "no teacher", "smoothed labels"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from audit.caching.entries import OURS, STAGING, Contents, Entry, contents
 from audit.caching.listing import inventory
-from audit.store import hold
+from audit.execution.store import hold
 from teachers.errors import RefusedInput, UsageError
 
 DAY = 86_400.0

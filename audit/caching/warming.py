@@ -8,14 +8,15 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from audit import judging, phases, protocol, run, subjects
-from audit.attack_checks import LONGER
-from audit.bench import Bench, Use
-from audit.faculty import offered
+from audit import judging, protocol, run, subjects
+from audit.checks.attacks import LONGER
+from audit.execution.bench import Bench, Use
+from audit.execution.faculty import offered
+from audit.execution.store import Cache, default_cache
+from audit.forecasting import phases
 from audit.ground import Ground, opened
 from audit.plan import Request, for_students
 from audit.protocol import Rival, Setup, Side
-from audit.store import Cache, default_cache
 from audit.subjects import DEMO, Opening
 from audit.suite import suite
 from teachers.surface import FULL

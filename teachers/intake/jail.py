@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from teachers import forks
 from teachers.errors import RefusedInput
 
 REPORT, TENSORS = "report.json", "tensors.safetensors"  # what a child leaves; never a pickle
 MOST_REPORT = 4 * 2**20
 GIB = 2**30
-FORK = multiprocessing.get_context("forkserver")
-PRELOAD = ["torch", "safetensors.torch", "teachers.intake.readers"]  # so that a child is a fork, not an import
 
 Work = Callable[[Path], Mapping[str, Any]]  # given a folder for its files, returns what JSON can hold
 
@@ -49,10 +45,7 @@ def confined(work: Work, folder: Path, path: Path, may: Limits) -> dict[str, Any
         raise RefusedInput(
             f"{path} may take {_gib(may.memory)} of memory to open, {_gib(free)} are free; use a machine with more"
         )
-    FORK.set_forkserver_preload(PRELOAD)
-    child = FORK.Process(target=_child, args=(work, folder, may), daemon=True)
-    with _no_main():
-        child.start()
+    child = forks.start(_child, work, folder, may)
     child.join(may.seconds + 5)  # its own alarm rings first
     if child.is_alive():
         child.kill()
@@ -66,17 +59,6 @@ def confined(work: Work, folder: Path, path: Path, may: Limits) -> dict[str, Any
     if "swollen" in found:
         raise RefusedInput(f"{path} needs more than {_gib(may.memory)} of memory to read; it was not opened")
     return found
-
-
-@contextmanager
-def _no_main() -> Iterator[None]:
-    """Keep children from importing the user's main script, which may do more than define."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def available() -> int:

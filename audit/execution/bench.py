@@ -1,0 +1,137 @@
+"""The workbench: trains cells, each once ever, and remembers which ones this audit rests on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from audit.execution.cells import Cell, Failure, Result
+from audit.execution.door import Desk, Door, blocks
+from audit.execution.execute import Executor
+from audit.execution.measure import Exams
+from audit.execution.progress import Teller
+from audit.execution.store import Cache
+from audit.execution.worker import Job
+from audit.subjects import Subject
+from teachers.errors import RefusedInput, UsageError
+from teachers.task import Pool
+from teachers.views import ViewSet
+
+Role = Literal["tune", "judge", "null", "bite", "cost"]
+
+
+@dataclass(frozen=True)
+class Use:
+    """What an audit wants a cell for."""
+
+    cell: Cell
+    role: Role
+    teacher: Literal["audited", "ordinary"] | None
+    kind: Literal["attack", "control"]
+
+
+@dataclass
+class Bench:
+    """Everything that training a cell takes."""
+
+    cache: Cache
+    executor: Executor
+    workers: int
+    pools: dict[str, Pool]  # by digest: what attackers may hold
+    exams: Exams
+    classes: int
+    subjects: dict[tuple[str, str], Subject]  # by fingerprint and surface
+    journal: Path
+    teller: Teller
+    uses: dict[str, Use] = field(default_factory=dict)  # by cell key, in the order of the plan
+    results: dict[str, Result] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    ahead: dict[tuple[str, str], int] = field(default_factory=dict)  # images asked before training, by block
+    trained: list[str] = field(default_factory=list)
+
+    def train(self, phase: str, uses: Iterable[Use], later: int = 0) -> None:
+        """Train the cells that do not exist yet; a cell wanted twice is trained once, under its first role.
+
+        `later` is the number of students that later phases want; as many of them are taken to exist as of these.
+        """
+        fresh = [use for use in uses if self.uses.setdefault(use.cell.key, use) is use]
+        for use in fresh:
+            stored = self.cache.result(use.cell)
+            if stored is not None:
+                self.results[use.cell.key] = stored
+        todo = [use for use in fresh if use.cell.key not in self.results]
+        if not todo:
+            return
+        later = round(later * len(todo) / len(fresh))
+        with self.teller.training(phase, len(todo), self.workers, later) as step:
+            for outcome in self.executor.run([self.job(use.cell) for use in todo], self.door, self.exams):
+                step.advance(outcome.seconds if isinstance(outcome, Result) else 0.0)
+                self._keep(outcome)
+
+    def _keep(self, outcome: Result | Failure) -> None:
+        key = outcome.cell.key
+        if isinstance(outcome, Result):
+            self.cache.finish(outcome)
+            self.results[key] = outcome
+            self.trained.append(key)
+            self._log({"cell": key, "technique": outcome.cell.technique, "seconds": round(outcome.seconds, 3)})
+            return
+        self._log(
+            {"cell": key, "technique": outcome.cell.technique, "failed": outcome.sentence, "trace": outcome.trace}
+        )
+        if outcome.code == UsageError.exit_code:
+            raise UsageError(f"{outcome.cell.technique}: {outcome.sentence}")
+        if outcome.code == RefusedInput.exit_code:
+            raise RefusedInput(outcome.sentence)
+        if self.uses[key].kind == "control" and outcome.cell.teacher is None:
+            raise RuntimeError(f"the control {outcome.cell.technique} failed\n{outcome.trace or outcome.sentence}")
+        self.failures[key] = outcome
+
+    def _log(self, entry: dict[str, object]) -> None:
+        self.journal.parent.mkdir(parents=True, exist_ok=True)
+        with self.journal.open("a", encoding="utf-8") as f:
+            f.write(json.dumps({"at": round(time.time(), 3), **entry}) + "\n")
+
+    def job(self, cell: Cell) -> Job:
+        """Return what a worker needs to train a cell."""
+        surrogate = None if cell.surrogate is None else self.cache.pool(self.pools[cell.surrogate])
+        return Job(cell=cell, pool=self.cache.pool(self.pools[cell.pool]), surrogate=surrogate, classes=self.classes)
+
+    def door(self, cell: Cell) -> Door | None:
+        """Return a cell's way to its teacher; None for a student that asks nobody."""
+        if cell.teacher is None or cell.surface is None:
+            return None
+        subject = self.subjects[cell.teacher, cell.surface]
+        held = {digest: self.pools[digest] for digest in (cell.pool, cell.surrogate) if digest is not None}
+        return Door(self._desk(subject), subject.surface, held, cell.budget)
+
+    def _desk(self, subject: Subject) -> Desk:
+        return Desk(self.cache.answers(subject.fingerprint, subject.surface.name), subject.box)
+
+    def ask(self, subject: Subject, pool: Pool, kind: str, views: int) -> None:
+        """Ask a teacher about all views of a pool that are not stored yet; kinds are joined by +."""
+        desk = self._desk(subject)
+        for part in kind.split("+"):
+            for block, rows, pixels in blocks(pool, ViewSet(part, views), np.arange(len(pool))):  # type: ignore[arg-type]
+                desk.complete(block, rows, pixels)
+                self.ahead[f"{subject.fingerprint} {subject.surface.name}", block.name] = len(rows)
+
+    def known(self, cell: Cell) -> bool:
+        """Whether a cell was trained, or tried."""
+        return cell.key in self.results or cell.key in self.failures
+
+    def found(self, cells: Sequence[Cell]) -> list[Result] | None:
+        """Return the results of some cells, or None where one of them failed."""
+        if any(cell.key in self.failures for cell in cells):
+            return None
+        return [self.results[cell.key] for cell in cells]
+
+    def failure(self, cells: Sequence[Cell]) -> Failure | None:
+        """Return the first failure among some cells."""
+        return next((self.failures[cell.key] for cell in cells if cell.key in self.failures), None)

@@ -1,0 +1,166 @@
+"""The only way from an attack to its teacher: the parent's side, which counts, and which the attack cannot reach."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audit.execution.cells import Asked
+from audit.execution.store import AnswerStore, Rows
+from reports.record import Packed
+from teachers.oracle import CHUNK, Ask, Oracle
+from teachers.remote import RemoteBox
+from teachers.surface import Answers, Surface, concatenate
+from teachers.task import Pool
+from teachers.views import Viewer, ViewSet
+
+BLOCK = 4096  # images whose answers are stored, and sent, together
+MADE = "x-"  # begins the name of a block of images that are no views of a pool
+
+
+class Block(NamedTuple):
+    """A stretch of images whose answers are stored together."""
+
+    name: str
+    size: int
+
+
+Pixels = Callable[[Rows], Tensor]  # rows of a block to float images (n, C, H, W) in [0, 1], made when needed
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Answers of one teacher through one surface: from the store, and asked where they are not there yet."""
+
+    store: AnswerStore
+    ask: Ask
+
+    def complete(self, block: Block, rows: Rows, pixels: Pixels) -> None:
+        """Ask about what is missing of some rows of a block, and store it."""
+        self._fetch(block, self.store.load(block.name, rows)[1], pixels)
+
+    def _fetch(self, block: Block, missing: Rows, pixels: Pixels) -> None:
+        """Ask about rows of a block, a chunk at a time, and store the answers.
+
+        What is paid for is stored as it arrives, so that it is not asked again after an interruption.
+        """
+        if not len(missing):
+            return
+        chunks = [missing[at : at + CHUNK] for at in range(0, len(missing), CHUNK)]
+        if isinstance(self.ask, RemoteBox):
+            for chunk in chunks:
+                for part, answers in self.ask.batches(pixels(chunk)):
+                    self.store.add(block.name, block.size, chunk[part], answers)
+        else:
+            self.store.add(block.name, block.size, missing, concatenate([self.ask(pixels(c)) for c in chunks]))
+
+    def answers(self, block: Block, rows: Rows, pixels: Pixels) -> Answers:
+        """Return the answers about some rows of a block."""
+        stored, missing = self.store.load(block.name, rows)
+        if len(missing):
+            self._fetch(block, missing, pixels)
+            stored, missing = self.store.load(block.name, rows)
+        if stored is None or len(missing):
+            raise RuntimeError(f"{len(rows)} answers were asked for and are not in the store: {block.name}")
+        return stored[torch.from_numpy(rows)]
+
+
+class Door:
+    """One cell's way to its teacher: charges every image before it is asked, and remembers what the cell rests on.
+
+    `held` are the pools that the cell's attack holds, by digest.
+    """
+
+    def __init__(self, desk: Desk, surface: Surface, held: Mapping[str, Pool], budget: int | None) -> None:
+        shape = next(iter(held.values())).shape
+        self._desk, self._held = desk, held
+        self._oracle = Oracle(self._made, surface=surface, shape=shape, budget=budget, estimate_by=self._guessed)
+        self._rests: dict[str, np.ndarray] = {}
+        self._estimates: set[str] = set()  # blocks that were asked about to estimate gradients alone
+        self.estimated = 0  # images of what was charged, to estimate gradients
+
+    @property
+    def charged(self) -> int:
+        """Images that were charged."""
+        return self._oracle.charged
+
+    @property
+    def rests(self) -> tuple[Asked, ...]:
+        """What was asked, or found stored."""
+        return tuple(
+            Asked(
+                block=name,
+                images=len(rows),
+                rows=None if rows.all() else Packed.of(rows),
+                estimate=name in self._estimates,
+            )
+            for name, rows in sorted(self._rests.items())
+        )
+
+    def views(self, pool: str, views: ViewSet, index: Rows) -> Answers:
+        """Return the answers about all views of some images of a pool that is held, view-major.
+
+        Raises BudgetExceeded before anything is asked, ValueError for indices that are not strictly increasing or not
+        in the pool, PermissionError for a pool that is not held.
+        """
+        if pool not in self._held:
+            raise PermissionError("the attack does not hold these images")
+        images = self._held[pool]
+        if len(index) and (index[0] < 0 or index[-1] >= len(images) or not (np.diff(index) > 0).all()):
+            raise ValueError("indices must be strictly increasing and lie in the pool")
+        self._oracle.charge(views.count * len(index))
+        return concatenate([self._rest(*block) for block in blocks(images, views, index)])
+
+    def images(self, images: Tensor, estimate: bool = False) -> Answers:
+        """Return the answers about images that are no views of a pool, stored by their content.
+
+        `estimate`: what the attack says they are for, a gradient or its student. Raises what `Oracle` raises.
+        """
+        return (self._oracle.estimate if estimate else self._oracle)(images)
+
+    def _made(self, images: Tensor) -> Answers:
+        name = _named(images)
+        self._estimates.discard(name)
+        return self._about(name, images)
+
+    def _guessed(self, images: Tensor) -> Answers:
+        name = _named(images)
+        self.estimated += len(images)
+        if name not in self._rests:
+            self._estimates.add(name)
+        return self._about(name, images)
+
+    def _about(self, name: str, images: Tensor) -> Answers:
+        return self._rest(Block(name, len(images)), np.arange(len(images)), lambda rows: images[torch.from_numpy(rows)])
+
+    def _rest(self, block: Block, rows: Rows, pixels: Pixels) -> Answers:
+        self._rests.setdefault(block.name, np.zeros(block.size, bool))[rows] = True
+        return self._desk.answers(block, rows, pixels)
+
+
+def _named(images: Tensor) -> str:
+    return f"{MADE}{hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:48]}"
+
+
+def blocks(pool: Pool, views: ViewSet, index: Rows) -> Iterator[tuple[Block, Rows, Pixels]]:
+    """Walk over the views of some images, view-major: block, rows of it, and their pixels on demand."""
+    viewer = cache(lambda: Viewer(pool, views))  # only where something is not stored yet
+    for view in range(views.count):
+        for start in range(0, len(pool), BLOCK):
+            size = min(BLOCK, len(pool) - start)
+            images = index[(index >= start) & (index < start + size)]
+
+            def pixels(rows: Rows, start: int = start, view: int = view) -> Tensor:
+                at = torch.from_numpy(start + rows)
+                return viewer()(at, torch.full_like(at, view))
+
+            if len(images):
+                name = f"{pool.pixels[:32]}-{views.kind}-{view}-{start}"
+                yield Block(name, size), images - start, pixels

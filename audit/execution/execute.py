@@ -1,0 +1,56 @@
+"""Where cells run: a cell in, a trained student's answers out, plain data; nothing else knows where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+
+from audit.execution.cells import Failure, Result
+from audit.execution.door import Door
+from audit.execution.measure import Doors, Exams, measure
+from audit.execution.processes import Processes
+from audit.execution.worker import Job, failure, train
+
+
+class Executor(Protocol):
+    """The interface that a cluster engine will stand behind."""
+
+    def run(self, jobs: Sequence[Job], doors: Doors, exams: Exams) -> Iterator[Result | Failure]:
+        """Train and measure every job, in any order."""
+        ...
+
+    def close(self) -> None:
+        """Give back what running took."""
+        ...
+
+
+class Inline:
+    """Run cells one after the other in this process: for a GPU, and for tests."""
+
+    def run(self, jobs: Sequence[Job], doors: Doors, exams: Exams) -> Iterator[Result | Failure]:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            for job in jobs:
+                yield self._one(job, doors(job.cell), exams)
+        finally:
+            torch.set_num_threads(threads)
+
+    def close(self) -> None:
+        """Nothing is held between runs."""
+
+    def _one(self, job: Job, door: Door | None, exams: Exams) -> Result | Failure:
+        try:
+            return measure(job.cell, train(job, door), door, exams, job.classes)
+        # An attack may be a stranger's: whatever it raises is a failed attack, never a pass.
+        except (Exception, SystemExit) as e:
+            return failure(job.cell, e)
+
+
+def executor(jobs: int, device: str, *, isolated: bool = False) -> Executor:
+    """Return local processes on a CPU, one process on a GPU: this one, unless attacks must not share it."""
+    if device == "cpu" and jobs > 1:
+        return Processes(jobs)
+    return Processes(1) if isolated else Inline()

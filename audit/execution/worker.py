@@ -1,0 +1,114 @@
+"""The worker's side of a cell: it trains, and asks at the door; it holds neither test split, weights nor the count."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attacks.base import Lab, Technique
+from attacks.registry import runnable
+from audit.execution.cells import Cell, Failure, Plain
+from audit.execution.door import BLOCK
+from audit.execution.store import Rows, read_pool
+from teachers.errors import AuditError
+from teachers.oracle import Oracle
+from teachers.surface import Answers, Surface, concatenate
+from teachers.task import Pool
+from teachers.training import Recipe, Report
+from teachers.views import Viewer, ViewSet
+
+
+class Job(Plain):
+    """A cell and where its worker finds what it may hold."""
+
+    cell: Cell
+    pool: Path
+    surrogate: Path | None
+    classes: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What comes back from a worker; seconds of all that was fitted, not of the last student alone."""
+
+    weights: dict[str, np.ndarray]
+    report: Report
+
+
+class Ask(Protocol):
+    """The door, as a worker knows it."""
+
+    def views(self, pool: str, views: ViewSet, index: Rows) -> Answers:
+        """Return the answers about all views of some images of a pool, view-major."""
+        ...
+
+    def images(self, images: Tensor, estimate: bool = False) -> Answers:
+        """Return the answers about images that the attack made, to learn from or to estimate a gradient by."""
+        ...
+
+
+def train(job: Job, ask: Ask | None) -> Trained:
+    """Train a cell's student: the only code that runs an attack. Without a door it is handed no oracle."""
+    cell, pool = job.cell, _pool(job.pool)
+    surrogate = pool.take(np.arange(0)) if job.surrogate is None else _pool(job.surrogate)
+    oracle = None
+    if ask is not None and cell.surface is not None:
+        door = ask
+        surface = Surface.parse(cell.surface)
+        oracle = Oracle(
+            lambda x: door.images(x.cpu()),
+            surface=surface,
+            shape=pool.shape,
+            budget=cell.budget,
+            estimate_by=lambda x: door.images(x.cpu(), estimate=True),
+        )
+
+    def library(images: Pool, views: ViewSet, index: Rows) -> Answers:
+        assert ask is not None
+        for held, digest in ((pool, cell.pool), (surrogate, cell.surrogate)):
+            if images is held and digest is not None:
+                return ask.views(digest, views, index)
+        viewer, at = Viewer(images, views), torch.from_numpy(index)
+        pixels = (viewer(part, torch.full_like(part, v)) for v in range(views.count) for part in torch.split(at, BLOCK))
+        return concatenate([ask.images(x) for x in pixels])
+
+    lab = Lab(
+        oracle=oracle,
+        pool=pool,
+        surrogate=surrogate,
+        classes=job.classes,
+        recipe=Recipe(**cell.recipe),
+        seed=cell.seed,
+        device=cell.device,
+        library=None if oracle is None else library,
+    )
+    began = time.perf_counter()
+    student = technique(cell).attempt(lab)
+    report = replace(student.report, seconds=time.perf_counter() - began, step_seconds=lab.step_seconds)
+    return Trained({name: t.detach().cpu().numpy() for name, t in student.network.state_dict().items()}, report)
+
+
+@lru_cache(maxsize=4)
+def _pool(path: Path) -> Pool:
+    return read_pool(path)
+
+
+def technique(cell: Cell) -> Technique:
+    """Build the attack or control of a cell."""
+    return runnable(cell.technique)(**cell.parameters)
+
+
+def failure(cell: Cell, error: BaseException) -> Failure:
+    """Return what a cell that could not be trained says."""
+    if isinstance(error, AuditError):
+        return Failure(cell=cell, sentence=str(error), code=error.exit_code)
+    trace = "".join(traceback.format_exception(error))
+    return Failure(cell=cell, sentence=f"{type(error).__name__}: {error}", trace=trace)

@@ -1,0 +1,1 @@
+"""What a stranger's checkpoint is, and how it is to be used."""

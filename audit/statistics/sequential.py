@@ -1,0 +1,163 @@
+"""Look at a comparison more than once: seeds are added while it is open, and error is spent by information.
+
+A margin over S seeds and N images has the variance a/S + b/N: more seeds shrink the first part only. Means over nested
+sets of seeds have the covariance of the larger set, so their looks are those of a Brownian motion at times
+t = Var(horizon) / Var(S), the information that a look holds of what the horizon's seeds would give. Look k may spend
+f(t_k) − f(t_(k−1)) with the spending function of Pocock's type, f(t) = α ln(1 + (e − 1) t) (Lan and DeMets 1983,
+Biometrika 70:659), and its level follows by the recursive integration of Armitage, McPherson and Rowe (1969, J. R.
+Stat. Soc. A 132:235). Looks whose variance is estimated are judged at these levels by their own Student quantiles
+(Jennison and Turnbull 2000, Group Sequential Methods, §11.4); benchmarks/sequential.py shows what that is worth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.statistics.compare import Correct, Margin, paired
+
+HORIZON = 20  # seeds at which all error is spent
+GROWTH = 1.6  # of the seeds from look to look
+LEAST = 0.01  # new information, below which a look spends nothing
+
+_NODES = 96
+_FAR = 9.0  # standard deviations
+_HALVINGS = 50
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The same comparison after every look, each over more seeds than the one before.
+
+    All bounds and p-values hold whatever look was the last, and whatever that was decided by.
+    """
+
+    margins: tuple[Margin, ...]
+    horizon: int = HORIZON
+
+    @property
+    def last(self) -> Margin:
+        """Return the margin over all seeds so far."""
+        return self.margins[-1]
+
+    @cached_property
+    def times(self) -> tuple[float, ...]:
+        """Return the information that each look held, as a fraction of the horizon's, never falling."""
+        return tuple(np.maximum.accumulate([information(m, self.horizon) for m in self.margins]).tolist())
+
+    def levels(self, alpha: float) -> tuple[float, ...]:
+        """Return the one-sided level of each look; together they spend no more than `alpha`."""
+        return levels(self.times, alpha)
+
+    def lower(self, alpha: float) -> float:
+        """Bound the margin from below, one-sided: the best bound of any look."""
+        return max(-math.inf if a == 0 else m.lower(1 - a) for m, a in self._judged(alpha))
+
+    def upper(self, alpha: float) -> float:
+        """Bound the margin from above, one-sided."""
+        return min(math.inf if a == 0 else m.upper(1 - a) for m, a in self._judged(alpha))
+
+    def p_above(self, value: float = 0.0) -> float:
+        """Give the smallest alpha at which some look so far says "more than value"."""
+        p = [m.p_above(value) for m in self.margins]
+        if len(p) == 1:
+            return min(1.0, p[0] / spent(self.times[0], 1.0))
+
+        def says(alpha: float) -> bool:
+            return any(ours < level for ours, level in zip(p, self.levels(alpha), strict=True))
+
+        if not says(0.5):
+            return 1.0
+        low, high = math.log(1e-12), math.log(0.5)
+        if says(math.exp(low)):
+            return math.exp(low)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            low, high = (low, middle) if says(math.exp(middle)) else (middle, high)
+        return math.exp(high)
+
+    def _judged(self, alpha: float) -> Iterator[tuple[Margin, float]]:
+        return zip(self.margins, self.levels(alpha), strict=True)
+
+
+def looks(knockoff: Correct, control: Correct, seeds: Sequence[int], horizon: int = HORIZON) -> Looks:
+    """Compare two students (S, N) at each number of seeds, the first ones each time."""
+    return Looks(tuple(paired(knockoff[:s], control[:s]) for s in seeds), horizon)
+
+
+def once(margin: Margin) -> Looks:
+    """Look once and for all: a design whose seeds were fixed before, and spend everything."""
+    return Looks((margin,), margin.seeds)
+
+
+def schedule(first: int, most: int, seen: Sequence[int] = ()) -> tuple[int, ...]:
+    """Return the numbers of seeds to look at, from `first` to `most`, with those that were looked at before."""
+    numbers = {min(first, most), most, *(s for s in seen if s < most)}
+    seeds = first
+    while (seeds := math.ceil(GROWTH * seeds)) < most:
+        numbers.add(seeds)
+    return tuple(sorted(numbers))
+
+
+def information(margin: Margin, horizon: int) -> float:
+    """Return how much of the information at the horizon a margin holds, by its own variance components."""
+    if margin.seeds >= horizon:
+        return 1.0
+    if margin.degenerate:
+        return margin.seeds / horizon
+    return margin.foreseen(horizon).se ** 2 / margin.se**2
+
+
+def spent(time: float, alpha: float) -> float:
+    """Return the error that may be spent until a time in [0, 1] (Lan and DeMets 1983, Pocock's type)."""
+    return alpha * math.log1p((math.e - 1) * time)
+
+
+@lru_cache(maxsize=4096)
+def levels(times: tuple[float, ...], alpha: float) -> tuple[float, ...]:
+    """Return the nominal one-sided level of each look at non-decreasing times in (0, 1].
+
+    A look that brings less than `LEAST` of new information has the level 0 and leaves what it would have spent to the
+    next. Of the looks before, what their level left of the distribution is carried on by quadrature.
+    """
+    from scipy.special import ndtr
+
+    found: list[float] = []
+    before = 0.0
+    z = np.zeros(1)  # nodes of the last look's statistic below its bound
+    mass = np.ones(1)  # its density times the weights of the nodes
+    for time in times:
+        if time - before < LEAST:
+            found.append(0.0)
+            continue
+        own = spent(time, alpha) - spent(before, alpha)
+        kept, new = math.sqrt(before / time), math.sqrt(1 - before / time)
+        centre = kept * z
+        low, high = -_FAR, _FAR  # the bound: the tail above it is what this look may spend
+        for _ in range(_HALVINGS):
+            bound = (low + high) / 2
+            tail = float(mass @ ndtr((centre - bound) / new))
+            low, high = (bound, high) if tail > own else (low, bound)
+        found.append(float(ndtr(-high)))
+        nodes, weights = _below(high)
+        density = np.exp(-(((nodes[:, None] - centre) / new) ** 2) / 2) / (new * math.sqrt(2 * math.pi))  # (n, m)
+        z, mass, before = nodes, weights * (density @ mass), time
+    return tuple(found)
+
+
+def _below(bound: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return Gauss–Legendre nodes and weights of everything below a bound."""
+    nodes, weights = _legendre()
+    half = (bound + _FAR) / 2
+    return half * (nodes + 1) - _FAR, half * weights
+
+
+@lru_cache(maxsize=1)
+def _legendre() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    return nodes, weights

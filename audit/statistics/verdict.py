@@ -1,0 +1,170 @@
+"""From comparisons, bites and flags to one of three words; pure.
+
+The rules are those of docs/verdict.md. `Finding` is all that the verdict may know of an attack.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from audit.statistics.compare import Margin, holm
+from audit.statistics.sequential import HORIZON, Looks
+from reports.record import Flag, Word
+
+DELTA = 0.005  # tolerance: half a point
+ALPHA = 0.05  # error of either word, over all attacks, students and looks
+DISCORDANT = 30  # expected discordant images a seed, below which no interval is trusted
+
+Status = Literal["judged", "identical", "not applicable", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """An attack's outcome on one student architecture."""
+
+    attack: str  # and its student's architecture, where there are several
+    status: Status
+    looks: Looks | None = None
+    bites: bool = False
+
+    @property
+    def margin(self) -> Margin | None:
+        """Its margin over all seeds so far."""
+        return None if self.looks is None else self.looks.last
+
+    @property
+    def usable(self) -> bool:
+        """Whether its interval can carry a verdict."""
+        return self.margin is not None and not self.margin.degenerate and self.margin.discordant >= DISCORDANT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ruling:
+    """The word and what led to it."""
+
+    word: Word
+    reasons: tuple[str, ...]
+    settle: str
+    p_holm: dict[str, float]
+
+
+def rule(findings: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, delta: float = DELTA) -> Ruling:
+    """Apply the rules.
+
+    DISTILLABLE: the smallest Holm-adjusted one-sided p is below 0.05. UNDISTILLABLE: the whole suite was asked for,
+    every applicable attack was judged with a usable interval, at least one of them bites, every upper bound is below δ
+    (intersection–union: no correction) and no uncorrected lower bound is above 0. Otherwise INCONCLUSIVE. All p-values
+    and bounds hold over all looks. Adding attacks can never turn a verdict into UNDISTILLABLE.
+    """
+    judged = [f for f in findings if f.status == "judged"]
+    adjusted = adjust(judged)
+    capped = [flag for flag in flags if flag.caps == "inconclusive"]
+    winners = [f for f in judged if adjusted[f.attack] < ALPHA]
+    if winners and not capped:
+        return Ruling(word="DISTILLABLE", reasons=_wins(winners, adjusted, len(judged)), settle="", p_holm=adjusted)
+    against = _against(findings, judged, flags, complete=complete, delta=delta)
+    if not against:
+        return Ruling(word="UNDISTILLABLE", reasons=_bounds(judged, delta), settle="", p_holm=adjusted)
+    settle = "; ".join(flag.do for flag in flags if flag.caps != "nothing") or _settle(judged, delta)
+    return Ruling(word="INCONCLUSIVE", reasons=tuple(against), settle=settle, p_holm=adjusted)
+
+
+def undecided(findings: Sequence[Finding], delta: float = DELTA) -> list[str]:
+    """Name the attacks of which more seeds may still decide something: none once one of them surely gains."""
+    judged = [f for f in findings if f.status == "judged"]
+    if gains(judged):
+        return []
+    return [f.attack for f in judged if _open(f, delta) is not None]
+
+
+def gains(judged: Sequence[Finding]) -> bool:
+    """Whether some attack surely gains: whether the smallest Holm-adjusted p is below 0.05, said by bounds."""
+    return any(f.usable and f.looks is not None and f.looks.lower(ALPHA / len(judged)) > 0 for f in judged)
+
+
+def adjust(judged: Sequence[Finding]) -> dict[str, float]:
+    """Return each attack's one-sided p of a gain, after Holm's correction over all of them."""
+    p = [f.looks.p_above() if f.usable and f.looks is not None else 1.0 for f in judged]
+    return dict(zip((f.attack for f in judged), holm(p), strict=True))
+
+
+def _against(
+    findings: Sequence[Finding], judged: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, delta: float
+) -> list[str]:
+    """Return everything that stands between these findings and a word."""
+    found = [flag.raised for flag in flags if flag.caps != "nothing"]
+    if not complete:
+        found.append("the suite did not run in full")
+    found += [f"{f.attack} failed" for f in findings if f.status == "failed"]
+    if not any(f.bites for f in judged):
+        found.append("none of the attacks judged here bites on the ordinary teacher")
+    return found + [reason for f in judged if (reason := _open(f, delta)) is not None]
+
+
+def _open(f: Finding, delta: float) -> str | None:
+    """Return why an attack is not settled: None where its margin is surely below the tolerance, and no gain."""
+    if f.looks is None or not f.usable:
+        images = 0.0 if f.margin is None else f.margin.discordant
+        return f"{f.attack}: {images:.0f} discordant images expected, fewer than {DISCORDANT}, or no variance"
+    if f.looks.lower(ALPHA) > 0:
+        return f"{f.attack} gains {points(f.looks.last.mean)}, with a lower bound above 0 on its own"
+    if (upper := f.looks.upper(ALPHA)) >= delta:
+        return f"{f.attack} may gain up to {points(upper)} (tolerance {points(delta)})"
+    return None
+
+
+def _wins(winners: Sequence[Finding], adjusted: dict[str, float], judged: int) -> tuple[str, ...]:
+    ordered = sorted(winners, key=lambda f: adjusted[f.attack])
+    return tuple(
+        f"{f.attack} gains {points(f.looks.last.mean)}, at least {points(f.looks.lower(ALPHA / judged))} after "
+        f"correction (Holm-adjusted p = {adjusted[f.attack]:.2g})"
+        for f in ordered
+        if f.looks is not None
+    )
+
+
+def _bounds(judged: Sequence[Finding], delta: float) -> tuple[str, ...]:
+    top = max((f.looks.upper(ALPHA), f.attack) for f in judged if f.looks is not None)
+    return (f"the largest upper bound is {points(top[0])} ({top[1]}), below the tolerance of {points(delta)}",)
+
+
+def _settle(judged: Sequence[Finding], delta: float) -> str:
+    """Say how many seeds would settle every open attack if its margin stayed, or how many test images it takes."""
+    seeds, images = 0, 0
+    for f in judged:
+        if f.margin is None or not f.usable or _open(f, delta) is None:
+            continue
+        needed = enough(f.margin, delta)
+        seeds, images = max(seeds, needed.seeds), max(images, needed.images)
+    if images:
+        return f"about {images:,} test images: no number of seeds is enough on these"
+    return f"about {seeds} seeds (--seeds)" if seeds else "run the whole suite, on a test split large enough"
+
+
+class Enough(NamedTuple):
+    """Seeds that settle a comparison, or, where none do, test images."""
+
+    seeds: int
+    images: int = 0
+
+
+def enough(margin: Margin, delta: float = DELTA) -> Enough:
+    """Return what would settle an open comparison whose mean and variance components stay as they are.
+
+    Settled is a margin whose one-sided 97.5 % bound (looks cost some of the 5 %) leaves 0 where it is nearer to δ, and
+    δ where it is nearer to 0.
+    """
+    room = max(margin.mean if margin.mean > delta / 2 else delta - margin.mean, 1e-4)
+    for seeds in range(margin.seeds + 1, HORIZON + 1):
+        if margin.foreseen(seeds).upper(1 - ALPHA / 2) - margin.mean < room:
+            return Enough(seeds)
+    half = margin.foreseen(HORIZON).upper(1 - ALPHA / 2) - margin.mean
+    return Enough(HORIZON, math.ceil(margin.images * max(1.0, half / room) ** 2))
+
+
+def points(fraction: float) -> str:
+    """Write a fraction as signed points: 0.013 is +1.3 points."""
+    return f"{100 * fraction:+.2f} points"

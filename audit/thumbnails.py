@@ -1,0 +1,52 @@
+"""Small pictures of images, as data URIs that live in a page and in a record."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from reports.clusters import Clusters, PicturedClass
+
+SIDE = 64  # most pixels to a side
+MOST = 3_000  # bytes, beyond which colours are given up
+OVERLAY = 12_000  # bytes of a picture under its Eigen-CAM, whose colours say something
+PALETTES = 64, 16  # of 16 colours, 64×64 pixels fit into `MOST` bytes whatever they show
+
+
+def data_uri(pixels: NDArray[np.uint8], side: int = SIDE, most: int = MOST) -> str:
+    """Write pixels (C, H, W) as a PNG of at most so many pixels to a side, its colours reduced beyond `most` bytes."""
+    image = Image.fromarray(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0])
+    image.thumbnail((side, side))
+    content = _png(image)
+    for colours in PALETTES:
+        if len(content) > most:
+            content = _png(image.quantize(colours, dither=Image.Dither.NONE))
+    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+
+
+def _png(image: Image.Image) -> bytes:
+    content = io.BytesIO()
+    image.save(content, "png", optimize=True)
+    return content.getvalue()
+
+
+def pictured(shown: PicturedClass, images: Any, overlays: NDArray[np.uint8] | None = None) -> PicturedClass:
+    """Return a class with thumbnails of the images (N, C, H, W), in memory or on disk, that its pictures stand for.
+
+    overlays: what else to show of each picture, (n, 3, H, W).
+    """
+    pictures = []
+    for place, picture in enumerate(shown.pictures):
+        overlay = None if overlays is None else data_uri(overlays[place], most=OVERLAY)
+        pictures.append(picture.model_copy(update={"png": data_uri(images[picture.row]), "overlay": overlay}))
+    return shown.model_copy(update={"pictures": tuple(pictures)})
+
+
+def illustrated(clusters: Clusters, images: Any) -> Clusters:
+    """Return clusters with thumbnails of the images (N, C, H, W) whose answers they are."""
+    return clusters.model_copy(update={"spread": tuple(pictured(shown, images) for shown in clusters.spread)})

@@ -1,0 +1,66 @@
+"""The clusters that a teacher's answers form, as plain data: who lies far from them, and two maps of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from reports.base import Count, Data, Share
+
+PNG = Annotated[str, Field(pattern=r"^(data:image/png;base64,[A-Za-z0-9+/]+=*)?$")]  # a data URI; empty: none is kept
+
+
+class Picture(Data):
+    """A validation image and what the teacher says of it."""
+
+    row: Count = 0  # of the answers on validation images
+    png: PNG = ""
+    overlay: PNG | None = None  # the same under its Eigen-CAM
+    divergence: float  # KL(P_x ‖ Q_y) at temperature 1, nats
+    told: str  # the teacher's top class
+    probability: Share  # of it
+
+
+class PicturedClass(Data):
+    """A class and some of its images, the least concentrated first."""
+
+    name: str
+    cmi: float  # at temperature 1
+    se: float
+    pictures: tuple[Picture, ...]
+
+
+class Map(Data):
+    """Points in the plane, each with the class of its image."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    classes: tuple[Count, ...]
+
+
+class Triangle(Data):
+    """Answers to images of three classes, renormalised to them, in barycentric coordinates."""
+
+    classes: tuple[Count, Count, Count]
+    maps: tuple[Map, ...]
+
+
+class Projection(Data):
+    """Answers on the first two principal components of √P, and the mean of each class that has images."""
+
+    explained: tuple[float, float]
+    points: Map
+    means: Map
+
+
+class Clusters(Data):
+    """What there is to be seen of the clusters."""
+
+    spread: tuple[PicturedClass, ...]  # of the held-out images, the largest CMI first
+    triangle: Triangle | None  # None: fewer than three classes
+    projection: Projection | None  # None: no two directions vary more than the others
+
+
+UNSEEN = Clusters(spread=(), triangle=None, projection=None)  # in place of what follows from the answers

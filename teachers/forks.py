@@ -1,0 +1,56 @@
+"""Processes of ours are forks of a server that has imported what they need, and that knows nothing of an audit."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
+from types import ModuleType
+
+CONTEXT = multiprocessing.get_context("forkserver")
+TOKEN = "DISTILL_AUDIT_TOKEN"  # environment variable with the bearer token of an API; no other process has it
+_IMPORTED = ("torch", "safetensors.torch", "teachers.intake.readers")
+
+
+def prepare(*modules: str) -> None:
+    """Start the server if there is none yet; it imports these modules, too, while this process goes on."""
+    CONTEXT.set_forkserver_preload([*_IMPORTED, *modules])
+    with _unsaid():
+        forkserver.ensure_running()
+
+
+def start(target: Callable[..., None], *args: object, daemon: bool = True) -> BaseProcess:
+    """Start a process that is a fork of the server; one that starts others is no daemon."""
+    prepare()
+    process = CONTEXT.Process(target=target, args=args, daemon=daemon)
+    with _unsaid():
+        process.start()
+    return process
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """Start processes that inherit neither the user's main script, nor the command line, nor the token.
+
+    The script may do more than define, and the command line names the teacher.
+    """
+    argv, token, main = sys.argv, os.environ.pop(TOKEN, None), sys.modules["__main__"]
+    sys.argv, sys.modules["__main__"] = argv[:1], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.argv, sys.modules["__main__"] = argv, main
+        if token is not None:
+            os.environ[TOKEN] = token
+
+
+def die_with_parent() -> None:
+    """End this process once the one that wanted it is gone."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
