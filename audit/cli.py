@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from audit.caching.commands import cache_app
 from audit.execution import ahead
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(cache_app)
 
 # Some releases of typer carry their own copy of click: its exceptions are reached through typer's.
 CommandLineError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")

@@ -50,12 +50,12 @@ def judge(sides: Sequence[Side], bench: Bench, audited: Subject, ordinary: Subje
 
     `seen` are the numbers of seeds at which earlier audits looked at this question: these looks spent error, too.
     """
-    beside = [use for side in sides for use in _beside(side, bench, ordinary)]
+    fixed = [use for side in sides for use in beside(side, bench, ordinary)]
     every = open_ = cases(sides, bench, audited, seen)
     for number in range(1, 1 + max((len(case.plan) for case in open_), default=1)):
         uses = [use for case in open_ for use in _uses(case, audited, case.look())]
-        bench.train("judging" if number == 1 else f"judging, look {number}", uses + beside)
-        beside = []
+        bench.train("judging" if number == 1 else f"judging, look {number}", uses + fixed)
+        fixed = []
         names = verdict.undecided([finding(case, bench, audited) for case in every])
         open_ = [case for case in every if case.name in names and len(case.taken) < len(case.plan)]
     cheaper = [
@@ -103,7 +103,7 @@ def _uses(case: Case, audited: Subject, seeds: int) -> list[Use]:
     return controls + [Use(c, "judge", "audited", "attack") for c in knockoffs]
 
 
-def _beside(side: Side, bench: Bench, ordinary: Subject) -> list[Use]:
+def beside(side: Side, bench: Bench, ordinary: Subject) -> list[Use]:
     """Return the students of the null control, of the no-victim baselines, and of what shows whether attacks bite."""
     setup, uses = side.setup, []
     one, other = protocol.null_cells(setup, protocol.best_ls(setup, bench))

@@ -19,7 +19,7 @@ from torch import nn
 from audit.checks import HALF_LEAK, NOISY, PLACEBO, SYNTHETIC, TRUTH
 from audit.execution import remote
 from audit.execution.progress import duration
-from audit.execution.store import Cache, Unfinished
+from audit.execution.store import Cache, Unfinished, used
 from audit.statistics.compare import wilson
 from reports.record import Packed, TeacherInfo, Usability
 from teachers import datasets, intake, methods, synthetic
@@ -193,16 +193,21 @@ def behind_url(opening: Opening, task: Task, surface: Surface, place: Place) -> 
 
 def smoothed_truth(pool: Pool, classes: int, views: int, device: str, surface: Surface = FULL) -> Subject:
     """Build the teacher that answers the smoothed labels of a pool's images and of their crop views."""
-    sha256 = hashlib.sha256(f"{TRUTH} {pool.digest} {views}".encode()).hexdigest()
+    sha256 = truth_digest(pool.digest, views)
     network = SmoothedTruth(pool, classes, views)
     teacher = Teacher(TRUTH, sha256, network, TRUTH, TRUTH, (0.0,), (1.0,))
     return _subject("audited", teacher, surface, device)
 
 
+def truth_digest(pool: str, views: int) -> str:
+    """Return the fingerprint of the teacher that answers the smoothed labels of a pool, by that pool's digest."""
+    return hashlib.sha256(f"{TRUTH} {pool} {views}".encode()).hexdigest()
+
+
 def altered(name: str, task: Task, pool: Pool, views: int, surface: Surface, place: Place) -> Subject:
     """Build a synthetic teacher that alters what the task's ordinary teacher answers."""
     ordinary = ordinary_teacher(task, place)
-    text = f"{name} {synthetic.VERSION} {_fingerprint(ordinary)} {pool.digest} {views}"
+    text = f"{name} {synthetic.VERSION} {fingerprint(ordinary)} {pool.digest} {views}"
     network = ALTERED[name](ordinary.here, task, Held(pool, views))
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     teacher = Teacher(name, sha256, network, name, name, ordinary.mean, ordinary.std)
@@ -230,10 +235,10 @@ def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Su
     if isinstance(outer, Preprocessed) and isinstance(guarded, Guarded) and isinstance(guarded.guard, Shown):
         whole = Box(outer.around(guarded.network), device=device)
         behind = guarded.told
-    return Subject(role, teacher, surface, _fingerprint(teacher), full, shown, whole, behind)
+    return Subject(role, teacher, surface, fingerprint(teacher), full, shown, whole, behind)
 
 
-def _fingerprint(teacher: Teacher) -> str:
+def fingerprint(teacher: Teacher) -> str:
     """Return a digest of all that determines the answers; the file's name and container do not."""
     more = " bgr" * teacher.bgr + (f" {teacher.order}" if teacher.order else "")
     if teacher.program:  # with or without tensors: its code answers, too
@@ -267,6 +272,7 @@ def taught(lesson: methods.Lesson, task: Task, place: Place, name: str, init: Te
         except RefusedInput:  # never taught, or a damaged file
             intake.save_teacher(*_teach(lesson, task, place, init, path.with_suffix(".part")), path)
             weights = intake.open_weights(path)
+    used(path)
     assert weights.card is not None
     architecture, normalize = lesson.recipe.architecture, weights.card.normalize
     opened = intake.assemble(weights, architecture, len(task.classes), task.shape, normalize)

@@ -98,6 +98,7 @@ def _cached(root: Path, files: list[Path], size: int | None, cache: Path | None)
         unfinished = kept.with_suffix(f".{os.getpid()}")
         decoded(len(files), lambda i: _read(files[i]), lambda i: str(files[i]), size, unfinished)
         unfinished.replace(kept)
+    os.utime(kept)  # what was not used for long is pruned first
     if kept.stat().st_size >= LARGE:
         return cast(Images, Stored(kept))
     images: Images = np.load(kept)

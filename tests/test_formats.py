@@ -130,7 +130,7 @@ def test_a_program_for_other_classes_or_images_is_refused(tmp_path: Path, networ
 def test_a_programs_fingerprint_is_its_file_and_normalisation(tmp_path: Path, network: nn.Module) -> None:
     torch.save(network, tmp_path / "m.pt")
     opened = intake.open_weights(tmp_path / "m.pt", trust=True)
-    prints = {subjects._fingerprint(intake.assemble(opened, "", K, SHAPE, n)) for n in ("none", "half", "half")}
+    prints = {subjects.fingerprint(intake.assemble(opened, "", K, SHAPE, n)) for n in ("none", "half", "half")}
     assert len(prints) == 2
     assert "" not in prints
 

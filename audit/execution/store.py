@@ -8,7 +8,9 @@ import os
 import pickle
 import sys
 import time
+import weakref
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,6 +40,29 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill-audit"
 
 
+def hold(root: Path, *, alone: bool = False) -> int:
+    """Share a cache, or have it alone, until the descriptor that is returned is closed.
+
+    Raises BlockingIOError where it cannot be had alone; waits where somebody else has it alone.
+    """
+    held = os.open(root / ".writable", os.O_RDWR | os.O_CREAT, 0o666)
+    if sys.platform != "win32":  # there, nothing tells who uses a cache
+        import fcntl
+
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        except OSError:
+            os.close(held)
+            raise
+    return held
+
+
+def used(path: Path) -> None:
+    """Mark an entry as used now: what was not used for long is pruned first."""
+    with suppress(OSError):
+        os.utime(path)
+
+
 class AnswerStore:
     """A teacher's answers, block by block: float32 log-probabilities (N, K) or int64 labels (N,), and which are there.
 
@@ -57,6 +82,7 @@ class AnswerStore:
                 gradients = torch.from_numpy(held["gradients"]) if "gradients" in held else None
         except DAMAGED:
             return None, rows
+        used(self._path(block))
         kind: Kind = "label" if values.ndim == 1 else "probs" if gradients is None else "gradients"
         return Answers(kind, torch.from_numpy(values), gradients), rows[~there[rows]]
 
@@ -85,26 +111,30 @@ class AnswerStore:
 
 
 class Cache:
-    """Everything that outlives an audit."""
+    """Everything that outlives an audit; held while this object lives, so that nothing is pruned under it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         try:
             root.mkdir(parents=True, exist_ok=True)
-            (root / ".writable").touch()
+            held = hold(root)
         except OSError as e:
             raise RefusedInput(f"the cache {root} cannot be written ({e.strerror}); give another with --cache") from e
+        weakref.finalize(self, os.close, held)
 
     def answers(self, teacher: str, surface: str) -> AnswerStore:
         """Return the answers of a teacher through a surface."""
         return AnswerStore(self.root / "answers" / teacher[:32] / surface.replace(":", "-"))
 
     def result(self, cell: Cell) -> Result | None:
-        """Return a finished cell, or None; a damaged file counts as not finished."""
+        """Return a finished cell, or None; a damaged file, or another cell's, counts as not finished."""
+        path = self._cell(cell.key)
         try:
-            return Result.model_validate_json(self._cell(cell.key).read_text(encoding="utf-8"))
+            found = Result.model_validate_json(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValidationError, UnicodeDecodeError):
             return None
+        used(path)
+        return found if found.cell.key == cell.key else None
 
     def finish(self, result: Result) -> None:
         """Store a finished cell whole."""
@@ -130,6 +160,7 @@ class Cache:
             else:
                 np.savez(content, images=pool.images, augment=augment, labels=labels)
             write_whole(path, content.getvalue())
+        used(path)
         return path
 
     def teacher(self, lesson: str) -> Path:

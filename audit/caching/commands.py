@@ -1,0 +1,144 @@
+"""`audit cache`: what the cache holds, and how it is pruned, carried to another machine, and warmed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+cache_app = typer.Typer(
+    name="cache",
+    help="Look into the cache of students, teachers and answers; prune it, carry it to another machine, warm it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Cache = Annotated[Path | None, typer.Option(help="Where students and answers are kept between audits.")]
+Json = Annotated[bool, typer.Option("--json", help="Print it as JSON on standard output.")]
+
+
+@cache_app.command("ls")
+def ls(cache: Cache = None, json: Json = False) -> None:
+    """List what the cache holds: by kind, by technique and by teacher; entries, bytes, last use."""
+    from audit.caching.entries import contents
+    from audit.caching.listing import inventory, plain
+    from audit.caching.telling import listed
+
+    found = inventory(contents(_root(cache)))
+    if json:
+        import json as text
+
+        typer.echo(text.dumps(plain(found), indent=1))
+        return
+    for line in listed(found):
+        typer.echo(line)
+
+
+@cache_app.command()
+def prune(
+    older_than: Annotated[float | None, typer.Option(help="Days since the last use.", min=0)] = None,
+    max_size: Annotated[str | None, typer.Option(help="What may be left, such as 2GB: the oldest go first.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    cache: Cache = None,
+) -> None:
+    """Remove what was not used for long, and what killed processes left; nothing while an audit runs."""
+    from audit.caching.pruning import prune as remove
+    from audit.caching.pruning import size_of
+    from audit.caching.telling import removed
+
+    for line in removed(
+        remove(_root(cache), older_than, None if max_size is None else size_of(max_size), dry_run), dry_run
+    ):
+        typer.echo(line)
+
+
+@cache_app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="File to write: .tar.gz, .tgz or .tar.")],
+    what: Annotated[str, typer.Option(help="controls (what audits of other teachers share), or all.")] = "controls",
+    cache: Cache = None,
+) -> None:
+    """Write the cache to a file that `audit cache import` reads; the same content gives the same bytes."""
+    from audit.caching.archive import export as write
+    from audit.caching.telling import exported
+    from teachers.errors import UsageError
+
+    if what not in ("controls", "all"):
+        raise UsageError(f"--what {what!r} is neither controls nor all")
+    for line in exported(write(_root(cache), file, cast(Literal["controls", "all"], what)), file):
+        typer.echo(line)
+
+
+@cache_app.command("import")
+def load(
+    file: Annotated[Path, typer.Argument(help="File that `audit cache export` wrote, on a machine that you trust.")],
+    max_size: Annotated[str, typer.Option(help="The most it may unpack to.")] = "20GB",
+    cache: Cache = None,
+) -> None:
+    """Merge an exported cache into this one; what is here already stays."""
+    from audit.caching.archive import load as read
+    from audit.caching.pruning import size_of
+    from audit.caching.telling import counted
+
+    found = read(file, _root(cache), size_of(max_size))
+    new = counted(cast("Mapping[str, int]", found.taken)) or "nothing new"
+    typer.echo(f"{file}: {new}; {found.kept} were here already")
+
+
+@cache_app.command()
+def warm(
+    teacher: Annotated[str, typer.Option(help="A teacher of the task, in place of --data.")] = "demo",
+    attacks: Annotated[str, typer.Option(help="As for `audit run`, like all that follow.")] = "all",
+    data: Annotated[str | None, typer.Option(help="glyphs, digits, an image folder, or torchvision:NAME:ROOT.")] = None,
+    size: Annotated[int | None, typer.Option(help="Resize and crop the images of a folder.")] = None,
+    trust_model_code: Annotated[bool, typer.Option("--trust-model-code", help="Open a program.")] = False,
+    student: Annotated[str | None, typer.Option(help="Architectures of the students, with commas.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Most judged seeds; the effort's number if not given.")] = None,
+    shots: Annotated[float, typer.Option(help="Fraction of images and labels that the attacker holds.")] = 1.0,
+    labels: Annotated[float, typer.Option(help="Fraction of labels that the attacker knows.")] = 1.0,
+    drop_classes: Annotated[str, typer.Option(help="Classes that the attacker never saw, with commas.")] = "",
+    budget: Annotated[int | None, typer.Option(help="Most queries one student may rest on.")] = None,
+    surrogate: Annotated[str | None, typer.Option(help="Folder of surrogate images.")] = None,
+    effort: Annotated[str, typer.Option(help="smoke, standard or full.")] = "standard",
+    jobs: Annotated[int | None, typer.Option(help="Local processes; all cores if not given.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    cache: Cache = None,
+) -> None:
+    """Train every control that audits of this task may need, so that a release trains knockoffs alone."""
+    from audit.execution import ahead
+
+    ahead()
+    from audit.caching.warming import warm as train
+    from audit.plan import Request
+    from audit.subjects import Opening
+
+    done = train(
+        Request(
+            opening=Opening(teacher, data, size=size, trust=trust_model_code),
+            attacks=attacks,
+            student=student,
+            seeds=seeds,
+            shots=shots,
+            labels=labels,
+            drop_classes=drop_classes,
+            budget=budget,
+            effort=effort,
+            surrogate=surrogate,
+            jobs=(os.cpu_count() or 1) if jobs is None else jobs,
+            device=device,
+            cache=cache,
+        )
+    )
+    typer.echo(f"{done.trained} students trained, {done.reused} from the cache")
+
+
+def _root(cache: Path | None) -> Path:
+    from audit.execution.store import default_cache
+
+    return cache or default_cache()

@@ -1,0 +1,178 @@
+"""Controls are shared by releases: counted."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from counted import trained
+from numpy.typing import NDArray
+
+from attacks import registry
+from attacks.base import Attack
+from audit import protocol, run, teaching
+from audit.caching.archive import export, load
+from audit.caching.warming import warm
+from audit.execution.bench import Bench
+from audit.execution.cells import Result, cell_of
+from audit.execution.measure import Doors, Exams
+from audit.execution.store import Cache
+from audit.execution.worker import Job
+from audit.finished.repeat import repeat
+from audit.finished.verify import verify
+from audit.ground import Ground
+from audit.plan import Request
+from audit.protocol import Attacks, Setup
+from audit.subjects import Opening, Subject
+from reports.record import Packed, Regime
+from teachers.datasets import load as load_task
+from teachers.task import known
+
+MOST = 10**9
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> list[Path]:
+    """Return two releases of a model, taught shortly, beside the ordinary teacher."""
+    folder = tmp_path_factory.mktemp("releases")
+    teaching.teach("plain", folder / "v0.pt", data="digits", cache=kept)
+    for seed in (1, 2):
+        teaching.teach("plain", folder / f"v{seed}.pt", data="digits", seed=seed, steps=100, cache=kept)
+    return [folder / "v1.pt", folder / "v2.pt"]
+
+
+@pytest.fixture
+def cache(releases: list[Path], kept: Path, tmp_path: Path) -> Path:
+    """Return a cache that holds teachers and nothing else."""
+    shutil.copytree(kept / "teachers", tmp_path / "cache" / "teachers")
+    return tmp_path / "cache"
+
+
+def request(teacher: Path, cache: Path, out: Path, **more: object) -> Request:
+    base = Request(Opening(str(teacher)), effort="smoke", cache=cache, out=out, quiet=True)
+    return replace(base, **more)  # type: ignore[arg-type]
+
+
+def turn_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every attack on an audited checkpoint be best with another setting than it is."""
+    real = protocol.best_settings
+
+    def turned(setup: Setup, bench: Bench, subject: Subject, attacks: Attacks) -> list[Attack]:
+        best = real(setup, bench, subject, attacks)
+        if subject.role == "ordinary":
+            return best
+        return [next((s for s in protocol.settings(setup, type(b)) if s != b), b) for b in best]
+
+    monkeypatch.setattr(protocol, "best_settings", turned)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_after_warming_a_release_trains_knockoffs_alone_whatever_setting_is_best(
+    releases: list[Path], cache: Path, tmp_path: Path
+) -> None:
+    assert warm(request(releases[0], cache, tmp_path)).trained > 0
+    export(cache, tmp_path / "controls.tar.gz", "controls")
+    fresh = tmp_path / "fresh"
+    load(tmp_path / "controls.tar.gz", fresh, MOST)
+    with pytest.MonkeyPatch.context() as patch:
+        turn_settings(patch)
+        done = run.run(request(releases[1], fresh, tmp_path / "a"))
+    assert {teacher for _, teacher in trained(done.folder, done.record)} == {"audited"}
+    assert warm(request(releases[1], fresh, tmp_path)).trained == 0
+
+
+@pytest.mark.usefixtures("tiny")
+def test_without_warming_another_best_setting_trains_its_control(
+    releases: list[Path], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run.run(request(releases[0], cache, tmp_path / "a"))
+    turn_settings(monkeypatch)
+    turned = run.run(request(releases[0], cache, tmp_path / "b"))
+    assert {None, "ordinary"} < {teacher for _, teacher in trained(first.folder, first.record)}
+    assert ("soft-kd", None) in trained(turned.folder, turned.record)
+    assert "ordinary" not in {teacher for _, teacher in trained(turned.folder, turned.record)}
+
+
+@pytest.mark.usefixtures("tiny")
+def test_controls_are_warmed_up_to_the_most_seeds(releases: list[Path], cache: Path, tmp_path: Path) -> None:
+    warm(request(releases[0], cache, tmp_path, seeds=4))
+    done = run.run(request(releases[1], cache, tmp_path / "a", seeds=4))
+    assert any(len(row.looks) > 1 for row in done.record.comparisons), "a second look was taken"
+    assert {teacher for _, teacher in trained(done.folder, done.record)} == {"audited"}
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_forged_control_is_believed_and_found_by_repeating_students(
+    releases: list[Path], cache: Path, tmp_path: Path
+) -> None:
+    """What docs/cache.md says of who may write a cache."""
+    wanted = request(releases[0], cache, tmp_path / "a", attacks="soft-kd")
+    honest = run.run(wanted).record
+    held, labels = Cache(cache), known(load_task("digits").test)
+    for trial in honest.trials:
+        found = held.result(cell_of(trial))
+        if trial.teacher is None and found is not None and found.test is not None:
+            held.finish(found.model_copy(update={"test": Packed.of(labels.astype(np.uint16))}))
+    export(cache, tmp_path / "forged.tar", "controls")
+    load(tmp_path / "forged.tar", tmp_path / "fresh", MOST)
+    misled = run.run(replace(wanted, cache=tmp_path / "fresh", out=tmp_path / "b"))
+    (was,), (row,) = honest.comparisons, misled.record.comparisons
+    assert was.margin is not None
+    assert row.margin is not None
+    assert row.margin.mean < was.margin.mean - 0.05
+    assert list(verify(misled.folder)) == []
+    assert any(one.differs for one in repeat(misled.folder, 100, cache=tmp_path / "fresh"))
+
+
+class Guessing:
+    """Trains nobody: its students guess, so that the whole plan of a large suite is gone through in seconds."""
+
+    def __init__(self) -> None:
+        self._rng = np.random.default_rng(0)
+
+    def run(self, jobs: Sequence[Job], doors: Doors, exams: Exams) -> Iterator[Result]:
+        for job in jobs:
+            technique, cell = registry.find(job.cell.technique), job.cell
+            view = cell.parameters.get("view") or getattr(technique, "views", None) or "crop"
+            answers = {name: self._answers(known(pool)) for name, pool in exams.items()}
+            yield Result(
+                cell=cell,
+                regime=Regime(recipe=cell.recipe, view=str(view).partition("+")[0], source="original"),
+                validation=answers["validation"],
+                test=answers["test"] if cell.splits == "both" else None,
+                charged=900,
+                asked=(),
+                repeats=0.9,
+                diverged=False,
+                network_parameters=1,
+                seconds=0,
+                step_seconds=0,
+            )
+
+    def _answers(self, labels: NDArray[np.int64]) -> Packed:
+        right = self._rng.random(len(labels)) < self._rng.uniform(0.80, 0.82)
+        return Packed.of(np.where(right, labels, (labels + 1) % 10).astype(np.uint16))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_with_the_standard_suite_a_release_trains_knockoffs_alone(
+    releases: list[Path], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laid = run.workbench
+
+    def workbench(ground: Ground, out: Path) -> Bench:
+        return replace(laid(ground, out), executor=Guessing())
+
+    monkeypatch.setattr(run, "workbench", workbench)
+    monkeypatch.setattr(run, "ask", lambda ground, bench: None)
+    wanted = request(releases[0], cache, tmp_path / "a", effort="standard")
+    assert warm(wanted).trained > 500
+    done = run.run(wanted)
+    mine = trained(done.folder, done.record)
+    assert len(mine) > 300
+    assert {teacher for _, teacher in mine} == {"audited"}
+    assert max(len(row.looks) for row in done.record.comparisons) > 1
