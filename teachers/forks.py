@@ -26,10 +26,17 @@ def prepare(*modules: str) -> None:
 def start(target: Callable[..., None], *args: object, daemon: bool = True) -> BaseProcess:
     """Start a process that is a fork of the server; one that starts others is no daemon."""
     prepare()
-    process = CONTEXT.Process(target=target, args=args, daemon=daemon)
     with _unsaid():
+        process = CONTEXT.Process(target=_begin, args=(dict(os.environ), target, args), daemon=daemon)
         process.start()
     return process
+
+
+def _begin(environment: dict[str, str], target: Callable[..., None], args: tuple[object, ...]) -> None:
+    """Begin in the environment of the process that wanted this one, which may not be the server's."""
+    os.environ.clear()
+    os.environ.update(environment)
+    target(*args)
 
 
 @contextmanager

@@ -48,6 +48,12 @@ def bag_of(record: Record, margins: list[float], **changes: Any) -> Bag:
     return Bag(**{**question(record), "controls": (), "teachers": teachers, **changes})
 
 
+def of_all_classes() -> Record:
+    """Return an audit whose attacker saw every class, as the bag's did."""
+    record = sample_record("DISTILLABLE")
+    return record.model_copy(update={"settings": record.settings.model_copy(update={"dropped": ()})})
+
+
 def question(record: Record) -> dict[str, Any]:
     return {
         "date": "2026-11-21",
@@ -81,7 +87,7 @@ def drawn_bag(gains: dict[str, dict[str, float]], cmi: dict[str, float | None]) 
         fixed = {"method": method, "seed": seed, "shots": shots, "cmi": cmi[method], "rows": tuple(rows)}
         return Taught(sha256="0" * 64, pool="1" * 64, test_accuracy=0.8 + 0.001 * seed, flags=(), **fixed)
 
-    record = sample_record("DISTILLABLE")
+    record = of_all_classes()
     teachers = [taught(m, s, shots) for m in gains for shots in (1.0, 0.1) for s in range(3)]
     names = zip(("ls", "dist-ls"), controls, strict=True)
     held = [Control(name=n, parameters={}, cells=(n,), correct=Packed.of(c)) for n, c in names]
@@ -138,7 +144,7 @@ def test_partial_rank_correlation_is_the_textbook_formula(benchmark: ModuleType)
 
 
 def test_a_report_says_where_the_teacher_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    record = sample_record("DISTILLABLE")
+    record = of_all_classes()
     largest = max(c.margin.mean for c in record.comparisons if c.margin is not None)
     given = bag_of(record, [largest - 0.02, largest - 0.01, largest + 0.01, largest])
     monkeypatch.setattr(bags, "shipped", lambda suite: given if suite == record.suite.name else None)
@@ -166,7 +172,7 @@ def test_a_report_says_where_the_teacher_stands(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_only_audits_that_asked_the_same_are_compared(part: str, change: dict[str, Any]) -> None:
-    record = sample_record("DISTILLABLE")
+    record = of_all_classes()
     given = bag_of(record, [0.01])
     assert comparable(record, given)
     other = record.model_copy(update={part: getattr(record, part).model_copy(update=change)})

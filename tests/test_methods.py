@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from audit.execution.store import Cache, Unfinished
 from audit.statistics import cmi
-from audit.subjects import Place, card, lesson_key, taught
-from audit.subjects import _fingerprint as fingerprint
+from audit.subjects import Place, card, fingerprint, lesson_key, taught
 from teachers import guards, intake, methods
 from teachers.errors import RefusedInput, UsageError
 from teachers.methods.apgp import APGP, Perturb
