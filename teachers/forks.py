@@ -13,27 +13,38 @@ from types import ModuleType
 
 CONTEXT = multiprocessing.get_context("forkserver")
 TOKEN = "DISTILL_AUDIT_TOKEN"  # environment variable with the bearer token of an API; no other process has it
+_FORK = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else CONTEXT
 _IMPORTED = ("torch", "safetensors.torch", "teachers.intake.readers")
+_ours = False  # whether this process was started here
 
 
 def prepare(*modules: str) -> None:
     """Start the server if there is none yet; it imports these modules, too, while this process goes on."""
+    if _ours:
+        return
     CONTEXT.set_forkserver_preload([*_IMPORTED, *modules])
     with _unsaid():
         forkserver.ensure_running()
 
 
 def start(target: Callable[..., None], *args: object, daemon: bool = True) -> BaseProcess:
-    """Start a process that is a fork of the server; one that starts others is no daemon."""
+    """Start a process that is a fork of the server; one that starts others is no daemon.
+
+    In such a process there is no server: the next one is a fork of it, for it has imported all that is needed.
+    """
     prepare()
     with _unsaid():
-        process = CONTEXT.Process(target=_begin, args=(dict(os.environ), target, args), daemon=daemon)
+        process = (_FORK if _ours else CONTEXT).Process(
+            target=_begin, args=(dict(os.environ), target, args), daemon=daemon
+        )
         process.start()
     return process
 
 
 def _begin(environment: dict[str, str], target: Callable[..., None], args: tuple[object, ...]) -> None:
     """Begin in the environment of the process that wanted this one, which may not be the server's."""
+    global _ours
+    _ours = True
     os.environ.clear()
     os.environ.update(environment)
     target(*args)

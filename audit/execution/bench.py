@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from audit.execution.cells import Cell, Failure, Result
-from audit.execution.door import Desk, Door, blocks
+from audit.execution.door import Desk, Door, at_once, blocks
 from audit.execution.execute import Executor
 from audit.execution.measure import Exams
 from audit.execution.progress import Teller
@@ -112,7 +112,8 @@ class Bench:
         return Door(self._desk(subject), subject.surface, held, cell.budget)
 
     def _desk(self, subject: Subject) -> Desk:
-        return Desk(self.cache.answers(subject.fingerprint, subject.surface.name), subject.box)
+        shape = next(iter(self.pools.values())).shape
+        return Desk(self.cache.answers(subject.fingerprint, subject.surface.name), subject.box, at_once(shape))
 
     def ask(self, subject: Subject, pool: Pool, kind: str, views: int) -> None:
         """Ask a teacher about all views of a pool that are not stored yet; kinds are joined by +."""

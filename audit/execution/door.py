@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,7 @@ from torch import Tensor
 from audit.execution.cells import Asked
 from audit.execution.store import AnswerStore, Rows
 from reports.record import Packed
-from teachers.oracle import CHUNK, Ask, Oracle
+from teachers.oracle import CHUNK, PIXELS, Ask, Oracle
 from teachers.remote import RemoteBox
 from teachers.surface import Answers, Surface, concatenate
 from teachers.task import Pool
@@ -41,19 +42,20 @@ class Desk:
 
     store: AnswerStore
     ask: Ask
+    at_once: int = CHUNK  # images of a question
 
     def complete(self, block: Block, rows: Rows, pixels: Pixels) -> None:
         """Ask about what is missing of some rows of a block, and store it."""
         self._fetch(block, self.store.load(block.name, rows)[1], pixels)
 
     def _fetch(self, block: Block, missing: Rows, pixels: Pixels) -> None:
-        """Ask about rows of a block, a chunk at a time, and store the answers.
+        """Ask about rows of a block, a question at a time, and store the answers.
 
         What is paid for is stored as it arrives, so that it is not asked again after an interruption.
         """
         if not len(missing):
             return
-        chunks = [missing[at : at + CHUNK] for at in range(0, len(missing), CHUNK)]
+        chunks = [missing[at : at + self.at_once] for at in range(0, len(missing), self.at_once)]
         if isinstance(self.ask, RemoteBox):
             for chunk in chunks:
                 for part, answers in self.ask.batches(pixels(chunk)):
@@ -70,6 +72,11 @@ class Desk:
         if stored is None or len(missing):
             raise RuntimeError(f"{len(rows)} answers were asked for and are not in the store: {block.name}")
         return stored[torch.from_numpy(rows)]
+
+
+def at_once(shape: tuple[int, int, int]) -> int:
+    """Return how many images a question holds: many small ones, in whole chunks, so that no answer depends on it."""
+    return CHUNK * max(1, PIXELS // (CHUNK * math.prod(shape)))
 
 
 class Door:

@@ -184,7 +184,8 @@ class Apart:
 
     def _box(self, role: Role, which: Which) -> Ask:
         def ask(images: Tensor) -> Answers:
-            return pipes.heard(*self._call({"do": "ask", "role": role, "which": which}, {"images": images.numpy()}))
+            question = {"do": "ask", "role": role, "which": which, "threads": torch.get_num_threads()}
+            return pipes.heard(*self._call(question, {"images": images.numpy()}))
 
         return ask
 
@@ -223,6 +224,8 @@ def _open(spec: Spec, pool: Path, cache: Path, note: Note) -> Here:
 def _done(school: Here, header: dict[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
     if header["do"] == "ask":
         subject = school.audited if header["role"] == "audited" else school.ordinary
+        if header["threads"] != torch.get_num_threads():  # as many as would answer in the process that asks
+            torch.set_num_threads(header["threads"])
         return pipes.told(getattr(subject, header["which"])(torch.from_numpy(arrays["images"])))
     if header["do"] == "probe":
         return {"probe": school.probe(arrays["top"]).model_dump(mode="json")}, {}
