@@ -207,11 +207,13 @@ def answered(bench: Bench, audited: Subject, setup: Setup, pools: Sequence[CMIPo
     return sum(row.sent for row in ledger(replace(bench, results=mine, subjects=subjects), setup, pools, probe))
 
 
-def priced(record: Record, price: float | None) -> Record:
-    """Return a finished record under another price, if one is given."""
-    if price is None:
-        return record
-    return record.model_copy(update={"settings": record.settings.model_copy(update={"price": price})})
+def asked_for(record: Record, request: Request) -> Record:
+    """Return a record as it was asked for, in what is no part of the audit: its price, thumbnails or none."""
+    if request.price is not None:
+        record = record.model_copy(update={"settings": record.settings.model_copy(update={"price": request.price})})
+    if not request.thumbnails and record.clusters is not None:
+        record = record.model_copy(update={"clusters": thumbnails.without(record.clusters)})
+    return record
 
 
 def _rows(asked: Asked) -> np.ndarray:

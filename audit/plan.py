@@ -51,6 +51,7 @@ class Request:
     out: Path | None = None
     cache: Path | None = None
     price: float | None = None  # of 1,000 queries
+    thumbnails: bool = True  # of the validation images that stand out, in the record
     command: str = ""
     quiet: bool = False
     isolate: bool | None = None  # teachers in a process of their own; None: where plug-ins take part

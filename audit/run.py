@@ -59,7 +59,7 @@ def _run(ground: Ground, began: float) -> Done:
         finished = folder.already(out, identity)
         if finished is not None:
             teller.note("this audit is finished: nothing to train")
-            finished = evidence.priced(finished, request.price)
+            finished = evidence.asked_for(finished, request)
             records.save(finished, out / "record.json")
             write_all(finished, out)
             return Done(finished, out)
@@ -117,7 +117,7 @@ def _run(ground: Ground, began: float) -> Done:
                 times=evidence.times(bench, time.perf_counter() - began),
             )
         )
-        record = evidence.illustrated(record, task)
+        record = evidence.asked_for(evidence.illustrated(record, task), request)
         records.save(record, out / "record.json")
         write_all(record, out)
     return Done(record, out)

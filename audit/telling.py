@@ -116,7 +116,24 @@ def tell_json(record: Record, folder: Path) -> None:
     print(json.dumps({**record.verdict.model_dump(mode="json"), "folder": str(folder), "attacks": rows}, indent=1))
 
 
-def tell_plan(found: Forecast) -> None:
+def tell_plans(found: Sequence[Forecast]) -> None:
+    """Print what the audit of every surface will take and what it could see."""
+    for one in found:
+        _tell_plan(one)
+    if len(found) > 1:
+        students, seconds, queries = (
+            sum(span.most for span in spans)
+            for spans in ([f.trained for f in found], [f.seconds for f in found], [f.queries for f in found])
+        )
+        _console().print(
+            f"All {len(found)} surfaces: at most {students:,.0f} students, {duration(seconds)} and {queries:,.0f} "
+            "queries; it will be less, for students without a teacher are shared",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _tell_plan(found: Forecast) -> None:
     """Print what an audit will take and what it could see."""
     from audit.statistics.power import POWER
 
@@ -155,9 +172,10 @@ def tell_plan(found: Forecast) -> None:
         say(f"The time of {found.techniques - found.measured} techniques is that of the others: they were not reached")
 
 
-def tell_plan_json(found: Forecast) -> None:
-    """Print the same for a script; seconds, bytes and fractions."""
-    print(json.dumps({**asdict(found), "trained": asdict(found.trained), "seconds": asdict(found.seconds)}, indent=1))
+def tell_plans_json(found: Sequence[Forecast]) -> None:
+    """Print the same for a script; seconds, bytes and fractions. Of several surfaces, under `surfaces`."""
+    plans = [{**asdict(f), "trained": asdict(f.trained), "seconds": asdict(f.seconds)} for f in found]
+    print(json.dumps(plans[0] if len(plans) == 1 else {"surfaces": plans}, indent=1))
 
 
 def _span(span: Span, written: Callable[[float], str]) -> str:

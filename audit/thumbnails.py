@@ -50,3 +50,13 @@ def pictured(shown: PicturedClass, images: Any, overlays: NDArray[np.uint8] | No
 def illustrated(clusters: Clusters, images: Any) -> Clusters:
     """Return clusters with thumbnails of the images (N, C, H, W) whose answers they are."""
     return clusters.model_copy(update={"spread": tuple(pictured(shown, images) for shown in clusters.spread)})
+
+
+def without(clusters: Clusters) -> Clusters:
+    """Return clusters without thumbnails."""
+    bare = {"png": "", "overlay": None}
+    spread = (
+        shown.model_copy(update={"pictures": tuple(p.model_copy(update=bare) for p in shown.pictures)})
+        for shown in clusters.spread
+    )
+    return clusters.model_copy(update={"spread": tuple(spread)})

@@ -8,6 +8,7 @@ import pytest
 from sample_record import sample_record
 
 from audit import cli
+from audit.commands import EXIT
 from reports.record import save
 
 
@@ -138,5 +139,5 @@ def test_a_package_that_is_not_ours_stops_the_command(
 
 @pytest.mark.parametrize("word", ["DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE"])
 def test_the_verdict_is_the_exit_code(word: str) -> None:
-    assert cli.EXIT == {"UNDISTILLABLE": 0, "DISTILLABLE": 1, "INCONCLUSIVE": 3}
-    assert word in cli.EXIT
+    assert EXIT == {"UNDISTILLABLE": 0, "DISTILLABLE": 1, "INCONCLUSIVE": 3}
+    assert word in EXIT

@@ -107,10 +107,11 @@ def test_techniques_that_were_not_reached_cost_the_median(kept: Path) -> None:
 
 def test_the_command_tells_and_prints_json(capsys: pytest.CaptureFixture[str], kept: Path) -> None:
     argv = "plan", "--teacher", "demo", "--data", "digits", "--effort", "smoke", "--cache", str(kept), "--jobs", "1"
-    code, out, _ = call(capsys, *argv, "--price", "0.5")
+    code, out, _ = call(capsys, *argv, "--price", "0.5", "--surface", "probs,label")
     assert code == 0
-    assert "80% power" in out
-    assert "to pay" in out
+    assert out.count("80% power") == out.count("to pay") == 2
+    assert "demo behind label" in out
+    assert "All 2 surfaces: at most" in out
     code, out, _ = call(capsys, *argv, "--json")
     told = json.loads(out)
     assert told["queries"]["least"] > told["auditor"] > 0

@@ -14,6 +14,7 @@ from fake_server import FakeServer, Fault
 
 from audit import cli
 from audit import run as audit
+from audit.commands import EXIT
 from audit.diagnose import diagnose
 from audit.execution.store import Cache
 from audit.finished.verify import verify
@@ -61,7 +62,7 @@ def test_a_teacher_behind_a_url_is_audited_and_asked_once(
     monkeypatch.setattr(sys, "argv", ["audit", *line.split(), "--cache", str(cold), "--out", str(out)])
     code = cli._main()
     record, told = load(out), capsys.readouterr()
-    assert code == cli.EXIT[record.verdict.word]
+    assert code == EXIT[record.verdict.word]
     assert record.teacher.name == "x"
     assert (record.teacher.parameters, record.teacher.output) == (None, "logits")
     assert list(verify(out)) == []

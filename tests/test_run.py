@@ -82,6 +82,17 @@ def test_a_finished_audit_trains_nothing_again(kept: Path, tmp_path: Path) -> No
     assert timeless(elsewhere) == timeless(first)
 
 
+def test_no_image_is_kept_where_none_may_be(kept: Path, tmp_path: Path) -> None:
+    def pictures(record: Record) -> set[str]:
+        assert record.clusters is not None
+        return {picture.png for shown in record.clusters.spread for picture in shown.pictures}
+
+    assert "" not in pictures(audit.run(request(kept, tmp_path / "a")).record)
+    for out in ("a", "b"):  # finished before, and not
+        assert pictures(audit.run(request(kept, tmp_path / out, thumbnails=False)).record) == {""}
+        assert not list(verify(tmp_path / out))
+
+
 def test_the_ledger_counts_every_image_that_reaches_the_teacher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

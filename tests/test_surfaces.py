@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_cli import call
 from test_run import request
 
-from audit import cli
+from audit.commands import EXIT
 from audit.finished.verify import verify
 from audit.statistics.usability import BINS, calibration_error, rankable
 from audit.subjects import usable
@@ -72,7 +72,7 @@ def test_every_surface_is_audited_and_the_table_follows_from_its_audits(
     code, told, _ = call(capsys, *argv, "--out", str(out), "--surface", "probs,top:3,label")
     record = load(out)
     words = [row.word for row in record.hardening]
-    assert code == cli.EXIT[next(word for word in wording.WORST if word in words)]
+    assert code == EXIT[next(word for word in wording.WORST if word in words)]
     assert [row.surface for row in record.hardening] == ["probs", "top:3", "label"]
     assert "calibration error" in told
     probs, top, label = record.hardening

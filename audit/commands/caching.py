@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
+
+from audit.commands.options import (
+    Attacks,
+    Budget,
+    Cache,
+    Data,
+    Device,
+    DropClasses,
+    Effort,
+    Jobs,
+    Json,
+    Labels,
+    Seeds,
+    Shots,
+    Size,
+    Student,
+    Surrogate,
+    Trust,
+    processes,
+)
+from audit.execution import ahead
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,9 +38,6 @@ cache_app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-
-Cache = Annotated[Path | None, typer.Option(help="Where students and answers are kept between audits.")]
-Json = Annotated[bool, typer.Option("--json", help="Print it as JSON on standard output.")]
 
 
 @cache_app.command("ls")
@@ -94,25 +111,23 @@ def load(
 @cache_app.command()
 def warm(
     teacher: Annotated[str, typer.Option(help="A teacher of the task, in place of --data.")] = "demo",
-    attacks: Annotated[str, typer.Option(help="As for `audit run`, like all that follow.")] = "all",
-    data: Annotated[str | None, typer.Option(help="glyphs, digits, an image folder, or torchvision:NAME:ROOT.")] = None,
-    size: Annotated[int | None, typer.Option(help="Resize and crop the images of a folder.")] = None,
-    trust_model_code: Annotated[bool, typer.Option("--trust-model-code", help="Open a program.")] = False,
-    student: Annotated[str | None, typer.Option(help="Architectures of the students, with commas.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Most judged seeds; the effort's number if not given.")] = None,
-    shots: Annotated[float, typer.Option(help="Fraction of images and labels that the attacker holds.")] = 1.0,
-    labels: Annotated[float, typer.Option(help="Fraction of labels that the attacker knows.")] = 1.0,
-    drop_classes: Annotated[str, typer.Option(help="Classes that the attacker never saw, with commas.")] = "",
-    budget: Annotated[int | None, typer.Option(help="Most queries one student may rest on.")] = None,
-    surrogate: Annotated[str | None, typer.Option(help="Folder of surrogate images.")] = None,
-    effort: Annotated[str, typer.Option(help="smoke, standard or full.")] = "standard",
-    jobs: Annotated[int | None, typer.Option(help="Local processes; all cores if not given.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    attacks: Attacks = "all",
+    data: Data = None,
+    size: Size = None,
+    trust_model_code: Trust = False,
+    student: Student = None,
+    seeds: Seeds = None,
+    shots: Shots = 1.0,
+    labels: Labels = 1.0,
+    drop_classes: DropClasses = "",
+    budget: Budget = None,
+    surrogate: Surrogate = None,
+    effort: Effort = "standard",
+    jobs: Jobs = None,
+    device: Device = "cpu",
     cache: Cache = None,
 ) -> None:
     """Train every control that audits of this task may need, so that a release trains knockoffs alone."""
-    from audit.execution import ahead
-
     ahead()
     from audit.caching.warming import warm as train
     from audit.plan import Request
@@ -130,7 +145,7 @@ def warm(
             budget=budget,
             effort=effort,
             surrogate=surrogate,
-            jobs=(os.cpu_count() or 1) if jobs is None else jobs,
+            jobs=processes(jobs),
             device=device,
             cache=cache,
         )

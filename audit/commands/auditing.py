@@ -1,0 +1,285 @@
+"""Commands that ask a teacher."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audit.commands import EXIT, OK
+from audit.commands.finished import ask_policy
+from audit.commands.options import (
+    Arch,
+    Attacks,
+    Budget,
+    Cache,
+    Classes,
+    Data,
+    Device,
+    DropClasses,
+    Effort,
+    Isolate,
+    Jobs,
+    Json,
+    Labels,
+    Normalize,
+    Price,
+    Seeds,
+    Shots,
+    Size,
+    Student,
+    Surface,
+    Surrogate,
+    Teacher,
+    Trust,
+    command_line,
+    opening,
+    processes,
+)
+from audit.execution import ahead
+
+if TYPE_CHECKING:
+    from audit.gate.policy import PolicyFile
+
+
+def run(
+    teacher: Teacher,
+    attacks: Attacks = "all",
+    arch: Arch = None,
+    data: Data = None,
+    normalize: Normalize = None,
+    classes: Classes = None,
+    size: Size = None,
+    trust_model_code: Trust = False,
+    student: Student = None,
+    seeds: Seeds = None,
+    shots: Shots = 1.0,
+    labels: Labels = 1.0,
+    drop_classes: DropClasses = "",
+    surface: Surface = "probs",
+    budget: Budget = None,
+    surrogate: Surrogate = None,
+    effort: Effort = "standard",
+    isolate: Isolate = None,
+    jobs: Jobs = None,
+    device: Device = "cpu",
+    out: Annotated[Path | None, typer.Option(help="Folder of this audit; audit-out/… if not given.")] = None,
+    cache: Cache = None,
+    price: Price = None,
+    thumbnails: Annotated[
+        bool,
+        typer.Option("--thumbnails/--no-thumbnails", help="Keep small pictures of some validation images."),
+    ] = True,
+    policy: Annotated[
+        Path | None, typer.Option(help="Policy file (docs/gate.md): exit with its code, as `audit gate`.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Audit a teacher: attack it, compare with LS students, and give a verdict."""
+    ahead()
+    from audit.plan import Request
+    from audit.surfaces import audit
+
+    asked = None if policy is None else _foreseen(policy, effort, attacks, surface)
+    done = audit(
+        Request(
+            opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes),
+            attacks=attacks,
+            student=student,
+            seeds=seeds,
+            shots=shots,
+            labels=labels,
+            drop_classes=drop_classes,
+            surface=surface,
+            budget=budget,
+            effort=effort,
+            surrogate=surrogate,
+            isolate=isolate,
+            jobs=processes(jobs),
+            device=device,
+            out=out,
+            cache=cache,
+            price=price,
+            thumbnails=thumbnails,
+            command=command_line(),
+            quiet=json,
+        )
+    )
+    from audit.telling import tell, tell_json
+
+    (tell_json if json else tell)(done.record, done.folder)
+    if asked is not None:
+        raise typer.Exit(ask_policy(done.folder, asked, quiet=json))
+    from audit.gate import github
+    from reports.wording import worst
+
+    word = worst(done.record)
+    github.tell(done.record, done.folder, word, EXIT[word] == OK)
+    raise typer.Exit(EXIT[word])
+
+
+def _foreseen(policy: Path, effort: str, attacks: str, surface: str) -> PolicyFile:
+    """Read a policy, and stop before anything is trained where the audit could never meet it."""
+    from audit.gate import foresee
+    from audit.gate.policy import read
+    from audit.suite import suite
+    from audit.surfaces import surfaces
+
+    file = read(policy)
+    foresee(file, suite(effort), attacks, surfaces(surface))
+    return file
+
+
+def plan(
+    teacher: Teacher,
+    attacks: Attacks = "all",
+    arch: Arch = None,
+    data: Data = None,
+    normalize: Normalize = None,
+    classes: Classes = None,
+    size: Size = None,
+    trust_model_code: Trust = False,
+    student: Student = None,
+    seeds: Seeds = None,
+    shots: Shots = 1.0,
+    labels: Labels = 1.0,
+    drop_classes: DropClasses = "",
+    surface: Surface = "probs",
+    budget: Budget = None,
+    surrogate: Surrogate = None,
+    effort: Effort = "standard",
+    isolate: Isolate = None,
+    jobs: Jobs = None,
+    device: Device = "cpu",
+    cache: Cache = None,
+    price: Price = None,
+    like: Annotated[
+        Path | None, typer.Option(help="Folder of an earlier audit, whose margins scatter as these will.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say what an audit would take and what it could see, before anything is trained: about half a minute."""
+    ahead()
+    from audit.forecasting.forecast import forecast
+    from audit.plan import Request
+    from audit.surfaces import surfaces
+    from audit.telling import tell_plans, tell_plans_json
+
+    request = Request(
+        opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes),
+        attacks=attacks,
+        student=student,
+        seeds=seeds,
+        shots=shots,
+        labels=labels,
+        drop_classes=drop_classes,
+        surface=surface,
+        budget=budget,
+        effort=effort,
+        surrogate=surrogate,
+        isolate=isolate,
+        jobs=processes(jobs),
+        device=device,
+        cache=cache,
+        quiet=json,
+    )
+    found = [forecast(replace(request, surface=one), price=price, like=like) for one in surfaces(surface)]
+    (tell_plans_json if json else tell_plans)(found)
+
+
+def cmi(
+    teacher: Teacher,
+    arch: Arch = None,
+    data: Data = None,
+    normalize: Normalize = None,
+    classes: Classes = None,
+    size: Size = None,
+    trust_model_code: Trust = False,
+    device: Device = "cpu",
+    out: Annotated[Path | None, typer.Option(help="Folder to write; audit-out/TEACHER-cmi if not given.")] = None,
+    cache: Cache = None,
+    json: Json = False,
+) -> None:
+    """Measure how concentrated a teacher's answers are, in seconds and without students."""
+    from audit.diagnose import diagnose
+    from audit.telling import tell_cmi, tell_cmi_json
+
+    asked = opening(teacher, data, arch, normalize, size, trust_model_code, classes)
+    done = diagnose(asked, device=device, out=out, cache=cache, command=command_line(), quiet=json)
+    (tell_cmi_json if json else tell_cmi)(done.diagnosis, done.folder)
+
+
+def inspect(
+    file: Annotated[str, typer.Argument(help="Checkpoint.")],
+    data: Data = None,
+    arch: Arch = None,
+    normalize: Normalize = None,
+    classes: Classes = None,
+    size: Size = None,
+    trust_model_code: Trust = False,
+    device: Device = "cpu",
+    cache: Cache = None,
+    json: Json = False,
+) -> None:
+    """Say what a checkpoint is, and how it is to be used where --data is given: nothing is trained."""
+    from audit.inspecting.inspected import tell, tell_json
+    from audit.inspecting.inspection import inspect as look
+
+    found = look(opening(file, data, arch, normalize, size, trust_model_code, classes), device=device, cache=cache)
+    (tell_json if json else tell)(found)
+
+
+def teach(
+    method: Annotated[str, typer.Argument(help="How: plain, nasty, cmim… (`audit ls teachers`).")],
+    out: Annotated[Path, typer.Option(help="Checkpoint to write: .pt or .safetensors.")],
+    data: Annotated[str, typer.Option(help="glyphs, digits, an image folder, or torchvision:NAME:ROOT.")] = "glyphs",
+    arch: Annotated[str | None, typer.Option(help="Architecture (`audit ls students`).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps of 128 images.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Training seed.", min=0, max=2**31 - 1)] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the method, NAME=VALUE; may be repeated.")
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Teacher to start from, avoid or copy, in place of an ordinary one.")
+    ] = None,
+    size: Size = None,
+    device: Device = "cpu",
+    cache: Cache = None,
+) -> None:
+    """Train a teacher and write a checkpoint that `audit run` needs no other flag for; an interrupted one goes on."""
+    from audit.teaching import teach as make
+
+    make(
+        method,
+        out,
+        data=data,
+        architecture=arch,
+        steps=steps,
+        seed=seed,
+        settings=settings or (),
+        init=init,
+        size=size,
+        device=device,
+        cache=cache,
+    )
+
+
+def selftest(
+    only: Annotated[str | None, typer.Option(help="Teachers with commas; all five if not given.")] = None,
+    jobs: Jobs = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of a folder for each audit; audit-out if not given.")] = None,
+    cache: Cache = None,
+) -> None:
+    """Audit teachers whose distillability is known by construction; exit 1 where an audit says otherwise."""
+    ahead()
+    from audit.selftest import selftest as test
+    from audit.telling import tell_selftest
+
+    found = []
+    for one in test(only, jobs=processes(jobs), cache=cache, out=out, command=command_line()):
+        typer.echo(f"{one.teacher}: {one.found}", err=True)
+        found.append(one)
+    tell_selftest(found)
+    raise typer.Exit(0 if all(one.holds for one in found) else 1)

@@ -1,0 +1,104 @@
+"""Commands about audits that are finished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audit.commands.options import (
+    Cache,
+    Json,
+    Trust,
+)
+from audit.execution import ahead
+
+if TYPE_CHECKING:
+    from audit.gate.policy import PolicyFile
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")],
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="html, md, junit, attestation, csv, parquet… with commas; what `audit run` writes if not given.",
+        ),
+    ] = None,
+) -> None:
+    """Write reports again from record.json: as `audit run` does, or in the formats that are named."""
+    from audit.finished.reporting import report as write
+
+    for written in write(folder, formats):
+        typer.echo(written)
+
+
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Folders that `audit run` wrote, or records: two or more.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write compare.html and compare.md into.")] = None,
+    formats: Annotated[
+        str | None, typer.Option("--format", help="html, md with commas; both if not given. Needs --out.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Put audits of one question side by side: releases of a model, or a zoo as a leaderboard."""
+    from audit.finished.compared import compare as look
+    from audit.finished.compared import tell, tell_json
+
+    (tell_json if json else tell)(*look(folders, out, formats))
+
+
+def verify(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")]) -> None:
+    """Recompute every number, figure and word from the stored results of the students; exit 1 where one disagrees."""
+    from audit.finished.verify import verify as look
+
+    for disagreement in look(folder):
+        typer.echo(disagreement)
+        raise typer.Exit(1)
+    typer.echo(f"{folder}: everything follows from what was measured")
+
+
+def gate(
+    folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")],
+    policy: Annotated[Path, typer.Option(help="Policy file (docs/gate.md).")],
+    json: Json = False,
+) -> None:
+    """Hold an audit against a policy file: 0 passes, 1 fails, 3 undecided, 5 nothing was audited."""
+    from audit.gate.policy import read
+
+    raise typer.Exit(ask_policy(folder, read(policy), json=json))
+
+
+def ask_policy(folder: Path, policy: PolicyFile, *, json: bool = False, quiet: bool = False) -> int:
+    """Ask a policy, say what it says here and to GitHub, and return the exit code."""
+    from audit.gate import gate as ask
+    from audit.gate import github
+    from audit.gate import telling as gate_telling
+    from reports.wording import worst
+
+    done = ask(folder, policy)
+    if not quiet:
+        (gate_telling.tell_json if json else gate_telling.tell)(done)
+    github.tell(done.record, done.folder, worst(done.record), done.passes, done.findings)
+    return done.code
+
+
+def repeat(
+    folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")],
+    cells: Annotated[int, typer.Option(help="Students to train again.", min=1)] = 3,
+    seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
+    trust_model_code: Trust = False,
+    cache: Cache = None,
+) -> None:
+    """Train some students again from the record alone and compare them; exit 1 where one differs."""
+    ahead()
+    from audit.finished.repeat import repeat as again
+
+    agree = True
+    for one in again(folder, cells, seed, cache, trust_model_code):
+        name = f"{one.trial.name}, seed {one.trial.seed}"
+        typer.echo(f"{name}: {one.before:.2%} before, {one.now:.2%} now, {one.differs} test images differ")
+        agree &= one.agrees
+    raise typer.Exit(0 if agree else 1)

@@ -1,0 +1,98 @@
+"""The options that several commands share, and what is made of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from audit.subjects import Opening
+
+Teacher = Annotated[
+    str,
+    typer.Option(
+        help="Checkpoint (docs/formats.md says which), a URL (https://HOST/v2/models/NAME), or a built-in one (`audit "
+        "ls teachers`)."
+    ),
+]
+Data = Annotated[str | None, typer.Option(help="glyphs, digits, an image folder, or torchvision:NAME:ROOT.")]
+Cache = Annotated[Path | None, typer.Option(help="Where students and answers are kept between audits.")]
+Size = Annotated[int | None, typer.Option(help="Resize and crop the images of a folder to this many pixels.")]
+
+Arch = Annotated[str | None, typer.Option(help="Architecture of a checkpoint, where its tensors fit more than one.")]
+Trust = Annotated[bool, typer.Option("--trust-model-code", help="Run the code of a checkpoint that is a program.")]
+Normalize = Annotated[
+    str | None,
+    typer.Option(help="none, half, imagenet, cifar or MEAN/STD, with /bgr where blue is first; found if not given."),
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(help="One class name a line, in the order of the network's outputs; the data's if not given."),
+]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Jobs = Annotated[int | None, typer.Option(help="Local processes; all cores if not given.")]
+Price = Annotated[float | None, typer.Option(help="What 1,000 queries cost.", min=0)]
+Json = Annotated[bool, typer.Option("--json", help="Print it as JSON on standard output.")]
+
+Attacks = Annotated[
+    str, typer.Option(help="Names with commas (NAME:PRESET), or `all`: the suite and installed plug-ins.")
+]
+Student = Annotated[str | None, typer.Option(help="Architectures of the students, with commas (`audit ls students`).")]
+Seeds = Annotated[int | None, typer.Option(help="Most judged seeds, up to 20; the effort's number if not given.")]
+Shots = Annotated[float, typer.Option(help="Fraction of images and labels that the attacker holds.")]
+Labels = Annotated[float, typer.Option(help="Fraction of labels that the attacker knows, of all images.")]
+DropClasses = Annotated[str, typer.Option(help="Classes that the attacker never saw, with commas.")]
+Surface = Annotated[
+    str,
+    typer.Option(
+        help="What the API shows: probs, logits, label, gradients, or top:K, round:D… with +, after uint8+ or not; "
+        "several with commas."
+    ),
+]
+Budget = Annotated[int | None, typer.Option(help="Most queries one student may rest on.")]
+Surrogate = Annotated[str | None, typer.Option(help="Folder of surrogate images for Knockoff Nets.")]
+Isolate = Annotated[
+    bool | None,
+    typer.Option(
+        "--isolate/--no-isolate",
+        help="Keep the teacher in a process of its own; on by itself where plug-ins take part.",
+        show_default=False,
+    ),
+]
+Effort = Annotated[
+    str,
+    typer.Option(
+        help="smoke, standard or full: `audit plan` says what each can see; bag: as the reference bag; selftest: as "
+        "`audit selftest`."
+    ),
+]
+
+
+def opening(
+    teacher: str,
+    data: str | None,
+    arch: str | None,
+    normalize: str | None,
+    size: int | None,
+    trust: bool,
+    classes: Path | None,
+) -> Opening:
+    from audit.subjects import Opening
+    from teachers.intake import class_names
+
+    names = () if classes is None else class_names(classes)
+    return Opening(teacher, data, arch, normalize, size, trust, names)
+
+
+def processes(jobs: int | None) -> int:
+    return (os.cpu_count() or 1) if jobs is None else jobs
+
+
+def command_line() -> str:
+    import shlex
+
+    return shlex.join(["audit", *sys.argv[1:]])
