@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 
 from audit import plan, subjects
@@ -44,18 +44,24 @@ def opened(request: Request, suite: Suite) -> Iterator[Ground]:
     teller, cache = Teller(request.quiet), Cache(request.cache or default_cache())
     picked = plan.pick(request.attacks, suite, request.fixed)
     surface = Surface.parse(request.surface)
-    task, weights = subjects.open_task(request.opening, cache)
-    setup = plan.prepare(request, suite, picked, task, cache)
-    program = weights is not None and weights.is_program  # it may do what it likes, in a process of its own
-    isolated = program or (bool(picked.plugins) if request.isolate is None else request.isolate)
-    place = subjects.Place(cache, request.device, teller.note)
-    request = replace(request, opening=settled(request.opening, task, weights, place))
-    spec = Spec(request.opening, surface.name, setup.recipe.views, request.device)
-    faculty: Faculty
-    if isolated and not is_address(request.opening.teacher):  # a teacher behind a URL is apart as it is
-        del weights
-        faculty = Apart(spec, cache.pool(setup.pool), cache.root, teller.note)
-    else:
-        faculty = Here(spec, task, setup.pool, weights, place, surface)
-    with closing(faculty):
-        yield Ground(request, cache, teller, picked, task, setup, faculty, isolated)
+    isolated = bool(picked.plugins) if request.isolate is None else request.isolate
+    remote = is_address(request.opening.teacher)  # apart as it is
+    with ExitStack() as held:
+
+        def apart() -> Apart:
+            return held.enter_context(closing(Apart(request.opening, cache.root, teller.note)))
+
+        early = apart() if isolated and not remote else None
+        task, weights = subjects.open_task(request.opening, cache)
+        setup = plan.prepare(request, suite, picked, task, cache)
+        program = weights is not None and weights.is_program  # it may do what it likes, in a process of its own
+        place = subjects.Place(cache, request.device, teller.note)
+        request = replace(request, opening=settled(request.opening, task, weights, place))
+        spec = Spec(request.opening, surface.name, setup.recipe.views, request.device)
+        faculty: Faculty
+        if early is not None or program:
+            del weights
+            faculty = (early or apart()).open(spec, cache.pool(setup.pool))
+        else:
+            faculty = held.enter_context(closing(Here(spec, task, setup.pool, weights, place, surface)))
+        yield Ground(request, cache, teller, picked, task, setup, faculty, isolated or program)

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 from torch import Tensor
 
 from audit import subjects
@@ -66,8 +66,8 @@ def one(opening: Opening, task: Task, weights: intake.Weights | None, place: Pla
         yield subjects.open_subject(opening, task, task.train, weights, FULL, 1, place)
         return
     spec = Spec(opening, FULL.name, 1, place.device)
-    with closing(Apart(spec, place.cache.pool(task.train), place.cache.root, place.note)) as faculty:
-        yield faculty.audited
+    with closing(Apart(opening, place.cache.root, place.note)) as apart:
+        yield apart.open(spec, place.cache.pool(task.train)).audited
 
 
 def both(faculty: Faculty) -> list[Subject]:
@@ -89,6 +89,10 @@ class Spec:
     surface: str
     views: int
     device: str
+
+
+SPEC = TypeAdapter(Spec)
+Opened = tuple[Task, intake.Weights | None]
 
 
 class Here:
@@ -133,19 +137,28 @@ class Described(BaseModel):
 
 
 class Apart:
-    """Teachers in a process of their own: images go in, answers come out, and nothing else can be had."""
+    """Teachers in a process of their own: images go in, answers come out, and nothing else can be had.
 
-    def __init__(self, spec: Spec, pool: Path, cache: Path, note: Note) -> None:
+    The process opens the file and the data while this one does, and builds the teacher once it is said how.
+    """
+
+    audited: Subject
+
+    def __init__(self, opening: Opening, cache: Path, note: Note) -> None:
         self._note = note
         self._pipe, theirs = forks.CONTEXT.Pipe()
         # Not a daemon: it opens files in a child of its own.
-        self._process = forks.start(_teach, theirs, spec, pool, cache, daemon=False)
+        self._process = forks.start(_teach, theirs, opening, cache, daemon=False)
         theirs.close()
-        try:
-            self.audited = self._subject(self._call({"do": "open"})[0])
-        except BaseException:
-            self.close()
-            raise
+
+    def open(self, spec: Spec, pool: Path) -> Apart:
+        """Build the audited teacher.
+
+        Raises what opening its file raises.
+        """
+        told = self._call({"do": "open", "spec": SPEC.dump_python(spec, mode="json"), "pool": str(pool)})[0]
+        self.audited = self._subject(told)
+        return self
 
     @cached_property
     def ordinary(self) -> Subject:
@@ -190,8 +203,8 @@ class Apart:
         return ask
 
 
-def _teach(pipe: Connection, spec: Spec, pool: Path, cache: Path) -> None:
-    """Hold the teachers and answer until the pipe closes."""
+def _teach(pipe: Connection, opening: Opening, cache: Path) -> None:
+    """Open the file and the data; hold the teachers and answer until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=forks.die_with_parent, daemon=True).start()
     school: Here | None = None
@@ -199,23 +212,30 @@ def _teach(pipe: Connection, spec: Spec, pool: Path, cache: Path) -> None:
     def note(line: str) -> None:
         pipes.send(pipe, {"note": line})
 
+    kept = Cache(cache)
+    try:
+        opened: Opened | AuditError = subjects.open_task(opening, kept)
+    except AuditError as e:
+        opened = e  # told once it is asked for
+
     while True:
         try:
             header, arrays = pipes.receive(pipe)
         except (EOFError, OSError):
             return
         try:
-            school = school or _open(spec, pool, cache, note)
+            school = school or _open(SPEC.validate_python(header["spec"]), Path(header["pool"]), opened, kept, note)
             message = _done(school, header, arrays)
         except AuditError as e:
             message = {"refused": type(e).__name__, "sentence": str(e)}, {}
         pipes.send(pipe, *message)
 
 
-def _open(spec: Spec, pool: Path, cache: Path, note: Note) -> Here:
-    kept = Cache(cache)
-    task, weights = subjects.open_task(spec.opening, kept)
-    place = Place(kept, spec.device, note)
+def _open(spec: Spec, pool: Path, opened: Opened | AuditError, cache: Cache, note: Note) -> Here:
+    if isinstance(opened, AuditError):
+        raise opened
+    task, weights = opened
+    place = Place(cache, spec.device, note)
     if weights is not None and weights.is_program:
         spec = replace(spec, opening=settled(spec.opening, task, weights, place, programs=True))
     return Here(spec, task, read_pool(pool), weights, place, Surface.parse(spec.surface))
