@@ -1,5 +1,6 @@
 """No attack steps out of the black box: plug-ins that try fail by name, and isolated audits are the same audits."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,12 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 from test_run import request, timeless
+from torch import nn
 
 from audit import run as audit
-from audit.subjects import Opening
+from audit.execution import faculty
+from audit.subjects import Opening, Subject
 from audit.teaching import teach
 from teachers.errors import NothingAudited, RefusedInput, UsageError
 from teachers.forks import TOKEN
+from teachers.intake import Teacher
+from teachers.oracle import Box
+from teachers.surface import FULL
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -123,3 +129,14 @@ def test_what_an_isolated_teacher_refuses_is_refused_in_one_sentence(kept: Path,
     torch.save(content, chance)
     with pytest.raises(RefusedInput, match="NaN or infinity"):
         audit.run(replace(asked, opening=Opening(str(chance)), out=tmp_path / "other"))
+
+
+def test_all_that_a_record_keeps_of_an_isolated_teacher_is_told() -> None:
+    network = nn.Linear(2, 2)
+    teacher = Teacher("m", 64 * "a", network, "small", "plain", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), bgr=True)
+    box = Box(network)
+    subject = Subject("audited", teacher, FULL, 64 * "b", box, box, box, "stingy", tried=7)
+    told = json.loads(json.dumps({"subject": faculty._described(subject)}))
+    heard = object.__new__(faculty.Apart)._subject(told)
+    assert heard.teacher == replace(teacher, network=None, apart=teacher.parameters)
+    assert replace(heard, teacher=teacher, full=box, box=box, whole=box) == subject

@@ -66,8 +66,10 @@ def listening(network: nn.Module) -> Iterator[list[Tensor]]:
     """Collect what the network itself gives, before our log-softmax and without a guard."""
     outputs: list[Tensor] = []
     handle = innermost(network).register_forward_hook(lambda _, __, out: outputs.append(out))
-    yield outputs
-    handle.remove()
+    try:
+        yield outputs
+    finally:
+        handle.remove()
 
 
 def raw(network: nn.Module, x: Tensor) -> Tensor:
