@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from audit.run import Done, run
 from audit.subjects import slug
 from audit.suite import suite
 from reports.outputs import write_all
-from reports.record import RecordError, load, save
+from reports.record import RecordError, Times, load, save
 from teachers.errors import UsageError
 from teachers.surface import Surface
 
@@ -56,11 +57,24 @@ def audit(request: Request) -> Done:
         surface_row(one.record, one.folder.relative_to(out).as_posix(), digest(one.folder / "record.json"))
         for one in done
     )
-    record = done[0].record.model_copy(update={"hardening": rows})
+    times = together([one.record.times for one in done])
+    record = done[0].record.model_copy(update={"hardening": rows, "times": times})
     shutil.copyfile(done[0].folder / "journal.jsonl", out / "journal.jsonl")
     save(record, out / "record.json")
     write_all(record, out)
     return Done(record, out)
+
+
+def together(times: Sequence[Times]) -> Times:
+    """Return what audits took that were made one after the other."""
+    wall = sum(one.wall_seconds for one in times)
+    return Times(
+        created=times[-1].created,
+        wall_seconds=wall,
+        training_share=sum(one.training_share * one.wall_seconds for one in times) / wall if wall else 0.0,
+        trained=sum(one.trained for one in times),
+        reused=sum(one.reused for one in times),
+    )
 
 
 def _refuse_another(out: Path, names: tuple[str, ...]) -> None:

@@ -75,7 +75,7 @@ def _surfaces(record: Record) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("surface")
     table.add_column("verdict")
-    for head in ("margin, points (95 %)", "accuracy", "calibration error", "five classes"):
+    for head in ("margin, points (95 %)", "accuracy", "calibration error", "ranks five classes"):
         table.add_column(head, justify="right")
     for row in record.hardening:
         margin = "" if row.margin is None else f"{wording.points(row.margin.mean)} {wording.span(row.margin)}"
@@ -91,8 +91,8 @@ def _cells(row: Comparison) -> tuple[str, ...]:
     return (
         f"{100 * row.accuracy:.1f}",
         f"{100 * row.control_accuracy:.1f}",
-        f"{100 * m.mean:+.2f} [{100 * m.low:+.2f}, {100 * m.high:+.2f}]",
-        "–" if row.p_holm is None else f"{row.p_holm:.2g}",
+        f"{wording.points(m.mean)} {wording.span(m)}",
+        wording.probability(row.p_holm),
         f"{row.queries:,}",
         wording.bites(row),
     )

@@ -57,7 +57,7 @@ def render(record: Record) -> str:
         *_surfaces(record),
         "### Flags",
         "\n".join(
-            f"- **{escape(f.id)}** ({CAPS[f.caps]}): {escape(f.raised)} *What to do:* {escape(f.do)}"
+            f"- **{escape(f.id)}** ({CAPS[f.caps]}): {escape(f.raised.rstrip('.'))}. *What to do:* {escape(f.do)}"
             for f in record.flags
         )
         or "None.",

@@ -459,12 +459,17 @@ def load(path: Path) -> Record:
 
     Raises RecordError with one sentence where the file is missing, no record, or of another version.
     """
+    folder = path
     if path.is_dir():
         path = path / "record.json"
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise RecordError(f"cannot read {path}: {e}; give the folder that `audit run` wrote") from e
+    except OSError as e:
+        inside = sorted(str(held.parent) for held in folder.glob("*/record.json"))[:3] if folder.is_dir() else []
+        there = f", such as {' or '.join(inside)}" if inside else ""
+        raise RecordError(f"cannot read {path} ({e.strerror}); give the folder that `audit run` wrote{there}") from e
+    except UnicodeDecodeError as e:
+        raise RecordError(f"{path} is not a record: {e}; give the folder that `audit run` wrote") from e
     try:
         version = json.loads(text).get("schema_version")
     except (ValueError, AttributeError) as e:

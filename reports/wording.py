@@ -91,7 +91,7 @@ def outcome(comparison: Comparison, record: Record) -> str:
         return "identical to control"
     if comparison.status != "judged":
         return comparison.status
-    return "beats the LS student" if distils(comparison, record) else "does not beat it"
+    return "beats the LS student" if distils(comparison, record) else "no gain shown"
 
 
 def bites(comparison: Comparison) -> str:

@@ -74,7 +74,7 @@ def test_the_schema_accepts_a_record_and_refuses_a_changed_one(tmp_path: Path) -
     ("content", "said"),
     [
         (None, "cannot read .*record.json.*give the folder that `audit run` wrote"),
-        (b"\xff\xfe", "cannot read"),
+        (b"\xff\xfe", "is not a record"),
         (b"<html>", "is not a record"),
         (b"[1, 2]", "is not a record"),
         (b'{"schema_version": 4}', "schema version 4; this version of the tool reads"),
@@ -109,3 +109,11 @@ def test_importing_a_report_loads_only_what_it_needs(module: str, heavy: set[str
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert module in done.stdout.split()
     assert not heavy & set(done.stdout.split())
+
+
+def test_a_folder_of_audits_is_answered_with_their_names(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        save(sample_record(), tmp_path / name / "record.json")
+    sentence = f"No such file or directory\\); give the folder that `audit run` wrote, such as {tmp_path / 'a'} or "
+    with pytest.raises(RecordError, match=sentence):
+        load(tmp_path)

@@ -75,6 +75,8 @@ def test_every_surface_is_audited_and_the_table_follows_from_its_audits(
     assert code == EXIT[next(word for word in wording.WORST if word in words)]
     assert [row.surface for row in record.hardening] == ["probs", "top:3", "label"]
     assert "calibration error" in told
+    each = [load(out / row.folder).times for row in record.hardening]
+    assert record.times.trained + record.times.reused == sum(one.trained + one.reused for one in each)
     probs, top, label = record.hardening
     assert (probs.top5, top.top5, label.top5, label.calibration_error) == (1.0, 0.0, 0.0, None)
     assert probs.accuracy == pytest.approx(record.teacher.test_accuracy)

@@ -63,7 +63,7 @@ class Policy(Part):
         description="a list of surfaces in quotes, such as those that `audit run --surface` was given",
     )
     tolerance: float | None = Field(None, gt=0, le=100, description="a number of points above 0, such as 0.5")
-    max_age_days: int | None = Field(None, ge=0, description="a whole number of days")
+    max_age_days: int | None = Field(None, ge=0, description="a whole number of days, 0 or more")
     checkpoint: str | None = Field(
         None, pattern=r"^[0-9a-fA-F]{64}$", description="64 hexadecimal digits in quotes: the sha256 of the teacher"
     )
@@ -98,12 +98,14 @@ def read(path: Path) -> PolicyFile:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UsageError(f"cannot read the policy {path}: {e}; give a TOML file with --policy") from e
+    except OSError as e:
+        raise UsageError(f"cannot read the policy {path} ({e.strerror}); give a TOML file with --policy") from e
+    except UnicodeDecodeError as e:
+        raise UsageError(f"the policy {path} is no text ({e}); give a TOML file with --policy") from e
     try:
         return PolicyFile(path, text, Policy.model_validate(tomllib.loads(text)))
     except tomllib.TOMLDecodeError as e:
-        raise UsageError(f"{path} is no TOML: {e}") from e
+        raise UsageError(f"{path} is no TOML: {e}; text stands in quotes, and a date is like 2027-01-31") from e
     except ValidationError as e:
         first = min(e.errors(), key=lambda error: error["type"] != "extra_forbidden")  # a misspelt key is missing, too
         more = f" (and {e.error_count() - 1} more)" if e.error_count() > 1 else ""

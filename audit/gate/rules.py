@@ -5,6 +5,7 @@ The rules are those of docs/gate.md.
 
 from __future__ import annotations
 
+import difflib
 import zlib
 from collections.abc import Container, Iterator, Sequence
 from datetime import date, datetime
@@ -113,8 +114,10 @@ def _surfaces(policy: Policy, records: Sequence[Record]) -> Iterator[Found]:
             yield Found("surfaces", "fail", f"{_on(record)}: another teacher, task or suite than on {audited[0]}")
     for surface in policy.surfaces:
         if surface not in audited:
+            near = difflib.get_close_matches(surface, audited, 1)
+            way = f"did you mean {near[0]}? Else audit" if near else "audit"
             given = ",".join((*audited, surface))
-            yield Found("surfaces", "fail", f"{surface} was not audited; audit it with --surface {given}")
+            yield Found("surfaces", "fail", f"{surface} was not audited; {way} it with --surface {given}")
     judged = [surface for surface in audited if surface in policy.surfaces]
     if judged:
         left = [surface for surface in audited if surface not in policy.surfaces]
