@@ -97,6 +97,8 @@ def _row(axes: Axes, y: int, row: Comparison, record: Record, left: float) -> No
         axes.annotate("off scale", (left, y), (8, 0), **aside)
         return
     axes.plot(np.clip([low, high], *axes.get_xlim()), [y, y], color=colour, linewidth=1.8)
+    if low < left:
+        axes.plot([left], [y], marker="<", color=colour, linestyle="none", markersize=4)
     face = colour if row.bite is not None and row.bite.bites else PALETTE["paper"]
     marker = "s" if row in record.controls else "D" if distils(row, record) else "o"
     mark: dict[str, Any] = {"marker": marker, "markerfacecolor": face, "markersize": 6}

@@ -92,6 +92,8 @@ def _mark(axes: Axes, y: float, margin: Interval, look: int, left: float) -> Non
         axes.plot([left], [y], marker="<", color=colour, linestyle="none")
     else:
         axes.plot(np.clip([low, high], *axes.get_xlim()), [y, y], color=colour, linewidth=1.6)
+        if low < left:
+            axes.plot([left], [y], marker="<", color=colour, linestyle="none", markersize=4)
         axes.plot([mean], [y], linestyle="none", color=colour, marker=marker, markersize=5)
 
 
