@@ -1,18 +1,19 @@
 """A policy is asked of a record that verifies, and one exit code comes out."""
 
 import json
+import shutil
 import subprocess
 import sys
 from datetime import date
 from pathlib import Path
 
 import pytest
-from gate_records import RECORDS, aside, distillable, on, several, undistillable
+from gate_records import RECORDS, aside, distillable, on, several, undistillable, written
 from gate_situations import TODAY
 from test_cli import call
 
 from audit.derive import derived
-from audit.gate import baseline, foresee
+from audit.gate import baseline, foresee, gate
 from audit.gate.policy import read
 from audit.gate.rules import findings, ruled
 from audit.statistics.verdict import DELTA
@@ -178,4 +179,22 @@ def test_a_run_ends_with_the_code_of_its_policy_after_the_reports_are_written(
     again, told, _ = call(capsys, *argv, "--out", str(out), "--policy", str(asked), "--json")
     assert (again, json.loads(told)["word"]) == (1, word), "nothing but the audit's own JSON is printed"
     asked.write_text(f'version = 1\ninconclusive = "warn"\n[baseline]\nrecord = "{out}"\n')
+    assert call(capsys, *argv, "--out", str(out), "--policy", str(asked))[0] == 2, "nothing regresses against itself"
+    shutil.copytree(out, tmp_path / "before")
+    asked.write_text('version = 1\ninconclusive = "warn"\n[baseline]\nrecord = "before"\n')
     assert call(capsys, *argv, "--out", str(out), "--policy", str(asked))[0] == 0
+
+
+def test_only_a_folder_of_an_audit_or_its_record_is_judged(tmp_path: Path) -> None:
+    written(undistillable(), tmp_path / "good")
+    file = read(policy(tmp_path, ""))
+    assert gate(tmp_path / "good", file).code == gate(tmp_path / "good" / "record.json", file).code == 0
+    for other in ("nothing", "summary.md", "good.json"):
+        with pytest.raises(RecordError, match="is no folder; give the one that `audit run` wrote"):
+            gate(tmp_path / "good" / other, file)
+
+
+def test_a_waiver_that_is_over_stops_an_audit_before_it_trains(tmp_path: Path) -> None:
+    text = '[[waive]]\nattack = "soft-kd"\nreason = "metered"\nuntil = 2020-01-31\n'
+    with pytest.raises(UsageError, match=r"waive\.until is 2020-01-31, which is past; renew it or remove it"):
+        foresee(read(policy(tmp_path, text)), SMOKE, "all", ("probs",))

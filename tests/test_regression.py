@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gate_records import ABOVE, BELOW, aside, distillable, known, plain, undistillable
 
-from audit.gate.regression import changes, unlike
+from audit.gate.regression import changes, lost, unlike
 from audit.statistics.compare import Correct, differing, holm, paired
 from audit.statistics.verdict import ALPHA
 from reports.bag import shipped
@@ -131,12 +131,30 @@ def test_what_differs_between_two_audits_is_named() -> None:
         "suite": with_("suite", digest="0"),
         "task": with_("task", digest="0"),
         "student": with_("settings", student="resnet18-small"),
-        "data that the attacker holds": with_("task", pool_digest="0"),
+        "attacker's data": with_("task", pool_digest="0"),
         "dropped classes": with_("settings", dropped=("a",)),
-        "budget": with_("settings", budget=10),
+        "query budget": with_("settings", budget=10),
+        "shots": with_("settings", shots=0.5),
         "surrogate images": with_("settings", surrogate="elsewhere"),
     }.items():
         assert unlike(record, changed) == what
+    trials = tuple(
+        t.model_copy(update={"planned": t.planned and t.planned.model_copy(update={"version": "77"})})
+        if t.name == "soft-kd"
+        else t
+        for t in record.trials
+    )
+    assert unlike(record, record.model_copy(update={"trials": trials})) == "version of soft-kd"
+
+
+def test_an_attack_that_only_the_baseline_judged_is_lost() -> None:
+    now = distillable()
+    rows = tuple(row for row in now.comparisons if row.attack != "soft-kd")
+    assert lost(now.model_copy(update={"comparisons": rows}), now, ()) == ["soft-kd"]
+    assert lost(now.model_copy(update={"comparisons": rows}), now, ("soft-kd",)) == []
+    assert lost(aside(undistillable(), "failed", "soft-kd"), now, ()) == ["soft-kd"]
+    assert lost(aside(undistillable(), "identical", "soft-kd"), now, ()) == []
+    assert lost(now, now, ()) == []
 
 
 @cache

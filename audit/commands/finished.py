@@ -76,10 +76,14 @@ def ask_policy(folder: Path, policy: PolicyFile, *, json: bool = False, quiet: b
     from audit.gate import gate as ask
     from audit.gate import github
     from audit.gate import telling as gate_telling
+    from reports.svg import plain
     from reports.wording import worst
 
     done = ask(folder, policy)
-    if not quiet:
+    if quiet:
+        for found in done.findings:
+            typer.echo(plain(f"{found.outcome}: {found.rule}: {found.sentence}", 1000), err=True)
+    else:
         (gate_telling.tell_json if json else gate_telling.tell)(done)
     github.tell(done.record, done.folder, worst(done.record), done.passes, done.findings)
     return done.code

@@ -11,7 +11,7 @@ from audit.finished.verify import verify
 from audit.gate.policy import PolicyFile
 from audit.gate.rules import Found, Outcome, findings, refuse_unknown
 from audit.suite import Suite
-from reports.record import SCHEMA_VERSION, Record, load
+from reports.record import SCHEMA_VERSION, Record, RecordError, load
 from teachers.errors import RefusedInput
 
 CODES: dict[Outcome, int] = {"nothing": 5, "fail": 1, "separate": 3, "warn": 0, "pass": 0}  # the first that occurs
@@ -42,8 +42,12 @@ def gate(folder: Path, file: PolicyFile) -> Gated:
 
     Raises RecordError and RefusedInput where a record cannot be read, UsageError where the policy does not fit it.
     """
-    folder = folder if folder.is_dir() else folder.parent
+    folder = folder.parent if folder.name == "record.json" and folder.is_file() else folder
+    if not folder.is_dir():
+        raise RecordError(f"{folder} is no folder; give the one that `audit run` wrote")
     record = load(folder)
+    if file.baseline is not None and file.baseline.resolve().is_relative_to(folder.resolve()):
+        raise file.wrong(("baseline", "record"), "names the audit that is judged; give an earlier one")
     wrong = next(verify(folder), None)
     if wrong is not None:
         return Gated(record, folder, (Found("record", "fail", f"it does not verify: {wrong}"),))
@@ -82,6 +86,9 @@ def foresee(file: PolicyFile, suite: Suite, attacks: str, surfaces: Sequence[str
     """
     refuse_unknown(file, ())
     baseline(file)
+    for number, waiver in enumerate(file.policy.waive):
+        if waiver.until < today():
+            raise file.wrong(("waive", number, "until"), f"is {waiver.until}, which is past; renew it or remove it")
     asked, names = file.policy.suite, {name.strip().split(":")[0] for name in attacks.split(",")}
     if asked is not None and asked.name != suite.name:
         raise file.wrong(("suite", "name"), f'is "{asked.name}", this audit runs {suite.name}; see --effort')

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 from audit.derive import Facts
+from audit.finished.side_by_side import question, versions
 from audit.statistics.compare import Correct, differing, holm
 from audit.statistics.sequential import Looks
 from audit.statistics.verdict import ALPHA, DISCORDANT
 from reports.record import Comparison, Record
 from reports.wording import points
-
-ALIKE: dict[str, Callable[[Record], object]] = {
-    "suite": lambda record: (record.suite.name, record.suite.digest),
-    "task": lambda record: (record.task.name, record.task.digest),
-    "student": lambda record: record.settings.student,
-    "data that the attacker holds": lambda record: record.task.pool_digest,
-    "dropped classes": lambda record: record.settings.dropped,
-    "budget": lambda record: record.settings.budget,
-    "surrogate images": lambda record: record.settings.surrogate,
-}  # what two records must share for their margins to be compared
 
 
 @dataclass(frozen=True)
@@ -69,7 +60,17 @@ class Change:
 
 def unlike(now: Record, before: Record) -> str | None:
     """Name the first thing in which two records differ, so that their margins cannot be compared."""
-    return next((what for what, of in ALIKE.items() if of(now) != of(before)), None)
+    asked, was = question(now), question(before)
+    made, had = versions(now), versions(before)
+    other = [f"version of {name}" for name in made if had.get(name) and made[name] and made[name] != had[name]]
+    return next((what for what, value in asked.items() if was[what] != value), next(iter(other), None))
+
+
+def lost(now: Record, before: Record, waived: Container[str]) -> list[str]:
+    """Name the attacks that are judged in the baseline and not now, those apart that are now the control itself."""
+    kept = {(row.attack, row.student) for row in now.comparisons if row.students or row.status == "identical"}
+    rows = [row for row in before.comparisons if row.students and row.attack not in waived]
+    return [before.named(row) for row in rows if (row.attack, row.student) not in kept]
 
 
 def changes(now: Record, before: Record, waived: Container[str], delta: float) -> list[Change]:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from audit.derive import Facts, doubts, finding
 from audit.gate.policy import Baseline, Policy, PolicyFile, nearest
-from audit.gate.regression import Change, changes, unlike
+from audit.gate.regression import Change, changes, lost, unlike
 from audit.statistics.verdict import Ruling, rule
 from audit.suite import EFFORTS
 from reports.record import Record
@@ -59,7 +59,7 @@ def findings(records: Sequence[Record], file: PolicyFile, day: date, before: Seq
         if policy.baseline is None:
             yield word
         else:
-            yield word._replace(outcome="warn" if word.outcome == "fail" else "pass")
+            yield word._replace(outcome="pass" if word.outcome == "pass" else "warn")
             yield from _regressions(file, policy.baseline, record, before, waived)
 
 
@@ -196,6 +196,9 @@ def _regressions(
     for change in found:
         if change.regressed:
             yield Found("regression", "fail", f"{_on(record)}: the margin grew by more than {limit}: {change}")
+    for name in lost(record, other, waived):
+        told = "was judged in the baseline and not in this audit: audit it, or waive it"
+        yield Found("regression", "fail", f"{_on(record)}: {name} {told}")
     open_ = [change for change in found if not change.regressed and not change.held(delta)]
     if open_:
         told = _some([str(change) for change in sorted(open_, key=lambda c: -c.upper)], "; ")
