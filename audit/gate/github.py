@@ -9,6 +9,7 @@ from pathlib import Path
 
 from audit.gate.rules import Found, Outcome
 from reports import markdown
+from reports.printable import clean
 from reports.record import Record, Word
 
 LEVELS: dict[Outcome, str] = {"fail": "error", "nothing": "error", "separate": "warning", "warn": "warning"}
@@ -52,7 +53,8 @@ def summary(record: Record, findings: Sequence[Found]) -> str:
 
 
 def _escaped(text: str, more: str = "") -> str:
-    for character in "%\r\n" + more:
+    text = clean(text)
+    for character in "%" + more:
         text = text.replace(character, f"%{ord(character):02X}")
     return text
 
