@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -24,6 +25,7 @@ COMMANDS = (
     *(finished.report, finished.compare, finished.gate, finished.verify, finished.repeat),
     *(auditing.selftest, listing.ls, listing.info, listing.schema),
 )
+OURS = ("attacks", "teachers", "reports")  # packages beside this one
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(caching.cache_app)
@@ -60,12 +62,26 @@ def _mistake(error: Exception) -> int:
 
     if isinstance(error, AuditError):
         return _say(str(error), error.exit_code)
-    if isinstance(error, PermissionError) and error.filename:
-        return _say(f"{error.filename}: permission denied; give a place that you may use", RefusedInput.exit_code)
+    if isinstance(error, OSError) and error.strerror and _users(error.filename):
+        said = f"{error.filename}: {error.strerror.lower()}; give a place that you may use"
+        return _say(said, RefusedInput.exit_code)
     if isinstance(error, RecordError):
         return _say(str(error), RefusedInput.exit_code)
     traceback.print_exception(error)
     return BUG
+
+
+def _users(name: object) -> bool:
+    """Whether a file is the user's: one of Python's, of a package or of ours that is missing is a bug."""
+    from sysconfig import get_path
+
+    if not isinstance(name, str | bytes | Path) or not name:
+        return False
+    path, home = Path(os.path.abspath(os.fsdecode(name))), Path(__file__).resolve().parent.parent
+    packages = [home / ours for ours in ("audit", *OURS)] + [
+        Path(get_path(k)) for k in ("stdlib", "purelib", "platlib")
+    ]
+    return not any(path.is_relative_to(package) for package in packages)
 
 
 def _say(sentence: str, code: int) -> int:
@@ -78,7 +94,7 @@ def _shadowed() -> str | None:
     from importlib.util import find_spec
 
     home = Path(__file__).resolve().parent.parent
-    for name in ("attacks", "teachers", "reports"):
+    for name in OURS:
         spec = find_spec(name)
         if spec is None or spec.origin is None or Path(spec.origin).resolve().parent.parent != home:
             return name

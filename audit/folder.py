@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from audit.caching import checking
 from audit.execution.store import Cache
 from reports import record as records
 from reports.record import Record
@@ -63,9 +64,16 @@ def already(folder: Path, identity: str) -> Record | None:
 
 
 def looked(cache: Cache, question: str) -> tuple[int, ...]:
-    """Return the numbers of judged seeds at which a question was looked at before, in any folder."""
+    """Return the numbers of judged seeds at which a question was looked at before, in any folder.
+
+    Raises RefusedInput where they cannot be read: to forget them would make the bounds too narrow.
+    """
     path = cache.looks(question)
-    return tuple(json.loads(path.read_text())) if path.exists() else ()
+    try:
+        return checking.looks(path) if path.exists() else ()
+    except checking.Broken as e:
+        said = f"{path} {e}, and without the looks of earlier audits the bounds would be too narrow"
+        raise RefusedInput(f"{said}; restore it from a copy of the cache") from e
 
 
 def remember_looks(cache: Cache, question: str, seeds: Iterable[int]) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from audit.execution.progress import duration
 from reports import wording
 from reports.diagnosis import Diagnosis
+from reports.printable import printable
 from reports.record import Comparison, Record
 from teachers.errors import UsageError
 
@@ -35,26 +37,26 @@ def tell(record: Record, folder: Path) -> None:
     console = _console()
     verdict = record.verdict
     console.print(f"\n[bold]{verdict.word}[/bold]  ", end="")
-    console.print(verdict.sentence, markup=False)
+    console.print(printable(verdict.sentence), markup=False)
     for reason in verdict.reasons:
-        console.print(f"  · {reason}", markup=False)
+        console.print(f"  · {printable(reason)}", markup=False)
     if verdict.settle:
-        console.print(f"  To settle it: {verdict.settle}", markup=False)
+        console.print(f"  To settle it: {printable(verdict.settle)}", markup=False)
     console.print(_table(record))
     for line in wording.beside(record):
-        console.print(line, markup=False)
+        console.print(printable(line), markup=False)
     if record.hardening:
         console.print(_surfaces(record))
-        console.print(wording.hardening(record), markup=False)
+        console.print(printable(wording.hardening(record)), markup=False)
     if wording.cost(record):
         console.print(wording.cost(record), markup=False)
     for flag in record.flags:
-        console.print(f"flag {flag.id}: {flag.raised}", markup=False)
-    console.print(verdict.scope, markup=False)
+        console.print(printable(f"flag {flag.id}: {flag.raised}"), markup=False)
+    console.print(printable(verdict.scope), markup=False)
     times = record.times
     console.print(
         f"{times.trained} students trained, {times.reused} from the cache, {times.wall_seconds:.0f} s, "
-        f"{times.training_share:.0%} of them in training steps. Report: {folder / 'report.html'}",
+        f"{times.training_share:.0%} of them in training steps. Report: {printable(str(folder / 'report.html'))}",
         markup=False,
         soft_wrap=True,
     )
@@ -67,7 +69,7 @@ def _table(record: Record) -> Table:
         table.add_column(head, justify="right")
     table.add_column("bites")
     for row in record.comparisons:
-        table.add_row(record.named(row), *_cells(row))
+        table.add_row(_cell(record.named(row)), *_cells(row))
     return table
 
 
@@ -80,13 +82,18 @@ def _surfaces(record: Record) -> Table:
     for row in record.hardening:
         margin = "" if row.margin is None else f"{wording.points(row.margin.mean)} {wording.span(row.margin)}"
         users = (wording.percent(share) for share in (row.accuracy, row.calibration_error, row.top5))
-        table.add_row(row.surface, row.word, margin, *users)
+        table.add_row(_cell(row.surface), row.word, margin, *users)
     return table
+
+
+def _cell(text: str) -> str:
+    """Leave nothing in a name that rich, the terminal or a job would act on."""
+    return escape(printable(text))
 
 
 def _cells(row: Comparison) -> tuple[str, ...]:
     if row.margin is None or row.accuracy is None or row.control_accuracy is None:
-        return row.status, "", "", "", "", wording.bites(row)
+        return row.status, "", "", "", "", _cell(wording.bites(row))
     m = row.margin
     return (
         f"{100 * row.accuracy:.1f}",
@@ -94,7 +101,7 @@ def _cells(row: Comparison) -> tuple[str, ...]:
         f"{wording.points(m.mean)} {wording.span(m)}",
         wording.probability(row.p_holm),
         f"{row.queries:,}",
-        wording.bites(row),
+        _cell(wording.bites(row)),
     )
 
 
@@ -140,7 +147,7 @@ def _tell_plan(found: Forecast) -> None:
     console = _console()
 
     def say(line: str) -> None:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(printable(line), markup=False, soft_wrap=True)
 
     looks = f"{found.seeds[1]} seeds" if found.seeds[0] == found.seeds[1] else "{} to {} seeds".format(*found.seeds)
     say(
@@ -167,7 +174,7 @@ def _tell_plan(found: Forecast) -> None:
         f"{resistance:+.1f}"
     )
     told = ", ".join(f"{name} {100 * power.gain:.1f}" for name, power in found.efforts.items())
-    say(f"  (by effort, points of gain: {told}; margins scatter as {found.scatter.source})")
+    say(f"(by effort, points of gain: {told}; margins scatter as {found.scatter.source})")
     if found.measured < found.techniques:
         say(f"The time of {found.techniques - found.measured} techniques is that of the others: they were not reached")
 
@@ -218,7 +225,7 @@ def tell_cmi(found: Diagnosis, folder: Path) -> None:
     lines += [wording.behind(found.behind)] if found.behind else []
     lines += [f"Eigen-CAM panels are left out: {found.no_cams}"] if found.no_cams else []
     for line in (*lines, f"Page: {folder / 'cmi.html'}; numbers: {folder / 'cmi.json'}"):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(printable(line), markup=False, soft_wrap=True)
 
 
 def tell_cmi_json(found: Diagnosis, folder: Path) -> None:
@@ -233,7 +240,9 @@ def tell_selftest(found: Sequence[Checked]) -> None:
     for head in ("teacher", "expected", "found", "holds", "why"):
         table.add_column(head)
     for one in found:
-        table.add_row(one.teacher, one.expected, one.found, "yes" if one.holds else "NO", "; ".join(one.why))
+        table.add_row(
+            *map(_cell, (one.teacher, one.expected, one.found, "yes" if one.holds else "NO", "; ".join(one.why)))
+        )
     _console().print(table)
 
 

@@ -78,7 +78,7 @@ def _surfaces(record: Record) -> tuple[str, ...]:
         margin = "–" if row.margin is None else f"{points(row.margin.mean)} {span(row.margin)}"
         users = percent(row.accuracy), percent(row.calibration_error), percent(row.top5)
         lines.append(f"| {' | '.join([escape(row.surface), row.word, escape(row.attack), margin, *users])} |")
-    return "### API hardening", "\n".join(lines), hardening(record)
+    return "### API hardening", "\n".join(lines), escape(hardening(record))
 
 
 def _row(comparison: Comparison, record: Record) -> str:

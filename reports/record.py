@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import zlib
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from reports.clusters import Clusters
 
 SCHEMA_VERSION = 3
 READABLE = (1, 2, 3)  # 2: baselines, dropped classes, the teacher's own steal-cost curve; 3: looks, several students
+
+AGAIN = "take the file as `audit run` wrote it, or audit again"
 
 Word = Literal["DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE"]
 Cap = Literal["nothing", "undistillable", "inconclusive"]
@@ -47,9 +50,19 @@ class Packed(Data):
         return cls(dtype=kind, shape=array.shape, data=text)  # type: ignore[arg-type]  # pydantic checks the name
 
     def array(self) -> NDArray[Any]:
-        """Return the array that was packed."""
-        raw = zlib.decompress(base64.b64decode(self.data))
-        count = int(np.prod(self.shape))
+        """Return the array that was packed.
+
+        Raises RecordError where it is not what its shape and type say.
+        """
+        count = math.prod(self.shape)
+        size = -(-count // 8) if self.dtype == "bool" else 2 * count
+        stream = zlib.decompressobj()
+        try:
+            raw = stream.decompress(base64.b64decode(self.data), max(size, 0) + 1)
+        except (ValueError, zlib.error, OverflowError) as e:
+            raise RecordError(f"an array of the record is damaged ({e}); {AGAIN}") from e
+        if len(raw) != size or not stream.eof or min(self.shape, default=0) < 0:
+            raise RecordError(f"an array of the record is damaged (it has not the shape {self.shape}); {AGAIN}")
         if self.dtype == "bool":
             flat = np.unpackbits(np.frombuffer(raw, np.uint8), count=count).astype(bool)
         else:
@@ -428,9 +441,18 @@ class Record(Data):
         return f"{row.attack} on {row.student}" if several else row.attack
 
     def correct(self, cells: Sequence[str]) -> NDArray[np.bool_]:
-        """Return what these students got right, (S, N) over the test images, in the order given."""
+        """Return what these students got right, (S, N) over the test images, in the order given.
+
+        Raises RecordError where the record does not hold them, or not for the same images.
+        """
         packed = {trial.cell: trial.correct for trial in self.trials if trial.correct is not None}
-        return np.stack([packed[cell].array() for cell in cells])
+        missing = [cell for cell in cells if cell not in packed]
+        if missing:
+            raise RecordError(f"the record does not hold the answers of student {missing[0][:12]}; {AGAIN}")
+        rows = [packed[cell].array() for cell in cells]
+        if {row.shape for row in rows} != {(self.task.test,)}:
+            raise RecordError(f"students of the record do not answer its {self.task.test} test images; {AGAIN}")
+        return np.stack(rows)
 
 
 def save(record: Record, path: Path) -> None:

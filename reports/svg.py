@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from matplotlib.artist import Artist
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from reports.printable import clean
 
 WIDTH: Final = 7.2  # inches of 72 units: the width of every figure
 
@@ -76,8 +77,7 @@ def styled() -> Iterator[None]:
 
 def plain(name: str, length: int = 18) -> str:
     """Return a name without control characters, at most so long."""
-    kept = "".join(" " if c.isspace() else c for c in name if c.isspace() or unicodedata.category(c)[0] != "C")
-    kept = " ".join(kept.split())
+    kept = clean(name)
     return kept if len(kept) <= length else kept[: length - 1] + "…"
 
 

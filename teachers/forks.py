@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.process import BaseProcess
 from types import ModuleType
+
+from teachers.errors import RefusedInput
 
 CONTEXT = multiprocessing.get_context("forkserver")
 TOKEN = "DISTILL_AUDIT_TOKEN"  # environment variable with the bearer token of an API; no other process has it
@@ -19,11 +23,19 @@ _ours = False  # whether this process was started here
 
 
 def prepare(*modules: str) -> None:
-    """Start the server if there is none yet; it imports these modules, too, while this process goes on."""
+    """Start the server if there is none yet; it imports these modules, too, while this process goes on.
+
+    Raises RefusedInput where there is no folder for its socket.
+    """
     if _ours:
         return
+    try:
+        util.get_temp_dir()
+    except OSError as e:
+        said = "no temporary folder can be written; set TMPDIR to a folder that can be written"
+        raise RefusedInput(said) from e
     CONTEXT.set_forkserver_preload([*_IMPORTED, *modules])
-    with _unsaid():
+    with _unsaid(), _uninterrupted():
         forkserver.ensure_running()
 
 
@@ -45,9 +57,25 @@ def _begin(environment: dict[str, str], target: Callable[..., None], args: tuple
     """Begin in the environment of the process that wanted this one, which may not be the server's."""
     global _ours
     _ours = True
+    if sys.platform != "win32":  # blocked in the server, and so in its forks
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.clear()
     os.environ.update(environment)
     target(*args)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Start the server with Ctrl-C blocked: Python has it ignore that only once it has imported all."""
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    resource_tracker.ensure_running()  # unblocks what it blocked: before ours
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from audit import cli
 from audit.caching.entries import contents, kind_of
 from audit.caching.listing import inventory, plain
 from audit.caching.pruning import prune, size_of
+from audit.folder import looked, remember_looks
 from teachers.errors import RefusedInput, UsageError
 
 DAY = 86_400
@@ -101,9 +102,35 @@ def test_sizes_are_read(text: str, size: float) -> None:
     assert size_of(text) == size
 
 
-def test_a_size_that_is_none_is_refused() -> None:
+@pytest.mark.parametrize("text", ["large", "9" * 400])
+def test_a_size_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is no size"):
-        size_of("large")
+        size_of(text)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pipes in folders")
+def test_a_pipe_is_never_waited_for(tmp_path: Path) -> None:
+    filled(tmp_path)
+    path = tmp_path / "looks" / f"{'b' * 64}.json"
+    os.mkfifo(path)
+    assert inventory(contents(tmp_path)).contents.foreign == (path.relative_to(tmp_path).as_posix(),)
+
+
+def test_a_cache_that_cannot_be_written_is_not_pruned(tmp_path: Path) -> None:
+    filled(tmp_path)
+    (tmp_path / ".writable").unlink()
+    (tmp_path / ".writable").mkdir()
+    with pytest.raises(RefusedInput, match=r"cannot be written .*; nothing was removed"):
+        prune(tmp_path, max_size=0)
+
+
+@pytest.mark.parametrize("content", ["", "[5", "{}", '["5"]', "[[5]]"])
+def test_looks_that_cannot_be_read_stop_an_audit(content: str, tmp_path: Path) -> None:
+    cache = filled(tmp_path)
+    cache.looks("a" * 64).write_text(content)
+    for ask in (lambda: looked(cache, "a" * 64), lambda: remember_looks(cache, "a" * 64, [5])):
+        with pytest.raises(RefusedInput, match=r"is no list of looks.* too narrow; restore it"):
+            ask()
 
 
 def call(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:

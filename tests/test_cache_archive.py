@@ -57,6 +57,15 @@ def test_the_same_content_gives_the_same_bytes_and_comes_back_whole(tmp_path: Pa
     assert not list((tmp_path / "two").glob(".import-*"))
 
 
+@pytest.mark.parametrize("name", ["file/a.tar", "folder.tar", f"{'n' * 300}.tar"])
+def test_an_archive_that_cannot_be_written_gets_a_sentence(name: str, tmp_path: Path) -> None:
+    filled(tmp_path / "cache")
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.tar").mkdir()
+    with pytest.raises(RefusedInput, match=r"cannot be written .*give a file in a folder that you may use"):
+        export(tmp_path / "cache", tmp_path / name, "all")
+
+
 def test_controls_alone_are_exported_where_nothing_else_is_said(tmp_path: Path) -> None:
     cache = filled(tmp_path / "one")
     export(tmp_path / "one", tmp_path / "a.tar", "controls")

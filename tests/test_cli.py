@@ -1,5 +1,6 @@
 """What a user types: lists, help, mistakes that get a sentence, exit codes."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 from sample_record import sample_record
 
-from audit import cli
+from audit import cli, telling
 from audit.commands import EXIT
 from reports.record import save
 
@@ -98,6 +99,28 @@ def test_a_bug_prints_a_traceback_and_exits_70(
     code, _, err = call(capsys, "ls", "attacks")
     assert code == 70
     assert "ZeroDivisionError" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/somewhere/record.json"), 4),
+        (OSError(errno.EROFS, "Read-only file system", "out"), 4),
+        (FileNotFoundError(errno.ENOENT, "No such file", telling.__file__ + ".css"), 70),
+        (FileNotFoundError(errno.ENOENT, "No such file", pytest.__file__), 70),
+        (OSError(errno.EIO, "Input/output error"), 70),
+        (OSError("nothing is known"), 70),
+    ],
+)
+def test_a_place_that_cannot_be_used_gets_a_sentence_and_a_file_of_ours_a_traceback(
+    error: OSError, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(what: str) -> str:
+        raise error
+
+    monkeypatch.setattr("audit.telling.listing", broken)
+    got, _, err = call(capsys, "ls", "attacks")
+    assert (got, "Traceback" in err, "give a place that you may use" in err) == (code, code == 70, code == 4)
 
 
 def test_an_interrupt_exits_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,20 @@ def test_csv_files_hold_what_the_frames_hold(shipped: Frames, tmp_path: Path) ->
             pd.testing.assert_series_equal(back[c.name], want, check_exact=True)
 
 
-HOSTILE = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "\n=1", "＝1", "=cmd|' /C calc'!A0", 'a"b,c\r\nd']
+HOSTILE = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1",
+    " =1",
+    "\n=1",
+    "＝1",
+    "\u200b=1",
+    "\x00 \ufeff+1",
+    "=cmd|' /C calc'!A0",
+    'a"b,c\r\nd',
+]
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-from sample_record import sample_record
+from sample_record import large_record, sample_record
 from test_reports import HOSTILE
 
 from audit.gate import github
 from audit.gate.rules import Found
 from reports import markdown
+from reports.printable import clean
 
 FOUND = (
     Found("record", "pass", "all of it follows"),
@@ -42,10 +43,10 @@ def undone(text: str) -> str:
 @pytest.mark.parametrize("name", [*HOSTILE.values(), "100 %: a, b::c\r\n::error::d%0A"])
 def test_a_command_is_one_line_and_reads_back(name: str) -> None:
     line = github.command("warning", name, name)
-    assert not set(line) & {"\r", "\n"}
+    assert line.isprintable()
     parsed = re.fullmatch(r"::warning title=([^:,]*)::(.*)", line)
     assert parsed is not None
-    assert (undone(parsed[1]), undone(parsed[2])) == (name, name)
+    assert (undone(parsed[1]), undone(parsed[2])) == (clean(name), clean(name))
 
 
 def test_each_finding_that_did_not_pass_is_annotated_by_its_weight() -> None:
@@ -82,9 +83,30 @@ def test_a_job_gets_annotations_a_summary_and_outputs(job: Path, capsys: pytest.
     assert "s3cret" not in summary + err + (job / "output").read_text()
 
 
+@pytest.mark.parametrize("place", ["missing/file", "."])
+def test_a_file_that_cannot_be_written_is_a_warning(
+    place: str, job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(job / place))
+    github.tell(sample_record(), Path("out"), "DISTILLABLE", False, ())
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("audit: "))
+    assert "of GITHUB_STEP_SUMMARY was not written" in line
+    assert "verdict=DISTILLABLE" in (job / "output").read_text()
+
+
 def test_elsewhere_nothing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     github.tell(sample_record(), Path("out"), "DISTILLABLE", False, FOUND)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_surface_does_not_break_the_summary(name: str) -> None:
+    record = large_record()
+    first, *others = record.hardening
+    hostile = first.model_copy(update={"surface": name, "word": "UNDISTILLABLE", "top5": 1.0, "calibration_error": 0.0})
+    text = markdown.render(record.model_copy(update={"hardening": (hostile, *others)}))
+    assert text.count("\n\n") == markdown.render(record).count("\n\n")
+    assert "<" not in text
 
 
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE.keys())

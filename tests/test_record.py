@@ -90,6 +90,39 @@ def test_what_is_no_record_is_refused_in_one_sentence(tmp_path: Path, content: b
     assert "\n" not in str(caught.value)
 
 
+WHOLE = Packed.of(np.ones(20, bool))
+SHORT = Packed.of(np.ones(7, bool))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"data": "!"},
+        {"data": "AAAA"},
+        {"data": WHOLE.data[:8]},
+        {"shape": (-20,)},
+        {"shape": (30,)},
+        {"shape": (10**30,)},
+        {"dtype": "uint16"},
+    ],
+)
+def test_a_damaged_array_is_refused(changed: dict[str, object]) -> None:
+    with pytest.raises(RecordError, match="an array of the record is damaged"):
+        WHOLE.model_copy(update=changed).array()
+
+
+def test_students_that_are_missing_or_answer_other_images_are_refused() -> None:
+    record = sample_record()
+    trials = [trial for trial in record.trials if trial.correct is not None]
+    cells = [trial.cell for trial in trials]
+    assert record.correct(cells).shape == (len(cells), record.task.test)
+    with pytest.raises(RecordError, match="does not hold the answers of student ffff"):
+        record.correct(["f" * 64])
+    ragged = record.model_copy(update={"trials": (trials[0].model_copy(update={"correct": SHORT}), *trials[1:])})
+    with pytest.raises(RecordError, match="do not answer its"):
+        ragged.correct(cells)
+
+
 def test_unknown_keys_are_refused() -> None:
     dumped = json.loads(sample_record().model_dump_json())
     with pytest.raises(ValidationError, match="extra"):

@@ -54,7 +54,7 @@ class Exported:
 def export(root: Path, file: Path, what: What) -> Exported:
     """Write the controls of a cache, or all that means the same on another machine, to a file, whole or not at all.
 
-    Raises UsageError for another extension.
+    Raises UsageError for another extension, RefusedInput where the file cannot be written.
     """
     if not file.name.endswith(SUFFIXES):
         raise UsageError(f"{file} must end in {', '.join(SUFFIXES)}")
@@ -70,15 +70,22 @@ def export(root: Path, file: Path, what: What) -> Exported:
                 chosen.append(entry)
             except checking.Broken as e:
                 broken[entry.name] = str(e)
+    try:
+        _write_whole(file, chosen)
+    except OSError as e:
+        raise RefusedInput(f"{file} cannot be written ({e.strerror}); give a file in a folder that you may use") from e
+    return Exported(tuple(chosen), file.stat().st_size, broken)
+
+
+def _write_whole(file: Path, entries: list[Entry]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         with partial.open("wb") as f:
-            _write(f, chosen, zipped=not file.name.endswith(".tar"))
+            _write(f, entries, zipped=not file.name.endswith(".tar"))
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
-    return Exported(tuple(chosen), file.stat().st_size, broken)
 
 
 def _write(f: IO[bytes], entries: list[Entry], zipped: bool) -> None:

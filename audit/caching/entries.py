@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def kind_of(name: str) -> Kind | None:
 
 
 def contents(root: Path) -> Contents:
-    """Look through a cache without reading its files; links are foreign.
+    """Look through a cache without reading its files; links, pipes and devices are foreign.
 
     Raises RefusedInput where there is no cache.
     """
@@ -71,14 +72,15 @@ def contents(root: Path) -> Contents:
     entries, foreign = [], []
     for path in _files(root):
         name = path.relative_to(root).as_posix()
-        kind = None if path.is_symlink() else kind_of(name)
+        try:
+            found = path.lstat()
+        except FileNotFoundError:  # a running audit has just renamed it
+            continue
+        regular = stat.S_ISREG(found.st_mode)
+        kind = kind_of(name) if regular else None
         if kind is not None:
-            try:
-                found = path.stat()
-            except FileNotFoundError:  # a running audit has just renamed it
-                continue
             entries.append(Entry(kind, name, path, found.st_size, found.st_mtime))
-        elif path.is_symlink() or not _BOOKKEEPING.fullmatch(name):
+        elif not regular or not _BOOKKEEPING.fullmatch(name):
             foreign.append(name)
     return Contents(root, tuple(sorted(entries, key=lambda e: e.name)), tuple(sorted(foreign)))
 

@@ -16,6 +16,7 @@ from audit.execution.store import hold
 from teachers.errors import RefusedInput, UsageError
 
 DAY = 86_400.0
+MOST_DIGITS = 30  # of a size
 UNITS = {"": 1, **{f"{p}B": 1_000**i for i, p in enumerate(("", "K", "M", "G", "T"))}} | {
     f"{p}IB": 1_024**i for i, p in enumerate(("K", "M", "G", "T"), start=1)
 }
@@ -40,7 +41,7 @@ def prune(root: Path, older_than: float | None = None, max_size: int | None = No
     """Remove entries not used for `older_than` days, then the oldest until at most `max_size` bytes are left.
 
     What killed processes left behind always goes. Looks stay: they are the error that was spent, and take no room.
-    Raises RefusedInput where a running command holds the cache.
+    Raises RefusedInput where a running command holds the cache, or it cannot be written.
     """
     found = contents(root)
     with alone(root, dry):
@@ -73,6 +74,8 @@ def alone(root: Path, dry: bool) -> Iterator[None]:
         held = hold(root, alone=True)
     except BlockingIOError as e:
         raise RefusedInput(f"the cache {root} is in use by a running audit; prune it when that has ended") from e
+    except OSError as e:
+        raise RefusedInput(f"the cache {root} cannot be written ({e.strerror}); nothing was removed") from e
     try:
         yield
     finally:
@@ -97,7 +100,7 @@ def size_of(text: str) -> int:
     Raises UsageError.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", text.strip().upper())
-    if match is None or match[2] not in UNITS:
+    if match is None or match[2] not in UNITS or len(match[1]) > MOST_DIGITS:
         raise UsageError(f"--max-size {text!r} is no size; give a number and a unit, such as 500MB or 2GB")
     return int(float(match[1]) * UNITS[match[2]])
 

@@ -17,6 +17,7 @@ from audit.folder import refuse_file
 from reports.leaderboard import html, markdown
 from reports.leaderboard import wording as telling
 from reports.leaderboard.board import Leaderboard
+from reports.printable import printable
 from reports.record import load, write_whole
 from reports.svg import plain
 from reports.wording import number, percent, points, probability, span
@@ -63,7 +64,7 @@ def tell(board: Leaderboard, written: Sequence[Path]) -> None:
         console.print(f"Margins of {_plain(board.pair[1])} less those of {_plain(board.pair[0])}:")
         console.print(_differences(board))
     for line in (*telling.remarks(board), *map(str, written)):
-        console.print(escape(plain(line, 1_000)), soft_wrap=True)
+        console.print(escape(printable(line)), soft_wrap=True)
 
 
 def tell_json(board: Leaderboard, written: Sequence[Path]) -> None:
@@ -98,4 +99,4 @@ def _differences(board: Leaderboard) -> Table:
 
 def _plain(text: str) -> str:
     """Leave nothing in a name that rich or the terminal would act on."""
-    return escape(plain(text, 60))
+    return escape(plain(printable(text), 60))

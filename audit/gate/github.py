@@ -9,6 +9,7 @@ from pathlib import Path
 
 from audit.gate.rules import Found, Outcome
 from reports import markdown
+from reports.printable import clean, printable
 from reports.record import Record, Word
 
 LEVELS: dict[Outcome, str] = {"fail": "error", "nothing": "error", "separate": "warning", "warn": "warning"}
@@ -52,7 +53,8 @@ def summary(record: Record, findings: Sequence[Found]) -> str:
 
 
 def _escaped(text: str, more: str = "") -> str:
-    for character in "%\r\n" + more:
+    text = clean(text)
+    for character in "%" + more:
         text = text.replace(character, f"%{ord(character):02X}")
     return text
 
@@ -62,7 +64,11 @@ def _line(text: str) -> str:
 
 
 def _append(variable: str, text: str) -> None:
-    """Append to the file that an environment variable names, where it does."""
+    """Append to the file that an environment variable names, where it does; a warning where it cannot be written."""
     if path := os.environ.get(variable):
-        with Path(path).open("a", encoding="utf-8") as f:
-            f.write(text)
+        try:
+            with Path(path).open("a", encoding="utf-8") as f:
+                f.write(text)
+        except OSError as e:
+            told = f"audit: {path} of {variable} was not written ({e.strerror}); the exit code stands"
+            print(printable(told), file=sys.stderr)

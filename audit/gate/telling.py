@@ -7,6 +7,7 @@ import json
 from rich.console import Console
 
 from audit.gate import Gated
+from reports.printable import printable
 
 WORDS = {0: "the policy passes", 1: "the policy fails", 3: "undecided", 5: "nothing was audited"}
 
@@ -14,9 +15,10 @@ WORDS = {0: "the policy passes", 1: "the policy fails", 3: "undecided", 5: "noth
 def tell(done: Gated) -> None:
     """Print what each rule says, for a person."""
     console = Console(highlight=False)
-    console.print(f"{done.record.teacher.name}: {WORDS[done.code]}", markup=False, soft_wrap=True)
+    console.print(f"{printable(done.record.teacher.name)}: {WORDS[done.code]}", markup=False, soft_wrap=True)
     for found in done.findings:
-        console.print(f"  {found.outcome:<8}  {found.rule:<10}  {found.sentence}", markup=False, soft_wrap=True)
+        sentence = printable(found.sentence)
+        console.print(f"  {found.outcome:<8}  {found.rule:<10}  {sentence}", markup=False, soft_wrap=True)
 
 
 def tell_json(done: Gated) -> None:

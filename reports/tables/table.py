@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
@@ -56,9 +57,11 @@ class Table(Generic[Row]):
 
 
 def harmless(value: Value) -> Value:
-    """Put an apostrophe before a text that begins as a formula does, spaces apart."""
-    acts = isinstance(value, str) and (value.startswith(FORMULA) or value.lstrip().startswith(FORMULA))
-    return f"'{value}" if acts else value
+    """Put an apostrophe before a text that begins as a formula does, spaces and what is not seen apart."""
+    if not isinstance(value, str):
+        return value
+    seen = "".join(c for c in value if unicodedata.category(c) not in ("Cc", "Cf")).lstrip()
+    return f"'{value}" if value.startswith(FORMULA) or seen.startswith(FORMULA) else value
 
 
 def settings(values: Parameters) -> str:

@@ -1,0 +1,54 @@
+"""The server that our processes are forks of: how it starts, and what it leaves to them."""
+
+import os
+import signal
+import subprocess
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from teachers import forks
+from teachers.errors import RefusedInput
+
+INTERRUPTED = """
+import os, pathlib, signal, time
+from multiprocessing import forkserver
+from teachers import forks
+forks._IMPORTED = ()
+forks.prepare("slow")
+while not pathlib.Path("begun").exists():
+    time.sleep(0.01)
+os.kill(forkserver._forkserver._forkserver_pid, signal.SIGINT)
+assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+"""
+
+
+def test_without_a_temporary_folder_a_sentence_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(forks.util, "get_temp_dir", missing)
+    with pytest.raises(RefusedInput, match="set TMPDIR to a folder that can be written"):
+        forks.prepare()
+
+
+def test_an_interrupt_while_the_server_imports_prints_nothing(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(0.5)\n")
+    paths = [str(tmp_path), *filter(None, sys.path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    script = (sys.executable, "-c", INTERRUPTED)
+    done = subprocess.run(script, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def blocked(pipe: Connection) -> None:
+    pipe.send(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+def test_a_fork_may_be_interrupted() -> None:
+    here, there = forks.CONTEXT.Pipe(duplex=False)
+    process = forks.start(blocked, there)
+    assert here.recv() is False
+    process.join()
