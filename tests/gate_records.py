@@ -55,7 +55,8 @@ def aside(record: Record, status: str, *names: str) -> Record:
         else row
         for row in record.comparisons
     )
-    return derived(record.model_copy(update={"comparisons": rows}))
+    look = record.look.model_copy(update={"number": max(len(row.looks) for row in rows)})
+    return derived(record.model_copy(update={"comparisons": rows, "look": look}))
 
 
 @cache
