@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from audit.derive import derived, surface_row
+from audit.execution.cells import cell_of
 from reports.outputs import write_all
 from reports.record import Comparison, Packed, Record, load, save
 
@@ -22,12 +23,11 @@ ABOVE, BELOW, CLOSE, OPEN = (WON, LOST), (LOST, WON), (150, 150), (200, 180)
 
 @cache
 def plain() -> Record:
-    """Return the shipped audit, INCONCLUSIVE, as quick to verify as can be, and of a design that looks once."""
+    """Return the shipped audit, INCONCLUSIVE, as quick to verify as can be, and of a suite of its own, tuned twice."""
     record = load(SHIPPED)
-    seeds = record.look.model_copy(update={"horizon": 2})
     times = record.times.model_copy(update={"created": CREATED})
-    suite = record.suite.model_copy(update={"tuning_seeds": 2})
-    return derived(record.model_copy(update={"cmi": (), "look": seeds, "times": times, "suite": suite}))
+    suite = record.suite.model_copy(update={"name": "gate-1", "tuning_seeds": 2})
+    return derived(record.model_copy(update={"cmi": (), "times": times, "suite": suite}))
 
 
 def known(record: Record, differing: Mapping[str, tuple[int, int]], salt: int = 0) -> Record:
@@ -55,7 +55,8 @@ def aside(record: Record, status: str, *names: str) -> Record:
         else row
         for row in record.comparisons
     )
-    return derived(record.model_copy(update={"comparisons": rows}))
+    look = record.look.model_copy(update={"number": max(len(row.looks) for row in rows)})
+    return derived(record.model_copy(update={"comparisons": rows, "look": look}))
 
 
 @cache
@@ -88,8 +89,18 @@ def written(record: Record, folder: Path) -> Path:
 
 
 def on(record: Record, surface: str) -> Record:
-    """Return an audit of another surface."""
-    return record.model_copy(update={"settings": record.settings.model_copy(update={"surface": surface})})
+    """Return an audit of another surface, whose students have other names."""
+    names, trials = {}, []
+    for trial in record.trials:
+        if trial.teacher is not None and trial.planned is not None:
+            trial = trial.model_copy(update={"planned": trial.planned.model_copy(update={"surface": surface})})
+        names[trial.cell] = cell_of(trial).key
+        trials.append(trial.model_copy(update={"cell": names[trial.cell]}))
+    text = record.model_copy(update={"trials": tuple(trials)}).model_dump_json()
+    for old, new in names.items():
+        text = text.replace(old, new)
+    asked = record.settings.model_copy(update={"surface": surface})
+    return Record.model_validate_json(text).model_copy(update={"settings": asked})
 
 
 def several(records: Mapping[str, Record], folder: Path) -> Path:

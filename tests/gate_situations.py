@@ -40,7 +40,7 @@ tolerance = 0.5
 max_age_days = 30
 checkpoint = "{plain().teacher.sha256}"
 [suite]
-name = "smoke-1"
+name = "gate-1"
 """
 BASELINE = '[baseline]\nrecord = "before"\n'
 
@@ -84,6 +84,18 @@ def changed(**part: dict[str, object]) -> Record:
     return derived(record.model_copy(update=parts))
 
 
+def partial() -> Record:
+    """Return an audit that was not asked for soft KD."""
+    record = undistillable()
+    rows = {
+        "comparisons": tuple(row for row in record.comparisons if row.attack != "soft-kd"),
+        "trials": tuple(t for t in record.trials if t.name != "soft-kd" or t.teacher is None),
+        "ledger": tuple(row for row in record.ledger if row.attack != "soft-kd"),
+        "suite": record.suite.model_copy(update={"complete": False}),
+    }
+    return derived(record.model_copy(update=rows))
+
+
 def ancient(folder: Path) -> None:
     folder.mkdir()
     save(plain().model_copy(update={"schema_version": 2}), folder / "record.json")
@@ -95,11 +107,11 @@ def garbled(folder: Path) -> None:
 
 
 def two(folder: Path) -> Path:
-    return several({"probs": distillable(), "label": undistillable()}, folder)
+    return several({"probs": distillable(), "uint8": undistillable()}, folder)
 
 
 def mixed(folder: Path) -> Path:
-    return several({"probs": distillable(), "label": changed(teacher={"sha256": 64 * "0"})}, folder)
+    return several({"probs": distillable(), "uint8": changed(teacher={"sha256": 64 * "0"})}, folder)
 
 
 SITUATIONS = (
@@ -141,17 +153,17 @@ SITUATIONS = (
     ),
     Situation(
         "a part of the suite, INCONCLUSIVE may pass",
-        'inconclusive = "pass"\n[suite]\nname = "smoke-1"\n',
-        of(lambda: changed(suite={"complete": False})),
+        'inconclusive = "pass"\n[suite]\nname = "gate-1"\n',
+        of(partial),
         shown='inconclusive = "pass", [suite]',
     ),
     Situation("another suite", '[suite]\nname = "standard-2"\n'),
     Situation("an unknown suite", '[suite]\nname = "standrad-2"\n'),
     Situation("a surface that was not audited", 'surfaces = ["probs", "label"]\n'),
     Situation("two surfaces, one of them DISTILLABLE", audit=two),
-    Situation("the same, only the other is asked for", 'surfaces = ["label"]\n', two),
-    Situation("a surface of another teacher put beside the first", 'surfaces = ["label"]\n', mixed),
-    Situation("no attack was judged", audit=of(lambda: aside(undistillable(), "not applicable"))),
+    Situation("the same, only the other is asked for", 'surfaces = ["uint8"]\n', two),
+    Situation("a surface of another teacher put beside the first", 'surfaces = ["uint8"]\n', mixed),
+    Situation("no attack was judged", audit=of(lambda: aside(undistillable(), "failed"))),
     Situation("every margin as in the baseline, DISTILLABLE", BASELINE, "DISTILLABLE", before=of(distillable)),
     Situation("a regression", BASELINE, of(lambda: later(MORE)), before=of(distillable)),
     Situation(

@@ -102,6 +102,7 @@ def test_a_flag_that_a_waived_attack_raised_goes_with_it() -> None:
 def test_a_suite_that_only_has_the_name_fails(tmp_path: Path) -> None:
     file = read(policy(tmp_path, '[suite]\nname = "smoke-1"\n'))
     record = undistillable()
+    record = record.model_copy(update={"suite": record.suite.model_copy(update={"name": "smoke-1"})})
     forged = record.model_copy(update={"suite": record.suite.model_copy(update={"digest": "0"})})
     short = record.model_copy(update={"comparisons": record.comparisons[1:]})
     for changed, sentence in ((forged, "is not the suite of that name"), (short, "ran without soft-kd")):
@@ -140,13 +141,13 @@ def test_what_it_can_meet_does_not_stop_it(tmp_path: Path) -> None:
 
 
 def test_a_baseline_of_several_surfaces_is_compared_surface_by_surface(tmp_path: Path) -> None:
-    several({"probs": distillable(), "label": undistillable()}, tmp_path / "before")
+    several({"probs": distillable(), "uint8": undistillable()}, tmp_path / "before")
     file = read(policy(tmp_path, '[baseline]\nrecord = "before/record.json"\n'))
-    label = derived(on(undistillable(), "label"))
-    found = list(findings([distillable(), label], file, TODAY, baseline(file)))
+    rounded = derived(on(undistillable(), "uint8"))
+    found = list(findings([distillable(), rounded], file, TODAY, baseline(file)))
     assert [f.outcome for f in found if f.rule == "regression"] == ["pass", "pass"]
     with pytest.raises(UsageError, match="names an audit without the surface top:5"):
-        list(findings([on(label, "top:5")], file, TODAY, baseline(file)))
+        list(findings([on(rounded, "top:5")], file, TODAY, baseline(file)))
 
 
 def test_a_baseline_that_is_no_audit_of_ours_is_refused(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_what_is_refused_gets_one_sentence(done: dict[Situation, Outcome]) -> No
         ("DISTILLABLE by an attack that is waived", "soft-kd is waived until 2026-06-30: answers are metered"),
         ("DISTILLABLE by an attack that is waived", "surface probs: UNDISTILLABLE without soft-kd: the largest upper"),
         ("an expired waiver that", "the waiver of soft-kd expired on 2026-06-14: renew it or remove it"),
-        ("undecided within", "INCONCLUSIVE at a tolerance of 0.2 points: soft-kd may gain up to +0.33 points"),
+        ("undecided within", "INCONCLUSIVE at a tolerance of 0.2 points: soft-kd may gain up to +0.47 points"),
         ("a stale audit", "the audit of 2026-06-01 is 14 days old, the policy allows 13"),
         ("a crashed attack, ", "surface probs: soft-kd did not run: as the test has it"),
         ("a changed report", "it does not verify: summary.md"),

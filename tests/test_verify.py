@@ -4,17 +4,23 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from conftest import TINY
+from gate_records import distillable, several, undistillable
 from test_run import request
 
 from audit import run as audit
+from audit.derive import derived
+from audit.finished.pairing import NEEDS, offers
 from audit.finished.verify import Disagreement, verify
 from audit.suite import EFFORTS
 from reports.outputs import write_all
-from reports.record import Packed, Record, load, save
+from reports.record import Comparison, Packed, Record, load, save
+from teachers.surface import Surface
 
 SHIPPED = sorted(path.parent for path in (Path(__file__).parent.parent / "examples").glob("*/record.json"))
 FILES = (
@@ -209,3 +215,119 @@ def test_the_attestation_is_a_valid_statement(folder: Path) -> None:
     statement.validate()
     assert statement.pb.subject[0].digest["sha256"] == record.teacher.sha256
     json_format.ParseDict(told["predicate"], pb.TestResult())
+
+
+Change = Callable[[Record], Record]
+STUDENT = "strided-8-16-32"
+
+
+def of_suite(**values: object) -> Change:
+    return lambda record: record.model_copy(update={"suite": record.suite.model_copy(update=values)})
+
+
+def of_look(**values: object) -> Change:
+    return lambda record: record.model_copy(update={"look": record.look.model_copy(update=values)})
+
+
+def of_row(name: str, change: Callable[[Record, Comparison], dict[str, object]]) -> Change:
+    def changed(record: Record) -> Record:
+        rows = tuple(
+            row.model_copy(update=change(record, row)) if row.attack == name else row for row in record.comparisons
+        )
+        return record.model_copy(update={"comparisons": rows})
+
+    return changed
+
+
+def without(name: str) -> Change:
+    """Leave an attack out, with all of its students, as if it had not been asked for."""
+    return lambda record: record.model_copy(
+        update={
+            "comparisons": tuple(row for row in record.comparisons if row.attack != name),
+            "trials": tuple(t for t in record.trials if t.name != name or t.teacher is None),
+            "ledger": tuple(row for row in record.ledger if row.attack != name),
+        }
+    )
+
+
+def aside(record: Record, row: Comparison) -> dict[str, object]:
+    """Set an attack aside that was judged."""
+    empty = {"students": (), "control_students": (), "baseline_students": (), "looks": (), "curve": ()}
+    numbers = ("accuracy", "control_accuracy", "agreement", "margin", "p_holm", "floor", "baseline_margin")
+    return {"status": "not applicable", "queries": 0, **empty, **dict.fromkeys(numbers)}
+
+
+def others(record: Record, row: Comparison) -> dict[str, object]:
+    return {"students": next(r.students for r in record.comparisons if r.attack == "label-mixup")}
+
+
+def exchanged(record: Record, row: Comparison) -> dict[str, object]:
+    return {"control_students": row.control_students[::-1]}
+
+
+def fewer(record: Record, row: Comparison) -> dict[str, object]:
+    return {"students": row.students[:1], "control_students": row.control_students[:1]}
+
+
+def apart(record: Record, row: Comparison) -> dict[str, object]:
+    return {"looks": (1, 2)}
+
+
+def null(record: Record, row: Comparison) -> dict[str, object]:
+    return {"control_students": record.controls[0].students}
+
+
+FORGED: dict[str, tuple[Change, str]] = {
+    "attacks of a suite": (of_suite(attacks=("avg", "label-mixup", "knockoff")), "suite.attacks of smoke-1"),
+    "tuning seeds of a suite": (of_suite(tuning_seeds=2), "suite.tuning_seeds of smoke-1"),
+    "baselines of a suite": (of_suite(controls=("ce",)), "suite.controls of smoke-1"),
+    "a digest of another suite": (of_suite(digest="0"), "suite.digest of smoke-1"),
+    "more seeds than error is spent over": (of_suite(seeds=21), "suite.seeds"),
+    "an attack that is left out": (without("soft-kd"), f"comparisons, soft-kd on {STUDENT}"),
+    "a null control that is left out": (
+        lambda record: record.model_copy(update={"controls": ()}),
+        f"controls, ls (null) on {STUDENT}",
+    ),
+    "a nearer horizon": (of_look(horizon=2), "look.horizon"),
+    "no horizon": (of_look(horizon=0), "look.horizon"),
+    "a larger error": (of_look(alpha=0.2), "look.alpha"),
+    "looks that were not due": (of_row("soft-kd", apart), "looks of soft-kd"),
+    "another attack's students": (of_row("soft-kd", others), "students of soft-kd"),
+    "fewer students than were judged": (of_row("soft-kd", fewer), "students of soft-kd"),
+    "controls of other seeds": (of_row("soft-kd", exchanged), "controls of soft-kd"),
+    "controls of the null control": (of_row("soft-kd", null), "controls of soft-kd"),
+    "an attack that was judged, set aside": (of_row("soft-kd", aside), "status of soft-kd"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_design_that_is_not_the_one_it_names_is_noticed(tmp_path: Path, name: str) -> None:
+    """All numbers, reports and digests are made to follow from what was forged."""
+    change, where = FORGED[name]
+    (place,) = (path for path in SHIPPED if path.name == "demo-smoke")
+    record = derived(change(load(place)))
+    folder = Path(shutil.copytree(place, tmp_path / "copy"))
+    assert where in [d.where for d in verify(rewritten(folder, record))]
+
+
+def test_an_honest_part_of_a_suite_verifies(tmp_path: Path) -> None:
+    (place,) = (path for path in SHIPPED if path.name == "demo-smoke")
+    record = derived(of_suite(complete=False)(without("soft-kd")(load(place))))
+    folder = Path(shutil.copytree(place, tmp_path / "copy"))
+    assert list(verify(rewritten(folder, record))) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["probs", "logits", "label", "gradients", "uint8", "uint8+label", "top:5", "uint8+top:5"]
+)
+@pytest.mark.parametrize("need", NEEDS)
+def test_what_a_surface_offers_is_known_by_its_name(name: str, need: Literal["label", "probs", "gradients"]) -> None:
+    assert offers(name, need) == Surface.parse(name).offers(need)
+
+
+def test_an_audit_of_surfaces_is_that_of_the_first(tmp_path: Path) -> None:
+    folder = several({"probs": distillable(), "uint8": undistillable()}, tmp_path / "audit")
+    assert list(verify(folder)) == []
+    other = load(folder / "surfaces" / "uint8").model_copy(update={"hardening": load(folder).hardening})
+    found = [d.where for d in verify(rewritten(folder, other))]
+    assert "record beside surfaces/probs.settings.surface" in found

@@ -9,25 +9,17 @@ import zlib
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from audit.derive import Facts, by_setting, derived, surface_row, usual
 from audit.execution.cells import cell_of
+from audit.finished.design import Disagreement as Disagreement
+from audit.finished.design import design
+from audit.finished.pairing import pairing
 from reports import outputs
 from reports.record import SCHEMA_VERSION, Comparison, Record, RecordError, Trial, dumped, load, purpose_of
 
 TOLERANCE = 1e-6  # relative and absolute: another processor rounds differently
-
-
-class Disagreement(NamedTuple):
-    """What is stored at a place, and what follows from the rest."""
-
-    where: str
-    stored: str
-    found: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: stored {self.stored}, found {self.found}"
 
 
 def verify(folder: Path) -> Iterator[Disagreement]:
@@ -46,6 +38,8 @@ def verify(folder: Path) -> Iterator[Disagreement]:
         yield Disagreement("record.json", "an array or a cell that cannot be unpacked", f"{type(e).__name__}: {e}")
         return
     yield from differences("record", record.model_dump(), again.model_dump())
+    yield from design(record)
+    yield from pairing(record)
     yield from names(record)
     yield from choices(record)
     yield from ledger(record)
@@ -110,13 +104,17 @@ def hardened(record: Record, folder: Path) -> Iterator[Disagreement]:
             yield Disagreement(row.folder, row.record, "nothing")
             continue
         try:
-            own = surface_row(load(path), row.folder, hashlib.sha256(path.read_bytes()).hexdigest())
+            one = load(path)
+            own = surface_row(one, row.folder, hashlib.sha256(path.read_bytes()).hexdigest())
         except ValueError as e:  # RecordError is one
             yield Disagreement(f"surface {row.surface}", row.record, f"a record that cannot be read: {e}")
             continue
         yield from differences(f"surface {row.surface}", row.model_dump(), own.model_dump())
         for found in verify(path.parent):
             yield found._replace(where=f"{row.folder}: {found.where}")
+        if row is record.hardening[0]:
+            told = record.model_copy(update={"hardening": (), "times": one.times})
+            yield from differences(f"record beside {row.folder}", told.model_dump(), one.model_dump())
 
 
 def choices(record: Record) -> Iterator[Disagreement]:

@@ -1,0 +1,101 @@
+"""Whether an audit was of the design that it names: its suite, its looks, and which students its rows compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from audit import checks
+from audit.statistics.sequential import HORIZON, schedule
+from audit.statistics.verdict import ALPHA
+from audit.suite import EFFORTS, Suite
+from reports.record import Comparison, Record
+
+
+class Disagreement(NamedTuple):
+    """What is stored at a place, and what follows from the rest."""
+
+    where: str
+    stored: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: stored {self.stored}, found {self.found}"
+
+
+def design(record: Record) -> Iterator[Disagreement]:
+    """Look whether nothing that decides the word was left out, added or exchanged."""
+    yield from frozen(record)
+    yield from rows(record)
+    yield from looks(record)
+
+
+def frozen(record: Record) -> Iterator[Disagreement]:
+    """Look whether a suite that we know by name is the one of that name."""
+    ran = record.suite
+    known = _known(record)
+    if known is not None:
+        for name in ("digest", "attacks", "controls", "settings", "tuning_seeds"):
+            yield from _unequal(f"suite.{name} of {ran.name}", getattr(ran, name), getattr(known, name))
+        for name in ("batch", "lr"):
+            yield from _unequal(f"suite.recipe.{name} of {ran.name}", ran.recipe[name], getattr(known, name))
+        yield from _unequal(f"suite.recipe.steps of {ran.name}", ran.recipe["steps"], known.steps_for(record.task.held))
+    if not 2 <= ran.seeds <= HORIZON:
+        yield Disagreement("suite.seeds", str(ran.seeds), f"at least 2, at most {HORIZON}")
+
+
+def _known(record: Record) -> Suite | None:
+    return next((suite for suite in EFFORTS.values() if suite.name == record.suite.name), None)
+
+
+def rows(record: Record) -> Iterator[Disagreement]:
+    """Look whether every attack and every baseline has one row on every student."""
+    students, suite = record.settings.student.split(","), record.suite
+    attacks = {row.attack for row in record.comparisons}
+    trained = {trial.name for trial in record.trials if trial.kind == "attack" and trial.teacher == "audited"}
+    asked = attacks | trained | (set(suite.attacks) if suite.complete else set())
+    yield from _uneven("comparisons", record.comparisons, asked, students)
+    yield from _uneven("controls", record.controls, {*suite.controls, checks.NULL}, students)
+    yield from _unequal("suite.complete", suite.complete, set(suite.attacks) <= attacks)
+
+
+def _uneven(
+    where: str, found: Iterable[Comparison], names: Iterable[str], students: Iterable[str]
+) -> Iterator[Disagreement]:
+    wanted = sorted((name, student) for name in names for student in students)
+    held = sorted((row.attack, row.student) for row in found)
+    for pair in sorted({*wanted, *held}):
+        if held.count(pair) != wanted.count(pair):
+            yield Disagreement(
+                f"{where}, {' on '.join(pair)}", f"{held.count(pair)} rows", f"{wanted.count(pair)} asked for"
+            )
+
+
+def looks(record: Record) -> Iterator[Disagreement]:
+    """Look whether error is spent as audits spend it: over all seeds, and at every look that was due."""
+    look, most = record.look, record.suite.seeds
+    known = _known(record)
+    yield from _unequal("look.horizon", look.horizon, HORIZON)
+    yield from _unequal("look.alpha", look.alpha, ALPHA)
+    yield from _unequal("look.number", look.number, max((len(row.looks) for row in record.comparisons), default=0))
+    first = look.seeds[:1] if known is None else (min(known.seeds, most),)
+    seeds = tuple(sorted({*look.seeds, *(n for one in first for n in schedule(one, most))}))
+    yield from _unequal("look.seeds", look.seeds, tuple(n for n in seeds if n <= most))
+    for row in record.comparisons:
+        yield from _unequal(f"looks of {record.named(row)}", row.looks, _due(row, seeds, known, most)[: len(row.looks)])
+        yield from _unequal(f"number of students of {record.named(row)}", len(row.students), max(row.looks, default=0))
+
+
+def _due(row: Comparison, seeds: tuple[int, ...], known: Suite | None, most: int) -> tuple[int, ...]:
+    """Return the looks that an attack had to get; without original images it begins with fewer seeds."""
+    if row.holds == "original":
+        return seeds
+    if known is None:  # nothing says with how many
+        return tuple(sorted(set(row.looks)))
+    must = schedule(min(known.query_seeds, known.seeds, most), most)
+    return tuple(sorted({*must, *(n for n in row.looks if n in seeds)}))  # those of earlier audits stand between
+
+
+def _unequal(where: str, stored: Any, found: Any) -> Iterator[Disagreement]:
+    if stored != found:
+        yield Disagreement(where, repr(stored), repr(found))
