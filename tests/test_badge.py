@@ -55,5 +55,5 @@ def test_a_hostile_name_stays_text_on_one_line(name: str) -> None:
 
 def test_of_several_surfaces_the_worst_word_is_told(tmp_path: Path) -> None:
     folder = several({"label": undistillable(), "probs": distillable()}, tmp_path / "audit")
-    assert badge.message(load(folder)) == "DISTILLABLE (smoke-1, label, probs)"
+    assert badge.message(load(folder)) == "DISTILLABLE (gate-1, label, probs)"
     assert load(folder).verdict.word == "UNDISTILLABLE"

@@ -41,7 +41,8 @@ def made_up(word: Word, soft: np.ndarray, averaged: np.ndarray, without: Sequenc
         for row in record.comparisons
         if row.attack in right and row.attack not in without
     ]
-    return record.model_copy(update={"trials": tuple(trials), "comparisons": tuple(rows), "flags": ()})
+    task = record.task.model_copy(update={"test": soft.shape[1]})
+    return record.model_copy(update={"task": task, "trials": tuple(trials), "comparisons": tuple(rows), "flags": ()})
 
 
 @pytest.mark.parametrize(
