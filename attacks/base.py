@@ -43,7 +43,7 @@ class Lab:
         library: Library | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        self._oracle, self._library, self._progress = oracle, library or self._ask_all, progress
+        self._oracle, self._library, self._progress = oracle, library, progress
         self.pool, self.surrogate, self.classes, self.recipe = pool, surrogate, classes, recipe
         self.seed, self.device = seed, device
         self.last: Student | None = None
@@ -81,7 +81,8 @@ class Lab:
         index = np.arange(len(pool)) if only is None else sorted_(only)
         sets = [self.view_set(part, views) for part in kind.split("+")]
         self.oracle.charge(sum(s.count for s in sets) * len(index))
-        return concatenate([self._library(pool, s, index) for s in sets])
+        ask = self._library or self._ask_all  # not kept: a lab that holds itself outlives its student's use
+        return concatenate([ask(pool, s, index) for s in sets])
 
     def stream(
         self,

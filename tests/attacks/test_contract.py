@@ -1,6 +1,9 @@
 """Every attack's formula against an independent reference, and every attack against the public contract."""
 
+import gc
 import math
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,6 +155,20 @@ def test_averager_equals_kd_when_a_class_has_one_answer() -> None:
     averaged, again = AVG().attempt(lab), SoftKD().attempt(lab)
     x = torch.rand(4, *SHAPE)
     torch.testing.assert_close(averaged.network(x), again.network(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_lab_is_gone_with_its_student() -> None:
+    """What waits for the garbage collector keeps memory of the device, and is there for the next attack to find."""
+    SoftKD().attempt(tiny_lab(FULL, seed=1))  # what the first student imports may hold on to its frames
+    gc.disable()
+    try:
+        for technique in (SoftKD(), LS(), replace(Knockoff(), queries=48)):
+            lab = tiny_lab(FULL, seed=1)
+            network = weakref.ref(technique.attempt(lab).network)
+            del lab
+            assert network() is None, technique.name
+    finally:
+        gc.enable()
 
 
 def test_label_attacks_use_nothing_but_the_top_class() -> None:
