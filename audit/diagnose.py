@@ -24,7 +24,7 @@ from reports.clusters import PicturedClass
 from reports.diagnosis import DiagnosedPool, Diagnosis
 from reports.record import PoolName, write_whole
 from teachers.errors import RefusedInput
-from teachers.oracle import CHUNK
+from teachers.oracle import at_once
 from teachers.task import Pool, Task, known
 from teachers.views import Viewer, ViewSet
 
@@ -105,7 +105,7 @@ def _ask(name: PoolName, subject: Subject, task: Task, folder_: Path) -> Asked:
     viewer = Viewer(pool, ViewSet("crop" if name == "augmented" else "raw", 1))
     log_p = np.memmap(folder_ / name, np.float32, "w+", shape=(len(pool), len(task.classes)))
     tops = np.empty(len(pool), np.intp)
-    for index in torch.split(torch.arange(len(pool)), CHUNK):
+    for index in torch.split(torch.arange(len(pool)), at_once(pool.shape)):
         answers = subject.whole(viewer(index, torch.zeros_like(index))).values.numpy()
         log_p[index], tops[index] = answers, answers.argmax(1)
     return Asked(Answered(name, log_p, known(pool)), tops)

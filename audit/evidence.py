@@ -37,7 +37,7 @@ from reports.record import (
     Times,
     purpose_of,
 )
-from teachers.oracle import CHUNK
+from teachers.oracle import at_once
 from teachers.task import Pool, Task, known, stratified
 from teachers.views import Viewer, ViewSet
 
@@ -90,7 +90,7 @@ def _sample(pool: Pool, classes: int) -> Pool:
 def _cmi_pool(name: PoolName, subject: Subject, pool: Pool, view: Literal["raw", "crop"], classes: int) -> CMIPool:
     viewer, labels = Viewer(pool, ViewSet(view, 1)), known(pool)
     answers = np.empty((len(pool), classes), np.float16)
-    for index in torch.split(torch.arange(len(pool)), CHUNK):
+    for index in torch.split(torch.arange(len(pool)), at_once(pool.shape)):
         pixels = viewer(index, torch.zeros_like(index)).mul(255).round().div(255)  # as files hold them
         answers[index] = subject.whole(pixels).values.numpy().clip(-60_000)
     return CMIPool(name=name, answers=Packed.of(answers), labels=Packed.of(labels.astype(np.uint16)))

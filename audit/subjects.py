@@ -28,7 +28,7 @@ from teachers.guards import Guarded, Shown
 from teachers.intake import Card, Teacher
 from teachers.methods.base import Weights
 from teachers.networks import Preprocessed
-from teachers.oracle import CHUNK, Ask, Box
+from teachers.oracle import Ask, Box, at_once
 from teachers.remote import Remote, RemoteBox
 from teachers.surface import FULL, Surface
 from teachers.synthetic import HalfLeak, Held, Noisy, SmoothedTruth, placebo
@@ -397,8 +397,9 @@ def top_classes(box: Ask, pool: Pool) -> np.ndarray:
 def log_probs(box: Ask, pool: Pool) -> np.ndarray:
     """Return log-probabilities of every image of a pool, (N, K)."""
     answers: np.ndarray | None = None  # one array: many small ones would keep the allocator from giving pixels back
-    for at in range(0, len(pool), CHUNK):
-        part = box(torch.from_numpy(pool.images[at : at + CHUNK]).float().div_(255)).values.numpy()
+    size = at_once(pool.shape)
+    for at in range(0, len(pool), size):
+        part = box(torch.from_numpy(pool.images[at : at + size]).float().div_(255)).values.numpy()
         if answers is None:
             answers = np.empty((len(pool), *part.shape[1:]), part.dtype)
         answers[at : at + len(part)] = part

@@ -20,6 +20,11 @@ PIXELS = CHUNK * 3 * 64 * 64  # of a forward pass: larger images than that go fe
 Ask = Callable[[Tensor], Answers]
 
 
+def at_once(shape: tuple[int, int, int]) -> int:
+    """Return how many images a question holds: many small ones, in whole chunks, so that no answer depends on it."""
+    return CHUNK * max(1, PIXELS // (CHUNK * math.prod(shape)))
+
+
 class Oracle:
     """Answer float images (N, C, H, W) in [0, 1], raw pixels: the teacher's own preprocessing is behind it.
 

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from audit.execution.cells import Cell, Failure, Result
-from audit.execution.door import Desk, Door, at_once, blocks
+from audit.execution.door import Desk, Door, blocks
 from audit.execution.execute import Executor
 from audit.execution.measure import Exams
 from audit.execution.progress import Teller
@@ -20,6 +20,7 @@ from audit.execution.store import Cache
 from audit.execution.worker import Job
 from audit.subjects import Subject
 from teachers.errors import RefusedInput, UsageError
+from teachers.oracle import at_once
 from teachers.task import Pool
 from teachers.views import ViewSet
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +15,7 @@ from torch import Tensor
 from audit.execution.cells import Asked
 from audit.execution.store import AnswerStore, Rows
 from reports.record import Packed
-from teachers.oracle import CHUNK, PIXELS, Ask, Oracle
+from teachers.oracle import CHUNK, Ask, Oracle
 from teachers.remote import RemoteBox
 from teachers.surface import Answers, Surface, concatenate
 from teachers.task import Pool
@@ -72,11 +71,6 @@ class Desk:
         if stored is None or len(missing):
             raise RuntimeError(f"{len(rows)} answers were asked for and are not in the store: {block.name}")
         return stored[torch.from_numpy(rows)]
-
-
-def at_once(shape: tuple[int, int, int]) -> int:
-    """Return how many images a question holds: many small ones, in whole chunks, so that no answer depends on it."""
-    return CHUNK * max(1, PIXELS // (CHUNK * math.prod(shape)))
 
 
 class Door:
