@@ -106,6 +106,25 @@ def test_the_second_release_on_gitlab_trains_no_control(releases: list[Path], tm
             assert (runner.workspace / path).exists()
 
 
+@pytest.mark.parametrize("path", [f"{OUT}/record.json", ".distill-audit/controls.tar.gz"])
+def test_results_that_come_with_the_commit_are_refused(
+    path: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    runner = Runner(tmp_path / "home", tmp_path / "kept")
+    forged = runner.workspace / path
+    forged.parent.mkdir(parents=True)
+    forged.write_text("{}")
+    first = load(ACTION)["runs"]["steps"][0]
+    env = {"OUT": OUT}
+    assert runner.shell("git init --quiet", {}) == 0
+    assert runner.shell(first["run"], env) == 0, "a file that an earlier job left is none of the commit's"
+    assert runner.shell("git add --all", {}) == 0
+    assert runner.action({"teacher": "model.pt"}, {"runner.os": "Linux"})[1] == 2
+    assert runner.ran == [first["name"]]
+    assert runner.shell("\n".join(load(GITLAB)["release-gate"]["script"]), env) == 2
+    assert capfd.readouterr().out.count(f"{path} is committed; remove it") == 2
+
+
 def steps(path: str) -> list[Parsed]:
     parsed = load(path)
     if path == ACTION:
