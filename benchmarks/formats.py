@@ -42,8 +42,8 @@ Hugging Face folder is executed. Pickled modules, TorchScript and torch.export f
 they are opened: they are refused, and the refusal says what they wanted to run, unless `--trust-model-code` is given.
 Trust such a file as you would trust a script of the same origin: it runs under your account.
 
-State dicts need `--arch`; what brings its own architecture takes none. ONNX needs
-`pip install 'distill-audit[onnx]'`, Hugging Face folders `pip install 'distill-audit[hf]'`.
+A state dict's architecture is guessed ([inspect](inspect.md)) or named by `--arch`; what brings its own takes none.
+ONNX needs `pip install 'distill-audit[onnx]'`, Hugging Face folders `pip install 'distill-audit[hf]'`.
 
 | file | made with | loads | refused, because | agrees to 1e-5 |
 |---|---|---|---|---|
@@ -120,6 +120,18 @@ def weights(network: nn.Module, folder: Path) -> Iterator[Made]:
         "of Lightning": (
             "keys begin with `network.`, hyper-parameters beside",
             {"state_dict": {f"network.{k}": v for k, v in state.items()}, "hyper_parameters": {"lr": 0.1}},
+        ),
+        "of a wrapper with its normalisation": (
+            "`nn.Sequential(Normalize(mean, std), model)`",
+            {"0.mean": torch.zeros(3), "0.std": torch.ones(3), **{f"1.{k}": v for k, v in state.items()}},
+        ),
+        "of a last layer behind dropout": (
+            "`nn.Sequential(nn.Dropout(), nn.Linear(…))` in its place",
+            {k.replace("7.", "7.1."): v for k, v in state.items()},
+        ),
+        "without counters": (
+            "no `num_batches_tracked`, as before torch 0.4.1",
+            {k: v for k, v in state.items() if "num_batches" not in k},
         ),
         "of Parameters": (
             "`dict(model.named_parameters())` and buffers",

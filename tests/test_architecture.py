@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +14,7 @@ from teachers import networks
 from teachers.intake import build_index
 from teachers.intake.architecture import Candidate, guess, weightless
 from teachers.intake.fingerprint import Grid, Length, alike, index, sketch, written
+from teachers.intake.spelling import spelled
 
 BENCHMARK = Path(__file__).resolve().parent.parent / "benchmarks" / "architectures.py"
 
@@ -75,6 +77,51 @@ def test_networks_that_share_all_tensors_are_ranked_ours_torchvision_timm() -> N
 def test_counters_of_batch_norms_may_be_missing() -> None:
     given = {k: t for k, t in tensors("torchvision:resnet18", 10, (3, 32, 32)).items() if "num_batches" not in k}
     assert guess(given).candidates[0].name == "torchvision:resnet18"
+
+
+def wrapped(given: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in given.items()}
+
+
+def behind_dropout(given: dict[str, Tensor], head: str) -> dict[str, Tensor]:
+    return {name.replace(f"{head}.", f"{head}.1."): tensor for name, tensor in given.items()}
+
+
+RESNET, VIT = "torchvision:resnet18", "timm:vit_tiny_patch16_224"
+STATISTICS = {"0.mean": torch.tensor([[[0.4]], [[0.5]], [[0.6]]]), "0.std": torch.tensor([[[0.2]], [[0.2]], [[0.3]]])}
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "changes"),
+    [
+        (RESNET, lambda t: wrapped(t, "backbone."), ("inside backbone",)),
+        (RESNET, lambda t: wrapped(t, "model.net."), ("inside model", "inside net")),
+        (RESNET, lambda t: behind_dropout(t, "fc"), ("fc.1 as fc",)),
+        (RESNET, lambda t: wrapped(behind_dropout(t, "fc"), "m."), ("inside m", "fc.1 as fc")),
+        (RESNET, lambda t: STATISTICS | wrapped(t, "1."), ("inside 1", "without 0.mean, 0.std")),
+        (VIT, lambda t: wrapped(behind_dropout(t, "head"), "module."), ("inside module", "head.1 as head")),
+        ("strided-4-8", lambda t: wrapped(t, "_orig_mod."), ("inside _orig_mod",)),
+        (RESNET, lambda t: t, ()),
+    ],
+)
+def test_a_wrapped_network_is_recognised_and_what_was_changed_is_told(
+    name: str, changed: Callable[[dict[str, Tensor]], dict[str, Tensor]], changes: tuple[str, ...]
+) -> None:
+    given = tensors(name, 10, (3, 32, 32))
+    first = guess(changed(given)).candidates[0]
+    assert first.normalize == ("0.4,0.5,0.6/0.2,0.2,0.3" if "0.mean" in changed(given) else None)
+    assert (first.name, first.classes, first.changes) == (name, 10, changes)
+    found = spelled(changed(given), given)
+    assert found.tensors.keys() == given.keys()
+    assert all(found.tensors[key] is tensor for key, tensor in given.items())
+
+
+def test_no_weight_is_left_out_and_no_second_layer_is_taken_for_the_first() -> None:
+    given = tensors(RESNET, 10, (3, 32, 32))
+    assert guess(wrapped(given, "student.") | {"projector.weight": torch.zeros(8, 8)}).candidates == ()
+    two = behind_dropout(given, "fc") | {"fc.3.weight": torch.zeros(10, 10)}
+    assert guess(two).candidates == ()
+    assert spelled(two, given).tensors is two
 
 
 def test_a_near_miss_says_what_differs() -> None:

@@ -38,7 +38,10 @@ def candidates(weights: Weights, opening: Opening) -> Sequence[Candidate]:
             one = replace(one, classes=len(card.classes), channels=card.shape[0], size=card.shape[1])
         return [replace(one, name=name)]
     if not found.candidates:
-        raise UsageError(f"{weights.path} fits no architecture that is known here; {found.told}; name its --arch")
+        raise UsageError(
+            f"{weights.path} fits no architecture that is known here; {found.told}; name its --arch, or export the "
+            "model to ONNX, which brings its own"
+        )
     return found.candidates
 
 

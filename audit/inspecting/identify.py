@@ -39,6 +39,7 @@ class Identified:
     permutation: Permutation | None = None
     asked: int = 0  # images that all candidates were shown
     stated: str | None = None  # the normalisation that the file itself states
+    changes: tuple[str, ...] = ()  # from the checkpoint's names of tensors to the network's
 
     @property
     def undecided(self) -> str:
@@ -89,9 +90,13 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
     """
     index = order(task)
     x = torch.from_numpy(task.validation.images[index[:LOOKED]]).float().div_(255)
-    loaded = {weights.kind: running(weights, task.shape, len(task.classes))} if weights.is_program else None
-    if loaded is None:
+    changes: tuple[str, ...] = ()
+    if weights.is_program:
+        loaded = {weights.kind: running(weights, task.shape, len(task.classes))}
+    else:
         fits = candidates(weights, opening)
+        changes = fits[0].changes
+        weights = replace(weights, normalize=weights.normalize or fits[0].normalize)
         try:
             loaded = apart(weights, [c.name for c in fits], len(task.classes), x, device)
         except AuditError as e:
@@ -106,7 +111,7 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
         among = choose({n: _at_best(t, ways, task, index[:FEW], device) for n, t in teachers.items()})
         asked += len(teachers) * len(ways) * min(FEW, len(index))
         if not among.clear:
-            return Identified(None, among=among, asked=asked)
+            return Identified(None, among=among, asked=asked, changes=changes)
         name = among.best
     tried = _tried(teachers[name], ways, task, index, device)
     other = None if opening.classes else tried.other_order(len(task.classes))
@@ -127,6 +132,7 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
         stated=stated,
         permutation=other and other.permutation,
         asked=asked + tried.asked,
+        changes=changes,
     )
 
 
@@ -211,6 +217,8 @@ def told(found: Identified, task: Task) -> list[str]:
     same = f"; {', '.join(found.alike)} would answer alike" if found.alike else ""
     why = f", the most accurate of {_accuracies(found.among)}" if found.among else ""
     lines = [f"architecture {found.architecture}{why}{same}"]
+    if found.changes:
+        lines.append(f"tensors {', '.join(found.changes)}")
     if found.permutation is not None:
         names = ", ".join(task.classes[c] for c in found.permutation.classes)
         lines.append(f"classes in the order of the network's outputs, as found: {names}")

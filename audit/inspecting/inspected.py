@@ -33,6 +33,8 @@ def _inspected(found: Inspection) -> dict[str, str]:
         "outputs": found.outputs or "unknown",
         "normalisation": found.normalize or "undecided: give --data, or --normalize",
     }
+    if found.changes:
+        lines["tensors"] = ", ".join(found.changes)
     if found.channels:
         layout = "N, C, H, W"
         if found.channels == 3 and found.normalize:

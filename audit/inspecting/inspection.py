@@ -58,6 +58,7 @@ class Inspection:
     order: tuple[str, ...]  # class names in the order of its outputs, where they are not in the data's
     accuracy: Accuracy | None
     undecided: str  # what the command line has to say, as a sentence without its subject
+    changes: tuple[str, ...] = ()  # from the checkpoint's names of tensors to the network's
 
 
 def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None) -> Inspection:
@@ -103,6 +104,7 @@ def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None)
         channels=first.channels,
         size=first.size,
         fixed=first.fixed,
+        changes=first.changes,
     )
     if opening.data is None:
         return _without_data(told, weights, fits, device)

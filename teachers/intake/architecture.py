@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from teachers import networks
 from teachers.errors import AuditError
 from teachers.intake.fingerprint import COUNTER, Entry, Shapes, alike, digest, digest_of_shapes, index, masked, sketch
+from teachers.intake.spelling import spellings
 
 COMPARED = 4  # networks that a checkpoint which fits none is compared with
 NEAR = 0.2  # share of tensors in common, below which two networks are not alike
@@ -29,6 +30,8 @@ class Candidate:
     channels: int
     size: int | None  # pixels to a side, by the weights or else by default; None where neither tells
     fixed: bool  # whether the weights fit that size alone
+    changes: tuple[str, ...] = ()  # from the checkpoint's names of tensors to the network's, as parts of a sentence
+    normalize: str | None = None  # what the checkpoint states, as --normalize takes it
 
 
 @dataclass(frozen=True)
@@ -50,21 +53,31 @@ class Guess:
 def guess(tensors: Mapping[str, Tensor]) -> Guess:
     """Say which networks of ours, of torchvision and of timm have tensors of these names and shapes.
 
-    The number of classes, of input channels and the input size may be any. Networks that share all names and shapes
-    are ranked: ours, torchvision's, timm's; in timm the one whose input size is that of the weights, then plain names.
+    Of the names only what a wrapper adds may differ (`spellings`); the number of classes, of input channels and the
+    input size may be any. Networks that share all names and shapes are ranked: ours, torchvision's, timm's; in timm
+    the one whose input size is that of the weights, then plain names.
     """
-    shapes = shapes_of(tensors)
+    inmost = shapes_of(tensors)
+    for spelling in spellings(tensors):
+        shapes = shapes_of(spelling.tensors)
+        if fits := _fitting(shapes):
+            return Guess(tuple(replace(f, changes=spelling.changes, normalize=spelling.normalize) for f in fits))
+        inmost = min(inmost, shapes, key=lambda s: sum(map(len, s)))
+    return _nearest(inmost)
+
+
+def _fitting(shapes: Shapes) -> tuple[Candidate, ...]:
     ours = _of_ours(shapes)
     if ours:
-        return Guess((ours,))
+        return (ours,)
     keys = digest(shapes)
     same = [e for e in index() if e.keys == keys and e.shapes == digest_of_shapes(shapes, e.open)]
     if not same:
-        return _nearest(shapes)
+        return ()
     native = {e.name for e in same if e.native and e.native == digest_of_shapes(shapes, e.narrow)}
     same.sort(key=lambda entry: (bool(native) and entry.name not in native, *_preference(entry, shapes)))
     sized = bool(native) or _sized(same[0], shapes)
-    return Guess(tuple(_candidate(e, shapes, e.size if e.name in native else None, sized) for e in same))
+    return tuple(_candidate(e, shapes, e.size if e.name in native else None, sized) for e in same)
 
 
 def _preference(entry: Entry, shapes: Shapes) -> tuple[int, bool, bool, int, str]:

@@ -13,10 +13,12 @@ from torch import nn
 from teachers import guards, networks
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake.card import GUARD, Card
+from teachers.intake.fingerprint import COUNTER
 from teachers.intake.formats import Program
 from teachers.intake.jail import GIB, confined, limits
 from teachers.intake.normalise import normalisation
 from teachers.intake.programs import Answering, program, rehearse
+from teachers.intake.spelling import spelled
 from teachers.intake.weights import Weights
 from teachers.networks import Preprocessed, Reordered
 
@@ -75,6 +77,7 @@ def assemble(weights: Weights, architecture: str, classes: int, shape: networks.
     networks.try_out(network, architecture, classes, shape)
     card = weights.card
     own = {n: t for n, t in weights.tensors.items() if not (card and card.guard and n.startswith(GUARD))}
+    own = dict(spelled(own, network.state_dict()).tensors)
     _check_fit(replace(weights, tensors=own), network, architecture, classes)
     network.load_state_dict(own)
     whole = Preprocessed(network, mean, std, bgr)
@@ -114,13 +117,14 @@ def _rehearsed(weights: Weights, classes: int, shape: networks.Shape) -> nn.Modu
 def _check_fit(weights: Weights, network: nn.Module, architecture: str, classes: int) -> None:
     wanted = {name: tuple(t.shape) for name, t in network.state_dict().items()}
     given = {name: tuple(t.shape) for name, t in weights.tensors.items()}
-    missing, surplus = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    missing = sorted(name for name in wanted.keys() - given.keys() if not name.endswith(COUNTER))
+    surplus = sorted(given.keys() - wanted.keys())
     if missing or surplus:
         parts = [f"{len(m)} {what} (first: {m[0]})" for m, what in ((missing, "missing"), (surplus, "surplus")) if m]
         raise RefusedInput(
             f"{weights.path} does not fit --arch {architecture}: keys {', '.join(parts)}; name its --arch"
         )
-    wrong = [name for name in wanted if wanted[name] != given[name]]
+    wrong = [name for name in wanted if name in given and wanted[name] != given[name]]
     if wrong and wrong[-1] in list(wanted)[-2:] and len(wrong) <= 2 and given[wrong[0]]:
         raise RefusedInput(
             f"{weights.path} has {given[wrong[0]][0]} outputs but the data has {classes} classes; "

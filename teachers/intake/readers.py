@@ -22,7 +22,6 @@ from teachers.intake.huggingface import look, normalised
 from teachers.intake.jail import TENSORS
 
 NESTS = ("state_dict", "model_state_dict", "model", "net", "module", "ema", "model_ema")
-PREFIXES = ("module.", "_orig_mod.", "network.")
 MOST_TENSORS = 100_000
 MOST_HEADER = 32 * 2**20  # bytes
 OURS = "distill_audit"  # under which a card lies
@@ -191,7 +190,7 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
 
 
 def _tensors(path: Path, content: object) -> dict[str, Tensor]:
-    """Find the weights in a checkpoint, under their names in the network."""
+    """Find the weights in a checkpoint."""
     if isinstance(content, Mapping):
         for nest in NESTS:
             inner = content.get(nest)
@@ -202,9 +201,6 @@ def _tensors(path: Path, content: object) -> dict[str, Tensor]:
         raise RefusedInput(f"{path} holds one {type(content).__name__}, not a state dict; save model.state_dict()")
     _count(path, len(content))
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    for prefix in PREFIXES:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     if not tensors:
         raise RefusedInput(f"{path} holds no tensors; give a state dict")
     return tensors

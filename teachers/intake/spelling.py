@@ -1,0 +1,88 @@
+"""Names of tensors: as a training script left them, and as a network itself calls them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from teachers.intake.fingerprint import COUNTER
+from teachers.intake.normalise import Normalisation
+
+FEW = 4  # numbers: a mean or a spread of each channel, which a script keeps beside the network
+MEANS, SPREADS = {"mean", "means", "mu"}, {"std", "stds", "sd", "sds", "sigma"}
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """A checkpoint's tensors by other names, and what was changed, as parts of a sentence."""
+
+    tensors: Mapping[str, Tensor]
+    changes: tuple[str, ...] = ()
+    normalize: str | None = None  # what lies beside the network, as --normalize takes it
+
+
+def spellings(tensors: Mapping[str, Tensor]) -> Iterator[Spelling]:
+    """Yield all names that a network may have for a checkpoint's tensors, those that they have first.
+
+    A wrapper puts its own name before all of them (`module.conv1.weight`), and may keep the mean and spread of its
+    images beside; a last layer that was replaced by a dropout and a layer has a number (`fc.1.weight` for `fc.weight`).
+    """
+    left: Spelling | None = Spelling(tensors)
+    while left is not None:
+        yield left
+        for stem, number in _stacked(left.tensors):
+            whole = {re.sub(rf"^{re.escape(stem)}\.{number}\.", f"{stem}.", n): t for n, t in left.tensors.items()}
+            yield replace(left, tensors=whole, changes=(*left.changes, f"{stem}.{number} as {stem}"))
+        left = _unwrapped(left)
+
+
+def spelled(tensors: Mapping[str, Tensor], wanted: Collection[str]) -> Spelling:
+    """Return a checkpoint's tensors by the names that a network wants; as they are, where no spelling has these."""
+    names = _counted(wanted)
+    return next((s for s in spellings(tensors) if _counted(s.tensors) == names), Spelling(tensors))
+
+
+def _counted(names: Collection[str]) -> set[str]:
+    return {name for name in names if not name.endswith(COUNTER)}
+
+
+def _stacked(tensors: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+    """Return where a linear layer is all that a sequence holds: its name and the layer's number."""
+    found = []
+    for name, tensor in tensors.items():
+        layer = re.fullmatch(r"(.+)\.(\d+)\.weight", name)
+        if layer and tensor.ndim == 2:
+            stem, number = layer.groups()
+            inside = {n for n in tensors if n.startswith(f"{stem}.")}
+            if inside <= {f"{stem}.{number}.weight", f"{stem}.{number}.bias"}:
+                found.append((stem, number))
+    return found
+
+
+def _unwrapped(spelling: Spelling) -> Spelling | None:
+    """Return what a wrapper holds; None where nothing is wrapped."""
+    heads = Counter(name.partition(".")[0] for name in spelling.tensors if "." in name)
+    if not heads:
+        return None
+    ((outer, _),) = heads.most_common(1)
+    inside = {n.removeprefix(f"{outer}."): t for n, t in spelling.tensors.items() if n.startswith(f"{outer}.")}
+    beside = {n: t for n, t in spelling.tensors.items() if not n.startswith(f"{outer}.")}
+    if any(t.numel() > FEW for t in beside.values()):
+        return None
+    without = (f"without {', '.join(sorted(beside))}",) if beside else ()
+    return Spelling(inside, (*spelling.changes, f"inside {outer}", *without), _stated(beside) or spelling.normalize)
+
+
+def _stated(beside: Mapping[str, Tensor]) -> str | None:
+    parts = [
+        [t.flatten().tolist() for name, t in beside.items() if name.rpartition(".")[2] in names]
+        for names in (MEANS, SPREADS)
+    ]
+    if [len(found) for found in parts] != [1, 1]:
+        return None
+    mean, std = (tuple(round(value, 6) for value in found[0]) for found in parts)
+    return str(Normalisation(mean, std))
