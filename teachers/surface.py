@@ -6,16 +6,17 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from teachers import kinds
 from teachers.errors import UsageError
-
-Kind = Literal["probs", "label", "gradients"]
+from teachers.kinds import EIGHT
+from teachers.kinds import Kind as Kind
 
 GAMMA = 0.2  # slope of the reverse sigmoid
 NOTHING = 1e-5  # missing mass that may be rounding of float32
@@ -174,7 +175,6 @@ WRITTEN = {
 }
 STEPS = {written.partition(":")[0]: step for written, step in WRITTEN.items()}
 WHOLE = ("probs", "logits", "label", "gradients")
-EIGHT = "uint8"  # first, if at all: it is done to what goes in
 
 
 @dataclass(frozen=True)
@@ -203,17 +203,13 @@ class Surface:
     @cached_property
     def steps(self) -> tuple[tuple[str, float], ...]:
         """The parts with their values, in order; none for `probs`, `logits`, `label` and `gradients`."""
-        return () if self._shown in WHOLE else tuple(map(_step, self._shown.split("+")))
-
-    @property
-    def _shown(self) -> str:
-        """What is done to answers."""
-        return "probs" if self.name == EIGHT else self.name.removeprefix(f"{EIGHT}+")
+        shown = kinds.shown(self.name)
+        return () if shown in WHOLE else tuple(map(_step, shown.split("+")))
 
     @property
     def kind(self) -> Kind:
         """What an answer holds at most."""
-        return "label" if self._shown == "label" else "gradients" if self._shown == "gradients" else "probs"
+        return kinds.kind(self.name)
 
     def taken(self, images: Tensor) -> Tensor:
         """Return images (N, C, H, W) in [0, 1] as they reach the network."""
@@ -229,8 +225,7 @@ class Surface:
 
     def offers(self, need: Kind) -> bool:
         """Whether an attack that needs `need` can be run on this surface."""
-        order = ("label", "probs", "gradients")
-        return order.index(need) <= order.index(self.kind)
+        return kinds.offers(self.name, need)
 
 
 def _step(part: str) -> tuple[str, float]:

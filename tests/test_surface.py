@@ -1,6 +1,7 @@
 """What an API lets out: each step against its definition, and what an attacker reads out of the answers."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from audit.execution.store import AnswerStore
 from teachers.errors import RefusedInput, UsageError
+from teachers.kinds import Kind
 from teachers.oracle import Box
 from teachers.surface import GAMMA, Answers, Surface, reverse_sigmoid
 from teachers.synthetic import SmoothedTruth
@@ -205,6 +207,19 @@ def test_uint8_rounds_what_goes_in() -> None:
     assert torch.equal(*steps), "a small step vanishes"
     assert Surface("uint8+label").kind == "label"
     assert Surface("uint8+gradients").kind == "gradients"
+
+
+@pytest.mark.parametrize(
+    ("names", "offered"),
+    [
+        (("label", "uint8+label"), {"label"}),
+        (("probs", "logits", "uint8", "top:5", "uint8+top:5"), {"label", "probs"}),
+        (("gradients", "uint8+gradients"), {"label", "probs", "gradients"}),
+    ],
+)
+def test_a_surface_offers_what_its_answers_hold(names: tuple[str, ...], offered: set[Kind]) -> None:
+    for name in names:
+        assert {need for need in get_args(Kind) if Surface(name).offers(need)} == offered
 
 
 def test_logits_show_what_probabilities_show() -> None:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from conftest import TINY
@@ -15,12 +14,10 @@ from test_run import request
 
 from audit import run as audit
 from audit.derive import derived
-from audit.finished.pairing import NEEDS, offers
 from audit.finished.verify import Disagreement, verify
 from audit.suite import EFFORTS
 from reports.outputs import write_all
 from reports.record import Comparison, Packed, Record, load, save
-from teachers.surface import Surface
 
 SHIPPED = sorted(path.parent for path in (Path(__file__).parent.parent / "examples").glob("*/record.json"))
 FILES = (
@@ -315,14 +312,6 @@ def test_an_honest_part_of_a_suite_verifies(tmp_path: Path) -> None:
     record = derived(of_suite(complete=False)(without("soft-kd")(load(place))))
     folder = Path(shutil.copytree(place, tmp_path / "copy"))
     assert list(verify(rewritten(folder, record))) == []
-
-
-@pytest.mark.parametrize(
-    "name", ["probs", "logits", "label", "gradients", "uint8", "uint8+label", "top:5", "uint8+top:5"]
-)
-@pytest.mark.parametrize("need", NEEDS)
-def test_what_a_surface_offers_is_known_by_its_name(name: str, need: Literal["label", "probs", "gradients"]) -> None:
-    assert offers(name, need) == Surface.parse(name).offers(need)
 
 
 def test_an_audit_of_surfaces_is_that_of_the_first(tmp_path: Path) -> None:

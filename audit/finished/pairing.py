@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from audit.derive import usual
 from audit.finished.design import Disagreement
 from reports.record import Comparison, Record, Trial
+from teachers.kinds import offers
 
 SMOOTHED = " of smoothed labels"  # ends the name of a control that has the attack's own loss
-NEEDS = ("label", "probs", "gradients")
 
 
 def pairing(record: Record) -> Iterator[Disagreement]:
@@ -27,13 +27,6 @@ def pairing(record: Record) -> Iterator[Disagreement]:
         teachers |= {plan.fingerprint for cell in row.students if (plan := trials[cell].planned) is not None}
     if len(teachers) > 1:
         yield Disagreement("teachers of the judged students", str(len(teachers)), "1")
-
-
-def offers(surface: str, need: str) -> bool:
-    """Whether a surface gives an attack what it needs: `Surface.offers` of a name, without torch."""
-    shown = surface.removeprefix("uint8+")
-    kind = shown if shown in NEEDS else "probs"
-    return NEEDS.index(need) <= NEEDS.index(kind)
 
 
 def judged(record: Record, row: Comparison) -> list[Trial]:
