@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from judging import LEVELS, Share, covered, distillable, half_width, passes, usable
+from judging import LEVELS, Share, covered, distillable, half_width, passes
 from peers import bootstrap_over_images, satterthwaite, t_over_seeds
 from scatter import ATTACKS, Design, Students, draw
 
 from audit import checks
 from audit.statistics.compare import mcnemar, paired, scatter
-from audit.statistics.verdict import DELTA, DISCORDANT
+from audit.statistics.verdict import DELTA, DISCORDANT, usable
 
 GUARDED = 60  # audits of a design whose intervals are not to be trusted
 WORST = 4

@@ -12,7 +12,7 @@ from peers import HalfWidth
 
 from audit.statistics.compare import Margin
 from audit.statistics.sequential import HORIZON, Looks, once, schedule
-from audit.statistics.verdict import DELTA, DISCORDANT, Finding, gains, undecided
+from audit.statistics.verdict import DELTA, Finding, gains, undecided, usable
 
 LEVELS = (0.05, 0.025)
 
@@ -42,11 +42,6 @@ def half_width(m: Margin, tail: float) -> float:
 def passes(m: Margin, level: float) -> bool:
     """Say whether an attack lets UNDISTILLABLE pass, as audit/statistics/verdict.py rules."""
     return usable(m) and m.upper(1 - level) < DELTA and m.lower(1 - level) <= 0
-
-
-def usable(m: Margin) -> bool:
-    """Say whether the verdict may use an interval."""
-    return not m.degenerate and m.discordant >= DISCORDANT
 
 
 def distillable(margins: Sequence[Margin], level: float, half: HalfWidth = half_width) -> bool:

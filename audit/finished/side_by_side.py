@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from audit.derive import Facts
-from audit.statistics.compare import Correct, Margin, differing, holm
-from audit.statistics.verdict import DISCORDANT
+from audit.statistics.compare import Correct, differing, holm
+from audit.statistics.verdict import usable
 from reports.leaderboard.board import Difference, Entry, Leaderboard, Line
 from reports.record import Comparison, Record
 from reports.wording import strongest
@@ -201,12 +201,8 @@ def contrast(one: Record, mine: Comparison, other: Record, theirs: Comparison) -
         seeds=(len(mine.students), len(theirs.students)),
         images=found.images,
         discordant=found.discordant,
-        reliable=_reliable(found),
+        reliable=usable(found),
     )
-
-
-def _reliable(margin: Margin) -> bool:
-    return not margin.degenerate and margin.discordant >= DISCORDANT
 
 
 def _scores(record: Record, row: Comparison) -> tuple[Correct, Correct]:

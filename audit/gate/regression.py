@@ -9,7 +9,7 @@ from audit.derive import Facts
 from audit.finished.side_by_side import question, versions
 from audit.statistics.compare import Correct, differing, holm
 from audit.statistics.sequential import Looks
-from audit.statistics.verdict import ALPHA, DISCORDANT
+from audit.statistics.verdict import ALPHA, usable
 from reports.record import Comparison, Record
 from reports.wording import points
 
@@ -32,8 +32,7 @@ class Change:
     @property
     def usable(self) -> bool:
         """Whether its interval can carry a word."""
-        margin = None if self.looks is None else self.looks.last
-        return margin is not None and not margin.degenerate and margin.discordant >= DISCORDANT
+        return self.looks is not None and usable(self.looks.last)
 
     @property
     def upper(self) -> float:

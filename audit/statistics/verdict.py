@@ -38,7 +38,7 @@ class Finding:
     @property
     def usable(self) -> bool:
         """Whether its interval can carry a verdict."""
-        return self.margin is not None and not self.margin.degenerate and self.margin.discordant >= DISCORDANT
+        return self.margin is not None and usable(self.margin)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,11 @@ def rule(findings: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, 
         return Ruling(word="UNDISTILLABLE", reasons=_bounds(judged, delta), settle="", p_holm=adjusted)
     settle = "; ".join(flag.do for flag in flags if flag.caps != "nothing") or _settle(judged, delta)
     return Ruling(word="INCONCLUSIVE", reasons=tuple(against), settle=settle, p_holm=adjusted)
+
+
+def usable(margin: Margin) -> bool:
+    """Whether an interval can carry a word: it has a variance, and enough images tell."""
+    return not margin.degenerate and margin.discordant >= DISCORDANT
 
 
 def undecided(findings: Sequence[Finding], delta: float = DELTA) -> list[str]:
