@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from reports import attestation, badge, html, junit, markdown, tables
-from reports.record import Record, RecordError, load, write_whole
+from reports.record import Record, by_surface, write_whole
 
 TABLES: Final = "tables"  # the folder of what is written of each table
 
-# By format: a record, and those of other surfaces, to the files in that format.
-FORMATS: Final[Mapping[str, Callable[[Record, Sequence[Record]], dict[str, bytes]]]] = {
+# By format: a record, and the folder in which those of other surfaces lie, to the files in that format.
+FORMATS: Final[Mapping[str, Callable[[Record, Path], dict[str, bytes]]]] = {
     "html": lambda record, _: {"report.html": html.render(record).encode()},
-    "junit": lambda record, others: {"junit.xml": junit.render(record, others).encode()},
+    "junit": lambda record, folder: {"junit.xml": junit.render(record, by_surface(record, folder)[1:]).encode()},
     "md": lambda record, _: {"summary.md": markdown.render(record).encode()},
     "attestation": lambda record, _: {"attestation.json": attestation.render(record).encode()},
     "badge": lambda record, _: {
@@ -27,28 +27,20 @@ FORMATS: Final[Mapping[str, Callable[[Record, Sequence[Record]], dict[str, bytes
 ALWAYS: Final = ("html", "junit", "md", "attestation", "badge")  # what `audit run` writes, and `audit verify` compares
 
 
-def files(record: Record, others: Sequence[Record] = (), formats: Iterable[str] = ALWAYS) -> dict[str, bytes]:
-    """Return the reports in these formats, by the names of their files in the folder; `others`: of other surfaces."""
+def files(record: Record, folder: Path, formats: Iterable[str] = ALWAYS) -> dict[str, bytes]:
+    """Return the reports in these formats, by the names of their files in the record's folder.
+
+    Raises RecordError where one tells of all surfaces, and the record of another cannot be read.
+    """
     made: dict[str, bytes] = {}
     for name in formats:
-        made |= FORMATS[name](record, others)
+        made |= FORMATS[name](record, folder)
     return made
-
-
-def others(record: Record, folder: Path) -> list[Record]:
-    """Return the records of other surfaces that lie in the folder of a record; one that cannot be read is left out."""
-    found = []
-    for row in record.hardening:
-        try:
-            found.append(load(folder / row.folder))
-        except RecordError:  # `audit verify` tells of it
-            continue
-    return [other for other in found if other.settings.surface != record.settings.surface]
 
 
 def write_all(record: Record, folder: Path, formats: Iterable[str] = ALWAYS) -> list[Path]:
     """Write reports, each whole or not at all and none before all are made; return their paths."""
-    written = files(record, others(record, folder), formats)
+    written = files(record, folder, formats)
     for name, content in written.items():
         write_whole(folder / name, content)
     return [folder / name for name in written]

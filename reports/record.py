@@ -490,7 +490,7 @@ def load(path: Path) -> Record:
         inside = sorted(str(held.parent) for held in folder.glob("*/record.json"))[:3] if folder.is_dir() else []
         there = f", such as {' or '.join(inside)}" if inside else ""
         raise RecordError(f"cannot read {path} ({e.strerror}); give the folder that `audit run` wrote{there}") from e
-    except UnicodeDecodeError as e:
+    except ValueError as e:  # no UTF-8, or no path
         raise RecordError(f"{path} is not a record: {e}; give the folder that `audit run` wrote") from e
     try:
         version = json.loads(text).get("schema_version")
@@ -504,6 +504,14 @@ def load(path: Path) -> Record:
         first = e.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RecordError(f"{path} is not a valid record: {where}: {first['msg']} ({e.error_count()} problems)") from e
+
+
+def by_surface(record: Record, folder: Path) -> tuple[Record, ...]:
+    """Return the record of every surface that was audited, the record's own first; they lie in its folder.
+
+    Raises RecordError where one cannot be read.
+    """
+    return tuple(load(folder / row.folder / "record.json") for row in record.hardening) or (record,)
 
 
 def json_schema() -> dict[str, Any]:

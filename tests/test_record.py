@@ -144,6 +144,11 @@ def test_importing_a_report_loads_only_what_it_needs(module: str, heavy: set[str
     assert not heavy & set(done.stdout.split())
 
 
+def test_a_path_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="is not a record"):
+        load(tmp_path / "a\0b")
+
+
 def test_a_folder_of_audits_is_answered_with_their_names(tmp_path: Path) -> None:
     for name in ("b", "a"):
         save(sample_record(), tmp_path / name / "record.json")

@@ -101,7 +101,10 @@ def test_every_surface_is_audited_and_the_table_follows_from_its_audits(
     own.write_text("{}")
     assert "cannot be read" in next(verify(out)).found
     own.unlink()
-    assert next(verify(out)).found == "nothing"
+    assert [(d.where, "cannot read" in d.found) for d in verify(out)] == [("surfaces", True)]
+    code, _, told = call(capsys, "report", str(out))
+    assert (code, f"cannot read {own}" in told) == (4, True), "junit.xml tells of all surfaces, or is not written"
+    assert call(capsys, "report", str(out), "--format", "html,csv")[0] == 0, "these tell of the first"
 
 
 def test_the_least_restrictive_surface_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

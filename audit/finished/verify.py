@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from audit.finished.design import Disagreement as Disagreement
 from audit.finished.design import design
 from audit.finished.pairing import pairing
 from reports import outputs
-from reports.record import SCHEMA_VERSION, Comparison, Record, RecordError, Trial, dumped, load, purpose_of
+from reports.record import SCHEMA_VERSION, Comparison, Record, RecordError, Trial, by_surface, dumped, load, purpose_of
 
 TOLERANCE = 1e-6  # relative and absolute: another processor rounds differently
 
@@ -30,7 +30,12 @@ def verify(folder: Path) -> Iterator[Disagreement]:
     record = load(folder)
     if record.schema_version < SCHEMA_VERSION:
         raise RecordError(f"{folder} was made by an earlier version, whose rules were others; verify it with that one")
-    yield from hardened(record, folder)  # first: a report tells of all surfaces
+    try:
+        each = by_surface(record, folder)
+    except RecordError as e:  # a report tells of all surfaces
+        yield Disagreement("surfaces", f"{len(record.hardening)} audits", f"one that cannot be read: {e}")
+        return
+    yield from hardened(record, folder, each)
     yield from files(record, folder)
     try:
         again = derived(record)
@@ -49,7 +54,7 @@ def files(record: Record, folder: Path) -> Iterator[Disagreement]:
     """Compare every file with what the record gives; of figures, where matplotlib is another, the rest of the page."""
     journal = folder / "journal.jsonl"
     expected: dict[str, bytes] = {"record.json": dumped(record)}
-    expected |= outputs.files(record, outputs.others(record, folder))
+    expected |= outputs.files(record, folder)
     same_pens = record.environment.packages.get("matplotlib") == version("matplotlib")
     for name, content in expected.items():
         path = folder / name
@@ -96,15 +101,11 @@ def names(record: Record) -> Iterator[Disagreement]:
             yield Disagreement(f"student {trial.name}, seed {trial.seed}", trial.cell, key)
 
 
-def hardened(record: Record, folder: Path) -> Iterator[Disagreement]:
+def hardened(record: Record, folder: Path, each: Sequence[Record]) -> Iterator[Disagreement]:
     """Look whether the table of surfaces is what their own audits say, and whether each of these follows."""
-    for row in record.hardening:
+    for row, one in zip(record.hardening, each, strict=False):  # none where one surface was audited
         path = folder / row.folder / "record.json"
-        if not path.is_file():
-            yield Disagreement(row.folder, row.record, "nothing")
-            continue
         try:
-            one = load(path)
             own = surface_row(one, row.folder, hashlib.sha256(path.read_bytes()).hexdigest())
         except ValueError as e:  # RecordError is one
             yield Disagreement(f"surface {row.surface}", row.record, f"a record that cannot be read: {e}")

@@ -11,7 +11,7 @@ from audit.finished.verify import verify
 from audit.gate.policy import PolicyFile
 from audit.gate.rules import Found, Outcome, findings, refuse_unknown
 from audit.suite import Suite
-from reports.record import SCHEMA_VERSION, Record, RecordError, load
+from reports.record import SCHEMA_VERSION, Record, RecordError, by_surface, load
 from teachers.errors import RefusedInput
 
 CODES: dict[Outcome, int] = {"nothing": 5, "fail": 1, "separate": 3, "warn": 0, "pass": 0}  # the first that occurs
@@ -58,11 +58,6 @@ def gate(folder: Path, file: PolicyFile) -> Gated:
 def today() -> date:
     """Return the day, UTC."""
     return datetime.now(UTC).date()
-
-
-def by_surface(record: Record, folder: Path) -> tuple[Record, ...]:
-    """Return the record of every surface that was audited, the record's own first."""
-    return tuple(load(folder / row.folder) for row in record.hardening) or (record,)
 
 
 def baseline(file: PolicyFile) -> tuple[Record, ...]:
