@@ -107,6 +107,10 @@ class Facts:
         """Return what students got right of the judged test images, (S, N)."""
         return self.record.correct(cells)[:, self.judged]
 
+    def both(self, row: Comparison) -> tuple[Bits, Bits]:
+        """Return what the students of a row got right, and the controls that they are compared with, (S, N) each."""
+        return self.correct(row.students), self.correct(row.control_students)
+
     def on_dropped(self, cells: Sequence[str]) -> float | None:
         """Return students' accuracy on classes that the attacker never saw, None where there are none."""
         return None if self.judged.all() else float(self.record.correct(cells)[:, ~self.judged].mean())
@@ -117,8 +121,7 @@ class Facts:
 
     def looks(self, row: Comparison) -> Looks:
         """Return an attack's margin over the LS student at every look."""
-        mine, control = self.correct(row.students), self.correct(row.control_students)
-        return looks(mine, control, row.looks, self.record.look.horizon)
+        return looks(*self.both(row), row.looks, self.record.look.horizon)
 
 
 def interval(margin: Margin, over: Looks | None = None) -> Interval:
@@ -239,7 +242,7 @@ def compared(facts: Facts, row: Comparison, over: Looks | None = None, attacks: 
     row = row.model_copy(update={"bite": None if row.bite is None else bitten(facts, row.bite)})
     if not row.students:
         return row
-    mine, control = facts.correct(row.students), facts.correct(row.control_students)
+    mine, control = facts.both(row)
     trials = facts.of(row.students)
     over = over or once(paired(mine, control))
     baseline = facts.correct(row.baseline_students) if row.baseline_students else None
@@ -309,7 +312,7 @@ def doubts(facts: Facts, comparisons: Sequence[Comparison], controls: Sequence[C
     ls = [trial for row in (*comparisons, *nulls) for trial in facts.of(row.control_students)]
     lowest = min(facts.correct([trial.cell for trial in ls]).mean(1))
     flags = [
-        *(checks.null_control(paired(facts.correct(n.students), facts.correct(n.control_students))) for n in nulls),
+        *(checks.null_control(paired(*facts.both(n))) for n in nulls),
         checks.weak_control(sum(t.diverged for t in ls), float(lowest), largest(facts.labels[facts.judged])),
         checks.erratic_control(
             max(scatter(facts.correct(row.control_students)) for row in (*comparisons, *nulls) if row.control_students)

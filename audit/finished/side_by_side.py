@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from audit.derive import Facts
-from audit.statistics.compare import Correct, differing, holm
+from audit.statistics.compare import differing, holm
 from audit.statistics.verdict import usable
 from reports.leaderboard.board import Difference, Entry, Leaderboard, Line
 from reports.record import Comparison, Record
@@ -187,7 +187,7 @@ def contrast(one: Record, mine: Comparison, other: Record, theirs: Comparison) -
     """Return a margin of one record less a margin of another; None where one of them names no students."""
     if not (mine.students and theirs.students):
         return None
-    found = differing(_scores(one, mine), _scores(other, theirs))
+    found = differing(Facts(one).both(mine), Facts(other).both(theirs))
     low, high = (float(np.clip(end, -2, 2)) for end in found.interval(0.95))
     named, others = one.named(mine), other.named(theirs)
     return Difference(
@@ -203,11 +203,6 @@ def contrast(one: Record, mine: Comparison, other: Record, theirs: Comparison) -
         discordant=found.discordant,
         reliable=usable(found),
     )
-
-
-def _scores(record: Record, row: Comparison) -> tuple[Correct, Correct]:
-    facts = Facts(record)
-    return facts.correct(row.students), facts.correct(row.control_students)
 
 
 def _largest(record: Record) -> float:

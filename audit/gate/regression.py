@@ -83,17 +83,13 @@ def changes(now: Record, before: Record, waived: Container[str], delta: float) -
 
 
 def _change(facts: Facts, row: Comparison, earlier: Facts, other: Comparison | None) -> Change:
-    name, mine = facts.record.named(row), _students(facts, row)
+    name, mine = facts.record.named(row), facts.both(row)
     if other is None:
         return Change(name, _margin(mine))
-    theirs = _students(earlier, other)
+    theirs = earlier.both(other)
     numbers = sorted({*row.looks, *other.looks})
     margins = tuple(differing((mine[0][:n], mine[1][:n]), (theirs[0][:n], theirs[1][:n])) for n in numbers)
     return Change(name, _margin(mine), _margin(theirs), Looks(margins, facts.record.look.horizon))
-
-
-def _students(facts: Facts, row: Comparison) -> tuple[Correct, Correct]:
-    return facts.correct(row.students), facts.correct(row.control_students)
 
 
 def _margin(students: tuple[Correct, Correct]) -> float:
