@@ -17,6 +17,7 @@ from attacks import registry
 from attacks.base import Attack
 from audit import protocol
 from audit.execution.store import Cache
+from audit.names import listed
 from audit.protocol import Attacks, Setup
 from audit.statistics.sequential import HORIZON
 from audit.subjects import Opening, Subject
@@ -73,7 +74,7 @@ def pick(names: str, suite: Suite, fixed: Sequence[Attack] = ()) -> Picked:
     Raises UsageError for an unknown name or preset, or a plug-in that does not import.
     """
     known, plugins = registry.attacks(), registry.plugins()
-    wanted = [*suite.attacks, *plugins] if names == "all" else [n.strip() for n in names.split(",") if n.strip()]
+    wanted = (*suite.attacks, *plugins) if names == "all" else listed(names)
     if not wanted:
         raise NothingAudited("no attack was named; give --attacks all, or names from `audit ls attacks`")
     chosen, presets = {}, {attack.name: attack for attack in fixed}
@@ -136,8 +137,7 @@ def students(request: Request, task: Task) -> tuple[str, ...]:
 
     Raises UsageError or RefusedInput where one is unknown or does not fit the images.
     """
-    named = (request.student or default_student(task)).split(",")
-    names = tuple(dict.fromkeys(name.strip() for name in named if name.strip()))
+    names = listed(request.student or default_student(task))
     if not names:
         raise UsageError(f"--student {request.student!r} names no architecture; see `audit ls students`")
     for name in names:
@@ -151,7 +151,7 @@ def for_students(setup: Setup) -> list[Setup]:
 
 
 def _dropped(text: str, task: Task) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(n.strip() for n in text.split(",") if n.strip()))
+    names = listed(text)
     for name in names:
         if name not in task.classes:
             near = difflib.get_close_matches(name, task.classes, n=3) or task.classes[:4]

@@ -10,6 +10,7 @@ from attacks.logits.soft_kd import SoftKD
 from attacks.resistant.avg import AVG
 from audit.checks import HALF_LEAK, NOISY, PLACEBO, TRUTH
 from audit.checks.teacher import NOISY_ANSWERS
+from audit.names import listed
 from audit.plan import Request
 from audit.run import run
 from audit.statistics.compare import paired
@@ -89,7 +90,7 @@ def selftest(
 
 
 def _named(only: str | None) -> Sequence[str]:
-    names = list(EXPECTED) if only is None else [name.strip() for name in only.split(",") if name.strip()]
+    names = tuple(EXPECTED) if only is None else listed(only)
     for name in names:
         if name not in EXPECTED:
             raise UsageError(f"--only: there is no teacher {name!r} to test with; there are {', '.join(EXPECTED)}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from audit import folder
 from audit.derive import surface_row
 from audit.execution.progress import Teller
+from audit.names import listed
 from audit.plan import Request
 from audit.run import Done, run
 from audit.subjects import slug
@@ -28,7 +29,7 @@ def surfaces(text: str) -> tuple[str, ...]:
 
     Raises UsageError for one that cannot be.
     """
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    names = listed(text)
     if not names:
         raise UsageError(f"--surface {text!r} names no surface; give probs, label, top:5…")
     for name in names:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 
+from audit.names import listed
 from reports.outputs import ALWAYS, FORMATS, write_all
 from reports.record import load
 from teachers.errors import RefusedInput, UsageError
@@ -38,7 +39,7 @@ def formats(asked: str, known: Collection[str]) -> tuple[str, ...]:
 
     Raises UsageError for one that is not known, or where none is named.
     """
-    names = tuple(dict.fromkeys(name.strip().lower() for name in asked.split(",") if name.strip()))
+    names = listed(asked.lower())
     if not names:
         raise UsageError(f"--format {asked!r} names no format; there are {', '.join(known)}")
     for name in names:

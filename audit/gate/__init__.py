@@ -10,6 +10,7 @@ from pathlib import Path
 from audit.finished.verify import verify
 from audit.gate.policy import PolicyFile
 from audit.gate.rules import Found, Outcome, findings, refuse_unknown
+from audit.names import listed
 from audit.suite import Suite
 from reports.record import SCHEMA_VERSION, Record, RecordError, by_surface, load
 from teachers.errors import RefusedInput
@@ -84,7 +85,7 @@ def foresee(file: PolicyFile, suite: Suite, attacks: str, surfaces: Sequence[str
     for number, waiver in enumerate(file.policy.waive):
         if waiver.until < today():
             raise file.wrong(("waive", number, "until"), f"is {waiver.until}, which is past; renew it or remove it")
-    asked, names = file.policy.suite, {name.strip().split(":")[0] for name in attacks.split(",")}
+    asked, names = file.policy.suite, {name.split(":")[0] for name in listed(attacks)}
     if asked is not None and asked.name != suite.name:
         raise file.wrong(("suite", "name"), f'is "{asked.name}", this audit runs {suite.name}; see --effort')
     if asked is not None and asked.complete and "all" not in names and not set(suite.attacks) <= names:
