@@ -17,6 +17,7 @@ from torch import nn
 from audit.checks.probes import kind
 from audit.execution.store import Cache
 from audit.finished.repeat import repeat
+from audit.inspecting.identify import identify, told
 from audit.inspecting.inspection import inspect
 from audit.plan import Request
 from audit.run import run
@@ -26,6 +27,7 @@ from audit.suite import Suite
 from teachers import networks
 from teachers.datasets import load as load_task
 from teachers.errors import RefusedInput
+from teachers.intake import normalisation, open_weights
 from teachers.surface import FULL
 from teachers.task import Pool, known
 
@@ -119,6 +121,21 @@ def test_what_fits_nothing_is_told_with_the_nearest(tmp_path: Path, capsys: pyte
     code, _, err = call(capsys, "run", "--teacher", str(tmp_path / "net.pt"), "--data", "digits")
     assert code == 2
     assert "name its --arch" in err
+    (tmp_path / "config.json").write_text("{}")
+    code, out, _ = call(capsys, "inspect", str(tmp_path / "net.pt"))
+    assert code == 0
+    assert f"give its folder, {tmp_path}" in out
+
+
+def test_a_wrapped_network_is_used_behind_the_normalisation_that_lies_beside_it(tmp_path: Path, folder: Path) -> None:
+    mean, std = (torch.tensor(part).reshape(1, 3, 1, 1) for part in normalisation("imagenet", 3)[:2])
+    inside = {f"model.{name}": tensor for name, tensor in trained("imagenet/bgr").items()}
+    torch.save({"normalize.mean": mean, "normalize.std": std, **inside}, tmp_path / "net.pt")
+    found = inspect(Opening(str(tmp_path / "net.pt"), str(folder)), cache=tmp_path / "cache")
+    assert found.changes == ("inside model", "without normalize.mean, normalize.std")
+    assert (found.architecture, found.normalize) == (ARCHITECTURE, "imagenet/bgr"), "it says nothing of the channels"
+    identified = identify(open_weights(tmp_path / "net.pt"), Opening("net.pt"), paint(), "cpu")
+    assert told(identified, paint())[-1] == "the file itself states another, imagenet"
 
 
 def test_networks_that_share_their_tensors_are_told_apart_by_what_they_answer(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from audit.statistics.compare import wilson
 from audit.subjects import Opening, Place, Subject
 from teachers import intake
 from teachers.errors import AuditError, UsageError
-from teachers.intake.architecture import Candidate, guess
+from teachers.intake.architecture import Candidate
 from teachers.surface import FULL
 from teachers.task import Task, known
 
@@ -95,7 +95,7 @@ def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None)
     try:
         fits = fitting.candidates(weights, opening)
     except UsageError:
-        return replace(bare, undecided=f"fits no architecture that is known here; {guess(weights.tensors).told}")
+        return replace(bare, undecided=fitting.unknown(weights))
     first = fits[0]
     told = replace(
         bare,
