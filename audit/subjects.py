@@ -323,7 +323,7 @@ def _ticker(note: Note) -> Callable[[int, int], None]:
         if now - told > TELL_EVERY and step > first[0]:
             told = now
             left = (now - first[1]) / (step - first[0]) * (steps - step)
-            note(f"  step {step} of {steps}, about {duration(left)} left")
+            note(f"step {step} of {steps}, about {duration(left)} left")
 
     return tick
 

@@ -14,7 +14,7 @@ from teachers import networks
 from teachers.intake import build_index
 from teachers.intake.architecture import Candidate, guess, weightless
 from teachers.intake.fingerprint import Grid, Length, alike, index, sketch, written
-from teachers.intake.spelling import spelled
+from teachers.intake.spelling import spelled, spellings
 
 BENCHMARK = Path(__file__).resolve().parent.parent / "benchmarks" / "architectures.py"
 
@@ -122,6 +122,13 @@ def test_no_weight_is_left_out_and_no_second_layer_is_taken_for_the_first() -> N
     two = behind_dropout(given, "fc") | {"fc.3.weight": torch.zeros(10, 10)}
     assert guess(two).candidates == ()
     assert spelled(two, given).tensors is two
+
+
+def test_names_without_end_take_no_time() -> None:
+    tensor, many = torch.zeros(1, 1), 20_000
+    deep = {".".join("a" * many) + f".{i}.weight": tensor for i in range(9)}
+    for given in ({f"{i}.0.weight": tensor for i in range(many)}, deep, {f"a.{i}.weight": tensor for i in range(many)}):
+        assert len(list(spellings(given))) < 50
 
 
 def test_a_near_miss_says_what_differs() -> None:

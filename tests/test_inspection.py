@@ -138,6 +138,15 @@ def test_a_wrapped_network_is_used_behind_the_normalisation_that_lies_beside_it(
     assert told(identified, paint())[-1] == "the file itself states another, imagenet"
 
 
+def test_names_of_tensors_forge_nothing_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, network in enumerate((networks.build(ARCHITECTURE, 18, (3, 8, 8)), nn.Linear(9, 9))):
+        forged = {f"\x1b[31m\n::error::x.{name}": tensor for name, tensor in network.state_dict().items()}
+        torch.save(forged, tmp_path / f"{number}.pt")
+        code, out, _ = call(capsys, "inspect", str(tmp_path / f"{number}.pt"))
+        assert (code, "\x1b" in out, "::" in out) == (0, False, False)
+        assert all(line[:13].strip().isidentifier() or line.startswith("sha256") for line in out.splitlines())
+
+
 def test_networks_that_share_their_tensors_are_told_apart_by_what_they_answer(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = networks.build("torchvision:resnet18", 4, (3, 32, 32))

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from reports.printable import printable
+
 PLAIN_EVERY = 10.0  # seconds between plain lines
 
 
@@ -26,7 +28,7 @@ class Teller:
 
     def note(self, text: str) -> None:
         """Say one line."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, soft_wrap=True)
 
     @contextmanager
     def training(self, phase: str, students: int, workers: int, later: int) -> Iterator[Step]:

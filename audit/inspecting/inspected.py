@@ -9,6 +9,7 @@ from rich.console import Console
 
 from audit.inspecting.identify import why_normalised
 from audit.inspecting.inspection import Inspection
+from reports.printable import printable
 from teachers.intake.normalise import BGR
 
 
@@ -16,7 +17,7 @@ def tell(found: Inspection) -> None:
     """Print what a checkpoint is for a person."""
     console = Console(highlight=False)
     for name, line in _inspected(found).items():
-        console.print(f"{name:<14} {line}", markup=False, soft_wrap=True)
+        console.print(f"{name:<14} {printable(line)}", markup=False, soft_wrap=True)
 
 
 def _inspected(found: Inspection) -> dict[str, str]:

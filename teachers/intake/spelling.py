@@ -12,6 +12,8 @@ from torch import Tensor
 from teachers.intake.fingerprint import COUNTER
 from teachers.intake.normalise import Normalisation
 
+DEEP = 5  # wrappers around a network, and itself
+MOST = 8  # lone layers of which one may be the last
 FEW = 4  # numbers: a mean or a spread of each channel, which a script keeps beside the network
 MEANS, SPREADS = {"mean", "means", "mu"}, {"std", "stds", "sd", "sds", "sigma"}
 
@@ -32,10 +34,13 @@ def spellings(tensors: Mapping[str, Tensor]) -> Iterator[Spelling]:
     images beside; a last layer that was replaced by a dropout and a layer has a number (`fc.1.weight` for `fc.weight`).
     """
     left: Spelling | None = Spelling(tensors)
-    while left is not None:
+    for _ in range(DEEP):
+        if left is None:
+            return
         yield left
         for stem, number in _stacked(left.tensors):
-            whole = {re.sub(rf"^{re.escape(stem)}\.{number}\.", f"{stem}.", n): t for n, t in left.tensors.items()}
+            layer = {f"{stem}.{number}.{part}": f"{stem}.{part}" for part in ("weight", "bias")}
+            whole = {layer.get(name, name): tensor for name, tensor in left.tensors.items()}
             yield replace(left, tensors=whole, changes=(*left.changes, f"{stem}.{number} as {stem}"))
         left = _unwrapped(left)
 
@@ -52,15 +57,13 @@ def _counted(names: Collection[str]) -> set[str]:
 
 def _stacked(tensors: Mapping[str, Tensor]) -> list[tuple[str, str]]:
     """Return where a linear layer is all that a sequence holds: its name and the layer's number."""
+    inside = Counter(name.rsplit(".", above)[0] for name in tensors for above in (1, 2) if name.count(".") >= above)
     found = []
     for name, tensor in tensors.items():
         layer = re.fullmatch(r"(.+)\.(\d+)\.weight", name)
-        if layer and tensor.ndim == 2:
-            stem, number = layer.groups()
-            inside = {n for n in tensors if n.startswith(f"{stem}.")}
-            if inside <= {f"{stem}.{number}.weight", f"{stem}.{number}.bias"}:
-                found.append((stem, number))
-    return found
+        if layer and tensor.ndim == 2 and inside[layer[1]] == 1 + (f"{layer[1]}.{layer[2]}.bias" in tensors):
+            found.append((layer[1], layer[2]))
+    return found[:MOST]
 
 
 def _unwrapped(spelling: Spelling) -> Spelling | None:
