@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -161,6 +160,8 @@ def grouped(pool: Pool, groups: int, seed: int) -> list[Index]:
     parts = (torch.from_numpy(pool.images[at : at + 512]).float() for at in range(0, len(pool), 512))
     thumbnails = torch.cat([F.adaptive_avg_pool2d(part, SIDE).flatten(1) for part in parts])
     centres = min(groups, len(pool))
+    from sklearn.cluster import MiniBatchKMeans  # a second, which no other command need wait for
+
     kmeans = MiniBatchKMeans(centres, random_state=seed, n_init=1, batch_size=1024)
     label = kmeans.fit_predict(thumbnails.numpy())
     return [np.flatnonzero(label == k) for k in range(centres) if (label == k).any()]

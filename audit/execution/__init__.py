@@ -5,4 +5,4 @@ from teachers import forks
 
 def ahead() -> None:
     """Let a server of processes import what workers need, while this process imports what it needs itself."""
-    forks.prepare("audit.execution.faculty")
+    forks.prepare("audit.execution.faculty", "torch._dynamo")  # which the first optimiser imports

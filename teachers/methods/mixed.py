@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.transforms import v2
 
 from teachers.methods.base import Method, Positive, School
 from teachers.training import Batch, Outputs, StoredStream, Student
+
+if TYPE_CHECKING:
+    from torchvision.transforms import v2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,8 @@ class Mixup(Method):
 
     def mixture(self, images: int) -> v2.Transform:
         """Return what mixes a batch of so many images and the rows that say whose they are."""
+        from torchvision.transforms import v2  # a second, which no other command need wait for
+
         return v2.MixUp(alpha=self.alpha, num_classes=images)
 
     def __call__(self, outputs: Outputs, batch: Batch, step: int) -> Tensor:
@@ -43,6 +48,8 @@ class CutMix(Mixup):
     paper = "Yun, Han, Oh, Chun, Choe & Yoo, ICCV 2019, arXiv 1905.04899"
 
     def mixture(self, images: int) -> v2.Transform:
+        from torchvision.transforms import v2
+
         return v2.CutMix(alpha=self.alpha, num_classes=images)
 
 
