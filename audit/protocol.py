@@ -17,15 +17,13 @@ from audit.checks.attacks import LONGER
 from audit.execution.bench import Bench, Role, Use
 from audit.execution.cells import Cell, Result
 from audit.subjects import Subject, smoothed_truth
-from audit.suite import Suite
+from audit.suite import NULL, TUNING, Suite, cost_shares
 from reports.record import Regime
 from teachers.task import Pool, Task, known
 from teachers.training import Recipe
 
 VERSION = 3  # of what is compared with what: a new number makes every audit another one
-TUNING, NULL = 1_000, 2_000  # first seeds: judged seeds start at 0 and are never tuned on
 TENTH = 0.1  # of the labels: the threat model in which label-only attacks must bite
-BUDGET_STEP = 10  # the smallest point of a steal-cost curve is this many times smaller than the largest
 
 Attacks = dict[str, type[Attack]]
 
@@ -349,14 +347,8 @@ def cost_cells(setup: Setup, bench: Bench, chosen: Chosen, subject: Subject) -> 
     if results is None:
         return [own]
     largest = max(r.charged for r in results)
-    budgets = [max(1, round(largest * share)) for share in cost_shares(setup)[:-1]]
+    budgets = [max(1, round(largest * share)) for share in cost_shares(setup.suite.budgets)[:-1]]
     return [*([cell.model_copy(update={"budget": budget}) for cell in own] for budget in budgets), own]
-
-
-def cost_shares(setup: Setup) -> tuple[float, ...]:
-    """Return the points of a steal-cost curve as shares of the attack's own number of queries, 1 last."""
-    last = setup.suite.budgets - 1
-    return tuple(BUDGET_STEP ** ((i - last) / last) for i in range(last + 1)) if last else (1.0,)
 
 
 def cost_uses(setup: Setup, bench: Bench, chosen: Chosen, subject: Subject) -> list[Use]:

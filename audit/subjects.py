@@ -18,6 +18,7 @@ from torch import nn
 
 from audit.checks import HALF_LEAK, NOISY, PLACEBO, SYNTHETIC, TRUTH
 from audit.execution import remote
+from audit.execution.cells import truth_digest
 from audit.execution.progress import duration
 from audit.execution.store import Cache, Unfinished, used
 from audit.statistics.compare import wilson
@@ -197,11 +198,6 @@ def smoothed_truth(pool: Pool, classes: int, views: int, device: str, surface: S
     network = SmoothedTruth(pool, classes, views)
     teacher = Teacher(TRUTH, sha256, network, TRUTH, TRUTH, (0.0,), (1.0,))
     return _subject("audited", teacher, surface, device)
-
-
-def truth_digest(pool: str, views: int) -> str:
-    """Return the fingerprint of the teacher that answers the smoothed labels of a pool, by that pool's digest."""
-    return hashlib.sha256(f"{TRUTH} {pool} {views}".encode()).hexdigest()
 
 
 def altered(name: str, task: Task, pool: Pool, views: int, surface: Surface, place: Place) -> Subject:

@@ -18,6 +18,8 @@ RESISTANT = ("avg", "mkd", "htc", "skeptical", "reopt", "view-ensemble", "invers
 LABELS = ("label-kd", "label-mixup", "copycat", "activethief", "jbda")
 SURROGATE = ("knockoff", "knockoff-adaptive")
 LARGE = ("dfme", "maze", "disguide", "dfms", "dfms-hl")  # data-free, minutes a student
+TUNING, NULL = 1_000, 2_000  # first seeds: judged seeds start at 0 and are never tuned on
+BUDGET_STEP = 10  # the smallest point of a steal-cost curve is this many times smaller than the largest
 BASELINES = ("ce", "tf-kd", "lw-kd", "self-kd", "dist-ls")
 
 
@@ -98,6 +100,12 @@ SELFTEST = replace(
 )
 
 EFFORTS = {"smoke": SMOKE, "standard": STANDARD, "full": FULL, "bag": BAG, "selftest": SELFTEST}
+
+
+def cost_shares(points: int) -> tuple[float, ...]:
+    """Return the points of a steal-cost curve as shares of the attack's own number of queries, 1 last."""
+    last = points - 1
+    return tuple(BUDGET_STEP ** ((i - last) / last) for i in range(points)) if last else (1.0,)
 
 
 def suite(effort: str) -> Suite:

@@ -28,7 +28,7 @@ from audit.plan import Request
 from audit.protocol import Rival, Setup
 from audit.run import workbench
 from audit.subjects import Opening, Subject
-from audit.suite import STANDARD
+from audit.suite import STANDARD, TUNING
 
 
 def main() -> None:
@@ -107,7 +107,7 @@ def attempt(setup: Setup, bench: Bench, subject: Subject, setting: Technique, *,
     plain = protocol.sweep(setup)
     bench.train("ls", protocol.rival_uses(setup, plain))
     asks = subject if isinstance(setting, Attack) else None
-    cells = [setup.cell(setting, protocol.TUNING + s, asks) for s in range(setup.suite.tuning_seeds)]
+    cells = [setup.cell(setting, TUNING + s, asks) for s in range(setup.suite.tuning_seeds)]
     cells = [cell.model_copy(update={"splits": "validation"}) for cell in cells]
     for cell in cells if anew else []:
         bench.cache.forget(cell)
@@ -131,7 +131,7 @@ def attempt(setup: Setup, bench: Bench, subject: Subject, setting: Technique, *,
 
 def ls_accuracy(setup: Setup, bench: Bench, best: Rival) -> NDArray[np.float64]:
     """Return the validation accuracy of the LS student by seed."""
-    seeds = range(protocol.TUNING, protocol.TUNING + setup.suite.tuning_seeds)
+    seeds = range(TUNING, TUNING + setup.suite.tuning_seeds)
     cells = protocol.rival_cells(setup, best, seeds, splits="validation")
     return np.array([protocol.validation_accuracy(setup, bench.results[c.key]) for c in cells])
 

@@ -33,10 +33,9 @@ from audit.execution.bench import Use
 from audit.execution.store import default_cache
 from audit.ground import opened
 from audit.plan import Request
-from audit.protocol import TUNING
 from audit.statistics.compare import Margin, over_teachers, paired
 from audit.subjects import Opening, top_classes
-from audit.suite import STANDARD
+from audit.suite import STANDARD, TUNING
 from audit.teaching import teach
 from teachers import datasets, intake
 from teachers.task import Pool, known

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 
 from audit.caching.entries import contents
-from audit.execution.cells import Cell, Result
+from audit.execution.cells import Cell, Result, truth_digest
 from audit.execution.store import Cache
 from audit.folder import remember_looks
-from audit.subjects import truth_digest
 from reports.record import Packed, Regime
 from teachers.surface import Answers
 

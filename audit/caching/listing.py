@@ -11,7 +11,7 @@ from typing import Any
 from audit import subjects
 from audit.caching import checking
 from audit.caching.entries import KINDS, Contents, Entry, Kind
-from audit.execution.cells import Cell
+from audit.execution.cells import Cell, smoothed
 from teachers.intake import Card
 
 NOBODY, SMOOTHED = "no teacher", "smoothed labels"
@@ -73,11 +73,6 @@ class Inventory:
         known = (name for mark, name in self.names.items() if mark.startswith(digest))
         truths = (SMOOTHED for c in self.cells.values() if smoothed(c) and (c.teacher or "").startswith(digest))
         return next(known, None) or next(truths, digest[:12])
-
-
-def smoothed(cell: Cell) -> bool:
-    """Whether a student asked the teacher that knows smoothed labels and nothing else: it is a control."""
-    return cell.teacher == subjects.truth_digest(cell.pool, int(cell.recipe.get("views", 0)))
 
 
 def inventory(contents: Contents) -> Inventory:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from audit.checks import TRUTH
 from reports.record import Packed, Parameters, Planned, Regime, Trial
 
 
@@ -43,6 +44,16 @@ class Cell(Plain):
         """64 hex digits."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def truth_digest(pool: str, views: int) -> str:
+    """Return the fingerprint of the teacher that answers the smoothed labels of a pool, by that pool's digest."""
+    return hashlib.sha256(f"{TRUTH} {pool} {views}".encode()).hexdigest()
+
+
+def smoothed(cell: Cell) -> bool:
+    """Whether a student asked the teacher that knows smoothed labels and nothing else: it is a control."""
+    return cell.teacher == truth_digest(cell.pool, int(cell.recipe.get("views", 0)))
 
 
 def cell_of(trial: Trial) -> Cell:

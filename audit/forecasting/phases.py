@@ -13,6 +13,7 @@ from audit.checks.attacks import LONGER
 from audit.execution.bench import Use
 from audit.protocol import Attacks, Setup
 from audit.subjects import Subject
+from audit.suite import cost_shares
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _biting(setup: Setup, offered: Mapping[str, Attacks]) -> Iterator[Work]:
 def _cheaper(setup: Setup, offered: Mapping[str, Attacks]) -> Iterator[Work]:
     """A point of a steal-cost curve is at an attack's own budget; of the audited teacher it was judged already."""
     for role, attacks in offered.items():
-        points = protocol.cost_shares(setup)[: -1 if role == "audited" else None]
+        points = cost_shares(setup.suite.budgets)[: -1 if role == "audited" else None]
         for attack in attacks.values():
             if attack.holds != "original":
                 seeds = protocol.first_seeds(setup, attack, setup.suite.bite_seeds)
