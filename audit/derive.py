@@ -350,11 +350,6 @@ def by_setting(facts: Facts, trials: Iterable[Trial]) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def usual(record: Record, trial: Trial) -> bool:
-    """Whether a student was given the steps of the suite; those of twice the steps tell of convergence alone."""
-    return trial.planned is None or trial.planned.recipe["steps"] == record.suite.recipe["steps"]
-
-
 def largest(labels: NDArray[np.uint16]) -> float:
     """Return the share of the largest class: the accuracy of always naming it."""
     return float(np.bincount(labels).max() / len(labels))

@@ -27,7 +27,14 @@ def plain() -> Record:
     record = load(SHIPPED)
     times = record.times.model_copy(update={"created": CREATED})
     suite = record.suite.model_copy(update={"name": "gate-1", "tuning_seeds": 2})
-    return derived(record.model_copy(update={"cmi": (), "times": times, "suite": suite}))
+    again = (t.model_copy(update={"seed": t.seed + 1}) for t in record.trials if t.role == "tune")
+    trials = (*record.trials, *(t.model_copy(update={"cell": cell_of(t).key}) for t in again))
+    ledger = tuple(
+        row.model_copy(update={"charged": 2 * row.charged}) if row.purpose.startswith("tune") else row
+        for row in record.ledger
+    )
+    update = {"cmi": (), "times": times, "suite": suite, "trials": trials, "ledger": ledger}
+    return derived(record.model_copy(update=update))
 
 
 def known(record: Record, differing: Mapping[str, tuple[int, int]], salt: int = 0) -> Record:

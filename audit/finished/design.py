@@ -11,6 +11,8 @@ from audit.statistics.verdict import ALPHA
 from audit.suite import EFFORTS, Suite
 from reports.record import Comparison, Record
 
+TOLERANCE = 1e-6  # relative and absolute, of numbers: another processor rounds differently
+
 
 class Disagreement(NamedTuple):
     """What is stored at a place, and what follows from the rest."""
@@ -33,18 +35,19 @@ def design(record: Record) -> Iterator[Disagreement]:
 def frozen(record: Record) -> Iterator[Disagreement]:
     """Look whether a suite that we know by name is the one of that name."""
     ran = record.suite
-    known = _known(record)
-    if known is not None:
+    named = known(record)
+    if named is not None:
         for name in ("digest", "attacks", "controls", "settings", "tuning_seeds"):
-            yield from _unequal(f"suite.{name} of {ran.name}", getattr(ran, name), getattr(known, name))
+            yield from _unequal(f"suite.{name} of {ran.name}", getattr(ran, name), getattr(named, name))
         for name in ("batch", "lr"):
-            yield from _unequal(f"suite.recipe.{name} of {ran.name}", ran.recipe[name], getattr(known, name))
-        yield from _unequal(f"suite.recipe.steps of {ran.name}", ran.recipe["steps"], known.steps_for(record.task.held))
+            yield from _unequal(f"suite.recipe.{name} of {ran.name}", ran.recipe[name], getattr(named, name))
+        yield from _unequal(f"suite.recipe.steps of {ran.name}", ran.recipe["steps"], named.steps_for(record.task.held))
     if not 2 <= ran.seeds <= HORIZON:
         yield Disagreement("suite.seeds", str(ran.seeds), f"at least 2, at most {HORIZON}")
 
 
-def _known(record: Record) -> Suite | None:
+def known(record: Record) -> Suite | None:
+    """Return the suite of the name that a record gives, where there is one."""
     return next((suite for suite in EFFORTS.values() if suite.name == record.suite.name), None)
 
 
@@ -74,25 +77,25 @@ def _uneven(
 def looks(record: Record) -> Iterator[Disagreement]:
     """Look whether error is spent as audits spend it: over all seeds, and at every look that was due."""
     look, most = record.look, record.suite.seeds
-    known = _known(record)
+    named = known(record)
     yield from _unequal("look.horizon", look.horizon, HORIZON)
     yield from _unequal("look.alpha", look.alpha, ALPHA)
     yield from _unequal("look.number", look.number, max((len(row.looks) for row in record.comparisons), default=0))
-    first = look.seeds[:1] if known is None else (min(known.seeds, most),)
+    first = look.seeds[:1] if named is None else (min(named.seeds, most),)
     seeds = tuple(sorted({*look.seeds, *(n for one in first for n in schedule(one, most))}))
     yield from _unequal("look.seeds", look.seeds, tuple(n for n in seeds if n <= most))
     for row in record.comparisons:
-        yield from _unequal(f"looks of {record.named(row)}", row.looks, _due(row, seeds, known, most)[: len(row.looks)])
+        yield from _unequal(f"looks of {record.named(row)}", row.looks, _due(row, seeds, named, most)[: len(row.looks)])
         yield from _unequal(f"number of students of {record.named(row)}", len(row.students), max(row.looks, default=0))
 
 
-def _due(row: Comparison, seeds: tuple[int, ...], known: Suite | None, most: int) -> tuple[int, ...]:
+def _due(row: Comparison, seeds: tuple[int, ...], named: Suite | None, most: int) -> tuple[int, ...]:
     """Return the looks that an attack had to get; without original images it begins with fewer seeds."""
     if row.holds == "original":
         return seeds
-    if known is None:  # nothing says with how many
+    if named is None:  # nothing says with how many
         return tuple(sorted(set(row.looks)))
-    must = schedule(min(known.query_seeds, known.seeds, most), most)
+    must = schedule(min(named.query_seeds, named.seeds, most), most)
     return tuple(sorted({*must, *(n for n in row.looks if n in seeds)}))  # those of earlier audits stand between
 
 

@@ -1,16 +1,15 @@
-"""Whether each row compares the students that it says, seed by seed, and was judged if and only if it could be."""
+"""Whether all students are of one audit, rows compare those that they name, and were judged if they could be."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
-from audit.derive import usual
 from audit.finished.design import Disagreement
+from audit.finished.groups import Group, Groups, Said, agree
 from reports.record import Comparison, Record, Trial
 from teachers.kinds import offers
-
-SMOOTHED = " of smoothed labels"  # ends the name of a control that has the attack's own loss
 
 
 def pairing(record: Record) -> Iterator[Disagreement]:
@@ -18,15 +17,12 @@ def pairing(record: Record) -> Iterator[Disagreement]:
     for cell, number in Counter(trial.cell for trial in record.trials).items():
         if number > 1:
             yield Disagreement("trials", f"student {cell} {number} times", "once")
-    trials = {trial.cell: trial for trial in record.trials}
-    teachers = set()
     for row in record.comparisons:
         yield from _status(record, row)
-        yield from _students(record, row, trials)
-        yield from _controls(record, row, trials)
-        teachers |= {plan.fingerprint for cell in row.students if (plan := trials[cell].planned) is not None}
-    if len(teachers) > 1:
-        yield Disagreement("teachers of the judged students", str(len(teachers)), "1")
+    groups = Groups(record)
+    yield from _alike(groups)
+    for group in groups.all():
+        yield from _held(groups, group)
 
 
 def judged(record: Record, row: Comparison) -> list[Trial]:
@@ -44,43 +40,56 @@ def _status(record: Record, row: Comparison) -> Iterator[Disagreement]:
     if (row.status == "judged") != bool(row.students):
         yield Disagreement(where, row.status, f"{len(row.students)} students in its row")
     trained = judged(record, row)
+    if row.students and (left := {trial.cell for trial in trained} - set(row.students)):
+        yield Disagreement(f"students of {record.named(row)}", f"{len(row.students)}", f"{len(left)} more were judged")
     most = {"not applicable": 0, "identical": 1}.get(row.status, len(trained))  # one may tell that it is identical
     if len(trained) > most:
         yield Disagreement(where, row.status, f"{len(trained)} judged students")
 
 
-def _students(record: Record, row: Comparison, trials: dict[str, Trial]) -> Iterator[Disagreement]:
-    where = f"students of {record.named(row)}"
-    for seed, cell in enumerate(row.students):
-        trial, plan = trials[cell], trials[cell].planned
-        found = (trial.kind, trial.teacher, trial.name, trial.student, trial.parameters, trial.seed, trial.budget)
-        due = ("attack", "audited", row.attack, row.student, row.parameters, seed, record.settings.budget)
-        if found != due:
-            yield Disagreement(where, str(found), str(due))
-        if plan is None or not usual(record, trial) or plan.surface != record.settings.surface:
-            yield Disagreement(where, cell, "a student of another recipe or surface, or none that is known")
-        elif row.holds == "original" and plan.pool != record.task.pool_digest:
-            yield Disagreement(where, cell, "a student of another attacker's images")
-    left = {trial.cell for trial in judged(record, row)} - set(row.students)
-    if row.students and left:
-        yield Disagreement(where, f"{len(row.students)} students", f"{len(left)} more that were judged")
+def _alike(groups: Groups) -> Iterator[Disagreement]:
+    """Look whether all students are of one task and device, and ask the teachers that they are said to ask."""
+    record = groups.record
+    surface = record.settings.surface
+    shown = {"audited": surface, "ordinary": surface if offers(surface, "gradients") else "probs"}
+    first = {asks: next((s["teacher"] for s in groups.said.values() if s["asks"] == asks), None) for asks in shown}
+    same: dict[str, Any] = {}
+    for trial in record.trials:
+        said = groups.said[trial.cell]
+        own = said["smoothed"] and trial.teacher is None
+        asks = {"surface": "probs"} if own else {"teacher": first.get(said["asks"]), "surface": shown.get(said["asks"])}
+        due = {
+            "engine": same.setdefault("", said["engine"]),
+            "version": same.setdefault(trial.name, said["version"]),
+            "task": record.task.digest,
+            "device": record.settings.device,
+            "splits": "validation" if trial.role == "tune" else "both",
+            "kind": "control" if trial.teacher is None else "attack",
+            **asks,
+        }
+        if not agree(said, due) or trial.student != said["recipe"]["architecture"]:
+            yield _differs(f"student {trial.name}, seed {trial.seed}", said, due)
+    if first["audited"] == first["ordinary"] and shown["audited"] == shown["ordinary"] and first["audited"]:
+        yield Disagreement("teachers of the students", "the audited one twice", "two, or none called ordinary")
+    if groups.ordinary == "audited" and record.ordinary.correct != record.teacher.correct:
+        yield Disagreement("teachers of the students", "the audited one", "the ordinary one, too")
 
 
-def _controls(record: Record, row: Comparison, trials: dict[str, Trial]) -> Iterator[Disagreement]:
-    where, own = f"controls of {record.named(row)}", _seeds(trials, row.students)
-    if (seeds := _seeds(trials, row.control_students)) != own:
-        yield Disagreement(where, f"seeds {seeds}", f"seeds {own}")
-    due = ("control", None, row.control.removesuffix(SMOOTHED), row.student, row.control_parameters)
-    matched = trials[row.students[0]].regime.recipe if row.students else {}
-    recipes = (record.suite.recipe | {"architecture": row.student}, matched)  # the plain one, or the attack's
-    for cell in row.control_students:
-        trial, plan = trials[cell], trials[cell].planned
-        found = (trial.kind, trial.teacher, trial.name, trial.student, trial.parameters)
-        if found != due:
-            yield Disagreement(where, str(found), str(due))
-        if plan is None or plan.pool != record.task.pool_digest or plan.recipe not in recipes:
-            yield Disagreement(where, cell, "a student of other images or another recipe, or none that is known")
+def _held(groups: Groups, group: Group) -> Iterator[Disagreement]:
+    """Look whether a group has the students of the kind, setting and seeds that its row says."""
+    if len(group.cells) != len(group.seeds):
+        yield Disagreement(group.where, f"{len(group.cells)} students", f"{len(group.seeds)} by their seeds")
+    kinds = [kind.due | group.says for kind in group.kinds]
+    if group.cells:
+        first = groups.said[group.cells[0]]
+        like = next((kind for kind in kinds if agree(first, kind)), kinds[0] if kinds else {})
+        setting = {name: first[name] for name in ("parameters", "recipe", "smoothed")}
+        for seed, cell in zip(group.seeds, group.cells, strict=False):
+            due = setting | like | {"seed": seed, "splits": "both"}
+            if not agree(groups.said[cell], due):
+                yield _differs(group.where, groups.said[cell], due)
 
 
-def _seeds(trials: dict[str, Trial], cells: Sequence[str]) -> list[int]:
-    return [trials[cell].seed for cell in cells]
+def _differs(where: str, said: Said, due: Said) -> Disagreement:
+    names = [name for name, value in due.items() if said[name] != value]
+    return Disagreement(where, *(", ".join(f"{name} {found[name]}" for name in names) for found in (said, due)))

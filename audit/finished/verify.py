@@ -11,15 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from audit.derive import Facts, by_setting, derived, surface_row, usual
+from audit.derive import derived, surface_row
 from audit.execution.cells import cell_of
+from audit.finished.choices import choices as choices
+from audit.finished.design import TOLERANCE, design
 from audit.finished.design import Disagreement as Disagreement
-from audit.finished.design import design
 from audit.finished.pairing import pairing
 from reports import outputs
-from reports.record import SCHEMA_VERSION, Comparison, Record, RecordError, Trial, by_surface, dumped, load, purpose_of
-
-TOLERANCE = 1e-6  # relative and absolute: another processor rounds differently
+from reports.record import SCHEMA_VERSION, Record, RecordError, by_surface, dumped, load, purpose_of
 
 
 def verify(folder: Path) -> Iterator[Disagreement]:
@@ -43,9 +42,11 @@ def verify(folder: Path) -> Iterator[Disagreement]:
         yield Disagreement("record.json", "an array or a cell that cannot be unpacked", f"{type(e).__name__}: {e}")
         return
     yield from differences("record", record.model_dump(), again.model_dump())
+    yield from names(record)
+    if any(trial.planned is None for trial in record.trials):
+        return
     yield from design(record)
     yield from pairing(record)
-    yield from names(record)
     yield from choices(record)
     yield from ledger(record)
 
@@ -97,7 +98,8 @@ def differences(where: str, stored: Any, found: Any) -> Iterator[Disagreement]:
 def names(record: Record) -> Iterator[Disagreement]:
     """Look whether every student's name is the digest of all that determines it."""
     for trial in record.trials:
-        if trial.planned is not None and (key := cell_of(trial).key) != trial.cell:
+        key = "nothing of how it was trained" if trial.planned is None else cell_of(trial).key
+        if key != trial.cell:
             yield Disagreement(f"student {trial.name}, seed {trial.seed}", trial.cell, key)
 
 
@@ -116,24 +118,6 @@ def hardened(record: Record, folder: Path, each: Sequence[Record]) -> Iterator[D
         if row is record.hardening[0]:
             told = record.model_copy(update={"hardening": (), "times": one.times})
             yield from differences(f"record beside {row.folder}", told.model_dump(), one.model_dump())
-
-
-def choices(record: Record) -> Iterator[Disagreement]:
-    """Look whether every setting that was judged is the best of those tried on validation images."""
-    facts = Facts(record)
-    for row in record.comparisons:
-        if row.status == "failed":  # perhaps while it was tuned: then no setting was chosen
-            continue
-        tried = by_setting(facts, [t for t in record.trials if _tunes(t, row) and usual(record, t)])
-        own = f"{row.student} {row.parameters}"
-        if tried and max(tried.values()) > tried.get(own, -1.0) + TOLERANCE:
-            best = max(tried, key=lambda name: tried[name])
-            yield Disagreement(f"settings of {row.attack}", own, best)
-
-
-def _tunes(trial: Trial, row: Comparison) -> bool:
-    same = (trial.name, trial.student) == (row.attack, row.student)
-    return same and trial.role == "tune" and trial.teacher == "audited"
 
 
 def ledger(record: Record) -> Iterator[Disagreement]:

@@ -1,0 +1,62 @@
+"""Whether what was judged, attack or control, is the best on validation images of all that was tried."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+
+from audit.finished.design import TOLERANCE, Disagreement
+from audit.finished.groups import BESIDE, Group, Groups
+from audit.suite import TUNING
+from reports.record import Record, Trial
+
+
+def choices(record: Record) -> Iterator[Disagreement]:
+    """Look whether every setting that was judged is the best of those tried on validation images."""
+    groups = Groups(record)
+    for group in groups.all():
+        yield from best(groups, group)
+
+
+def best(groups: Groups, group: Group) -> Iterator[Disagreement]:
+    """Look whether a group's setting is the best of the kinds that it was chosen from, each tuned as the suite says."""
+    where = f"settings of {group.where.removeprefix('students of ')}"
+    seeds = list(range(TUNING, TUNING + groups.record.suite.tuning_seeds))
+    tried: dict[str, list[Trial]] = {}
+    for kind in group.tuned:
+        found: dict[str, list[Trial]] = {}
+        for trial in groups.of(kind):
+            if trial.role == "tune":
+                found.setdefault(setting(groups, trial), []).append(trial)
+        whole = {name: trials for name, trials in found.items() if sorted(t.seed for t in trials) == seeds}
+        wanted = kind.settings or len(whole)
+        if len(whole) != wanted and (found or wanted > 1):  # a single setting is not tuned
+            yield Disagreement(where, f"{len(whole)} settings tuned over {len(seeds)} seeds", str(wanted))
+        tried |= whole
+    scores = {name: float(np.mean([t.validation_accuracy for t in trials])) for name, trials in tried.items()}
+    own = max((scores[name] for name, trials in tried.items() if _chosen(groups, group, trials[0])), default=-1.0)
+    if scores and max(scores.values()) > own + TOLERANCE:
+        first = tried[max(scores, key=lambda name: scores[name])][0]
+        stored = [f"{t.name} {t.parameters}" for t in (groups.trials[cell] for cell in group.cells[:1])]
+        yield Disagreement(where, str(group.says.get("parameters", stored)), f"{first.name} {first.parameters}")
+
+
+def setting(groups: Groups, trial: Trial) -> str:
+    """Return all that determines a student but its seed, what it holds, and on which splits it is measured."""
+    apart = (*BESIDE, "seed", "pool", "splits")
+    return json.dumps({name: value for name, value in groups.said[trial.cell].items() if name not in apart})
+
+
+def _chosen(groups: Groups, group: Group, tuned: Trial) -> bool:
+    """Whether a setting that was tuned is that of a group, and the one that its row says."""
+    said = groups.said[tuned.cell]
+    if any(said[name] != value for name, value in group.says.items()):
+        return False
+    if not group.cells:
+        return True
+    mine = groups.trials[group.cells[0]]
+    if group.alike:
+        return tuned.parameters.get(group.alike) == mine.parameters.get(group.alike)
+    return setting(groups, tuned) == setting(groups, mine)

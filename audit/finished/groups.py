@@ -1,0 +1,226 @@
+"""Which students each row of a record compares, and what their names have to say: one table for all kinds of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+from audit import checks
+from audit.execution.cells import cell_of, smoothed
+from audit.finished.design import known
+from audit.suite import NULL, Suite, cost_shares
+from reports.record import Bite, Comparison, Cost, Parameters, Record, Trial
+
+SMOOTHED = " of smoothed labels"  # ends the name of a control that has the attack's own loss
+BESIDE = ("kind", "asks", "named", "view", "smoothed")  # of what is said, what is no field of a cell
+
+Said = dict[str, Any]  # of a student: its cell, field by field, and BESIDE
+
+
+class Kind(NamedTuple):
+    """Students that differ in setting and seed alone."""
+
+    due: Said
+    settings: int = 0  # that they were tuned over; 0: as many as there are
+
+
+class Group(NamedTuple):
+    """Students of one setting, by seed, that a row compares."""
+
+    where: str
+    cells: tuple[str, ...]
+    seeds: Sequence[int]
+    kinds: tuple[Kind, ...]  # they are of one of these,
+    says: Said  # are what their row says,
+    tuned: tuple[Kind, ...] = ()  # and the best on validation of all that are of one of these; (): chosen elsewhere
+    alike: str = ""  # the one parameter that they share with what was chosen; "": all
+
+
+def said(trial: Trial) -> Said:
+    """Return all that a record says that a student is."""
+    cell = cell_of(trial)
+    own = smoothed(cell)
+    beside = (trial.kind, trial.teacher, trial.name + SMOOTHED * own, trial.parameters.get("view"), own)
+    return {**cell.model_dump(), **dict(zip(BESIDE, beside, strict=True))}
+
+
+@dataclass(frozen=True)
+class Groups:
+    """All groups of students of a record."""
+
+    record: Record
+
+    @cached_property
+    def suite(self) -> Suite | None:
+        """The suite, where it is known by its name: it says how many students there have to be."""
+        return known(self.record)
+
+    @cached_property
+    def trials(self) -> dict[str, Trial]:
+        """The students by cell."""
+        return {trial.cell: trial for trial in self.record.trials}
+
+    @cached_property
+    def said(self) -> dict[str, Said]:
+        """What is said of each student, by cell."""
+        return {trial.cell: said(trial) for trial in self.record.trials}
+
+    @cached_property
+    def ordinary(self) -> str:
+        """What the record calls the ordinary teacher: the audited one may be it."""
+        return "ordinary" if any(trial.teacher == "ordinary" for trial in self.record.trials) else "audited"
+
+    @cached_property
+    def holding(self) -> dict[str, str | None]:
+        """The digest of the surrogate images, of nothing, and of a tenth of the labels, where students held them."""
+        rows = {row.attack: row for row in self.record.comparisons}
+        original, labels = self.record.task.pool_digest, self.record.settings.labels
+        attacks = [(rows[t.name], cell_of(t)) for t in self.record.trials if t.kind == "attack" and t.name in rows]
+        apart = [cell for row, cell in attacks if row.holds != "original"]
+        tenth = [cell for row, cell in attacks if labels_only(row) and cell.pool != original]
+        return {
+            "surrogate": next((cell.surrogate for cell in apart if cell.surrogate), None),
+            "nothing": next((cell.pool for cell in apart if cell.pool != original), None),
+            "tenth": tenth[0].pool if tenth else original if labels < 1 else None,
+        }
+
+    def of(self, kind: Kind) -> Iterator[Trial]:
+        """Return the students of a kind."""
+        return (trial for trial in self.record.trials if agree(self.said[trial.cell], kind.due))
+
+    def all(self) -> Iterator[Group]:
+        """Return every group that a row of the record compares."""
+        for row in self.record.comparisons:
+            yield from self._attack(row)
+            yield from self._bite(row, row.bite)
+        for row in self.record.controls:
+            yield from self._control(row)
+
+    def _attack(self, row: Comparison) -> Iterator[Group]:
+        name, number = self.record.named(row), len(row.students)
+        mine = self._knockoffs(row, "audited")
+        tuned = (mine,) if row.status != "failed" else ()  # perhaps while it was tuned: then no setting was chosen
+        yield Group(f"students of {name}", row.students, range(number), (mine,), {"parameters": row.parameters}, tuned)
+        if not row.students:
+            yield Group(f"controls of {name}", (*row.control_students, *row.baseline_students), (), (), {})
+            return
+        rivals = self._rivals(row, "audited", row.parameters)
+        control = {"parameters": row.control_parameters, "named": row.control}
+        yield Group(f"controls of {name}", row.control_students, range(number), rivals, control, rivals)
+        best = (*rivals, *(self._alone(control, row.student) for control in self.record.suite.controls))
+        if row.baseline_students or not self._diverged(self.record.suite.controls):
+            first = range(min(row.looks, default=0))
+            yield Group(f"baseline of {name}", row.baseline_students, first, best, {"named": row.baseline}, best)
+        yield from self._curve(f"curve of {name}", row, row.curve, "audited", row.parameters)
+
+    def _bite(self, row: Comparison, bite: Bite | None) -> Iterator[Group]:
+        if bite is None:
+            return
+        name, mine = f"the bite of {self.record.named(row)}", self._knockoffs(row, self.ordinary)
+        setting = self.trials[bite.students[0]].parameters
+        seeds = self._biting(row, bite.students)
+        if row.holds != "original":
+            yield Group(f"students of {name}", bite.students, seeds, (mine,), {}, (mine,))
+            yield Group(f"controls of {name}", bite.control_students, (), (), {})
+            yield from self._curve(f"curve of {name}", row, bite.curve, self.ordinary, setting)
+            return
+        rivals = self._rivals(row, self.ordinary, setting)
+        if not labels_only(row):
+            yield Group(f"students of {name}", bite.students, seeds, (mine,), {}, (mine,))
+            yield Group(f"controls of {name}", bite.control_students, seeds, rivals, {}, rivals)
+            return
+        held = {"pool": self.holding["tenth"]}
+        few, ls = (Kind(kind.due | held) for kind in (mine, self._ls(row.student)))
+        yield Group(f"students of {name}", bite.students, seeds, (few,), {}, (mine,))
+        yield Group(f"controls of {name}", bite.control_students, seeds, (ls,), {}, rivals, "smoothing")
+
+    def _curve(
+        self, where: str, row: Comparison, points: Sequence[Cost], asks: str, parameters: Parameters
+    ) -> Iterator[Group]:
+        """Return the points of a steal-cost curve: the last at the attack's own number of queries, others at less."""
+        if not points:
+            return
+        own = max(self.trials[cell].charged for cell in points[-1].students)
+        seeds = self._biting(row, points[-1].students)
+        shares = cost_shares(self.suite.budgets if self.suite else len(points))
+        for point, share in zip_longest(points, shares):  # one of them is None where points are missing, or too many
+            due = self._knockoffs(row, asks).due | {"parameters": parameters}
+            if share is not None and share < 1:
+                due["budget"] = max(1, round(own * share))
+            yield Group(where, point.students if point else (), seeds if share else (), (Kind(due),), {})
+
+    def _biting(self, row: Comparison, found: Sequence[str]) -> range:
+        """Return the seeds on which it is looked what an attack does to the ordinary teacher, or with fewer queries."""
+        if self.suite is None:
+            return range(len(found))
+        seeds = self.suite.bite_seeds
+        return range(seeds if row.holds == "original" else min(seeds, self.suite.query_seeds))
+
+    def _control(self, row: Comparison) -> Iterator[Group]:
+        ls, name = self._ls(row.student), f"{row.attack} on {row.student}"
+        mine = self._alone(row.attack, row.student, row.tuned_over)
+        control = {"parameters": row.control_parameters, "named": row.control}
+        nulls = [len(c.students) for c in self.record.controls if (c.attack, c.student) == (checks.NULL, row.student)]
+        number = min(self.suite.seeds, self.record.suite.seeds) if self.suite else max(nulls, default=0)
+        seeds = range(number)
+        if row.attack == checks.NULL:
+            mine, seeds = ls, range(NULL, NULL + number)
+        elif row.status == "failed" and self._diverged((row.attack, checks.LS)):
+            return
+        yield Group(f"students of {name}", row.students, seeds, (mine,), {"parameters": row.parameters}, (mine,))
+        yield Group(f"controls of {name}", row.control_students, range(number), (ls,), control, (ls,))
+
+    def _diverged(self, names: Sequence[str]) -> bool:
+        return any(t.diverged for t in self.record.trials if t.name in names and t.role == "judge")
+
+    def _knockoffs(self, row: Comparison, asks: str) -> Kind:
+        """Return an attack's students that ask a teacher."""
+        original = row.holds == "original"
+        due = {
+            "kind": "attack",
+            "asks": asks,
+            "technique": row.attack,
+            "recipe": self._recipe(row.student),
+            "budget": self.record.settings.budget,
+            "pool": self.record.task.pool_digest if original else self.holding["nothing"],
+            "surrogate": self.holding["surrogate"] if row.holds == "surrogate" else None,
+        }
+        return Kind(due, row.tuned_over)
+
+    def _rivals(self, row: Comparison, asks: str, parameters: Parameters) -> tuple[Kind, ...]:
+        """Return what a setting of an attack may have to beat: LS students of two recipes, and its own loss."""
+        plain = self._ls(row.student)
+        if row.holds != "original":
+            return (plain,)
+        mine = Kind(self._knockoffs(row, asks).due | {"parameters": parameters})
+        like = next(self.of(mine), None)  # what its students saw is what the matched LS students see
+        matched = plain if like is None else self._ls(row.student, like.regime.recipe, like.regime.view)
+        own = {name: mine.due[name] for name in ("technique", "parameters", "recipe", "budget", "pool", "surrogate")}
+        kinds = [plain] if matched == plain else [plain, matched]
+        return (*kinds, *([Kind(own | {"smoothed": True, "surface": "probs"})] if row.needs == "probs" else []))
+
+    def _ls(self, student: str, recipe: Parameters | None = None, view: str = "crop") -> Kind:
+        kind = self._alone(checks.LS, student, self.record.suite.settings)
+        return Kind(kind.due | {"recipe": recipe or self._recipe(student), "view": view}, kind.settings)
+
+    def _alone(self, technique: str, student: str, settings: int = 0) -> Kind:
+        """Return students that ask nobody."""
+        nobody = dict.fromkeys(("asks", "teacher", "surface", "budget", "surrogate"))
+        own = {"kind": "control", "technique": technique, "recipe": self._recipe(student)}
+        return Kind({**own, **nobody, "pool": self.record.task.pool_digest}, settings)
+
+    def _recipe(self, student: str) -> Parameters:
+        return self.record.suite.recipe | {"architecture": student}
+
+
+def agree(found: Said, due: Said) -> bool:
+    """Whether what is said of a student is what is due."""
+    return all(found[name] == value for name, value in due.items())
+
+
+def labels_only(row: Comparison) -> bool:
+    """Whether an attack on original data uses nothing but labels."""
+    return row.holds == "original" and row.needs == "label"
