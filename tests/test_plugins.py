@@ -12,6 +12,7 @@ from attacks.base import Attack
 from attacks.contract import check_attack, tiny_lab
 from attacks.logits.soft_kd import SoftKD
 from audit import run as audit
+from audit.finished.verify import verify
 from audit.plan import Request
 from audit.subjects import Opening
 from teachers.errors import UsageError
@@ -83,6 +84,7 @@ def test_an_installed_attack_is_part_of_all_and_recorded_as_such(
     assert row.extra
     assert record.suite.complete
     assert record.suite.plugins[0].startswith("echo: echo-attack 3.2.1 ")
+    assert list(verify(tmp_path / "out")) == []
     alone = audit.run(replace(wanted, attacks="echo", out=tmp_path / "alone")).record
     assert not alone.suite.complete
     assert alone.verdict.word != "UNDISTILLABLE"

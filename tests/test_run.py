@@ -186,6 +186,7 @@ def test_label_kd_on_repeated_labels_is_identical_to_its_control(kept: Path, tmp
     assert rows["label-kd"].status == "identical"
     assert any(f.id == "identical-to-control" for f in record.flags)
     assert not [t for t in record.trials if t.name == "label-kd" and t.role == "judge"]
+    assert list(verify(tmp_path / "out")) == []
 
 
 def test_controls_are_shared_between_teachers(kept: Path, tmp_path: Path) -> None:
@@ -205,12 +206,14 @@ def test_the_attackers_data_is_an_option(kept: Path, tmp_path: Path, option: str
     assert soft.charged == images * 2
     flags = {f.id for f in record.flags}
     assert ("few-labels" in flags) == (option == "labels")
+    assert list(verify(tmp_path / "out")) == []
 
 
 def test_a_budget_is_kept_by_every_student_and_shared_by_its_control(kept: Path, tmp_path: Path) -> None:
     record = audit.run(request(kept, tmp_path / "out", budget=1_000)).record
     assert max(t.charged for t in record.trials) <= 1_000
     assert record.suite.recipe["views"] == 1
+    assert list(verify(tmp_path / "out")) == []
     with pytest.raises(UsageError, match="--budget 100 is too small"):
         audit.run(request(kept, tmp_path / "tight", budget=100))
 
@@ -260,6 +263,7 @@ def test_an_attack_that_fails_never_reads_as_survived(
     assert row.status == "failed"
     assert row.reason
     assert any(f.id == "attack-failed" and f.caps == "undistillable" for f in record.flags)
+    assert list(verify(tmp_path / "out")) == []
     with pytest.raises(NothingAudited, match="every attack failed"):
         audit.run(request(kept, tmp_path / "alone", attacks=attack.name))
 
@@ -332,6 +336,7 @@ def test_classes_that_the_attacker_never_saw_are_reported_outside_the_verdict(ke
     assert soft.queries == 2 * (~np.isin(train, [7, 9])).sum()
     assert any(f.id == "dropped-classes" and f.caps == "undistillable" for f in record.flags)
     assert "without the classes 9, 7" in record.verdict.scope
+    assert list(verify(tmp_path / "out")) == []
 
 
 @pytest.mark.parametrize(("names", "message"), [("ten", "has no class 'ten'"), ("0,1,2,3,4,5,6,7,8", "leaves 1 class")])
