@@ -34,6 +34,8 @@ from reports.record import (
 from reports.wording import strongest
 
 BITE_LEVEL = 0.95
+MEANS = ("accuracy", "control_accuracy", "agreement", "dropped_accuracy", "control_dropped_accuracy")
+UNJUDGED = {**dict.fromkeys((*MEANS, "margin", "floor", "baseline_margin")), "queries": 0, "curve": ()}
 
 Bits = NDArray[np.bool_]
 
@@ -241,7 +243,7 @@ def compared(facts: Facts, row: Comparison, over: Looks | None = None, attacks: 
     """
     row = row.model_copy(update={"bite": None if row.bite is None else bitten(facts, row.bite)})
     if not row.students:
-        return row
+        return row.model_copy(update=UNJUDGED)
     mine, control = facts.both(row)
     trials = facts.of(row.students)
     over = over or once(paired(mine, control))

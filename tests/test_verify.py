@@ -307,6 +307,17 @@ def test_a_design_that_is_not_the_one_it_names_is_noticed(tmp_path: Path, name: 
     assert where in [d.where for d in verify(rewritten(folder, record))]
 
 
+@pytest.mark.parametrize("number", ["accuracy", "margin", "curve", "queries"])
+def test_a_row_without_students_has_no_numbers(tmp_path: Path, number: str) -> None:
+    (place,) = (path for path in SHIPPED if path.name == "demo-smoke")
+    record = load(place)
+    kept = getattr(record.comparisons[-1], number)
+    forged = of_row("knockoff", lambda record, row: {number: kept})(derived(of_row("knockoff", aside)(record)))
+    folder = Path(shutil.copytree(place, tmp_path / "copy"))
+    where = f"record.comparisons[{len(record.comparisons) - 1}].{number}"
+    assert where in [d.where for d in verify(rewritten(folder, forged))]
+
+
 def test_an_honest_part_of_a_suite_verifies(tmp_path: Path) -> None:
     (place,) = (path for path in SHIPPED if path.name == "demo-smoke")
     record = derived(of_suite(complete=False)(without("soft-kd")(load(place))))
