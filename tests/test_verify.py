@@ -325,6 +325,14 @@ def test_an_honest_part_of_a_suite_verifies(tmp_path: Path) -> None:
     assert list(verify(rewritten(folder, record))) == []
 
 
+def test_an_audit_of_surfaces_that_is_one_of_its_own_surfaces_has_an_end(tmp_path: Path) -> None:
+    folder = several({"probs": distillable(), "uint8": undistillable()}, tmp_path / "audit")
+    record = load(folder)
+    itself = record.hardening[1].model_copy(update={"folder": "."})
+    save(record.model_copy(update={"hardening": (record.hardening[0], itself)}), folder / "record.json")
+    assert [d.found for d in verify(folder) if d.where == "surface uint8"] == ["an audit of one"]
+
+
 def test_an_audit_of_surfaces_is_that_of_the_first(tmp_path: Path) -> None:
     folder = several({"probs": distillable(), "uint8": undistillable()}, tmp_path / "audit")
     assert list(verify(folder)) == []

@@ -112,6 +112,11 @@ def hardened(record: Record, folder: Path, each: Sequence[Record]) -> Iterator[D
         except ValueError as e:  # RecordError is one
             yield Disagreement(f"surface {row.surface}", row.record, f"a record that cannot be read: {e}")
             continue
+        if one.hardening:  # its own surfaces may be these, and so on without end
+            yield Disagreement(
+                f"surface {row.surface}", f"an audit of {len(one.hardening)} surfaces", "an audit of one"
+            )
+            continue
         yield from differences(f"surface {row.surface}", row.model_dump(), own.model_dump())
         for found in verify(path.parent):
             yield found._replace(where=f"{row.folder}: {found.where}")
