@@ -36,6 +36,8 @@ CommandLineError: type[Exception] = next(c for c in typer.BadParameter.__mro__ i
 
 def main() -> NoReturn:
     """Run the command line and exit with its code: a user's mistake prints one line, a bug a traceback."""
+    # Read when torch is imported: on shared cores, threads that spin while they wait make a teacher far slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.exit(_main())
 
 

@@ -1,6 +1,7 @@
 """What a user types: lists, help, mistakes that get a sentence, exit codes."""
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,18 @@ def test_help_and_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert "2507.00012" in told
     assert "powers=1" in told
     assert "looks at an ordinary teacher" in call(capsys, "info", "nasty")[1]
+
+
+@pytest.mark.parametrize(("given", "policy"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
+def test_threads_do_not_spin_while_they_wait_unless_the_user_says_so(given: dict[str, str], policy: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OMP_WAIT_POLICY", raising=False)
+        for name, value in given.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["audit", "--help"])
+        with pytest.raises(SystemExit):
+            cli.main()
+        assert os.environ.pop("OMP_WAIT_POLICY") == policy
 
 
 @pytest.mark.parametrize(
