@@ -118,7 +118,8 @@ def test_a_wrapped_network_is_recognised_and_what_was_changed_is_told(
 
 def test_no_weight_is_left_out_and_no_second_layer_is_taken_for_the_first() -> None:
     given = tensors(RESNET, 10, (3, 32, 32))
-    assert guess(wrapped(given, "student.") | {"projector.weight": torch.zeros(8, 8)}).candidates == ()
+    for name, size in (("projector.weight", 8), ("temperature", 1), ("mean", 1), ("mean", 9)):
+        assert guess(wrapped(given, "student.") | {name: torch.ones(size)}).candidates == ()
     two = behind_dropout(given, "fc") | {"fc.3.weight": torch.zeros(10, 10)}
     assert guess(two).candidates == ()
     assert spelled(two, given).tensors is two

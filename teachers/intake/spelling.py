@@ -14,7 +14,7 @@ from teachers.intake.normalise import Normalisation
 
 DEEP = 5  # wrappers around a network, and itself
 MOST = 8  # lone layers of which one may be the last
-FEW = 4  # numbers: a mean or a spread of each channel, which a script keeps beside the network
+FEW = 4  # channels whose mean and spread a script may keep beside the network
 MEANS, SPREADS = {"mean", "means", "mu"}, {"std", "stds", "sd", "sds", "sigma"}
 
 
@@ -74,18 +74,22 @@ def _unwrapped(spelling: Spelling) -> Spelling | None:
     ((outer, _),) = heads.most_common(1)
     inside = {n.removeprefix(f"{outer}."): t for n, t in spelling.tensors.items() if n.startswith(f"{outer}.")}
     beside = {n: t for n, t in spelling.tensors.items() if not n.startswith(f"{outer}.")}
-    if any(t.numel() > FEW for t in beside.values()):
+    changes = (*spelling.changes, f"inside {outer}")
+    if not beside:
+        return replace(spelling, tensors=inside, changes=changes)
+    stated = _stated(beside)
+    if stated is None:
         return None
-    without = (f"without {', '.join(sorted(beside))}",) if beside else ()
-    return Spelling(inside, (*spelling.changes, f"inside {outer}", *without), _stated(beside) or spelling.normalize)
+    return Spelling(inside, (*changes, f"without {', '.join(sorted(beside))}"), stated)
 
 
 def _stated(beside: Mapping[str, Tensor]) -> str | None:
+    """Return a mean and a spread as a normalisation; None where anything else is there, such as a temperature."""
     parts = [
-        [t.flatten().tolist() for name, t in beside.items() if name.rpartition(".")[2] in names]
+        [t.flatten().tolist() for name, t in beside.items() if name.rpartition(".")[2] in names and t.numel() <= FEW]
         for names in (MEANS, SPREADS)
     ]
-    if [len(found) for found in parts] != [1, 1]:
+    if len(beside) != 2 or [len(found) for found in parts] != [1, 1]:
         return None
     mean, std = (tuple(round(value, 6) for value in found[0]) for found in parts)
     return str(Normalisation(mean, std))
