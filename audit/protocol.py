@@ -15,7 +15,7 @@ from attacks.controls.ls import LS, SWEEP
 from attacks.registry import CONTROLS, origin
 from audit.checks.attacks import LONGER
 from audit.execution.bench import Bench, Role, Use
-from audit.execution.cells import Cell, Result
+from audit.execution.cells import SMOOTHED, Cell, Result
 from audit.subjects import Subject, smoothed_truth
 from audit.suite import NULL, TUNING, Suite, cost_shares
 from reports.record import Regime
@@ -104,7 +104,7 @@ class Rival:
     @property
     def name(self) -> str:
         """What a report calls it."""
-        return self.technique.name if self.truth is None else f"{self.technique.name} of smoothed labels"
+        return self.technique.name if self.truth is None else self.technique.name + SMOOTHED
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ from audit import run as audit
 from audit.checks import attacks as attack_checks
 from audit.checks import flags
 from audit.derive import derived
-from audit.finished.verify import choices, verify
+from audit.finished.choices import choices
+from audit.finished.groups import Groups
+from audit.finished.verify import verify
 from audit.statistics.compare import Bounded, Margin, paired
 from audit.statistics.verdict import points
 from audit.suite import EFFORTS
@@ -254,7 +256,7 @@ def test_students_of_twice_the_steps_tell_of_convergence_and_are_no_settings(
     assert flag in {f.id for f in more.flags}
     assert flag not in {f.id for f in less.flags}
     assert "weak-teacher" not in {f.id for f in more.flags}
-    assert list(choices(more)) == []
+    assert list(choices(Groups(more))) == []
 
 
 def test_margins_at_both_lengths_are_those_of_students_that_asked_the_teacher(longer: Path) -> None:

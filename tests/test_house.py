@@ -129,7 +129,7 @@ VERSIONS = {
     "activethief": "1 8da4e9766329d7af",
     "jbda": "1 d10a6df920217945",
     "knockoff": "2 252abe0ea51a8ae5",
-    "knockoff-adaptive": "1 1bcaafecb65dea70",
+    "knockoff-adaptive": "1 98a08b3b2a4951f1",
     "noise": "1 b7343d35e03355dc",
     "dfme": "1 dcc178682ea93c05",
     "maze": "1 cf51b6660b407de8",

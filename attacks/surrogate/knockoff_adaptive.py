@@ -157,11 +157,11 @@ def standing(window: deque[Floats]) -> Floats:
 
 def grouped(pool: Pool, groups: int, seed: int) -> list[Index]:
     """Cluster a pool's images by their thumbnails; return the indices of each cluster."""
+    from sklearn.cluster import MiniBatchKMeans  # a second, which no other command need wait for
+
     parts = (torch.from_numpy(pool.images[at : at + 512]).float() for at in range(0, len(pool), 512))
     thumbnails = torch.cat([F.adaptive_avg_pool2d(part, SIDE).flatten(1) for part in parts])
     centres = min(groups, len(pool))
-    from sklearn.cluster import MiniBatchKMeans  # a second, which no other command need wait for
-
     kmeans = MiniBatchKMeans(centres, random_state=seed, n_init=1, batch_size=1024)
     label = kmeans.fit_predict(thumbnails.numpy())
     return [np.flatnonzero(label == k) for k in range(centres) if (label == k).any()]

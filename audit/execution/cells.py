@@ -46,6 +46,9 @@ class Cell(Plain):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+SMOOTHED = " of smoothed labels"  # ends the name of a control that has an attack's own loss
+
+
 def truth_digest(pool: str, views: int) -> str:
     """Return the fingerprint of the teacher that answers the smoothed labels of a pool, by that pool's digest."""
     return hashlib.sha256(f"{TRUTH} {pool} {views}".encode()).hexdigest()

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from audit.finished.design import TOLERANCE, Disagreement
-from audit.finished.groups import BESIDE, Group, Groups
+from audit.finished.groups import BESIDE, Group, Groups, agree
 from audit.suite import TUNING
-from reports.record import Record, Trial
+from reports.record import Trial
 
 
-def choices(record: Record) -> Iterator[Disagreement]:
+def choices(groups: Groups) -> Iterator[Disagreement]:
     """Look whether every setting that was judged is the best of those tried on validation images."""
-    groups = Groups(record)
     for group in groups.all():
         yield from best(groups, group)
 
@@ -51,8 +50,7 @@ def setting(groups: Groups, trial: Trial) -> str:
 
 def _chosen(groups: Groups, group: Group, tuned: Trial) -> bool:
     """Whether a setting that was tuned is that of a group, and the one that its row says."""
-    said = groups.said[tuned.cell]
-    if any(said[name] != value for name, value in group.says.items()):
+    if not agree(groups.said[tuned.cell], group.says):
         return False
     if not group.cells:
         return True

@@ -9,12 +9,11 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from audit import checks
-from audit.execution.cells import cell_of, smoothed
+from audit.execution.cells import SMOOTHED, cell_of, smoothed
 from audit.finished.design import known
 from audit.suite import NULL, Suite, cost_shares
 from reports.record import Bite, Comparison, Cost, Parameters, Record, Trial
 
-SMOOTHED = " of smoothed labels"  # ends the name of a control that has the attack's own loss
 BESIDE = ("kind", "asks", "named", "view", "smoothed")  # of what is said, what is no field of a cell
 
 Said = dict[str, Any]  # of a student: its cell, field by field, and BESIDE

@@ -12,14 +12,14 @@ from reports.record import Comparison, Record, Trial
 from teachers.kinds import offers
 
 
-def pairing(record: Record) -> Iterator[Disagreement]:
+def pairing(groups: Groups) -> Iterator[Disagreement]:
     """Look whether the rows compare all judged students, each with its control of the same seed, and nothing else."""
+    record = groups.record
     for cell, number in Counter(trial.cell for trial in record.trials).items():
         if number > 1:
             yield Disagreement("trials", f"student {cell} {number} times", "once")
     for row in record.comparisons:
         yield from _status(record, row)
-    groups = Groups(record)
     yield from _alike(groups)
     for group in groups.all():
         yield from _held(groups, group)

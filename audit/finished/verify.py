@@ -13,9 +13,10 @@ from typing import Any
 
 from audit.derive import derived, surface_row
 from audit.execution.cells import cell_of
-from audit.finished.choices import choices as choices
+from audit.finished.choices import choices
 from audit.finished.design import TOLERANCE, design
 from audit.finished.design import Disagreement as Disagreement
+from audit.finished.groups import Groups
 from audit.finished.pairing import pairing
 from reports import outputs
 from reports.record import SCHEMA_VERSION, Record, RecordError, by_surface, dumped, load, purpose_of
@@ -46,8 +47,9 @@ def verify(folder: Path) -> Iterator[Disagreement]:
     if any(trial.planned is None for trial in record.trials):
         return
     yield from design(record)
-    yield from pairing(record)
-    yield from choices(record)
+    groups = Groups(record)
+    yield from pairing(groups)
+    yield from choices(groups)
     yield from ledger(record)
 
 
@@ -109,7 +111,7 @@ def hardened(record: Record, folder: Path, each: Sequence[Record]) -> Iterator[D
         path = folder / row.folder / "record.json"
         try:
             own = surface_row(one, row.folder, hashlib.sha256(path.read_bytes()).hexdigest())
-        except ValueError as e:  # RecordError is one
+        except ValueError as e:  # of an array
             yield Disagreement(f"surface {row.surface}", row.record, f"a record that cannot be read: {e}")
             continue
         if one.hardening:  # its own surfaces may be these, and so on without end

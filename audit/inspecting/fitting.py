@@ -38,15 +38,11 @@ def candidates(weights: Weights, opening: Opening) -> Sequence[Candidate]:
             one = replace(one, classes=len(card.classes), channels=card.shape[0], size=card.shape[1])
         return [replace(one, name=name)]
     if not found.candidates:
-        raise UsageError(f"{weights.path} {unknown(weights)}")
+        folder = weights.path.parent
+        hf = (folder / "config.json").is_file()
+        do = f"give its folder, {folder}" if hf else "name its --arch, or export it to ONNX"
+        raise UsageError(f"{weights.path} fits no architecture that is known here; {found.told}; {do}")
     return found.candidates
-
-
-def unknown(weights: Weights) -> str:
-    """Say of a checkpoint that fits no network which is the nearest, and what to do; as a part of a sentence."""
-    folder = weights.path.parent
-    do = f"give its folder, {folder}" if (folder / "config.json").is_file() else "name its --arch, or export it to ONNX"
-    return f"fits no architecture that is known here; {guess(weights.tensors).told}; {do}"
 
 
 class Loaded(NamedTuple):

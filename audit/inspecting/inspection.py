@@ -94,8 +94,8 @@ def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None)
         return _program(bare, weights, opening, device, Cache(cache or default_cache()))
     try:
         fits = fitting.candidates(weights, opening)
-    except UsageError:
-        return replace(bare, undecided=fitting.unknown(weights))
+    except UsageError as e:
+        return replace(bare, undecided=str(e).removeprefix(f"{path} "))
     first = fits[0]
     told = replace(
         bare,
