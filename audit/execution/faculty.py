@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from torch import Tensor
 
 from audit import subjects
-from audit.checks import probes
+from audit.checks import SYNTHETIC, probes
 from audit.execution import pipes
 from audit.execution.pipes import Arrays
 from audit.execution.store import Cache, read_pool
@@ -145,7 +145,7 @@ class Apart:
     audited: Subject
 
     def __init__(self, opening: Opening, cache: Path, note: Note) -> None:
-        self._note = note
+        self._note, self._opening = note, opening
         self._pipe, theirs = forks.CONTEXT.Pipe()
         # Not a daemon: it opens files in a child of its own.
         self._process = forks.start(_teach, theirs, opening, cache, daemon=False)
@@ -191,6 +191,8 @@ class Apart:
         teacher = Teacher(
             d.name, d.sha256, None, d.architecture, d.method, d.mean, d.std, d.card, d.parameters, bgr=d.bgr
         )
+        if d.role == "audited":  # by what was opened, not by what its process tells
+            teacher = replace(teacher, synthetic=self._opening.teacher in SYNTHETIC)
         surface = Surface.parse(d.surface)
         full, box, whole = (self._box(d.role, which) for which in get_args(Which))
         return Subject(d.role, teacher, surface, d.fingerprint, full, box, whole, d.behind, tried=d.tried)

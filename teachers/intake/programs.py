@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from teachers.errors import RefusedInput
-from teachers.intake import huggingface, onnx_files
+from teachers.intake import classifiers, huggingface, onnx_files
 from teachers.intake.formats import Program
-from teachers.intake.readers import attempt, module_in, unpickled
+from teachers.intake.readers import attempt, in_folder, module_in, unpickled
 
 Shape = tuple[int, int, int]
 Call = Callable[[Tensor], object]
+Tensors = Mapping[str, Tensor]
 Sizes = list[int | None]  # of a declared input; None where it takes any
 
 TAKEN = {  # by an ONNX graph; one that takes bytes does its own normalisation
@@ -61,17 +62,18 @@ class Answering(nn.Module):
         )
 
 
-def program(path: Path, kind: Program, shape: Shape, classes: int) -> nn.Module:
+def program(path: Path, kind: Program, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
     """Load a program as a network that takes normalised float images (N, C, H, W) and gives (N, K).
 
-    This runs its code, but for ONNX and Hugging Face. Raises RefusedInput where it does not load or takes other images.
+    `tensors` are what was read of a Hugging Face folder. This runs the program's code, but for ONNX and Hugging Face.
+    Raises RefusedInput where it does not load or takes other images.
     """
-    return LOADERS[kind](path, shape, classes).eval()
+    return LOADERS[kind](path, shape, classes, tensors).eval()
 
 
 def rehearse(path: Path, kind: Program, shape: Shape, classes: int, folder: Path) -> dict[str, Any]:
     """Load a program and ask it about three images; done in the jail before it is done outside."""
-    network = program(path, kind, shape, classes)
+    network = program(path, kind, shape, classes, in_folder(path) if kind == "huggingface" else {})
     images = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         answers: Tensor = attempt(path, TAKES.format(shape=shape), lambda: network(images))
@@ -104,7 +106,7 @@ def _arranged(path: Path, declared: Sizes, shape: Shape) -> tuple[int | None, bo
     raise RefusedInput(f"{path} takes {sizes}, the data has images of shape {shape}; give --size or other --data")
 
 
-def _onnx(path: Path, shape: Shape, classes: int) -> nn.Module:
+def _onnx(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
     onnx_files.require()
     session = onnx_files.open_session(path)
     inputs = session.get_inputs()
@@ -127,7 +129,7 @@ def _onnx(path: Path, shape: Shape, classes: int) -> nn.Module:
     return network
 
 
-def _torchscript(path: Path, shape: Shape, classes: int) -> nn.Module:
+def _torchscript(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
     def load() -> nn.Module:
         with path.open("rb") as f:
             loaded: nn.Module = torch.jit.load(f, map_location="cpu")  # type: ignore[no-untyped-call]
@@ -136,7 +138,7 @@ def _torchscript(path: Path, shape: Shape, classes: int) -> nn.Module:
     return Answering(attempt(path, "is a TorchScript file that does not load", load), path, classes)
 
 
-def _export(path: Path, shape: Shape, classes: int) -> nn.Module:
+def _export(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
     def load() -> torch.export.ExportedProgram:
         with path.open("rb") as f:
             return torch.export.load(f)
@@ -155,7 +157,7 @@ def _export(path: Path, shape: Shape, classes: int) -> nn.Module:
     return network
 
 
-def _module(path: Path, shape: Shape, classes: int) -> nn.Module:
+def _module(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
     network = module_in(attempt(path, "cannot be unpickled", lambda: unpickled(path)))
     if network is None:
         raise RefusedInput(f"{path} holds no network; save its state dict")
@@ -163,31 +165,24 @@ def _module(path: Path, shape: Shape, classes: int) -> nn.Module:
     return Answering(inner.float(), path, classes)
 
 
-def _huggingface(path: Path, shape: Shape, classes: int) -> nn.Module:
+def _huggingface(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
     huggingface.require()
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    config = huggingface.configuration(path)
 
-    def load() -> tuple[nn.Module, dict[str, Any]]:
-        network, told = transformers.AutoModelForImageClassification.from_pretrained(
-            str(path),
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=any(path.glob("model*.safetensors")),
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-        return network, told
+    def load() -> nn.Module:
+        try:
+            return classifiers.network(classifiers.plan(config), tensors)
+        except RefusedInput as e:
+            raise RefusedInput(f"{path} {e}") from e
 
-    network, told = attempt(path, "is a Hugging Face folder that does not load", load)
-    if missing := sorted(told["missing_keys"]):
-        raise RefusedInput(f"{path} lacks {len(missing)} of its weights (first: {missing[0]}); give all of them")
-    return Answering(network, path, classes)
+    return Answering(attempt(path, "is a Hugging Face folder that does not load", load), path, classes)
 
 
-LOADERS: dict[Program, Callable[[Path, Shape, int], nn.Module]] = {
+LOADERS: dict[Program, Callable[[Path, Shape, int, Tensors], nn.Module]] = {
     "onnx": _onnx,
     "huggingface": _huggingface,
     "torchscript": _torchscript,

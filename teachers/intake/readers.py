@@ -48,7 +48,7 @@ def read(path: Path, trust: bool, folder: Path) -> dict[str, Any]:
     """
     kind = kind_of(path)
     if kind == "huggingface":
-        look(path, lambda weights: _finite(weights, _anything(weights)))
+        _leave(in_folder(path), folder)
         return {"kind": kind, "normalize": normalised(path)}
     if kind == "onnx":
         return {"kind": kind, "beside": onnx_files.check(path)}
@@ -110,12 +110,24 @@ def _refuse_program(path: Path, kind: str, trust: bool) -> None:
     raise RefusedInput(f"{path} is {what}, which runs code when opened; give its state dict and --arch, or {TRUST}")
 
 
-def _anything(path: Path) -> dict[str, Tensor]:
+def in_folder(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a Hugging Face folder.
+
+    Raises RefusedInput for a folder that is no image classifier of tensors alone.
+    """
+    held: dict[str, Tensor] = {}
+    look(path, lambda weights: held.update(_sound(weights)))
+    return held
+
+
+def _sound(path: Path) -> dict[str, Tensor]:
     """Return the tensors of weights inside a Hugging Face folder."""
     kind = kind_of(path)
     if kind not in ("torch", "torch-legacy", "safetensors"):
         raise RefusedInput(f"{path} holds no weights")
-    return _tensors(path, _safetensors(path)[0] if kind == "safetensors" else _torch(path, kind, False)[0])
+    tensors = _tensors(path, _safetensors(path)[0] if kind == "safetensors" else _torch(path, kind, False)[0])
+    _finite(path, tensors)
+    return tensors
 
 
 def _torch(path: Path, kind: str, trust: bool) -> tuple[object, str | None]:
