@@ -45,6 +45,12 @@ class Teacher:
     order: tuple[int, ...] = ()  # outputs of the network by class of the task, where they are not in its order
 
     @property
+    def output(self) -> str:
+        """Which of several outputs of a program is taken, as a line to tell, once it has answered."""
+        inner = self.network.network if isinstance(self.network, Preprocessed) else None
+        return inner.told if isinstance(inner, Answering) else ""
+
+    @property
     def parameters(self) -> int | None:
         """How many parameters it has, where it can be told, also where only the program knows."""
         if self.network is None:
