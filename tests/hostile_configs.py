@@ -67,6 +67,7 @@ def refused() -> dict[str, dict[str, Any]]:
         "minus one class": {"id2label": {}, "num_labels": -1},
         "classes by a word": {"id2label": {}, "num_labels": "4"},
         "sixteen gigabytes": {"embedding_size": 2**16, "hidden_sizes": [2**16, 2**16]},
+        "a million layers": {"depths": [2**20, 2**20]},
         "a language model": {"model_type": "llama"},
         "several models": {"model_type": "shieldgemma2"},
         "a model with a backbone": {"model_type": "upernet", "backbone": "resnet50", "use_pretrained_backbone": True},

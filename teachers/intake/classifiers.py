@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from teachers import networks
 from teachers.errors import RefusedInput
@@ -56,6 +58,7 @@ MOST_CLASSES = 100_000
 MOST = 2**20  # of a length, a width or a count
 LONGEST = 512  # values in a list
 DEEP = 4  # lists in lists
+MOST_MODULES = 10_000
 ROOM = 2**24  # values that a network may hold beyond those of the file: tables reckoned when it is built
 
 
@@ -91,7 +94,8 @@ def network(wanted: Plan, tensors: Mapping[str, Tensor]) -> nn.Module:
     """
     build = _timm_builder(wanted) if wanted.kind == TIMM else _builder(wanted)
     held = sum(t.numel() for t in tensors.values())
-    empty = networks.weightless(build)
+    with _few_modules():
+        empty = networks.weightless(build)
     needed = sum(t.numel() for t in (*empty.parameters(), *empty.buffers()))
     if needed > held + ROOM:
         raise RefusedInput(f"describes a network of {needed:,} values but holds {held:,}; give all of its weights")
@@ -109,6 +113,24 @@ def network(wanted: Plan, tensors: Mapping[str, Tensor]) -> nn.Module:
     if missing:
         raise RefusedInput(f"lacks {len(missing)} of its weights (first: {min(missing)}); give all of them")
     return made
+
+
+@contextmanager
+def _few_modules() -> Iterator[None]:
+    """Stop building a network that is all depth: without memory for weights, too, a million layers take minutes."""
+    made = 0
+
+    def count(*_: object) -> None:
+        nonlocal made
+        made += 1
+        if made > MOST_MODULES:
+            raise RefusedInput(f"describes a network of more than {MOST_MODULES:,} modules; give another")
+
+    hook = register_module_module_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _of_timm(config: Mapping[str, Any]) -> Plan:
