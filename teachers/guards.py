@@ -124,7 +124,7 @@ def restore(name: str, classes: int, tensors: Mapping[str, Tensor]) -> nn.Module
     try:
         wanted = {key: t.shape for key, t in weightless(build).state_dict().items()}
         if wanted != {key: t.shape for key, t in tensors.items()}:  # before it takes memory
-            raise RefusedInput(f"the checkpoint names the output defence {name!r}, whose tensors it does not hold")
+            raise UsageError(f"{name!r} has other tensors")
         guard = build()
         guard.load_state_dict(tensors)
     except (UsageError, RuntimeError) as e:

@@ -145,7 +145,7 @@ class Apart:
     audited: Subject
 
     def __init__(self, opening: Opening, cache: Path, note: Note) -> None:
-        self._note, self._opening = note, opening
+        self._note = note
         self._pipe, theirs = forks.CONTEXT.Pipe()
         # Not a daemon: it opens files in a child of its own.
         self._process = forks.start(_teach, theirs, opening, cache, daemon=False)
@@ -157,7 +157,9 @@ class Apart:
         Raises what opening its file raises.
         """
         told = self._call({"do": "open", "spec": SPEC.dump_python(spec, mode="json"), "pool": str(pool)})[0]
-        self.audited = self._subject(told)
+        heard = self._subject(told)
+        built_in = spec.opening.teacher in SYNTHETIC  # by what was opened, not by what its process tells
+        self.audited = replace(heard, teacher=replace(heard.teacher, synthetic=built_in))
         return self
 
     @cached_property
@@ -191,8 +193,6 @@ class Apart:
         teacher = Teacher(
             d.name, d.sha256, None, d.architecture, d.method, d.mean, d.std, d.card, d.parameters, bgr=d.bgr
         )
-        if d.role == "audited":  # by what was opened, not by what its process tells
-            teacher = replace(teacher, synthetic=self._opening.teacher in SYNTHETIC)
         surface = Surface.parse(d.surface)
         full, box, whole = (self._box(d.role, which) for which in get_args(Which))
         return Subject(d.role, teacher, surface, d.fingerprint, full, box, whole, d.behind, tried=d.tried)
