@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from audit import cams, checks, derive, evidence, folder, plan, subjects, thumbnails
+from audit import cams, derive, evidence, folder, plan, subjects, thumbnails
 from audit.execution.faculty import one
 from audit.execution.progress import Teller
 from audit.execution.store import Cache, default_cache
@@ -60,6 +60,8 @@ def diagnose(
     folder.refuse_file(out)
     teller, kept = Teller(quiet), Cache(cache or default_cache())
     task, weights = subjects.open_task(opening, kept)
+    if said := subjects.of_card(opening, weights):
+        teller.note(said)
     if not (evidence.measurable(task.train) and evidence.measurable(task.validation)):
         raise RefusedInput("CMI needs two classes with two images each, for training and held out; give more images")
     place = Place(kept, device, teller.note)
@@ -68,7 +70,7 @@ def diagnose(
         out = out or Path("audit-out") / f"{subject.slug}-cmi-{subject.fingerprint[:8]}"
         with folder.claimed(out, teller.note), tempfile.TemporaryDirectory(dir=kept.root) as scratch:
             train, augmented, validation = (_ask(name, subject, task, Path(scratch)) for name in POOLS)
-            if subject.teacher.method not in checks.SYNTHETIC:
+            if not subject.teacher.synthetic:
                 subjects.refuse_chance(validation.tops, task, subject.teacher.name)
             asked, K = (train, augmented, validation), len(task.classes)
             curves = [cmi.curve(answered.log_p, answered.y, K) for answered, _ in asked]

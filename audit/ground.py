@@ -53,6 +53,8 @@ def opened(request: Request, suite: Suite) -> Iterator[Ground]:
 
         early = apart() if isolated and not remote else None
         task, weights = subjects.open_task(request.opening, cache)
+        if said := subjects.of_card(request.opening, weights):
+            teller.note(said)
         setup = plan.prepare(request, suite, picked, task, cache)
         program = weights is not None and weights.is_program  # it may do what it likes, in a process of its own
         place = subjects.Place(cache, request.device, teller.note)

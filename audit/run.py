@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit import checks, evidence, folder, plan, protocol, subjects
+from audit import evidence, folder, plan, protocol, subjects
 from audit.checks import flags
 from audit.derive import derived
 from audit.execution.bench import Bench
@@ -64,7 +64,7 @@ def _run(ground: Ground, began: float) -> Done:
             write_all(finished, out)
             return Done(finished, out)
         tops = {"audited": subjects.tops(audited, task)}
-        if audited.teacher.method not in checks.SYNTHETIC:
+        if not audited.teacher.synthetic:
             subjects.refuse_chance(tops["audited"].validation, task, audited.teacher.name)
         probe = faculty.probe(tops["audited"].validation)
         for flag in flags.of_answers(probe):

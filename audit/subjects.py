@@ -140,6 +140,13 @@ def _agree(card: Card, task: Task, opening: Opening) -> None:
         )
 
 
+def of_card(opening: Opening, weights: intake.Weights | None) -> str:
+    """Return which data a checkpoint names itself, as a line to tell; empty where the command line names them."""
+    if opening.data is not None or weights is None or weights.card is None:
+        return ""
+    return f"data: {weights.card.data}, which {opening.teacher} names"
+
+
 def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
 
@@ -196,7 +203,7 @@ def smoothed_truth(pool: Pool, classes: int, views: int, device: str, surface: S
     """Build the teacher that answers the smoothed labels of a pool's images and of their crop views."""
     sha256 = truth_digest(pool.digest, views)
     network = SmoothedTruth(pool, classes, views)
-    teacher = Teacher(TRUTH, sha256, network, TRUTH, TRUTH, (0.0,), (1.0,))
+    teacher = Teacher(TRUTH, sha256, network, TRUTH, TRUTH, (0.0,), (1.0,), synthetic=True)
     return _subject("audited", teacher, surface, device)
 
 
@@ -206,7 +213,7 @@ def altered(name: str, task: Task, pool: Pool, views: int, surface: Surface, pla
     text = f"{name} {synthetic.VERSION} {fingerprint(ordinary)} {pool.digest} {views}"
     network = ALTERED[name](ordinary.here, task, Held(pool, views))
     sha256 = hashlib.sha256(text.encode()).hexdigest()
-    teacher = Teacher(name, sha256, network, name, name, ordinary.mean, ordinary.std)
+    teacher = Teacher(name, sha256, network, name, name, ordinary.mean, ordinary.std, synthetic=True)
     return _subject("audited", teacher, surface, place.device)
 
 
@@ -240,7 +247,7 @@ def fingerprint(teacher: Teacher) -> str:
     if teacher.program:  # with or without tensors: its code answers, too
         return hashlib.sha256(f"{teacher.sha256} {teacher.mean} {teacher.std}{more}".encode()).hexdigest()
     tensors = teacher.here.state_dict()
-    if not tensors or teacher.method in SYNTHETIC:
+    if not tensors or teacher.synthetic:
         return teacher.sha256
     guard = teacher.card.guard if teacher.card else ""
     h = hashlib.sha256(f"{teacher.architecture} {teacher.mean} {teacher.std}{guard and f' {guard}'}{more}".encode())

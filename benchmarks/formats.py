@@ -38,9 +38,17 @@ uses, asked about seven images, and compared with the network that it was made f
 
 What a file is, is told by its content; its name and extension do not matter. Files are read in a child process that
 may take little memory and time, and only tensors come back. Nothing in a state dict, a safetensors or ONNX file or a
-Hugging Face folder is executed. Pickled modules, TorchScript and torch.export files are programs, which run code when
-they are opened: they are refused, and the refusal says what they wanted to run, unless `--trust-model-code` is given.
-Trust such a file as you would trust a script of the same origin: it runs under your account.
+Hugging Face folder is executed. What a `config.json` or a card says is numbers in bounds and words known here, or it
+is refused: the network is built by a name that this tool, transformers or timm has here, given the tensors of the
+file, and only where the file has all of them; nothing is looked for in a hub or at a path. Pickled modules,
+TorchScript and torch.export files are programs, which run code when they are opened: they are refused, and the
+refusal says what they wanted to run, unless `--trust-model-code` is given. Trust such a file as you would trust a
+script of the same origin: it runs under your account.
+
+TorchScript and torch.export files are given images in their own precision: half, bfloat16 or double, too. Of several
+outputs of a program the one called `logits` is taken, or else the first that has a number for each class, which is
+told; where several have and name other classes, the file is refused. Auxiliary heads of GoogLeNet and Inception,
+which training alone asks, may be in a state dict or not.
 
 A state dict's architecture is guessed ([inspect](inspect.md)) or named by `--arch`; what brings its own takes none.
 ONNX needs `pip install 'distill-audit[onnx]'`, Hugging Face folders `pip install 'distill-audit[hf]'`.
@@ -268,6 +276,16 @@ def huggingface(folder: Path) -> Iterator[Sample]:
     convolutions.config.save_pretrained(old)
     torch.save(convolutions.state_dict(), old / "pytorch_model.bin")
     yield sample("Hugging Face, pytorch_model.bin", "`torch.save`, as before safetensors", convolutions, old)
+    import timm
+
+    torch.manual_seed(0)
+    inner = timm.create_model("resnet10t", num_classes=K).eval()
+    wrapped = transformers.TimmWrapperForImageClassification(
+        transformers.TimmWrapperConfig(architecture="resnet10t", num_labels=K)
+    )
+    wrapped.timm_model.load_state_dict(inner.state_dict())
+    wrapped.save_pretrained(folder / "hf-timm")
+    yield Sample("Hugging Face around a timm network", "`timm_wrapper`", folder / "hf-timm", inner)
     code = folder / "hf-code"
     convolutions.save_pretrained(code)
     config = json.loads((code / "config.json").read_text())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from teachers.errors import RefusedInput, UsageError
-from teachers.networks import Preprocessed, Shape
+from teachers.networks import Preprocessed, Shape, weightless
 from teachers.surface import Surface
 
 
@@ -117,8 +117,15 @@ def restore(name: str, classes: int, tensors: Mapping[str, Tensor]) -> nn.Module
 
     Raises RefusedInput where the name is unknown or the tensors do not fit.
     """
+
+    def build() -> nn.Module:
+        return LEARNED[name](classes) if name in LEARNED else Shown(name)
+
     try:
-        guard = LEARNED[name](classes) if name in LEARNED else Shown(name)
+        wanted = {key: t.shape for key, t in weightless(build).state_dict().items()}
+        if wanted != {key: t.shape for key, t in tensors.items()}:  # before it takes memory
+            raise UsageError(f"{name!r} has other tensors")
+        guard = build()
         guard.load_state_dict(tensors)
     except (UsageError, RuntimeError) as e:
         raise RefusedInput(f"the checkpoint names an output defence that cannot be built: {e}") from e

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from teachers.errors import RefusedInput, UsageError
 
@@ -19,6 +21,10 @@ OURS = {
     "resnet-D": "He et al.'s CIFAR ResNet of depth D = 6n + 2 (8, 20, 32, 56, 110) for images up to 64 pixels",
     "resnet18-small": "torchvision's ResNet-18 with a 3×3 first convolution and no pooling after it, as for CIFAR",
 }
+
+NAME = re.compile(r"((torchvision|timm):)?[A-Za-z0-9_-]{1,80}(\.[a-z0-9_]{1,80})?")  # no hub, no place
+DEEPEST = 1_202  # He et al.'s deepest ResNet for small images
+WIDEST = 2**16
 
 
 class ConvNet(nn.Sequential):
@@ -123,16 +129,61 @@ def build(name: str, classes: int, shape: Shape) -> nn.Module:
 
     Raises UsageError with near names where there is none of that name.
     """
-    if match := re.fullmatch(r"(cnn|strided)((?:-[1-9]\d*)+)", name):
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"unknown architecture {name[:80]!r}: a name is one of `audit ls students`, of torchvision or of timm, and "
+            "nothing is fetched from a hub or a folder; save its state dict and name its architecture"
+        )
+    if match := re.fullmatch(r"(cnn|strided)((?:-[1-9][0-9]{0,8})+)", name):
         widths = tuple(int(w) for w in match[2][1:].split("-"))
+        if max(widths) > WIDEST:
+            raise UsageError(f"{name}: a width is at most {WIDEST:,}")
         return ConvNet(widths, classes, shape, strided=match[1] == "strided")
-    if match := re.fullmatch(r"resnet-(\d+)", name):
-        if (depth := int(match[1])) < 8 or (depth - 2) % 6:
-            raise UsageError(f"{name}: the depth of a CIFAR ResNet is 6n + 2, such as resnet-8 or resnet-20")
+    if match := re.fullmatch(r"resnet-([0-9]{1,9})", name):
+        if (depth := int(match[1])) < 8 or depth > DEEPEST or (depth - 2) % 6:
+            raise UsageError(
+                f"{name}: the depth of a CIFAR ResNet is 6n + 2, such as resnet-8 or resnet-20, and at most {DEEPEST:,}"
+            )
         return ResNet(depth, classes, shape)
     if name == "resnet18-small":
         return _resnet18_small(classes, shape)
-    return _from_library(name, classes, shape)
+    try:
+        return _from_library(name, classes, shape)
+    except NotImplementedError:
+        raise
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError, ZeroDivisionError) as e:
+        raise UsageError(f"{name} is not built for images of shape {shape} ({_reason(e)}); give another size") from e
+
+
+class _Weightless(TorchFunctionMode):
+    """Give parameters no memory, and other tensors theirs: some networks reckon their widths with tensors."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func is torch.empty and given.get("device") is None:
+            given["device"] = "meta"
+        return func(*args, **given)
+
+
+def weightless(build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a network without memory for its weights."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except NotImplementedError:
+        with _Weightless():
+            return build()
+
+
+def in_timm(name: str) -> bool:
+    """Return whether the timm that is installed has a network of this name, which may end in a tag of its weights."""
+    import timm
+
+    if not NAME.fullmatch(name) or ":" in name or not timm.is_model(name):
+        return False
+    return "." not in name or name in timm.list_models(include_tags=True)
 
 
 def _resnet18_small(classes: int, shape: Shape) -> nn.Module:
@@ -151,12 +202,10 @@ def _from_library(name: str, classes: int, shape: Shape) -> nn.Module:
     if library in ("", "torchvision") and plain in torchvision.models.list_models(module=torchvision.models):
         if shape[0] != 3:
             raise UsageError(f"torchvision's {plain} takes three channels; these images have {shape[0]}")
-        side = {"image_size": shape[1]} if plain.startswith("vit_") else {}
-        network: nn.Module = torchvision.models.get_model(plain, weights=None, num_classes=classes, **side)
-        return network
+        return _of_torchvision(plain, classes, shape)
     import timm
 
-    if library in ("", "timm") and timm.is_model(plain):
+    if library in ("", "timm") and in_timm(plain):
         default = timm.models.get_pretrained_cfg(plain)
         resized = default is not None and default.fixed_input_size and shape[1:] != default.input_size[1:]
         sized: dict[str, Any] = {"img_size": shape[1:]} if resized else {}
@@ -168,19 +217,37 @@ def _from_library(name: str, classes: int, shape: Shape) -> nn.Module:
     raise UsageError(f"unknown architecture {name!r}; {hint}")
 
 
+def _of_torchvision(plain: str, classes: int, shape: Shape) -> nn.Module:
+    """Build one of torchvision's, without auxiliary heads: training alone asks these, and by another loss than ours."""
+    import torchvision.models
+
+    more: dict[str, Any] = {"image_size": shape[1]} if plain.startswith("vit_") else {}
+    if plain in ("googlenet", "inception_v3"):
+        more = {"aux_logits": False, "init_weights": True}
+    network: nn.Module = torchvision.models.get_model(plain, weights=None, num_classes=classes, **more)
+    return network
+
+
 def try_out(network: nn.Module, name: str, classes: int, shape: Shape) -> None:
-    """Pass two images through a network in training mode.
+    """Pass two images through a network in the mode that it is in.
 
     Raises UsageError where it does not take images of this shape or gives anything but one logit a class.
     """
     try:
         with torch.no_grad():
-            given = network.train()(torch.rand(2, *shape))
+            given = network(torch.rand(2, *shape))
     except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as e:
-        reason = str(e).strip().splitlines()[0][:150] if str(e).strip() else type(e).__name__
-        raise UsageError(f"{name} does not take images of shape {shape} ({reason}); give another architecture") from e
+        raise UsageError(
+            f"{name} does not take images of shape {shape} ({_reason(e)}); give another architecture"
+        ) from e
     if not isinstance(given, Tensor) or given.shape != (2, classes):
-        raise UsageError(f"{name} does not give one logit a class in training; give another architecture")
+        mode = " in training" * network.training
+        raise UsageError(f"{name} does not give one logit a class{mode}; give another architecture")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:150] if text else type(error).__name__
 
 
 def raw_pixels(network: nn.Module, channels: int) -> Preprocessed:

@@ -25,6 +25,11 @@ def at_once(shape: tuple[int, int, int]) -> int:
     return CHUNK * max(1, PIXELS // (CHUNK * math.prod(shape)))
 
 
+def batch(shape: tuple[int, int, int]) -> int:
+    """Return how many images a network is given at once, whatever a question holds."""
+    return max(16, min(CHUNK, PIXELS // math.prod(shape)))
+
+
 class Oracle:
     """Answer float images (N, C, H, W) in [0, 1], raw pixels: the teacher's own preprocessing is behind it.
 
@@ -97,7 +102,7 @@ class Box:
         Raises RefusedInput where the network gives NaN or infinite outputs, or none per class.
         """
         self._network.eval()
-        size = max(16, min(CHUNK, PIXELS // math.prod(images.shape[1:])))
+        size = batch((images.shape[1], images.shape[2], images.shape[3]))
         return concatenate([self._chunk(part, size) for part in torch.split(images, size)])
 
     def _chunk(self, images: Tensor, size: int) -> Answers:

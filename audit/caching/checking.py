@@ -106,7 +106,7 @@ def _shapes(card: Card) -> dict[str, torch.Size] | None:
     try:
         with torch.device("meta"):
             network = networks.build(card.architecture, len(card.classes), card.shape)
-    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError, OverflowError):
+    except (UsageError, RuntimeError, AssertionError, ValueError, TypeError, IndexError, OverflowError):
         return None
     return {name: t.shape for name, t in network.state_dict().items()}
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from torch import Tensor
 
 from audit import subjects
-from audit.checks import probes
+from audit.checks import SYNTHETIC, probes
 from audit.execution import pipes
 from audit.execution.pipes import Arrays
 from audit.execution.store import Cache, read_pool
@@ -157,7 +157,9 @@ class Apart:
         Raises what opening its file raises.
         """
         told = self._call({"do": "open", "spec": SPEC.dump_python(spec, mode="json"), "pool": str(pool)})[0]
-        self.audited = self._subject(told)
+        heard = self._subject(told)
+        built_in = spec.opening.teacher in SYNTHETIC  # by what was opened, not by what its process tells
+        self.audited = replace(heard, teacher=replace(heard.teacher, synthetic=built_in))
         return self
 
     @cached_property

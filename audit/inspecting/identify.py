@@ -40,6 +40,7 @@ class Identified:
     asked: int = 0  # images that all candidates were shown
     stated: str | None = None  # the normalisation that the file itself states
     changes: tuple[str, ...] = ()  # from the checkpoint's names of tensors to the network's
+    output: str = ""  # which of a program's outputs is taken, as a line to tell
 
     @property
     def undecided(self) -> str:
@@ -133,6 +134,7 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
         permutation=other and other.permutation,
         asked=asked + tried.asked,
         changes=changes,
+        output=teachers[name].output,
     )
 
 
@@ -217,6 +219,8 @@ def told(found: Identified, task: Task) -> list[str]:
     same = f"; {', '.join(found.alike)} would answer alike" if found.alike else ""
     why = f", the most accurate of {_accuracies(found.among)}" if found.among else ""
     lines = [f"architecture {found.architecture}{why}{same}"]
+    if found.output:
+        lines.append(found.output)
     if found.changes:
         lines.append(f"tensors {', '.join(found.changes)}")
     if found.permutation is not None:

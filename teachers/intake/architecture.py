@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from teachers import networks
 from teachers.errors import AuditError
-from teachers.intake.fingerprint import COUNTER, Entry, Shapes, alike, digest, digest_of_shapes, index, masked, sketch
+from teachers.intake.fingerprint import Entry, Shapes, alike, digest, digest_of_shapes, idle, index, masked, sketch
 from teachers.intake.spelling import spellings
 
 COMPARED = 4  # networks that a checkpoint which fits none is compared with
@@ -118,26 +115,9 @@ def _fits(name: str, classes: int | None, shape: tuple[int, int | None, int | No
         return False
 
 
-class _Weightless(TorchFunctionMode):
-    """Give parameters no memory, and other tensors theirs: some networks reckon their widths with tensors."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        given = dict(kwargs or {})
-        if func is torch.empty and given.get("device") is None:
-            given["device"] = "meta"
-        return func(*args, **given)
-
-
 def weightless(name: str, classes: int, shape: networks.Shape) -> nn.Module:
     """Build a network without memory for its weights."""
-    try:
-        with torch.device("meta"):
-            return networks.build(name, classes, shape)
-    except NotImplementedError:
-        with _Weightless():
-            return networks.build(name, classes, shape)
+    return networks.weightless(lambda: networks.build(name, classes, shape))
 
 
 def built(name: str, classes: int, shape: networks.Shape) -> dict[str, tuple[int, ...]]:
@@ -147,7 +127,7 @@ def built(name: str, classes: int, shape: networks.Shape) -> dict[str, tuple[int
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     """Return the shapes of tensors on which answers depend."""
-    return {key: tuple(t.shape) for key, t in tensors.items() if not key.endswith(COUNTER)}
+    return {key: tuple(t.shape) for key, t in tensors.items() if not idle(key)}
 
 
 def _of_ours(shapes: Shapes) -> Candidate | None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from teachers import guards, networks
 from teachers.errors import RefusedInput, UsageError
+from teachers.intake.architecture import weightless
 from teachers.intake.card import GUARD, Card
-from teachers.intake.fingerprint import COUNTER
+from teachers.intake.fingerprint import idle
 from teachers.intake.formats import Program
 from teachers.intake.jail import GIB, confined, limits
 from teachers.intake.normalise import normalisation
@@ -37,9 +39,16 @@ class Teacher:
     card: Card | None = None
     apart: int | None = None  # parameters of a network that another process holds
     program: bool = False  # it answers by itself: its digest is the file's, not its tensors'
+    synthetic: bool = False  # built in, and no model: its digest is that of what it was made from
 
     bgr: bool = False  # whether the network takes blue first
     order: tuple[int, ...] = ()  # outputs of the network by class of the task, where they are not in its order
+
+    @property
+    def output(self) -> str:
+        """Which of several outputs of a program is taken, as a line to tell, once it has answered."""
+        inner = self.network.network if isinstance(self.network, Preprocessed) else None
+        return inner.told if isinstance(inner, Answering) else ""
 
     @property
     def parameters(self) -> int | None:
@@ -73,12 +82,14 @@ def assemble(weights: Weights, architecture: str, classes: int, shape: networks.
         answering = Preprocessed(_rehearsed(weights, classes, shape), mean, std, bgr)
         name = weights.path.resolve().name
         return Teacher(name, weights.sha256, answering, weights.kind, "unknown", mean, std, bgr=bgr, program=True)
-    network = networks.build(architecture, classes, shape)
-    networks.try_out(network, architecture, classes, shape)
     card = weights.card
     own = {n: t for n, t in weights.tensors.items() if not (card and card.guard and n.startswith(GUARD))}
-    own = dict(spelled(own, network.state_dict()).tensors)
-    _check_fit(replace(weights, tensors=own), network, architecture, classes)
+    wanted = weightless(architecture, classes, shape).state_dict()
+    own = {n: t for n, t in spelled(own, wanted).tensors.items() if n in wanted or not idle(n)}
+    _check_fit(replace(weights, tensors=own), wanted, architecture, classes)
+    # Only now, so that a few bytes that name a large network do not build it.
+    network = networks.build(architecture, classes, shape)
+    networks.try_out(network.eval(), architecture, classes, shape)
     network.load_state_dict(own)
     whole = Preprocessed(network, mean, std, bgr)
     if card is not None and card.guard:
@@ -111,13 +122,13 @@ def _rehearsed(weights: Weights, classes: int, shape: networks.Shape) -> nn.Modu
     with tempfile.TemporaryDirectory(prefix="distill-audit-") as folder:
         work = partial(rehearse, path, kind, shape, classes)
         confined(work, Path(folder), path, limits(size, base=4 * GIB, times=6))
-    return program(path, kind, shape, classes)
+    return program(path, kind, shape, classes, weights.tensors)
 
 
-def _check_fit(weights: Weights, network: nn.Module, architecture: str, classes: int) -> None:
-    wanted = {name: tuple(t.shape) for name, t in network.state_dict().items()}
+def _check_fit(weights: Weights, tensors: Mapping[str, Tensor], architecture: str, classes: int) -> None:
+    wanted = {name: tuple(t.shape) for name, t in tensors.items()}
     given = {name: tuple(t.shape) for name, t in weights.tensors.items()}
-    missing = sorted(name for name in wanted.keys() - given.keys() if not name.endswith(COUNTER))
+    missing = sorted(name for name in wanted.keys() - given.keys() if not idle(name))
     surplus = sorted(given.keys() - wanted.keys())
     if missing or surplus:
         parts = [f"{len(m)} {what} (first: {m[0]})" for m, what in ((missing, "missing"), (surplus, "surplus")) if m]

@@ -3,38 +3,87 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, field_validator, model_validator
 
 from teachers import guards
 from teachers.intake.normalise import Normalisation
-from teachers.networks import Preprocessed
+from teachers.networks import NAME, Preprocessed
 
 GUARD = "guard."  # prefix of an output defence's tensors
+MOST_CLASSES = 100_000
+MOST_PIXELS = 10**7  # of one image, over its channels
+MOST_PATH, MOST_PART = 4_096, 255  # bytes of a place and of a name in it, as file systems have it
+
+Word = Annotated[str, Field(max_length=200)]
+Setting = float | Word | Annotated[tuple[float, ...], Field(max_length=1_000)]
 
 
 class Card(BaseModel):
-    """What a checkpoint of ours says about itself."""
+    """What a checkpoint of ours says about itself; a stranger may have written it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    architecture: str
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    architecture: Word
+    classes: Annotated[tuple[Annotated[str, Field(max_length=1_000)], ...], Field(max_length=MOST_CLASSES)]
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    mean: tuple[FiniteFloat, ...]
+    std: tuple[Annotated[FiniteFloat, Field(gt=0)], ...]
     bgr: bool = False  # whether the network takes blue first
     data: str  # as given to --data
-    task_digest: str
-    method: str
-    settings: dict[str, float | str | tuple[float, ...]] = {}
+    task_digest: Word
+    method: Word
+    settings: Annotated[dict[Word, Setting], Field(max_length=100)] = {}
     seed: int = 0
-    size: int | None = None
-    guard: str = ""  # output defence between the network and its API (teachers/guards.py)
-    measured: dict[str, float] = {}  # what the method says of the finished teacher
+    size: Annotated[int, Field(ge=1, le=MOST_PIXELS)] | None = None
+    guard: Word = ""  # output defence between the network and its API (teachers/guards.py)
+    measured: Annotated[dict[Word, float], Field(max_length=100)] = {}  # what the method says of the finished teacher
+
+    @field_validator("architecture")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of an architecture, such as resnet18 or timm:resnet18")
+        return name
+
+    @field_validator("method")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        from teachers.methods import METHODS
+
+        if name not in METHODS:
+            raise ValueError(f"{name!r} is no way to train a teacher; there are {', '.join(METHODS)}")
+        return name
+
+    @field_validator("classes")
+    @classmethod
+    def _are_different(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or len(set(names)) < len(names):
+            raise ValueError("a teacher has one class or more, each named once")
+        return names
+
+    @field_validator("data")
+    @classmethod
+    def _is_a_place(cls, spec: str) -> str:
+        sizes = [len(os.fsencode(part)) for part in spec.split("/")]
+        if "\0" in spec or max(sizes) > MOST_PART or sum(sizes) > MOST_PATH:
+            raise ValueError("no data set or folder has such a name")
+        return spec
+
+    @model_validator(mode="after")
+    def _fits_its_images(self) -> Card:
+        if math.prod(self.shape) > MOST_PIXELS:
+            raise ValueError(f"images of shape {self.shape} are larger than {MOST_PIXELS:,} values")
+        if not len(self.mean) == len(self.std) == self.shape[0]:
+            raise ValueError(f"mean and std are not one of each for {self.shape[0]} channels")
+        if self.bgr and self.shape[0] != 3:
+            raise ValueError(f"images of {self.shape[0]} channels have no blue to come first")
+        return self
 
     @property
     def normalize(self) -> str:

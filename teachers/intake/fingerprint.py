@@ -21,6 +21,7 @@ INDEX = "architectures.json.gz"
 ANY = -1  # a length that classes, channels or the input size decide
 SKETCH = 48  # smallest token hashes of a network: two sketches tell how much their networks share
 COUNTER = "num_batches_tracked"  # of batch norms: old checkpoints lack it, and no answer depends on it
+AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")  # heads of GoogLeNet and Inception that training alone asks
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class Entry:
     native: str  # as `shapes`, at the default size: only what classes and channels decide is open
     narrow: Mapping[str, tuple[int, ...]]  # as `open`, at the default size
     sketch: NDArray[np.uint32]
+
+
+def idle(name: str) -> bool:
+    """Return whether no answer depends on a tensor of this name, so that it may be missing, or left out."""
+    return name.endswith(COUNTER) or name.startswith(AUXILIARY)
 
 
 def digest(lines: Iterable[str]) -> str:

@@ -10,10 +10,13 @@ from typing import Any
 
 from teachers.errors import RefusedInput
 from teachers.intake.normalise import BGR
+from teachers.networks import in_timm
 
+ADAPTER = "adapter_config.json"
 PREPROCESSOR = "preprocessor_config.json"
 INSTALL = "pip install 'distill-audit[hf]'"
 MOST_FILES = 10_000
+MOST_VALUE = 1e6  # of a mean; of one over a spread
 MOST_TEXT = 4 * 2**20  # bytes of a JSON file
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -57,29 +60,50 @@ def look(path: Path, check: Callable[[Path], None]) -> None:
     if "config.json" not in held:
         what = "a TensorFlow model; convert it to ONNX" if "saved_model.pb" in held else "a folder; give a checkpoint"
         raise RefusedInput(f"{path} is {what}")
-    config = _json(path / "config.json")
-    if "auto_map" in config:
+    config = configuration(path)
+    if _names("auto_map", config):
         raise RefusedInput(
             f"{path} brings code of its own (auto_map in config.json), which is not run; export it to ONNX"
         )
-    if "model_type" not in config and isinstance(config.get("architecture"), str):
-        raise RefusedInput(
-            f"{path} is a timm folder; give the weights inside it and --arch timm:{config['architecture'][:80]}"
-        )
+    if config.get("quantization_config"):
+        raise RefusedInput(f"{path} is quantised (quantization_config in config.json); save it in float32")
+    if "model_type" not in config and isinstance(name := config.get("architecture"), str):
+        known = f"--arch timm:{name}" if in_timm(name) else f"its --arch ({name[:80]!r} is none that is known here)"
+        raise RefusedInput(f"{path} is a timm folder; give the weights inside it and {known}")
     if not isinstance(config.get("model_type"), str):
         raise RefusedInput(f"{path}/config.json names no model_type; give the folder that save_pretrained wrote")
     named = config.get("architectures") or []
     if not isinstance(named, list):
         raise RefusedInput(f"{path}/config.json names architectures in no list; save it again")
-    if named and not any(str(name).endswith("ForImageClassification") for name in named):
+    if named and not any("ForImageClassification" in str(name) for name in named):
         raise RefusedInput(f"{path} is a {str(named[0])[:80]}, no image classifier")
     weights = next((name for name in WEIGHTS if name in held), None)
     if weights is None:
-        raise RefusedInput(f"{path} has none of {', '.join(WEIGHTS)}; give the folder that save_pretrained wrote")
+        do = "merge the adapter into its model and save that" if ADAPTER in held else "give what save_pretrained wrote"
+        raise RefusedInput(f"{path} has none of {', '.join(WEIGHTS)}; {do}")
     for name in _shards(path, weights) if weights.endswith(".json") else [weights]:
         if name not in held:
             raise RefusedInput(f"{path}/{weights} names {name[:80]!r}, which is not in the folder")
         check(path / name)
+
+
+def configuration(path: Path) -> dict[str, Any]:
+    """Return what lies in a folder's config.json."""
+    return _json(path / "config.json")
+
+
+def _names(key: str, config: object) -> bool:
+    """Return whether a configuration has a key at any depth."""
+    left = [config]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            if key in part:
+                return True
+            left += part.values()
+        elif isinstance(part, list):
+            left += part
+    return False
 
 
 def normalised(path: Path) -> str | None:
@@ -95,13 +119,15 @@ def normalised(path: Path) -> str | None:
         return None
     if said.get("do_normalize") is False:
         return "none" + bgr
-    parts = [_channels(mean), _channels(std)]
+    parts = [_channels(mean, least=-MOST_VALUE), _channels(std, least=1 / MOST_VALUE)]
     return None if None in parts else "/".join(map(str, parts)) + bgr
 
 
-def _channels(values: object) -> str | None:
-    plain = isinstance(values, list) and len(values) in (1, 3) and all(type(v) in (int, float) for v in values)
-    return ",".join(map(str, values)) if plain and isinstance(values, list) else None
+def _channels(values: object, least: float) -> str | None:
+    if not isinstance(values, list) or len(values) not in (1, 3):
+        return None
+    plain = all(type(v) in (int, float) and least <= v <= MOST_VALUE for v in values)
+    return ",".join(map(str, values)) if plain else None
 
 
 def _shards(path: Path, index: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from teachers.errors import UsageError
@@ -46,6 +47,10 @@ def normalisation(text: str, channels: int) -> Normalisation:
             names = ", ".join(NORMALISATIONS)
             raise UsageError(f"--normalize {text!r} is neither one of {names} nor MEAN/STD, such as 0.5/0.25") from None
     mean, std = (part * channels if len(part) == 1 else part for part in (mean, std))
-    if len(mean) != channels or len(std) != channels or min(std) <= 0:
-        raise UsageError(f"--normalize {text!r} does not fit images of {channels} channels, each with a std above 0")
+    fits = len(mean) == len(std) == channels and all(map(math.isfinite, (*mean, *std)))
+    if not fits or min(std) <= 0:
+        raise UsageError(
+            f"--normalize {text[:200]!r} does not fit images of {channels} channels, each with a finite mean and a std "
+            "above 0"
+        )
     return Normalisation(mean, std, bgr)

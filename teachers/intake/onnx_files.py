@@ -45,8 +45,7 @@ def check(path: Path) -> list[str]:
     beside: dict[str, None] = {}
     for tensor in _all_tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            where = {entry.key: entry.value for entry in tensor.external_data}
-            beside[_inside(path, tensor, where)] = None
+            beside[_inside(path, tensor, _place(path, tensor))] = None
         elif tensor.raw_data:
             _values(path, tensor, tensor.raw_data)
         elif tensor.data_type in (1, 11) and np.isnan(tensor.float_data or tensor.double_data).any():
@@ -83,6 +82,11 @@ def _in_nodes(nodes: Any) -> Iterator[Any]:
         for attribute in node.attribute:
             yield from ([attribute.t] if attribute.HasField("t") else [])
             yield from attribute.tensors
+            for sparse in [
+                *([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []),
+                *attribute.sparse_tensors,
+            ]:
+                yield from (sparse.values, sparse.indices)
             for inner in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
                 yield from _tensors(inner)
 
@@ -98,6 +102,19 @@ def _size(tensor: Any) -> int | None:
     if any(kind in onnx.TensorProto.DataType.Name(tensor.data_type) for kind in UNSIZED):
         return None
     return item * math.prod(int(d) for d in tensor.dims)
+
+
+def _place(path: Path, tensor: Any) -> dict[str, str]:
+    """Return where a tensor's external data lie.
+
+    Raises RefusedInput where the file says it twice, or names memory in place of a file, as onnxruntime may read it.
+    """
+    where = {entry.key: entry.value for entry in tensor.external_data}
+    if len(where) < len(tensor.external_data) or "*" in where.get("location", ""):
+        raise RefusedInput(
+            f"{path}: {tensor.name[:80]!r} lies in two places, or in none that is a file; export it in one piece"
+        )
+    return where
 
 
 def _inside(path: Path, tensor: Any, where: dict[str, str]) -> str:

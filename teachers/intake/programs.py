@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from teachers.errors import RefusedInput
-from teachers.intake import huggingface, onnx_files
+from teachers.intake import classifiers, huggingface, onnx_files
 from teachers.intake.formats import Program
-from teachers.intake.readers import attempt, module_in, unpickled
+from teachers.intake.readers import attempt, in_folder, module_in, unpickled
+from teachers.oracle import batch
 
 Shape = tuple[int, int, int]
 Call = Callable[[Tensor], object]
+Tensors = Mapping[str, Tensor]
 Sizes = list[int | None]  # of a declared input; None where it takes any
 
 TAKEN = {  # by an ONNX graph; one that takes bytes does its own normalisation
@@ -25,6 +28,37 @@ TAKEN = {  # by an ONNX graph; one that takes bytes does its own normalisation
     "tensor(uint8)": torch.uint8,
 }
 TAKES = "does not answer images of shape {shape}"
+PRECISIONS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # the order in which they are tried
+PATIENCE = 15.0  # seconds that a rehearsal with a whole batch may be reckoned to take
+CHOSEN = "logits"  # an output of this name is taken before all others
+
+
+class Precision(nn.Module):
+    """A module that takes images in one precision alone: the first that it answers, single before others."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.takes: tuple[torch.dtype, ...] = PRECISIONS
+
+    def forward(self, x: Tensor) -> object:
+        first: RuntimeError | None = None
+        for precision in self.takes:
+            try:
+                answer: object = self.inner(x.to(precision))
+            except RuntimeError as e:
+                first = first or e
+                continue
+            self.takes = (precision,)
+            return answer
+        raise first or RuntimeError("it answers no images")
+
+
+class Output(NamedTuple):
+    """One of the tensors that a program answers."""
+
+    name: str
+    values: Tensor
 
 
 class Answering(nn.Module):
@@ -37,6 +71,8 @@ class Answering(nn.Module):
         self.call, self.path, self.classes = call, path, classes
         self.parameters_inside = 0  # of a program that is no torch module
         self.batch, self.channels_last = batch, channels_last
+        self.told = ""  # which of several outputs is taken, as a line to tell
+        self.rivals: tuple[str, ...] = ()  # outputs that could be taken and name other classes
 
     def forward(self, x: Tensor) -> Tensor:
         if self.channels_last:
@@ -50,45 +86,71 @@ class Answering(nn.Module):
         return self._part(torch.cat([x, x[:1].expand(short, -1, -1, -1)]) if short else x)[: len(x)]
 
     def _part(self, x: Tensor) -> Tensor:
-        outputs = list(_outputs(self.call(x)))
-        for y in outputs:
-            if y.is_floating_point() and y.shape[:1] == x.shape[:1] and y[0].numel() == self.classes:
-                return y.float().flatten(1).to(x.device)
-        shapes = ", ".join(str(tuple(y.shape)) for y in outputs) or "nothing"
+        outputs = _outputs(self.call(x))
+        if fitting := [o for o in outputs if self._fits(o.values, len(x))]:
+            taken = next((o for o in fitting if o.name == CHOSEN), fitting[0])
+            left = [o.name for o in outputs if o is not taken]
+            self.told = f"output {taken.name} is taken; left out: {', '.join(left)}" if left else ""
+            if taken.name != CHOSEN and len({tuple(o.values.flatten(1).argmax(-1).tolist()) for o in fitting}) > 1:
+                self.rivals = tuple(o.name for o in fitting)
+            return taken.values.float().flatten(1).to(x.device)
+        shapes = ", ".join(str(tuple(o.values.shape)) for o in outputs) or "nothing"
         raise RefusedInput(
             f"{self.path} answers {shapes} to {len(x)} images but the data has {self.classes} classes; give the "
             "--data it was trained for"
         )
 
+    def _fits(self, y: Tensor, images: int) -> bool:
+        return y.is_floating_point() and y.shape[:1] == (images,) and y[0].numel() == self.classes
 
-def program(path: Path, kind: Program, shape: Shape, classes: int) -> nn.Module:
+
+def program(path: Path, kind: Program, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
     """Load a program as a network that takes normalised float images (N, C, H, W) and gives (N, K).
 
-    This runs its code, but for ONNX and Hugging Face. Raises RefusedInput where it does not load or takes other images.
+    `tensors` are what was read of a Hugging Face folder. This runs the program's code, but for ONNX and Hugging Face.
+    Raises RefusedInput where it does not load or takes other images.
     """
-    return LOADERS[kind](path, shape, classes).eval()
+    return LOADERS[kind](path, shape, classes, tensors).eval()
 
 
 def rehearse(path: Path, kind: Program, shape: Shape, classes: int, folder: Path) -> dict[str, Any]:
-    """Load a program and ask it about three images; done in the jail before it is done outside."""
-    network = program(path, kind, shape, classes)
-    images = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        answers: Tensor = attempt(path, TAKES.format(shape=shape), lambda: network(images))
-    if answers.shape != (3, classes) or bool(torch.isnan(answers).any()):
-        raise RefusedInput(f"{path} gives NaN, or no row an image: {tuple(answers.shape)} for 3; this model is broken")
+    """Load a program and ask it about three images, and about as many as it will be given at once.
+
+    Done in the jail before it is done outside. Raises RefusedInput where it does not answer.
+    """
+    network = program(path, kind, shape, classes, in_folder(path) if kind == "huggingface" else {})
+    began = time.perf_counter()
+    _ask(path, network, shape, classes, 3)
+    if (time.perf_counter() - began) / 3 * batch(shape) < PATIENCE:
+        _ask(path, network, shape, classes, batch(shape))
     return {}
 
 
-def _outputs(answer: object) -> list[Tensor]:
-    """Return the tensors of an answer: itself, or the logits or members of what it is."""
+def _ask(path: Path, network: nn.Module, shape: Shape, classes: int, many: int) -> None:
+    images = torch.rand(many, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        answers: Tensor = attempt(path, TAKES.format(shape=shape), lambda: network(images))
+    if answers.shape != (many, classes) or bool(torch.isnan(answers).any()):
+        given = tuple(answers.shape)
+        raise RefusedInput(f"{path} gives NaN, or no row an image: {given} for {many}; this model is broken")
+    if isinstance(network, Answering) and network.rivals:
+        raise RefusedInput(
+            f"{path} has {len(network.rivals)} outputs of {classes} numbers that name other classes "
+            f"({', '.join(network.rivals)}); export it with the one that classifies, or call that {CHOSEN}"
+        )
+
+
+def _outputs(answer: object) -> list[Output]:
+    """Return the tensors of an answer by name, or by number where they have none."""
     if isinstance(answer, Tensor):
-        return [answer]
-    logits = answer.get("logits") if isinstance(answer, Mapping) else getattr(answer, "logits", None)
-    if isinstance(logits, Tensor):
-        return [logits]
-    members = answer.values() if isinstance(answer, Mapping) else answer
-    return [y for y in members if isinstance(y, Tensor)] if isinstance(members, (list, tuple)) else []
+        return [Output("0", answer)]
+    if isinstance(answer, Mapping):
+        members = [(str(name), y) for name, y in answer.items()]
+    elif isinstance(answer, (list, tuple)):
+        members = list(zip(map(str, getattr(answer, "_fields", range(len(answer)))), answer, strict=True))
+    else:
+        members = [(CHOSEN, getattr(answer, CHOSEN, None))]
+    return [Output(name, y) for name, y in members if isinstance(y, Tensor)]
 
 
 def _arranged(path: Path, declared: Sizes, shape: Shape) -> tuple[int | None, bool]:
@@ -104,7 +166,7 @@ def _arranged(path: Path, declared: Sizes, shape: Shape) -> tuple[int | None, bo
     raise RefusedInput(f"{path} takes {sizes}, the data has images of shape {shape}; give --size or other --data")
 
 
-def _onnx(path: Path, shape: Shape, classes: int) -> nn.Module:
+def _onnx(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
     onnx_files.require()
     session = onnx_files.open_session(path)
     inputs = session.get_inputs()
@@ -115,28 +177,33 @@ def _onnx(path: Path, shape: Shape, classes: int) -> nn.Module:
     sizes: Sizes = [d if isinstance(d, int) and d > 0 else None for d in inputs[0].shape]
     batch, channels_last = _arranged(path, sizes, shape)
     name, kind = inputs[0].name, TAKEN[inputs[0].type]
+    outputs = [output.name for output in session.get_outputs()]
 
     def call(x: Tensor) -> object:
-        x = x.detach().cpu()
-        pixels = x.mul(255).round().clamp(0, 255) if kind == torch.uint8 else x
-        given = session.run(None, {name: pixels.to(kind).numpy()})
-        return [torch.from_numpy(y) for y in given if hasattr(y, "dtype") and y.dtype.kind == "f"]
+        given = session.run(None, {name: _cast(x.detach().cpu(), kind).numpy()})
+        found = zip(outputs, given, strict=True)
+        return {name: torch.from_numpy(y) for name, y in found if hasattr(y, "dtype") and y.dtype.kind == "f"}
 
     network = Answering(call, path, classes, batch, channels_last)
     network.parameters_inside = onnx_files.parameters(path)
     return network
 
 
-def _torchscript(path: Path, shape: Shape, classes: int) -> nn.Module:
+def _cast(x: Tensor, kind: torch.dtype) -> Tensor:
+    """Return normalised images as a program declares them; one that takes bytes is given pixels."""
+    return x.mul(255).round().clamp(0, 255).to(kind) if kind == torch.uint8 else x.to(kind)
+
+
+def _torchscript(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
     def load() -> nn.Module:
         with path.open("rb") as f:
             loaded: nn.Module = torch.jit.load(f, map_location="cpu")  # type: ignore[no-untyped-call]
         return loaded
 
-    return Answering(attempt(path, "is a TorchScript file that does not load", load), path, classes)
+    return Answering(Precision(attempt(path, "is a TorchScript file that does not load", load)), path, classes)
 
 
-def _export(path: Path, shape: Shape, classes: int) -> nn.Module:
+def _export(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
     def load() -> torch.export.ExportedProgram:
         with path.open("rb") as f:
             return torch.export.load(f)
@@ -148,14 +215,14 @@ def _export(path: Path, shape: Shape, classes: int) -> nn.Module:
         raise RefusedInput(f"{path} takes {len(taken)} inputs; give a model that takes images alone")
     sizes: Sizes = [d if isinstance(d, int) else None for d in taken[0].shape]
     batch, channels_last = _arranged(path, sizes, shape)
-    inner = exported.module()
+    inner, kind = exported.module(), taken[0].dtype
     # A function, because such a module refuses .eval() and stays where it was exported.
-    network = Answering(lambda x: inner(x.cpu()), path, classes, batch, channels_last)
+    network = Answering(lambda x: inner(_cast(x.cpu(), kind)), path, classes, batch, channels_last)
     network.parameters_inside = sum(p.numel() for p in exported.parameters())
     return network
 
 
-def _module(path: Path, shape: Shape, classes: int) -> nn.Module:
+def _module(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
     network = module_in(attempt(path, "cannot be unpickled", lambda: unpickled(path)))
     if network is None:
         raise RefusedInput(f"{path} holds no network; save its state dict")
@@ -163,31 +230,24 @@ def _module(path: Path, shape: Shape, classes: int) -> nn.Module:
     return Answering(inner.float(), path, classes)
 
 
-def _huggingface(path: Path, shape: Shape, classes: int) -> nn.Module:
+def _huggingface(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
     huggingface.require()
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    config = huggingface.configuration(path)
 
-    def load() -> tuple[nn.Module, dict[str, Any]]:
-        network, told = transformers.AutoModelForImageClassification.from_pretrained(
-            str(path),
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=any(path.glob("model*.safetensors")),
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-        return network, told
+    def load() -> nn.Module:
+        try:
+            return classifiers.network(classifiers.plan(config), tensors)
+        except RefusedInput as e:
+            raise RefusedInput(f"{path} {e}") from e
 
-    network, told = attempt(path, "is a Hugging Face folder that does not load", load)
-    if missing := sorted(told["missing_keys"]):
-        raise RefusedInput(f"{path} lacks {len(missing)} of its weights (first: {missing[0]}); give all of them")
-    return Answering(network, path, classes)
+    return Answering(attempt(path, "is a Hugging Face folder that does not load", load), path, classes)
 
 
-LOADERS: dict[Program, Callable[[Path, Shape, int], nn.Module]] = {
+LOADERS: dict[Program, Callable[[Path, Shape, int, Tensors], nn.Module]] = {
     "onnx": _onnx,
     "huggingface": _huggingface,
     "torchscript": _torchscript,

@@ -48,7 +48,7 @@ def read(path: Path, trust: bool, folder: Path) -> dict[str, Any]:
     """
     kind = kind_of(path)
     if kind == "huggingface":
-        look(path, lambda weights: _finite(weights, _anything(weights)))
+        _leave(in_folder(path), folder)
         return {"kind": kind, "normalize": normalised(path)}
     if kind == "onnx":
         return {"kind": kind, "beside": onnx_files.check(path)}
@@ -110,12 +110,24 @@ def _refuse_program(path: Path, kind: str, trust: bool) -> None:
     raise RefusedInput(f"{path} is {what}, which runs code when opened; give its state dict and --arch, or {TRUST}")
 
 
-def _anything(path: Path) -> dict[str, Tensor]:
+def in_folder(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a Hugging Face folder.
+
+    Raises RefusedInput for a folder that is no image classifier of tensors alone.
+    """
+    held: dict[str, Tensor] = {}
+    look(path, lambda weights: held.update(_sound(weights)))
+    return held
+
+
+def _sound(path: Path) -> dict[str, Tensor]:
     """Return the tensors of weights inside a Hugging Face folder."""
     kind = kind_of(path)
     if kind not in ("torch", "torch-legacy", "safetensors"):
         raise RefusedInput(f"{path} holds no weights")
-    return _tensors(path, _safetensors(path)[0] if kind == "safetensors" else _torch(path, kind, False)[0])
+    tensors = _tensors(path, _safetensors(path)[0] if kind == "safetensors" else _torch(path, kind, False)[0])
+    _finite(path, tensors)
+    return tensors
 
 
 def _torch(path: Path, kind: str, trust: bool) -> tuple[object, str | None]:
@@ -155,13 +167,39 @@ def _torch(path: Path, kind: str, trust: bool) -> tuple[object, str | None]:
 
 
 def unpickled(path: Path) -> object:
-    """Unpickle a file that the user trusts: this runs its code."""
+    """Unpickle a file that the user trusts: this runs its code.
+
+    Raises RefusedInput where a class that it names is not to be found, with the two ways out.
+    """
     import pickle
 
-    with path.open("rb") as f:
-        if kind_of(path) == "pickle":
-            return pickle.load(f)
-        return torch.load(f, map_location="cpu", weights_only=False)
+    try:
+        with path.open("rb") as f:
+            if kind_of(path) == "pickle":
+                return pickle.load(f)
+            return torch.load(f, map_location="cpu", weights_only=False)
+    except (ImportError, AttributeError) as e:
+        lost = _lost(path, e)
+        if not lost:
+            raise
+        raise RefusedInput(
+            f"{path} is a whole module, and {lost}: save model.state_dict() where it is known, or put its package on "
+            "PYTHONPATH"
+        ) from e
+
+
+def _lost(path: Path, error: ImportError | AttributeError) -> str:
+    """Say which class of a whole module is not to be found; nothing where something else is wrong."""
+    if isinstance(error, ImportError):
+        package = error.name or ""
+        title = next((name for name in pickles.wanted(path) if name.startswith(f"{package}.")), "")
+        what = f"its class {title}" if title else "what it imports"
+        return f"{what} is in the package {package}, which Python does not find here" if package else ""
+    named, module = (re.search(rf"{word} '([^']+)'", str(error)) for word in ("attribute", "module"))
+    if named is None or module is None:
+        return ""
+    where = "was in the script that saved it" if module[1] == "__main__" else f"is not in the {module[1]} found here"
+    return f"its class {named[1]} {where}"
 
 
 def _only_tensors(path: Path) -> object:

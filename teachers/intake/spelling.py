@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from teachers.intake.fingerprint import COUNTER
+from teachers.intake.fingerprint import idle
 from teachers.intake.normalise import Normalisation
 
 DEEP = 5  # wrappers around a network, and itself
@@ -52,7 +52,7 @@ def spelled(tensors: Mapping[str, Tensor], wanted: Collection[str]) -> Spelling:
 
 
 def _counted(names: Collection[str]) -> set[str]:
-    return {name for name in names if not name.endswith(COUNTER)}
+    return {name for name in names if not idle(name)}
 
 
 def _stacked(tensors: Mapping[str, Tensor]) -> list[tuple[str, str]]:

@@ -90,4 +90,9 @@ def _card(path: Path, text: str) -> Card:
     try:
         return Card.model_validate_json(text)
     except ValidationError as e:
-        raise RefusedInput(f"{path} carries a description of itself that does not fit: {e.errors()[0]['msg']}") from e
+        first = e.errors()[0]
+        where, what = ".".join(map(str, first["loc"]))[:80], first["msg"].removeprefix("Value error, ")[:300]
+        raise RefusedInput(
+            f"{path} carries a description of itself that does not fit: {where and f'{where}: '}{what}; give its state "
+            "dict alone, and --arch, --data and --normalize"
+        ) from e
