@@ -58,7 +58,8 @@ def diagnose(
     """
     plan.check_device(device)
     folder.refuse_file(out)
-    teller, kept = Teller(quiet), Cache(cache or default_cache())
+    teller = Teller(quiet)
+    kept = Cache(cache or default_cache(), teller.note)
     task, weights = subjects.open_task(opening, kept)
     if not (evidence.measurable(task.train) and evidence.measurable(task.validation)):
         raise RefusedInput("CMI needs two classes with two images each, for training and held out; give more images")

@@ -106,6 +106,8 @@ def load(
     found = read(file, _root(cache), size_of(max_size))
     new = counted(cast("Mapping[str, int]", found.taken)) or "nothing new"
     typer.echo(f"{file}: {new}; {found.kept} were here already")
+    for name in found.others:
+        typer.echo(f"{name} says something else here; what was here stays")
 
 
 @cache_app.command()
