@@ -58,8 +58,7 @@ def diagnose(
     """
     plan.check_device(device)
     folder.refuse_file(out)
-    teller = Teller(quiet)
-    kept = Cache(cache or default_cache(), teller.note)
+    teller, kept = Teller(quiet), Cache(cache or default_cache())
     task, weights = subjects.open_task(opening, kept)
     if not (evidence.measurable(task.train) and evidence.measurable(task.validation)):
         raise RefusedInput("CMI needs two classes with two images each, for training and held out; give more images")

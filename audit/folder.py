@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from audit.execution.looks import Looks
 from audit.execution.seals import Broken
 from audit.execution.store import Cache
 from reports import record as records
@@ -68,7 +69,7 @@ def looked(cache: Cache, question: str) -> tuple[int, ...]:
     Raises RefusedInput where they cannot be read: to forget them would make the bounds too narrow.
     """
     try:
-        return cache.looked(question)
+        return Looks(cache.entries).at(question)
     except Broken as e:
         said = f"{cache.looks(question)} {e}, and without the looks of earlier audits the bounds would be too narrow"
         raise RefusedInput(f"{said}; restore it from a copy of the cache") from e
@@ -77,4 +78,4 @@ def looked(cache: Cache, question: str) -> tuple[int, ...]:
 def remember_looks(cache: Cache, question: str, seeds: Iterable[int]) -> None:
     """Keep at which numbers of seeds a question was looked at: each look spent error."""
     looked(cache, question)
-    cache.remember_looks(question, seeds)
+    Looks(cache.entries).add(question, seeds)

@@ -43,7 +43,8 @@ def opened(request: Request, suite: Suite) -> Iterator[Ground]:
     ahead()
     teller = Teller(request.quiet)
     price = None if request.price is None else request.price / 1_000
-    cache = Cache(request.cache or default_cache(), teller.note, price)
+    # What was damaged is told beside --json, too: it may be asked about again, and cost.
+    cache = Cache(request.cache or default_cache(), None if request.quiet else teller.note, price)
     picked = plan.pick(request.attacks, suite, request.fixed)
     surface = Surface.parse(request.surface)
     isolated = bool(picked.plugins) if request.isolate is None else request.isolate

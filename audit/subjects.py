@@ -271,7 +271,7 @@ def taught(lesson: methods.Lesson, task: Task, place: Place, name: str, init: Te
         return found
 
     key = path.relative_to(entries.root).as_posix()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    entries.make_room(key)
     with FileLock(path.with_suffix(".lock")):
         found = entries.read(key, assembled, "it is taught again")
         if found is None:

@@ -20,21 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, cast
 
-import numpy as np
-import torch
-from filelock import FileLock
-
 from audit.caching import checking
 from audit.caching.entries import CARRIED, STAGING, Entry, Kind, contents, kind_of
 from audit.caching.listing import inventory
+from audit.caching.merging import Brought
+from audit.caching.merging import merge as _merge
 from audit.caching.pruning import written
-from audit.execution.forms import MOST_TEXT, MOST_WORDS, form
+from audit.execution.forms import MOST_TEXT, MOST_WORDS
 from audit.execution.seals import opened, regular, sealed
-from audit.execution.store import AnswerStore, Cache
+from audit.execution.store import Cache
 from teachers.errors import RefusedInput, UsageError
 
 What = Literal["controls", "all"]
-Brought = Literal["new", "same", "other"]  # of an entry of an archive: it was not here, was here, is another here
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 BLOCK = tarfile.BLOCKSIZE
@@ -244,52 +241,3 @@ def _copy(stream: IO[bytes], size: int, file: Path, target: Path) -> None:
 
 def _short(name: str) -> str:
     return repr(name if len(name) < 100 else f"{name[:97]}…")
-
-
-def _merge(cache: Cache, kind: Kind, name: str, staged: Path) -> Brought:
-    """Move an entry to its place unless it is here already."""
-    target = cache.root / name
-    if kind == "looks":
-        return _add_looks(cache, target.stem, checking.looks(staged, name))
-    parse = checking.parsing(kind, name)
-    assert parse is not None
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")) if kind == "teachers" else ExitStack():
-        if cache.entries.read(name, parse, "the archive's takes its place") is None:
-            cache.entries.take(name, staged)
-            return "new"
-    if kind == "answers" and target.suffix == ".npz":
-        return _add_answers(cache, name, staged)
-    return "same" if _told(kind, target, name) == _told(kind, staged, name) else "other"
-
-
-def _add_looks(cache: Cache, question: str, seeds: tuple[int, ...]) -> Brought:
-    try:
-        before = cache.looked(question)
-    except checking.Broken as e:
-        before = ()
-        cache.forget_looks(question, f"{e}; the archive's take their place")
-    cache.remember_looks(question, seeds)
-    return "new" if cache.looked(question) != before else "same"
-
-
-def _told(kind: Kind, path: Path, name: str) -> object:
-    """Return what an entry says, but for the time that it took."""
-    if kind == "students":
-        return checking.student(path, name).model_copy(update={"seconds": 0, "step_seconds": 0})
-    with opened(path, name) as content:
-        return content.file.read()
-
-
-def _add_answers(cache: Cache, name: str, staged: Path) -> Brought:
-    """Add the answers that are missing in a block here, where both are of one kind."""
-    target = cache.root / name
-    here, there = checking.block(target, name), checking.block(staged, name)
-    if len(here.there) != len(there.there) or form(here.held) != form(there.held):
-        return "other"
-    new, both = np.flatnonzero(there.there & ~here.there), here.there & there.there
-    if len(new):
-        answers = there.answers[torch.from_numpy(new)]
-        AnswerStore(target.parent, cache.entries).add(target.stem, len(there.there), new, answers)
-        return "new"
-    return "same" if all(np.array_equal(a[both], there.held[n][both]) for n, a in here.held.items()) else "other"

@@ -8,7 +8,6 @@ import json
 import math
 import shutil
 import tempfile
-import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from audit.execution.arrays import arrays
 from audit.execution.cells import Asked, Result
 from audit.execution.seals import Broken, Content, doubted
 from reports.record import Packed
@@ -34,7 +34,6 @@ MOST_IMAGES = 10**8  # in one entry: more are a mistake, or meant to fill the me
 MOST_TEXT = 2**26  # bytes of a student's result
 MOST_LOOKS = 1_000
 MOST_WORDS = 2**16  # bytes of looks, or of a word
-MOST_DIRECTORY = 2**14  # bytes of the table of contents of an archive of arrays
 
 TEACHER = "teacher.safetensors"
 CUT = "top-"  # in the folder of a surface that leaves entries out
@@ -62,7 +61,7 @@ def student(content: Content, key: str) -> Result:
         if each is not None and not _unpacks(each):
             raise Broken("holds an array of another size than it says")
     numbers = (result.charged, result.estimated, result.network_parameters, result.seconds, result.step_seconds)
-    if not all(0 <= number < math.inf for number in (*numbers, result.repeats or 0)):
+    if not all(0 <= number < math.inf for number in numbers) or not 0 <= (result.repeats or 0) <= 1:
         raise Broken("counts what cannot be counted")
     return result
 
@@ -233,45 +232,3 @@ def _bytes(content: Content, most: int) -> bytes:
     if content.size > most:
         raise ValueError(f"{content.size} bytes are above {most}")
     return content.file.read()
-
-
-def arrays(content: Content, known: Mapping[str, str]) -> dict[str, NDArray[Any]]:
-    """Read arrays that `np.savez` wrote, by name, of the types that `known` allows.
-
-    Nothing is given more memory than the file has bytes. Raises whatever NumPy and zipfile raise.
-    """
-    if content.file.read(4) != b"PK\x03\x04" or _directory(content) > MOST_DIRECTORY:
-        raise ValueError("is no archive of arrays")
-    with zipfile.ZipFile(content.file) as archive:
-        parts = {part.filename.removesuffix(".npy"): part for part in archive.infolist()}
-        if len(parts) != len(archive.infolist()) or not parts.keys() <= known.keys():
-            raise ValueError("holds other arrays than it should")
-        if any(part.file_size > content.size for part in parts.values()):
-            raise ValueError("is cut off")
-        return {name: _array(archive, part, known[name].split()) for name, part in parts.items()}
-
-
-def _directory(content: Content) -> int:
-    """Return the size of a zip's table of contents, without reading it; nothing may follow it."""
-    content.file.seek(-98, io.SEEK_END)
-    tail = content.file.read()
-    end, wide = tail[-22:], tail[-42:-38] == b"PK\x06\x07"
-    if end[:4] != b"PK\x05\x06" or end[20:] != b"\0\0":
-        raise ValueError("is cut off, or longer than it should be")
-    return int.from_bytes(tail[40:48] if wide else end[12:16], "little")
-
-
-def _array(archive: zipfile.ZipFile, part: zipfile.ZipInfo, types: list[str]) -> NDArray[Any]:
-    """Read one array once its header asks for as much as there is: no small file unpacks to a large one."""
-    if part.compress_type != zipfile.ZIP_STORED or part.flag_bits & 1 or part.file_size != part.compress_size:
-        raise ValueError("holds packed arrays")
-    with archive.open(part) as f:
-        wide = np.lib.format.read_magic(f) != (1, 0)
-        read = np.lib.format.read_array_header_2_0 if wide else np.lib.format.read_array_header_1_0
-        shape, _, dtype = read(f)
-        asked = math.prod(shape) * dtype.itemsize
-        if dtype.str not in types or min(shape, default=0) < 0 or asked != part.file_size - f.tell():
-            raise ValueError("holds an array of another size or type than it should")
-        f.seek(0)
-        found: NDArray[Any] = np.lib.format.read_array(f, allow_pickle=False)
-        return found

@@ -183,12 +183,11 @@ class Entries:
 
         Raises RefusedInput where the disk is full, or not ours.
         """
+        path = self.make_room(name)
         with self._writing():
-            try:
-                write_whole(self.path(name), sealed(name, content))
-            except (IsADirectoryError, NotADirectoryError, FileExistsError):
-                self.set_aside(name, "is in the way")
-                write_whole(self.path(name), sealed(name, content))
+            if path.is_dir():
+                self.set_aside(name, "is a folder")
+            write_whole(path, sealed(name, content))
 
     def take(self, name: str, staged: Path) -> None:
         """Move a file of the same name in another folder here, whole and under its seal."""
@@ -196,11 +195,23 @@ class Entries:
             if not content.sealed:
                 self.write(name, content.file.read())
                 return
+        path = self.make_room(name)
         with self._writing():
             with staged.open("rb+") as f:
                 os.fsync(f.fileno())
-            self.path(name).parent.mkdir(parents=True, exist_ok=True)
-            staged.replace(self.path(name))
+            staged.replace(path)
+
+    def make_room(self, name: str) -> Path:
+        """Return where an entry lies, in a folder that there is.
+
+        Raises RefusedInput where there can be none.
+        """
+        path = self.path(name)
+        if self._in_the_way(path) != path:
+            self.set_aside(name, "has no folder to lie in")
+        with self._writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

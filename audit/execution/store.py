@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import sys
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,7 @@ class AnswerStore:
         new = {"values": answers.values.numpy()}
         if answers.gradients is not None:
             new["gradients"] = answers.gradients.numpy()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._entries.make_room(self._name(block))
         with self._entries.lock(self.folder):
             stored = self._read(block, size, "what it held is asked about again", new)
             there = np.zeros(size, bool)
@@ -184,60 +183,6 @@ class Cache:
     def looks(self, question: str) -> Path:
         """Return where the looks at a question are kept."""
         return self.root / "looks" / f"{question}.json"
-
-    def looked(self, question: str) -> tuple[int, ...]:
-        """Return the numbers of seeds at which a question was looked at.
-
-        They cannot be made again, so there are two copies. Raises Broken where one is damaged and the other no help.
-        """
-        found, alike, _ = self._copies(question)
-        if not alike:
-            with self.entries.lock(self.looks(question).parent):
-                found, _, damaged = self._copies(question)
-                for name, e in damaged.items():
-                    self.entries.set_aside(name, f"{e}; its second copy takes its place")
-                self._remember(question, found)
-        return tuple(sorted(found))
-
-    def remember_looks(self, question: str, seeds: Iterable[int]) -> None:
-        """Add to the numbers of seeds at which a question was looked at.
-
-        Raises what `looked` raises.
-        """
-        folder = self.looks(question).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        with self.entries.lock(folder):
-            self._remember(question, {*self.looked(question), *seeds})
-
-    def forget_looks(self, question: str, why: str) -> None:
-        """Set aside what is kept of the looks at a question."""
-        for name in self._names(question):
-            if os.path.lexists(self.entries.path(name)):
-                self.entries.set_aside(name, why)
-
-    def _remember(self, question: str, seeds: Iterable[int]) -> None:
-        for name in self._names(question):
-            self.entries.write(name, json.dumps(sorted(seeds)).encode())
-
-    def _copies(self, question: str) -> tuple[set[int], bool, dict[str, Broken]]:
-        """Read both copies: what they hold together, whether they are alike and whole, and those that are damaged."""
-        copies, damaged, sealed = [], {}, True
-        for name in self._names(question):
-            try:
-                with opened(self.entries.path(name), name) as content:
-                    copies.append(set(forms.looks(content)))
-                    sealed &= content.sealed
-            except FileNotFoundError:
-                continue
-            except Broken as e:
-                damaged[name] = e
-        if damaged and not copies:
-            raise next(iter(damaged.values()))
-        alike = not copies or (sealed and len(copies) == 2 and copies[0] == copies[1])
-        return set[int]().union(*copies), alike, damaged
-
-    def _names(self, question: str) -> tuple[str, str]:
-        return f"looks/{question}.json", f"looks/{question}.copy"
 
 
 def _laid_out(pool: Pool) -> bytes:
