@@ -1,5 +1,6 @@
 """The cache rots, and it is noticed: what is damaged is set aside, told in one line, and made again."""
 
+import errno
 import io
 import os
 import random
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -390,6 +392,7 @@ for row in map(int, sys.argv[2:]):
 """
 
 
+@pytest.mark.slow
 def test_processes_that_seal_and_add_at_once_lose_no_answer(tmp_path: Path) -> None:
     store = Cache(tmp_path).answers(ANSWERED, "probs", 3)
     store.add("x-00", 20, np.arange(4), told(4))
@@ -401,6 +404,54 @@ def test_processes_that_seal_and_add_at_once_lose_no_answer(tmp_path: Path) -> N
     assert [run.wait() for run in runs] == [0, 0]
     assert not len(store.load("x-00", np.arange(20))[1])
     assert not (tmp_path / "damaged").exists()
+
+
+def test_threads_that_seal_and_add_at_once_lose_no_answer(tmp_path: Path) -> None:
+    store = Cache(tmp_path).answers(ANSWERED, "probs", 3)
+    store.add("x-00", 20, np.arange(4), told(4))
+    (entry,) = contents(tmp_path).entries
+    entry.path.write_bytes(bare(entry))
+
+    def ask(rows: range) -> None:
+        own = Cache(tmp_path).answers(ANSWERED, "probs", 3)
+        for row in rows:
+            own.load("x-00", np.arange(20))
+            own.add("x-00", 20, np.array([row]), told(1))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(ask, (range(4, 12), range(12, 20))))
+    assert not len(store.load("x-00", np.arange(20))[1])
+    assert not (tmp_path / "damaged").exists()
+
+
+@pytest.mark.parametrize(("number", "damage"), [(errno.EACCES, True), (errno.EIO, True), (errno.EMFILE, False)])
+def test_what_cannot_be_read_is_damaged_unless_it_is_this_process_that_lacks_something(
+    number: int, damage: bool, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, lines = Cache(root), list[str]()
+    monkeypatch.setattr(cache, "entries", Entries(root, lines.append))
+
+    def failing(path: Path) -> object:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(seals, "regular", failing)
+    if not damage:
+        with pytest.raises(OSError, match="Too many open files"):
+            cache.result(cell(0))
+        return
+    assert cache.result(cell(0)) is None
+    assert f"cannot be read ({os.strerror(number)})" in lines[0]
+
+
+def test_what_was_set_aside_is_listed_and_ages_like_the_rest(root: Path) -> None:
+    cache, entry = Cache(root, lambda line: None), entries_of(root)["students"]
+    entry.path.write_bytes(b"{")
+    assert cache.result(cell(0)) is None
+    del cache
+    (aside,) = (e for e in contents(root).entries if e.kind == "damaged")
+    assert "damaged" in {kind["name"] for kind in plain(inventory(contents(root)))["kinds"]}
+    os.utime(aside.path, (1, 1))
+    assert [e.name for e in prune(root, older_than=30).removed] == [aside.name]
 
 
 def test_what_another_process_has_just_mended_is_not_set_aside(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -249,9 +250,15 @@ class Entries:
         """Return a free place to set aside what has a name, and remove the oldest where there are many."""
         folder = self.root / ASIDE
         folder.mkdir(exist_ok=True)
-        held = sorted(folder.iterdir(), key=lambda p: (p.lstat().st_mtime, p.name))
+        held = sorted(folder.iterdir(), key=_age)
         for old in [p for p in held if not p.is_dir() or p.is_symlink()][: max(0, len(held) - MOST_ASIDE + 1)]:
             old.unlink(missing_ok=True)
             self.note(f"cache: {ASIDE}/{old.name} was removed; the last {MOST_ASIDE} are kept")
-        base = folder / name.replace("/", "_")[-200:]
-        return next(p for n in range(10_000) if not os.path.lexists(p := base.with_name(f"{base.name}.{n}")))
+        base = folder / f"{name.replace('/', '_')[-200:]}.{os.getpid()}"  # no other process takes it meanwhile
+        return next(p for n in itertools.count() if not os.path.lexists(p := base.with_name(f"{base.name}.{n}")))
+
+
+def _age(path: Path) -> tuple[float, str]:
+    with suppress(OSError):
+        return path.lstat().st_mtime, path.name
+    return 0.0, path.name  # somebody has just removed it
