@@ -142,7 +142,7 @@ PLACES: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "zeros": lambda path: path.write_bytes(bytes(5_000)),
     "folder": folder,
-    "pipe": os.mkfifo,
+    "pipe": lambda path: os.mkfifo(path),
     "link to itself": lambda path: path.symlink_to(path),
     "link to nothing": lambda path: path.symlink_to("nowhere"),
     "endless device": lambda path: path.symlink_to("/dev/zero"),

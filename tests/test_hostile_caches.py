@@ -1,6 +1,5 @@
 """What an import and an audit are given by strangers ends in one sentence, in little memory and time."""
 
-import resource
 import sys
 import tarfile
 import time
@@ -20,6 +19,7 @@ from audit.execution import seals
 from audit.execution.store import Cache
 from teachers.errors import RefusedInput, UsageError
 
+resource = pytest.importorskip("resource")
 MOST = 10**9
 MEMORY = 2**30  # bytes above what the process has
 SECONDS = 20.0
