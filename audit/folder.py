@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from audit.caching import checking
+from audit.execution.looks import Looks
+from audit.execution.seals import Broken
 from audit.execution.store import Cache
 from reports import record as records
 from reports.record import Record
@@ -68,18 +68,14 @@ def looked(cache: Cache, question: str) -> tuple[int, ...]:
 
     Raises RefusedInput where they cannot be read: to forget them would make the bounds too narrow.
     """
-    path = cache.looks(question)
     try:
-        return checking.looks(path) if path.exists() else ()
-    except checking.Broken as e:
-        said = f"{path} {e}, and without the looks of earlier audits the bounds would be too narrow"
+        return Looks(cache.entries).at(question)
+    except Broken as e:
+        said = f"{cache.looks(question)} {e}, and without the looks of earlier audits the bounds would be too narrow"
         raise RefusedInput(f"{said}; restore it from a copy of the cache") from e
 
 
 def remember_looks(cache: Cache, question: str, seeds: Iterable[int]) -> None:
     """Keep at which numbers of seeds a question was looked at: each look spent error."""
-    path = cache.looks(question)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        every = sorted({*looked(cache, question), *seeds})
-        records.write_whole(path, json.dumps(every).encode())
+    looked(cache, question)
+    Looks(cache.entries).add(question, seeds)

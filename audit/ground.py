@@ -41,7 +41,10 @@ def opened(request: Request, suite: Suite) -> Iterator[Ground]:
     Raises UsageError or RefusedInput with one sentence where something cannot be had.
     """
     ahead()
-    teller, cache = Teller(request.quiet), Cache(request.cache or default_cache())
+    teller = Teller(request.quiet)
+    price = None if request.price is None else request.price / 1_000
+    # What was damaged is told beside --json, too: it may be asked about again, and cost.
+    cache = Cache(request.cache or default_cache(), None if request.quiet else teller.note, price)
     picked = plan.pick(request.attacks, suite, request.fixed)
     surface = Surface.parse(request.surface)
     isolated = bool(picked.plugins) if request.isolate is None else request.isolate

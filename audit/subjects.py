@@ -17,10 +17,11 @@ from filelock import FileLock
 from torch import nn
 
 from audit.checks import HALF_LEAK, NOISY, PLACEBO, SYNTHETIC, TRUTH
-from audit.execution import remote
+from audit.execution import forms, remote
 from audit.execution.cells import truth_digest
 from audit.execution.progress import duration
-from audit.execution.store import Cache, Unfinished, used
+from audit.execution.seals import Broken, Content
+from audit.execution.store import Cache, Unfinished
 from audit.statistics.compare import wilson
 from reports.record import Packed, TeacherInfo, Usability
 from teachers import datasets, intake, methods, synthetic
@@ -191,7 +192,7 @@ def open_subject(
 def behind_url(opening: Opening, task: Task, surface: Surface, place: Place) -> Subject:
     """Open a teacher that is an API already: attackers and the auditor ask it alike."""
     found = remote.connect(opening.teacher, opening.normalize, task, place.cache, place.note)
-    kept = remote.store(found, place.cache)
+    kept = remote.store(found, place.cache, len(task.classes))
     # Two accounts, so that the images that CMI is measured on are not asked about anew where accuracy was measured.
     full, whole = (remote.Kept(RemoteBox(found), kept) for _ in range(2))
     name, mark = found.address.name, found.fingerprint
@@ -267,23 +268,30 @@ def taught(lesson: methods.Lesson, task: Task, place: Place, name: str, init: Te
 
     `init` takes the place of the ordinary teacher that a method starts from, avoids or copies.
     """
-    path = place.cache.teacher(lesson_key(lesson, task, place.device))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path, entries = place.cache.teacher(lesson_key(lesson, task, place.device)), place.cache.entries
+
+    def assembled(content: Content) -> Teacher:
+        found = forms.teacher(content, lesson.recipe.architecture, len(task.classes), task.shape)
+        is_of = found.card and (found.card.method, found.card.seed, found.card.task_digest)
+        if is_of != (lesson.method.name, lesson.seed, task.digest):
+            raise Broken("holds the teacher of another lesson")
+        return found
+
+    key = path.relative_to(entries.root).as_posix()
+    entries.make_room(key)
     with FileLock(path.with_suffix(".lock")):
-        try:
-            weights = intake.open_weights(path)
-        except RefusedInput:  # never taught, or a damaged file
-            intake.save_teacher(*_teach(lesson, task, place, init, path.with_suffix(".part")), path)
-            weights = intake.open_weights(path)
-    used(path)
-    assert weights.card is not None
-    architecture, normalize = lesson.recipe.architecture, weights.card.normalize
-    opened = intake.assemble(weights, architecture, len(task.classes), task.shape, normalize)
-    return replace(opened, name=name)
+        found = entries.read(key, assembled, "it is taught again")
+        if found is None:
+            unfinished = Unfinished(path.with_suffix(".part"), entries=entries)
+            entries.write(key, forms.written(*_teach(lesson, task, place, init, unfinished)))
+            found = entries.read(key, assembled, "it is taught again")
+    if found is None:
+        raise RefusedInput(f"{path} was written and cannot be read; give another --cache")
+    return replace(found, name=name)
 
 
 def _teach(
-    lesson: methods.Lesson, task: Task, place: Place, init: Teacher | None, unfinished: Path
+    lesson: methods.Lesson, task: Task, place: Place, init: Teacher | None, unfinished: Unfinished
 ) -> tuple[Preprocessed, Card]:
     recipe = lesson.recipe
 
@@ -303,10 +311,10 @@ def _teach(
         plain=ordinary,
         device=place.device,
         progress=_ticker(place.note),
-        keeper=Unfinished(unfinished),
+        keeper=unfinished,
     )
     torch.set_num_threads(threads)
-    unfinished.unlink(missing_ok=True)
+    unfinished.path.unlink(missing_ok=True)
     if done.student.report.diverged:
         raise RefusedInput(
             f"the {lesson.method.name} teacher diverged while training; give it another --seed, --arch or --set"

@@ -5,12 +5,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from audit.caching.entries import contents
+from audit.caching.entries import Entry, contents
+from audit.execution import forms
 from audit.execution.cells import Cell, Result, truth_digest
-from audit.execution.store import Cache
+from audit.execution.seals import opened
+from audit.execution.store import Cache, Unfinished
 from audit.folder import remember_looks
 from reports.record import Packed, Regime
+from teachers import networks
+from teachers.intake import Card
+from teachers.networks import Preprocessed
 from teachers.surface import Answers
+from teachers.task import Pool
 
 
 def cell(seed: int, **more: object) -> Cell:
@@ -49,3 +55,47 @@ def filled(root: Path) -> Cache:
 
 def named(root: Path) -> set[str]:
     return {entry.name for entry in contents(root).entries}
+
+
+POOL = Pool(np.arange(6 * 64, dtype=np.uint8).reshape(6, 1, 8, 8), np.arange(6) % 3)
+QUESTION, ANSWERED, LESSON = "a" * 64, "f" * 64, "b" * 32
+OUTPUT = f"answers/{'f' * 32}/probs/output"
+
+
+def every_kind(root: Path) -> dict[str, Entry]:
+    """Return a small cache with an entry of each kind that has a seal."""
+    cache = Cache(root)
+    cache.finish(result(cell(0)))
+    cache.answers(ANSWERED, "probs").add("x-00", 6, np.arange(4), told(4))
+    cache.entries.write(OUTPUT, b"logits")
+    cache.pool(POOL)
+    remember_looks(cache, QUESTION, (5, 8))
+    Unfinished(root / "teachers" / f"{LESSON}.part", entries=cache.entries).save(STATE)
+    network = Preprocessed(networks.build("strided-2-4", 3, (1, 8, 8)), (0.5,), (0.25,))
+    card = Card(
+        architecture="strided-2-4",
+        classes=("a", "b", "c"),
+        shape=(1, 8, 8),
+        mean=(0.5,),
+        std=(0.25,),
+        data="x",
+        task_digest="x",
+        method="plain",
+    )
+    cache.entries.write(f"teachers/{LESSON}.safetensors", forms.written(network, card))
+    found = {entry.kind if entry.name != OUTPUT else "output": entry for entry in contents(root).entries}
+    return {str(kind): entry for kind, entry in found.items()}
+
+
+STATE = {"step": 3, "network": {"w": torch.ones(2)}, "optimisers": [], "objective": {}, "chance": torch.get_rng_state()}
+
+
+def told(images: int, classes: int = 3) -> Answers:
+    logits = torch.randn(images, classes, generator=torch.Generator().manual_seed(images))
+    return Answers("probs", logits.log_softmax(-1))
+
+
+def bare(entry: Entry) -> bytes:
+    """Return what an entry holds, as versions before seals wrote it."""
+    with opened(entry.path, entry.name) as content:
+        return content.file.read()

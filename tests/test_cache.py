@@ -50,9 +50,9 @@ def test_broken_and_foreign_files_are_named(tmp_path: Path) -> None:
 def test_a_students_file_under_anothers_name_is_not_believed(tmp_path: Path) -> None:
     cache = filled(tmp_path)
     os.replace(cache._cell(cell(0).key), cache._cell(cell(2, teacher="f" * 64).key))
-    assert cache.result(cell(2, teacher="f" * 64)) is None
     (why,) = inventory(contents(tmp_path)).broken.values()
     assert "not the one it is named after" in why
+    assert cache.result(cell(2, teacher="f" * 64)) is None
 
 
 def test_the_oldest_go_first_and_looks_stay(tmp_path: Path) -> None:
@@ -127,7 +127,8 @@ def test_a_cache_that_cannot_be_written_is_not_pruned(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[5", "{}", '["5"]', "[[5]]"])
 def test_looks_that_cannot_be_read_stop_an_audit(content: str, tmp_path: Path) -> None:
     cache = filled(tmp_path)
-    cache.looks("a" * 64).write_text(content)
+    for copy in ("json", "copy"):
+        cache.looks("a" * 64).with_suffix(f".{copy}").write_text(content)
     for ask in (lambda: looked(cache, "a" * 64), lambda: remember_looks(cache, "a" * 64, [5])):
         with pytest.raises(RefusedInput, match=r"is no list of looks.* too narrow; restore it"):
             ask()

@@ -1,6 +1,5 @@
 """What once went wrong, or would: diverged controls, lost answers, damaged files, wrapped students, quiet exits."""
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +16,10 @@ from attacks.contract import tiny_lab
 from attacks.controls.ls import LS
 from attacks.logits.soft_kd import SoftKD
 from audit import run as audit
+from audit.caching.checking import student
+from audit.caching.entries import contents
 from audit.execution.door import Desk, Door
-from audit.execution.store import AnswerStore
+from audit.execution.store import AnswerStore, Cache
 from teachers.errors import RefusedInput, UsageError
 from teachers.surface import FULL, Answers
 from teachers.training import Batch, Outputs, Student
@@ -34,11 +35,11 @@ def test_a_control_that_diverged_makes_no_verdict_and_no_bite(
     tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     audit.run(request(tmp_path / "cache", tmp_path / "calm"))
-    for cell in (tmp_path / "cache" / "cells").rglob("*.json"):
-        result = json.loads(cell.read_text())
-        if result["cell"]["technique"] == "ls" and result["cell"]["seed"] < 1_000:
-            result["diverged"] = True
-            cell.write_text(json.dumps(result))
+    cache = Cache(tmp_path / "cache")
+    for entry in (each for each in contents(cache.root).entries if each.kind == "students"):
+        result = student(entry.path, entry.name)
+        if result.cell.technique == "ls" and result.cell.seed < 1_000:
+            cache.finish(result.model_copy(update={"diverged": True}))
     record = audit.run(request(tmp_path / "cache", tmp_path / "out")).record
     assert any(f.id == "weak-control" for f in record.flags)
     assert record.verdict.word == "INCONCLUSIVE"

@@ -13,24 +13,22 @@ import shutil
 import tarfile
 import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Literal, cast
 
-import numpy as np
-import torch
-from filelock import FileLock
-from numpy.typing import NDArray
-
-from audit import folder
 from audit.caching import checking
 from audit.caching.entries import CARRIED, STAGING, Entry, Kind, contents, kind_of
 from audit.caching.listing import inventory
+from audit.caching.merging import Brought
+from audit.caching.merging import merge as _merge
 from audit.caching.pruning import written
-from audit.execution.store import AnswerStore, Cache
-from reports.record import write_whole
+from audit.execution.forms import MOST_TEXT, MOST_WORDS
+from audit.execution.seals import opened, regular, sealed
+from audit.execution.store import Cache
 from teachers.errors import RefusedInput, UsageError
 
 What = Literal["controls", "all"]
@@ -39,6 +37,8 @@ SUFFIXES = (".tar", ".tar.gz", ".tgz")
 BLOCK = tarfile.BLOCKSIZE
 MOST_ENTRIES = 1_000_000
 LARGEST = 2 * 1_000**3  # bytes of one entry
+SMALL = {"students": MOST_TEXT, "looks": MOST_WORDS, "output": MOST_WORDS}  # of those that are text
+CHUNK = 2**20
 GIVE = "give a file that `audit cache export` wrote"
 
 
@@ -58,6 +58,8 @@ def export(root: Path, file: Path, what: What) -> Exported:
     """
     if not file.name.endswith(SUFFIXES):
         raise UsageError(f"{file} must end in {', '.join(SUFFIXES)}")
+    if file.resolve().is_relative_to(root.resolve()):
+        raise UsageError(f"{file} lies in the cache itself; give a file in another folder")
     cache = Cache(root)  # held: nothing is pruned meanwhile
     found = inventory(contents(cache.root))
     broken = dict(found.broken)
@@ -65,8 +67,7 @@ def export(root: Path, file: Path, what: What) -> Exported:
     for entry in found.contents.entries:
         if entry.kind in CARRIED and entry.name not in broken and (what == "all" or entry.name in found.controls):
             try:
-                if entry.kind == "answers":
-                    checking.answers(entry.path)
+                _carriable(entry)
                 chosen.append(entry)
             except checking.Broken as e:
                 broken[entry.name] = str(e)
@@ -74,7 +75,24 @@ def export(root: Path, file: Path, what: What) -> Exported:
         _write_whole(file, chosen)
     except OSError as e:
         raise RefusedInput(f"{file} cannot be written ({e.strerror}); give a file in a folder that you may use") from e
+    except checking.Broken as e:
+        raise RefusedInput(f"{file} was not written: an entry of the cache {e}; run the same command again") from e
     return Exported(tuple(chosen), file.stat().st_size, broken)
+
+
+def _carriable(entry: Entry) -> None:
+    """Check what listing an entry did not.
+
+    Raises Broken.
+    """
+    if entry.bytes > LARGEST:
+        raise checking.Broken(f"is larger than {written(LARGEST)}, and stays here")
+    if entry.kind == "answers":
+        checking.check(entry.kind, entry.path, entry.name)
+    try:
+        tarfile.TarInfo(entry.name).tobuf(tarfile.USTAR_FORMAT)
+    except ValueError as e:
+        raise checking.Broken("has too long a name for an archive, and stays here") from e
 
 
 def _write_whole(file: Path, entries: list[Entry]) -> None:
@@ -94,10 +112,16 @@ def _write(f: IO[bytes], entries: list[Entry], zipped: bool) -> None:
         stream = stack.enter_context(gzip.GzipFile("", "wb", fileobj=f, mtime=0)) if zipped else f
         archive = stack.enter_context(tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT))
         for entry in entries:
-            content = entry.path.read_bytes()
             info = tarfile.TarInfo(entry.name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
+            with opened(entry.path, entry.name) as content:
+                if content.sealed:
+                    info.size = content.file.seek(0, io.SEEK_END)
+                    content.file.seek(0)
+                    archive.addfile(info, content.file)
+                else:
+                    whole = sealed(entry.name, content.file.read())
+                    info.size = len(whole)
+                    archive.addfile(info, io.BytesIO(whole))
 
 
 @dataclass(frozen=True)
@@ -106,28 +130,30 @@ class Imported:
 
     taken: dict[Kind, int]
     kept: int
+    others: tuple[str, ...]  # names of those that were here already, and say something else
 
 
 def load(file: Path, root: Path, most: int) -> Imported:
     """Merge an archive of at most `most` bytes into a cache: everything is checked first, then moved into place.
 
-    What is here already stays, but for what cannot be read. Raises RefusedInput with one sentence, and takes nothing,
+    What is here already stays, but for what is damaged. Raises RefusedInput with one sentence, and takes nothing,
     where the archive or one of its entries is not what `export` writes.
     """
     cache = Cache(root)
-    taken: dict[Kind, int] = {}
-    kept = 0
-    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=cache.root))
+    brought: list[tuple[Kind, str, Brought]] = []
     try:
-        entries = list(_unpacked(file, staging, most))
-        for kind, name in entries:
-            if _merge(cache, kind, name, staging / name):
-                taken[kind] = taken.get(kind, 0) + 1
-            else:
-                kept += 1
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return Imported(taken, kept)
+        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=cache.root))
+        try:
+            entries = list(_unpacked(file, staging, most))
+            brought.extend((kind, name, _merge(cache, kind, name, staging / name)) for kind, name in entries)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as e:
+        said = f"{file} cannot be unpacked to {cache.root} ({e.strerror})"
+        raise RefusedInput(f"{said}; make room there, or give another cache") from e
+    taken = Counter(kind for kind, _, what in brought if what == "new")
+    others = tuple(name for _, name, what in brought if what == "other")
+    return Imported(dict(taken), len(brought) - taken.total(), others)
 
 
 def _unpacked(file: Path, staging: Path, most: int) -> Iterator[tuple[Kind, str]]:
@@ -143,13 +169,15 @@ def _unpacked(file: Path, staging: Path, most: int) -> Iterator[tuple[Kind, str]
                     f"{file} holds more than {written(most)}, {written(LARGEST)} an entry, or {MOST_ENTRIES:,} "
                     "entries; allow more with --max-size, if you know who wrote it"
                 )
-            if info.name in names:
+            if info.size > SMALL.get("output" if info.name.endswith("/output") else kind, LARGEST):
+                raise RefusedInput(f"{file}: {_short(info.name)} is too large for what it is; {GIVE}")
+            if info.name.casefold() in names:  # on some systems, one file
                 raise RefusedInput(f"{file} holds {_short(info.name)} twice; {GIVE}")
-            names.add(info.name)
-            write_whole(staging / info.name, _exactly(stream, info.size, file))
+            names.add(info.name.casefold())
+            _copy(stream, info.size, file, staging / info.name)
             _exactly(stream, -info.size % BLOCK, file)
             try:
-                checking.check(kind, staging / info.name)
+                checking.check(kind, staging / info.name, info.name)
             except checking.Broken as e:
                 raise RefusedInput(f"{file}: {_short(info.name)} {e}; nothing of the archive was taken") from e
             yield kind, info.name
@@ -159,17 +187,20 @@ def _unpacked(file: Path, staging: Path, most: int) -> Iterator[tuple[Kind, str]
 def _opened(file: Path) -> Iterator[IO[bytes]]:
     """Open an archive, gzipped or not."""
     try:
-        with ExitStack() as stack:
-            f: IO[bytes] = stack.enter_context(file.open("rb"))
-            if f.read(2) == b"\x1f\x8b":
-                f.seek(0)
-                f = cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=f, mode="rb")))
-            else:
-                f.seek(0)
-            yield f
+        f = regular(file.resolve())
     except FileNotFoundError as e:
         raise RefusedInput(f"there is no file {file}; {GIVE}") from e
-    except (IsADirectoryError, EOFError, gzip.BadGzipFile, zlib.error) as e:
+    except (OSError, RuntimeError) as e:  # RuntimeError: links that go round
+        raise RefusedInput(f"{file} cannot be read ({getattr(e, 'strerror', None) or e}); {GIVE}") from e
+    except checking.Broken as e:
+        raise RefusedInput(f"{file} {e}; {GIVE}") from e
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(f)
+            zipped = f.read(2) == b"\x1f\x8b"
+            f.seek(0)
+            yield cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=f, mode="rb"))) if zipped else f
+    except (EOFError, gzip.BadGzipFile, zlib.error) as e:
         raise RefusedInput(f"{file} is cut off or no archive; {GIVE}") from e
 
 
@@ -200,50 +231,13 @@ def _exactly(stream: IO[bytes], size: int, file: Path) -> bytes:
     return found
 
 
+def _copy(stream: IO[bytes], size: int, file: Path, target: Path) -> None:
+    """Write the next bytes to a file, a few at a time."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("xb") as f:
+        for at in range(0, size, CHUNK):
+            f.write(_exactly(stream, min(CHUNK, size - at), file))
+
+
 def _short(name: str) -> str:
     return repr(name if len(name) < 100 else f"{name[:97]}…")
-
-
-def _merge(cache: Cache, kind: Kind, name: str, staged: Path) -> bool:
-    """Move an entry to its place unless it is here already; tell whether it brought anything."""
-    target = cache.root / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if kind == "looks":
-        if not _sound(kind, target):
-            target.unlink(missing_ok=True)
-        before = folder.looked(cache, target.stem)
-        folder.remember_looks(cache, target.stem, checking.looks(staged))
-        return folder.looked(cache, target.stem) != before
-    if kind == "answers" and target.suffix == ".npz" and _sound(kind, target):
-        return _add_answers(target, staged)
-    with FileLock(target.with_suffix(".lock")) if kind == "teachers" else ExitStack():
-        if _sound(kind, target):
-            return False
-        staged.replace(target)
-    return True
-
-
-def _sound(kind: Kind, path: Path) -> bool:
-    try:
-        checking.check(kind, path)
-    except (checking.Broken, FileNotFoundError):
-        return False
-    return True
-
-
-def _add_answers(target: Path, staged: Path) -> bool:
-    """Add the answers that are missing in a block here, where both are of one kind."""
-    here, there = (np.load(path, allow_pickle=False) for path in (target, staged))
-    with here, there:
-        alike = all(_form(here[n]) == _form(there[n]) for n in here.files) if here.files == there.files else False
-        new = np.flatnonzero(there["there"] & ~here["there"]) if alike else np.arange(0)
-    if not len(new):
-        return False
-    answers, _ = AnswerStore(staged.parent).load(staged.stem, new)
-    assert answers is not None
-    AnswerStore(target.parent).add(target.stem, len(answers), new, answers[torch.from_numpy(new)])
-    return True
-
-
-def _form(array: NDArray[Any]) -> tuple[object, ...]:
-    return array.dtype, array.shape

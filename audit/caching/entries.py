@@ -12,7 +12,7 @@ from typing import Final, Literal, get_args
 
 from teachers.errors import RefusedInput
 
-Kind = Literal["students", "teachers", "answers", "looks", "unfinished", "pools", "data", "leftovers"]
+Kind = Literal["students", "teachers", "answers", "looks", "unfinished", "pools", "data", "damaged", "leftovers"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 CARRIED: Final[tuple[Kind, ...]] = ("students", "teachers", "answers", "looks")  # what means the same on any machine
 
@@ -24,12 +24,14 @@ _LAYOUT: Final[dict[Kind, str]] = {
     "unfinished": r"teachers/[0-9a-f]{32}\.part",  # lessons that were interrupted
     "pools": r"pools/[0-9a-f]{64}\.npz",
     "data": r"data/[0-9a-f]{32}/images\.npy",
+    "damaged": r"damaged/[^/]+",  # what was set aside
     # What a killed process was writing: no name that anything reads.
     "leftovers": r"(.+/)?\.[^/]+\.[0-9]+\.tmp|data/[0-9a-f]{32}/images\.[0-9]+(\.gray)?|\.import-[^/]+/.+",
 }
-OURS: Final = ("answers", "cells", "data", "looks", "pools", "teachers")  # folders
+OURS: Final = ("answers", "cells", "damaged", "data", "looks", "pools", "teachers")  # folders
 STAGING: Final = ".import-"  # begins the name of a folder that is being imported from
-_BOOKKEEPING: Final = re.compile(r"(.+/)?(\.lock|[^/]+\.lock)|\.writable")
+# Locks, and what makes looks outlive damage.
+_BOOKKEEPING: Final = re.compile(r"(.+/)?(\.lock|[^/]+\.lock)|\.writable|looks/[0-9a-f]{64}\.copy")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def contents(root: Path) -> Contents:
         name = path.relative_to(root).as_posix()
         try:
             found = path.lstat()
-        except FileNotFoundError:  # a running audit has just renamed it
+        except OSError:  # a running audit has just renamed it, or nobody may look there
             continue
         regular = stat.S_ISREG(found.st_mode)
         kind = kind_of(name) if regular else None

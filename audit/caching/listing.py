@@ -16,6 +16,7 @@ from teachers.intake import Card
 
 NOBODY, SMOOTHED = "no teacher", "smoothed labels"
 CONTROL_SEED = 0  # of the ordinary teacher
+LAST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,13 @@ def inventory(contents: Contents) -> Inventory:
     for entry in contents.entries:
         try:
             if entry.kind == "students":
-                found.cells[entry.name] = checking.student(entry.path).cell
+                found.cells[entry.name] = checking.student(entry.path, entry.name).cell
             elif entry.kind == "teachers":
-                opened = checking.teacher(entry.path)
+                opened = checking.teacher(entry.path, entry.name)
                 assert opened.card is not None
                 found.taught.append(Taught(entry, opened.card, subjects.fingerprint(opened)))
             elif entry.kind == "looks":
-                checking.looks(entry.path)
+                checking.looks(entry.path, entry.name)
         except checking.Broken as e:
             found.broken[entry.name] = str(e)
     return found
@@ -147,8 +148,8 @@ def _row(name: str, entries: list[Entry]) -> Row:
 
 
 def day(seconds: float) -> str:
-    """Write a moment as a UTC date and time."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    """Write a moment as a UTC date and time; files may say that they are of no year that there is."""
+    return datetime.fromtimestamp(min(max(seconds, 0), LAST), UTC).isoformat(timespec="seconds")
 
 
 def plain(found: Inventory) -> dict[str, Any]:

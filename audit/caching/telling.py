@@ -9,6 +9,7 @@ from pathlib import Path
 from audit.caching.archive import Exported
 from audit.caching.listing import Inventory, Row, day, shelves
 from audit.caching.pruning import Pruned, written
+from reports.printable import printable
 
 
 def listed(found: Inventory) -> Iterator[str]:
@@ -19,7 +20,7 @@ def listed(found: Inventory) -> Iterator[str]:
         for title, rows in (("by technique", shelf.techniques), ("by teacher", shelf.teachers)):
             if rows:
                 yield f"  {title}"
-                yield from (_line(f"    {row.name}", row) for row in rows)
+                yield from (_line(f"    {printable(row.name)}", row) for row in rows)
     yield from _named(found.broken, found.contents.foreign)
 
 
@@ -42,6 +43,14 @@ def exported(done: Exported, file: Path) -> Iterator[str]:
     yield from _named(done.broken, ())
 
 
+def damaged(wrong: Mapping[str, str]) -> Iterator[str]:
+    """Tell what is damaged."""
+    if wrong:
+        yield from _named(wrong, ())
+    else:
+        yield "every entry is whole"
+
+
 def counted(kinds: Mapping[str, int]) -> str:
     """Count entries by kind, in words."""
     return ", ".join(f"{number:,} {kind}" for kind, number in sorted(kinds.items()))
@@ -49,6 +58,6 @@ def counted(kinds: Mapping[str, int]) -> str:
 
 def _named(broken: Mapping[str, str], foreign: tuple[str, ...]) -> Iterator[str]:
     for name, why in sorted(broken.items()):
-        yield f"broken: {name} {why}; as good as not there"
+        yield printable(f"broken: {name} {why}; as good as not there")
     for name in foreign:
-        yield f"not ours, left alone: {name}"
+        yield printable(f"not ours, left alone: {name}")

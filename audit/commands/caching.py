@@ -58,6 +58,30 @@ def ls(cache: Cache = None, json: Json = False) -> None:
 
 
 @cache_app.command()
+def check(
+    set_aside: Annotated[bool, typer.Option("--set-aside", help="Move what is damaged to the folder damaged.")] = False,
+    cache: Cache = None,
+) -> None:
+    """Read every entry whole and name what is damaged: exit code 4 where something is, and stays."""
+    from audit.caching.damage import damage, mended
+    from audit.caching.entries import contents
+    from audit.caching.telling import damaged
+    from teachers.errors import RefusedInput
+
+    root = _root(cache)
+    found = contents(root)  # stops where there is no cache
+    wrong = mended(root) if set_aside else damage(found)
+    for line in damaged(wrong):
+        typer.echo(line)
+    if wrong and set_aside:
+        raise RefusedInput("looks cannot be made again; restore them from a copy of the cache")
+    if wrong:
+        raise RefusedInput(
+            f"damaged entries: {len(wrong):,}; --set-aside moves them, and the next audit makes them again"
+        )
+
+
+@cache_app.command()
 def prune(
     older_than: Annotated[float | None, typer.Option(help="Days since the last use.", min=0)] = None,
     max_size: Annotated[str | None, typer.Option(help="What may be left, such as 2GB: the oldest go first.")] = None,
@@ -106,6 +130,8 @@ def load(
     found = read(file, _root(cache), size_of(max_size))
     new = counted(cast("Mapping[str, int]", found.taken)) or "nothing new"
     typer.echo(f"{file}: {new}; {found.kept} were here already")
+    for name in found.others:
+        typer.echo(f"{name} says something else here; what was here stays")
 
 
 @cache_app.command()

@@ -62,8 +62,9 @@ class Bench:
         `later` is the number of students that later phases want; as many of them are taken to exist as of these.
         """
         fresh = [use for use in uses if self.uses.setdefault(use.cell.key, use) is use]
+        sizes = {name: len(pool) for name, pool in self.exams.items()}
         for use in fresh:
-            stored = self.cache.result(use.cell)
+            stored = self.cache.result(use.cell, sizes, self.classes)
             if stored is not None:
                 self.results[use.cell.key] = stored
         todo = [use for use in fresh if use.cell.key not in self.results]
@@ -114,7 +115,9 @@ class Bench:
 
     def _desk(self, subject: Subject) -> Desk:
         shape = next(iter(self.pools.values())).shape
-        return Desk(self.cache.answers(subject.fingerprint, subject.surface.name), subject.box, at_once(shape))
+        metered = subject.remote is not None
+        store = self.cache.answers(subject.fingerprint, subject.surface.name, self.classes, metered=metered)
+        return Desk(store, subject.box, at_once(shape))
 
     def ask(self, subject: Subject, pool: Pool, kind: str, views: int) -> None:
         """Ask a teacher about all views of a pool that are not stored yet; kinds are joined by +."""

@@ -214,7 +214,7 @@ def _teach(pipe: Connection, opening: Opening, cache: Path) -> None:
     def note(line: str) -> None:
         pipes.send(pipe, {"note": line})
 
-    kept = Cache(cache)
+    kept = Cache(cache, note)
     try:
         opened: Opened | AuditError = subjects.open_task(opening, kept)
     except AuditError as e:

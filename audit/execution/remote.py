@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from audit.execution import forms
 from audit.execution.store import AnswerStore, Cache
-from reports.record import write_whole
 from teachers.errors import UsageError
 from teachers.intake import normalisation
-from teachers.remote import PLAIN, Output, Remote, RemoteBox
+from teachers.remote import PLAIN, Remote, RemoteBox
 from teachers.surface import FULL, Answers
 from teachers.task import Task
 from teachers.wire import Note
@@ -58,13 +57,12 @@ def connect(address: str, normalize: str | None, task: Task, cache: Cache, note:
         raise UsageError(f"--normalize {normalize}: a URL has its own order of colours; leave /bgr out")
     normalise = PLAIN if normalize is None else (mean, std)
     remote = Remote(address, task.shape, len(task.classes), note=note, normalise=normalise)
-    path = store(remote, cache).folder / "output"
-    told = path.read_text(encoding="utf-8") if path.exists() else ""
-    known: dict[str, Output] = {output: output for output in get_args(Output)}
-    remote.expect(known.get(told), lambda output: write_whole(path, output.encode()))
+    name = (store(remote, cache, len(task.classes)).folder / "output").relative_to(cache.root).as_posix()
+    known = cache.entries.read(name, forms.output, "it is found out again")
+    remote.expect(known, lambda output: cache.entries.write(name, output.encode()))
     return remote
 
 
-def store(remote: Remote, cache: Cache) -> AnswerStore:
+def store(remote: Remote, cache: Cache, classes: int) -> AnswerStore:
     """Return where a remote teacher's full answers are kept."""
-    return cache.answers(remote.fingerprint, FULL.name)
+    return cache.answers(remote.fingerprint, FULL.name, classes, metered=True)

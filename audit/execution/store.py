@@ -5,30 +5,28 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import pickle
 import sys
 import time
 import weakref
-import zipfile
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
+from audit.execution import forms
 from audit.execution.cells import Cell, Result
-from reports.record import write_whole
+from audit.execution.forms import Block
+from audit.execution.seals import Broken, Content, Entries, Note, opened
+from audit.execution.seals import used as used
 from teachers.errors import RefusedInput
 from teachers.stored import Stored
-from teachers.surface import Answers, Kind
-from teachers.task import Augment, Images, Pool
+from teachers.surface import Answers
+from teachers.task import Pool
 
 Rows = NDArray[np.int64]
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what reading a missing or cut file raises
 
 
 def default_cache() -> Path:
@@ -57,64 +55,76 @@ def hold(root: Path, *, alone: bool = False) -> int:
     return held
 
 
-def used(path: Path) -> None:
-    """Mark an entry as used now: what was not used for long is pruned first."""
-    with suppress(OSError):
-        os.utime(path)
-
-
 class AnswerStore:
     """A teacher's answers, block by block: float32 log-probabilities (N, K) or int64 labels (N,), and which are there.
 
     Input gradients (N, C, H, W) lie beside them where the surface gives them.
 
-    Any process may read at any time; writers take turns. A damaged file is as good as none.
+    Any process may read at any time; writers take turns. A damaged file is set aside, and as good as none.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, entries: Entries | None = None, classes: int | None = None, price: float | None = None
+    ) -> None:
+        """`price` of an image is told before a damaged block is asked about again."""
+        self.folder, self._entries = folder, entries or Entries(folder)
+        self._classes, self._price = classes, price
 
     def load(self, block: str, rows: Rows) -> tuple[Answers | None, Rows]:
         """Return what is stored of a block, with a row for each of its images, and which of `rows` are missing."""
-        try:
-            with self._path(block).open("rb") as f, np.load(f, allow_pickle=False) as held:
-                there, values = held["there"], held["values"]
-                gradients = torch.from_numpy(held["gradients"]) if "gradients" in held else None
-        except DAMAGED:
-            return None, rows
-        used(self._path(block))
-        kind: Kind = "label" if values.ndim == 1 else "probs" if gradients is None else "gradients"
-        return Answers(kind, torch.from_numpy(values), gradients), rows[~there[rows]]
+        cost = "" if self._price is None else f", {self._price * len(rows):,.2f} to pay"
+        held = self._read(block, int(rows.max(initial=-1)) + 1, f"{len(rows):,} images are asked about again{cost}")
+        return (None, rows) if held is None else (held.answers, rows[~held.there[rows]])
 
     def add(self, block: str, size: int, rows: Rows, answers: Answers) -> None:
         """Add answers about some images of a block of `size`, whole or not at all."""
         new = {"values": answers.values.numpy()}
         if answers.gradients is not None:
             new["gradients"] = answers.gradients.numpy()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".lock"):
-            stored, missing = self.load(block, np.arange(size))
-            there = np.ones(size, bool)
-            there[missing] = False
-            there[rows] = True
+        self._entries.make_room(self._name(block))
+        with self._entries.lock(self.folder):
+            stored = self._read(block, size, "what it held is asked about again", new)
+            there = np.zeros(size, bool)
             held = {name: np.zeros((size, *a.shape[1:]), a.dtype) for name, a in new.items()}
             if stored is not None:
-                held = {name: getattr(stored, name).numpy() for name in new}
+                there, held = stored.there, stored.held
+            there[rows] = True
             for name, array in new.items():
                 held[name][rows] = array
             content = io.BytesIO()
             np.savez(content, allow_pickle=False, there=there, **held)
-            write_whole(self._path(block), content.getvalue())
+            self._entries.write(self._name(block), content.getvalue())
+
+    def _read(self, block: str, size: int, again: str, like: Mapping[str, NDArray[Any]] | None = None) -> Block | None:
+        """Return a block of at least `size` images, answered as some others were."""
+
+        def parse(content: Content) -> Block:
+            found = forms.block(content, self.folder.name, self._classes)
+            if len(found.there) < size:
+                raise Broken(f"holds {len(found.there)} images in place of {size}")
+            if like is not None and forms.form(found.held) != forms.form(like):
+                raise Broken("holds other answers than were given now")
+            return found
+
+        return self._entries.read(self._name(block), parse, again)
+
+    def _name(self, block: str) -> str:
+        return self._path(block).relative_to(self._entries.root).as_posix()
 
     def _path(self, block: str) -> Path:
         return self.folder / f"{block}.npz"
 
 
 class Cache:
-    """Everything that outlives an audit; held while this object lives, so that nothing is pruned under it."""
+    """Everything that outlives an audit; held while this object lives, so that nothing is pruned under it.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    `note` hears of each entry that is damaged; `price` is of an image, where that costs.
+    """
+
+    def __init__(self, root: Path, note: Note | None = None, price: float | None = None) -> None:
+        self.root, self._price = root, price
+        self.entries = Entries(root) if note is None else Entries(root, note)
+        self._whole: set[str] = set()  # names of pools that were looked at
         try:
             root.mkdir(parents=True, exist_ok=True)
             held = hold(root)
@@ -122,44 +132,47 @@ class Cache:
             raise RefusedInput(f"the cache {root} cannot be written ({e.strerror}); give another with --cache") from e
         weakref.finalize(self, os.close, held)
 
-    def answers(self, teacher: str, surface: str) -> AnswerStore:
-        """Return the answers of a teacher through a surface."""
-        return AnswerStore(self.root / "answers" / teacher[:32] / surface.replace(":", "-"))
+    def answers(self, teacher: str, surface: str, classes: int | None = None, *, metered: bool = False) -> AnswerStore:
+        """Return the answers of a teacher through a surface, for so many classes; each may cost where it is metered."""
+        folder = self.root / "answers" / teacher[:32] / surface.replace(":", "-")
+        return AnswerStore(folder, self.entries, classes, self._price if metered else None)
 
-    def result(self, cell: Cell) -> Result | None:
-        """Return a finished cell, or None; a damaged file, or another cell's, counts as not finished."""
-        path = self._cell(cell.key)
-        try:
-            found = Result.model_validate_json(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValidationError, UnicodeDecodeError):
-            return None
-        used(path)
-        return found if found.cell.key == cell.key else None
+    def result(self, cell: Cell, sizes: Mapping[str, int] | None = None, classes: int = 2**16) -> Result | None:
+        """Return a finished cell, or None; one that was damaged counts as not finished.
+
+        `sizes` of the splits by name, and the number of classes, are what its answers must be about.
+        """
+
+        def parse(content: Content) -> Result:
+            found = forms.student(content, cell.key)
+            forms.fits(found, sizes or {}, classes)
+            return found
+
+        return self.entries.read(self._name(cell), parse, "the student is trained again")
 
     def finish(self, result: Result) -> None:
         """Store a finished cell whole."""
-        write_whole(self._cell(result.cell.key), result.model_dump_json().encode())
+        self.entries.write(self._name(result.cell), result.model_dump_json().encode())
 
     def forget(self, cell: Cell) -> None:
         """Remove a finished cell, so that it is trained again."""
         self._cell(cell.key).unlink(missing_ok=True)
 
+    def _name(self, cell: Cell) -> str:
+        return f"cells/{cell.key[:2]}/{cell.key}.json"
+
     def _cell(self, key: str) -> Path:
         return self.root / "cells" / key[:2] / f"{key}.json"
 
     def pool(self, pool: Pool) -> Path:
-        """Write a pool where workers can read it, and return its path."""
-        path = self.root / "pools" / f"{pool.digest}.npz"
-        if not path.exists():
-            content = io.BytesIO()
-            labels = np.zeros(0, np.int64) if pool.labels is None else pool.labels
-            augment = np.array([pool.augment.pad, pool.augment.flip], np.int64)
-            if isinstance(pool.images, Stored):  # the file is in the cache as it is
-                where = np.frombuffer(str(pool.images.path.resolve()).encode(), np.uint8)
-                np.savez(content, path=where, rows=pool.images.rows, augment=augment, labels=labels)
-            else:
-                np.savez(content, images=pool.images, augment=augment, labels=labels)
-            write_whole(path, content.getvalue())
+        """Write a pool where workers can read it, and return its path; what lies there is looked at once."""
+        name = f"pools/{pool.digest}.npz"
+        path = self.entries.path(name)
+        if name not in self._whole or not path.exists():
+            laid_out = _laid_out(pool) if isinstance(pool.images, Stored) else None
+            if not self.entries.read(name, lambda content: _holds(content, pool, laid_out), "it is written again"):
+                self.entries.write(name, laid_out or _laid_out(pool))
+            self._whole.add(name)
         used(path)
         return path
 
@@ -172,12 +185,36 @@ class Cache:
         return self.root / "looks" / f"{question}.json"
 
 
-class Unfinished:
-    """An unfinished training, kept in a file now and then; a damaged file is as good as none."""
+def _laid_out(pool: Pool) -> bytes:
+    content = io.BytesIO()
+    labels = np.zeros(0, np.int64) if pool.labels is None else pool.labels
+    augment = np.array([pool.augment.pad, pool.augment.flip], np.int64)
+    if isinstance(pool.images, Stored):  # the file is in the cache as it is
+        where = np.frombuffer(str(pool.images.path.resolve()).encode(), np.uint8)
+        np.savez(content, path=where, rows=pool.images.rows, augment=augment, labels=labels)
+    else:
+        np.savez(content, images=pool.images, augment=augment, labels=labels)
+    return content.getvalue()
 
-    def __init__(self, path: Path, every: float = 60.0) -> None:
+
+def _holds(content: Content, pool: Pool, laid_out: bytes | None) -> bool:
+    """Whether an entry holds a pool; one that names a file may be of a cache that was moved.
+
+    Raises Broken where it has no seal, and holds something else.
+    """
+    same = content.file.read() == laid_out if laid_out else content.sealed or forms.pool(content).digest == pool.digest
+    if not same and not content.sealed:
+        raise Broken("holds other images than its name says")
+    return same
+
+
+class Unfinished:
+    """An unfinished training, kept in a file now and then; a damaged file is set aside, and as good as none."""
+
+    def __init__(self, path: Path, every: float = 60.0, entries: Entries | None = None) -> None:
         """`every` is in seconds."""
         self.path, self.every = path, every
+        self._entries = entries or Entries(path.parent)
         self._kept = time.monotonic()
 
     def due(self) -> bool:
@@ -188,24 +225,26 @@ class Unfinished:
         """Keep a state whole."""
         content = io.BytesIO()
         torch.save(state, content)
-        write_whole(self.path, content.getvalue())
+        self._entries.write(self._name, content.getvalue())
         self._kept = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
         """Return the state that was kept, if any."""
-        try:
-            with self.path.open("rb") as f:
-                state: dict[str, Any] = torch.load(f, map_location="cpu", weights_only=True)
-        except (*DAMAGED, RuntimeError, pickle.UnpicklingError):
-            return None
-        return state
+        return self._entries.read(self._name, forms.state, "the lesson begins anew")
+
+    @property
+    def _name(self) -> str:
+        return self.path.relative_to(self._entries.root).as_posix()
 
 
 def read_pool(path: Path) -> Pool:
-    """Read a pool that `Cache.pool` wrote."""
-    with np.load(path, allow_pickle=False) as held:
-        pad, flip = held["augment"].tolist()
-        labels = held["labels"]
-        stored = Stored(Path(held["path"].tobytes().decode()), held["rows"]) if "path" in held else None
-        images = held["images"] if stored is None else cast(Images, stored)
-        return Pool(images, labels if len(labels) == len(images) else None, Augment(int(pad), bool(flip)))
+    """Read a pool that `Cache.pool` wrote.
+
+    Raises RefusedInput where it was damaged since that looked at it.
+    """
+    try:
+        with opened(path, f"{path.parent.name}/{path.name}") as content:
+            return forms.pool(content)
+    except (FileNotFoundError, Broken) as e:
+        why = e if isinstance(e, Broken) else "is gone"
+        raise RefusedInput(f"{path} {why}; run the same command again, and it is written anew") from e
