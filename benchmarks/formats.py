@@ -7,9 +7,12 @@ Writes docs/formats.md. Needs the extras [onnx] and [hf], and onnxscript for one
 
 from __future__ import annotations
 
+import datetime
+import functools
 import io
 import json
 import pickle
+import random
 import tempfile
 import warnings
 import zipfile
@@ -40,10 +43,12 @@ What a file is, is told by its content; its name and extension do not matter. Fi
 may take little memory and time, and only tensors come back. Nothing in a state dict, a safetensors or ONNX file or a
 Hugging Face folder is executed. What a `config.json` or a card says is numbers in bounds and words known here, or it
 is refused: the network is built by a name that this tool, transformers or timm has here, given the tensors of the
-file, and only where the file has all of them; nothing is looked for in a hub or at a path. Pickled modules,
-TorchScript and torch.export files are programs, which run code when they are opened: they are refused, and the
-refusal says what they wanted to run, unless `--trust-model-code` is given. Trust such a file as you would trust a
-script of the same origin: it runs under your account.
+file, and only where the file has all of them; nothing is looked for in a hub or at a path. What a state dict's file
+holds beside tensors is stood in for by classes that do nothing, and none of it is imported. A file that names a
+function, or a class that runs something, is refused by that name; so are weights that only somebody's class can make.
+Pickled modules, TorchScript and torch.export files are programs, which run code when they are opened: they are
+refused, and the refusal says what they wanted to run, unless `--trust-model-code` is given. Trust such a file as you
+would trust a script of the same origin: it runs under your account.
 
 TorchScript and torch.export files are given images in their own precision: half, bfloat16 or double, too. Of several
 outputs of a program the one called `logits` is taken, or else the first that has a number for each class, which is
@@ -128,6 +133,45 @@ def weights(network: nn.Module, folder: Path) -> Iterator[Made]:
         "of Lightning": (
             "keys begin with `network.`, hyper-parameters beside",
             {"state_dict": {f"network.{k}": v for k, v in state.items()}, "hyper_parameters": {"lr": 0.1}},
+        ),
+        "of Lightning, with a loss and partials": (
+            "`criterion.weight` beside `model.`, `functools.partial(SGD)` among the hyper-parameters",
+            {
+                "state_dict": {"criterion.weight": torch.ones(K), **{f"model.{k}": v for k, v in state.items()}},
+                "hyper_parameters": {"optimizer": functools.partial(torch.optim.SGD, lr=0.1)},
+            },
+        ),
+        "of an averaged model": (
+            "`torch.optim.swa_utils.AveragedModel`",
+            torch.optim.swa_utils.AveragedModel(network).state_dict(),
+        ),
+        "of FSDP and compile": (
+            "keys begin with `_fsdp_wrapped_module._orig_mod.`",
+            {f"_fsdp_wrapped_module._orig_mod.{k}": v for k, v in state.items()},
+        ),
+        "of a layer that is parallel or checkpointed": (
+            "`module.`, `_checkpoint_wrapped_module.` amid the keys",
+            {
+                k.replace("7.", "7.module.").replace("0.w", "0._checkpoint_wrapped_module.w"): v
+                for k, v in state.items()
+            },
+        ),
+        "model and model_ema": (
+            '`{"model": …, "model_ema": …}`: `model`, and the command says so',
+            {"model": state, "model_ema": {k: v * 2 for k, v in state.items()}},
+        ),
+        "under a name of its own": ('`{"student": …}`', {"student": state, "epoch": 7}),
+        "a nest in a nest": ('`{"state": {"model": …}}`', {"state": {"model": state}, "rng": [torch.get_rng_state()]}),
+        "a list": ("`[model.state_dict()]`", [state]),
+        "with arrays, dates and random states": (
+            "`numpy`, `datetime`, `random.getstate()`, `torch.__version__` beside the weights",
+            {
+                "state_dict": state,
+                "history": np.zeros((2, 3)),
+                "when": datetime.datetime(2024, 1, 1),
+                "rng": (random.getstate(), np.random.get_state(), torch.get_rng_state()),
+                "torch": torch.__version__,
+            },
         ),
         "of a wrapper with its normalisation": (
             "`nn.Sequential(Normalize(mean, std), model)`",
