@@ -141,6 +141,7 @@ def settings(request: Request, setup: Setup, isolated: bool) -> Settings:
         normalize=opening.normalize,
         size=opening.size,
         classes=opening.classes,
+        weights=opening.weights,
         student=",".join(setup.students),
         surface=request.surface,
         shots=request.shots,

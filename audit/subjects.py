@@ -66,6 +66,7 @@ class Opening:
     size: int | None = None
     trust: bool = False  # a checkpoint that is a program may run
     classes: tuple[str, ...] = ()  # in the order of the network's outputs, where it is not the data's
+    weights: str | None = None  # which, of a checkpoint with those of several networks
     tried: int = field(default=0, compare=False)  # images that the file was shown to find out how it is to be used
 
 
@@ -105,7 +106,7 @@ def open_task(opening: Opening, cache: Cache) -> tuple[Task, intake.Weights | No
         return datasets.load(opening.data or "glyphs", cache.root, opening.size), None
     if is_address(opening.teacher):
         return _remote_task(opening, cache), None
-    weights = intake.open_weights(Path(opening.teacher), opening.trust)
+    weights = intake.open_weights(Path(opening.teacher), opening.trust, opening.weights)
     card = weights.card
     if card is None and opening.data is None:
         raise UsageError(f"{opening.teacher} does not say what it was trained on; give --data")
@@ -122,6 +123,8 @@ def _remote_task(opening: Opening, cache: Cache) -> Task:
         raise UsageError("a teacher behind a URL does not say what it was taught; give --data")
     if opening.architecture is not None:
         raise UsageError("--arch names the network of a checkpoint; a teacher behind a URL keeps its own")
+    if opening.weights is not None:
+        raise UsageError("--weights names some of a checkpoint's; a teacher behind a URL keeps its own")
     return datasets.load(opening.data, cache.root, opening.size)
 
 

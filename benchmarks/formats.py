@@ -7,9 +7,12 @@ Writes docs/formats.md. Needs the extras [onnx] and [hf], and onnxscript for one
 
 from __future__ import annotations
 
+import datetime
+import functools
 import io
 import json
 import pickle
+import random
 import tempfile
 import warnings
 import zipfile
@@ -38,8 +41,11 @@ uses, asked about seven images, and compared with the network that it was made f
 
 What a file is, is told by its content; its name and extension do not matter. Files are read in a child process that
 may take little memory and time, and only tensors come back. Nothing in a state dict, a safetensors or ONNX file or a
-Hugging Face folder is executed. Pickled modules, TorchScript and torch.export files are programs, which run code when
-they are opened: they are refused, and the refusal says what they wanted to run, unless `--trust-model-code` is given.
+Hugging Face folder is executed: what a state dict's file holds beside tensors is stood in for by classes that do
+nothing, and none of it is imported. A file that names a function, or a class that runs something, is refused by that
+name; so are weights that only somebody's class can make. Pickled modules, TorchScript and torch.export files are
+programs, which run code when they are opened: they are refused, and the refusal says what they wanted to run, unless
+`--trust-model-code` is given.
 Trust such a file as you would trust a script of the same origin: it runs under your account.
 
 A state dict's architecture is guessed ([inspect](inspect.md)) or named by `--arch`; what brings its own takes none.
@@ -120,6 +126,45 @@ def weights(network: nn.Module, folder: Path) -> Iterator[Made]:
         "of Lightning": (
             "keys begin with `network.`, hyper-parameters beside",
             {"state_dict": {f"network.{k}": v for k, v in state.items()}, "hyper_parameters": {"lr": 0.1}},
+        ),
+        "of Lightning, with a loss and partials": (
+            "`criterion.weight` beside `model.`, `functools.partial(SGD)` among the hyper-parameters",
+            {
+                "state_dict": {"criterion.weight": torch.ones(K), **{f"model.{k}": v for k, v in state.items()}},
+                "hyper_parameters": {"optimizer": functools.partial(torch.optim.SGD, lr=0.1)},
+            },
+        ),
+        "of an averaged model": (
+            "`torch.optim.swa_utils.AveragedModel`",
+            torch.optim.swa_utils.AveragedModel(network).state_dict(),
+        ),
+        "of FSDP and compile": (
+            "keys begin with `_fsdp_wrapped_module._orig_mod.`",
+            {f"_fsdp_wrapped_module._orig_mod.{k}": v for k, v in state.items()},
+        ),
+        "of a layer that is parallel or checkpointed": (
+            "`module.`, `_checkpoint_wrapped_module.` amid the keys",
+            {
+                k.replace("7.", "7.module.").replace("0.w", "0._checkpoint_wrapped_module.w"): v
+                for k, v in state.items()
+            },
+        ),
+        "model and model_ema": (
+            '`{"model": …, "model_ema": …}`: `model`, and the command says so',
+            {"model": state, "model_ema": {k: v * 2 for k, v in state.items()}},
+        ),
+        "under a name of its own": ('`{"student": …}`', {"student": state, "epoch": 7}),
+        "a nest in a nest": ('`{"state": {"model": …}}`', {"state": {"model": state}, "rng": [torch.get_rng_state()]}),
+        "a list": ("`[model.state_dict()]`", [state]),
+        "with arrays, dates and random states": (
+            "`numpy`, `datetime`, `random.getstate()`, `torch.__version__` beside the weights",
+            {
+                "state_dict": state,
+                "history": np.zeros((2, 3)),
+                "when": datetime.datetime(2024, 1, 1),
+                "rng": (random.getstate(), np.random.get_state(), torch.get_rng_state()),
+                "torch": torch.__version__,
+            },
         ),
         "of a wrapper with its normalisation": (
             "`nn.Sequential(Normalize(mean, std), model)`",

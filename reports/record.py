@@ -352,6 +352,7 @@ class Settings(Data):
     normalize: str | None = None
     size: Count | None = None
     classes: tuple[str, ...] = ()  # in the order of the network's outputs, where that is not the data's
+    weights: str | None = None  # which, of a checkpoint with those of several networks
     student: str
     surface: str
     shots: Share

@@ -316,7 +316,6 @@ def tensors() -> Iterator[tuple[str, Make]]:
         "a view of many": lambda: {"w": torch.ones(1).expand(10_000_000)},
         "a module": lambda: nn.Linear(2, 2),
         "a module inside": lambda: {"model": nn.Linear(2, 2)},
-        "an optimiser's class": lambda: {"state_dict": weights(), "kind": torch.optim.SGD},
         "a function": lambda: {"state_dict": weights(), "f": torch.nn.functional.relu},
         "a card of lies": lambda: {"state_dict": weights(), "distill_audit": '{"architecture": 3}'},
         "a card that is no JSON": lambda: {"state_dict": weights(), "distill_audit": "{" * 10_000},

@@ -34,6 +34,7 @@ from audit.commands.options import (
     Surrogate,
     Teacher,
     Trust,
+    Weights,
     command_line,
     opening,
     processes,
@@ -51,6 +52,7 @@ def run(
     data: Data = None,
     normalize: Normalize = None,
     classes: Classes = None,
+    weights: Weights = None,
     size: Size = None,
     trust_model_code: Trust = False,
     student: Student = None,
@@ -85,7 +87,7 @@ def run(
     asked = None if policy is None else _foreseen(policy, effort, attacks, surface)
     done = audit(
         Request(
-            opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes),
+            opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes, weights),
             attacks=attacks,
             student=student,
             seeds=seeds,
@@ -139,6 +141,7 @@ def plan(
     data: Data = None,
     normalize: Normalize = None,
     classes: Classes = None,
+    weights: Weights = None,
     size: Size = None,
     trust_model_code: Trust = False,
     student: Student = None,
@@ -168,7 +171,7 @@ def plan(
     from audit.telling import tell_plans, tell_plans_json
 
     request = Request(
-        opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes),
+        opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes, weights),
         attacks=attacks,
         student=student,
         seeds=seeds,
@@ -195,6 +198,7 @@ def cmi(
     data: Data = None,
     normalize: Normalize = None,
     classes: Classes = None,
+    weights: Weights = None,
     size: Size = None,
     trust_model_code: Trust = False,
     device: Device = "cpu",
@@ -206,7 +210,7 @@ def cmi(
     from audit.diagnose import diagnose
     from audit.telling import tell_cmi, tell_cmi_json
 
-    asked = opening(teacher, data, arch, normalize, size, trust_model_code, classes)
+    asked = opening(teacher, data, arch, normalize, size, trust_model_code, classes, weights)
     done = diagnose(asked, device=device, out=out, cache=cache, command=command_line(), quiet=json)
     (tell_cmi_json if json else tell_cmi)(done.diagnosis, done.folder)
 
@@ -217,6 +221,7 @@ def inspect(
     arch: Arch = None,
     normalize: Normalize = None,
     classes: Classes = None,
+    weights: Weights = None,
     size: Size = None,
     trust_model_code: Trust = False,
     device: Device = "cpu",
@@ -227,7 +232,9 @@ def inspect(
     from audit.inspecting.inspected import tell, tell_json
     from audit.inspecting.inspection import inspect as look
 
-    found = look(opening(file, data, arch, normalize, size, trust_model_code, classes), device=device, cache=cache)
+    found = look(
+        opening(file, data, arch, normalize, size, trust_model_code, classes, weights), device=device, cache=cache
+    )
     (tell_json if json else tell)(found)
 
 

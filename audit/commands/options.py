@@ -29,6 +29,10 @@ Normalize = Annotated[
     str | None,
     typer.Option(help="none, half, imagenet, cifar or MEAN/STD, with /bgr where blue is first; found if not given."),
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Which weights of a checkpoint, such as model_ema, where it holds those of several networks."),
+]
 Classes = Annotated[
     Path | None,
     typer.Option(help="One class name a line, in the order of the network's outputs; the data's if not given."),
@@ -80,12 +84,13 @@ def opening(
     size: int | None,
     trust: bool,
     classes: Path | None,
+    weights: str | None,
 ) -> Opening:
     from audit.subjects import Opening
     from teachers.intake import class_names
 
     names = () if classes is None else class_names(classes)
-    return Opening(teacher, data, arch, normalize, size, trust, names)
+    return Opening(teacher, data, arch, normalize, size, trust, names, weights)
 
 
 def processes(jobs: int | None) -> int:

@@ -56,7 +56,16 @@ def repeat(
     chosen = random.Random(seed).sample(judged, min(cells, len(judged)))
     asked = record.settings
     request = Request(
-        Opening(asked.teacher, asked.data, asked.architecture, asked.normalize, asked.size, trust, asked.classes),
+        Opening(
+            asked.teacher,
+            asked.data,
+            asked.architecture,
+            asked.normalize,
+            asked.size,
+            trust,
+            asked.classes,
+            asked.weights,
+        ),
         attacks=",".join(c.attack for c in record.comparisons),
         student=asked.student,
         seeds=record.suite.seeds,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from audit.subjects import Opening
 from teachers import intake
 from teachers.errors import AuditError, RefusedInput, UsageError
 from teachers.intake import Teacher, Weights
-from teachers.intake.architecture import Candidate, guess
+from teachers.intake.architecture import Candidate, Guess, guess, inside, left_over
 from teachers.task import Task
 
 MOST = 8  # networks that share all names and shapes, of which the likeliest are loaded
@@ -31,6 +31,8 @@ def candidates(weights: Weights, opening: Opening) -> Sequence[Candidate]:
     card = weights.card
     found = guess(weights.tensors)
     name = opening.architecture or (card.architecture if card else None)
+    if card is None and not found.candidates and (inner := inside(weights.tensors)):
+        raise UsageError(f"{weights.path} {_which(weights, inner)}")
     if name is not None:
         known_as = [c for c in found.candidates if name in (c.name, c.name.rpartition(":")[2])]
         one = known_as[0] if known_as else Candidate(name, None, 3, None, fixed=False)
@@ -38,11 +40,32 @@ def candidates(weights: Weights, opening: Opening) -> Sequence[Candidate]:
             one = replace(one, classes=len(card.classes), channels=card.shape[0], size=card.shape[1])
         return [replace(one, name=name)]
     if not found.candidates:
-        folder = weights.path.parent
-        hf = (folder / "config.json").is_file()
-        do = f"give its folder, {folder}" if hf else "name its --arch, or export it to ONNX"
-        raise UsageError(f"{weights.path} fits no architecture that is known here; {found.told}; {do}")
+        raise UsageError(f"{weights.path} {_why_none(weights, found)}")
     return found.candidates
+
+
+def _why_none(weights: Weights, found: Guess) -> str:
+    """Say what is nearest to a checkpoint that fits nothing, and what to do."""
+    if found.surplus:
+        return (
+            f"is more than a network: {found.surplus}, which may change its answers; save the network's own state dict"
+        )
+    folder = weights.path.parent
+    hf = (folder / "config.json").is_file()
+    do = f"give its folder, {folder}" if hf else "name its --arch, or export it to ONNX"
+    return f"fits no architecture that is known here; {found.told}; {do}"
+
+
+def _which(weights: Weights, inner: Mapping[str, Candidate]) -> str:
+    """Say which networks lie in a checkpoint, none of which is all of it."""
+    at, fit = next(iter(inner.items()))
+    if len(inner) > 1:
+        told = ", ".join(f"{at} ({fit.name})" for at, fit in inner.items())
+        return f"holds several networks: {told}; say which one is meant: --weights {at}"
+    rest = tuple(name for name in weights.tensors if not name.startswith(f"{at}."))
+    said = left_over(fit.name, len(weights.tensors) - len(rest), rest)
+    them = "it" if len(rest) == 1 else "them"
+    return f"may answer otherwise than what lies inside {at}: {said}; --weights {at} leaves {them} out"
 
 
 class Loaded(NamedTuple):

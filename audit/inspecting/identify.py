@@ -40,6 +40,8 @@ class Identified:
     asked: int = 0  # images that all candidates were shown
     stated: str | None = None  # the normalisation that the file itself states
     changes: tuple[str, ...] = ()  # from the checkpoint's names of tensors to the network's
+    weights: str = ""  # which of several mappings of tensors these are, as a sentence
+    left_over: str = ""  # which tensors are no network's, as a sentence
 
     @property
     def undecided(self) -> str:
@@ -91,11 +93,12 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
     index = order(task)
     x = torch.from_numpy(task.validation.images[index[:LOOKED]]).float().div_(255)
     changes: tuple[str, ...] = ()
+    left = ""
     if weights.is_program:
         loaded = {weights.kind: running(weights, task.shape, len(task.classes))}
     else:
         fits = candidates(weights, opening)
-        changes = fits[0].changes
+        changes, left = fits[0].changes, fits[0].left_over
         weights = replace(weights, normalize=weights.normalize or fits[0].normalize)
         try:
             loaded = apart(weights, [c.name for c in fits], len(task.classes), x, device)
@@ -111,7 +114,7 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
         among = choose({n: _at_best(t, ways, task, index[:FEW], device) for n, t in teachers.items()})
         asked += len(teachers) * len(ways) * min(FEW, len(index))
         if not among.clear:
-            return Identified(None, among=among, asked=asked, changes=changes)
+            return Identified(None, among=among, asked=asked, changes=changes, weights=weights.taken, left_over=left)
         name = among.best
     tried = _tried(teachers[name], ways, task, index, device)
     other = None if opening.classes else tried.other_order(len(task.classes))
@@ -133,6 +136,8 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
         permutation=other and other.permutation,
         asked=asked + tried.asked,
         changes=changes,
+        weights=weights.taken,
+        left_over=left,
     )
 
 
@@ -219,6 +224,7 @@ def told(found: Identified, task: Task) -> list[str]:
     lines = [f"architecture {found.architecture}{why}{same}"]
     if found.changes:
         lines.append(f"tensors {', '.join(found.changes)}")
+    lines += [line for line in (found.weights, found.left_over) if line]
     if found.permutation is not None:
         names = ", ".join(task.classes[c] for c in found.permutation.classes)
         lines.append(f"classes in the order of the network's outputs, as found: {names}")

@@ -34,8 +34,12 @@ def _inspected(found: Inspection) -> dict[str, str]:
         "outputs": found.outputs or "unknown",
         "normalisation": found.normalize or "undecided: give --data, or --normalize",
     }
+    if found.weights:
+        lines["weights"] = found.weights.removeprefix("weights ")
     if found.changes:
         lines["tensors"] = ", ".join(found.changes)
+    if found.left_over:
+        lines["left over"] = found.left_over
     if found.channels:
         layout = "N, C, H, W"
         if found.channels == 3 and found.normalize:

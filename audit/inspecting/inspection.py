@@ -59,6 +59,8 @@ class Inspection:
     accuracy: Accuracy | None
     undecided: str  # what the command line has to say, as a sentence without its subject
     changes: tuple[str, ...] = ()  # from the checkpoint's names of tensors to the network's
+    weights: str = ""  # which of several mappings of tensors was taken, as a sentence
+    left_over: str = ""  # which tensors are no network's, as a sentence
 
 
 def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None) -> Inspection:
@@ -70,7 +72,7 @@ def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None)
     if opening.teacher in subjects.BUILT_IN:
         raise UsageError(f"{opening.teacher} is built in and no file; see `audit ls teachers`")
     path = Path(opening.teacher)
-    weights = intake.open_weights(path, opening.trust)
+    weights = intake.open_weights(path, opening.trust, opening.weights)
     bare = Inspection(
         file=path.resolve().name,
         format=weights.kind,
@@ -89,6 +91,7 @@ def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None)
         order=opening.classes,
         accuracy=None,
         undecided="",
+        weights=weights.taken,
     )
     if weights.is_program:
         return _program(bare, weights, opening, device, Cache(cache or default_cache()))
@@ -105,6 +108,7 @@ def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None)
         size=first.size,
         fixed=first.fixed,
         changes=first.changes,
+        left_over=first.left_over,
     )
     if opening.data is None:
         return _without_data(told, weights, fits, device)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,9 +15,11 @@ from torch.overrides import TorchFunctionMode
 from teachers import networks
 from teachers.errors import AuditError
 from teachers.intake.fingerprint import COUNTER, Entry, Shapes, alike, digest, digest_of_shapes, index, masked, sketch
-from teachers.intake.spelling import spellings
+from teachers.intake.spelling import Spelling, spellings
 
 COMPARED = 4  # networks that a checkpoint which fits none is compared with
+SHOWN = 4  # names of tensors in a sentence
+HEADS = 8  # first parts of names that are looked into
 NEAR = 0.2  # share of tensors in common, below which two networks are not alike
 VARIANTS = ("tf_", "gluon_", "legacy_", "flexivit_")  # what timm keeps beside networks of the plain name
 
@@ -32,6 +35,20 @@ class Candidate:
     fixed: bool  # whether the weights fit that size alone
     changes: tuple[str, ...] = ()  # from the checkpoint's names of tensors to the network's, as parts of a sentence
     normalize: str | None = None  # what the checkpoint states, as --normalize takes it
+    own: int = field(default=0, compare=False)  # tensors that are the network's
+    left: tuple[str, ...] = ()  # tensors beside it, which are left out
+
+    @property
+    def left_over(self) -> str:
+        """What is left out, as a sentence; empty where nothing is."""
+        return left_over(self.name, self.own, self.left)
+
+
+def left_over(name: str, own: int, left: Sequence[str]) -> str:
+    """Say which of a checkpoint's tensors are a network's, and which are left over; nothing where all are its."""
+    more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+    said = f"{own} of {own + len(left)} tensors are {name}'s; left over: {', '.join(left[:SHOWN])}{more}"
+    return said if left else ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +58,7 @@ class Guess:
     candidates: tuple[Candidate, ...]
     nearest: str = ""
     differs: str = ""
+    surplus: str = ""  # where all tensors of the nearest are there: which others are, as a sentence
 
     @property
     def told(self) -> str:
@@ -61,9 +79,32 @@ def guess(tensors: Mapping[str, Tensor]) -> Guess:
     for spelling in spellings(tensors):
         shapes = shapes_of(spelling.tensors)
         if fits := _fitting(shapes):
-            return Guess(tuple(replace(f, changes=spelling.changes, normalize=spelling.normalize) for f in fits))
-        inmost = min(inmost, shapes, key=lambda s: sum(map(len, s)))
+            return Guess(tuple(_as_spelled(fit, spelling) for fit in fits))
+        if not spelling.joined:
+            inmost = min(inmost, shapes, key=lambda s: sum(map(len, s)))
     return _nearest(inmost)
+
+
+def _as_spelled(fit: Candidate, by: Spelling) -> Candidate:
+    return replace(fit, changes=by.changes, normalize=by.normalize, own=len(by.tensors), left=by.left)
+
+
+def inside(tensors: Mapping[str, Tensor]) -> dict[str, Candidate]:
+    """Return the networks that lie inside first parts of names, such as a student and its teacher."""
+    found: dict[str, Candidate] = {}
+    below = [name.split(".") for name in tensors]
+    heads = Counter(".".join(parts[:deep]) for parts in below for deep in (1, 2) if len(parts) > deep)
+    for head, _ in heads.most_common(HEADS):
+        part = {n.removeprefix(f"{head}."): t for n, t in tensors.items() if n.startswith(f"{head}.")}
+        fits = () if any(head.startswith(f"{at}.") for at in found) else guess_plainly(part)
+        if fits:
+            found[head] = fits[0]
+    return found
+
+
+def guess_plainly(tensors: Mapping[str, Tensor]) -> tuple[Candidate, ...]:
+    """Return the networks that fit, without a word of those that do not."""
+    return next((f for s in spellings(tensors) if (f := _fitting(shapes_of(s.tensors)))), ())
 
 
 def _fitting(shapes: Shapes) -> tuple[Candidate, ...]:
@@ -182,7 +223,8 @@ def _nearest(shapes: Shapes) -> Guess:
     if not compared:
         return Guess(())
     difference, entry = min(compared, key=lambda pair: pair[0].number)
-    return Guess((), entry.name, str(difference))
+    more = "" if difference.missing or difference.wrong else left_over(entry.name, difference.own, difference.surplus)
+    return Guess((), entry.name, str(difference), more)
 
 
 @dataclass(frozen=True)
@@ -192,6 +234,7 @@ class Difference:
     missing: tuple[str, ...]
     surplus: tuple[str, ...]
     wrong: tuple[str, ...]  # "name shape, not shape"
+    own: int = 0  # tensors of the network
 
     @property
     def number(self) -> int:
@@ -215,4 +258,5 @@ def _compare(entry: Entry, given: Shapes) -> Difference:
             for key, shape in wanted.items()
             if key in given and masked(shape, opened.get(key)) != masked(given[key], opened.get(key))
         ),
+        own=len(wanted),
     )

@@ -34,6 +34,10 @@ def sound_members(path: Path) -> list[zipfile.ZipInfo]:
     if packed > size:
         raise RefusedInput(f"{path} has {size} bytes but its members declare {packed}: a damaged or hostile zip file")
     for member in members:
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise RefusedInput(f"{path}: {member.filename} is packed in a way that no checkpoint is; save it again")
+        if member.header_offset + member.compress_size > size:
+            raise RefusedInput(f"{path}: {member.filename} lies outside of the file: a damaged or hostile zip file")
         stored = member.compress_type == zipfile.ZIP_STORED
         if stored and member.file_size != member.compress_size:
             raise RefusedInput(f"{path}: {member.filename} declares two sizes; a damaged or hostile zip file")

@@ -12,6 +12,7 @@ from torch import nn
 
 from teachers import guards, networks
 from teachers.errors import RefusedInput, UsageError
+from teachers.intake.architecture import left_over
 from teachers.intake.card import GUARD, Card
 from teachers.intake.fingerprint import COUNTER
 from teachers.intake.formats import Program
@@ -119,10 +120,17 @@ def _check_fit(weights: Weights, network: nn.Module, architecture: str, classes:
     given = {name: tuple(t.shape) for name, t in weights.tensors.items()}
     missing = sorted(name for name in wanted.keys() - given.keys() if not name.endswith(COUNTER))
     surplus = sorted(given.keys() - wanted.keys())
+    if surplus and not missing:
+        said = left_over(architecture, len(wanted), surplus)
+        raise RefusedInput(
+            f"{weights.path} is more than --arch {architecture}: {said}, which may change its answers; save the "
+            "network's state dict"
+        )
     if missing or surplus:
         parts = [f"{len(m)} {what} (first: {m[0]})" for m, what in ((missing, "missing"), (surplus, "surplus")) if m]
         raise RefusedInput(
-            f"{weights.path} does not fit --arch {architecture}: keys {', '.join(parts)}; name its --arch"
+            f"{weights.path} does not fit --arch {architecture}: keys {', '.join(parts)}; `audit inspect` says which "
+            "network it is"
         )
     wrong = [name for name in wanted if name in given and wanted[name] != given[name]]
     if wrong and wrong[-1] in list(wanted)[-2:] and len(wrong) <= 2 and given[wrong[0]]:

@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-MOST_BYTES = 32 * 2**20  # of a checkpoint's index; a network of 5,000 tensors has about half a megabyte
 MOST_STEPS = 2_000_000
 PARTS = 4  # pickles that torch's old container begins with
-HARMLESS = re.compile(
+OF_TENSORS = re.compile(
     r"collections\.OrderedDict|torch(\._utils|\.storage)?\.\w+|torch\.nn\.parameter\.Parameter"
-    r"|argparse\.Namespace|pathlib\.PosixPath|numpy\.(_?core\.multiarray\.scalar|dtype)"
+    r"|argparse\.Namespace|pathlib\.PosixPath|numpy\.(_?core\.multiarray\.scalar|dtype)|_codecs\.encode"
 )
 
 
@@ -23,13 +22,6 @@ def wanted(path: Path) -> tuple[str, ...]:
     """Name the globals, beyond those of tensors, that a pickle or a file of torch.save would import."""
     with _opened(path) as f:
         return tuple(_harmful(f))
-
-
-def protocol(path: Path) -> int:
-    """Return the protocol that a pickle or a file of torch.save names; 0 where it names none."""
-    with _opened(path) as f:
-        head = f.read(2)
-    return head[1] if head[:1] == b"\x80" and len(head) == 2 else 0
 
 
 @contextmanager
@@ -54,7 +46,7 @@ def told(names: tuple[str, ...]) -> str:
 def _harmful(f: BinaryIO) -> Iterator[str]:
     seen = set()
     for name in _globals(f):
-        if name not in seen and not HARMLESS.fullmatch(name):
+        if name not in seen and not OF_TENSORS.fullmatch(name):
             seen.add(name)
             yield name
 

@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
-import pathlib
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from teachers.errors import RefusedInput
 from teachers.intake import onnx_files, pickles
 from teachers.intake.archives import sound_members
+from teachers.intake.beside import PLAIN
+from teachers.intake.containers import Opened, opened
 from teachers.intake.formats import kind_of
 from teachers.intake.huggingface import look, normalised
 from teachers.intake.jail import TENSORS
+from teachers.intake.mappings import entries, mappings, module_within
+from teachers.intake.rebuilt import Maker
 
-NESTS = ("state_dict", "model_state_dict", "model", "net", "module", "ema", "model_ema")
 MOST_TENSORS = 100_000
 MOST_HEADER = 32 * 2**20  # bytes
 OURS = "distill_audit"  # under which a card lies
 TRUST = "--trust-model-code runs it"
-
-# Met in the checkpoints of training scripts; making one runs nothing of the file's.
-_scalar = np.float64(0).__reduce__()[0]
-NUMPY = [(_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-ALLOWED: list[Any] = [
-    argparse.Namespace,
-    pathlib.PosixPath,
-    np.dtype,
-    *{type(np.dtype(c)) for c in "?bBhHiIlLqQefd"},
-    *NUMPY,
-]
 
 Read = TypeVar("Read")
 
@@ -48,27 +38,28 @@ def read(path: Path, trust: bool, folder: Path) -> dict[str, Any]:
     """
     kind = kind_of(path)
     if kind == "huggingface":
-        look(path, lambda weights: _finite(weights, _anything(weights)))
+        look(path, lambda weights: _checked(weights, _anything(weights)))
         return {"kind": kind, "normalize": normalised(path)}
     if kind == "onnx":
         return {"kind": kind, "beside": onnx_files.check(path)}
     if kind in ("torchscript", "export"):
         _refuse_program(path, kind, trust)
         return {"kind": kind}
-    content, text = _safetensors(path) if kind == "safetensors" else _torch(path, kind, trust)
+    content, text, held = _opened(path, kind, trust)
     if module_in(content) is not None:
         return {"kind": "module"}
-    tensors = _tensors(path, content)
-    _finite(path, tensors)
-    _leave(tensors, folder)
-    return {"kind": "torch" if kind == "pickle" else kind, "card": text}
+    found = _tensors(path, content, held)
+    for tensors in found.values():
+        _sound(path, tensors)
+    _leave([*found.values()], folder)
+    return {"kind": "torch" if kind == "pickle" else kind, "card": text, "mappings": [*found]}
 
 
 def module_in(content: object) -> nn.Module | None:
     """Return the network that an unpickled file is, or holds as checkpoints hold their weights."""
     if isinstance(content, nn.Module):
         return content
-    found = [content.get(nest) for nest in NESTS] if isinstance(content, Mapping) else []
+    found = [content.get(nest) for nest in PLAIN] if isinstance(content, Mapping) else []
     return next((inner for inner in found if isinstance(inner, nn.Module)), None)
 
 
@@ -111,20 +102,25 @@ def _refuse_program(path: Path, kind: str, trust: bool) -> None:
 
 
 def _anything(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of weights inside a Hugging Face folder."""
+    """Return the tensors of weights inside a Hugging Face folder, which hold nothing else."""
     kind = kind_of(path)
     if kind not in ("torch", "torch-legacy", "safetensors"):
         raise RefusedInput(f"{path} holds no weights")
-    return _tensors(path, _safetensors(path)[0] if kind == "safetensors" else _torch(path, kind, False)[0])
+    if kind != "safetensors" and (names := pickles.wanted(path)):
+        raise _more_than_tensors(path, names)
+    content, _, held = _opened(path, kind, trust=False)
+    return max(_tensors(path, content, held).values(), key=len)
 
 
-def _torch(path: Path, kind: str, trust: bool) -> tuple[object, str | None]:
-    if kind == "torch":
-        index = next(m for m in sound_members(path) if m.filename.partition("/")[2] == "data.pkl")
-        if index.file_size > pickles.MOST_BYTES:
-            raise RefusedInput(
-                f"{path} has an index of {index.file_size} bytes, above {pickles.MOST_BYTES}; save fewer keys"
-            )
+def _checked(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    _sound(path, tensors)
+    finite(path, tensors)
+
+
+def _opened(path: Path, kind: str, trust: bool) -> tuple[object, str | None, Opened | None]:
+    """Return what a file holds, its card, and where tensors that are only declared are read from."""
+    if kind == "safetensors":
+        return (*_safetensors(path), None)
     if kind == "pickle":
         if not trust:
             named = pickles.told(pickles.wanted(path)) or "nothing that it names"
@@ -132,26 +128,36 @@ def _torch(path: Path, kind: str, trust: bool) -> tuple[object, str | None]:
                 f"{path} is a pickle, which would run code when opened ({named}); save the state dict with torch.save, "
                 f"or {TRUST}"
             )
-        return attempt(path, "cannot be unpickled", lambda: unpickled(path)), None
+        return _unpickled(path), None, None
     try:
-        content = _only_tensors(path)
-    except RefusedInput as refusal:
-        names = pickles.wanted(path)
-        if not names and (used := pickles.protocol(path)) > 3:
-            raise RefusedInput(
-                f"{path} was saved with pickle protocol {used}, of which only up to 3 is read without running code; "
-                "leave pickle_protocol out and save it again"
-            ) from refusal
+        held = attempt(path, "holds more than tensors, or is damaged, and was not opened", lambda: opened(path, kind))
+        names = held.dangerous or (pickles.wanted(path) if _is_whole(held.content) else ())
+    except RefusedInput:
+        held, names = None, pickles.wanted(path)
         if not names:
             raise
-        if not trust:
-            raise RefusedInput(
-                f"{path} holds more than tensors and was not opened: it would run {pickles.told(names)}; save "
-                f"model.state_dict(), or {TRUST}"
-            ) from refusal
-        content = attempt(path, "cannot be unpickled", lambda: unpickled(path))
-    text = content.get(OURS) if isinstance(content, Mapping) else None
-    return content, text if isinstance(text, str) else None
+    if names and not trust:
+        raise _more_than_tensors(path, names)
+    if names or held is None:
+        return _unpickled(path), None, None
+    text = entries(held.content).get(OURS)
+    return held.content, text if isinstance(text, str) else None, held
+
+
+def _is_whole(content: object) -> bool:
+    """Whether a file's weights need somebody's classes: it is a network, or has no other tensors by name."""
+    return module_within(content) is not None or not mappings(content)
+
+
+def _more_than_tensors(path: Path, names: tuple[str, ...]) -> RefusedInput:
+    return RefusedInput(
+        f"{path} holds more than tensors and was not opened: it would run {pickles.told(names)}; save "
+        f"model.state_dict(), or {TRUST}"
+    )
+
+
+def _unpickled(path: Path) -> object:
+    return attempt(path, "cannot be unpickled", lambda: unpickled(path))
 
 
 def unpickled(path: Path) -> object:
@@ -162,14 +168,6 @@ def unpickled(path: Path) -> object:
         if kind_of(path) == "pickle":
             return pickle.load(f)
         return torch.load(f, map_location="cpu", weights_only=False)
-
-
-def _only_tensors(path: Path) -> object:
-    def load() -> object:
-        with path.open("rb") as f, torch.serialization.safe_globals(ALLOWED):  # a path would be read by its extension
-            return torch.load(f, map_location="cpu", weights_only=True)
-
-    return attempt(path, "holds more than tensors, or is damaged, and was not opened", load)
 
 
 def _safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
@@ -189,21 +187,24 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
     return attempt(path, "is a damaged safetensors file", load)
 
 
-def _tensors(path: Path, content: object) -> dict[str, Tensor]:
-    """Find the weights in a checkpoint."""
-    if isinstance(content, Mapping):
-        for nest in NESTS:
-            inner = content.get(nest)
-            if isinstance(inner, Mapping) and any(isinstance(v, Tensor) for v in inner.values()):
-                content = inner
-                break
-    if not isinstance(content, Mapping):
-        raise RefusedInput(f"{path} holds one {type(content).__name__}, not a state dict; save model.state_dict()")
-    _count(path, len(content))
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise RefusedInput(f"{path} holds no tensors; give a state dict")
-    return tensors
+def _tensors(path: Path, content: object, held: Opened | None) -> dict[str, dict[str, Tensor]]:
+    """Return the mappings of tensors in a checkpoint by where they lie."""
+    _count(path, len(entries(content)))
+    found = mappings(content)
+    if not found:
+        keys = [str(key)[:40] for key in entries(content)]
+        has = f"only {pickles.told(tuple(keys))}" if keys else f"one {type(content).__name__}"
+        raise RefusedInput(f"{path} holds no tensors by name but {has}; save model.state_dict()")
+    for named in found.values():
+        _count(path, len(named))
+    if held is None:
+        return {
+            where: {name: value for name, value in named.items() if isinstance(value, Tensor)}
+            for where, named in found.items()
+        }
+    maker = Maker(path, held)
+    what = "is damaged and was not opened"
+    return {where: attempt(path, what, partial(maker.tensors, named)) for where, named in found.items()}
 
 
 def _count(path: Path, keys: int) -> None:
@@ -211,7 +212,7 @@ def _count(path: Path, keys: int) -> None:
         raise RefusedInput(f"{path} holds {keys} keys, of which a checkpoint has at most {MOST_TENSORS}")
 
 
-def _finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def _sound(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Refuse tensors that are not plain arrays of numbers, or larger than what the file holds."""
     for name, t in tensors.items():
         if t.layout != torch.strided or t.is_quantized or t.is_meta or t.is_nested:
@@ -221,21 +222,25 @@ def _finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
     size = path.stat().st_size
     if sum(t.numel() * t.element_size() for t in tensors.values()) > 64 * size + 2**20:
         raise RefusedInput(f"{path} declares far more values than its {size} bytes hold; save a plain state dict")
+
+
+def finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are no numbers."""
     bad = [name for name, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t.float()).all())]
     if bad:
         raise RefusedInput(f"{path}: {bad[0]} has NaN or infinite values ({len(bad)} tensors do); this model is broken")
 
 
-def _leave(tensors: Mapping[str, Tensor], folder: Path) -> None:
+def _leave(found: Sequence[Mapping[str, Tensor]], folder: Path) -> None:
     from safetensors.torch import save_file
 
     # Weights that a network uses twice are two here: safetensors holds no views.
     own: dict[str, Tensor] = {}
     seen = set()
-    for name, t in tensors.items():
-        plain = t.detach().contiguous()
-        own[name] = (
-            plain.clone() if plain.data_ptr() in seen or plain.untyped_storage().nbytes() > plain.nbytes else plain
-        )
-        seen.add(plain.data_ptr())
+    for i, tensors in enumerate(found):
+        for name, t in tensors.items():
+            plain = t.detach().contiguous()
+            shares = plain.data_ptr() in seen or plain.untyped_storage().nbytes() > plain.nbytes
+            own[f"{i}.{name}"] = plain.clone() if shares else plain
+            seen.add(plain.data_ptr())
     save_file(own, folder / TENSORS)

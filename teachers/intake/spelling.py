@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from torch import Tensor
 
+from teachers.intake.beside import AVERAGES, LONGEST, copies, is_beside, is_statistic, plainest, stated
 from teachers.intake.fingerprint import COUNTER
-from teachers.intake.normalise import Normalisation
 
-DEEP = 5  # wrappers around a network, and itself
+DEEP = 6  # wrappers around a network, and itself
 MOST = 8  # lone layers of which one may be the last
-FEW = 4  # channels whose mean and spread a script may keep beside the network
-MEANS, SPREADS = {"mean", "means", "mu"}, {"std", "stds", "sd", "sds", "sigma"}
+TRIED, FIRST, MANY = 40, 6, 10_000  # spellings; of more tensors than any network has, fewer
+HEADS = 4  # first parts of names inside one of which a network may lie
+PARTS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
+OLD = (  # names that earlier versions of torchvision gave
+    (re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..+)"), r"\1\2"),
+    (re.compile(r"(.*\.mlp)\.linear_1\.(weight|bias)"), r"\1.0.\2"),
+    (re.compile(r"(.*\.mlp)\.linear_2\.(weight|bias)"), r"\1.3.\2"),
+)
 
 
 @dataclass(frozen=True)
@@ -25,24 +32,30 @@ class Spelling:
     tensors: Mapping[str, Tensor]
     changes: tuple[str, ...] = ()
     normalize: str | None = None  # what lies beside the network, as --normalize takes it
+    left: tuple[str, ...] = ()  # names of tensors beside the network on which no answer depends
+    joined: bool = False  # whether tensors are taken together that may not belong together
 
 
 def spellings(tensors: Mapping[str, Tensor]) -> Iterator[Spelling]:
     """Yield all names that a network may have for a checkpoint's tensors, those that they have first.
 
-    A wrapper puts its own name before all of them (`module.conv1.weight`), and may keep the mean and spread of its
-    images beside; a last layer that was replaced by a dropout and a layer has a number (`fc.1.weight` for `fc.weight`).
+    A wrapper puts its own name before all of them (`module.conv1.weight`) or into their midst, and may keep beside them
+    the mean and spread of its images, losses, metrics and other copies; a last layer that was replaced by a dropout and
+    a layer has a number (`fc.1.weight` for `fc.weight`). Nothing else is left out.
     """
-    left: Spelling | None = Spelling(tensors)
-    for _ in range(DEEP):
-        if left is None:
-            return
-        yield left
-        for stem, number in _stacked(left.tensors):
-            layer = {f"{stem}.{number}.{part}": f"{stem}.{part}" for part in ("weight", "bias")}
-            whole = {layer.get(name, name): tensor for name, tensor in left.tensors.items()}
-            yield replace(left, tensors=whole, changes=(*left.changes, f"{stem}.{number} as {stem}"))
-        left = _unwrapped(left)
+    return islice(_all(Spelling(tensors)), TRIED if len(tensors) <= MANY else FIRST)
+
+
+def _all(first: Spelling) -> Iterator[Spelling]:
+    todo = deque([(first, 1)])
+    while todo:
+        found, depth = todo.popleft()
+        yield from _stacked_as_one(found)
+        plain = _renamed(_alone(found))
+        if plain is not found:
+            yield from _stacked_as_one(plain)
+        if depth < DEEP:
+            todo += [(inner, depth + 1) for inner in _unwrapped(plain)]
 
 
 def spelled(tensors: Mapping[str, Tensor], wanted: Collection[str]) -> Spelling:
@@ -53,6 +66,15 @@ def spelled(tensors: Mapping[str, Tensor], wanted: Collection[str]) -> Spelling:
 
 def _counted(names: Collection[str]) -> set[str]:
     return {name for name in names if not name.endswith(COUNTER)}
+
+
+def _stacked_as_one(found: Spelling) -> Iterator[Spelling]:
+    """Yield names as they are, and with a layer that stands alone in a sequence called as the sequence is."""
+    yield found
+    for stem, number in _stacked(found.tensors):
+        layer = {f"{stem}.{number}.{part}": f"{stem}.{part}" for part in ("weight", "bias")}
+        whole = {layer.get(name, name): tensor for name, tensor in found.tensors.items()}
+        yield replace(found, tensors=whole, changes=(*found.changes, f"{stem}.{number} as {stem}"))
 
 
 def _stacked(tensors: Mapping[str, Tensor]) -> list[tuple[str, str]]:
@@ -66,30 +88,81 @@ def _stacked(tensors: Mapping[str, Tensor]) -> list[tuple[str, str]]:
     return found[:MOST]
 
 
-def _unwrapped(spelling: Spelling) -> Spelling | None:
-    """Return what a wrapper holds; None where nothing is wrapped."""
-    heads = Counter(name.partition(".")[0] for name in spelling.tensors if "." in name)
-    if not heads:
-        return None
-    ((outer, _),) = heads.most_common(1)
-    inside = {n.removeprefix(f"{outer}."): t for n, t in spelling.tensors.items() if n.startswith(f"{outer}.")}
-    beside = {n: t for n, t in spelling.tensors.items() if not n.startswith(f"{outer}.")}
-    changes = (*spelling.changes, f"inside {outer}")
-    if not beside:
-        return replace(spelling, tensors=inside, changes=changes)
-    stated = _stated(beside)
-    if stated is None:
-        return None
-    return Spelling(inside, (*changes, f"without {', '.join(sorted(beside))}"), stated)
+def _alone(found: Spelling) -> Spelling:
+    """Leave out losses, metrics and counters."""
+    left = tuple(name for name, t in found.tensors.items() if is_beside(name, t))
+    if not left:
+        return found
+    rest = {name: t for name, t in found.tensors.items() if name not in set(left)}
+    return replace(found, tensors=rest, left=(*found.left, *left))
 
 
-def _stated(beside: Mapping[str, Tensor]) -> str | None:
-    """Return a mean and a spread as a normalisation; None where anything else is there, such as a temperature."""
-    parts = [
-        [t.flatten().tolist() for name, t in beside.items() if name.rpartition(".")[2] in names and t.numel() <= FEW]
-        for names in (MEANS, SPREADS)
-    ]
-    if len(beside) != 2 or [len(found) for found in parts] != [1, 1]:
-        return None
-    mean, std = (tuple(round(value, 6) for value in found[0]) for found in parts)
-    return str(Normalisation(mean, std))
+def _renamed(found: Spelling) -> Spelling:
+    """Take out what wrappers put into names, but for their first part, and give old names their new ones."""
+    names = {name: _new(name) for name in found.tensors}
+    if len(set(names.values())) < len(names) or all(name == new for name, new in names.items()):
+        return found
+    parts = [p for p in PARTS if any(f".{p}." in name for name in names)]
+    told = [f"without {p}" for p in parts]
+    example = next(((n, new) for n, new in names.items() if _bare(n) != new), None)
+    told += [f"{example[0]} as {example[1]}"] if example else []
+    return replace(found, tensors={names[n]: t for n, t in found.tensors.items()}, changes=(*found.changes, *told))
+
+
+def _new(name: str) -> str:
+    bare = _bare(name)
+    if len(bare) > LONGEST:
+        return bare
+    return next((old.sub(new, bare) for old, new in OLD if old.fullmatch(bare)), bare)
+
+
+def _bare(name: str) -> str:
+    first, *others = name.split(".")
+    return ".".join((first, *(part for part in others if part not in PARTS)))
+
+
+def _unwrapped(found: Spelling) -> Iterator[Spelling]:
+    """Yield what lies inside the first part of names, where what lies beside it may be left out or belongs to it."""
+    heads = Counter(name.partition(".")[0] for name in found.tensors if "." in name)
+    for head, _ in heads.most_common(HEADS):
+        inside = {n.removeprefix(f"{head}."): t for n, t in found.tensors.items() if n.startswith(f"{head}.")}
+        beside = {n: t for n, t in found.tensors.items() if not n.startswith(f"{head}.")}
+        changed = replace(found, tensors=inside, changes=(*found.changes, f"inside {head}"))
+        if not beside:
+            yield changed
+            continue
+        yield from _apart(changed, head, beside)
+        joined = inside | beside
+        if len(joined) == len(found.tensors):
+            yield replace(changed, tensors=joined, joined=True)
+    yield from _unnormalised(found)
+    inner = {name.partition(".")[2]: t for name, t in found.tensors.items()}
+    if 1 < len(heads) <= HEADS and len(inner) == len(found.tensors) and "" not in inner:
+        changes = (*found.changes, f"inside {', '.join(heads)}")
+        yield replace(found, tensors=inner, changes=changes, joined=True)
+
+
+def _unnormalised(found: Spelling) -> Iterator[Spelling]:
+    """Yield a network without a module beside its own that does nothing but normalise (`data_preprocessor.mean`)."""
+    for head in {name.partition(".")[0] for name in found.tensors if is_statistic(name)}:
+        held = {n: t for n, t in found.tensors.items() if n.startswith(f"{head}.")}
+        rest = {n: t for n, t in found.tensors.items() if n not in held}
+        if rest and (normalize := stated(held)):
+            changes = (*found.changes, f"without {', '.join(sorted(held))}")
+            yield replace(found, tensors=rest, changes=changes, normalize=normalize)
+
+
+def _apart(inside: Spelling, head: str, beside: Mapping[str, Tensor]) -> Iterator[Spelling]:
+    """Yield a network without what lies beside it: copies, where it has the plain name, and a normalisation."""
+    others = copies(inside.tensors, beside)
+    differ = [at for at, same in others.items() if not same]
+    if differ and (plainest([head, *differ]) != head or not all(AVERAGES.search(at) for at in differ)):
+        return  # an ensemble's, perhaps
+    rest = {n: t for n, t in beside.items() if not any(n.startswith(f"{at}.") for at in others)}
+    told = tuple(f"not {at}, other values of the same tensors" for at in differ)
+    left = (*inside.left, *(n for n in beside if n not in rest))
+    normalize = stated(rest) if rest else inside.normalize
+    if rest and normalize is None:
+        return
+    without = (f"without {', '.join(sorted(rest))}",) if rest else ()
+    yield replace(inside, changes=(*inside.changes, *without, *told), normalize=normalize, left=left)

@@ -13,12 +13,14 @@ from pathlib import Path
 from pydantic import ValidationError
 from torch import Tensor
 
-from teachers.errors import RefusedInput
+from teachers.errors import RefusedInput, UsageError
 from teachers.intake import huggingface
+from teachers.intake.beside import is_beside
 from teachers.intake.card import Card
 from teachers.intake.formats import PROGRAMS
 from teachers.intake.jail import TENSORS, confined, limits
-from teachers.intake.readers import read
+from teachers.intake.readers import finite, read
+from teachers.intake.rivals import Choice, chosen
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Weights:
     card: Card | None
     kind: str = "torch"  # torch, torch-legacy, safetensors, or one of PROGRAMS
     normalize: str | None = None  # what it says of its images itself, as --normalize takes it
+    taken: str = ""  # which of several mappings of tensors these are, as a sentence
 
     @property
     def is_program(self) -> bool:
@@ -38,11 +41,12 @@ class Weights:
         return self.kind in PROGRAMS
 
 
-def open_weights(path: Path, trust: bool = False) -> Weights:
+def open_weights(path: Path, trust: bool = False, name: str | None = None) -> Weights:
     """Open a checkpoint in a child process: state dicts, safetensors, ONNX, Hugging Face folders.
 
-    Nothing in it is executed; what only code can open is refused, unless the user has said to `trust` it. Raises
-    RefusedInput with one sentence for anything else.
+    Nothing in it is executed; what only code can open is refused, unless the user has said to `trust` it. Of several
+    mappings of tensors `name` takes one. Raises RefusedInput with one sentence for anything else; UsageError where only
+    the user can tell which mapping is meant, or there is none of that name.
     """
     try:
         there = path.exists()
@@ -56,21 +60,32 @@ def open_weights(path: Path, trust: bool = False) -> Weights:
         raise RefusedInput(f"there is no file {path}; {hint}")
     if not path.is_file() and not path.is_dir():
         raise RefusedInput(f"{path} is no regular file; give a checkpoint")
-    held = huggingface.files(path) if path.is_dir() else [path]
-    size = sum(file.stat().st_size for file in held)
+    files = huggingface.files(path) if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files)
     with tempfile.TemporaryDirectory(prefix="distill-audit-") as folder:
         found = confined(partial(read, path, trust), Path(folder), path, limits(size))
-        tensors = _tensors(Path(folder) / TENSORS)
+        held = _tensors(Path(folder) / TENSORS, found.get("mappings", ()))
+    if name is not None and not held:
+        raise UsageError(f"--weights {name}: {path} brings its own network; leave --weights out")
+    choice = chosen(path, held, name) if held else Choice({})
+    finite(path, {key: t for key, t in choice.tensors.items() if not is_beside(key, t)})
     text = found.get("card")
     card = _card(path, text) if isinstance(text, str) else None
     beside = [path.parent / str(name) for name in found.get("beside", ())]
-    return Weights(path, _digest(path, [*held, *beside]), tensors, card, str(found["kind"]), found.get("normalize"))
+    sha256, kind = _digest(path, [*files, *beside]), str(found["kind"])
+    return Weights(path, sha256, dict(choice.tensors), card, kind, found.get("normalize"), choice.told)
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def _tensors(path: Path, names: Sequence[object]) -> dict[str, dict[str, Tensor]]:
+    """Return the mappings of tensors that a reader left, by where they lay."""
     from safetensors.torch import load_file
 
-    return load_file(path) if path.is_file() else {}
+    found: dict[str, dict[str, Tensor]] = {str(name): {} for name in names}
+    of = list(found.values())
+    for numbered, tensor in (load_file(path) if path.is_file() else {}).items():
+        number, _, name = numbered.partition(".")
+        of[int(number)][name] = tensor
+    return found
 
 
 def _digest(path: Path, files: Sequence[Path]) -> str:

@@ -1,0 +1,113 @@
+"""The two containers of torch.save: an index, which is a pickle, and the bytes of the storages that it names."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from teachers.errors import RefusedInput
+from teachers.intake.archives import sound_members
+from teachers.intake.standins import Reader, Storage
+
+MOST_INDEX = 32 * 2**20  # bytes; a network of 5,000 tensors has about half a megabyte
+NEWEST = 10  # version of the container
+LEGACY_VERSION = 1001
+
+Bytes = Callable[[Storage], bytearray]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a file's index says, with stand-ins for all that is no tensor, and where its storages are read from."""
+
+    content: object
+    dangerous: tuple[str, ...]  # names of what the index would run
+    bytes_of: Bytes
+    swapped: bool = False  # whether values are in the other byte order
+
+    def storage(self, asked: Storage) -> torch.UntypedStorage:
+        """Read the values of a storage."""
+        found = self.bytes_of(asked)
+        size = asked.numel * _width(asked)
+        if len(found) != size:
+            raise ValueError(f"record size ({len(found)} bytes) does not match the {size} that the index declares")
+        if not found:
+            return torch.empty(0, dtype=torch.uint8).untyped_storage()
+        storage = torch.frombuffer(found, dtype=torch.uint8).untyped_storage()
+        if self.swapped and asked.dtype is not None:
+            storage.byteswap(asked.dtype)  # type: ignore[no-untyped-call]
+        return storage
+
+
+def _width(asked: Storage) -> int:
+    return asked.dtype.itemsize if asked.dtype is not None else 1
+
+
+def opened(path: Path, kind: str) -> Opened:
+    """Read the index of a file of torch.save, "torch" or "torch-legacy"; nothing in it runs.
+
+    Raises RefusedInput for an index or members that no checkpoint has; what pickle and zipfile raise for damage.
+    """
+    return _zip(path) if kind == "torch" else _legacy(path)
+
+
+def _zip(path: Path) -> Opened:
+    members = {m.filename: m for m in sound_members(path)}
+    index = next(m for name, m in members.items() if name.partition("/")[2] == "data.pkl")
+    if index.file_size > MOST_INDEX:
+        raise RefusedInput(f"{path} has an index of {index.file_size} bytes, above {MOST_INDEX}; save fewer keys")
+    top = index.filename.partition("/")[0]
+
+    def read(name: str) -> bytes:
+        with zipfile.ZipFile(path) as z:
+            return z.read(members[f"{top}/{name}"])
+
+    version = int(read("version")) if f"{top}/version" in members else NEWEST
+    if version > NEWEST:
+        raise RefusedInput(f"{path} is of version {version}, of which {NEWEST} is the newest known; save it again")
+    order = read("byteorder").decode("ascii") if f"{top}/byteorder" in members else "little"
+    if order not in ("little", "big"):
+        raise RefusedInput(f"{path} has values in the byte order {order[:40]!r}; save the checkpoint again")
+    reader = Reader(io.BytesIO(read("data.pkl")))
+    content = reader.load()
+    return Opened(content, reader.dangerous, lambda s: bytearray(read(f"data/{s.key}")), order != sys.byteorder)
+
+
+def _legacy(path: Path) -> Opened:
+    """Read the pickles of an old file: two numbers, of what system it is, its content, and the keys of its storages."""
+    with path.open("rb") as f:
+        readers = [Reader(f) for _ in range(5)]
+        _, version, _, content, keys = (reader.load() for reader in readers)
+        dangerous = tuple(name for reader in readers for name in reader.dangerous)
+        if version != LEGACY_VERSION or type(keys) is not list:
+            if dangerous:
+                return Opened(None, dangerous, _nowhere)
+            raise pickle.UnpicklingError("an old container of another version")
+        widths = {s.key: _width(s) for reader in readers for s in reader.storages}
+        places, size = {}, path.stat().st_size
+        for key in keys:
+            numel = int.from_bytes(f.read(8), "little")
+            length = numel * widths[key]
+            if f.tell() + length > size:
+                raise EOFError(f"storage {key[:40]} has fewer bytes than it declares")
+            places[key] = f.tell(), length
+            f.seek(length, io.SEEK_CUR)
+
+    def read(storage: Storage) -> bytearray:
+        at, length = places[storage.key]
+        with path.open("rb") as f:
+            f.seek(at)
+            return bytearray(f.read(length))
+
+    return Opened(content, dangerous, read)
+
+
+def _nowhere(storage: Storage) -> bytearray:
+    raise KeyError(storage.key)
