@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
@@ -32,7 +32,7 @@ class Candidate:
     fixed: bool  # whether the weights fit that size alone
     changes: tuple[str, ...] = ()  # from the checkpoint's names of tensors to the network's, as parts of a sentence
     normalize: str | None = None  # what the checkpoint states, as --normalize takes it
-    own: int = 0  # tensors that are the network's
+    own: int = field(default=0, compare=False)  # tensors that are the network's
     left: tuple[str, ...] = ()  # tensors beside it, which are left out
 
     @property
