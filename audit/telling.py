@@ -269,7 +269,8 @@ def listing(what: str) -> str:
         from audit.subjects import BUILT_IN
         from teachers.methods import METHODS
 
-        return _lines({n: f"audit teach {n}: {m.title} ({m.paper})" for n, m in METHODS.items()} | BUILT_IN)
+        more = {"embedded:NAME": "one of the five above, where a file of this name is here, too"}
+        return _lines({n: f"audit teach {n}: {m.title} ({m.paper})" for n, m in METHODS.items()} | BUILT_IN | more)
     raise UsageError(f"there is no list of {what!r}; there are attacks, students, data, teachers")
 
 

@@ -35,6 +35,7 @@ from audit.commands.options import (
     Teacher,
     Trust,
     command_line,
+    data_set,
     opening,
     processes,
 )
@@ -254,7 +255,7 @@ def teach(
     make(
         method,
         out,
-        data=data,
+        data=data_set(data),
         architecture=arch,
         steps=steps,
         seed=seed,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audit.commands.naming import meant
+
 if TYPE_CHECKING:
     from audit.subjects import Opening
 
@@ -81,11 +83,22 @@ def opening(
     trust: bool,
     classes: Path | None,
 ) -> Opening:
-    from audit.subjects import Opening
+    from audit.subjects import BUILT_IN, Opening
     from teachers.intake import class_names
 
     names = () if classes is None else class_names(classes)
-    return Opening(teacher, data, arch, normalize, size, trust, names)
+    who = meant(teacher, BUILT_IN, "teacher")
+    return Opening(who, data and data_set(data), arch, normalize, size, trust, names)
+
+
+def data_set(given: str) -> str:
+    """Return the data set that --data names.
+
+    Raises UsageError where it may be an embedded one or a folder.
+    """
+    from teachers.datasets import EMBEDDED
+
+    return meant(given, EMBEDDED, "data set")
 
 
 def processes(jobs: int | None) -> int:
