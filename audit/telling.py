@@ -264,7 +264,7 @@ def listing(what: str) -> str:
     if what == "data":
         from teachers.datasets import catalogue
 
-        return _lines(catalogue())
+        return _lines(catalogue() | {"embedded:NAME": "glyphs or digits, where a folder of this name is here, too"})
     if what == "teachers":
         from audit.subjects import BUILT_IN
         from teachers.methods import METHODS

@@ -25,7 +25,6 @@ def catalogue() -> dict[str, str]:
     return {
         "glyphs": "62 characters in 20 fonts, 16x16 gray, noisy; 3,100 / 3,100 / 6,200 images (embedded, the default)",
         "digits": "scikit-learn's handwritten digits, 8x8 gray; 900 / 300 / 597 images (embedded)",
-        "embedded:NAME": "one of the two above, where a folder of this name is here, too",
         "DIR": "a folder with train/<class>/* and test/<class>/*, and validation/<class>/* if you have one",
         "torchvision:NAME:ROOT": "a torchvision data set already under ROOT, for example torchvision:CIFAR10:~/data",
     }

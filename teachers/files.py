@@ -1,9 +1,10 @@
-"""Files of strangers: only regular ones are opened, and their names can be told and stored whatever bytes they are."""
+"""Files of strangers: only regular ones are opened, and their names are told and compared, whatever bytes they are."""
 
 from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from pathlib import Path
 
 from teachers.errors import RefusedInput
@@ -14,6 +15,11 @@ KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a fol
 def shown(name: Path | str) -> str:
     """Return a name as text that any file can hold; bytes that are no UTF-8 are written as \\xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def composed(name: str) -> str:
+    """Return a name as it is compared: archives of macOS write accents apart from their letters (NFD)."""
+    return unicodedata.normalize("NFC", name)
 
 
 def content(path: Path, most: int, what: str) -> bytes:
@@ -32,7 +38,9 @@ def content(path: Path, most: int, what: str) -> bytes:
                 raise RefusedInput(f"{shown(path)} is {kind} and no regular file; give {what}")
             held = file.read(most + 1) if found.st_size <= most else b""
     except OSError as e:
-        why = "a link to nothing" if path.is_symlink() and not path.exists() else (e.strerror or str(e)).lower()
+        if isinstance(e, FileNotFoundError) and not path.is_symlink():
+            raise RefusedInput(f"there is no file {shown(path)}; give {what}") from e
+        why = "a link to nothing" if isinstance(e, FileNotFoundError) else (e.strerror or str(e)).lower()
         raise RefusedInput(f"{shown(path)} cannot be opened ({why}); give {what}") from e
     if found.st_size > most or len(held) > most:
         raise RefusedInput(f"{shown(path)} is larger than {most / 2**20:.0f} MiB; give {what}")

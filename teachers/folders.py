@@ -56,9 +56,7 @@ def _told(root: Path, task: Task, splits: Sequence[Split], left: Left) -> str:
     return f"{taken}; {left}" if left else taken
 
 
-def loose_images(
-    root: Path, shape: tuple[int, int, int], cache: Path | None = None, note: Note = silent
-) -> Images:
+def loose_images(root: Path, shape: tuple[int, int, int], cache: Path | None = None, note: Note = silent) -> Images:
     """Load every image under `root`, in sorted order, resized and cropped to (C, H, W): gray or colour as C asks."""
     if not root.is_dir():
         raise RefusedInput(f"there is no folder {shown(root)}; give a folder of images")

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from teachers.errors import RefusedInput
-from teachers.files import shown
+from teachers.files import composed, shown
 from teachers.images import SUFFIXES
-from teachers.task import Labels, composed
+from teachers.task import Labels
 
 NAMED = " ".join(sorted(SUFFIXES))
 SHOWN = 5  # names that a sentence holds
@@ -152,7 +152,9 @@ def _of_class(folder: Path, left: Left) -> list[Path]:
 
 def _class_name(folder: Path) -> str:
     if shown(folder.name) != folder.name:
-        raise RefusedInput(f"class folder {shown(folder)} has a name that is no UTF-8, which no record holds; rename it")
+        raise RefusedInput(
+            f"class folder {shown(folder)} has a name that is no UTF-8, and stands in no record; rename it"
+        )
     return folder.name
 
 

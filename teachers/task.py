@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -98,11 +97,6 @@ class Task:
     def majority(self) -> float:
         """Accuracy on the test split of always naming its largest class."""
         return majority(known(self.test))
-
-
-def composed(name: str) -> str:
-    """Return a class name as it is compared: archives of macOS write accents apart from their letters (NFD)."""
-    return unicodedata.normalize("NFC", name)
 
 
 def majority(labels: Labels) -> float:

@@ -109,7 +109,7 @@ def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None)
     if opening.data is None:
         return _without_data(told, weights, fits, device)
     place = Place(Cache(cache or default_cache()), device, lambda line: None)
-    task, _ = subjects.open_task(opening, place.cache)
+    task, _ = subjects.open_task(opening, place.cache, Teller().note)
     sized = replace(told, classes=len(task.classes), channels=task.shape[0], size=task.shape[1])
     return _on_data(sized, weights, opening, task, place)
 
@@ -118,7 +118,7 @@ def _program(told: Inspection, weights: intake.Weights, opening: Opening, device
     """Let a program answer, in a process of its own, about the test images of the data, if any was given."""
     if opening.data is None:
         return replace(told, undecided="brings its own network; give --data to see what it answers")
-    task, _ = subjects.open_task(opening, cache)
+    task, _ = subjects.open_task(opening, cache, Teller().note)
     with one(opening, task, weights, Place(cache, device, Teller(False).note)) as subject:
         teacher = subject.teacher
         used = intake.Normalisation(teacher.mean, teacher.std, teacher.bgr)

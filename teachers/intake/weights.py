@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from teachers.errors import RefusedInput
-from teachers.intake import huggingface
+from teachers.intake import channels, huggingface
+from teachers.intake.architecture import guess
 from teachers.intake.card import Card
 from teachers.intake.formats import PROGRAMS
 from teachers.intake.jail import TENSORS, confined, limits
-from teachers.intake.readers import read
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,23 @@ class Weights:
     card: Card | None
     kind: str = "torch"  # torch, torch-legacy, safetensors, or one of PROGRAMS
     normalize: str | None = None  # what it says of its images itself, as --normalize takes it
+    declared: int | None = None  # channels of a program's images, as far as that can be seen
 
     @property
     def is_program(self) -> bool:
         """Whether it answers by itself instead of being put into an architecture."""
         return self.kind in PROGRAMS
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of the images that it takes, 1 or 3; None where that is not known, or is another number."""
+        if self.is_program:
+            return self.declared
+        if self.card is not None:
+            found = self.card.shape[0]
+        else:
+            found = next((fit.channels for fit in guess(self.tensors).candidates), 0)
+        return found if found in channels.READ else None
 
 
 def open_weights(path: Path, trust: bool = False) -> Weights:
@@ -59,12 +71,13 @@ def open_weights(path: Path, trust: bool = False) -> Weights:
     held = huggingface.files(path) if path.is_dir() else [path]
     size = sum(file.stat().st_size for file in held)
     with tempfile.TemporaryDirectory(prefix="distill-audit-") as folder:
-        found = confined(partial(read, path, trust), Path(folder), path, limits(size))
+        found = confined(partial(channels.read, path, trust), Path(folder), path, limits(size))
         tensors = _tensors(Path(folder) / TENSORS)
     text = found.get("card")
     card = _card(path, text) if isinstance(text, str) else None
     beside = [path.parent / str(name) for name in found.get("beside", ())]
-    return Weights(path, _digest(path, [*held, *beside]), tensors, card, str(found["kind"]), found.get("normalize"))
+    sha256, kind = _digest(path, [*held, *beside]), str(found["kind"])
+    return Weights(path, sha256, tensors, card, kind, found.get("normalize"), found.get("channels"))
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
