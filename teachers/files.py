@@ -9,7 +9,7 @@ from pathlib import Path
 
 from teachers.errors import RefusedInput
 
-KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder"}  # a socket cannot be opened at all
 
 
 def shown(name: Path | str) -> str:
@@ -31,11 +31,12 @@ def content(path: Path, most: int, what: str) -> bytes:
     try:
         # Opening a pipe does not wait for its other end.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(handle)
+            kind = KINDS.get(stat.S_IFMT(found.st_mode), "a device")
+            raise RefusedInput(f"{shown(path)} is {kind} and no regular file; give {what}")
         with open(handle, "rb") as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                kind = KINDS.get(stat.S_IFMT(found.st_mode), "a device")
-                raise RefusedInput(f"{shown(path)} is {kind} and no regular file; give {what}")
             held = file.read(most + 1) if found.st_size <= most else b""
     except OSError as e:
         if isinstance(e, FileNotFoundError) and not path.is_symlink():

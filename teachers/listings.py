@@ -59,18 +59,23 @@ class Left:
         """Say it as a part of a sentence."""
         parts = []
         if self.folders:
-            parts.append(f"the folders {some(self.folders)}" if self.folders[1:] else f"the folder {self.folders[0]}")
+            parts.append(f"the folder{'s' * (len(self.folders) > 1)} {some(self.folders)}")
         if self.nested:
             where = next(iter(self.nested))
-            parts.append(f"{self.nested.total():,} images in sub-folders of class folders (the first: {where})")
+            parts.append(f"{_images(self.nested.total())} in sub-folders of class folders (the first: {where})")
         if self.loose:
-            parts.append(f"{self.loose:,} images outside of class folders")
+            parts.append(f"{_images(self.loose)} outside of class folders")
         if self.kinds:
-            by_number = [f"{number:,} {kind}" for kind, number in self.kinds.most_common()]
-            parts.append(f"{self.kinds.total():,} files of other kinds ({some(by_number)})")
+            by_number = [f"{number:,} {kind}" for kind, number in sorted(self.kinds.items(), key=lambda k: (-k[1], k))]
+            number = self.kinds.total()
+            parts.append(f"{number:,} file{'s' * (number > 1)} of other kinds ({some(by_number)})")
         if self.links:
-            parts.append(f"{self.links:,} links to nothing")
+            parts.append(f"{self.links:,} link{'s' * (self.links > 1)} to nothing")
         return f"left out: {', '.join(parts)}"
+
+
+def _images(number: int) -> str:
+    return f"{number:,} image{'s' * (number > 1)}"
 
 
 @dataclass(frozen=True)

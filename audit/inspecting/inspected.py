@@ -35,6 +35,8 @@ def _inspected(found: Inspection) -> dict[str, str]:
         "outputs": found.outputs or "unknown",
         "normalisation": found.normalize or "undecided: give --data, or --normalize",
     }
+    if found.data:
+        lines["data"] = "; ".join(found.data)
     if found.changes:
         lines["tensors"] = ", ".join(found.changes)
     if found.channels:

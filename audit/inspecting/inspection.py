@@ -59,6 +59,7 @@ class Inspection:
     accuracy: Accuracy | None
     undecided: str  # what the command line has to say, as a sentence without its subject
     changes: tuple[str, ...] = ()  # from the checkpoint's names of tensors to the network's
+    data: tuple[str, ...] = ()  # what was taken of the data and what was left out, a line each
 
 
 def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None) -> Inspection:
@@ -108,9 +109,9 @@ def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None)
     )
     if opening.data is None:
         return _without_data(told, weights, fits, device)
-    place = Place(Cache(cache or default_cache()), device, lambda line: None)
-    task, _ = subjects.open_task(opening, place.cache, Teller().note)
-    sized = replace(told, classes=len(task.classes), channels=task.shape[0], size=task.shape[1])
+    place, lines = Place(Cache(cache or default_cache()), device, lambda line: None), list[str]()
+    task, _ = subjects.open_task(opening, place.cache, lines.append)
+    sized = replace(told, data=tuple(lines), classes=len(task.classes), channels=task.shape[0], size=task.shape[1])
     return _on_data(sized, weights, opening, task, place)
 
 
@@ -118,13 +119,15 @@ def _program(told: Inspection, weights: intake.Weights, opening: Opening, device
     """Let a program answer, in a process of its own, about the test images of the data, if any was given."""
     if opening.data is None:
         return replace(told, undecided="brings its own network; give --data to see what it answers")
-    task, _ = subjects.open_task(opening, cache, Teller().note)
+    lines: list[str] = []
+    task, _ = subjects.open_task(opening, cache, lines.append)
     with one(opening, task, weights, Place(cache, device, Teller(False).note)) as subject:
         teacher = subject.teacher
         used = intake.Normalisation(teacher.mean, teacher.std, teacher.bgr)
         named = (text for text, given in probes.normalisations(task).items() if probes.same(given, used))
         return replace(
             told,
+            data=tuple(lines),
             architecture=teacher.architecture,
             parameters=teacher.parameters or 0,
             classes=len(task.classes),
