@@ -15,7 +15,7 @@ from PIL import Image
 from teachers import datasets, images, pixels
 from teachers.errors import RefusedInput
 from teachers.images import picture
-from teachers.intake import class_names, reordered
+from teachers.intake import class_names
 from teachers.task import known
 
 PICTURES = {name: (suffix, make) for name, suffix, make in hostile.pictures()}
@@ -191,7 +191,6 @@ def test_classes_compare_whatever_way_accents_are_written(tmp_path: Path) -> Non
     (tmp_path / "names.txt").write_text(f"dog\r\n{hostile.DECOMPOSED}\r\ncaff\r\n", encoding="utf-8-sig")
     names = class_names(tmp_path / "names.txt")
     assert names == ("dog", hostile.DECOMPOSED, "caff")
-    assert callable(reordered)
 
 
 def told(root: Path) -> str:
