@@ -47,7 +47,9 @@ Student = Annotated[str | None, typer.Option(help="Architectures of the students
 Seeds = Annotated[int | None, typer.Option(help="Most judged seeds, up to 20; the effort's number if not given.")]
 Shots = Annotated[float, typer.Option(help="Fraction of images and labels that the attacker holds.")]
 Labels = Annotated[float, typer.Option(help="Fraction of labels that the attacker knows, of all images.")]
-DropClasses = Annotated[str, typer.Option(help="Classes that the attacker never saw, with commas; a name may hold some.")]
+DropClasses = Annotated[
+    str, typer.Option(help="Classes that the attacker never saw, with commas; names may hold some.")
+]
 Surface = Annotated[
     str,
     typer.Option(

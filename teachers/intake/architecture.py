@@ -66,6 +66,12 @@ def guess(tensors: Mapping[str, Tensor]) -> Guess:
     return _nearest(inmost)
 
 
+def channels_of(tensors: Mapping[str, Tensor]) -> int | None:
+    """Return the input channels of the network that tensors fit; None where none does."""
+    every = (_fitting(shapes_of(spelling.tensors)) for spelling in spellings(tensors))
+    return next((fits[0].channels for fits in every if fits), None)
+
+
 def _fitting(shapes: Shapes) -> tuple[Candidate, ...]:
     ours = _of_ours(shapes)
     if ours:

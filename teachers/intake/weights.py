@@ -15,7 +15,7 @@ from torch import Tensor
 
 from teachers.errors import RefusedInput
 from teachers.intake import channels, huggingface
-from teachers.intake.architecture import guess
+from teachers.intake.architecture import channels_of
 from teachers.intake.card import Card
 from teachers.intake.formats import PROGRAMS
 from teachers.intake.jail import TENSORS, confined, limits
@@ -43,10 +43,7 @@ class Weights:
         """Channels of the images that it takes, 1 or 3; None where that is not known, or is another number."""
         if self.is_program:
             return self.declared
-        if self.card is not None:
-            found = self.card.shape[0]
-        else:
-            found = next((fit.channels for fit in guess(self.tensors).candidates), 0)
+        found = self.card.shape[0] if self.card is not None else channels_of(self.tensors)
         return found if found in channels.READ else None
 
 
