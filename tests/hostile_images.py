@@ -135,6 +135,8 @@ def pictures() -> Iterator[tuple[str, str, Put]]:
     yield "a link to a folder", ".png", link_to("..")
     for name, content in FOREIGN.items():
         yield name, ".png", put(content)
+    for kind in ("DDS", "PCX", "TGA", "ICO", "SGI", "EPS"):  # sound ones
+        yield f"a picture as {kind}", ".png", put(bytes_of(kind))
     for kind, suffix in [
         ("PNG", "png"),
         ("JPEG", "jpg"),

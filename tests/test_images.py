@@ -48,6 +48,27 @@ def test_what_is_no_picture_is_refused_by_its_name(name: str, tmp_path: Path) ->
     assert not [f for f in (tmp_path / "cache").rglob("*") if f.is_file()]
 
 
+@pytest.mark.filterwarnings("ignore")  # as where a whole folder is decoded
+@pytest.mark.parametrize(
+    ("name", "words"),
+    {
+        "13000 x 13000 pixels with alpha": r"13000x13000 pixels of mode RGBA take 1\.3 GiB, above 1",
+        "a picture as EPS": "it is none of BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP",
+        "a comment of 200 MB": "far more before its pixels",
+        "a TIFF of two million strips": "one of its tags holds 2097152 numbers",
+        "a file of 256 MiB and a byte": "larger than 256 MiB",
+        "a pipe": "a pipe and no regular file",
+        "a link to a device": "a device and no regular file",
+        "a link to nothing": "a link to nothing",
+    }.items(),
+)
+def test_the_sentence_says_what_is_wrong(name: str, words: str, tmp_path: Path) -> None:
+    suffix, make = PICTURES[name]
+    make(tmp_path / f"bad{suffix}")
+    with pytest.raises(RefusedInput, match=words):
+        picture(tmp_path / f"bad{suffix}")
+
+
 PROGRAM = """
 import resource, sys, warnings
 from pathlib import Path
