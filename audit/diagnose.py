@@ -59,9 +59,7 @@ def diagnose(
     plan.check_device(device)
     folder.refuse_file(out)
     teller, kept = Teller(quiet), Cache(cache or default_cache())
-    task, weights = subjects.open_task(opening, kept)
-    if said := subjects.of_card(opening, weights):
-        teller.note(said)
+    task, weights = subjects.open_task(opening, kept, teller.note)
     if not (evidence.measurable(task.train) and evidence.measurable(task.validation)):
         raise RefusedInput("CMI needs two classes with two images each, for training and held out; give more images")
     place = Place(kept, device, teller.note)

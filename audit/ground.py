@@ -55,10 +55,8 @@ def opened(request: Request, suite: Suite) -> Iterator[Ground]:
             return held.enter_context(closing(Apart(request.opening, cache.root, teller.note)))
 
         early = apart() if isolated and not remote else None
-        task, weights = subjects.open_task(request.opening, cache)
-        if said := subjects.of_card(request.opening, weights):
-            teller.note(said)
-        setup = plan.prepare(request, suite, picked, task, cache)
+        task, weights = subjects.open_task(request.opening, cache, teller.note)
+        setup = plan.prepare(request, suite, picked, task, cache, teller.note)
         program = weights is not None and weights.is_program  # it may do what it likes, in a process of its own
         place = subjects.Place(cache, request.device, teller.note)
         request = replace(request, opening=settled(request.opening, task, weights, place))

@@ -17,14 +17,16 @@ from attacks import registry
 from attacks.base import Attack
 from audit import protocol
 from audit.execution.store import Cache
-from audit.names import listed
+from audit.names import classes, listed
 from audit.protocol import Attacks, Setup
 from audit.statistics.sequential import HORIZON
 from audit.subjects import Opening, Subject
 from audit.suite import Suite
+from reports.names import quoted
 from teachers import networks
 from teachers.errors import NothingAudited, UsageError
 from teachers.folders import loose_images
+from teachers.pixels import Note, silent
 from teachers.procedural import procedural
 from teachers.task import Pool, Task, few_labels, few_shot, without
 from teachers.training import Recipe
@@ -97,7 +99,7 @@ def _preset(attack: type[Attack], name: str) -> Attack:
     return presets[name]
 
 
-def prepare(request: Request, suite: Suite, picked: Picked, task: Task, cache: Cache) -> Setup:
+def prepare(request: Request, suite: Suite, picked: Picked, task: Task, cache: Cache, note: Note = silent) -> Setup:
     """Settle what all cells share.
 
     Raises UsageError where options do not fit this machine or this task.
@@ -121,7 +123,7 @@ def prepare(request: Request, suite: Suite, picked: Picked, task: Task, cache: C
         pool=pool,
         tenth=few_labels(few_shot(seen, request.shots), protocol.TENTH),
         nothing=task.train.take(np.arange(0)),
-        surrogate=surrogate(request.surrogate, task, cache),
+        surrogate=surrogate(request.surrogate, task, cache, note),
         recipe=recipe,
         students=named,
         most=most,
@@ -151,11 +153,11 @@ def for_students(setup: Setup) -> list[Setup]:
 
 
 def _dropped(text: str, task: Task) -> tuple[str, ...]:
-    names = listed(text)
-    for name in names:
-        if name not in task.classes:
-            near = difflib.get_close_matches(name, task.classes, n=3) or task.classes[:4]
-            raise UsageError(f"--drop-classes: {task.name} has no class {name!r}; classes are named {', '.join(near)}")
+    names, unknown = classes(text, task.classes)
+    if unknown:
+        near = difflib.get_close_matches(unknown, task.classes, n=3) or task.classes[:4]
+        told = ", ".join(map(quoted, near))
+        raise UsageError(f"--drop-classes: {task.name} has no class {unknown!r}; classes are named {told}")
     if len(task.classes) - len(names) < 2:
         raise UsageError(f"--drop-classes leaves {len(task.classes) - len(names)} classes; at least 2 are needed")
     return names
@@ -186,11 +188,11 @@ def default_student(task: Task) -> str:
     return "strided-8-16-32" if min(task.shape[1:]) < 24 else "strided-16-32-64"
 
 
-def surrogate(folder: str | None, task: Task, cache: Cache) -> Pool:
+def surrogate(folder: str | None, task: Task, cache: Cache, note: Note = silent) -> Pool:
     """Return the surrogate images: the procedural pool, or all images under a folder, made to fit the task."""
     if folder is None:
         return procedural(SURROGATES, task.shape)
-    return Pool(loose_images(Path(folder).expanduser(), task.shape, cache.root))
+    return Pool(loose_images(Path(folder).expanduser(), task.shape, cache.root, note))
 
 
 def identify(setup: Setup, audited: Subject, attacks: Attacks) -> str:

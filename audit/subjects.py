@@ -23,19 +23,24 @@ from audit.execution.progress import duration
 from audit.execution.seals import Broken, Content
 from audit.execution.store import Cache, Unfinished
 from audit.statistics.compare import wilson
+from reports.names import quoted
 from reports.record import Packed, TeacherInfo, Usability
 from teachers import datasets, intake, methods, synthetic
 from teachers.errors import RefusedInput, UsageError
+from teachers.files import composed
 from teachers.guards import Guarded, Shown
 from teachers.intake import Card, Teacher
+from teachers.intake.channels import of_shape
 from teachers.methods.base import Weights
 from teachers.networks import Preprocessed
 from teachers.oracle import Ask, Box, at_once
+from teachers.pixels import silent
 from teachers.remote import Remote, RemoteBox
 from teachers.surface import FULL, Surface
 from teachers.synthetic import HalfLeak, Held, Noisy, SmoothedTruth, placebo
 from teachers.task import Pool, Task, known, majority
-from teachers.wire import Address, is_address
+from teachers.v2 import declared
+from teachers.wire import Address, Wire, is_address
 
 DEMO = "demo"
 BUILT_IN = {
@@ -68,6 +73,7 @@ class Opening:
     trust: bool = False  # a checkpoint that is a program may run
     classes: tuple[str, ...] = ()  # in the order of the network's outputs, where it is not the data's
     weights: str | None = None  # which, of a checkpoint with those of several networks
+    channels: int | None = None  # in which a built-in teacher reads images; another one's own decide
     tried: int = field(default=0, compare=False)  # images that the file was shown to find out how it is to be used
 
 
@@ -98,39 +104,60 @@ def slug(name: str) -> str:
     return re.sub(r"[^0-9A-Za-z.-]+", "-", stem).strip("-.")[:60] or "teacher"
 
 
-def open_task(opening: Opening, cache: Cache) -> tuple[Task, intake.Weights | None]:
-    """Load the data that the command line or the checkpoint names.
+def open_task(opening: Opening, cache: Cache, note: Note = silent) -> tuple[Task, intake.Weights | None]:
+    """Load the data that the command line or the checkpoint names, in the channels that the network takes.
 
     Raises UsageError or RefusedInput with one sentence where neither does, or where they differ.
     """
     if opening.teacher in BUILT_IN:
-        return datasets.load(opening.data or "glyphs", cache.root, opening.size), None
+        return datasets.load(opening.data or "glyphs", cache.root, opening.size, opening.channels, note), None
     if is_address(opening.teacher):
-        return _remote_task(opening, cache), None
+        return _remote_task(opening, cache, note), None
     weights = intake.open_weights(Path(opening.teacher), opening.trust, opening.weights)
     card = weights.card
     if card is None and opening.data is None:
         raise UsageError(f"{opening.teacher} does not say what it was trained on; give --data")
     data = opening.data or (card.data if card else "")
-    task = datasets.load(data, cache.root, opening.size or (card.size if card else None))
+    if opening.data is None:
+        note(f"data: {data}, which {opening.teacher} names")
+    size = opening.size or (card.size if card else None)
+    task = datasets.load(data, cache.root, size, note=note)
+    channels = weights.channels
+    other = channels not in (None, task.shape[0])
+    if other and weights.is_program and intake.answers(weights, len(task.classes), task.shape):
+        channels = None  # it takes them as they are
+    task = _in_channels(task, channels, opening, data, size, cache, note)
     if card is not None:
         _agree(card, task, opening)
     return task, weights
 
 
-def _remote_task(opening: Opening, cache: Cache) -> Task:
-    Address.parse(opening.teacher)
+def _in_channels(
+    task: Task, channels: int | None, opening: Opening, data: str, size: int | None, cache: Cache, note: Note
+) -> Task:
+    """Read the images of a task again where the network takes other channels, 1 or 3; None changes nothing."""
+    if channels is None or channels == task.shape[0] or task.shape[0] not in (1, 3):
+        return task
+    how = "gray images are read in colour" if channels == 3 else "images with colours are read as gray"
+    note(f"{opening.teacher} takes {channels} channel{'s' * (channels > 1)}: {how}")
+    return datasets.load(data, cache.root, size, channels)
+
+
+def _remote_task(opening: Opening, cache: Cache, note: Note) -> Task:
+    address = Address.parse(opening.teacher)
     if opening.data is None:
         raise UsageError("a teacher behind a URL does not say what it was taught; give --data")
     if opening.architecture is not None:
         raise UsageError("--arch names the network of a checkpoint; a teacher behind a URL keeps its own")
     if opening.weights is not None:
         raise UsageError("--weights names some of a checkpoint's; a teacher behind a URL keeps its own")
-    return datasets.load(opening.data, cache.root, opening.size)
+    task = datasets.load(opening.data, cache.root, opening.size, note=note)
+    channels = of_shape(declared(Wire(address, note).get()))
+    return _in_channels(task, channels, opening, opening.data, opening.size, cache, note)
 
 
 def _agree(card: Card, task: Task, opening: Opening) -> None:
-    if card.classes != task.classes:
+    if tuple(map(composed, card.classes)) != tuple(map(composed, task.classes)):
         raise RefusedInput(
             f"{opening.teacher} was taught {len(card.classes)} classes ({_some(card.classes)}) but the data has "
             f"{len(task.classes)} ({_some(task.classes)}); give the --data it was trained for"
@@ -144,15 +171,8 @@ def _agree(card: Card, task: Task, opening: Opening) -> None:
         )
 
 
-def of_card(opening: Opening, weights: intake.Weights | None) -> str:
-    """Return which data a checkpoint names itself, as a line to tell; empty where the command line names them."""
-    if opening.data is not None or weights is None or weights.card is None:
-        return ""
-    return f"data: {weights.card.data}, which {opening.teacher} names"
-
-
 def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    return ", ".join(map(quoted, names[:4])) + (", …" if len(names) > 4 else "")
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,12 @@ def teach(
     if init is not None and not method.looks:
         lookers = ", ".join(n for n, m in methods.METHODS.items() if m.looks)
         raise UsageError(f"{name} looks at no other teacher; leave --init out (those that do: {lookers})")
-    task = datasets.load(data, kept.root, size)
+    task = datasets.load(data, kept.root, size, note=teller.note)
     base = None if init is None else ordinary(init, task, architecture)
     recipe = methods.teacher_recipe(task, base.architecture if base else architecture, steps)
     lesson = methods.Lesson(method, recipe, seed, base.sha256 if base else "")
-    origin = str(Path(data).resolve()) if Path(data).is_dir() else data
+    folder = data not in datasets.EMBEDDED and Path(data).is_dir()
+    origin = str(Path(data).resolve()) if folder else data
     teacher = subjects.taught(lesson, task, subjects.Place(kept, device, teller.note), name=out.name, init=base)
     assert isinstance(teacher.network, Preprocessed)
     assert teacher.card is not None
@@ -75,7 +76,7 @@ def ordinary(path: Path, task: Task, architecture: str | None) -> Teacher:
 
     Raises RefusedInput where it does not fit.
     """
-    if str(path) in subjects.BUILT_IN:
+    if str(path) in subjects.BUILT_IN and not path.exists():
         raise UsageError(f"--init takes a checkpoint, not {path}; without --init the ordinary teacher is taken")
     weights = intake.open_weights(path)
     card = weights.card

@@ -264,12 +264,13 @@ def listing(what: str) -> str:
     if what == "data":
         from teachers.datasets import catalogue
 
-        return _lines(catalogue())
+        return _lines(catalogue() | {"embedded:NAME": "glyphs or digits, where a folder of this name is here, too"})
     if what == "teachers":
         from audit.subjects import BUILT_IN
         from teachers.methods import METHODS
 
-        return _lines({n: f"audit teach {n}: {m.title} ({m.paper})" for n, m in METHODS.items()} | BUILT_IN)
+        more = {"embedded:NAME": "one of the five above, where a file of this name is here, too"}
+        return _lines({n: f"audit teach {n}: {m.title} ({m.paper})" for n, m in METHODS.items()} | BUILT_IN | more)
     raise UsageError(f"there is no list of {what!r}; there are attacks, students, data, teachers")
 
 

@@ -6,6 +6,7 @@ import math
 from typing import Final
 
 from reports import bag
+from reports.names import quoted
 from reports.record import Comparison, Cost, Interval, LedgerRow, Parameters, Record, Word
 
 MISSING: Final = "–"
@@ -133,7 +134,7 @@ def beside(record: Record) -> list[str]:
     unseen = [c for c in record.comparisons if c.dropped_accuracy is not None]
     if unseen:
         top = max(unseen, key=lambda c: c.dropped_accuracy or 0.0)
-        names = ", ".join(record.settings.dropped)
+        names = ", ".join(map(quoted, record.settings.dropped))
         lines.append(
             f"On the classes that the attacker never saw ({names}): {record.named(top)} "
             f"{percent(top.dropped_accuracy)}, LS student {percent(top.control_dropped_accuracy)}."
@@ -174,7 +175,8 @@ def scenario(record: Record) -> list[str]:
             "Any accurate teacher then gives away labels: this is no judgement of a defence."
         )
     if settings.dropped:
-        lines.append(f"Zero-shot: the attacker never saw an image of these classes: {', '.join(settings.dropped)}.")
+        unseen = ", ".join(map(quoted, settings.dropped))
+        lines.append(f"Zero-shot: the attacker never saw an image of these classes: {unseen}.")
     return lines
 
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from teachers.errors import RefusedInput, UsageError
-from teachers.folders import assembled, decoded, image_folder, plain
+from teachers.files import shown
+from teachers.folders import image_folder
 from teachers.glyphs import glyphs
+from teachers.pixels import Note, in_channels, silent
 from teachers.task import Augment, Pool, Task
+from teachers.vision import torchvision_set
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-# A mirrored digit, letter, text or road sign is another class or none.
-ONE_HANDED = frozenset({"MNIST", "KMNIST", "QMNIST", "EMNIST", "USPS", "SVHN", "GTSRB", "RenderedSST2"})
+LARGEST = 2**14  # pixels to a side, which take a GiB of memory
 
 
 def catalogue() -> dict[str, str]:
@@ -32,28 +30,42 @@ def catalogue() -> dict[str, str]:
     }
 
 
-def load(spec: str, cache: Path | None = None, size: int | None = None) -> Task:
+def load(
+    spec: str, cache: Path | None = None, size: int | None = None, channels: int | None = None, note: Note = silent
+) -> Task:
     """Load the data set `spec`, one of `catalogue`'s forms.
 
     `cache` keeps a folder's decoded images for the next start. `size` (pixels) resizes the shorter side of pictures
-    and crops the middle. Raises UsageError for an unknown name and RefusedInput for data that cannot be used.
+    and crops the middle. `channels` reads them as gray (1) or in colour (3), whatever they are; `note` is told what is
+    taken of a folder. Raises UsageError for an unknown name and RefusedInput for data that cannot be used.
     """
-    if size is not None and size < 1:
-        raise UsageError(f"--size must be at least 1 pixel, not {size}")
-    embedded = {"glyphs": glyphs, "digits": _digits}
-    if spec in embedded:
+    if size is not None and not 1 <= size <= LARGEST:
+        raise UsageError(f"--size must be at least 1 pixel and at most {LARGEST}, not {size}")
+    if spec in EMBEDDED:
         if size is not None:
             raise UsageError(f"--size is for folders and torchvision; {spec} has one size only, leave --size out")
-        return embedded[spec]()
+        task = EMBEDDED[spec]()
+        return task if channels in (None, task.shape[0]) else _read_as(task, channels)
     if spec.startswith("torchvision:"):
-        return _torchvision(spec, size)
+        return _torchvision(spec, size, channels)
     root = Path(spec).expanduser()
     if root.is_dir():
-        return image_folder(root, cache, size)
+        return image_folder(root, cache, size, channels, note)
     if len(root.parts) > 1 or root.exists():
-        raise RefusedInput(f"{spec} is not a folder; a data set is a folder with train/<class>/* and test/<class>/*")
+        raise RefusedInput(
+            f"{shown(spec)} is not a folder; a data set is a folder with train/<class>/* and test/<class>/*"
+        )
     names = catalogue()
-    raise UsageError(f"no data set or folder is called {spec!r}; {_closest(spec, names)}there are {', '.join(names)}")
+    raise UsageError(
+        f"no data set or folder is called {shown(spec)!r}; {_closest(spec, names)}there are {', '.join(names)}"
+    )
+
+
+def _read_as(task: Task, channels: int) -> Task:
+    """Turn the images of a task in memory into gray or into three channels."""
+    pools = (task.train, task.validation, task.test)
+    train, validation, test = (replace(pool, images=in_channels(pool.images, channels)) for pool in pools)
+    return replace(task, train=train, validation=validation, test=test)
 
 
 def _closest(name: str, known_names: Iterable[str]) -> str:
@@ -78,58 +90,11 @@ def _digits() -> Task:
     return Task("digits", tuple("0123456789"), train, validation, test)
 
 
-def _torchvision(spec: str, size: int | None) -> Task:
+def _torchvision(spec: str, size: int | None, channels: int | None) -> Task:
     _, name, root = [*spec.split(":", 2), "", ""][:3]
     if not name or not root:
         raise UsageError(f"{spec!r} must read torchvision:NAME:ROOT, for example torchvision:CIFAR10:~/data")
-    kind = _reader(name)
-    sets = [_on_disk(kind, Path(root).expanduser(), split) for split in ("train", "test")]
-    items = [(s, i) for s in sets for i in range(len(s))]
-    labels = np.empty(len(items), np.int64)
-
-    def opened(i: int) -> Image:
-        data, k = items[i]
-        image, labels[i] = data[k]
-        return plain(image)
-
-    images = decoded(len(items), opened, lambda i: f"image {items[i][1]}", size)
-    named = tuple(map(str, getattr(sets[0], "classes", ())))
-    classes = named if len(named) > labels.max() else tuple(map(str, range(labels.max() + 1)))
-    flip = kind.__name__ not in ONE_HANDED
-    return assembled(kind.__name__, classes, images, labels, [len(s) for s in sets], flip=flip)
+    return torchvision_set(name, Path(root).expanduser(), size, channels)
 
 
-def _reader(name: str) -> Any:  # torchvision's classes share no type that promises a length
-    """Find torchvision's class for a data set with a training and a test split."""
-    from torchvision import datasets
-
-    found = {}
-    for title in datasets.__all__:
-        parameters = inspect.signature(getattr(datasets, title)).parameters.values()
-        needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-        if needed == ["root"] and {"train", "split"} & {p.name for p in parameters}:
-            found[title.lower()] = title
-    if name.lower() not in found:
-        hint = _closest(name, found.values())
-        raise UsageError(
-            f"torchvision has no labelled data set {name!r} that we can read; {hint}or use a folder of images"
-        )
-    return getattr(datasets, found[name.lower()])
-
-
-def _on_disk(kind: Any, root: Path, split: str) -> Any:
-    """Open one split without ever downloading it."""
-    from PIL.Image import Image
-
-    choice = {"train": split == "train"} if "train" in inspect.signature(kind).parameters else {"split": split}
-    try:
-        data = kind(root, **choice)
-        item = data[0]
-    except (OSError, RuntimeError, ValueError, IndexError, ImportError) as error:
-        said = f"torchvision's {kind.__name__} finds no {split} split under {root} ({error})"
-        raise RefusedInput(f"{said}; put it there first, nothing is downloaded here") from error
-    if not (isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], Image) and isinstance(item[1], int)):
-        raise RefusedInput(
-            f"torchvision's {kind.__name__} does not give an image and one label; use a folder of images"
-        )
-    return data
+EMBEDDED = {"glyphs": glyphs, "digits": _digits}

@@ -119,6 +119,15 @@ class Signature:
         return values.reshape(images, classes)
 
 
+def declared(metadata: object) -> tuple[int, ...]:
+    """Return the shape of a model's one input, unknown sizes −1; empty where its metadata tells of none."""
+    try:
+        inputs = Metadata.model_validate(metadata).inputs or ()
+    except ValidationError:  # as the one who asks it will say
+        return ()
+    return inputs[0].shape if len(inputs) == 1 else ()
+
+
 def _layout(given: Sequence[int], shape: tuple[int, int, int]) -> Layout | None:
     """Return the layout in which images (C, H, W) fit a model's shape, whose unknown sizes are −1."""
 

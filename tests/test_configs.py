@@ -299,11 +299,13 @@ class TestCards:
         assert len(set(prints)) == 2
         assert not teacher.synthetic
 
-    def test_data_that_a_card_names_are_told(self) -> None:
-        path = corpus.with_card(corpus.card(data="/data/mine"), Path("m.safetensors"))
-        opened = intake.open_weights(path)
-        assert subjects.of_card(Opening("m.safetensors"), opened) == "data: /data/mine, which m.safetensors names"
-        assert subjects.of_card(Opening("m.safetensors", data="digits"), opened) == ""
+    def test_data_that_a_card_names_are_told(self, kept: Path) -> None:
+        corpus.with_card(corpus.card(data="/data/mine"), Path("m.safetensors"))
+        lines: list[str] = []
+        for data in (None, "/data/another"):
+            with pytest.raises(AuditError, match=data or "/data/mine"):
+                subjects.open_task(Opening("m.safetensors", data=data), Cache(kept), lines.append)
+        assert lines == ["data: /data/mine, which m.safetensors names"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from teachers import folders
+from teachers import folders, pixels
 from teachers.datasets import catalogue, load
 from teachers.errors import RefusedInput, UsageError
 from teachers.task import Augment, Pool, known
@@ -114,7 +114,7 @@ def test_the_cache_is_read_back_and_forgotten_when_a_file_changes(
     (kept,) = (cache / "data").glob("*/*")
     assert kept.name == "images.npy"
     with monkeypatch.context() as patched:
-        patched.setattr(folders, "_read", lambda path: pytest.fail(f"decoded {path} again"))
+        patched.setattr(pixels, "picture", lambda path, channels: pytest.fail(f"decoded {path} again"))
         assert load(str(root), cache).digest == cold.digest
     draw(root / "test" / "owl" / "00.png", (1, 2, 3), size=(8, 6))
     assert load(str(root), cache).digest != cold.digest

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from audit.execution.store import Cache, read_pool
-from teachers import folders
+from teachers import folders, pixels
 from teachers.stored import Stored, chunks
 from teachers.task import Augment, Pool, few_labels, few_shot
 from teachers.views import KINDS, Viewer, ViewSet
@@ -71,7 +71,7 @@ def test_a_large_folder_stays_on_disk(mode: str, tmp_path: Path, monkeypatch: py
                 shape = (SIDE, SIDE) if mode == "L" else (SIDE, SIDE, 3)
                 Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / split / name / f"{i}.png")
     held = folders.image_folder(tmp_path)
-    monkeypatch.setattr(folders, "LARGE", 1)
+    monkeypatch.setattr(pixels, "LARGE", 1)
     for _ in range(2):  # decoded, and read back
         lazy = folders.image_folder(tmp_path, tmp_path / "cache")
         assert isinstance(lazy.train.images, Stored)

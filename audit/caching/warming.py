@@ -52,9 +52,10 @@ def warm(request: Request) -> Warmed:
 def _task_of(request: Request) -> Opening:
     """Return the ordinary teacher on the task of the teacher that will be audited."""
     asked = request.opening
-    _, weights = subjects.open_task(asked, Cache(request.cache or default_cache()))
+    task, weights = subjects.open_task(asked, Cache(request.cache or default_cache()))
     card = weights.card if weights else None
-    return Opening(DEMO, asked.data or (card.data if card else None), size=asked.size or (card.size if card else None))
+    data, size = asked.data or (card.data if card else None), asked.size or (card.size if card else None)
+    return Opening(DEMO, data, size=size, channels=task.shape[0])
 
 
 def _warm(setup: Setup, bench: Bench, ground: Ground) -> None:

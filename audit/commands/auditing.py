@@ -36,6 +36,7 @@ from audit.commands.options import (
     Trust,
     Weights,
     command_line,
+    data_set,
     opening,
     processes,
 )
@@ -261,7 +262,7 @@ def teach(
     make(
         method,
         out,
-        data=data,
+        data=data_set(data),
         architecture=arch,
         steps=steps,
         seed=seed,

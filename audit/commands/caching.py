@@ -24,6 +24,7 @@ from audit.commands.options import (
     Student,
     Surrogate,
     Trust,
+    opening,
     processes,
 )
 from audit.execution import ahead
@@ -136,7 +137,7 @@ def load(
 
 @cache_app.command()
 def warm(
-    teacher: Annotated[str, typer.Option(help="A teacher of the task, in place of --data.")] = "demo",
+    teacher: Annotated[str, typer.Option(help="A teacher of the task, in place of --data.")] = "embedded:demo",
     attacks: Attacks = "all",
     data: Data = None,
     size: Size = None,
@@ -157,11 +158,10 @@ def warm(
     ahead()
     from audit.caching.warming import warm as train
     from audit.plan import Request
-    from audit.subjects import Opening
 
     done = train(
         Request(
-            opening=Opening(teacher, data, size=size, trust=trust_model_code),
+            opening=opening(teacher, data, None, None, size, trust_model_code),
             attacks=attacks,
             student=student,
             seeds=seeds,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audit.commands.naming import meant
+
 if TYPE_CHECKING:
     from audit.subjects import Opening
 
@@ -49,7 +51,9 @@ Student = Annotated[str | None, typer.Option(help="Architectures of the students
 Seeds = Annotated[int | None, typer.Option(help="Most judged seeds, up to 20; the effort's number if not given.")]
 Shots = Annotated[float, typer.Option(help="Fraction of images and labels that the attacker holds.")]
 Labels = Annotated[float, typer.Option(help="Fraction of labels that the attacker knows, of all images.")]
-DropClasses = Annotated[str, typer.Option(help="Classes that the attacker never saw, with commas.")]
+DropClasses = Annotated[
+    str, typer.Option(help="Classes that the attacker never saw, with commas; names may hold some.")
+]
 Surface = Annotated[
     str,
     typer.Option(
@@ -83,14 +87,25 @@ def opening(
     normalize: str | None,
     size: int | None,
     trust: bool,
-    classes: Path | None,
-    weights: str | None,
+    classes: Path | None = None,
+    weights: str | None = None,
 ) -> Opening:
-    from audit.subjects import Opening
+    from audit.subjects import BUILT_IN, Opening
     from teachers.intake import class_names
 
     names = () if classes is None else class_names(classes)
-    return Opening(teacher, data, arch, normalize, size, trust, names, weights)
+    who = meant(teacher, BUILT_IN, "teacher")
+    return Opening(who, data and data_set(data), arch, normalize, size, trust, names, weights)
+
+
+def data_set(given: str) -> str:
+    """Return the data set that --data names.
+
+    Raises UsageError where it may be an embedded one or a folder.
+    """
+    from teachers.datasets import EMBEDDED
+
+    return meant(given, EMBEDDED, "data set")
 
 
 def processes(jobs: int | None) -> int:

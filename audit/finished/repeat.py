@@ -15,6 +15,7 @@ from audit.execution.bench import Use
 from audit.execution.cells import Cell, Result, cell_of
 from audit.execution.store import Cache
 from audit.ground import opened
+from audit.names import text_of
 from audit.plan import Request
 from audit.run import workbench
 from audit.subjects import Opening
@@ -71,7 +72,7 @@ def repeat(
         seeds=record.suite.seeds,
         shots=asked.shots,
         labels=asked.labels,
-        drop_classes=",".join(asked.dropped),
+        drop_classes=text_of(asked.dropped),
         surface=asked.surface,
         budget=asked.budget,
         effort=asked.effort,

@@ -16,6 +16,7 @@ from audit.inspecting.choosing import HALVED, Choice, Permutation, Tops, choose,
 from audit.inspecting.fitting import LOOKED, apart, candidates, misfit, running
 from audit.statistics.compare import Correct
 from audit.subjects import Opening, Place
+from reports.names import quoted
 from teachers import intake
 from teachers.errors import AuditError, RefusedInput, UsageError
 from teachers.intake import Teacher
@@ -230,7 +231,7 @@ def told(found: Identified, task: Task) -> list[str]:
         lines.append(f"tensors {', '.join(found.changes)}")
     lines += [line for line in (found.weights, found.left_over) if line]
     if found.permutation is not None:
-        names = ", ".join(task.classes[c] for c in found.permutation.classes)
+        names = ", ".join(quoted(task.classes[c]) for c in found.permutation.classes)
         lines.append(f"classes in the order of the network's outputs, as found: {names}")
     elif found.choice is not None and found.normalize is not None:
         lines.append(f"normalisation {found.normalize}: {why_normalised(found.choice)}")
@@ -261,7 +262,7 @@ def tie(choice: Choice) -> str:
 
 def another_order(found: Permutation, task: Task) -> str:
     """Say that a network's classes are in another order, as a sentence."""
-    names = [task.classes[c] for c in found.classes[:SHOWN]]
+    names = [quoted(task.classes[c]) for c in found.classes[:SHOWN]]
     more = ", …" if len(found.classes) > SHOWN else ""
     return (
         f"has its classes in another order: reordered as {', '.join(names)}{more} it is right on {found.accuracy:.1%} "

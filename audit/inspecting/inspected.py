@@ -9,6 +9,7 @@ from rich.console import Console
 
 from audit.inspecting.identify import why_normalised
 from audit.inspecting.inspection import Inspection
+from reports.names import quoted
 from reports.printable import printable
 from teachers.intake.normalise import BGR
 
@@ -36,6 +37,8 @@ def _inspected(found: Inspection) -> dict[str, str]:
     }
     if found.weights:
         lines["weights"] = found.weights.removeprefix("weights ")
+    if found.data:
+        lines["data"] = "; ".join(found.data)
     if found.changes:
         lines["tensors"] = ", ".join(found.changes)
     if found.left_over:
@@ -50,7 +53,7 @@ def _inspected(found: Inspection) -> dict[str, str]:
     if found.choice is not None and found.normalize is not None and not found.order:
         lines["normalisation"] += f": {why_normalised(found.choice)}"
     if found.order:
-        lines["class order"] = ", ".join(found.order)
+        lines["class order"] = ", ".join(map(quoted, found.order))
     if found.accuracy is not None:
         told = found.accuracy
         lines["accuracy"] = (

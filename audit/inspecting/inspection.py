@@ -61,6 +61,7 @@ class Inspection:
     changes: tuple[str, ...] = ()  # from the checkpoint's names of tensors to the network's
     weights: str = ""  # which of several mappings of tensors was taken, as a sentence
     left_over: str = ""  # which tensors are no network's, as a sentence
+    data: tuple[str, ...] = ()  # what was taken of the data and what was left out, a line each
 
 
 def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None) -> Inspection:
@@ -112,9 +113,9 @@ def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None)
     )
     if opening.data is None:
         return _without_data(told, weights, fits, device)
-    place = Place(Cache(cache or default_cache()), device, lambda line: None)
-    task, _ = subjects.open_task(opening, place.cache)
-    sized = replace(told, classes=len(task.classes), channels=task.shape[0], size=task.shape[1])
+    place, lines = Place(Cache(cache or default_cache()), device, lambda line: None), list[str]()
+    task, _ = subjects.open_task(opening, place.cache, lines.append)
+    sized = replace(told, data=tuple(lines), classes=len(task.classes), channels=task.shape[0], size=task.shape[1])
     return _on_data(sized, weights, opening, task, place)
 
 
@@ -122,13 +123,15 @@ def _program(told: Inspection, weights: intake.Weights, opening: Opening, device
     """Let a program answer, in a process of its own, about the test images of the data, if any was given."""
     if opening.data is None:
         return replace(told, undecided="brings its own network; give --data to see what it answers")
-    task, _ = subjects.open_task(opening, cache)
+    lines: list[str] = []
+    task, _ = subjects.open_task(opening, cache, lines.append)
     with one(opening, task, weights, Place(cache, device, Teller(False).note)) as subject:
         teacher = subject.teacher
         used = intake.Normalisation(teacher.mean, teacher.std, teacher.bgr)
         named = (text for text, given in probes.normalisations(task).items() if probes.same(given, used))
         return replace(
             told,
+            data=tuple(lines),
             architecture=teacher.architecture,
             parameters=teacher.parameters or 0,
             classes=len(task.classes),

@@ -1,6 +1,6 @@
 """From "any checkpoint" to a callable network: the only place that opens a stranger's file."""
 
-from teachers.intake.assemble import Teacher, assemble, reordered
+from teachers.intake.assemble import Teacher, answers, assemble, reordered
 from teachers.intake.card import Card, save_teacher
 from teachers.intake.class_names import class_names
 from teachers.intake.normalise import NORMALISATIONS, Normalisation, normalisation
@@ -12,6 +12,7 @@ __all__ = [
     "Normalisation",
     "Teacher",
     "Weights",
+    "answers",
     "assemble",
     "class_names",
     "normalisation",

@@ -104,6 +104,11 @@ def guess_plainly(tensors: Mapping[str, Tensor]) -> tuple[Candidate, ...]:
     return next((f for s in spellings(tensors) if (f := _fitting(shapes_of(s.tensors)))), ())
 
 
+def channels_of(tensors: Mapping[str, Tensor]) -> int | None:
+    """Return the input channels of the network that tensors fit; None where none does."""
+    return next((fit.channels for fit in guess_plainly(tensors)), None)
+
+
 def _fitting(shapes: Shapes) -> tuple[Candidate, ...]:
     ours = _of_ours(shapes)
     if ours:

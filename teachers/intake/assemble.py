@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from teachers import guards, networks
 from teachers.errors import RefusedInput, UsageError
+from teachers.files import composed
 from teachers.intake.architecture import left_over, weightless
 from teachers.intake.card import GUARD, Card
 from teachers.intake.fingerprint import idle
@@ -104,6 +105,7 @@ def reordered(teacher: Teacher, names: tuple[str, ...], classes: tuple[str, ...]
 
     Raises UsageError where these are other classes.
     """
+    names, classes = tuple(map(composed, names)), tuple(map(composed, classes))
     if odd := sorted(set(names) ^ set(classes)):
         raise UsageError(f"--classes: the file and the data must name the same classes; only one has {odd[0]!r}")
     if len(names) != len(classes):
@@ -117,12 +119,25 @@ def reordered(teacher: Teacher, names: tuple[str, ...], classes: tuple[str, ...]
 
 def _rehearsed(weights: Weights, classes: int, shape: networks.Shape) -> nn.Module:
     """Load a program here once it has loaded and answered in the jail."""
+    _rehearse(weights, classes, shape)
+    return program(weights.path, cast(Program, weights.kind), shape, classes, weights.tensors)
+
+
+def answers(weights: Weights, classes: int, shape: networks.Shape) -> bool:
+    """Whether a program answers images of a shape, found out in the jail."""
+    try:
+        _rehearse(weights, classes, shape)
+    except RefusedInput:
+        return False
+    return True
+
+
+def _rehearse(weights: Weights, classes: int, shape: networks.Shape) -> None:
     path, kind = weights.path, cast(Program, weights.kind)
     size = sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path]))
     with tempfile.TemporaryDirectory(prefix="distill-audit-") as folder:
         work = partial(rehearse, path, kind, shape, classes)
         confined(work, Path(folder), path, limits(size, base=4 * GIB, times=6))
-    return program(path, kind, shape, classes, weights.tensors)
 
 
 def _check_fit(weights: Weights, tensors: Mapping[str, Tensor], architecture: str, classes: int) -> None:

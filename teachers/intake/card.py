@@ -79,8 +79,8 @@ class Card(BaseModel):
     def _fits_its_images(self) -> Card:
         if math.prod(self.shape) > MOST_PIXELS:
             raise ValueError(f"images of shape {self.shape} are larger than {MOST_PIXELS:,} values")
-        if not len(self.mean) == len(self.std) == self.shape[0]:
-            raise ValueError(f"mean and std are not one of each for {self.shape[0]} channels")
+        if not {len(self.mean), len(self.std)} <= {1, self.shape[0]}:
+            raise ValueError(f"mean and std are not one of each, for all or each of {self.shape[0]} channels")
         if self.bgr and self.shape[0] != 3:
             raise ValueError(f"images of {self.shape[0]} channels have no blue to come first")
         return self

@@ -5,28 +5,35 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from teachers import files
 from teachers.errors import RefusedInput
+from teachers.files import composed
 
 MOST = 1 << 24  # bytes
+DO = "give one class name a line"
 
 
 def class_names(path: Path) -> tuple[str, ...]:
     """Read a file of one class name a line, in the order of a network's outputs.
 
-    Raises RefusedInput where it cannot be read, or names none or one twice.
+    Raises RefusedInput where it cannot be read, or names none or one twice, accents written in whatever way.
     """
-    if not path.is_file():
-        raise RefusedInput(f"--classes: there is no file {path}; give one class name a line")
-    if path.stat().st_size > MOST:
-        raise RefusedInput(f"--classes: {path} is larger than {MOST >> 20} MiB; give one class name a line")
+    its = f"--classes: {files.shown(path)}"
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        content = files.content(path, MOST, "one class name a line")
+    except RefusedInput as e:
+        raise RefusedInput(f"--classes: {e}") from e
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        raise RefusedInput(f"--classes: {path} is no UTF-8 text ({e.reason}); give one class name a line") from e
-    names = tuple(line.strip() for line in lines if line.strip())
+        raise RefusedInput(f"{its} is no UTF-8 text ({e.reason}); {DO}") from e
+    if "\0" in text:
+        raise RefusedInput(f"{its} is no UTF-8 text (it holds NUL, as UTF-16 does); {DO}")
+    names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not names:
-        raise RefusedInput(f"--classes: {path} names no class; give one class name a line")
-    (twice, times), *_ = Counter(names).most_common(1)
-    if times > 1:
-        raise RefusedInput(f"--classes: {path} names {twice!r} twice; name each class once")
+        raise RefusedInput(f"{its} names no class; {DO}")
+    twice = {same for same, times in Counter(map(composed, names)).items() if times > 1}
+    if twice:
+        first = next(name for name in names if composed(name) in twice)
+        raise RefusedInput(f"{its} names {first!r} twice; name each class once")
     return names

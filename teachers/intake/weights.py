@@ -14,12 +14,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from teachers.errors import RefusedInput, UsageError
-from teachers.intake import huggingface
+from teachers.intake import channels, huggingface
+from teachers.intake.architecture import channels_of
 from teachers.intake.beside import is_beside
 from teachers.intake.card import Card
 from teachers.intake.formats import PROGRAMS
 from teachers.intake.jail import TENSORS, confined, limits
-from teachers.intake.readers import finite, read
+from teachers.intake.readers import finite
 from teachers.intake.rivals import Choice, chosen
 
 
@@ -34,11 +35,20 @@ class Weights:
     kind: str = "torch"  # torch, torch-legacy, safetensors, or one of PROGRAMS
     normalize: str | None = None  # what it says of its images itself, as --normalize takes it
     taken: str = ""  # which of several mappings of tensors these are, as a sentence
+    declared: int | None = None  # channels of a program's images, as far as that can be seen
 
     @property
     def is_program(self) -> bool:
         """Whether it answers by itself instead of being put into an architecture."""
         return self.kind in PROGRAMS
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of the images that it takes, 1 or 3; None where that is not known, or is another number."""
+        if self.is_program:
+            return self.declared
+        found = self.card.shape[0] if self.card is not None else channels_of(self.tensors)
+        return found if found in channels.READ else None
 
 
 def open_weights(path: Path, trust: bool = False, name: str | None = None) -> Weights:
@@ -63,7 +73,7 @@ def open_weights(path: Path, trust: bool = False, name: str | None = None) -> We
     files = huggingface.files(path) if path.is_dir() else [path]
     size = sum(file.stat().st_size for file in files)
     with tempfile.TemporaryDirectory(prefix="distill-audit-") as folder:
-        found = confined(partial(read, path, trust), Path(folder), path, limits(size))
+        found = confined(partial(channels.read, path, trust), Path(folder), path, limits(size))
         held = _tensors(Path(folder) / TENSORS, found.get("mappings", ()))
     kind = str(found["kind"])
     if name is not None and kind in PROGRAMS:
@@ -73,8 +83,8 @@ def open_weights(path: Path, trust: bool = False, name: str | None = None) -> We
     text = found.get("card")
     card = _card(path, text) if isinstance(text, str) else None
     beside = [path.parent / str(name) for name in found.get("beside", ())]
-    sha256 = _digest(path, [*files, *beside])
-    return Weights(path, sha256, dict(choice.tensors), card, kind, found.get("normalize"), choice.told)
+    sha256, normalize, declared = _digest(path, [*files, *beside]), found.get("normalize"), found.get("channels")
+    return Weights(path, sha256, dict(choice.tensors), card, kind, normalize, choice.told, declared)
 
 
 def _tensors(path: Path, names: Sequence[object]) -> dict[str, dict[str, Tensor]]:

@@ -1,0 +1,133 @@
+"""One picture of a stranger's data set: opened as one of a few formats, under limits of bytes and of time."""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from teachers import files
+from teachers.errors import RefusedInput
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+# Others are not tried: reading EPS starts Ghostscript, and nobody needs the sixty others.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+GRAY_MODES = frozenset({"1", "L", "LA"})
+BYTES = {"1": 1, "L": 1, "P": 1}  # of a pixel in memory; 4 in all other modes
+
+MOST_FILE = 2**28  # bytes
+MOST_HEAD = 2**26  # that are read before the size is known: profiles, comments, tags
+MOST_DECODED = 2**30  # bytes of memory, the copy of another mode included
+LARGE = 2**26  # bytes of memory, from which on one picture is decoded at a time
+SECONDS = 120  # of processor time
+MOST_TAGGED = 2**20  # numbers in one tag of a TIFF, which are a hundred times as large in memory
+
+_alone = threading.Lock()
+
+
+class Metered(io.BytesIO):
+    """The bytes of a picture, which a decoder may read so many of, for so long."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.left = min(len(content), MOST_HEAD) + 2**20
+        self._end = time.thread_time() + SECONDS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as any file does.
+
+        Raises ValueError beyond the limits.
+        """
+        part = super().read(size)
+        self.left -= len(part)
+        if self.left < 0:
+            raise ValueError("it has far more before its pixels than a picture has")
+        if time.thread_time() > self._end:
+            raise ValueError(f"it takes more than {SECONDS} s to read")
+        return part
+
+
+def picture(path: Path, channels: int | None = None) -> Image:
+    """Read a picture: mode L or RGB as `channels` asks for 1 or 3, or else as the file has it.
+
+    Raises RefusedInput, which names the file, for all that is no picture, or more than one needs.
+    """
+    from PIL import Image
+
+    content = files.content(path, MOST_FILE, "a picture, or remove it")
+    try:
+        _refuse_tags(content)
+        stream = Metered(content)
+        with Image.open(stream, formats=FORMATS) as image:
+            if image.mode[0] in "IF":
+                named = f"{files.shown(path)} has more than 8 bits a channel (mode {image.mode})"
+                raise RefusedInput(f"{named}; save it with 8 bits")
+            stream.left = 2 * len(content) + MOST_DECODED  # what lies behind the head
+            return _decoded(image, channels)
+    except (RefusedInput, KeyboardInterrupt):
+        raise
+    except Exception as e:  # decoders of strangers' bytes: whatever they stumble over is the file's fault
+        raise RefusedInput(f"{files.shown(path)} cannot be read as an image ({_why(e)}); replace or remove it") from e
+
+
+def plain(image: Image, channels: int | None = None) -> Image:
+    """Convert to mode L or RGB: gray modes to L and others to RGB, alpha dropped; then as `channels` asks."""
+    own = "L" if image.mode in GRAY_MODES else "RGB"
+    wanted = {1: "L", 3: "RGB"}.get(channels or 0, own)
+    for mode in (own, wanted):
+        if image.mode != mode:
+            image = image.convert(mode)
+    image.load()
+    return image
+
+
+def _decoded(image: Image, channels: int | None) -> Image:
+    """Decode a picture whose size is known, large ones one at a time."""
+    a_pixel = BYTES.get(image.mode, 4)
+    if image.mode not in ("L", "RGB"):
+        a_pixel += 1 if image.mode in GRAY_MODES else 4
+    if image.info.get("progressive"):
+        a_pixel += 6  # libjpeg holds all coefficients
+    needed = image.width * image.height * a_pixel
+    if needed > MOST_DECODED:
+        pixels = f"{image.width}x{image.height} pixels of mode {image.mode}"
+        raise ValueError(f"{pixels} take {needed / 2**30:.1f} GiB, above {MOST_DECODED / 2**30:.0f}")
+    if needed < LARGE:
+        return plain(image, channels)
+    with _alone:
+        return plain(image, channels)
+
+
+def _why(error: Exception) -> str:
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):  # whose message holds the address of an object
+        return f"it is none of {', '.join(FORMATS)}"
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _refuse_tags(content: bytes) -> None:
+    """Refuse a TIFF whose tags hold very many numbers: each becomes an object.
+
+    Raises ValueError; what is no TIFF passes.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(content[:2])
+    if order is None or len(content) < 16:
+        return
+    big = struct.unpack_from(order + "H", content, 2)[0] == 43
+    at: int = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)[0]
+    counted, entry = ("Q", struct.Struct(order + "HHQ8x")) if big else ("H", struct.Struct(order + "HHI4x"))
+    if at + 8 > len(content):
+        return  # damaged, as its decoder will say
+    (tags,) = struct.unpack_from(order + counted, content, at)
+    at += struct.calcsize(order + counted)
+    tags = min(tags, (len(content) - at) // entry.size)
+    for _, kind, count in entry.iter_unpack(content[at : at + tags * entry.size]):
+        if kind not in (1, 2, 6, 7) and count > MOST_TAGGED:  # bytes stay bytes
+            raise ValueError(f"one of its tags holds {count} numbers, above {MOST_TAGGED}")
