@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import NoReturn
 
 import typer
 
 from audit.commands import BUG, COMMAND_LINE, INTERRUPTED, OK, auditing, caching, finished, listing
+from reports import streams, terminal
 
 app = typer.Typer(
     name="audit",
@@ -28,6 +28,9 @@ COMMANDS = (
 OURS = ("attacks", "teachers", "reports")  # packages beside this one
 for command in COMMANDS:
     app.command()(command)
+for typed in (app, caching.cache_app):
+    for entry in typed.registered_commands:
+        entry.callback = None if entry.callback is None else terminal.alone(entry.callback)
 app.add_typer(caching.cache_app)
 
 # Some releases of typer carry their own copy of click: its exceptions are reached through typer's.
@@ -38,6 +41,7 @@ def main() -> NoReturn:
     """Run the command line and exit with its code: a user's mistake prints one line, a bug a traceback."""
     # Read when torch is imported: on shared cores, threads that spin while they wait make a teacher far slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    streams.prepare()
     sys.exit(_main())
 
 
@@ -69,7 +73,7 @@ def _mistake(error: Exception) -> int:
         return _say(said, RefusedInput.exit_code)
     if isinstance(error, RecordError):
         return _say(str(error), RefusedInput.exit_code)
-    traceback.print_exception(error)
+    terminal.trace(error)
     return BUG
 
 
@@ -87,7 +91,7 @@ def _users(name: object) -> bool:
 
 
 def _say(sentence: str, code: int) -> int:
-    print(f"audit: {' '.join(sentence.split())}", file=sys.stderr)
+    terminal.note(f"audit: {' '.join(sentence.split())}")
     return code
 
 

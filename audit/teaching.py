@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,9 +53,9 @@ def teach(
     assert teacher.card is not None
     intake.save_teacher(teacher.network, teacher.card.model_copy(update={"data": origin, "size": size}), out)
     validation = subjects.validation_accuracy(teacher, task)
-    print(f"{out}: {name} teacher, {validation:.1%} of {len(task.validation)} validation images", file=sys.stderr)
+    teller.note(f"{out}: {name} teacher, {validation:.1%} of {len(task.validation)} validation images")
     for told, value in teacher.card.measured.items():
-        print(f"  {told}: {value:.3g} nats", file=sys.stderr)
+        teller.note(f"  {told}: {value:.3g} nats")
 
 
 def pairs(settings: Sequence[str]) -> dict[str, str]:
