@@ -25,6 +25,7 @@ from audit.suite import Suite
 from teachers import networks
 from teachers.errors import NothingAudited, UsageError
 from teachers.folders import loose_images
+from teachers.places import place
 from teachers.procedural import procedural
 from teachers.task import Pool, Task, few_labels, few_shot, without
 from teachers.training import Recipe
@@ -190,7 +191,7 @@ def surrogate(folder: str | None, task: Task, cache: Cache) -> Pool:
     """Return the surrogate images: the procedural pool, or all images under a folder, made to fit the task."""
     if folder is None:
         return procedural(SURROGATES, task.shape)
-    return Pool(loose_images(Path(folder).expanduser(), task.shape, cache.root))
+    return Pool(loose_images(place(folder), task.shape, cache.root))
 
 
 def identify(setup: Setup, audited: Subject, attacks: Attacks) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from audit import plan, subjects
+from audit import folder, plan, subjects
 from audit.execution.progress import Teller
 from audit.execution.store import Cache, default_cache
 from teachers import datasets, intake, methods
@@ -39,6 +39,7 @@ def teach(
     if out.suffix not in (".pt", ".pth", ".safetensors"):
         raise UsageError(f"--out {out} must end in .pt or .safetensors")
     plan.check_device(device)
+    folder.prepare(out.parent, (out.name,))
     method, teller, kept = methods.method(name, pairs(settings)), Teller(), Cache(cache or default_cache())
     if init is not None and not method.looks:
         lookers = ", ".join(n for n, m in methods.METHODS.items() if m.looks)

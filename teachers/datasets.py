@@ -13,6 +13,7 @@ import numpy as np
 from teachers.errors import RefusedInput, UsageError
 from teachers.folders import assembled, decoded, image_folder, plain
 from teachers.glyphs import glyphs
+from teachers.places import place
 from teachers.task import Augment, Pool, Task
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def load(spec: str, cache: Path | None = None, size: int | None = None) -> Task:
         return embedded[spec]()
     if spec.startswith("torchvision:"):
         return _torchvision(spec, size)
-    root = Path(spec).expanduser()
+    root = place(spec)
     if root.is_dir():
         return image_folder(root, cache, size)
     if len(root.parts) > 1 or root.exists():
@@ -83,7 +84,7 @@ def _torchvision(spec: str, size: int | None) -> Task:
     if not name or not root:
         raise UsageError(f"{spec!r} must read torchvision:NAME:ROOT, for example torchvision:CIFAR10:~/data")
     kind = _reader(name)
-    sets = [_on_disk(kind, Path(root).expanduser(), split) for split in ("train", "test")]
+    sets = [_on_disk(kind, place(root), split) for split in ("train", "test")]
     items = [(s, i) for s in sets for i in range(len(s))]
     labels = np.empty(len(items), np.int64)
 

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from audit.execution.cells import Cell, Result
 from reports.record import write_whole
 from teachers.errors import RefusedInput
+from teachers.places import place
 from teachers.stored import Stored
 from teachers.surface import Answers, Kind
 from teachers.task import Augment, Images, Pool
@@ -34,10 +35,10 @@ DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what 
 def default_cache() -> Path:
     """Return $DISTILL_AUDIT_CACHE, or the folder that this system keeps caches in."""
     if named := os.environ.get("DISTILL_AUDIT_CACHE"):
-        return Path(named)
+        return place(named)
     if sys.platform == "darwin":
-        return Path.home() / "Library/Caches/distill-audit"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill-audit"
+        return place("~/Library/Caches/distill-audit")
+    return place(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "distill-audit"
 
 
 def hold(root: Path, *, alone: bool = False) -> int:
@@ -155,7 +156,7 @@ class Cache:
             labels = np.zeros(0, np.int64) if pool.labels is None else pool.labels
             augment = np.array([pool.augment.pad, pool.augment.flip], np.int64)
             if isinstance(pool.images, Stored):  # the file is in the cache as it is
-                where = np.frombuffer(str(pool.images.path.resolve()).encode(), np.uint8)
+                where = np.frombuffer(os.fsencode(pool.images.path.resolve()), np.uint8)
                 np.savez(content, path=where, rows=pool.images.rows, augment=augment, labels=labels)
             else:
                 np.savez(content, images=pool.images, augment=augment, labels=labels)
@@ -206,6 +207,6 @@ def read_pool(path: Path) -> Pool:
     with np.load(path, allow_pickle=False) as held:
         pad, flip = held["augment"].tolist()
         labels = held["labels"]
-        stored = Stored(Path(held["path"].tobytes().decode()), held["rows"]) if "path" in held else None
+        stored = Stored(Path(os.fsdecode(held["path"].tobytes())), held["rows"]) if "path" in held else None
         images = held["images"] if stored is None else cast(Images, stored)
         return Pool(images, labels if len(labels) == len(images) else None, Augment(int(pad), bool(flip)))

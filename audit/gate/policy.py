@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from teachers.errors import UsageError
+from teachers.places import place
 
 Text = Annotated[str, Field(pattern=r"\S")]
 Meaning = Literal["fail", "warn", "pass", "separate"]
@@ -84,7 +85,7 @@ class PolicyFile:
     def baseline(self) -> Path | None:
         """Return the path of the baseline's record."""
         named = self.policy.baseline
-        return None if named is None else self.path.parent / named.record
+        return None if named is None else self.path.parent / place(named.record)
 
     def wrong(self, place: Place, sentence: str) -> UsageError:
         """Return the error that names file, line and key."""
