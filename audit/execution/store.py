@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from audit.execution.cells import Cell, Result
+from reports.printable import readable
 from reports.record import write_whole
 from teachers.errors import RefusedInput
 from teachers.places import place
@@ -116,6 +117,8 @@ class Cache:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        if readable(str(root)) != str(root):
+            raise RefusedInput(f"the cache {root} has a name that is no UTF-8; give another with --cache")
         try:
             root.mkdir(parents=True, exist_ok=True)
             held = hold(root)
