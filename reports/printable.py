@@ -13,6 +13,10 @@ _COMMANDS: Final = (
     (re.compile(r"#(?=#\w*\[)"), "# "),
     (re.compile(r"(section_(?:start|end)|travis_(?:fold|time))(?=:)"), r"\1 "),
 )
+# The same, as the characters that are escaped in JSON, where they stand within texts alone.
+IN_JSON: Final = re.compile(
+    r":(?=:)|#(?=#\w*\[)|(?<=section_start):|(?<=section_end):|(?<=travis_fold):|(?<=travis_time):"
+)
 _ESCAPED: Final = range(0xDC80, 0xDD00)  # how Python holds a byte of a file's name that is no UTF-8
 
 

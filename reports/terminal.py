@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Final, Literal, ParamSpec, TextIO, TypeVar
 
-from reports.printable import printable, printable_line
+from reports.printable import IN_JSON, printable, printable_line
 from reports.streams import Strangers, Stream, given_back, taken
 
 if TYPE_CHECKING:
@@ -69,8 +68,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], words: Collection
 def data(value: object) -> None:
     """Print JSON on standard output; a number that is none is null, for JSON has no other word for it."""
     text = json.dumps(_finite(value), indent=1, default=str, allow_nan=False)
-    # Within texts alone can these two stand, and a runner would act on them there, too.
-    text = re.sub(r"#(?=#\w*\[)", r"\\u0023", text.replace("::", r"\u003a\u003a"))
+    text = IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     stream = Stream(_stream("stdout"))
     stream.write(text + "\n")
     stream.flush()
