@@ -50,9 +50,9 @@ students), `NA` or `None` for missing where they stand for themselves:
 pandas.read_csv("tables/students.csv", keep_default_na=False, na_values=[""], dtype={"name": "str", "role": "str"})
 ```
 
-Give `"str"` for every column that is `str` below and may hold a name: a class may be called `1e5` or `true`. In R, that is
-`na.strings = ""`. A text that a spreadsheet would take for a formula (`=`, `+`, `-`, `@` first) has an apostrophe before it
-in CSV; `reports.tables.table.text` takes it off again. Parquet and the data frames hold every word as it is.
+Give `"str"` for every column that is `str` below and may hold a name: a class may be called `1e5` or `true`. In R, that
+is `na.strings = ""`. A text that a spreadsheet would take for a formula (`=`, `+`, `-`, `@` first) has an apostrophe
+before it in CSV; `reports.tables.table.text` takes it off again. Parquet and the data frames hold every word as it is.
 """
 
 
