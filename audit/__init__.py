@@ -18,5 +18,6 @@ def load(place: str | Path) -> Frames:
     Raises reports.record.RecordError with one sentence where there is no record that can be read.
     """
     from reports.frames import read
+    from teachers.places import place as expanded
 
-    return read(place)
+    return read(expanded(place))

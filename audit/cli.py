@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import NoReturn
 
 import typer
 
 from audit.commands import BUG, COMMAND_LINE, INTERRUPTED, OK, auditing, caching, finished, listing
+from audit.commands.options import expanded
+from reports import streams, terminal
 
 app = typer.Typer(
     name="audit",
@@ -25,9 +27,15 @@ COMMANDS = (
     *(finished.report, finished.compare, finished.gate, finished.verify, finished.repeat),
     *(auditing.selftest, listing.ls, listing.info, listing.schema),
 )
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, or of what a user may write to it
+ROOM = "make room or give a place that you may use; finished students are kept, and the same command goes on from there"
 OURS = ("attacks", "teachers", "reports")  # packages beside this one
 for command in COMMANDS:
     app.command()(command)
+for typed in (app, caching.cache_app):
+    for entry in typed.registered_commands:
+        assert entry.callback is not None
+        entry.callback = terminal.alone(expanded(entry.callback))
 app.add_typer(caching.cache_app)
 
 # Some releases of typer carry their own copy of click: its exceptions are reached through typer's.
@@ -38,6 +46,7 @@ def main() -> NoReturn:
     """Run the command line and exit with its code: a user's mistake prints one line, a bug a traceback."""
     # Read when torch is imported: on shared cores, threads that spin while they wait make a teacher far slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    streams.prepare()
     sys.exit(_main())
 
 
@@ -64,13 +73,19 @@ def _mistake(error: Exception) -> int:
 
     if isinstance(error, AuditError):
         return _say(str(error), error.exit_code)
+    if isinstance(error, OSError) and error.strerror and error.errno in FULL:
+        return _say(f"{_place(error)}{error.strerror.lower()}; {ROOM}", RefusedInput.exit_code)
     if isinstance(error, OSError) and error.strerror and _users(error.filename):
-        said = f"{error.filename}: {error.strerror.lower()}; give a place that you may use"
+        said = f"{_place(error)}{error.strerror.lower()}; give a place that you may use"
         return _say(said, RefusedInput.exit_code)
     if isinstance(error, RecordError):
         return _say(str(error), RefusedInput.exit_code)
-    traceback.print_exception(error)
+    terminal.trace(error)
     return BUG
+
+
+def _place(error: OSError) -> str:
+    return "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
 
 
 def _users(name: object) -> bool:
@@ -87,7 +102,7 @@ def _users(name: object) -> bool:
 
 
 def _say(sentence: str, code: int) -> int:
-    print(f"audit: {' '.join(sentence.split())}", file=sys.stderr)
+    terminal.note(f"audit: {' '.join(sentence.split())}")
     return code
 
 

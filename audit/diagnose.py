@@ -20,6 +20,7 @@ from audit.statistics import cmi, sights
 from audit.statistics.sights import Answered, Sights
 from audit.subjects import Opening, Place, Subject
 from reports import diagnosis_html
+from reports.base import encodable
 from reports.clusters import PicturedClass
 from reports.diagnosis import DiagnosedPool, Diagnosis
 from reports.record import PoolName, write_whole
@@ -28,6 +29,7 @@ from teachers.oracle import at_once
 from teachers.task import Pool, Task, known
 from teachers.views import Viewer, ViewSet
 
+FILES = ("cmi.json", "cmi.html")
 PANELS = 4  # images of a class under their Eigen-CAM
 
 POOLS: tuple[PoolName, ...] = get_args(PoolName)
@@ -66,7 +68,7 @@ def diagnose(
     opening = settled(opening, task, weights, place)
     with one(opening, task, weights, place) as subject:
         out = out or Path("audit-out") / f"{subject.slug}-cmi-{subject.fingerprint[:8]}"
-        with folder.claimed(out, teller.note), tempfile.TemporaryDirectory(dir=kept.root) as scratch:
+        with folder.claimed(out, teller.note, FILES), tempfile.TemporaryDirectory(dir=kept.root) as scratch:
             train, augmented, validation = (_ask(name, subject, task, Path(scratch)) for name in POOLS)
             if not subject.teacher.synthetic:
                 subjects.refuse_chance(validation.tops, task, subject.teacher.name)
@@ -94,8 +96,9 @@ def diagnose(
                 behind=subject.behind,
                 environment=evidence.environment(),
             )
-            write_whole(out / "cmi.json", found.model_dump_json(indent=1).encode())
-            write_whole(out / "cmi.html", diagnosis_html.render(found).encode())
+            found = encodable(found)
+            for name, text in zip(FILES, (found.model_dump_json(indent=1), diagnosis_html.render(found)), strict=True):
+                write_whole(out / name, text.encode())
         return Told(found, out)
 
 
@@ -126,7 +129,8 @@ def _panels(subject: Subject, pool: Pool, shown: Sights) -> tuple[tuple[Pictured
     """Show the most and the least spread class under their Eigen-CAM, or say why not."""
     ranked, network = shown.ranked(), subject.teacher.network
     if network is None:
-        return (), "the teacher is behind an API, which shows answers alone"
+        kind = "is behind an API" if subject.remote is not None else "answers in a process of its own"
+        return (), f"the teacher {kind}, which shows answers alone and no layer"
     panels = []
     for label in dict.fromkeys([*ranked[:1], *ranked[-1:]]):
         images = pool.images[shown.furthest(label, PANELS)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,8 +12,11 @@ from audit.execution.looks import Looks
 from audit.execution.seals import Broken
 from audit.execution.store import Cache
 from reports import record as records
+from reports.outputs import FILES
 from reports.record import Record
 from teachers.errors import RefusedInput, UsageError
+
+AUDIT = ("record.json", "journal.jsonl", "audit.id", *FILES)  # what an audit writes
 
 
 def refuse_file(folder: Path | None) -> None:
@@ -22,12 +25,30 @@ def refuse_file(folder: Path | None) -> None:
         raise UsageError(f"--out {folder} is a file; give a folder")
 
 
-@contextmanager
-def claimed(folder: Path, note: Callable[[str], None]) -> Iterator[None]:
-    """Hold the folder for this process; a second audit waits for the first."""
-    refuse_file(folder)
+def prepare(folder: Path, names: Collection[str]) -> None:
+    """Make a folder and write to it, so that what is made in hours has a place.
+
+    Raises RefusedInput where that cannot be done, or where something else is in the way of the files so named.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if (path := folder / name).exists() and not path.is_file():
+                raise RefusedInput(f"{path} is in the way of a file that is to be written; remove it")
+        tried = folder / f".{max(names, key=len)}.tried"
+        records.write_whole(tried, b"tried")
+        tried.unlink()
+    except (OSError, ValueError) as e:  # ValueError: of a name that cannot be
+        why = (e.strerror if isinstance(e, OSError) else None) or e
+        raise RefusedInput(f"{folder} cannot be written ({why}); give another with --out") from e
+
+
+@contextmanager
+def claimed(folder: Path, note: Callable[[str], None], names: Collection[str] = AUDIT) -> Iterator[None]:
+    """Hold the folder, in which such files will be written, for this process; a second audit waits for the first."""
+    refuse_file(folder)
+    prepare(folder, names)
+    try:
         lock = FileLock(folder / ".lock")
         try:
             lock.acquire(timeout=0)

@@ -27,6 +27,7 @@ from teachers import networks
 from teachers.errors import NothingAudited, UsageError
 from teachers.folders import loose_images
 from teachers.pixels import Note, silent
+from teachers.places import place
 from teachers.procedural import procedural
 from teachers.task import Pool, Task, few_labels, few_shot, without
 from teachers.training import Recipe
@@ -192,7 +193,7 @@ def surrogate(folder: str | None, task: Task, cache: Cache, note: Note = silent)
     """Return the surrogate images: the procedural pool, or all images under a folder, made to fit the task."""
     if folder is None:
         return procedural(SURROGATES, task.shape)
-    return Pool(loose_images(Path(folder).expanduser(), task.shape, cache.root, note))
+    return Pool(loose_images(place(folder), task.shape, cache.root, note))
 
 
 def identify(setup: Setup, audited: Subject, attacks: Attacks) -> str:

@@ -23,6 +23,7 @@ from audit.statistics.sequential import HORIZON, schedule
 from audit.statistics.verdict import ALPHA
 from audit.suite import suite
 from reports import record as records
+from reports.base import encodable
 from reports.clusters import UNSEEN
 from reports.outputs import write_all
 from reports.record import Look, Record
@@ -88,7 +89,7 @@ def _run(ground: Ground, began: float) -> Done:
         pools = evidence.cmi_pools(audited, setup)
         if audited.remote is not None:
             teller.note(f"{audited.remote.sent:,} images were sent to {audited.teacher.name} in this run")
-        record = derived(
+        measured = encodable(
             Record(
                 audit=identity,
                 command=request.command,
@@ -117,7 +118,7 @@ def _run(ground: Ground, began: float) -> Done:
                 times=evidence.times(bench, time.perf_counter() - began),
             )
         )
-        record = evidence.asked_for(evidence.illustrated(record, task), request)
+        record = evidence.asked_for(evidence.illustrated(derived(measured), task), request)
         records.save(record, out / "record.json")
         write_all(record, out)
     return Done(record, out)

@@ -50,10 +50,13 @@ def audit(request: Request) -> Done:
     name = f"{slug(Path(request.opening.teacher).name)}-{suite(request.effort).name}-{KEPT}-{mark}"
     out, teller = request.out or Path("audit-out") / name, Teller(request.quiet)
     _refuse_another(out, names)
+    places = {surface: out / KEPT / surface.replace(":", "-") for surface in names}
+    for place in (out, *places.values()):
+        folder.prepare(place, folder.AUDIT)
     done = []
     for number, surface in enumerate(names, 1):
         teller.note(f"surface {number} of {len(names)}: {surface}")
-        done.append(run(replace(request, surface=surface, out=out / KEPT / surface.replace(":", "-"))))
+        done.append(run(replace(request, surface=surface, out=places[surface])))
     rows = tuple(
         surface_row(one.record, one.folder.relative_to(out).as_posix(), digest(one.folder / "record.json"))
         for one in done

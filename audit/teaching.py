@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from audit import plan, subjects
+from audit import folder, plan, subjects
 from audit.execution.progress import Teller
 from audit.execution.store import Cache, default_cache
 from teachers import datasets, intake, methods
@@ -40,6 +39,7 @@ def teach(
     if out.suffix not in (".pt", ".pth", ".safetensors"):
         raise UsageError(f"--out {out} must end in .pt or .safetensors")
     plan.check_device(device)
+    folder.prepare(out.parent, (out.name,))
     method, teller, kept = methods.method(name, pairs(settings)), Teller(), Cache(cache or default_cache())
     if init is not None and not method.looks:
         lookers = ", ".join(n for n, m in methods.METHODS.items() if m.looks)
@@ -48,16 +48,16 @@ def teach(
     base = None if init is None else ordinary(init, task, architecture)
     recipe = methods.teacher_recipe(task, base.architecture if base else architecture, steps)
     lesson = methods.Lesson(method, recipe, seed, base.sha256 if base else "")
-    folder = data not in datasets.EMBEDDED and Path(data).is_dir()
-    origin = str(Path(data).resolve()) if folder else data
+    given = data not in datasets.EMBEDDED and Path(data).is_dir()
+    origin = str(Path(data).resolve()) if given else data
     teacher = subjects.taught(lesson, task, subjects.Place(kept, device, teller.note), name=out.name, init=base)
     assert isinstance(teacher.network, Preprocessed)
     assert teacher.card is not None
     intake.save_teacher(teacher.network, teacher.card.model_copy(update={"data": origin, "size": size}), out)
     validation = subjects.validation_accuracy(teacher, task)
-    print(f"{out}: {name} teacher, {validation:.1%} of {len(task.validation)} validation images", file=sys.stderr)
+    teller.note(f"{out}: {name} teacher, {validation:.1%} of {len(task.validation)} validation images")
     for told, value in teacher.card.measured.items():
-        print(f"  {told}: {value:.3g} nats", file=sys.stderr)
+        teller.note(f"  {told}: {value:.3g} nats")
 
 
 def pairs(settings: Sequence[str]) -> dict[str, str]:

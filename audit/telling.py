@@ -8,14 +8,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from audit.execution.progress import duration
-from reports import wording
+from reports import terminal, wording
 from reports.diagnosis import Diagnosis
-from reports.printable import printable
 from reports.record import Comparison, Record
 from teachers.errors import UsageError
 
@@ -27,73 +22,51 @@ if TYPE_CHECKING:
     from teachers.methods.base import Method
 
 
-def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=120)
-
-
 def tell(record: Record, folder: Path) -> None:
     """Print a verdict for a person."""
-    console = _console()
     verdict = record.verdict
-    console.print(f"\n[bold]{verdict.word}[/bold]  ", end="")
-    console.print(printable(verdict.sentence), markup=False)
+    terminal.say("")
+    terminal.say(verdict.sentence, lead=verdict.word)
     for reason in verdict.reasons:
-        console.print(f"  · {printable(reason)}", markup=False)
+        terminal.say(f"  · {reason}")
     if verdict.settle:
-        console.print(f"  To settle it: {printable(verdict.settle)}", markup=False)
-    console.print(_table(record))
+        terminal.say(f"  To settle it: {verdict.settle}")
+    terminal.table(
+        ("attack", "knockoff %", "LS %", "margin, points (95 %)", "Holm p", "queries", "bites"),
+        ((record.named(row), *_cells(row)) for row in record.comparisons),
+        words=("bites",),
+    )
     for line in wording.beside(record):
-        console.print(printable(line), markup=False)
+        terminal.say(line)
     if record.hardening:
-        console.print(_surfaces(record))
-        console.print(printable(wording.hardening(record)), markup=False)
+        _tell_surfaces(record)
+        terminal.say(wording.hardening(record))
     if wording.cost(record):
-        console.print(wording.cost(record), markup=False)
+        terminal.say(wording.cost(record))
     for flag in record.flags:
-        console.print(printable(f"flag {flag.id}: {flag.raised}"), markup=False)
-    console.print(printable(verdict.scope), markup=False)
+        terminal.say(f"flag {flag.id}: {flag.raised}")
+    terminal.say(verdict.scope)
     times = record.times
-    console.print(
+    terminal.say(
         f"{times.trained} students trained, {times.reused} from the cache, {times.wall_seconds:.0f} s, "
-        f"{times.training_share:.0%} of them in training steps. Report: {printable(str(folder / 'report.html'))}",
-        markup=False,
-        soft_wrap=True,
+        f"{times.training_share:.0%} of them in training steps. Report: {folder / 'report.html'}",
+        whole=True,
     )
 
 
-def _table(record: Record) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("attack")
-    for head in ("knockoff %", "LS %", "margin, points (95 %)", "Holm p", "queries"):
-        table.add_column(head, justify="right")
-    table.add_column("bites")
-    for row in record.comparisons:
-        table.add_row(_cell(record.named(row)), *_cells(row))
-    return table
-
-
-def _surfaces(record: Record) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("surface")
-    table.add_column("verdict")
-    for head in ("margin, points (95 %)", "accuracy", "calibration error", "ranks five classes"):
-        table.add_column(head, justify="right")
+def _tell_surfaces(record: Record) -> None:
+    rows = []
     for row in record.hardening:
         margin = "" if row.margin is None else f"{wording.points(row.margin.mean)} {wording.span(row.margin)}"
         users = (wording.percent(share) for share in (row.accuracy, row.calibration_error, row.top5))
-        table.add_row(_cell(row.surface), row.word, margin, *users)
-    return table
-
-
-def _cell(text: str) -> str:
-    """Leave nothing in a name that rich, the terminal or a job would act on."""
-    return escape(printable(text))
+        rows.append((row.surface, row.word, margin, *users))
+    heads = ("surface", "verdict", "margin, points (95 %)", "accuracy", "calibration error", "ranks five classes")
+    terminal.table(heads, rows, words=("verdict",))
 
 
 def _cells(row: Comparison) -> tuple[str, ...]:
     if row.margin is None or row.accuracy is None or row.control_accuracy is None:
-        return row.status, "", "", "", "", _cell(wording.bites(row))
+        return row.status, "", "", "", "", wording.bites(row)
     m = row.margin
     return (
         f"{100 * row.accuracy:.1f}",
@@ -101,7 +74,7 @@ def _cells(row: Comparison) -> tuple[str, ...]:
         f"{wording.points(m.mean)} {wording.span(m)}",
         wording.probability(row.p_holm),
         f"{row.queries:,}",
-        _cell(wording.bites(row)),
+        wording.bites(row),
     )
 
 
@@ -120,7 +93,7 @@ def tell_json(record: Record, folder: Path) -> None:
         }
         for row in record.comparisons
     ]
-    print(json.dumps({**record.verdict.model_dump(mode="json"), "folder": str(folder), "attacks": rows}, indent=1))
+    terminal.data({**record.verdict.model_dump(mode="json"), "folder": str(folder), "attacks": rows})
 
 
 def tell_plans(found: Sequence[Forecast]) -> None:
@@ -132,11 +105,10 @@ def tell_plans(found: Sequence[Forecast]) -> None:
             sum(span.most for span in spans)
             for spans in ([f.trained for f in found], [f.seconds for f in found], [f.queries for f in found])
         )
-        _console().print(
+        terminal.say(
             f"All {len(found)} surfaces: at most {students:,.0f} students, {duration(seconds)} and {queries:,.0f} "
             "queries; it will be less, for students without a teacher are shared",
-            markup=False,
-            soft_wrap=True,
+            whole=True,
         )
 
 
@@ -144,25 +116,18 @@ def _tell_plan(found: Forecast) -> None:
     """Print what an audit will take and what it could see."""
     from audit.statistics.power import POWER
 
-    console = _console()
-
     def say(line: str) -> None:
-        console.print(printable(line), markup=False, soft_wrap=True)
+        terminal.say(line, whole=True)
 
     looks = f"{found.seeds[1]} seeds" if found.seeds[0] == found.seeds[1] else "{} to {} seeds".format(*found.seeds)
     say(
         f"{found.teacher} behind {found.surface}, suite {found.suite}: {found.attacks} attacks, students "
         f"{' and '.join(found.students)}, {looks}, {found.images:,} test images"
     )
-    table = Table(box=None, pad_edge=False)
-    table.add_column("phase")
-    for head in ("students", f"time, {found.workers} at once"):
-        table.add_column(head, justify="right")
-    for row in found.rows:
-        table.add_row(row.name, _span(row.students, "{:,.0f}".format), _span(row.seconds, duration))
-    table.add_row("answers", "", _span(found.answering, duration))
-    table.add_row("all", _span(found.trained, "{:,.0f}".format), _span(found.seconds, duration))
-    console.print(table)
+    rows = [(row.name, _span(row.students, "{:,.0f}".format), _span(row.seconds, duration)) for row in found.rows]
+    rows.append(("answers", "", _span(found.answering, duration)))
+    rows.append(("all", _span(found.trained, "{:,.0f}".format), _span(found.seconds, duration)))
+    terminal.table(("phase", "students", f"time, {found.workers} at once"), rows)
     if found.kept:
         say(f"{found.kept} more students of the tuning are in the cache already")
     say(f"Memory: {found.memory / 2**30:.1f} GiB")
@@ -182,7 +147,7 @@ def _tell_plan(found: Forecast) -> None:
 def tell_plans_json(found: Sequence[Forecast]) -> None:
     """Print the same for a script; seconds, bytes and fractions. Of several surfaces, under `surfaces`."""
     plans = [{**asdict(f), "trained": asdict(f.trained), "seconds": asdict(f.seconds)} for f in found]
-    print(json.dumps(plans[0] if len(plans) == 1 else {"surfaces": plans}, indent=1))
+    terminal.data(plans[0] if len(plans) == 1 else {"surfaces": plans})
 
 
 def _span(span: Span, written: Callable[[float], str]) -> str:
@@ -192,58 +157,43 @@ def _span(span: Span, written: Callable[[float], str]) -> str:
 
 def tell_cmi(found: Diagnosis, folder: Path) -> None:
     """Print how concentrated a teacher's answers are for a person."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("images")
-    for head in (
-        "number",
-        "accuracy",
-        "CMI at T = 1, nats (95 %)",
-        "Γ",
-        "NCMI",
-        "largest CMI",
-        "at T",
-        "small classes",
-    ):
-        table.add_column(head, justify="right")
+    rows = []
     for pool in found.pools:
         one, top = pool.temperatures.index(1.0), pool.cmi.index(max(pool.cmi))
-        table.add_row(
-            pool.name,
-            f"{pool.images:,}",
-            f"{pool.accuracy:.1%}",
-            f"{pool.cmi[one]:.3f} {wording.within(pool.cmi[one], pool.se[one])}",
-            f"{pool.gamma[one]:.2f}",
-            f"{pool.ncmi[one]:.4f}",
-            f"{pool.cmi[top]:.3f}",
-            f"{pool.temperatures[top]:g}",
-            f"{pool.unreliable}",
+        rows.append(
+            (
+                pool.name,
+                f"{pool.images:,}",
+                f"{pool.accuracy:.1%}",
+                f"{pool.cmi[one]:.3f} {wording.within(pool.cmi[one], pool.se[one])}",
+                f"{pool.gamma[one]:.2f}",
+                f"{pool.ncmi[one]:.4f}",
+                f"{pool.cmi[top]:.3f}",
+                f"{pool.temperatures[top]:g}",
+                f"{pool.unreliable}",
+            )
         )
-    console = _console()
-    console.print(table)
+    heads = ("number", "accuracy", "CMI at T = 1, nats (95 %)", "Γ", "NCMI", "largest CMI", "at T", "small classes")
+    terminal.table(("images", *heads), rows)
     spread = ", ".join(f"{shown.name} ({shown.cmi:.3f})" for shown in found.spread)
     lines = [f"Most spread held-out classes: {spread or 'none has two images'}"]
     lines += [wording.behind(found.behind)] if found.behind else []
     lines += [f"Eigen-CAM panels are left out: {found.no_cams}"] if found.no_cams else []
     for line in (*lines, f"Page: {folder / 'cmi.html'}; numbers: {folder / 'cmi.json'}"):
-        console.print(printable(line), markup=False, soft_wrap=True)
+        terminal.say(line, whole=True)
 
 
 def tell_cmi_json(found: Diagnosis, folder: Path) -> None:
     """Print how concentrated a teacher's answers are for a script: cmi.json without what is there to be drawn."""
     told = found.model_dump(mode="json", exclude={"spread", "triangle", "projection", "cams"})
-    print(json.dumps({**told, "folder": str(folder)}, indent=1))
+    terminal.data({**told, "folder": str(folder)})
 
 
 def tell_selftest(found: Sequence[Checked]) -> None:
     """Print what audits of teachers of known distillability found."""
-    table = Table(box=None, pad_edge=False)
-    for head in ("teacher", "expected", "found", "holds", "why"):
-        table.add_column(head)
-    for one in found:
-        table.add_row(
-            *map(_cell, (one.teacher, one.expected, one.found, "yes" if one.holds else "NO", "; ".join(one.why)))
-        )
-    _console().print(table)
+    heads = ("teacher", "expected", "found", "holds", "why")
+    rows = [(one.teacher, one.expected, one.found, "yes" if one.holds else "NO", "; ".join(one.why)) for one in found]
+    terminal.table(heads, rows, words=heads)
 
 
 def listing(what: str) -> str:

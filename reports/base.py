@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from reports.printable import readable
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -14,3 +16,21 @@ class Data(BaseModel):
     """Base of all parts: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+Made = TypeVar("Made", bound=Data)
+
+
+def encodable(made: Made) -> Made:
+    """Return data whose texts UTF-8 can hold: bytes of file names, and half characters, are told as text."""
+    plain = made.model_dump()
+    fit = _encodable(plain)
+    return made if fit == plain else type(made).model_validate(fit)
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return readable(value)
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(held) for key, held in value.items()}
+    return type(value)(map(_encodable, value)) if isinstance(value, list | tuple) else value

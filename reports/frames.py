@@ -59,7 +59,7 @@ class Frames:
         known = {trial.cell for trial in self.record.trials if trial.correct is not None}
         for cell in wanted:
             if cell not in known:
-                raise KeyError(f"no student {cell!r} was measured on test images; take cells of `pairs` or `students`")
+                raise KeyError(_unmeasured(cell, self.record))
         bits = self.record.correct(wanted) if wanted else None
         return pd.DataFrame(bits, index=pd.Index(wanted, name="cell"), dtype="bool")
 
@@ -77,6 +77,13 @@ class Frames:
         verdict = self.record.verdict.word
         rows = f"{len(self.attacks)} attacks, {len(self.students)} students"
         return f"<audit of {self.record.teacher.name}: {verdict}, {rows}>"
+
+
+def _unmeasured(cell: str, record: Record) -> str:
+    if any(trial.cell == cell for trial in record.trials):
+        said = f"student {cell!r} was tuned on validation images and never saw the test images"
+        return f"{said}; take cells of `pairs`, or students.cell[students.test_accuracy.notna()]"
+    return f"this audit has no student {cell!r}; take cells of `students` or `pairs`"
 
 
 def frame(table: Table[Any], record: Record) -> pd.DataFrame:

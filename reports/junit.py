@@ -9,7 +9,10 @@ from xml.etree import ElementTree as ET
 from reports.record import Comparison, Record, Trial
 from reports.wording import distils, outcome, points, probability, span
 
-_ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What XML 1.0 cannot hold, and what turns the direction of writing or has no width.
+_ILLEGAL = re.compile(
+    "[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+)
 
 
 def render(record: Record, others: Sequence[Record] = ()) -> str:
@@ -111,5 +114,5 @@ def _case(suite: ET.Element, record: Record, name: str, seconds: float) -> ET.El
 
 
 def _legal(text: str) -> str:
-    """Replace the characters that XML 1.0 cannot hold."""
+    """Replace the characters that XML 1.0 cannot hold, or nobody sees."""
     return _ILLEGAL.sub("\ufffd", text)

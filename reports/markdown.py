@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from reports.printable import clean
 from reports.record import Comparison, Record
 from reports.wording import (
     CAPS,
@@ -103,6 +104,6 @@ def _row(comparison: Comparison, record: Record) -> str:
 
 
 def escape(text: str) -> str:
-    """Return the text on one line, without anything that Markdown or HTML would act on."""
-    line = " ".join(text.split()) or "–"
+    """Return the text on one line, without what is not seen and anything that Markdown or HTML would act on."""
+    line = clean(text) or "–"
     return _SPECIAL.sub(lambda match: "".join(f"&#{ord(c)};" for c in match[0]), line)

@@ -8,6 +8,7 @@ import math
 import os
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
+from reports import handed
 from reports.base import Count as Count
 from reports.base import Data as Data
 from reports.base import Share as Share
@@ -23,6 +25,7 @@ from reports.clusters import Clusters
 SCHEMA_VERSION = 3
 READABLE = (1, 2, 3)  # 2: baselines, dropped classes, the teacher's own steal-cost curve; 3: looks, several students
 
+MOST = 2048 * handed.MIB  # bytes of a record
 AGAIN = "take the file as `audit run` wrote it, or audit again"
 
 Word = Literal["DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE"]
@@ -467,14 +470,22 @@ def dumped(record: Record) -> bytes:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write to a temporary name, flush to disk, rename."""
+    """Write to a temporary name, flush to disk, rename.
+
+    Raises OSError that names the file where it cannot be written; nothing of it is left.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with partial.open("wb") as f:
-        f.write(content)
-        f.flush()
-        os.fsync(f.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
+        partial.replace(path)
+    except OSError as e:  # of a full disk, it names no file
+        with suppress(OSError):
+            partial.unlink()
+        raise OSError(e.errno, e.strerror, str(path)) from e
 
 
 def load(path: Path) -> Record:
@@ -486,16 +497,16 @@ def load(path: Path) -> Record:
     if path.is_dir():
         path = path / "record.json"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = handed.text(path, MOST)
     except OSError as e:
         inside = sorted(str(held.parent) for held in folder.glob("*/record.json"))[:3] if folder.is_dir() else []
         there = f", such as {' or '.join(inside)}" if inside else ""
         raise RecordError(f"cannot read {path} ({e.strerror}); give the folder that `audit run` wrote{there}") from e
-    except ValueError as e:  # no UTF-8, or no path
-        raise RecordError(f"{path} is not a record: {e}; give the folder that `audit run` wrote") from e
+    except handed.Unfit as e:
+        raise RecordError(f"{path} is not a record: it {e}; give the folder that `audit run` wrote") from e
     try:
         version = json.loads(text).get("schema_version")
-    except (ValueError, AttributeError) as e:
+    except (ValueError, AttributeError, RecursionError) as e:
         raise RecordError(f"{path} is not a record: {e}; give the folder that `audit run` wrote") from e
     if version not in READABLE:
         raise RecordError(f"{path} has schema version {version}; this version of the tool reads {READABLE}")

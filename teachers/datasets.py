@@ -14,6 +14,7 @@ from teachers.files import shown
 from teachers.folders import image_folder
 from teachers.glyphs import glyphs
 from teachers.pixels import Note, in_channels, silent
+from teachers.places import place
 from teachers.task import Augment, Pool, Task
 from teachers.vision import torchvision_set
 
@@ -48,7 +49,7 @@ def load(
         return task if channels in (None, task.shape[0]) else _read_as(task, channels)
     if spec.startswith("torchvision:"):
         return _torchvision(spec, size, channels)
-    root = Path(spec).expanduser()
+    root = place(spec)
     if root.is_dir():
         return image_folder(root, cache, size, channels, note)
     if len(root.parts) > 1 or root.exists():
@@ -94,7 +95,7 @@ def _torchvision(spec: str, size: int | None, channels: int | None) -> Task:
     _, name, root = [*spec.split(":", 2), "", ""][:3]
     if not name or not root:
         raise UsageError(f"{spec!r} must read torchvision:NAME:ROOT, for example torchvision:CIFAR10:~/data")
-    return torchvision_set(name, Path(root).expanduser(), size, channels)
+    return torchvision_set(name, place(root), size, channels)
 
 
 EMBEDDED = {"glyphs": glyphs, "digits": _digits}

@@ -109,7 +109,7 @@ VERSIONS = {
     "lskd": "1 91c35d6173520b99",
     "nkd": "1 fea7c564c1d1b14e",
     "dist": "1 a4b9d4a9f5863e95",
-    "mlkd": "1 1aaba6d2ec0c1045",
+    "mlkd": "2 9deb95e97a4896e0",
     "ctkd": "1 b7cfce4d46495ef0",
     "mse": "1 ed95b0561855d434",
     "ttm": "1 155e98095a917a6c",

@@ -99,7 +99,7 @@ def test_an_array_that_cannot_be_unpacked_is_a_disagreement(folder: Path) -> Non
 
 def test_a_missing_file_is_noticed(folder: Path) -> None:
     (folder / "junit.xml").unlink()
-    assert str(first(folder)).startswith("junit.xml: stored nothing")
+    assert str(first(folder)).startswith("junit.xml is missing: `audit report ")
 
 
 def test_a_verdict_that_does_not_follow_is_noticed_however_well_it_is_written(folder: Path) -> None:

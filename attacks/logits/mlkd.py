@@ -12,6 +12,7 @@ from attacks.losses import kd, soft_target, supervised
 from teachers.training import Batch, Outputs, Student
 
 TEMPERATURES = (2.0, 3.0, 4.0, 5.0, 6.0)
+CROWD = 12.8  # images of a class in a batch: 128 of ten classes, the most with which it was measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,8 @@ class MLKD(Attack):
 
     KD is T² KL. The batch Gram compares P Pᵀ (B, B) per image, the class Gram Pᵀ P (K, K) per class, squares summed and
     divided by B and K. The mask keeps the images, and the classes, of which the teacher is less sure than their median.
+    A class Gram sums over the B/K images of a class (0.64 in the paper), its square grows with (B/K)²: beyond `CROWD`
+    images it is that of so many, for with two classes it would drown the labels and every other level.
     The paper sums over temperatures and steps a quarter as far; summed at our rate, students diverge.
     """
 
@@ -29,6 +32,7 @@ class MLKD(Attack):
     published = "CIFAR-100, ResNet-32x4 to 8x4: 77.08 %, KD 73.33 % (README of logit standardisation)"
     needs = "probs"
     holds = "original"
+    version = 2
     views = "crop+strong"
 
     weight: float = 0.9
@@ -64,7 +68,8 @@ class MLKD(Attack):
         log_s = F.log_softmax(logits / temperature, -1)
         instance = temperature**2 * F.kl_div(log_s, p_t, reduction="none").sum(-1)
         between_images = (p_t @ p_t.T - p_s @ p_s.T).square().sum(-1)
-        between_classes = (p_t.T @ p_t - p_s.T @ p_s).square().sum(-1)
+        crowd = min(1.0, CROWD * logits.shape[1] / len(logits)) ** 2
+        between_classes = (p_t.T @ p_t - p_s.T @ p_s).square().sum(-1) * crowd
         return (images * (instance + between_images)).mean() + (classes * between_classes).mean()
 
     def _mask(self, confidence: Tensor) -> Tensor:

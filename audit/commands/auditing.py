@@ -41,6 +41,7 @@ from audit.commands.options import (
     processes,
 )
 from audit.execution import ahead
+from reports import terminal
 
 if TYPE_CHECKING:
     from audit.gate.policy import PolicyFile
@@ -287,7 +288,7 @@ def selftest(
 
     found = []
     for one in test(only, jobs=processes(jobs), cache=cache, out=out, command=command_line()):
-        typer.echo(f"{one.teacher}: {one.found}", err=True)
+        terminal.note(f"{one.teacher}: {one.found}")
         found.append(one)
     tell_selftest(found)
     raise typer.Exit(0 if all(one.holds for one in found) else 1)

@@ -28,6 +28,7 @@ from audit.commands.options import (
     processes,
 )
 from audit.execution import ahead
+from reports import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,12 +51,10 @@ def ls(cache: Cache = None, json: Json = False) -> None:
 
     found = inventory(contents(_root(cache)))
     if json:
-        import json as text
-
-        typer.echo(text.dumps(plain(found), indent=1))
+        terminal.data(plain(found))
         return
     for line in listed(found):
-        typer.echo(line)
+        terminal.say(line, whole=True)
 
 
 @cache_app.command()
@@ -73,7 +72,7 @@ def check(
     found = contents(root)  # stops where there is no cache
     wrong = mended(root) if set_aside else damage(found)
     for line in damaged(wrong):
-        typer.echo(line)
+        terminal.say(line, whole=True)
     if wrong and set_aside:
         raise RefusedInput("looks cannot be made again; restore them from a copy of the cache")
     if wrong:
@@ -97,7 +96,7 @@ def prune(
     for line in removed(
         remove(_root(cache), older_than, None if max_size is None else size_of(max_size), dry_run), dry_run
     ):
-        typer.echo(line)
+        terminal.say(line, whole=True)
 
 
 @cache_app.command()
@@ -114,7 +113,7 @@ def export(
     if what not in ("controls", "all"):
         raise UsageError(f"--what {what!r} is neither controls nor all")
     for line in exported(write(_root(cache), file, cast(Literal["controls", "all"], what)), file):
-        typer.echo(line)
+        terminal.say(line, whole=True)
 
 
 @cache_app.command("import")
@@ -130,9 +129,9 @@ def load(
 
     found = read(file, _root(cache), size_of(max_size))
     new = counted(cast("Mapping[str, int]", found.taken)) or "nothing new"
-    typer.echo(f"{file}: {new}; {found.kept} were here already")
+    terminal.say(f"{file}: {new}; {found.kept} were here already", whole=True)
     for name in found.others:
-        typer.echo(f"{name} says something else here; what was here stays")
+        terminal.say(f"{name} says something else here; what was here stays", whole=True)
 
 
 @cache_app.command()
@@ -176,7 +175,7 @@ def warm(
             cache=cache,
         )
     )
-    typer.echo(f"{done.trained} students trained, {done.reused} from the cache")
+    terminal.say(f"{done.trained} students trained, {done.reused} from the cache")
 
 
 def _root(cache: Path | None) -> Path:

@@ -13,6 +13,7 @@ from audit.commands.options import (
     Trust,
 )
 from audit.execution import ahead
+from reports import terminal
 
 if TYPE_CHECKING:
     from audit.gate.policy import PolicyFile
@@ -32,7 +33,7 @@ def report(
     from audit.finished.reporting import report as write
 
     for written in write(folder, formats):
-        typer.echo(written)
+        terminal.say(str(written), whole=True)
 
 
 def compare(
@@ -55,9 +56,9 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` 
     from audit.finished.verify import verify as look
 
     for disagreement in look(folder):
-        typer.echo(disagreement)
+        terminal.say(str(disagreement), whole=True)
         raise typer.Exit(1)
-    typer.echo(f"{folder}: everything follows from what was measured")
+    terminal.say(f"{folder}: everything follows from what was measured", whole=True)
 
 
 def gate(
@@ -82,7 +83,7 @@ def ask_policy(folder: Path, policy: PolicyFile, *, json: bool = False, quiet: b
     done = ask(folder, policy)
     if quiet:
         for found in done.findings:
-            typer.echo(plain(f"{found.outcome}: {found.rule}: {found.sentence}", 1000), err=True)
+            terminal.note(plain(f"{found.outcome}: {found.rule}: {found.sentence}", 1000))
     else:
         (gate_telling.tell_json if json else gate_telling.tell)(done)
     github.tell(done.record, done.folder, worst(done.record), done.passes, done.findings)
@@ -103,6 +104,6 @@ def repeat(
     agree = True
     for one in again(folder, cells, seed, cache, trust_model_code):
         name = f"{one.trial.name}, seed {one.trial.seed}"
-        typer.echo(f"{name}: {one.before:.2%} before, {one.now:.2%} now, {one.differs} test images differ")
+        terminal.say(f"{name}: {one.before:.2%} before, {one.now:.2%} now, {one.differs} test images differ")
         agree &= one.agrees
     raise typer.Exit(0 if agree else 1)

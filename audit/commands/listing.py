@@ -6,25 +6,27 @@ from typing import Annotated
 
 import typer
 
+from reports import terminal
+
 
 def ls(what: Annotated[str, typer.Argument(help="attacks, students, data or teachers.")]) -> None:
     """List what there is."""
     from audit.telling import listing
 
-    typer.echo(listing(what))
+    for line in listing(what).splitlines():
+        terminal.say(line, whole=True)
 
 
 def info(name: Annotated[str, typer.Argument(help="An attack, a control or a way to train a teacher.")]) -> None:
     """Tell about an attack or a way to teach: paper, threat model, settings, what we measured."""
     from audit.telling import about
 
-    typer.echo(about(name))
+    for line in about(name).splitlines():
+        terminal.say(line, whole=True)
 
 
 def schema() -> None:
     """Print the JSON schema of record.json."""
-    import json
-
     from reports.record import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=1))
+    terminal.data(json_schema())

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final, ParamSpec, TypeVar
 
 import typer
 
 from audit.commands.naming import meant
+from reports.printable import readable
+from teachers.places import at_home, place
 
+P = ParamSpec("P")
+R = TypeVar("R")
+PLACES: Final = ("teacher", "data", "surrogate", "file")  # texts that may name a place; any path does
 if TYPE_CHECKING:
     from audit.subjects import Opening
 
@@ -115,4 +122,24 @@ def processes(jobs: int | None) -> int:
 def command_line() -> str:
     import shlex
 
-    return shlex.join(["audit", *sys.argv[1:]])
+    return readable(shlex.join(["audit", *sys.argv[1:]]))
+
+
+def expanded(command: Callable[P, R]) -> Callable[P, R]:
+    """Give a command its places with ~ expanded, which a shell does not do in `--out=~/audit`."""
+
+    @wraps(command)
+    def given(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name, value in kwargs.items():
+            kwargs[name] = _expanded(name, value)
+        return command(*args, **kwargs)
+
+    return given
+
+
+def _expanded(name: str, value: object) -> object:
+    if isinstance(value, list):
+        return [_expanded(name, held) for held in value]
+    if isinstance(value, Path):
+        return place(value)
+    return at_home(value) if isinstance(value, str) and name in PLACES else value

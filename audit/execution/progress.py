@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from reports import terminal
 from reports.printable import printable
 
 PLAIN_EVERY = 10.0  # seconds between plain lines
@@ -19,7 +18,7 @@ class Teller:
     """Counts students; all it says goes to standard error, so that standard output stays for --json."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self._console = Console(file=sys.stderr, highlight=False, quiet=quiet)
+        self._quiet = quiet
         self._left = 0
         self._done = 0
         self._spent = 0.0
@@ -28,24 +27,27 @@ class Teller:
 
     def note(self, text: str) -> None:
         """Say one line."""
-        self._console.print(printable(text), markup=False, soft_wrap=True)
+        if not self._quiet:
+            terminal.note(text)
 
     @contextmanager
     def training(self, phase: str, students: int, workers: int, later: int) -> Iterator[Step]:
         """Show a phase of so many students, `later` of which follow in other phases."""
         self._left = students + later
         step = Step(self, phase, students, workers)
-        if not self._console.is_terminal:
+        console = terminal.console("stderr")
+        if self._quiet or not console.is_terminal:
             yield step
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[left]}", markup=False),
         )
-        with Progress(*columns, console=self._console, transient=True) as self._bar:
-            step.task = self._bar.add_task(phase, total=students, left="")
+        moving = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+        with moving as self._bar:
+            step.task = self._bar.add_task(printable(phase), total=students, left="")
             yield step
         self._bar = None
 

@@ -21,7 +21,9 @@ from audit.execution.cells import Cell, Result
 from audit.execution.forms import Block
 from audit.execution.seals import Broken, Content, Entries, Note, opened
 from audit.execution.seals import used as used
+from reports.printable import readable
 from teachers.errors import RefusedInput
+from teachers.places import place
 from teachers.stored import Stored
 from teachers.surface import Answers
 from teachers.task import Pool
@@ -32,10 +34,10 @@ Rows = NDArray[np.int64]
 def default_cache() -> Path:
     """Return $DISTILL_AUDIT_CACHE, or the folder that this system keeps caches in."""
     if named := os.environ.get("DISTILL_AUDIT_CACHE"):
-        return Path(named)
+        return place(named)
     if sys.platform == "darwin":
-        return Path.home() / "Library/Caches/distill-audit"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill-audit"
+        return place("~/Library/Caches/distill-audit")
+    return place(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "distill-audit"
 
 
 def hold(root: Path, *, alone: bool = False) -> int:
@@ -125,6 +127,8 @@ class Cache:
         self.root, self._price = root, price
         self.entries = Entries(root) if note is None else Entries(root, note)
         self._whole: set[str] = set()  # names of pools that were looked at
+        if readable(str(root)) != str(root):
+            raise RefusedInput(f"the cache {root} has a name that is no UTF-8; give another with --cache")
         try:
             root.mkdir(parents=True, exist_ok=True)
             held = hold(root)

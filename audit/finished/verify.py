@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from audit.derive import derived, surface_row
 from audit.execution.cells import cell_of
+from audit.finished import carried
 from audit.finished.choices import choices
 from audit.finished.design import TOLERANCE, design
 from audit.finished.design import Disagreement as Disagreement
@@ -35,8 +38,8 @@ def verify(folder: Path) -> Iterator[Disagreement]:
     except RecordError as e:  # a report tells of all surfaces
         yield Disagreement("surfaces", f"{len(record.hardening)} audits", f"one that cannot be read: {e}")
         return
-    yield from hardened(record, folder, each)
     yield from files(record, folder)
+    yield from hardened(record, folder, each)
     try:
         again = derived(record)
     except (ValueError, KeyError, IndexError, AssertionError, zlib.error) as e:  # a bit of an array, or a cell's name
@@ -55,25 +58,24 @@ def verify(folder: Path) -> Iterator[Disagreement]:
 
 def files(record: Record, folder: Path) -> Iterator[Disagreement]:
     """Compare every file with what the record gives; of figures, where matplotlib is another, the rest of the page."""
-    journal = folder / "journal.jsonl"
     expected: dict[str, bytes] = {"record.json": dumped(record)}
     expected |= outputs.files(record, folder)
     same_pens = record.environment.packages.get("matplotlib") == version("matplotlib")
     for name, content in expected.items():
         path = folder / name
+        words_alone = name.endswith(".html") and not same_pens
+        fits = partial(operator.eq, content) if not words_alone else partial(_same_words, content)
         if not path.is_file():
-            yield Disagreement(name, "nothing", f"{len(content):,} bytes")
-        elif (stored := path.read_bytes()) != content and (
-            same_pens or not name.endswith(".html") or _words(stored) != _words(content)
-        ):
-            yield Disagreement(name, *_first_difference(stored, content))
-    digest = hashlib.sha256(journal.read_bytes() if journal.is_file() else b"").hexdigest()
-    if digest != record.journal:
-        yield Disagreement("journal.jsonl", digest, record.journal)
+            yield carried.missing(name, folder)
+        elif not fits(stored := path.read_bytes()):
+            yield carried.lines(name, stored, fits) or Disagreement(name, *_first_difference(stored, content))
+    if (wrong := carried.journal(folder / "journal.jsonl", record.journal)) is not None:
+        yield wrong
 
 
-def _words(page: bytes) -> bytes:
-    return re.sub(rb"<svg.*?</svg>", b"", page, flags=re.DOTALL)
+def _same_words(page: bytes, other: bytes) -> bool:
+    first, second = (re.sub(rb"<svg.*?</svg>", b"", text, flags=re.DOTALL) for text in (page, other))
+    return first == second
 
 
 def _first_difference(stored: bytes, found: bytes) -> tuple[str, str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from audit.gate.rules import Found, Outcome
-from reports import markdown
-from reports.printable import clean, printable
+from reports import markdown, terminal
+from reports.printable import clean
 from reports.record import Record, Word
 
 LEVELS: dict[Outcome, str] = {"fail": "error", "nothing": "error", "separate": "warning", "warn": "warning"}
@@ -24,7 +23,7 @@ def tell(record: Record, folder: Path, word: Word, passes: bool, findings: Seque
     """
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in commands(record, word, findings):
-            print(line, file=sys.stderr)
+            terminal.command(line)
     _append("GITHUB_STEP_SUMMARY", summary(record, findings))
     outputs = {"verdict": word, "passes": str(passes).lower(), "report": str(folder / "report.html")}
     _append("GITHUB_OUTPUT", "".join(f"{name}={_line(value)}\n" for name, value in outputs.items()))
@@ -67,8 +66,7 @@ def _append(variable: str, text: str) -> None:
     """Append to the file that an environment variable names, where it does; a warning where it cannot be written."""
     if path := os.environ.get(variable):
         try:
-            with Path(path).open("a", encoding="utf-8") as f:
+            with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as f:
                 f.write(text)
         except OSError as e:
-            told = f"audit: {path} of {variable} was not written ({e.strerror}); the exit code stands"
-            print(printable(told), file=sys.stderr)
+            terminal.note(f"audit: {path} of {variable} was not written ({e.strerror}); the exit code stands")

@@ -15,10 +15,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from reports import handed
 from teachers.errors import UsageError
+from teachers.places import place
 
 Text = Annotated[str, Field(pattern=r"\S")]
 Meaning = Literal["fail", "warn", "pass", "separate"]
+MOST = handed.MIB  # bytes of a policy
 MEANINGS = '"fail", "warn", "pass" or "separate" (an exit code of its own, 3)'
 Place = tuple[str | int, ...]  # of a value: the keys and indices that lead to it
 
@@ -48,7 +51,9 @@ class Waiver(Part):
 class Baseline(Part):
     """An earlier record: where one is named, only a regression fails."""
 
-    record: Text = Field(description="the path of a record or its folder in quotes, seen from the policy")
+    record: Annotated[Text, Field(pattern=r"^[^\x00]+$")] = Field(
+        description="the path of a record or its folder in quotes, seen from the policy"
+    )
     undecided: Meaning = Field("warn", description=MEANINGS)
 
 
@@ -84,7 +89,7 @@ class PolicyFile:
     def baseline(self) -> Path | None:
         """Return the path of the baseline's record."""
         named = self.policy.baseline
-        return None if named is None else self.path.parent / named.record
+        return None if named is None else self.path.parent / place(named.record)
 
     def wrong(self, place: Place, sentence: str) -> UsageError:
         """Return the error that names file, line and key."""
@@ -97,20 +102,24 @@ def read(path: Path) -> PolicyFile:
     Raises UsageError, with file, line and key, for whatever in it is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = handed.text(path, MOST)
     except OSError as e:
         raise UsageError(f"cannot read the policy {path} ({e.strerror}); give a TOML file with --policy") from e
-    except UnicodeDecodeError as e:
-        raise UsageError(f"the policy {path} is no text ({e}); give a TOML file with --policy") from e
+    except handed.Unfit as e:
+        raise UsageError(f"the policy {path} {e}; give a TOML file with --policy") from e
     try:
         return PolicyFile(path, text, Policy.model_validate(tomllib.loads(text)))
+    except RecursionError as e:
+        raise UsageError(f"{path} is nested too deeply; a policy has one level of tables (docs/gate.md)") from e
     except tomllib.TOMLDecodeError as e:
         raise UsageError(f"{path} is no TOML: {e}; text stands in quotes, and a date is like 2027-01-31") from e
-    except ValidationError as e:
+    except ValidationError as e:  # a ValueError, too
         first = min(e.errors(), key=lambda error: error["type"] != "extra_forbidden")  # a misspelt key is missing, too
         more = f" (and {e.error_count() - 1} more)" if e.error_count() > 1 else ""
         sentence = _sentence(first["type"], first["loc"], first["input"])
         raise UsageError(_located(path, text, first["loc"], sentence) + more) from e
+    except ValueError as e:  # of a number with thousands of digits
+        raise UsageError(f"{path} is no policy: {e}; see docs/gate.md for what it may hold") from e
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

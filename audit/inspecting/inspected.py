@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-
-from rich.console import Console
 
 from audit.inspecting.identify import why_normalised
 from audit.inspecting.inspection import Inspection
+from reports import terminal
 from reports.names import quoted
-from reports.printable import printable
 from teachers.intake.normalise import BGR
 
 
 def tell(found: Inspection) -> None:
     """Print what a checkpoint is for a person."""
-    console = Console(highlight=False)
     for name, line in _inspected(found).items():
-        console.print(f"{name:<14} {printable(line)}", markup=False, soft_wrap=True)
+        terminal.say(f"{name:<14} {line}", whole=True)
 
 
 def _inspected(found: Inspection) -> dict[str, str]:
@@ -64,4 +60,4 @@ def _inspected(found: Inspection) -> dict[str, str]:
 
 def tell_json(found: Inspection) -> None:
     """Print the same for a script."""
-    print(json.dumps(asdict(found), indent=1))
+    terminal.data(asdict(found))

@@ -57,11 +57,16 @@ class Table(Generic[Row]):
 
 
 def harmless(value: Value) -> Value:
-    """Put an apostrophe before a text that begins as a formula does, spaces and what is not seen apart."""
+    """Put an apostrophe before a text that begins as a formula does, spaces, what is not seen and apostrophes apart."""
     if not isinstance(value, str):
         return value
     seen = "".join(c for c in value if unicodedata.category(c) not in ("Cc", "Cf")).lstrip()
-    return f"'{value}" if value.startswith(FORMULA) or seen.startswith(FORMULA) else value
+    return f"'{value}" if value.startswith(FORMULA) or seen.lstrip("'").lstrip().startswith(FORMULA) else value
+
+
+def text(cell: str) -> str:
+    """Return the text that `harmless` wrote."""
+    return cell[1:] if cell.startswith("'") and harmless(cell[1:]) == cell else cell
 
 
 def settings(values: Parameters) -> str:

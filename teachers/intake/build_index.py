@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,9 +141,9 @@ def main() -> None:
             found.append(entry(name))
         except (*UNBUILDABLE, AuditError) as e:
             skipped.append(name)
-            print(f"{name}: {type(e).__name__}: {str(e).splitlines()[0][:100] if str(e) else ''}", file=sys.stderr)
+            logging.warning("%s: %s: %s", name, type(e).__name__, str(e).partition("\n")[0][:100])
     out.write_bytes(written(found))
-    print(f"{out}: {len(found)} networks, {out.stat().st_size:,} bytes; {len(skipped)} skipped")
+    logging.warning("%s: %d networks, %d bytes; %d skipped", out, len(found), out.stat().st_size, len(skipped))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -102,11 +103,19 @@ def save_teacher(network: Preprocessed, card: Card, path: Path) -> None:
     text = json.dumps(card.model_dump(mode="json"), sort_keys=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import save_file
+    try:
+        partial.write_bytes(_bytes(tensors, text, path.suffix))
+        partial.replace(path)
+    except OSError as e:  # of a full disk, it names no file
+        partial.unlink(missing_ok=True)
+        raise OSError(e.errno, e.strerror, str(path)) from e
 
-        save_file(tensors, partial, metadata={"distill_audit": text})
-    else:
-        with partial.open("wb") as f:  # by name, the archive would hold the temporary one
-            torch.save({"state_dict": tensors, "distill_audit": text}, f)
-    partial.replace(path)
+
+def _bytes(tensors: dict[str, torch.Tensor], card: str, suffix: str) -> bytes:
+    if suffix == ".safetensors":
+        from safetensors.torch import save
+
+        return save(tensors, metadata={"distill_audit": card})
+    content = io.BytesIO()  # by a file's name, the archive would hold the temporary one
+    torch.save({"state_dict": tensors, "distill_audit": card}, content)
+    return content.getvalue()

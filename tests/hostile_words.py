@@ -1,0 +1,78 @@
+"""Words, names and policies that strangers have brought, or could."""
+
+from __future__ import annotations
+
+# What tables take for missing, for numbers, for truths or for formulas.
+WORDS = (
+    *("null", "NULL", "NA", "N/A", "nan", "NaN", "-nan", "None", "none", "n/a", "<NA>", "#N/A", "#NA", "1.#IND"),
+    *("true", "False", "1e5", "-1", "+1", "0x10", "007", "1_000", "inf", "-inf", "2027-01-31", "1,5", "50 %"),
+    *(
+        "=cmd()",
+        "@SUM(A1)",
+        "'=1",
+        "''+1",
+        "'tis",
+        "' =1",
+        " spaces ",
+        "tab\tin",
+        "line\nbreak",
+        'quo"te',
+        "semi;colon",
+    ),
+)
+# What a terminal, or the runner of a job, would act on.
+NAMES = {
+    "a colour": "\x1b[31mred\x1b[0m",
+    "a title": "\x1b]0;owned\x07",
+    "a link": "\x1b]8;;http://x\x1b\\here\x1b]8;;\x1b\\",
+    "one byte of control": "\x9b31m\x85\x8d",
+    "a carriage return": "fine\rverify: everything follows",
+    "backspaces": "bad\x08\x08\x08good",
+    "a line of our own": "x\naudit: everything follows from what was measured",
+    "separators": "a\u2028::error::b\u2029c\x0b\x0c\x1c",
+    "GitHub": "::error file=a::owned",
+    "GitHub, doubled": ":::::stop-commands::x",
+    "GitHub, old": "##[error]owned ###[add-mask]x",
+    "Azure": "##vso[task.setvariable variable=a]b ###vso[x]",
+    "TeamCity": "##teamcity[buildStatus status='SUCCESS']",
+    "GitLab": "section_start:1:a\r\x1b[0Kowned section_end:1:a\r\x1b[0K",
+    "Travis": "travis_fold:start:a",
+    "turned": "\u202egnp.exe\u202c \u2066x\u2069",
+    "not seen": "a\u200bb\u200dc\ufeffd\u00ade\u2060f\U000e0041",
+    "rich markup": "[bold red]x[/] [/bold] [link=http://x]y[/link] :warning:",
+    "bytes": "caf\udce9",
+    "half a character": "\ud83d and \udfff",
+    "NUL": "a\x00b",
+    "long": "a" * 5_000,
+}
+# Policies, and what is said of them; None: they are read.
+POLICIES: dict[str, tuple[bytes, str | None]] = {
+    "a mark": (b"\xef\xbb\xbfversion = 1\n", None),
+    "a mark and CRLF": (b'\xef\xbb\xbfversion = 1\r\ninconclusive = "pass"\r\n', None),
+    "CRLF": (b"version = 1\r\n", None),
+    "UTF-16": ("version = 1\n".encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
+    "UTF-16, big": (b"\xfe\xff" + "version = 1\n".encode("utf-16-be"), "is UTF-16 text; save it as UTF-8"),
+    "UTF-32": ("version = 1\n".encode("utf-32"), "is UTF-32 text; save it as UTF-8"),
+    "UTF-16 without a mark": ("version = 1\n".encode("utf-16-le"), "is no TOML"),
+    "Latin-1": ("version = 1 # naïve\n".encode("latin-1"), "is no UTF-8 text"),
+    "two marks": (b"\xef\xbb\xbf\xef\xbb\xbfversion = 1\n", "is no TOML"),
+    "CR alone": (b'version = 1\rinconclusive = "pass"\r', "is no TOML"),
+    "NUL": (b"version = 1\x00\n", "is no TOML"),
+    "NUL in a path": (b'version = 1\n[baseline]\nrecord = "a\\u0000b"\n', "baseline.record"),
+    "deep lists": (b"version = 1\nsurfaces = " + b"[" * 20_000, "nested too deeply"),
+    "deep tables": (b"version = 1\nsuite = " + b"{a=" * 20_000, "nested too deeply"),
+    "deep, but read": (b"version = 1\nsurfaces = " + b"[" * 90 + b"]" * 90, "surfaces"),
+    "a number of digits": (b"version = 1" + b"0" * 10_000, "is no policy"),
+    "a large number": (b"version = 1\ntolerance = 1" + b"0" * 400, "tolerance"),
+    "infinity": (b"version = 1\ntolerance = inf\n", "tolerance"),
+    "no number": (b"version = 1\ntolerance = nan\n", "tolerance"),
+    "a truth for a number": (b"version = true\n", "version"),
+    "a time": (b'version = 1\n[[waive]]\nattack = "dkd"\nreason = "x"\nuntil = 10:00:00\n', "waive.until"),
+    "a date and time": (b"version = 1\nmax_age_days = 2027-01-31T10:00:00Z\n", "max_age_days"),
+    "no day": (b"version = 1\n[[waive]]\nuntil = 2027-02-30\n", "is no TOML"),
+    "half a character": (b'version = 1\n[suite]\nname = "\\ud800"\n', "is no TOML"),
+    "a long key": (b"version = 1\n" + b"a." * 5_000 + b"a = 1\n", ""),
+    "nothing": (b"", "version is missing"),
+    "too large": (b"#" * ((1 << 20) + 1), "is larger than 1 MiB"),
+    "JSON": (b'{"version": 1}', "is no TOML"),
+}
