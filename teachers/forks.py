@@ -94,6 +94,15 @@ def _unsaid() -> Iterator[None]:
             os.environ[TOKEN] = token
 
 
+def hush() -> None:
+    """Send what this process prints, and what it starts prints, nowhere: the terminal is the user's."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # as long as the process lives
+
+
 def die_with_parent() -> None:
     """End this process once the one that wanted it is gone."""
     parent = multiprocessing.parent_process()

@@ -1,0 +1,74 @@
+"""What a process may take: never more than the machine's own limits (`ulimit`) let it have."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+GIB = 2**30
+FLAGS = {"RLIMIT_AS": "-v", "RLIMIT_CPU": "-t", "RLIMIT_FSIZE": "-f", "RLIMIT_DATA": "-d", "RLIMIT_CORE": "-c"}
+CGROUPS = ("memory.max", "memory/memory.limit_in_bytes")
+
+
+def lower(kind: str, wanted: int, grace: int = 0) -> str:
+    """Let this process have as much of a kind (`RLIMIT_AS`…) as is wanted, or as it may have where that is less.
+
+    `grace` is how much more the last limit allows, at which a process is ended without a word. Returns the flag of
+    `ulimit` where the machine's own limit is the smaller one, else nothing.
+    """
+    import resource  # not on every system
+
+    known = getattr(resource, kind)
+    there = [limit for limit in resource.getrlimit(known) if limit != resource.RLIM_INFINITY]
+    least = min([wanted, *there])
+    hard = resource.getrlimit(known)[1]
+    most = wanted + grace if hard == resource.RLIM_INFINITY else min(wanted + grace, hard)
+    resource.setrlimit(known, (least, most))
+    return FLAGS[kind] if least < wanted else ""
+
+
+def below(kind: str, wanted: int) -> str:
+    """Return the flag of `ulimit` where this process may not have as much as is wanted, else nothing."""
+    import resource
+
+    there = [limit for limit in resource.getrlimit(getattr(resource, kind)) if limit != resource.RLIM_INFINITY]
+    return FLAGS[kind] if any(limit < wanted for limit in there) else ""
+
+
+def hold_memory(more: int) -> None:
+    """Let this process take so many bytes beyond what it has; what it asks for after that is a MemoryError.
+
+    Counted are private pages that can be written: not what a GPU's driver reserves, nor what lies in files. Only Linux
+    keeps to it.
+    """
+    if began := size("VmData"):
+        lower("RLIMIT_DATA", began + more)
+        lower("RLIMIT_CORE", 0)
+
+
+def available() -> int:
+    """Return how many bytes of memory are free."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def spare() -> int:
+    """Return how many bytes a process may hope for: what is free, or what the container that we are in allows."""
+    found = available()
+    for name in CGROUPS:
+        with suppress(OSError, ValueError):  # no such container, or one without a limit
+            found = min(found, int((Path("/sys/fs/cgroup") / name).read_text(encoding="ascii")))
+    return found
+
+
+def size(name: str) -> int:
+    """Return what the system says of this process's memory (`VmSize`, `VmData`…), in bytes; 0 where it does not."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), 0)
