@@ -128,7 +128,7 @@ def workbench(ground: Ground, out: Path) -> Bench:
     request, setup, task = ground.request, ground.setup, ground.task
     return Bench(
         cache=ground.cache,
-        executor=executor(request.jobs, request.device, isolated=ground.isolated),
+        executor=executor(request.jobs, request.device, isolated=ground.isolated, timeout=request.cell_timeout),
         workers=request.jobs if request.device == "cpu" else 1,
         pools={pool.digest: pool for pool in (setup.pool, setup.tenth, setup.nothing, setup.surrogate)},
         exams={"validation": task.validation, "test": task.test},

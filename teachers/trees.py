@@ -30,8 +30,13 @@ def start(target: Callable[..., None], *args: object, daemon: bool = True) -> Ba
     return forks.start(keep, target, *args, daemon=daemon)
 
 
-def end(process: BaseProcess) -> int:
-    """End a process that was started here, and all that it started; return its exit code."""
+def end(process: BaseProcess, *, after: float = 0.0) -> int:
+    """End a process that was started here, and all that it started; return its exit code.
+
+    One that is ending by itself has some seconds to do so, so that its code is its own.
+    """
+    if after:
+        process.join(after)
     if process.pid is not None and process.is_alive():
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGTERM)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -19,19 +18,29 @@ from torch import Tensor
 
 from audit import subjects
 from audit.checks import probes
-from audit.execution import pipes
-from audit.execution.pipes import Arrays
+from audit.execution import messages, pipes
+from audit.execution.messages import MOST_CLASSES
+from audit.execution.pipes import Arrays, Limits, PipeError
 from audit.execution.store import Cache, read_pool
 from audit.inspecting.identify import settled
 from audit.protocol import Attacks
 from audit.subjects import Note, Opening, Place, Subject
 from reports.record import Probe
-from teachers import errors, forks, intake
+from teachers import frames, intake, limits, trees
 from teachers.errors import AuditError, RefusedInput
 from teachers.intake import Card, Teacher
 from teachers.oracle import Ask
 from teachers.surface import FULL, Answers, Surface
 from teachers.task import Pool, Task
+
+TRIES = 3  # of a question to a process that is killed
+KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)  # from outside, or for want of memory
+LOST = 255  # the exit code of a process whose end nobody saw
+SECONDS = 600.0  # for an answer, beside those that the network has
+MEMORY = 8 * limits.GIB  # that a teacher may take beside several times its file, and what it begins with
+NOTHING = Limits(0, 0)
+QUESTION = Limits(1, 2**40)
+Model = TypeVar("Model", bound=BaseModel)
 
 Role = Literal["audited", "ordinary"]
 Which = Literal["full", "box", "whole"]
@@ -136,19 +145,36 @@ class Described(BaseModel):
     tried: int
 
 
+class SubjectAnswer(BaseModel):
+    """A subject as a message; None: the audited one is the ordinary one."""
+
+    subject: Described
+
+
+class ProbeAnswer(BaseModel):
+    """A probe as a message."""
+
+    probe: Probe
+
+
 class Apart:
     """Teachers in a process of their own: images go in, answers come out, and nothing else can be had.
 
-    The process opens the file and the data while this one does, and builds the teacher once it is said how.
+    The process opens the file and the data while this one does, and builds the teacher once it is said how. One that
+    is killed from outside is started again, and asked again.
     """
 
     audited: Subject
 
     def __init__(self, opening: Opening, cache: Path, note: Note) -> None:
-        self._note = note
-        self._pipe, theirs = forks.CONTEXT.Pipe()
+        self._note, self._began = note, (opening, cache)
+        self._opened: tuple[dict[str, Any], dict[str, Any]] | None = None  # what opening it was, and what it told
+        self._start()
+
+    def _start(self) -> None:
+        self._pipe, theirs = frames.pair()
         # Not a daemon: it opens files in a child of its own.
-        self._process = forks.start(_teach, theirs, opening, cache, daemon=False)
+        self._process = trees.start(_teach, theirs, *self._began, daemon=False)
         theirs.close()
 
     def open(self, spec: Spec, pool: Path) -> Apart:
@@ -156,38 +182,81 @@ class Apart:
 
         Raises what opening its file raises.
         """
-        told = self._call({"do": "open", "spec": SPEC.dump_python(spec, mode="json"), "pool": str(pool)})[0]
+        asked = {"do": "open", "spec": SPEC.dump_python(spec, mode="json"), "pool": str(pool)}
+        told = self._call(asked)[0]
+        self._opened = asked, told
         self.audited = self._subject(told)
         return self
 
     @cached_property
     def ordinary(self) -> Subject:
         told = self._call({"do": "ordinary"})[0]
-        return self.audited if told["subject"] is None else self._subject(told)
+        return self.audited if told.get("subject") is None else self._subject(told)
 
     def probe(self, top: np.ndarray) -> Probe:
-        return Probe.model_validate(self._call({"do": "probe"}, {"top": top})[0]["probe"])
+        return self._parsed(ProbeAnswer, self._call({"do": "probe"}, {"top": top})[0]).probe
 
     def close(self) -> None:
         self._pipe.close()
-        self._process.kill()
-        self._process.join()
+        trees.end(self._process)
 
-    def _call(self, header: dict[str, Any], arrays: Arrays | None = None) -> tuple[dict[str, Any], Arrays]:
-        try:
-            pipes.send(self._pipe, header, arrays)
-            told, found = pipes.receive(self._pipe)
-            while "note" in told:
-                self._note(str(told["note"]))
-                told, found = pipes.receive(self._pipe)
-        except (EOFError, OSError) as e:
-            raise RefusedInput("the teacher's process died (out of memory?); nothing that was stored is lost") from e
-        if "refused" in told:
-            raise getattr(errors, told["refused"])(told["sentence"])
+    def _call(
+        self,
+        header: dict[str, Any],
+        arrays: Arrays | None = None,
+        patience: float | None = None,
+        most: Limits = NOTHING,
+    ) -> tuple[dict[str, Any], Arrays]:
+        """Ask for something, again where the process is killed.
+
+        Raises what it raises there, RefusedInput where the process dies by itself, says nothing, or what is no answer.
+        """
+        for _ in range(TRIES):
+            try:
+                return self._once(header, arrays, patience, most)
+            except (EOFError, ConnectionError) as e:
+                code = trees.end(self._process, after=5.0)
+                if -code not in KILLS and code != LOST:
+                    raise RefusedInput(f"{_end(code, arrays)}; nothing that was stored is lost") from e
+            except PipeError as e:
+                raise RefusedInput(f"the teacher's process sent what is no answer ({e})") from e
+            self._again()
+        raise RefusedInput("the teacher's process died (out of memory?); nothing that was stored is lost")
+
+    def _again(self) -> None:
+        """Start the process again, and open in it what was open."""
+        self._pipe.close()
+        self._start()
+        if self._opened is None:
+            return
+        asked, told = self._opened
+        with suppress(EOFError, ConnectionError):  # killed again: the question finds out
+            if self._once(asked)[0] != told:
+                raise RefusedInput("the teacher's process died, and the teacher is another one now; start again")
+
+    def _once(
+        self,
+        header: dict[str, Any],
+        arrays: Arrays | None = None,
+        patience: float | None = None,
+        most: Limits = NOTHING,
+    ) -> tuple[dict[str, Any], Arrays]:
+        pipes.send(self._pipe, header, arrays, seconds=patience)
+        told, found = pipes.receive(self._pipe, most, patience)
+        while "note" in told:
+            self._note(str(told["note"])[: messages.SENTENCE])
+            told, found = pipes.receive(self._pipe, most, patience)
+        messages.raise_refusal(told)
         return told, found
 
+    def _parsed(self, model: type[Model], told: dict[str, Any]) -> Model:
+        try:
+            return messages.parse(model, told)
+        except PipeError as e:
+            raise RefusedInput(f"the teacher's process sent what is no answer ({e})") from e
+
     def _subject(self, told: dict[str, Any]) -> Subject:
-        d = Described.model_validate(told["subject"])
+        d = self._parsed(SubjectAnswer, told).subject
         teacher = Teacher(
             d.name, d.sha256, None, d.architecture, d.method, d.mean, d.std, d.card, d.parameters, bgr=d.bgr
         )
@@ -198,15 +267,29 @@ class Apart:
     def _box(self, role: Role, which: Which) -> Ask:
         def ask(images: Tensor) -> Answers:
             question = {"do": "ask", "role": role, "which": which, "threads": torch.get_num_threads()}
-            return pipes.heard(*self._call(question, {"images": images.numpy()}))
+            parts = 1 + len(images) // 16  # that the network is asked about at once
+            patience = SECONDS + parts * limits.question(images.shape)
+            most = Limits(2, min(limits.spare() // 2, 4 * images.numel() + 4 * len(images) * MOST_CLASSES))
+            told, found = self._call(question, {"images": images.numpy()}, patience, most)
+            try:
+                return messages.heard(told, found, len(images), images.shape[1:])
+            except PipeError as e:
+                raise RefusedInput(f"the teacher's process sent what is no answer ({e})") from e
 
         return ask
 
 
+def _end(code: int, arrays: Arrays | None) -> str:
+    images = (arrays or {}).get("images")
+    asked = "a question" if images is None else f"a question of {len(images):,} images"
+    if -code == signal.SIGALRM:
+        return f"the teacher did not come to an end on {asked}, although it had a minute and more; this model is broken"
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return f"the teacher's process died on {asked} ({how})"
+
+
 def _teach(pipe: Connection, opening: Opening, cache: Path) -> None:
     """Open the file and the data; hold the teachers and answer until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=forks.die_with_parent, daemon=True).start()
     school: Here | None = None
 
     def note(line: str) -> None:
@@ -220,25 +303,42 @@ def _teach(pipe: Connection, opening: Opening, cache: Path) -> None:
 
     while True:
         try:
-            header, arrays = pipes.receive(pipe)
+            header, arrays = pipes.receive(pipe, QUESTION)
         except (EOFError, OSError):
             return
         try:
             school = school or _open(SPEC.validate_python(header["spec"]), Path(header["pool"]), opened, kept, note)
             message = _done(school, header, arrays)
         except AuditError as e:
-            message = {"refused": type(e).__name__, "sentence": str(e)}, {}
+            message = messages.refusal(e), {}
+        except Exception as e:  # a stranger's network may raise anything when it answers
+            message = messages.refusal(RefusedInput(_failed(e, arrays))), {}
         pipes.send(pipe, *message)
+
+
+def _failed(error: Exception, arrays: Arrays) -> str:
+    asked = f"a question of {len(arrays['images']):,} images" if "images" in arrays else "a question"
+    said = " ".join(str(error).split())[:300]
+    if isinstance(error, MemoryError) or "alloc" in said:
+        said = f"it needs more memory than the {MEMORY / limits.GIB:.0f} GiB and the size of its file that it may take"
+    return f"the teacher failed on {asked}: {type(error).__name__}: {said}"
 
 
 def _open(spec: Spec, pool: Path, opened: Opened | AuditError, cache: Cache, note: Note) -> Here:
     if isinstance(opened, AuditError):
         raise opened
     task, weights = opened
+    if spec.device == "cpu":  # a GPU's driver reserves more than it uses
+        size = sum(file.stat().st_size for file in _files(Path(spec.opening.teacher)))
+        limits.hold_memory(min(3 * limits.spare() // 4, MEMORY + 6 * size))
     place = Place(cache, spec.device, note)
     if weights is not None and weights.is_program:
         spec = replace(spec, opening=settled(spec.opening, task, weights, place, programs=True))
     return Here(spec, task, read_pool(pool), weights, place, Surface.parse(spec.surface))
+
+
+def _files(path: Path) -> list[Path]:
+    return [file for file in (path, *path.glob("*")) if file.is_file()]
 
 
 def _done(school: Here, header: dict[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
@@ -246,7 +346,7 @@ def _done(school: Here, header: dict[str, Any], arrays: Arrays) -> tuple[dict[st
         subject = school.audited if header["role"] == "audited" else school.ordinary
         if header["threads"] != torch.get_num_threads():  # as many as would answer in the process that asks
             torch.set_num_threads(header["threads"])
-        return pipes.told(getattr(subject, header["which"])(torch.from_numpy(arrays["images"])))
+        return messages.told(getattr(subject, header["which"])(torch.from_numpy(arrays["images"])))
     if header["do"] == "probe":
         return {"probe": school.probe(arrays["top"]).model_dump(mode="json")}, {}
     subject = school.audited if header["do"] == "open" else school.ordinary

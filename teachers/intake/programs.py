@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from teachers import limits
 from teachers.errors import RefusedInput
 from teachers.intake import huggingface, onnx_files
 from teachers.intake.formats import Program
@@ -50,7 +51,8 @@ class Answering(nn.Module):
         return self._part(torch.cat([x, x[:1].expand(short, -1, -1, -1)]) if short else x)[: len(x)]
 
     def _part(self, x: Tensor) -> Tensor:
-        outputs = list(_outputs(self.call(x)))
+        with limits.within(limits.question(x.shape)):
+            outputs = list(_outputs(self.call(x)))
         for y in outputs:
             if y.is_floating_point() and y.shape[:1] == x.shape[:1] and y[0].numel() == self.classes:
                 return y.float().flatten(1).to(x.device)
