@@ -69,7 +69,7 @@ def owner(name: str, wrap: str | None = None) -> str:
 
 
 def wraps(name: str) -> bool:
-    """Whether a wrapping, `module:function`, is one of ours: a function in an attack's file, of all that one is given."""
+    """Whether a wrapping, `module:function`, is one of ours: of an attack's file, and takes what one is given."""
     module, _, function = name.partition(":")
     if module not in {technique.__module__ for technique in _ours().values()}:
         return False

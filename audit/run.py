@@ -25,8 +25,8 @@ from audit.suite import suite
 from reports import record as records
 from reports.clusters import UNSEEN
 from reports.outputs import write_all
-from reports.record import Look, Record
-from teachers.errors import NothingAudited
+from reports.record import Comparison, Look, Record
+from teachers.errors import AuditError, NothingAudited, UsageError
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _run(ground: Ground, began: float) -> Done:
         rows = [Rows(side, bench, audited, ordinary) for side in sides]
         comparisons = tuple(of.attack(attack) for of in rows for attack in attacks.values())
         if all(row.status == "failed" for row in comparisons):
-            raise NothingAudited(f"every attack failed; the first: {comparisons[0].reason}")
+            raise nothing(comparisons[0], bench)
         pools = evidence.cmi_pools(audited, setup)
         if audited.remote is not None:
             teller.note(f"{audited.remote.sent:,} images were sent to {audited.teacher.name} in this run")
@@ -121,6 +121,14 @@ def _run(ground: Ground, began: float) -> Done:
         records.save(record, out / "record.json")
         write_all(record, out)
     return Done(record, out)
+
+
+def nothing(first: Comparison, bench: Bench) -> AuditError:
+    """Return why nothing was audited: where the first attack cannot run as it is asked to, that."""
+    codes = {failure.code for failure in bench.failures.values() if failure.cell.technique == first.attack}
+    if codes == {UsageError.exit_code}:
+        return UsageError(f"{first.attack}: {first.reason}")
+    return NothingAudited(f"every attack failed; the first: {first.reason}")
 
 
 def workbench(ground: Ground, out: Path) -> Bench:

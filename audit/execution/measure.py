@@ -72,7 +72,9 @@ def check(cell: Cell, seen: Report) -> None:
     technique, told = registry.find(cell.technique), seen.recipe
     if told.architecture != cell.recipe["architecture"]:
         wanted = cell.recipe["architecture"]
-        raise ForeignStudent(f"its student is a {told.architecture[:80]!r}, not the {wanted!r} that its control is")
+        raise ForeignStudent(
+            f"its student is a {told.architecture[:80]!r}, its control a {wanted!r}; keep the architecture of lab.recipe"
+        )
     try:
         registry.owner(cell.technique, told.wrap)
     except UsageError as e:
@@ -86,7 +88,7 @@ def check(cell: Cell, seen: Report) -> None:
                 f"its student took {getattr(told, name):,} {name}, above {TIMES} times its control's own"
             )
     if issubclass(technique, Attack) and technique.holds == "original" and not set(seen.view.split("+")) <= {*KINDS}:
-        raise ForeignStudent(f"its student saw views {seen.view!r}, which no control has; there are {', '.join(KINDS)}")
+        raise ForeignStudent(f"its student saw views {seen.view!r}; a control has {', '.join(KINDS)}")
 
 
 def heard(arrays: dict[str, np.ndarray], reported: messages.StudentReport) -> Trained:

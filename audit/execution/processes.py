@@ -162,8 +162,8 @@ class _Worker:
 
     def _lose(self, sentence: str) -> Outcome:
         assert self.job is not None
-        assert self._process is not None
-        failed, held = Failure(cell=self.job.cell, sentence=sentence), trees.stopped(self._process)
+        failed = Failure(cell=self.job.cell, sentence=sentence)
+        held = self._process is not None and trees.stopped(self._process)
         self.stop()
         return Loss(failed) if held else failed
 
