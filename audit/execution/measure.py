@@ -71,10 +71,8 @@ def check(cell: Cell, seen: Report) -> None:
     """
     technique, told = registry.find(cell.technique), seen.recipe
     if told.architecture != cell.recipe["architecture"]:
-        wanted = cell.recipe["architecture"]
-        raise ForeignStudent(
-            f"its student is a {told.architecture[:80]!r}, its control a {wanted!r}; keep the architecture of lab.recipe"
-        )
+        own = f"its student is a {told.architecture[:80]!r}, its control a {cell.recipe['architecture']!r}"
+        raise ForeignStudent(f"{own}; keep the architecture of lab.recipe")
     try:
         registry.owner(cell.technique, told.wrap)
     except UsageError as e:
