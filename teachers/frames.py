@@ -15,6 +15,7 @@ from teachers import forks
 
 PIECE = 2**20  # bytes that are read or written at once
 GRACE = 60.0  # seconds for a message that has begun, beside those that its size takes
+WEEKS = 2e6  # seconds: what the system counts in
 PACE = 2**20  # bytes a second, at least
 
 
@@ -102,9 +103,13 @@ def _written(pipe: Connection, part: memoryview) -> int:
         return 0
 
 
-def _await(pipe: Connection, event: int, clock: Clock) -> None:
+def ready(pipe: Connection, event: int, seconds: float | None) -> bool:
+    """Wait for so many seconds, at most some weeks, until a pipe can be read from or written to."""
     poll = select.poll()
     poll.register(pipe.fileno(), event)
-    left = clock.left()
-    poll.poll(None if left is None else 1000 * left)
+    return bool(poll.poll(None if seconds is None else 1000 * min(seconds, WEEKS)))
+
+
+def _await(pipe: Connection, event: int, clock: Clock) -> None:
+    ready(pipe, event, clock.left())
     clock.left()

@@ -83,19 +83,13 @@ def receive(
     Waits for as many seconds until it begins; once it has begun, all of it must come. Raises PipeError where it is no
     message within the limits, Silence where none comes in time, EOFError where the other side is gone.
     """
-    _begin(pipe, patience)
+    if not frames.ready(pipe, select.POLLIN, patience):
+        raise Silence("nothing at all")
     content = frames.take(pipe, HEADER, Clock(frames.GRACE))
     header, shapes = _parsed(bytes(content))
     _fit(shapes, most if isinstance(most, Limits) else most(header))
     clock = Clock(frames.enough(sum(shape.size for shape in shapes)))
     return header, {shape.name: _array(pipe, shape, clock) for shape in shapes}
-
-
-def _begin(pipe: Connection, patience: float | None) -> None:
-    poll = select.poll()
-    poll.register(pipe.fileno(), select.POLLIN)
-    if not poll.poll(None if patience is None else 1000 * patience):
-        raise Silence("nothing at all")
 
 
 def _parsed(content: bytes) -> tuple[dict[str, Any], list[Spec]]:

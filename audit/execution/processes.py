@@ -141,8 +141,8 @@ class _Worker:
 
     @property
     def patience(self) -> float:
-        """Seconds that it may go on being silent."""
-        return max(0.0, self._allowed - self._silent)
+        """Seconds that it may go on being silent; of very many a part, for the system counts no further."""
+        return min(frames.WEEKS, max(0.0, self._allowed - self._silent))
 
     def listen(self, waited: float, ready: bool, exams: Exams) -> Outcome:
         """Hear what it says after so many seconds in which we listened, or that it says nothing.
