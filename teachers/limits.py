@@ -12,6 +12,9 @@ from pathlib import Path
 
 GIB = 2**30
 FLAGS = {"RLIMIT_AS": "-v", "RLIMIT_CPU": "-t", "RLIMIT_FSIZE": "-f", "RLIMIT_DATA": "-d", "RLIMIT_CORE": "-c"}
+ENOUGH = 6 * GIB  # of addresses: torch alone takes three
+LEAST = 15 * GIB // 4  # of addresses, without which no process of ours begins
+WANTING = ("failed to map segment", "memory", "can't start new thread")  # in what is raised where memory is short
 CGROUPS = ("memory.max", "memory/memory.limit_in_bytes")
 
 
@@ -38,6 +41,18 @@ def below(kind: str, wanted: int) -> str:
 
     there = [limit for limit in resource.getrlimit(getattr(resource, kind)) if limit != resource.RLIM_INFINITY]
     return FLAGS[kind] if any(limit < wanted for limit in there) else ""
+
+
+def starved(error: BaseException) -> str:
+    """Return the sentence for an error that comes of this shell's own limits of memory; nothing for another error."""
+    means = isinstance(error, MemoryError | SystemError) or any(word in str(error) for word in WANTING)
+    return tight(ENOUGH) if means else ""
+
+
+def tight(needed: int) -> str:
+    """Return the sentence for this shell's own limits of memory where they leave less than is needed, else nothing."""
+    flags = ", ".join(flag for kind in ("RLIMIT_AS", "RLIMIT_DATA") if (flag := below(kind, needed)))
+    return flags and f"this shell's ulimit {flags} leaves less memory than the {ENOUGH / GIB:.0f} GiB wanted; raise it"
 
 
 @contextmanager

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from audit.execution import faculty
-from audit.execution.faculty import Apart, Spec
+from audit.execution import school
+from audit.execution.faculty import Apart
+from audit.execution.school import Spec
 from audit.execution.store import Cache
 from audit.subjects import Opening, open_task
 from teachers import limits, trees
@@ -181,6 +182,6 @@ def test_the_time_for_a_question_grows_with_its_images_and_their_size() -> None:
 
 
 def test_what_goes_wrong_inside_is_told_in_one_line() -> None:
-    told = faculty._failed(RuntimeError("one\n two"), {"images": np.zeros((3, 1, 8, 8))})
+    told = school._failed(RuntimeError("one\n two"), {"images": np.zeros((3, 1, 8, 8))})
     assert told == "the teacher failed on a question of 3 images: RuntimeError: one two"
-    assert "8 GiB" in faculty._failed(MemoryError(), {})
+    assert "8 GiB" in school._failed(MemoryError(), {})
