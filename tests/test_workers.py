@@ -4,20 +4,24 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from test_interruption import command
-from test_run import request
+from test_run import request, timeless
 
 from audit import run as audit
-from audit.execution import measure, processes
+from audit.execution import processes
+from audit.execution.cells import cell_of
 from audit.execution.store import Cache
 from audit.finished.verify import verify
 from reports.record import Comparison, Record
+from teachers import trees
 from teachers.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -86,13 +90,7 @@ def test_a_network_of_a_plugin_is_never_built_where_labels_are(kept: Path, tmp_p
     assert "patching_plugin" not in sys.modules
     matched = [t for t in record.trials if t.name == "ls" and t.regime.recipe["wrap"] == "patching_plugin:Seer"]
     assert matched
-    assert not any(Cache(kept).result(measure_cell) for measure_cell in cells(matched)), "its key has no plug-in in it"
-
-
-def cells(trials: list[object]) -> list[object]:
-    from audit.execution.cells import cell_of
-
-    return [cell_of(trial) for trial in trials]  # type: ignore[arg-type]
+    assert not any(Cache(kept).result(cell_of(t)) for t in matched), "its key has no plug-in in it"
 
 
 @pytest.mark.parametrize(
@@ -150,14 +148,12 @@ def test_what_a_plugin_prints_reaches_neither_terminal_nor_json(tmp_path: Path, 
 
 @pytest.mark.parametrize("sign", ["SIGKILL", "SIGTERM", "SIGINT"])
 def test_an_audit_that_is_ended_leaves_nothing_running(tmp_path: Path, markers: Path, sign: str) -> None:
-    import signal
-
     asked = [*command(tmp_path / "cache", tmp_path / "out"), "--attacks", "parent", "--isolate"]
     run = subprocess.Popen(asked, env=environment(markers), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 240
     while len(list(markers.glob("pid-*"))) < 3 and time.monotonic() < until and run.poll() is None:
         time.sleep(0.1)
-    started = descendants(run.pid)
+    started = trees.descendants(run.pid)
     assert len(started) >= 7, "workers with their keepers, the teacher, and what the plug-in started"
     run.send_signal(getattr(signal, sign))
     run.wait(60)
@@ -167,10 +163,37 @@ def test_an_audit_that_is_ended_leaves_nothing_running(tmp_path: Path, markers: 
     assert not left
 
 
-def descendants(pid: int) -> list[int]:
-    from teachers import trees
+def test_a_worker_that_is_killed_or_stopped_changes_nothing_of_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm = audit.run(request(tmp_path / "cache", tmp_path / "calm", jobs=2)).record
+    shutil.copytree(tmp_path / "cache" / "teachers", tmp_path / "other" / "teachers")
+    done, keepers, struck = threading.Event(), [], []
+    start = trees.start
 
-    return trees.descendants(pid)
+    def started(*args: object, **more: object) -> object:
+        keepers.append(start(*args, **more))  # type: ignore[arg-type]
+        return keepers[-1]
+
+    def strike() -> None:
+        for sign in (signal.SIGKILL, signal.SIGSTOP, signal.SIGKILL):
+            while not done.wait(1.5) and len(struck) < 3:
+                if keepers and (workers := trees.descendants(keepers[-1].pid)):
+                    os.kill(workers[0], sign)
+                    struck.append(sign)
+                    break
+
+    monkeypatch.setattr(trees, "start", started)
+    thread = threading.Thread(target=strike)
+    thread.start()
+    try:
+        record = audit.run(request(tmp_path / "other", tmp_path / "out", jobs=2, cell_timeout=6.0)).record
+    finally:
+        done.set()
+        thread.join()
+    assert struck
+    assert 2 < len(keepers) <= 2 + len(struck), "the others go on, or it was stopped when it was killed"
+    assert timeless(record) == timeless(calm)
 
 
 def test_a_cell_timeout_out_of_bounds_is_refused(kept: Path, tmp_path: Path) -> None:
@@ -183,7 +206,7 @@ def test_what_an_attack_of_ours_leaves_behind_reaches_no_other(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
-    from test_walls import Skeptical, with_attack
+    from test_walls import with_attack
 
     from attacks.logits.soft_kd import SoftKD
 
@@ -198,11 +221,9 @@ def test_what_an_attack_of_ours_leaves_behind_reaches_no_other(
             torch.use_deterministic_algorithms(True, warn_only=True)
             return student
 
-    assert Skeptical is not None
     audit.run(request(tmp_path / "alone", tmp_path / "a", attacks="label-kd"))
     with_attack(monkeypatch, Untidy)
     audit.run(request(tmp_path / "beside", tmp_path / "b", attacks="untidy,label-kd"))
     ours, all_ = students(tmp_path / "alone"), students(tmp_path / "beside")
     assert {key: all_[key] for key in ours} == ours
     assert torch.get_default_dtype() == torch.float32
-    assert measure.TIMES == 100
