@@ -11,16 +11,19 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from attacks.base import Attack, Holds
-from teachers import forks
+from teachers import frames, limits, trees
 from teachers.errors import UsageError
+from teachers.frames import Clock, PipeError
 from teachers.surface import Kind
 
 GROUP = "distill_audit.attacks"
+SECONDS, SIZE = 120.0, 2**24  # in which plug-ins must have said what they are, and in how many bytes
+MEMORY = 8 * limits.GIB  # that importing all of them may take
 
 Setting = dict[str, int | float | str | bool | None]
 
@@ -42,6 +45,7 @@ class Declaration(BaseModel):
     presets: dict[str, Setting]
     doc: str
     origin: str  # distribution, version and digest of its package
+    package: str  # that its class is defined in
 
 
 class Unusable(BaseModel):
@@ -56,14 +60,26 @@ class Unusable(BaseModel):
 Answer = TypeAdapter(list[Declaration | Unusable])
 
 
+class Point(NamedTuple):
+    """Where a distribution says that an attack is."""
+
+    value: str  # module:class
+    distribution: str
+    home: str  # its version and place
+
+    @classmethod
+    def of(cls, point: EntryPoint) -> Point:
+        """Return what the installed files say, without an import."""
+        dist = point.dist
+        return cls(point.value, dist.name if dist else "", f"{dist.version} {dist.locate_file('')}" if dist else "")
+
+
 def declared() -> dict[str, type[Attack]]:
     """Return a stand-in for every attack that other installed distributions register; none of them can run.
 
     Raises UsageError where one does not import or is no named Attack: a missing attack would read as one survived.
     """
-    points = tuple(
-        (p.value, p.dist and f"{p.dist.version} {p.dist.locate_file('')}") for p in entry_points(group=GROUP)
-    )
+    points = tuple(Point.of(point) for point in entry_points(group=GROUP))
     return dict(_asked(points)) if points else {}
 
 
@@ -77,42 +93,50 @@ def load(name: str) -> type[Attack] | None:
 
 
 @cache
-def _asked(points: tuple[tuple[str, str | None], ...]) -> Mapping[str, type[Attack]]:
+def _asked(points: tuple[Point, ...]) -> Mapping[str, type[Attack]]:
     """Ask once for the distributions that are installed now."""
-    here, there = forks.CONTEXT.Pipe(duplex=False)
-    process = forks.start(_declare, there)
-    there.close()
-    try:
-        answers = Answer.validate_json(here.recv_bytes())
-    except EOFError as e:
-        raise UsageError(f"the plug-ins {_values(points)} do not import; repair or uninstall them") from e
-    except ValidationError as e:
-        raise UsageError(f"the plug-ins {_values(points)} do not say what they are ({e.errors()[0]['msg']})") from e
-    finally:
-        here.close()
-        process.kill()
-        process.join()
     found = {}
-    for (value, _), answer in zip(points, answers, strict=True):
+    for point, answer in zip(points, _answers(points), strict=True):
         if isinstance(answer, Unusable):
             what = f"does not import ({answer.sentence})" if answer.problem == "import" else answer.sentence
-            raise UsageError(f"plug-in {value} {what}; repair or uninstall it")
-        found[answer.name] = stand_in(answer)
+            raise UsageError(f"plug-in {point.value} {what}; repair or uninstall it")
+        found[answer.name] = stand_in(answer, point)
     return found
 
 
-def _values(points: tuple[tuple[str, str | None], ...]) -> str:
-    return ", ".join(value for value, _ in points)
+def _answers(points: tuple[Point, ...]) -> list[Declaration | Unusable]:
+    values = ", ".join(point.value for point in points)
+    here, there = frames.pair()
+    process = trees.start(_declare, there)
+    there.close()
+    try:
+        answers = Answer.validate_json(bytes(frames.take(here, SIZE, Clock(SECONDS))))
+    except frames.Silence as e:
+        raise UsageError(f"the plug-ins {values} do not import within {SECONDS:.0f} s; repair or uninstall them") from e
+    except (EOFError, ConnectionError) as e:
+        raise UsageError(f"the plug-ins {values} do not import; repair or uninstall them") from e
+    except ValidationError as e:
+        raise UsageError(f"the plug-ins {values} do not say what they are ({e.errors()[0]['msg']})") from e
+    except PipeError as e:
+        raise UsageError(f"the plug-ins {values} do not say what they are ({e})") from e
+    finally:
+        here.close()
+        trees.end(process)
+    if len(answers) != len(points):
+        raise UsageError(f"the plug-ins {values} do not say what they are ({len(answers)} answers for {len(points)})")
+    return answers
 
 
-def stand_in(declaration: Declaration) -> type[Attack]:
+def stand_in(declaration: Declaration, point: Point) -> type[Attack]:
     """Build a class that has the settings and the name of an attack, and none of its code."""
 
     def run(self: Attack, lab: object) -> NoReturn:
         raise TypeError(f"{declaration.name} is a plug-in: it runs in a worker alone")
 
     default = declaration.grid[0]
-    namespace = declaration.model_dump(exclude={"grid", "presets", "doc"}) | {"run": run, "__doc__": declaration.doc}
+    namespace = declaration.model_dump(exclude={"grid", "presets", "doc", "package"})
+    packages = frozenset({_top(point.value), declaration.package})
+    namespace |= {"distribution": point.distribution, "packages": packages, "run": run, "__doc__": declaration.doc}
     made: type[Attack] = make_dataclass(
         declaration.name,
         [(name, Any, value) for name, value in default.items()],
@@ -130,6 +154,7 @@ def stand_in(declaration: Declaration) -> type[Attack]:
 
 def _declare(pipe: Connection) -> None:
     """Say what is installed; strangers' code runs here, and may do as it likes."""
+    limits.hold_memory(MEMORY)
     pipe.send_bytes(Answer.dump_json([_one(point) for point in entry_points(group=GROUP)]))
 
 
@@ -144,6 +169,7 @@ def _one(point: EntryPoint) -> Declaration | Unusable:
             presets={name: preset.parameters for name, preset in attack.presets().items()},
             doc=inspect.getdoc(attack) or "",
             origin=_origin(point, attack),
+            package=_top(attack.__module__),
         )
     except UsageError as e:
         return Unusable(problem="class", sentence=str(e))
@@ -156,6 +182,10 @@ def _loaded(point: EntryPoint) -> type[Attack]:
     if not (isinstance(attack, type) and issubclass(attack, Attack) and hasattr(attack, "name")):
         raise UsageError("is no named subclass of attacks.base.Attack")
     return attack
+
+
+def _top(module: str) -> str:
+    return module.partition(":")[0].partition(".")[0]
 
 
 def _origin(point: EntryPoint, attack: type[Attack]) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import sys
 
 from attacks import data_free, declared, gradients, labels, logits, resistant, surrogate
 from attacks.base import Attack, Technique
 from attacks.controls import CONTROLS as CONTROLS
 from teachers.errors import UsageError
 
+WRAPPED = ("network", "classes", "shape")  # what a wrapping is given
 FAMILIES = (logits, resistant, labels, surrogate, data_free, gradients)
 OURS: tuple[type[Attack], ...] = tuple(attack for family in FAMILIES for attack in family.ATTACKS)
 
@@ -47,6 +50,33 @@ def runnable(name: str) -> type[Technique]:
 def origin(technique: type[Technique]) -> str:
     """Return where a technique comes from: empty for ours, else distribution, version and digest of its package."""
     return getattr(technique, "origin", "")
+
+
+def owner(name: str, wrap: str | None = None) -> str:
+    """Return the distribution whose code trains a technique's students, wrapped or not: empty where all is ours.
+
+    Raises UsageError where nobody's attack has such a wrapping.
+    """
+    technique = find(name)
+    if wrap is None or wraps(wrap):
+        return getattr(technique, "distribution", "")
+    package = wrap.partition(":")[0].partition(".")[0]
+    known = (technique,) if origin(technique) else plugins().values()
+    for plugin in known:
+        if package in getattr(plugin, "packages", ()):
+            return str(getattr(plugin, "distribution", ""))
+    raise UsageError(f"{name} wraps its student by {wrap!r}, which is of no attack; name a function of its own package")
+
+
+def wraps(name: str) -> bool:
+    """Whether a wrapping, `module:function`, is one of ours: of an attack's file, and takes what one is given."""
+    module, _, function = name.partition(":")
+    if module not in {technique.__module__ for technique in _ours().values()}:
+        return False
+    made = vars(sys.modules[module]).get(function)
+    if not callable(made) or getattr(made, "__module__", "") != module:
+        return False
+    return tuple(inspect.signature(made).parameters) == WRAPPED
 
 
 def _ours() -> dict[str, type[Technique]]:

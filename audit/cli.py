@@ -70,6 +70,7 @@ def _main() -> int:
 def _mistake(error: Exception) -> int:
     from reports.record import RecordError
     from teachers.errors import AuditError, RefusedInput
+    from teachers.limits import starved
 
     if isinstance(error, AuditError):
         return _say(str(error), error.exit_code)
@@ -80,6 +81,8 @@ def _mistake(error: Exception) -> int:
         return _say(said, RefusedInput.exit_code)
     if isinstance(error, RecordError):
         return _say(str(error), RefusedInput.exit_code)
+    if said := starved(error):
+        return _say(said, RefusedInput.exit_code)
     terminal.trace(error)
     return BUG
 

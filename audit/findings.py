@@ -161,8 +161,10 @@ class Rows:
 
     def _failed(self, row: Comparison, attack: type[Attack], cells: Sequence[Cell] = ()) -> Comparison:
         setup = self.setup
-        tuning = [c for s in protocol.settings(setup, attack) for c in protocol.tuning_cells(setup, s, self.audited)]
-        failure = self.bench.failure([*tuning, *cells])
+        tried = protocol.settings(setup, attack)
+        tuning = [c for s in tried for c in protocol.tuning_cells(setup, s, self.audited)]
+        beside = [c for s in tried for c in protocol.rivals_tuned(setup, self.bench, self.audited, s)]
+        failure = self.bench.failure([*tuning, *cells, *beside])
         return _aside(row, "failed", "a student diverged (NaN)" if failure is None else failure.sentence)
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from audit import plan, subjects
 from audit.execution import ahead
-from audit.execution.faculty import Apart, Faculty, Here, Spec
+from audit.execution.faculty import Apart, Faculty
 from audit.execution.progress import Teller
+from audit.execution.school import Here, Spec
 from audit.execution.store import Cache, default_cache
 from audit.inspecting.identify import settled
 from audit.plan import Picked, Request

@@ -32,6 +32,7 @@ from teachers.procedural import procedural
 from teachers.task import Pool, Task, few_labels, few_shot, without
 from teachers.training import Recipe
 
+LONGEST = 10_000_000  # seconds that a worker may be told to be silent for
 SURROGATES = 20_000  # images of the procedural pool that ships with the tool
 
 
@@ -59,6 +60,7 @@ class Request:
     command: str = ""
     quiet: bool = False
     isolate: bool | None = None  # teachers in a process of their own; None: where plug-ins take part
+    cell_timeout: float | None = None  # seconds that a worker may say nothing; None: by the steps of its student
     fixed: tuple[Attack, ...] = ()  # settings that an earlier audit chose, in place of tuning
 
 
@@ -108,6 +110,8 @@ def prepare(request: Request, suite: Suite, picked: Picked, task: Task, cache: C
     check_device(request.device)
     if request.jobs < 1:
         raise UsageError(f"--jobs {request.jobs}: at least one process is needed")
+    if request.cell_timeout is not None and not 1 <= request.cell_timeout <= LONGEST:
+        raise UsageError(f"--cell-timeout {request.cell_timeout:g}: give seconds from 1 to {LONGEST:,}")
     dropped = _dropped(request.drop_classes, task)
     seen = without(task.train, [task.classes.index(name) for name in dropped])
     pool = few_labels(few_shot(seen, request.shots), request.labels)

@@ -244,7 +244,14 @@ def choose(setup: Setup, bench: Bench, subject: Subject, best: Sequence[Attack])
             len(settings(setup, type(setting))),
         )
         for setting in best
+        if bench.failure(rivals_tuned(setup, bench, subject, setting)) is None
     }
+
+
+def rivals_tuned(setup: Setup, bench: Bench, subject: Subject, setting: Attack) -> list[Cell]:
+    """Return the students on validation of what a setting may have to beat: without one of them it is not judged."""
+    seeds, tried = _tuning_seeds(setup), rivals(setup, bench, subject, setting)
+    return [cell for rival in tried for cell in rival_cells(setup, rival, seeds, splits="validation")]
 
 
 def best_rival(setup: Setup, bench: Bench, candidates: Sequence[Rival]) -> Rival:

@@ -26,8 +26,8 @@ from reports import record as records
 from reports.base import encodable
 from reports.clusters import UNSEEN
 from reports.outputs import write_all
-from reports.record import Look, Record
-from teachers.errors import NothingAudited
+from reports.record import Comparison, Look, Record
+from teachers.errors import AuditError, NothingAudited, UsageError
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _run(ground: Ground, began: float) -> Done:
         rows = [Rows(side, bench, audited, ordinary) for side in sides]
         comparisons = tuple(of.attack(attack) for of in rows for attack in attacks.values())
         if all(row.status == "failed" for row in comparisons):
-            raise NothingAudited(f"every attack failed; the first: {comparisons[0].reason}")
+            raise nothing(comparisons[0], bench)
         pools = evidence.cmi_pools(audited, setup)
         if audited.remote is not None:
             teller.note(f"{audited.remote.sent:,} images were sent to {audited.teacher.name} in this run")
@@ -124,12 +124,20 @@ def _run(ground: Ground, began: float) -> Done:
     return Done(record, out)
 
 
+def nothing(first: Comparison, bench: Bench) -> AuditError:
+    """Return why nothing was audited: where the first attack cannot run as it is asked to, that."""
+    codes = {failure.code for failure in bench.failures.values() if failure.cell.technique == first.attack}
+    if codes == {UsageError.exit_code}:
+        return UsageError(f"{first.attack}: {first.reason}")
+    return NothingAudited(f"every attack failed; the first: {first.reason}")
+
+
 def workbench(ground: Ground, out: Path) -> Bench:
     """Lay out what training takes."""
     request, setup, task = ground.request, ground.setup, ground.task
     return Bench(
         cache=ground.cache,
-        executor=executor(request.jobs, request.device, isolated=ground.isolated),
+        executor=executor(request.jobs, request.device, isolated=ground.isolated, timeout=request.cell_timeout),
         workers=request.jobs if request.device == "cpu" else 1,
         pools={pool.digest: pool for pool in (setup.pool, setup.tenth, setup.nothing, setup.surrogate)},
         exams={"validation": task.validation, "test": task.test},

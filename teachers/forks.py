@@ -13,6 +13,7 @@ from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.process import BaseProcess
 from types import ModuleType
 
+from teachers import limits
 from teachers.errors import RefusedInput
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -25,10 +26,12 @@ _ours = False  # whether this process was started here
 def prepare(*modules: str) -> None:
     """Start the server if there is none yet; it imports these modules, too, while this process goes on.
 
-    Raises RefusedInput where there is no folder for its socket.
+    Raises RefusedInput where there is no folder for its socket, or no memory for it.
     """
     if _ours:
         return
+    if limits.below("RLIMIT_AS", limits.LEAST):  # its forks would die one after the other
+        raise RefusedInput(limits.tight(limits.ENOUGH))
     try:
         util.get_temp_dir()
     except OSError as e:
@@ -94,9 +97,10 @@ def _unsaid() -> Iterator[None]:
             os.environ[TOKEN] = token
 
 
-def die_with_parent() -> None:
-    """End this process once the one that wanted it is gone."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+def hush() -> None:
+    """Send what this process prints, and what it starts prints, nowhere: the terminal is the user's."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # as long as the process lives

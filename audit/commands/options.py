@@ -78,6 +78,13 @@ Isolate = Annotated[
         show_default=False,
     ),
 ]
+CellTimeout = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds that a student's process may say nothing before it is ended; by its steps if not given.",
+        show_default=False,
+    ),
+]
 Effort = Annotated[
     str,
     typer.Option(

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from attacks import registry
 from audit.execution.cells import Cell, Failure, Result
 from audit.execution.door import Desk, Door, blocks
 from audit.execution.execute import Executor
@@ -78,8 +79,10 @@ class Bench:
 
     def _keep(self, outcome: Result | Failure) -> None:
         key = outcome.cell.key
+        owner = owner_of(outcome.cell)
         if isinstance(outcome, Result):
-            self.cache.finish(outcome)
+            if not owner or registry.origin(registry.find(outcome.cell.technique)):  # else its key is one of ours
+                self.cache.finish(outcome)
             self.results[key] = outcome
             self.trained.append(key)
             self._log({"cell": key, "technique": outcome.cell.technique, "seconds": round(outcome.seconds, 3)})
@@ -87,6 +90,9 @@ class Bench:
         self._log(
             {"cell": key, "technique": outcome.cell.technique, "failed": outcome.sentence, "trace": outcome.trace}
         )
+        if owner:  # a stranger's code says what it likes, and never ends an audit
+            self.failures[key] = outcome
+            return
         if outcome.code == UsageError.exit_code:
             raise UsageError(f"{outcome.cell.technique}: {outcome.sentence}")
         if outcome.code == RefusedInput.exit_code:
@@ -103,7 +109,8 @@ class Bench:
     def job(self, cell: Cell) -> Job:
         """Return what a worker needs to train a cell."""
         surrogate = None if cell.surrogate is None else self.cache.pool(self.pools[cell.surrogate])
-        return Job(cell=cell, pool=self.cache.pool(self.pools[cell.pool]), surrogate=surrogate, classes=self.classes)
+        pool, owner = self.cache.pool(self.pools[cell.pool]), owner_of(cell)
+        return Job(cell=cell, pool=pool, surrogate=surrogate, classes=self.classes, owner=owner)
 
     def door(self, cell: Cell) -> Door | None:
         """Return a cell's way to its teacher; None for a student that asks nobody."""
@@ -140,3 +147,8 @@ class Bench:
     def failure(self, cells: Sequence[Cell]) -> Failure | None:
         """Return the first failure among some cells."""
         return next((self.failures[cell.key] for cell in cells if cell.key in self.failures), None)
+
+
+def owner_of(cell: Cell) -> str:
+    """Return the distribution whose code trains a cell: empty where it is ours alone."""
+    return registry.owner(cell.technique, cell.recipe.get("wrap"))

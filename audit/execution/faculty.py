@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, TypeVar, get_args
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel
 from torch import Tensor
 
 from audit import subjects
-from audit.checks import SYNTHETIC, probes
-from audit.execution import pipes
-from audit.execution.pipes import Arrays
-from audit.execution.store import Cache, read_pool
-from audit.inspecting.identify import settled
+from audit.checks import SYNTHETIC
+from audit.execution import messages, pipes
+from audit.execution.messages import MOST_CLASSES
+from audit.execution.pipes import Arrays, Limits, PipeError
+from audit.execution.school import SPEC, ProbeAnswer, Role, Spec, SubjectAnswer, Which, _teach
+from audit.execution.school import _described as _described
 from audit.protocol import Attacks
 from audit.subjects import Note, Opening, Place, Subject
 from reports.record import Probe
-from teachers import errors, forks, intake
-from teachers.errors import AuditError, RefusedInput
-from teachers.intake import Card, Teacher
+from teachers import frames, intake, limits, trees
+from teachers.errors import RefusedInput
+from teachers.intake import Teacher
 from teachers.oracle import Ask
 from teachers.surface import FULL, Answers, Surface
-from teachers.task import Pool, Task
+from teachers.task import Task
 
-Role = Literal["audited", "ordinary"]
-Which = Literal["full", "box", "whole"]
+TRIES = 3  # of a question to a process that is killed
+KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)  # from outside, or for want of memory
+LOST = 255  # the exit code of a process whose end nobody saw
+SECONDS = 600.0  # for an answer, beside those that the network has
+NOTHING = Limits(0, 0)
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Faculty(Protocol):
@@ -81,74 +84,24 @@ def offered(faculty: Faculty, attacks: Attacks) -> dict[str, Attacks]:
     return {s.role: {n: a for n, a in attacks.items() if s.surface.offers(a.needs)} for s in both(faculty)}
 
 
-@dataclass(frozen=True)
-class Spec:
-    """What is opened: a teacher behind a surface, for what an attacker holds of a task."""
-
-    opening: Opening
-    surface: str
-    views: int
-    device: str
-
-
-SPEC = TypeAdapter(Spec)
-Opened = tuple[Task, intake.Weights | None]
-
-
-class Here:
-    """Teachers in this process."""
-
-    def __init__(
-        self, spec: Spec, task: Task, pool: Pool, weights: intake.Weights | None, place: Place, surface: Surface
-    ) -> None:
-        self._task, self._place = task, place
-        self.audited = subjects.open_subject(spec.opening, task, pool, weights, surface, spec.views, place)
-
-    @cached_property
-    def ordinary(self) -> Subject:
-        return subjects.open_ordinary(self.audited, self._task, self._place)
-
-    def probe(self, top: np.ndarray) -> Probe:
-        return probes.probe(self.audited, self._task, top, self._place.device)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-class Described(BaseModel):
-    """A subject as its process tells of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    role: Role
-    name: str
-    sha256: str
-    architecture: str
-    method: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    bgr: bool
-    card: Card | None
-    parameters: int | None
-    surface: str
-    fingerprint: str
-    behind: str
-    tried: int
-
-
 class Apart:
     """Teachers in a process of their own: images go in, answers come out, and nothing else can be had.
 
-    The process opens the file and the data while this one does, and builds the teacher once it is said how.
+    The process opens the file and the data while this one does, and builds the teacher once it is said how. One that
+    is killed from outside is started again, and asked again.
     """
 
     audited: Subject
 
     def __init__(self, opening: Opening, cache: Path, note: Note) -> None:
-        self._note = note
-        self._pipe, theirs = forks.CONTEXT.Pipe()
+        self._note, self._began = note, (opening, cache)
+        self._opened: tuple[dict[str, Any], dict[str, Any]] | None = None  # what opening it was, and what it told
+        self._start()
+
+    def _start(self) -> None:
+        self._pipe, theirs = frames.pair()
         # Not a daemon: it opens files in a child of its own.
-        self._process = forks.start(_teach, theirs, opening, cache, daemon=False)
+        self._process = trees.start(_teach, theirs, *self._began, daemon=False)
         theirs.close()
 
     def open(self, spec: Spec, pool: Path) -> Apart:
@@ -156,7 +109,9 @@ class Apart:
 
         Raises what opening its file raises.
         """
-        told = self._call({"do": "open", "spec": SPEC.dump_python(spec, mode="json"), "pool": str(pool)})[0]
+        asked = {"do": "open", "spec": SPEC.dump_python(spec, mode="json"), "pool": str(pool)}
+        told = self._call(asked)[0]
+        self._opened = asked, told
         heard = self._subject(told)
         built_in = spec.opening.teacher in SYNTHETIC  # by what was opened, not by what its process tells
         self.audited = replace(heard, teacher=replace(heard.teacher, synthetic=built_in))
@@ -165,31 +120,72 @@ class Apart:
     @cached_property
     def ordinary(self) -> Subject:
         told = self._call({"do": "ordinary"})[0]
-        return self.audited if told["subject"] is None else self._subject(told)
+        return self.audited if told.get("subject") is None else self._subject(told)
 
     def probe(self, top: np.ndarray) -> Probe:
-        return Probe.model_validate(self._call({"do": "probe"}, {"top": top})[0]["probe"])
+        return self._parsed(ProbeAnswer, self._call({"do": "probe"}, {"top": top})[0]).probe
 
     def close(self) -> None:
         self._pipe.close()
-        self._process.kill()
-        self._process.join()
+        trees.end(self._process)
 
-    def _call(self, header: dict[str, Any], arrays: Arrays | None = None) -> tuple[dict[str, Any], Arrays]:
-        try:
-            pipes.send(self._pipe, header, arrays)
-            told, found = pipes.receive(self._pipe)
-            while "note" in told:
-                self._note(str(told["note"]))
-                told, found = pipes.receive(self._pipe)
-        except (EOFError, OSError) as e:
-            raise RefusedInput("the teacher's process died (out of memory?); nothing that was stored is lost") from e
-        if "refused" in told:
-            raise getattr(errors, told["refused"])(told["sentence"])
+    def _call(
+        self,
+        header: dict[str, Any],
+        arrays: Arrays | None = None,
+        patience: float | None = None,
+        most: Limits = NOTHING,
+    ) -> tuple[dict[str, Any], Arrays]:
+        """Ask for something, again where the process is killed.
+
+        Raises what it raises there, RefusedInput where the process dies by itself, says nothing, or what is no answer.
+        """
+        for _ in range(TRIES):
+            try:
+                return self._once(header, arrays, patience, most)
+            except (EOFError, ConnectionError) as e:
+                code = trees.end(self._process, after=5.0)
+                if -code not in KILLS and code != LOST:
+                    raise RefusedInput(f"{_end(code, arrays)}; nothing that was stored is lost") from e
+            except PipeError as e:
+                raise RefusedInput(f"the teacher's process sent what is no answer ({e})") from e
+            self._again()
+        raise RefusedInput("the teacher's process died (out of memory?); nothing that was stored is lost")
+
+    def _again(self) -> None:
+        """Start the process again, and open in it what was open."""
+        self._pipe.close()
+        self._start()
+        if self._opened is None:
+            return
+        asked, told = self._opened
+        with suppress(EOFError, ConnectionError):  # killed again: the question finds out
+            if self._once(asked)[0] != told:
+                raise RefusedInput("the teacher's process died, and the teacher is another one now; start again")
+
+    def _once(
+        self,
+        header: dict[str, Any],
+        arrays: Arrays | None = None,
+        patience: float | None = None,
+        most: Limits = NOTHING,
+    ) -> tuple[dict[str, Any], Arrays]:
+        pipes.send(self._pipe, header, arrays, seconds=patience)
+        told, found = pipes.receive(self._pipe, most, patience)
+        while "note" in told:
+            self._note(str(told["note"])[: messages.SENTENCE])
+            told, found = pipes.receive(self._pipe, most, patience)
+        messages.raise_refusal(told)
         return told, found
 
+    def _parsed(self, model: type[Model], told: dict[str, Any]) -> Model:
+        try:
+            return messages.parse(model, told)
+        except PipeError as e:
+            raise RefusedInput(f"the teacher's process sent what is no answer ({e})") from e
+
     def _subject(self, told: dict[str, Any]) -> Subject:
-        d = Described.model_validate(told["subject"])
+        d = self._parsed(SubjectAnswer, told).subject
         teacher = Teacher(
             d.name, d.sha256, None, d.architecture, d.method, d.mean, d.std, d.card, d.parameters, bgr=d.bgr
         )
@@ -200,77 +196,22 @@ class Apart:
     def _box(self, role: Role, which: Which) -> Ask:
         def ask(images: Tensor) -> Answers:
             question = {"do": "ask", "role": role, "which": which, "threads": torch.get_num_threads()}
-            return pipes.heard(*self._call(question, {"images": images.numpy()}))
+            parts = 1 + len(images) // 16  # that the network is asked about at once
+            patience = SECONDS + parts * limits.question(images.shape)
+            most = Limits(2, min(limits.spare() // 2, 4 * images.numel() + 4 * len(images) * MOST_CLASSES))
+            told, found = self._call(question, {"images": images.numpy()}, patience, most)
+            try:
+                return messages.heard(told, found, len(images), images.shape[1:])
+            except PipeError as e:
+                raise RefusedInput(f"the teacher's process sent what is no answer ({e})") from e
 
         return ask
 
 
-def _teach(pipe: Connection, opening: Opening, cache: Path) -> None:
-    """Open the file and the data; hold the teachers and answer until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=forks.die_with_parent, daemon=True).start()
-    school: Here | None = None
-
-    def note(line: str) -> None:
-        pipes.send(pipe, {"note": line})
-
-    kept = Cache(cache, note)
-    try:
-        opened: Opened | AuditError = subjects.open_task(opening, kept)
-    except AuditError as e:
-        opened = e  # told once it is asked for
-
-    while True:
-        try:
-            header, arrays = pipes.receive(pipe)
-        except (EOFError, OSError):
-            return
-        try:
-            school = school or _open(SPEC.validate_python(header["spec"]), Path(header["pool"]), opened, kept, note)
-            message = _done(school, header, arrays)
-        except AuditError as e:
-            message = {"refused": type(e).__name__, "sentence": str(e)}, {}
-        pipes.send(pipe, *message)
-
-
-def _open(spec: Spec, pool: Path, opened: Opened | AuditError, cache: Cache, note: Note) -> Here:
-    if isinstance(opened, AuditError):
-        raise opened
-    task, weights = opened
-    place = Place(cache, spec.device, note)
-    if weights is not None and weights.is_program:
-        spec = replace(spec, opening=settled(spec.opening, task, weights, place, programs=True))
-    return Here(spec, task, read_pool(pool), weights, place, Surface.parse(spec.surface))
-
-
-def _done(school: Here, header: dict[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
-    if header["do"] == "ask":
-        subject = school.audited if header["role"] == "audited" else school.ordinary
-        if header["threads"] != torch.get_num_threads():  # as many as would answer in the process that asks
-            torch.set_num_threads(header["threads"])
-        return pipes.told(getattr(subject, header["which"])(torch.from_numpy(arrays["images"])))
-    if header["do"] == "probe":
-        return {"probe": school.probe(arrays["top"]).model_dump(mode="json")}, {}
-    subject = school.audited if header["do"] == "open" else school.ordinary
-    same = header["do"] == "ordinary" and subject is school.audited
-    return {"subject": None if same else _described(subject)}, {}
-
-
-def _described(subject: Subject) -> dict[str, Any]:
-    teacher = subject.teacher
-    return Described(
-        role=subject.role,
-        name=teacher.name,
-        sha256=teacher.sha256,
-        architecture=teacher.architecture,
-        method=teacher.method,
-        mean=teacher.mean,
-        std=teacher.std,
-        bgr=teacher.bgr,
-        card=teacher.card,
-        parameters=teacher.parameters,
-        surface=subject.surface.name,
-        fingerprint=subject.fingerprint,
-        behind=subject.behind,
-        tried=subject.tried,
-    ).model_dump(mode="json")
+def _end(code: int, arrays: Arrays | None) -> str:
+    images = (arrays or {}).get("images")
+    asked = "a question" if images is None else f"a question of {len(images):,} images"
+    if -code == signal.SIGALRM:
+        return f"the teacher did not come to an end on {asked}, although it had a minute and more; this model is broken"
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return f"the teacher's process died on {asked} ({how})"

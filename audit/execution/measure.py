@@ -3,31 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-import torch
+import numpy as np
 
+from attacks import registry
+from attacks.base import Attack
+from audit.execution import examine, messages
 from audit.execution.cells import Cell, Result
 from audit.execution.door import Door
 from audit.execution.worker import Trained
 from reports.record import Packed, Regime
+from teachers.errors import UsageError
 from teachers.task import Pool
-from teachers.training import build_student, predict
+from teachers.training import Recipe, Report, build_student, predict
+from teachers.views import KINDS
 
 Doors = Callable[[Cell], Door | None]  # None for a student that asks nobody
 Exams = dict[str, Pool]  # "validation" and "test", held by the parent alone
+TIMES = 100  # a stranger's student may take as many times the steps, the batch and the views that it was told
+
+
+class ForeignStudent(ValueError):
+    """A student came back that is not the one that was asked for."""
 
 
 def measure(cell: Cell, trained: Trained, door: Door | None, exams: Exams, classes: int) -> Result:
-    """Let a trained student answer the splits that its cell names."""
+    """Let a trained student answer the splits that its cell names.
+
+    The network is built by the recipe that the cell names; what came back is told, and followed in its wrapping alone.
+    Raises ForeignStudent or PipeError where what came back is no student of this cell.
+    """
     seen = trained.report
-    network = build_student(seen.recipe, classes, exams["validation"].shape)
-    network.load_state_dict({name: torch.from_numpy(w) for name, w in trained.weights.items()})
-    answers = {
-        name: Packed.of(predict(network, exam, cell.device))
-        for name, exam in exams.items()
-        if name == "validation" or cell.splits == "both"
-    }
+    check(cell, seen)
+    splits = {name: exam for name, exam in exams.items() if name == "validation" or cell.splits == "both"}
+    recipe = replace(Recipe(**cell.recipe), wrap=seen.recipe.wrap)
+    if recipe.wrap is None or registry.wraps(recipe.wrap):
+        network = build_student(recipe, classes, exams["validation"].shape)
+        network.load_state_dict(messages.weighed(trained.weights, network))
+        parameters = sum(p.numel() for p in network.parameters())
+        tops = {name: predict(network, exam, cell.device) for name, exam in splits.items()}
+    else:
+        parameters = min(seen.parameters, sum(w.size for w in trained.weights.values()))
+        tops = examine.tops(trained.weights, recipe, splits, classes, cell.device)
+    answers = {name: Packed.of(top) for name, top in tops.items()}
+    finite = all(bool(np.isfinite(w).all()) for w in trained.weights.values() if w.dtype.kind == "f")
     return Result(
         cell=cell,
         regime=Regime(recipe=asdict(seen.recipe), view=seen.view, source=seen.source),
@@ -37,8 +57,39 @@ def measure(cell: Cell, trained: Trained, door: Door | None, exams: Exams, class
         estimated=0 if door is None else door.estimated,
         asked=() if door is None else door.rests,
         repeats=seen.repeats,
-        diverged=seen.diverged,
-        network_parameters=seen.parameters,
+        diverged=seen.diverged or not finite,
+        network_parameters=parameters,
         seconds=seen.seconds,
         step_seconds=seen.step_seconds,
     )
+
+
+def check(cell: Cell, seen: Report) -> None:
+    """Refuse a report that is of no student of this cell.
+
+    A stranger's control is trained as long as the stranger says that the student was: within bounds.
+    """
+    technique, told = registry.find(cell.technique), seen.recipe
+    if told.architecture != cell.recipe["architecture"]:
+        own = f"its student is a {told.architecture[:80]!r}, its control a {cell.recipe['architecture']!r}"
+        raise ForeignStudent(f"{own}; keep the architecture of lab.recipe")
+    try:
+        registry.owner(cell.technique, told.wrap)
+    except UsageError as e:
+        raise ForeignStudent(str(e)) from e
+    if not registry.origin(technique):
+        return
+    for name in ("steps", "batch", "views"):
+        most = TIMES * int(cell.recipe[name])
+        if getattr(told, name) > most:
+            raise ForeignStudent(
+                f"its student took {getattr(told, name):,} {name}, above {TIMES} times its control's own"
+            )
+    if issubclass(technique, Attack) and technique.holds == "original" and not set(seen.view.split("+")) <= {*KINDS}:
+        raise ForeignStudent(f"its student saw views {seen.view!r}; a control has {', '.join(KINDS)}")
+
+
+def heard(arrays: dict[str, np.ndarray], reported: messages.StudentReport) -> Trained:
+    """Return a student as a worker told of it."""
+    report = reported.model_dump()
+    return Trained(arrays, Report(**report | {"recipe": Recipe(**report["recipe"])}))

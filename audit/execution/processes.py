@@ -1,52 +1,56 @@
-"""Cells in local processes of one thread each, started once and fed one cell at a time."""
+"""Cells in local processes of one thread each, started once and fed one cell at a time.
+
+What a stranger's code has run in runs nothing but that stranger's code afterwards.
+"""
 
 from __future__ import annotations
 
-import gc
-import signal
-import threading
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
 
-import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
-from torch import Tensor
 
-from audit.execution import pipes
+from audit.execution import messages, pipes
 from audit.execution.cells import Failure, Result
 from audit.execution.door import Door
-from audit.execution.measure import Doors, Exams, measure
-from audit.execution.pipes import Arrays, PipeError
-from audit.execution.store import Rows
-from audit.execution.worker import Job, Trained, failure, train
-from teachers import forks
-from teachers.errors import AuditError, BudgetExceeded, RefusedInput, UsageError
-from teachers.surface import Answers
-from teachers.training import Report
+from audit.execution.line import work
+from audit.execution.measure import Doors, Exams, ForeignStudent, heard, measure
+from audit.execution.messages import AskImages, AskViews, Breakdown, Student
+from audit.execution.pipes import Arrays, PipeError, Silence
+from audit.execution.room import room
+from audit.execution.worker import Job
+from teachers import frames, limits, trees
+from teachers.errors import AuditError
+from teachers.networks import Shape
 from teachers.views import ViewSet
 
-REFUSALS = {error.__name__: error for error in (BudgetExceeded, UsageError, RefusedInput, ValueError, PermissionError)}
+TRIES = 3  # of a cell of ours whose worker is killed
+LONGEST = 24  # times the silence that is allowed: what a stranger's cell may take in all
+DIED = "its process died (out of memory?)"
 
 
 class Processes:
-    """Run cells in local processes of one thread each, started once and fed one cell at a time."""
+    """Run cells in local processes of one thread each, started once and fed one cell at a time.
 
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
+    A worker that says nothing for `timeout` seconds is ended; None: by the steps that it is to train.
+    """
+
+    def __init__(self, workers: int, timeout: float | None = None) -> None:
+        self._workers, self._timeout = workers, timeout
         self._crew: list[_Worker] = []
 
     def run(self, jobs: Sequence[Job], doors: Doors, exams: Exams) -> Iterator[Result | Failure]:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         while len(self._crew) < min(self._workers, len(jobs)):
-            self._crew.append(_Worker())
+            self._crew.append(_Worker(self._timeout))
         try:
-            yield from self._feed(self._crew, deque(jobs), doors, exams)
+            yield from self._feed(deque(jobs), doors, exams)
         finally:
             torch.set_num_threads(threads)
 
@@ -55,148 +59,153 @@ class Processes:
             worker.stop()
         self._crew = []
 
-    def _feed(self, crew: list[_Worker], queue: deque[Job], doors: Doors, exams: Exams) -> Iterator[Result | Failure]:
-        for worker in crew:
+    def _feed(self, queue: deque[Job], doors: Doors, exams: Exams) -> Iterator[Result | Failure]:
+        tries: Counter[str] = Counter()
+        for worker in self._crew:
             worker.give(queue, doors)
-        while busy := {worker.pipe: worker for worker in crew if worker.job is not None}:
-            for pipe in wait(list(busy)):
-                worker = busy[pipe]  # type: ignore[index]  # wait() returns the connections it was given
-                outcome = worker.hear(exams)
-                if outcome is not None:
-                    worker.give(queue, doors)
-                    yield outcome
+        while busy := [worker for worker in self._crew if worker.job is not None]:
+            began = time.monotonic()
+            ready = wait([worker.pipe for worker in busy], min(worker.patience for worker in busy))
+            waited = time.monotonic() - began
+            for worker in busy:
+                job, outcome = worker.job, worker.listen(waited, worker.pipe in ready, exams)
+                if outcome is None or job is None:
+                    continue
+                tries[job.cell.key] += 1
+                again = isinstance(outcome, Loss) and not job.owner and tries[job.cell.key] < TRIES
+                if again:
+                    queue.appendleft(job)
+                worker.give(queue, doors)
+                if not again:
+                    yield outcome.failure if isinstance(outcome, Loss) else outcome
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A job whose worker was killed, or stopped, from outside; told as a failure where it is not tried again."""
+
+    failure: Failure
+
+
+Outcome = Result | Failure | Loss | None  # None: it goes on
 
 
 class _Worker:
     """A process, the job that it has in hand, and the door that the job may ask at."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float | None) -> None:
         self.job: Job | None = None
-        self.door: Door | None = None
         self.pipe: Connection
-        self._process: BaseProcess
-        self._start()
-
-    def _start(self) -> None:
-        self.pipe, theirs = forks.CONTEXT.Pipe()
-        self._process = forks.start(_work, theirs)
-        theirs.close()
+        self._door: Door | None = None
+        self._timeout = timeout
+        self._process: BaseProcess | None = None
+        self._owner = ""  # whose code has run in the process
+        self._silent, self._spent = 0.0, 0.0  # seconds of this job, while we listened
 
     def give(self, queue: deque[Job], doors: Doors) -> None:
-        """Give it the next job."""
-        self.job = queue.popleft() if queue else None
-        if self.job is not None:
-            self.door = doors(self.job.cell)
-            pipes.send(self.pipe, {"job": self.job.model_dump(mode="json"), "door": self.door is not None})
+        """Give it the next job: one of the same code, if there is one, else any other in a fresh process."""
+        own = (job for job in queue if job.owner == self._owner)
+        self.job = next(own, queue[0]) if queue else None
+        if self.job is None:
+            return
+        queue.remove(self.job)
+        if self._process is None or self.job.owner != self._owner:
+            self.stop()
+            self._start(self.job)
+        self._door = doors(self.job.cell)
+        self._silent, self._spent = 0.0, 0.0
+        with suppress(ConnectionError, Silence):  # noticed when it is listened to
+            given = {"job": self.job.model_dump(mode="json"), "door": self._door is not None}
+            pipes.send(self.pipe, given, seconds=0)
 
-    def hear(self, exams: Exams) -> Result | Failure | None:
-        """Hear what it says: answer a question, or return how its job came to an end."""
-        assert self.job is not None
-        cell = self.job.cell
-        try:
-            header, arrays = pipes.receive(self.pipe)
-            if header.get("say") == "ask":
-                self._answer(header, arrays)
-                return None
-            return _ended(self.job, header, arrays, self.door, exams)
-        except (EOFError, ConnectionError):
-            self.restart()
-            return Failure(cell=cell, sentence="its process died (out of memory?)")
-        except PipeError as e:
-            self.restart()
-            return Failure(cell=cell, sentence=f"its process sent what is no message ({e})")
-
-    def _answer(self, header: dict[str, Any], arrays: Arrays) -> None:
-        try:
-            message = pipes.told(_asked(self.door, header, arrays))
-        except (AuditError, ValueError, PermissionError) as e:
-            name = next((n for n, kind in REFUSALS.items() if isinstance(e, kind)), UsageError.__name__)
-            message = {"refused": name, "sentence": str(e)}, {}
-        pipes.send(self.pipe, *message)
-
-    def restart(self) -> None:
-        """Start afresh, whatever state it is in."""
-        self.stop()
-        self._start()
+    def _start(self, job: Job) -> None:
+        # A GPU's driver reserves more than it uses: no limit there.
+        memory = 0 if job.cell.device != "cpu" else limits.spare() // (2 if job.owner else 1)
+        self._owner = job.owner
+        self.pipe, theirs = frames.pair()
+        self._process = trees.start(work, theirs, memory)
+        theirs.close()
 
     def stop(self) -> None:
-        """End it."""
-        self.pipe.close()
-        self._process.kill()
-        self._process.join()
+        """End it, and all that it started."""
+        if self._process is not None:
+            self.pipe.close()
+            trees.end(self._process)
+            self._process = None
 
+    @property
+    def _allowed(self) -> float:
+        """Seconds of silence: what was asked for, or what one step in a second would leave plenty of."""
+        assert self.job is not None
+        return self._timeout or 1800.0 + int(self.job.cell.recipe["steps"])
 
-def _asked(door: Door | None, header: dict[str, Any], arrays: Arrays) -> Answers:
-    if door is None:
-        raise PermissionError("a control is handed no oracle")
-    try:
-        if "kind" in header:
-            views = ViewSet(header["kind"], int(header["count"]))
-            return door.views(str(header["pool"]), views, arrays["index"].astype(np.int64))
-        return door.images(torch.from_numpy(arrays["images"]), estimate=header.get("estimate") is True)
-    except (KeyError, TypeError) as e:
-        raise ValueError(f"no question: {e}") from e
+    @property
+    def patience(self) -> float:
+        """Seconds that it may go on being silent; of very many a part, for the system counts no further."""
+        return min(frames.WEEKS, max(0.0, self._allowed - self._silent))
 
+    def listen(self, waited: float, ready: bool, exams: Exams) -> Outcome:
+        """Hear what it says after so many seconds in which we listened, or that it says nothing.
 
-def _ended(job: Job, header: dict[str, Any], arrays: Arrays, door: Door | None, exams: Exams) -> Result | Failure:
-    """Measure a student that came back, or say why none did; nothing of it is taken on trust."""
-    try:
-        if header.get("say") == "failed":
-            return Failure(cell=job.cell, **header["failure"])
-        report = TypeAdapter(Report).validate_python(header["report"])
-        return measure(job.cell, Trained(dict(arrays), report), door, exams, job.classes)
-    except (KeyError, TypeError, ValidationError) as e:
-        return Failure(cell=job.cell, sentence=f"its process sent no student ({type(e).__name__}: {e})")
-    except Exception as e:  # a stranger's network may raise anything when it answers
-        return failure(job.cell, e)
+        Answers a question; returns how its job came to an end. Time in which we do something else does not count.
+        """
+        assert self.job is not None
+        self._silent, self._spent = 0.0 if ready else self._silent + waited, self._spent + waited
+        if self._silent >= self._allowed:
+            return self._late(f"said nothing for {self._allowed:,.0f} s")
+        if self.job.owner and self._spent >= LONGEST * self._allowed:
+            return self._late(f"did not come to an end in {LONGEST * self._allowed:,.0f} s")
+        return self._hear(self.job, exams) if ready else None
 
+    def _late(self, what: str) -> Outcome:
+        return self._lose(f"its process {what} and was ended; raise --cell-timeout if it needs longer")
 
-class _Line:
-    """The door, from a worker's side."""
+    def _lose(self, sentence: str) -> Outcome:
+        assert self.job is not None
+        failed = Failure(cell=self.job.cell, sentence=sentence)
+        held = self._process is not None and trees.stopped(self._process)
+        self.stop()
+        return Loss(failed) if held else failed
 
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-
-    def views(self, pool: str, views: ViewSet, index: Rows) -> Answers:
-        return self._ask({"pool": pool, "kind": views.kind, "count": views.count}, {"index": index})
-
-    def images(self, images: Tensor, estimate: bool = False) -> Answers:
-        return self._ask({"estimate": estimate}, {"images": images.numpy()})
-
-    def _ask(self, question: dict[str, Any], arrays: Arrays) -> Answers:
-        pipes.send(self._pipe, {"say": "ask", **question}, arrays)
-        header, answers = pipes.receive(self._pipe)
-        if "refused" in header:
-            raise REFUSALS[header["refused"]](header["sentence"])
-        return pipes.heard(header, answers)
-
-
-def _work(pipe: Connection) -> None:
-    """Train what comes through the pipe until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=forks.die_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
-    gc.freeze()  # what the server imported is never looked through
-    while True:
+    def _hear(self, job: Job, exams: Exams) -> Outcome:
+        shape = exams["validation"].shape
         try:
-            header, _ = pipes.receive(pipe)
-        except (EOFError, OSError):
-            return
-        job = Job.model_validate(header["job"])
+            header, arrays = pipes.receive(self.pipe, lambda header: room(job, shape, header))
+            said = messages.word(header)
+            if isinstance(said, AskViews | AskImages):
+                self._answer(job, said, arrays, shape)
+            if isinstance(said, Student):
+                return measure(job.cell, heard(arrays, said.report), self._door, exams, job.classes)
+            return Failure(cell=job.cell, **said.failure.model_dump()) if isinstance(said, Breakdown) else None
+        except (EOFError, ConnectionError):
+            self.stop()
+            return Loss(Failure(cell=job.cell, sentence=DIED))
+        except PipeError as e:
+            return self._lose(f"its process sent what is no message ({e})")
+        except ForeignStudent as e:
+            return Failure(cell=job.cell, sentence=str(e))
+
+    def _answer(self, job: Job, asked: AskViews | AskImages, arrays: Arrays, shape: Shape) -> None:
+        if isinstance(asked, AskViews):
+            index = messages.one(arrays, "index", "int64", (None,), least=0)
+        else:
+            images = torch.from_numpy(messages.one(arrays, "images", "float32", (None, *shape)))
         try:
-            trained = train(job, _Line(pipe) if header["door"] else None)
-            message = {"say": "trained", "report": asdict(trained.report)}, trained.weights
-        except (BrokenPipeError, ConnectionResetError):
-            return
-        # An attack may be a stranger's: whatever it raises is a failed attack, never a pass.
-        except (Exception, SystemExit) as e:
-            message = {"say": "failed", "failure": _told(failure(job.cell, e))}, {}
-        try:
-            pipes.send(pipe, *message)
-        except (BrokenPipeError, ConnectionResetError):
-            return
-        gc.collect()  # a cell finds nothing of the one before
+            if self._door is None:
+                raise PermissionError("a control is handed no oracle")
+            if isinstance(asked, AskImages):
+                answers = self._door.images(images, estimate=asked.estimate)
+            else:
+                _refuse_too_many(asked.count * len(index), job.classes)
+                answers = self._door.views(asked.pool, ViewSet(asked.kind, asked.count), index)
+            message = messages.told(answers)
+        except (AuditError, ValueError, PermissionError) as e:
+            message = messages.refusal(e), {}
+        pipes.send(self.pipe, *message, seconds=0)
 
 
-def _told(failed: Failure) -> dict[str, Any]:
-    return failed.model_dump(include={"sentence", "trace", "code"})
+def _refuse_too_many(answers: int, classes: int) -> None:
+    if not answers:
+        raise ValueError("the question is about no images")
+    if 4 * answers * classes > limits.spare() // 2:
+        raise ValueError(f"{answers:,} answers at once do not fit this machine's memory; ask in parts")

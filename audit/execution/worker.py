@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import time
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +28,14 @@ from teachers.task import Pool
 from teachers.training import Recipe, Report
 from teachers.views import Viewer, ViewSet
 
+FLAGS = (
+    (torch.backends.cudnn, "deterministic"),
+    (torch.backends.cudnn, "benchmark"),
+    (torch.backends.cudnn, "allow_tf32"),
+    (torch.backends.cuda.matmul, "allow_tf32"),
+    (torch.backends.mkldnn, "enabled"),
+)
+
 
 class Job(Plain):
     """A cell and where its worker finds what it may hold."""
@@ -33,6 +44,7 @@ class Job(Plain):
     pool: Path
     surrogate: Path | None
     classes: int
+    owner: str = ""  # the distribution whose code trains it; empty: ours alone
 
 
 @dataclass(frozen=True)
@@ -55,8 +67,36 @@ class Ask(Protocol):
         ...
 
 
-def train(job: Job, ask: Ask | None) -> Trained:
+def train(job: Job, ask: Ask | None, progress: Callable[[int], None] | None = None) -> Trained:
     """Train a cell's student: the only code that runs an attack. Without a door it is handed no oracle."""
+    with defaults():
+        return _train(job, ask, progress)
+
+
+@contextmanager
+def defaults() -> Iterator[None]:
+    """Run an attack with what torch and Python begin with, and leave behind what was there before."""
+    before = torch.get_default_dtype(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    flags = [(module, name, getattr(module, name)) for module, name in FLAGS]
+    chance, numbers = random.getstate(), np.random.get_state()
+    torch.set_default_dtype(torch.float32)
+    random.seed(0)
+    np.random.seed(0)
+    try:
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_default_dtype(before[0])
+        torch.set_num_threads(before[1])
+        torch.use_deterministic_algorithms(before[2])
+        torch.set_default_device(None)
+        for module, name, value in flags:
+            setattr(module, name, value)
+        random.setstate(chance)
+        np.random.set_state(numbers)
+
+
+def _train(job: Job, ask: Ask | None, progress: Callable[[int], None] | None) -> Trained:
     cell, pool = job.cell, _pool(job.pool)
     surrogate = pool.take(np.arange(0)) if job.surrogate is None else _pool(job.surrogate)
     oracle = None
@@ -89,6 +129,7 @@ def train(job: Job, ask: Ask | None) -> Trained:
         seed=cell.seed,
         device=cell.device,
         library=None if oracle is None else library,
+        progress=progress,
     )
     began = time.perf_counter()
     student = technique(cell).attempt(lab)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ from typing import Any
 
 from teachers import forks
 from teachers.errors import RefusedInput
+from teachers.limits import GIB as GIB
+from teachers.limits import available, below, lower, size
 
 REPORT, TENSORS = "report.json", "tensors.safetensors"  # what a child leaves; never a pickle
 MOST_REPORT = 4 * 2**20
-GIB = 2**30
 
 Work = Callable[[Path], Mapping[str, Any]]  # given a folder for its files, returns what JSON can hold
 
@@ -57,75 +57,58 @@ def confined(work: Work, folder: Path, path: Path, may: Limits) -> dict[str, Any
     if "refused" in found:
         raise RefusedInput(str(found["refused"]))
     if "swollen" in found:
-        raise RefusedInput(f"{path} needs more than {_gib(may.memory)} of memory to read; it was not opened")
+        raise RefusedInput(f"{path} needs {_memory(may, str(found['swollen']))}; it was not opened")
     return found
-
-
-def available() -> int:
-    """Return how many bytes of memory are free."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _gib(size: int) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
+def _memory(may: Limits, flag: str) -> str:
+    if flag:
+        return f"more memory to read than this shell's ulimit {flag} leaves (raise it)"
+    return f"more than {_gib(may.memory)} of memory to read"
+
+
 def _end(code: int, may: Limits) -> str:
+    """Say how a child ended that left no report, and which limit of the machine's own may have ended it."""
+    wanted = {"RLIMIT_CPU": may.seconds, "RLIMIT_FSIZE": may.memory, "RLIMIT_AS": size("VmSize") + may.memory}
+    flags = [flag for kind, most in wanted.items() if (flag := below(kind, most))]
+    hint = f" (this shell has limits of its own: raise ulimit {', '.join(flags)})" if flags else ""
     if -code in (signal.SIGXCPU, signal.SIGALRM):
-        return f"took more than {may.seconds} seconds to read"
+        return f"took more than {may.seconds} seconds to read{hint}"
     if -code == signal.SIGKILL:
-        return "took too much time or memory to read"
+        return f"took too much time or memory to read{hint}"
     if code < 0:
-        return f"crashed its reader ({signal.Signals(-code).name})"
-    return "made its reader fail"
+        return f"crashed its reader ({signal.Signals(-code).name}){hint}"
+    return f"made its reader fail{hint}"
 
 
 def _child(work: Work, folder: Path, may: Limits) -> None:
-    _hush()
-    began = _enter(may)
+    warnings.simplefilter("ignore")
+    forks.hush()  # a refusal is one sentence
+    began, flag = _enter(may)
     try:
         found = dict(work(folder))
     except RefusedInput as e:
         found = {"refused": str(e)[:2000]}
     except MemoryError:
-        found = {"swollen": True}
-    (folder / REPORT).write_text(json.dumps({**found, "grown": _sizes("VmPeak") - began}), encoding="utf-8")
+        found = {"swollen": flag}
+    (folder / REPORT).write_text(json.dumps({**found, "grown": size("VmPeak") - began}), encoding="utf-8")
     os._exit(0)  # whatever a program left to be done at the end is not done
 
 
-def _hush() -> None:
-    """Send what readers print nowhere: a refusal is one sentence."""
-    warnings.simplefilter("ignore")
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(nowhere, stream)
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # as long as the child lives
-
-
-def _enter(may: Limits) -> int:
-    """Set the limits; return how large the process is now."""
-    import resource  # not on every system, where there is no jail either
-
+def _enter(may: Limits) -> tuple[int, str]:
+    """Set the limits; return how large the process is now, and the flag of `ulimit` that leaves it less memory."""
     import torch
 
     torch.set_num_threads(1)
-    began = _sizes("VmSize")
+    began, flag = size("VmSize"), ""
     if began:  # only Linux says, and only Linux keeps to it
-        resource.setrlimit(resource.RLIMIT_AS, (began + may.memory,) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (may.seconds, may.seconds + 2))  # a signal that is known, then the end
-    resource.setrlimit(resource.RLIMIT_FSIZE, (may.memory,) * 2)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        flag = lower("RLIMIT_AS", began + may.memory)
+    lower("RLIMIT_CPU", may.seconds, grace=2)  # a signal that is known, then the end
+    lower("RLIMIT_FSIZE", may.memory)
+    lower("RLIMIT_CORE", 0)
     signal.setitimer(signal.ITIMER_REAL, may.seconds)  # kept where the parent dies
-    return began
-
-
-def _sizes(name: str) -> int:
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), 0)
+    return began, flag

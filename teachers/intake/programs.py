@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from teachers import limits
 from teachers.errors import RefusedInput
 from teachers.intake import classifiers, huggingface, onnx_files
 from teachers.intake.formats import Program
@@ -86,7 +87,8 @@ class Answering(nn.Module):
         return self._part(torch.cat([x, x[:1].expand(short, -1, -1, -1)]) if short else x)[: len(x)]
 
     def _part(self, x: Tensor) -> Tensor:
-        outputs = _outputs(self.call(x))
+        with limits.within(limits.question(x.shape)):
+            outputs = _outputs(self.call(x))
         if fitting := [o for o in outputs if self._fits(o.values, len(x))]:
             taken = next((o for o in fitting if o.name == CHOSEN), fitting[0])
             left = [o.name for o in outputs if o is not taken]

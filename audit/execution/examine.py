@@ -1,0 +1,95 @@
+"""Students whose network is a stranger's code answer in a process of their own: it is given images, never labels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from audit.execution import messages, pipes
+from audit.execution.messages import Message
+from audit.execution.pipes import Arrays, Limits
+from teachers import frames, limits, trees
+from teachers.task import Pool
+from teachers.training import PIXELS, Recipe, build_student, predict
+
+SECONDS = 600.0  # for the answers about one part of the images
+ROOM = Limits(arrays=20_000)
+
+
+class Sitting(Message):
+    """Which network answers; its weights lie beside it."""
+
+    recipe: messages.Recipe
+    classes: int
+    shape: list[int]
+    device: str
+    memory: int
+
+
+class Mishap(Message):
+    """What went wrong in place of an answer."""
+
+    failed: Annotated[str, Field(max_length=messages.SENTENCE)] = ""
+
+
+def tops(weights: Arrays, recipe: Recipe, exams: dict[str, Pool], classes: int, device: str) -> dict[str, np.ndarray]:
+    """Return the top class of every image of some pools, (N,) uint16 each, by name.
+
+    Raises PipeError where the process sends none, EOFError where it ends.
+    """
+    ours, theirs = frames.pair()
+    process = trees.start(_sit, theirs)
+    theirs.close()
+    try:
+        shape = next(iter(exams.values())).shape
+        memory = 0 if device != "cpu" else limits.spare() // 2
+        about = {"recipe": asdict(recipe), "classes": classes, "shape": shape, "device": device, "memory": memory}
+        pipes.send(ours, about, weights, seconds=SECONDS)
+        return {name: _answered(ours, exam, classes) for name, exam in exams.items()}
+    finally:
+        ours.close()
+        trees.end(process)
+
+
+def _answered(pipe: Connection, exam: Pool, classes: int) -> np.ndarray:
+    size = max(16, min(512, PIXELS // math.prod(exam.shape)))  # as `predict` takes them
+    found = [np.zeros(0, np.uint16)]
+    for at in range(0, len(exam), size):
+        part = np.asarray(exam.images[at : at + size])
+        pipes.send(pipe, {}, {"images": part}, seconds=SECONDS)
+        header, arrays = pipes.receive(pipe, Limits(arrays=1, size=2 * size), SECONDS)
+        if failed := messages.parse(Mishap, header).failed:
+            raise pipes.PipeError(f"its network does not answer: {failed}")
+        top = messages.one(arrays, "top", "uint16", (len(part),))
+        if top.max() >= classes:
+            raise pipes.PipeError("classes that are not there")
+        found.append(top)
+    return np.concatenate(found)
+
+
+def _sit(pipe: Connection) -> None:
+    """Answer images until the pipe closes."""
+    torch.set_num_threads(1)
+    header, weights = pipes.receive(pipe, ROOM)
+    about = messages.parse(Sitting, header)
+    if about.memory:
+        limits.hold_memory(about.memory)
+    network: torch.nn.Module | None = None
+    while True:
+        _, arrays = pipes.receive(pipe, Limits(arrays=1))
+        try:
+            if network is None:
+                recipe = Recipe(**about.recipe.model_dump())
+                network = build_student(recipe, about.classes, (about.shape[0], about.shape[1], about.shape[2]))
+                network.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
+            top = predict(network, Pool(arrays["images"], None), about.device)
+        except (Exception, SystemExit) as e:  # a stranger's network may raise anything
+            pipes.send(pipe, {"failed": messages.plain(f"{type(e).__name__}: {e}")})
+            return
+        pipes.send(pipe, {}, {"top": top})

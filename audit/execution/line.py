@@ -1,0 +1,92 @@
+"""A worker's end of its pipe: it trains what it is given, one cell after the other, and asks through it."""
+
+from __future__ import annotations
+
+import gc
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audit.execution import messages, pipes
+from audit.execution.cells import Cell, Failure
+from audit.execution.pipes import Arrays, Limits
+from audit.execution.store import Rows
+from audit.execution.worker import Job, failure, train
+from teachers import limits
+from teachers.surface import Answers
+from teachers.views import ViewSet
+
+EVERY = 2.0  # seconds, at least, between two words that training goes on
+
+
+class _Line:
+    """The door, from a worker's side."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._spoke = time.monotonic()
+
+    def views(self, pool: str, views: ViewSet, index: Rows) -> Answers:
+        question = {"pool": pool, "kind": views.kind, "count": views.count}
+        return self._ask(question, {"index": index}, views.count * len(index))
+
+    def images(self, images: Tensor, estimate: bool = False) -> Answers:
+        return self._ask({"estimate": estimate}, {"images": images.float().numpy()}, len(images))
+
+    def step(self, step: int) -> None:
+        """Say now and then that training goes on."""
+        if time.monotonic() - self._spoke >= EVERY:
+            self._spoke = time.monotonic()
+            pipes.send(self._pipe, {"say": "step"})
+
+    def _ask(self, question: dict[str, Any], arrays: Arrays, count: int) -> Answers:
+        pipes.send(self._pipe, {"say": "ask", **question}, arrays)
+        header, answers = pipes.receive(self._pipe, Limits(arrays=2, size=2**40))
+        messages.raise_refusal(header)
+        return messages.heard(header, answers, count, tuple(arrays["images"].shape[1:]) if "images" in arrays else None)
+
+
+def work(pipe: Connection, memory: int) -> None:
+    """Train what comes through the pipe until it closes; take so many bytes of memory, at most (0: any number)."""
+    if memory:
+        limits.hold_memory(memory)
+    torch.set_num_threads(1)
+    gc.freeze()  # what the server imported is never looked through
+    while True:
+        try:
+            header, _ = pipes.receive(pipe)
+            job = Job.model_validate(header["job"])
+            line = _Line(pipe)
+            message = _outcome(job, line, bool(header["door"]), memory)
+            pipes.send(pipe, *message)
+        except (EOFError, ConnectionError):
+            return
+        gc.collect()  # a cell finds nothing of the one before
+
+
+def _outcome(job: Job, line: _Line, door: bool, memory: int) -> tuple[dict[str, Any], Arrays]:
+    try:
+        trained = train(job, line if door else None, line.step)
+        return messages.finished(trained.report), trained.weights
+    except (EOFError, ConnectionError):  # nobody listens any more
+        raise
+    # An attack may be a stranger's: whatever it raises is a failed attack, never a pass.
+    except (Exception, SystemExit) as e:
+        return {"say": "failed", "failure": _told(_failure(job.cell, e, memory))}, {}
+
+
+def _failure(cell: Cell, error: BaseException, memory: int) -> Failure:
+    swollen = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    found = failure(cell, error)
+    if swollen and memory:
+        limit = f"it asked for more memory than the {memory / limits.GIB:.1f} GiB that a worker may take here"
+        return found.model_copy(update={"sentence": f"{limit}; use fewer --jobs, a smaller --student or more memory"})
+    return found
+
+
+def _told(failed: Failure) -> dict[str, Any]:
+    sentence, trace = failed.sentence, messages.plain(failed.trace, messages.TRACE)
+    return {"sentence": messages.plain(sentence[: messages.SENTENCE]), "trace": trace, "code": failed.code}

@@ -1,0 +1,32 @@
+"""How large what a worker says may be, by what it says and what it was given to do."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from audit.execution.pipes import Limits
+from audit.execution.worker import Job
+from teachers import limits, networks
+from teachers.networks import Shape
+
+HEADS = 16  # times the plain network: what a student with heads or clones around it may weigh
+BASE = Limits(1_000, 2**26)
+IMAGES = 2**32  # bytes of the images of one question
+
+
+def room(job: Job, shape: Shape, header: dict[str, Any]) -> Limits:
+    """Return the room for the arrays beside a header: none where it is no word that has any."""
+    match header.get("say"):
+        case "ask":
+            return Limits(1, min(IMAGES, limits.spare() // 4))
+        case "trained":
+            plain = _plain(str(job.cell.recipe["architecture"]), job.classes, shape)
+            return Limits(BASE.arrays + HEADS * plain.arrays, BASE.size + HEADS * plain.size)
+    return Limits(0, 0)
+
+
+@cache
+def _plain(architecture: str, classes: int, shape: Shape) -> Limits:
+    tensors = networks.build(architecture, classes, shape).state_dict().values()
+    return Limits(len(tensors), sum(t.numel() * t.element_size() for t in tensors))

@@ -1,0 +1,229 @@
+"""A stranger's code changes no student but its own, takes no more than it may, and ends with all that it started."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from test_interruption import command
+from test_run import request, timeless
+
+from audit import run as audit
+from audit.execution import processes
+from audit.execution.cells import cell_of
+from audit.execution.store import Cache
+from audit.finished.verify import verify
+from reports.record import Comparison, Record
+from teachers import trees
+from teachers.errors import UsageError
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+def distribution(place: Path, module: str, attacks: dict[str, str]) -> Path:
+    """Lay out an installed distribution with a module of the tests' and its attacks, by name."""
+    place.mkdir(exist_ok=True)
+    shutil.copy(Path(__file__).parent / f"{module}.py", place)
+    info = place / f"{module}-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module.replace('_', '-')}\nVersion: 1\n")
+    points = "".join(f"{name} = {module}:{cls}\n" for name, cls in attacks.items())
+    (info / "entry_points.txt").write_text(f"[distill_audit.attacks]\n{points}")
+    return place
+
+
+@pytest.fixture
+def markers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the plug-ins be installed; return where they leave files."""
+    folder = tmp_path / "markers"
+    folder.mkdir()
+    source = (Path(__file__).parent / "patching_plugin.py").read_text()
+    names = {name: cls for cls, name in re.findall(r'class (\w+)\(Restless\):.*?name = "(\w+)"', source, re.DOTALL)}
+    monkeypatch.syspath_prepend(str(distribution(tmp_path / "site", "patching_plugin", names)))
+    monkeypatch.setenv("HOSTILE_MARKERS", str(folder))
+    return folder
+
+
+def row(record: Record, attack: str) -> Comparison:
+    return next(c for c in record.comparisons if c.attack == attack)
+
+
+def students(cache: Path) -> dict[str, object]:
+    """Return what a cache holds of students, but for seconds, by key."""
+    found = {}
+    for path in (cache / "cells").rglob("*.json"):
+        held = json.loads(path.read_text())
+        found[path.stem] = {k: v for k, v in held.items() if k not in ("seconds", "step_seconds")}
+    return found
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_plugin_that_patches_torch_changes_no_student_but_its_own(
+    kept: Path, tmp_path: Path, markers: Path, jobs: int
+) -> None:
+    alone, beside = tmp_path / "alone", tmp_path / "beside"
+    for cache in (alone, beside):
+        shutil.copytree(kept / "teachers", cache / "teachers") if (kept / "teachers").exists() else cache.mkdir()
+    audit.run(request(alone, tmp_path / "a", attacks="soft-kd,label-kd", jobs=jobs))
+    asked = request(beside, tmp_path / "b", attacks="patcher,soft-kd,label-kd", jobs=jobs, isolate=False)
+    record = audit.run(asked).record
+    ours, all_ = students(alone), students(beside)
+    assert row(record, "patcher").status == "judged", row(record, "patcher").reason
+    assert len(ours) > 8
+    assert {key: all_[key] for key in ours} == ours, "bit by bit"
+    others = [held["cell"] for key, held in all_.items() if key not in ours]  # type: ignore[index]
+    assert {cell["technique"] for cell in others} == {"patcher"}
+    assert list(verify(tmp_path / "b")) == []
+
+
+def test_a_network_of_a_plugin_is_never_built_where_labels_are(kept: Path, tmp_path: Path, markers: Path) -> None:
+    record = audit.run(request(kept, tmp_path / "out", attacks="soft-kd,wrapper", jobs=2)).record
+    assert row(record, "wrapper").status == "judged"
+    assert not list(markers.iterdir())
+    assert "patching_plugin" not in sys.modules
+    matched = [t for t in record.trials if t.name == "ls" and t.regime.recipe["wrap"] == "patching_plugin:Seer"]
+    assert matched
+    assert not any(Cache(kept).result(cell_of(t)) for t in matched), "its key has no plug-in in it"
+
+
+@pytest.mark.parametrize(
+    ("attack", "sentence"),
+    [
+        ("sleeper", "said nothing for 3 s and was ended; raise --cell-timeout"),
+        ("asker", "did not come to an end in 6 s and was ended; raise --cell-timeout"),
+        ("stopper", "said nothing for 3 s"),
+        ("swallower", "it asked for more memory than the"),
+        ("usurper", "nothing is wrong with the teacher"),
+        ("longer", "took 100,000,000 steps; 2,500 are allowed"),
+        ("larger", "keep the architecture of lab.recipe"),
+    ],
+)
+def test_an_attack_that_takes_what_is_not_its_own_fails_and_the_audit_goes_on(
+    kept: Path, tmp_path: Path, markers: Path, attack: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "LONGEST", 2)
+    monkeypatch.setattr(processes.limits, "spare", lambda: 2 * 2**30)
+    asked = request(kept, tmp_path / "out", attacks=f"soft-kd,{attack}", cell_timeout=3.0)
+    record = audit.run(asked).record
+    assert sentence in row(record, attack).reason
+    assert row(record, attack).status == "failed"
+    assert row(record, "soft-kd").status == "judged"
+
+
+def alive(pid: int) -> bool:
+    try:
+        return b") Z" not in Path(f"/proc/{pid}/stat").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+def test_what_a_worker_starts_ends_with_it(kept: Path, tmp_path: Path, markers: Path) -> None:
+    record = audit.run(request(kept, tmp_path / "out", attacks="soft-kd,parent")).record
+    assert row(record, "parent").status == "judged"
+    left = [int(path.name.partition("-")[2]) for path in markers.glob("pid-*")]
+    assert len(left) >= 3
+    assert not [pid for pid in left if alive(pid)]
+
+
+def environment(markers: Path) -> dict[str, str]:
+    paths = [str(markers.parent / "site"), *filter(None, sys.path)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def test_what_a_plugin_prints_reaches_neither_terminal_nor_json(tmp_path: Path, markers: Path) -> None:
+    asked = [*command(tmp_path / "cache", tmp_path / "out"), "--attacks", "printer", "--json", "--seeds", "2"]
+    done = subprocess.run(asked, capture_output=True, env=environment(markers), timeout=300)
+    assert done.returncode in (0, 1, 3), done.stderr.decode()
+    assert json.loads(done.stdout)
+    assert json.loads((tmp_path / "out" / "record.json").read_text())["comparisons"][0]["status"] == "judged"
+    assert b"a plug-in" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("sign", ["SIGKILL", "SIGTERM", "SIGINT"])
+def test_an_audit_that_is_ended_leaves_nothing_running(tmp_path: Path, markers: Path, sign: str) -> None:
+    asked = [*command(tmp_path / "cache", tmp_path / "out"), "--attacks", "parent", "--isolate"]
+    run = subprocess.Popen(asked, env=environment(markers), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 240
+    while len(list(markers.glob("pid-*"))) < 3 and time.monotonic() < until and run.poll() is None:
+        time.sleep(0.1)
+    started = trees.descendants(run.pid)
+    assert len(started) >= 7, "workers with their keepers, the teacher, and what the plug-in started"
+    run.send_signal(getattr(signal, sign))
+    run.wait(60)
+    until = time.monotonic() + 20
+    while (left := [pid for pid in started if alive(pid)]) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not left
+
+
+def test_a_worker_that_is_killed_or_stopped_changes_nothing_of_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm = audit.run(request(tmp_path / "cache", tmp_path / "calm", jobs=2)).record
+    shutil.copytree(tmp_path / "cache" / "teachers", tmp_path / "other" / "teachers")
+    done, keepers, struck = threading.Event(), [], []
+    start = trees.start
+
+    def started(*args: object, **more: object) -> object:
+        keepers.append(start(*args, **more))  # type: ignore[arg-type]
+        return keepers[-1]
+
+    def strike() -> None:
+        for sign in (signal.SIGKILL, signal.SIGSTOP, signal.SIGKILL):
+            while not done.wait(1.5) and len(struck) < 3:
+                if keepers and (workers := trees.descendants(keepers[-1].pid)):
+                    os.kill(workers[0], sign)
+                    struck.append(sign)
+                    break
+
+    monkeypatch.setattr(trees, "start", started)
+    thread = threading.Thread(target=strike)
+    thread.start()
+    try:
+        record = audit.run(request(tmp_path / "other", tmp_path / "out", jobs=2, cell_timeout=6.0)).record
+    finally:
+        done.set()
+        thread.join()
+    assert struck
+    assert 2 < len(keepers) <= 2 + len(struck), "the others go on, or it was stopped when it was killed"
+    assert timeless(record) == timeless(calm)
+
+
+def test_a_cell_timeout_out_of_bounds_is_refused(kept: Path, tmp_path: Path) -> None:
+    for seconds in (0.0, -5.0, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match=r"--cell-timeout .*: give seconds from 1 to 10,000,000"):
+            audit.run(request(kept, tmp_path / "out", cell_timeout=seconds))
+
+
+def test_what_an_attack_of_ours_leaves_behind_reaches_no_other(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from test_walls import with_attack
+
+    from attacks.logits.soft_kd import SoftKD
+
+    class Untidy(SoftKD):
+        name = "untidy"
+
+        def run(self, lab):  # type: ignore[no-untyped-def]
+            student = super().run(lab)
+            torch.set_default_dtype(torch.float64)
+            torch.set_num_threads(2)
+            torch.set_grad_enabled(False)
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            return student
+
+    audit.run(request(tmp_path / "alone", tmp_path / "a", attacks="label-kd"))
+    with_attack(monkeypatch, Untidy)
+    audit.run(request(tmp_path / "beside", tmp_path / "b", attacks="untidy,label-kd"))
+    ours, all_ = students(tmp_path / "alone"), students(tmp_path / "beside")
+    assert {key: all_[key] for key in ours} == ours
+    assert torch.get_default_dtype() == torch.float32
