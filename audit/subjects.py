@@ -29,6 +29,7 @@ from teachers.guards import Guarded, Shown
 from teachers.intake import Card, Teacher
 from teachers.methods.base import Weights
 from teachers.networks import Preprocessed
+from teachers.numbers import ENOUGH, WHOLE
 from teachers.oracle import Ask, Box, at_once
 from teachers.remote import Remote, RemoteBox
 from teachers.surface import FULL, Surface
@@ -176,9 +177,24 @@ def open_subject(
     architecture = opening.architecture or (card.architecture if card else "")
     normalize = opening.normalize or (card.normalize if card else "none")
     teacher = intake.assemble(weights, architecture, len(task.classes), task.shape, normalize)
+    tried = opening.tried
+    if card is None:
+        teacher, looked = _as_logits(teacher, task, place)
+        tried += looked
     if opening.classes:
         teacher = intake.reordered(teacher, opening.classes, task.classes)
-    return replace(_subject("audited", teacher, surface, place.device), tried=opening.tried)
+    return replace(_subject("audited", teacher, surface, place.device), tried=tried)
+
+
+def _as_logits(teacher: Teacher, task: Task, place: Place) -> tuple[Teacher, int]:
+    """Find out on some validation images what a network's outputs are; return a teacher of logits, and how many."""
+    some = task.validation.images[:ENOUGH]
+    x = torch.from_numpy(some).float().div_(255).to(place.device)
+    teacher.here.to(place.device)
+    found = intake.outputs(teacher, x)
+    if found is not None and found.output in WHOLE:
+        place.note(f"{teacher.name} answers with {found.told}")
+    return intake.as_logits(teacher, found), len(some)
 
 
 def behind_url(opening: Opening, task: Task, surface: Surface, place: Place) -> Subject:
@@ -237,6 +253,7 @@ def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Su
 def fingerprint(teacher: Teacher) -> str:
     """Return a digest of all that determines the answers; the file's name and container do not."""
     more = " bgr" * teacher.bgr + (f" {teacher.order}" if teacher.order else "")
+    more += f" {teacher.output}" if teacher.output in WHOLE else ""
     if teacher.program:  # with or without tensors: its code answers, too
         return hashlib.sha256(f"{teacher.sha256} {teacher.mean} {teacher.std}{more}".encode()).hexdigest()
     tensors = teacher.here.state_dict()
@@ -412,7 +429,7 @@ def describe(subject: Subject, task: Task, tops: Tops) -> TeacherInfo:
         architecture=teacher.architecture,
         method=teacher.method,
         parameters=teacher.parameters,
-        output=(subject.remote and subject.remote.output) or "",
+        output=subject.remote.output if subject.remote else teacher.output,
         mean=teacher.mean,
         std=teacher.std,
         bgr=teacher.bgr,

@@ -304,7 +304,7 @@ class TeacherInfo(Data):
     architecture: str
     method: str
     parameters: Count | None  # None: it is behind an API
-    output: str = ""  # then: logits, probabilities or log-probabilities, as its first answers told
+    output: str = ""  # logits, probabilities, percentages or log-probabilities, as its first answers told
     mean: tuple[float, ...]
     std: tuple[float, ...]
     bgr: bool = False  # whether the network takes blue first

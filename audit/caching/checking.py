@@ -21,7 +21,7 @@ from teachers import intake, networks
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake import Card, Teacher
 from teachers.intake.card import GUARD
-from teachers.remote import Output
+from teachers.numbers import Output
 
 MOST_IMAGES = 10**8  # in one entry: more are a mistake, or meant to fill the memory
 MOST_PIXELS = 10**7  # of one image of a teacher

@@ -134,6 +134,7 @@ class Described(BaseModel):
     fingerprint: str
     behind: str
     tried: int
+    output: str
 
 
 class Apart:
@@ -189,7 +190,17 @@ class Apart:
     def _subject(self, told: dict[str, Any]) -> Subject:
         d = Described.model_validate(told["subject"])
         teacher = Teacher(
-            d.name, d.sha256, None, d.architecture, d.method, d.mean, d.std, d.card, d.parameters, bgr=d.bgr
+            d.name,
+            d.sha256,
+            None,
+            d.architecture,
+            d.method,
+            d.mean,
+            d.std,
+            d.card,
+            d.parameters,
+            bgr=d.bgr,
+            output=d.output,
         )
         surface = Surface.parse(d.surface)
         full, box, whole = (self._box(d.role, which) for which in get_args(Which))
@@ -271,4 +282,5 @@ def _described(subject: Subject) -> dict[str, Any]:
         fingerprint=subject.fingerprint,
         behind=subject.behind,
         tried=subject.tried,
+        output=teacher.output,
     ).model_dump(mode="json")
