@@ -24,6 +24,7 @@ from audit.execution.store import Cache, Unfinished, used
 from audit.statistics.compare import wilson
 from reports.record import Packed, TeacherInfo, Usability
 from teachers import datasets, intake, methods, synthetic
+from teachers.address import USUAL, Address, Service, is_address
 from teachers.errors import RefusedInput, UsageError
 from teachers.guards import Guarded, Shown
 from teachers.intake import Card, Teacher
@@ -35,7 +36,6 @@ from teachers.remote import Remote, RemoteBox
 from teachers.surface import FULL, Surface
 from teachers.synthetic import HalfLeak, Held, Noisy, SmoothedTruth, placebo
 from teachers.task import Pool, Task, known, majority
-from teachers.wire import Address, is_address
 
 DEMO = "demo"
 BUILT_IN = {
@@ -67,6 +67,7 @@ class Opening:
     size: int | None = None
     trust: bool = False  # a checkpoint that is a program may run
     classes: tuple[str, ...] = ()  # in the order of the network's outputs, where it is not the data's
+    service: Service = USUAL  # of a teacher behind a URL
     tried: int = field(default=0, compare=False)  # images that the file was shown to find out how it is to be used
 
 
@@ -106,6 +107,10 @@ def open_task(opening: Opening, cache: Cache) -> tuple[Task, intake.Weights | No
         return datasets.load(opening.data or "glyphs", cache.root, opening.size), None
     if is_address(opening.teacher):
         return _remote_task(opening, cache), None
+    if opening.service != USUAL:
+        raise UsageError(
+            f"--input, --output, --header and --plain-http are of a teacher behind a URL; {opening.teacher} is a file"
+        )
     weights = intake.open_weights(Path(opening.teacher), opening.trust)
     card = weights.card
     if card is None and opening.data is None:
@@ -118,7 +123,7 @@ def open_task(opening: Opening, cache: Cache) -> tuple[Task, intake.Weights | No
 
 
 def _remote_task(opening: Opening, cache: Cache) -> Task:
-    Address.parse(opening.teacher)
+    Address.parse(opening.teacher, opening.service.plain)
     if opening.data is None:
         raise UsageError("a teacher behind a URL does not say what it was taught; give --data")
     if opening.architecture is not None:
@@ -199,12 +204,13 @@ def _as_logits(teacher: Teacher, task: Task, place: Place) -> tuple[Teacher, int
 
 def behind_url(opening: Opening, task: Task, surface: Surface, place: Place) -> Subject:
     """Open a teacher that is an API already: attackers and the auditor ask it alike."""
-    found = remote.connect(opening.teacher, opening.normalize, task, place.cache, place.note)
+    order = intake.order_of(opening.classes, task.classes) if opening.classes else ()
+    found = remote.connect(opening.teacher, opening.normalize, task, place.cache, place.note, opening.service, order)
     kept = remote.store(found, place.cache)
     # Two accounts, so that the images that CMI is measured on are not asked about anew where accuracy was measured.
     full, whole = (remote.Kept(RemoteBox(found), kept) for _ in range(2))
     name, mark = found.address.name, found.fingerprint
-    teacher = Teacher(name, mark, None, found.platform or "unknown", "unknown", *found.normalise)
+    teacher = Teacher(name, mark, None, found.platform or "unknown", "unknown", *found.normalise, order=order)
     return Subject("audited", teacher, surface, mark, full, RemoteBox(found, surface), whole, remote=found)
 
 
@@ -429,7 +435,7 @@ def describe(subject: Subject, task: Task, tops: Tops) -> TeacherInfo:
         architecture=teacher.architecture,
         method=teacher.method,
         parameters=teacher.parameters,
-        output=subject.remote.output if subject.remote else teacher.output,
+        output=(subject.remote.output or "") if subject.remote else teacher.output,
         mean=teacher.mean,
         std=teacher.std,
         bgr=teacher.bgr,

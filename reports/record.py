@@ -352,6 +352,10 @@ class Settings(Data):
     normalize: str | None = None
     size: Count | None = None
     classes: tuple[str, ...] = ()  # in the order of the network's outputs, where that is not the data's
+    input: str = ""  # the tensor for images of a teacher behind a URL, where the command line names it
+    output: str = ""  # and the one with its answers
+    headers: tuple[str, ...] = ()  # NAME=VARIABLE; what the variables hold is nowhere
+    plain_http: bool = False  # whether it was asked without encryption beyond this machine
     student: str
     surface: str
     shots: Share

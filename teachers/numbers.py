@@ -46,9 +46,9 @@ class Numbers:
         if not self.shown:
             return self.output
         if self.shown == "label":
-            return f"{self.output} of 0 and 1 alone, which tell the top class: what --surface label shows"
-        seen = f"--surface {self.shown} shows" if ":" in self.shown else f"comes {self.shown}"
-        return f"{self.output}, of which this is all that can be had: what {seen}"
+            return f"{self.output} of 0 and 1 alone: the top class, as --surface label shows it"
+        as_ = f"as --surface {self.shown} shows them" if ":" in self.shown else self.shown
+        return f"{self.output} {as_}: they are audited, and their CMI measured, as they come"
 
     def log_probs(self, values: Tensor, who: str) -> Tensor:
         """Return the log-probabilities that rows (n, K) stand for: −inf where nothing is shown.

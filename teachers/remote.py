@@ -76,7 +76,7 @@ class Remote:
     @property
     def output(self) -> Output | None:
         """What its numbers are, once it is known."""
-        return self._numbers and self._numbers.output
+        return None if self._numbers is None else self._numbers.output
 
     @property
     def sent(self) -> int:

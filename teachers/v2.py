@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, Field, StrictStr, ValidationErr
 from torch import Tensor
 
 from teachers.address import USUAL, Service
-from teachers.errors import RefusedInput, UsageError
+from teachers.errors import AuditError, RefusedInput, UsageError
 
 Layout = Literal["NCHW", "NHWC"]
 Datatype = Literal["FP32", "UINT8"]
@@ -116,6 +116,15 @@ class Signature:
         if self.output is not None:
             asked["outputs"] = [{"name": self.output}]
         return json.dumps(asked, separators=(",", ":")).encode()
+
+
+def declared(metadata: object, service: Service = USUAL) -> tuple[int, ...]:
+    """Return the shape of a model's input for images, unknown sizes −1; empty where its metadata tells of none."""
+    try:
+        inputs = Metadata.of(metadata, "").inputs or ()
+        return _input(inputs, _stated(service.input), "").shape
+    except AuditError:  # as the one who asks it will say
+        return ()
 
 
 def _stated(text: str) -> dict[str, str]:

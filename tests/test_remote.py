@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from teachers import networks, wire
 from teachers.errors import RefusedInput, UsageError
 from teachers.forks import TOKEN
-from teachers.oracle import Box
 from teachers.numbers import numbers
+from teachers.oracle import Box
 from teachers.remote import Remote, RemoteBox
 from teachers.surface import Surface
 from teachers.wire import Address

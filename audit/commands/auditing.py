@@ -20,11 +20,15 @@ from audit.commands.options import (
     Device,
     DropClasses,
     Effort,
+    Header,
+    Input,
     Isolate,
     Jobs,
     Json,
     Labels,
     Normalize,
+    Output,
+    PlainHttp,
     Price,
     Seeds,
     Shots,
@@ -37,6 +41,7 @@ from audit.commands.options import (
     command_line,
     opening,
     processes,
+    service,
 )
 from audit.execution import ahead
 
@@ -53,6 +58,10 @@ def run(
     classes: Classes = None,
     size: Size = None,
     trust_model_code: Trust = False,
+    input_: Input = "",
+    output: Output = "",
+    header: Header = None,
+    plain_http: PlainHttp = False,
     student: Student = None,
     seeds: Seeds = None,
     shots: Shots = 1.0,
@@ -78,6 +87,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Audit a teacher: attack it, compare with LS students, and give a verdict."""
+    served = service(input_, output, header, plain_http)
     ahead()
     from audit.plan import Request
     from audit.surfaces import audit
@@ -85,7 +95,7 @@ def run(
     asked = None if policy is None else _foreseen(policy, effort, attacks, surface)
     done = audit(
         Request(
-            opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes),
+            opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes, served),
             attacks=attacks,
             student=student,
             seeds=seeds,
@@ -141,6 +151,10 @@ def plan(
     classes: Classes = None,
     size: Size = None,
     trust_model_code: Trust = False,
+    input_: Input = "",
+    output: Output = "",
+    header: Header = None,
+    plain_http: PlainHttp = False,
     student: Student = None,
     seeds: Seeds = None,
     shots: Shots = 1.0,
@@ -161,6 +175,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what an audit would take and what it could see, before anything is trained: about half a minute."""
+    served = service(input_, output, header, plain_http)
     ahead()
     from audit.forecasting.forecast import forecast
     from audit.plan import Request
@@ -168,7 +183,7 @@ def plan(
     from audit.telling import tell_plans, tell_plans_json
 
     request = Request(
-        opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes),
+        opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes, served),
         attacks=attacks,
         student=student,
         seeds=seeds,
@@ -197,6 +212,10 @@ def cmi(
     classes: Classes = None,
     size: Size = None,
     trust_model_code: Trust = False,
+    input_: Input = "",
+    output: Output = "",
+    header: Header = None,
+    plain_http: PlainHttp = False,
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder to write; audit-out/TEACHER-cmi if not given.")] = None,
     cache: Cache = None,
@@ -206,7 +225,8 @@ def cmi(
     from audit.diagnose import diagnose
     from audit.telling import tell_cmi, tell_cmi_json
 
-    asked = opening(teacher, data, arch, normalize, size, trust_model_code, classes)
+    served = service(input_, output, header, plain_http)
+    asked = opening(teacher, data, arch, normalize, size, trust_model_code, classes, served)
     done = diagnose(asked, device=device, out=out, cache=cache, command=command_line(), quiet=json)
     (tell_cmi_json if json else tell_cmi)(done.diagnosis, done.folder)
 
@@ -226,8 +246,11 @@ def inspect(
     """Say what a checkpoint is, and how it is to be used where --data is given: nothing is trained."""
     from audit.inspecting.inspected import tell, tell_json
     from audit.inspecting.inspection import inspect as look
+    from teachers.address import USUAL
 
-    found = look(opening(file, data, arch, normalize, size, trust_model_code, classes), device=device, cache=cache)
+    found = look(
+        opening(file, data, arch, normalize, size, trust_model_code, classes, USUAL), device=device, cache=cache
+    )
     (tell_json if json else tell)(found)
 
 

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from audit.execution.store import AnswerStore, Cache
 from reports.record import write_whole
+from teachers.address import USUAL, Service
 from teachers.errors import UsageError
 from teachers.intake import normalisation
-from teachers.remote import PLAIN, Output, Remote, RemoteBox
+from teachers.numbers import Output
+from teachers.remote import PLAIN, Remote, RemoteBox
 from teachers.surface import FULL, Answers
 from teachers.task import Task
 from teachers.wire import Note
@@ -48,8 +50,16 @@ class Kept:
         return stored
 
 
-def connect(address: str, normalize: str | None, task: Task, cache: Cache, note: Note) -> Remote:
-    """Open a teacher behind a URL.
+def connect(
+    address: str,
+    normalize: str | None,
+    task: Task,
+    cache: Cache,
+    note: Note,
+    service: Service = USUAL,
+    order: tuple[int, ...] = (),
+) -> Remote:
+    """Open a teacher behind a URL; `order` says by class which of its outputs it is, where that is not the data's.
 
     Raises UsageError or RefusedInput with one sentence where it cannot be asked about the images of a task.
     """
@@ -57,7 +67,9 @@ def connect(address: str, normalize: str | None, task: Task, cache: Cache, note:
     if bgr:
         raise UsageError(f"--normalize {normalize}: a URL has its own order of colours; leave /bgr out")
     normalise = PLAIN if normalize is None else (mean, std)
-    remote = Remote(address, task.shape, len(task.classes), note=note, normalise=normalise)
+    remote = Remote(
+        address, task.shape, len(task.classes), note=note, normalise=normalise, service=service, order=order
+    )
     path = store(remote, cache).folder / "output"
     told = path.read_text(encoding="utf-8") if path.exists() else ""
     known: dict[str, Output] = {output: output for output in get_args(Output)}

@@ -20,6 +20,7 @@ from audit.run import workbench
 from audit.subjects import Opening
 from audit.suite import suite
 from reports.record import Packed, Record, Trial, load
+from teachers.address import Service
 from teachers.errors import RefusedInput
 from teachers.task import known
 
@@ -56,7 +57,10 @@ def repeat(
     chosen = random.Random(seed).sample(judged, min(cells, len(judged)))
     asked = record.settings
     request = Request(
-        Opening(asked.teacher, asked.data, asked.architecture, asked.normalize, asked.size, trust, asked.classes),
+        Opening(
+            *(asked.teacher, asked.data, asked.architecture, asked.normalize, asked.size, trust, asked.classes),
+            service=Service(asked.input, asked.output, asked.headers, asked.plain_http),
+        ),
         attacks=",".join(c.attack for c in record.comparisons),
         student=asked.student,
         seeds=record.suite.seeds,

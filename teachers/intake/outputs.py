@@ -19,8 +19,8 @@ def outputs(teacher: Teacher, images: Tensor) -> Numbers | None:
     """
     with torch.no_grad():
         raw: Tensor = teacher.here.eval()(images)
-    rows = finite(raw) if raw.ndim == 2 else ()
-    return numbers(rows, teacher.name) if len(rows) else None
+    rows = finite(raw) if raw.ndim == 2 else None
+    return None if rows is None or not len(rows) else numbers(rows, teacher.name)
 
 
 def as_logits(teacher: Teacher, found: Numbers | None) -> Teacher:
