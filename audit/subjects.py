@@ -23,7 +23,7 @@ from audit.execution.progress import duration
 from audit.execution.store import Cache, Unfinished, used
 from audit.statistics.compare import wilson
 from reports.record import Packed, TeacherInfo, Usability
-from teachers import datasets, intake, methods, synthetic
+from teachers import credentials, datasets, intake, methods, synthetic
 from teachers.address import USUAL, Address, Service, is_address
 from teachers.errors import RefusedInput, UsageError
 from teachers.guards import Guarded, Shown
@@ -124,6 +124,7 @@ def open_task(opening: Opening, cache: Cache) -> tuple[Task, intake.Weights | No
 
 def _remote_task(opening: Opening, cache: Cache) -> Task:
     Address.parse(opening.teacher, opening.service.plain)
+    credentials.headers(opening.service.headers)  # what is missing is told before anything is loaded
     if opening.data is None:
         raise UsageError("a teacher behind a URL does not say what it was taught; give --data")
     if opening.architecture is not None:

@@ -62,7 +62,8 @@ class Numbers:
             return values.clamp(max=0).float()
         p = values / WHOLE[self.output]
         least = torch.finfo(p.dtype).tiny  # so that no slope is infinite
-        return torch.where(p > 0, p.clamp(min=least).log(), -torch.inf).clamp(max=0).float()
+        logs = p.clamp(min=least).log()
+        return torch.where(p > 0, torch.where(logs > 0, 0.0, logs), -torch.inf).float()
 
     def _hold(self, values: Tensor, who: str) -> None:
         rows = finite(values)

@@ -88,7 +88,7 @@ class Signature:
         stated = _stated(service.input)
         first = _input(told.inputs or (), stated, name)
         layout, single = _layout(first.shape, shape)
-        if stated["layout"] and not first.shape:
+        if stated["name"] and not first.shape:
             layout = "NHWC" if stated["layout"] == "NHWC" else "NCHW"
         if layout is None or (stated["layout"] and layout != stated["layout"] and len(set(shape)) > 1):
             raise RefusedInput(

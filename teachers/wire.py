@@ -210,7 +210,7 @@ def certificates() -> ssl.SSLContext:
     if not file and not folder:
         return httpx.create_ssl_context(trust_env=False)
     try:
-        if folder and not Path(folder).is_dir():
+        if folder and not file and not Path(folder).is_dir():
             raise FileNotFoundError(2, "no such folder")
         return ssl.create_default_context(cafile=file or None, capath=folder or None)
     except (OSError, ssl.SSLError) as e:
