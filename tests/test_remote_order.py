@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from fake_server import FakeServer
@@ -46,7 +45,7 @@ def test_classes_in_another_order_are_noticed_and_put_right_by_name(kept: Path, 
     with server(task, TURNED).serving() as fake, server(task, list(range(10))).serving() as straight:
         opening = Opening(fake.url, "digits")
         found = behind_url(opening, task, FULL, place)
-        with pytest.raises(RefusedInput, match="reordered as 1, 0, 2, 3, 4, 5, 6, 9, 7, 8 .*give --classes FILE"):
+        with pytest.raises(RefusedInput, match=r"reordered as 1, 0, 2, 3, 4, 5, 6, 9, 7, 8 .*give --classes FILE"):
             refuse_other_order(found, top_classes(found.full, task.validation), task)
         named = behind_url(replace(opening, classes=NAMES), task, FULL, place)
         assert named.fingerprint != found.fingerprint
@@ -77,7 +76,7 @@ def test_what_numbers_are_is_remembered_between_audits(tmp_path: Path, task: Tas
             found = remote.connect(fake.url, None, task, Cache(tmp_path), notes.append)
             (part, log_probs), *more = found.ask(x)
             assert (part, more) == (slice(0, 40), [])
-            assert np.abs(log_probs.exp().sum(-1) - 1).max() < 1e-5
+            assert (log_probs.exp().sum(-1) - 1).abs().max() < 1e-5
         assert notes == [f"{fake.url} answers with percentages"]
         fake.answer = network
         with pytest.raises(RefusedInput, match="answered logits; its first answers were percentages"):
