@@ -1,12 +1,11 @@
-"""What a server is shown and nobody else: a token and headers out of the environment, and texts without them."""
+"""What a server is shown and nobody else: a token and headers out of the environment."""
 
 from __future__ import annotations
 
 import base64
-import html
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
@@ -16,13 +15,7 @@ from teachers.forks import TOKEN
 
 OURS = ("accept-encoding", "connection", "content-length", "content-type", "cookie", "expect", "transfer-encoding")
 OPEN = ("host",)  # its value is no secret
-LONG = 2**16  # characters of a text that are looked through
 SHORT = 4  # letters, of which a header's value is no secret
-# What may stand between two letters: all that is no ASCII letter, escape sequences of a terminal, and written ones.
-BETWEEN = (
-    r"(?:\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[^\x21-\x7e]"
-    r"|\\[abfnrtv0]|\\(?:u00|x)[01][0-9a-f]|%[01][0-9a-f]|&#(?:x[01]?[0-9a-f]|[12]?[0-9]|3[01]);)*"
-)
 
 
 def headers(stated: Sequence[str]) -> dict[str, str]:
@@ -88,43 +81,3 @@ def _parts(value: str) -> Iterator[str]:
         except ValueError:
             return
         yield from filter(None, (user, user.partition(":")[2]))
-
-
-class Redaction:
-    """Texts of strangers as one printable line, without secrets: written plainly, escaped, encoded or taken apart."""
-
-    def __init__(self, hidden: Iterable[str]) -> None:
-        forms = {form for secret in hidden for form in _forms(secret)}
-        each = (BETWEEN.join(map(_letter, form)) for form in sorted(forms, key=len, reverse=True))
-        self._hidden = re.compile("|".join(each), re.IGNORECASE) if forms else None
-
-    def __call__(self, text: str, most: int) -> str:
-        """Return at most so many characters."""
-        plain = self._without(text[:LONG])
-        if len(text) > LONG:  # a secret may have been cut in two
-            plain = plain[: -LONG // 16]
-        line = "".join(c for c in " ".join(plain.split()) if c.isprintable())
-        return self._without(line)[:most]
-
-    def _without(self, text: str) -> str:
-        return self._hidden.sub("…", text) if self._hidden else text
-
-
-def _forms(secret: str) -> Iterator[str]:
-    """Return a secret as it is, and within what is written in hexadecimal digits or in base64."""
-    yield secret
-    if len(secret) < SHORT:
-        return
-    yield secret.encode().hex()
-    for before, first in enumerate((0, 2, 3)):  # letters that hold what comes before it, too
-        given = bytes(before) + secret.encode()
-        whole = base64.b64encode(given).decode()[first : len(given) * 8 // 6]
-        yield whole
-        yield whole.translate(str.maketrans("+/", "-_"))
-
-
-def _letter(letter: str) -> str:
-    """Return the ways to write a letter, as a pattern."""
-    code = f"{ord(letter):02x}"
-    ways = [letter, f"\\u00{code}", f"\\x{code}", f"%{code}", f"%25{code}", f"&#{ord(letter)};", f"&#x{code};"]
-    return f"(?:{'|'.join(map(re.escape, dict.fromkeys([*ways, html.escape(letter)])))})"

@@ -20,10 +20,10 @@ import httpx
 from teachers import credentials
 from teachers.address import USUAL, Address, Service
 from teachers.bodies import Twice, collected, parsed
-from teachers.credentials import Redaction
 from teachers.errors import RefusedInput, UsageError
 from teachers.forks import TOKEN
 from teachers.line import Line, Overtime
+from teachers.redaction import Redaction
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)  # seconds of silence
 TOTAL = 180.0  # seconds of a request in all, however it trickles

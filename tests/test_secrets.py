@@ -42,9 +42,10 @@ from audit.execution.store import Cache
 from audit.subjects import Opening, open_task
 from teachers import forks, wire
 from teachers.address import USUAL, Address, Service
-from teachers.credentials import Redaction, headers, secrets
+from teachers.credentials import headers, secrets
 from teachers.errors import AuditError, RefusedInput, UsageError
 from teachers.forks import TOKEN
+from teachers.redaction import Redaction
 from teachers.remote import Remote, RemoteBox
 
 X = torch.rand(IMAGES, *SHAPE, generator=torch.Generator().manual_seed(0))
@@ -122,6 +123,23 @@ def test_a_text_without_secrets_is_told_as_it_is(token: str) -> None:
     redact = Redaction(secrets(headers(())))
     assert redact("batch 64 is\n too large [1, 3]", 200) == "batch 64 is too large [1, 3]"
     assert Redaction(())("s3cret", 3) == "s3c"
+
+
+def test_a_token_of_thousands_of_letters_is_found() -> None:
+    rng = random.Random(1)
+    long = "".join(rng.choice("abcdefXYZ0189-_.") for _ in range(4000))
+    redact = Redaction([long])
+    for way in (str, quote, "\n".join, lambda s: f"%{s}41", lambda s: f"\\u00{s}", lambda s: f"\x1b[{s}"):
+        found = redact("wrong: " + way(long) + " again", 200)
+        assert found.startswith("wrong: ")
+        assert len(found) < 20
+
+
+@pytest.mark.parametrize("before", ["%", "%4", "\\", "\\u00", "\\x", "&#", "\x1b[", "\x1b", "&"])
+@pytest.mark.parametrize("secret", ["41nice.secret.token", "n0t.for.your.eyes1%", "31mine.and.mine.only"])
+def test_what_stands_beside_a_secret_does_not_hide_it(before: str, secret: str) -> None:
+    found = Redaction([secret])(f"{before}{secret}41", 200)
+    assert secret[4:-3] not in found
 
 
 def ask(url: str, service: Service = USUAL) -> Tensor:
@@ -413,7 +431,8 @@ def test_options_of_a_server_are_none_of_a_file(tmp_path: Path) -> None:
             open_task(Opening(str(tmp_path / "m.pt"), "digits", service=service), Cache(tmp_path))
 
 
-def test_the_command_line_tells_a_proxy_in_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_command_line_tells_what_is_missing_in_a_sentence(tmp_path: Path) -> None:
     code = "import sys; sys.argv = ['audit', *sys.argv[1:]]; from audit.cli import main; main()"
     line = ["cmi", "--teacher", "https://model.invalid/v2/models/m", "--data", "digits", "--cache", str(tmp_path)]
     done = subprocess.run(
