@@ -28,12 +28,23 @@ class Letters(NamedTuple):
     spans: list[tuple[int, int]]
 
 
+class Place(NamedTuple):
+    """Where a secret lies in a text."""
+
+    start: int
+    end: int
+    whole: bool  # with its ends, which what stands beside it may have changed
+
+
 class Redaction:
     """What takes secrets out of texts."""
 
     def __init__(self, hidden: Iterable[str]) -> None:
         forms = {form for secret in hidden for form in _forms(secret)}
-        self._cores = {core: edge for form in forms for core, edge in _cores(form)}
+        self._cores: dict[str, set[str]] = {}  # of what is looked for without its ends, all that it may be
+        for whole in (reading for form in forms for reading in _read(form)):
+            core = whole[EDGE:-EDGE] if len(whole) >= SHORT else whole
+            self._cores.setdefault(core, set()).add(whole)
 
     def __call__(self, text: str, most: int) -> str:
         """Return a text as one printable line of at most so many characters."""
@@ -44,22 +55,29 @@ class Redaction:
         return self._without(line)[:most]
 
     def _without(self, text: str) -> str:
-        found = sorted(span for letters in _readings(text) for span in self._within(letters)) if self._cores else []
+        places = [place for letters in _readings(text) for place in self._within(letters)] if self._cores else []
+        whole, found = bytearray(len(text)), []
+        for place in sorted(places, key=lambda place: not place.whole):
+            if place.whole or not any(whole[place.start : place.end]):
+                found.append(place)
+            if place.whole:
+                whole[place.start : place.end] = b"\1" * (place.end - place.start)
         kept, at = [], 0
-        for start, end in found:
-            if start >= at:
-                kept.append(text[at:start] + "…")
-            at = max(at, end)
+        for place in sorted(found):
+            if place.start >= at:
+                kept.append(text[at : place.start] + "…")
+            at = max(at, place.end)
         return "".join([*kept, text[at:]])
 
-    def _within(self, letters: Letters) -> Iterator[tuple[int, int]]:
-        """Walk over the parts of a text that hold a secret."""
+    def _within(self, letters: Letters) -> Iterator[Place]:
+        """Walk over the parts of a text that hold a secret, or all of one but its ends."""
         text, spans = letters
-        for core, edge in self._cores.items():
+        for core, forms in self._cores.items():
+            edge = EDGE if forms - {core} else 0
             at = text.find(core)
             while at >= 0:
-                last = min(at + len(core) + edge, len(text)) - 1
-                yield spans[max(0, at - edge)][0], spans[last][1]
+                start, end = max(0, at - edge), min(at + len(core) + edge, len(text))
+                yield Place(spans[start][0], spans[end - 1][1], text[start:end] in forms)
                 at = text.find(core, at + 1)
 
 
@@ -114,11 +132,10 @@ def _forms(secret: str) -> Iterator[str]:
         yield whole.translate(str.maketrans("+/", "-_"))
 
 
-def _cores(form: str) -> Iterator[tuple[str, int]]:
-    """Return what to look for, in every reading, and how many letters on both sides belong to it."""
+def _read(form: str) -> Iterator[str]:
+    """Return what a secret is in every reading that a text is given."""
     letters = _printed(form, [(0, 0)] * len(form))
     for _ in range(LAYERS + 1):
-        text = letters.text
-        if text:
-            yield (text[EDGE:-EDGE], EDGE) if len(text) >= SHORT else (text, 0)
+        if letters.text:
+            yield letters.text
         letters = _unescaped(letters)
