@@ -19,6 +19,7 @@ Output = Literal["logits", "probabilities", "percentages", "log-probabilities"]
 WHOLE: dict[Output, float] = {"probabilities": 1.0, "percentages": 100.0}  # sums of all classes
 ENOUGH = 32  # images whose answers say what the numbers are
 SUM = 1e-3  # how far the sums of probabilities in single precision may be from one
+LOOSE = 0.05  # the same of their logarithms in later answers
 NEAR = 2e-7  # of a value: what single precision may change
 STEPS = {  # that probabilities are rounded to, the coarsest first, and how that is written
     0.1: "round:1",
@@ -67,12 +68,16 @@ class Numbers:
 
     def _hold(self, values: Tensor, who: str) -> None:
         rows = finite(values)
-        if not len(rows) or (self.output == "logits" and len(rows) < ENOUGH):  # few may look like anything
+        if not len(rows) or _inside(rows, self.output):
             return
-        found = self.output if _inside(rows, self.output) else numbers(rows, who).output
-        if found != self.output and (self.output, found) != ("logits", "log-probabilities"):
+        if self.output == "logits":  # few may look like anything, and logits of like images like scores
+            if len(rows) < ENOUGH or (found := _whole(rows)) is None:
+                return
+        else:
+            found = numbers(rows, who)
+        if found.output != self.output:
             raise RefusedInput(
-                f"{who} answered {found}; its first answers were {self.output}; if the model was exchanged, "
+                f"{who} answered {found.output}; its first answers were {self.output}; if the model was exchanged, "
                 "audit it as another version or with another --cache"
             )
 
@@ -95,18 +100,26 @@ def numbers(rows: Rows, who: str) -> Numbers:
     the same number of classes, are probabilities; rows below 0 whose exponentials sum to one are log-probabilities;
     all else are logits. Raises RefusedInput for other rows in [0, 1]: scores of one class each, or nothing.
     """
-    if (rows >= -NEAR).all():
-        for output, whole in WHOLE.items():
-            p = rows.clip(0) / whole
-            if output == "percentages" and rows.max() <= 1 and not _sum_to_one(p):
-                continue  # many scores of little each
-            shown = _shares(p)
-            if shown is not None:
-                return Numbers(output, shown)
-        if (rows <= 1 + NEAR).all():
-            raise _scores(rows, who)
+    if (found := _whole(rows)) is not None:
+        return found
+    if (rows >= -NEAR).all() and (rows <= 1 + NEAR).all():
+        raise _scores(rows, who)
     logs = (rows <= NEAR).all() and _sum_to_one(np.exp(rows))
     return Numbers("log-probabilities" if logs else "logits")
+
+
+def _whole(rows: Rows) -> Numbers | None:
+    """Say as parts of which whole rows are given, if they are."""
+    if not (rows >= -NEAR).all():
+        return None
+    for output, whole in WHOLE.items():
+        p = rows.clip(0) / whole
+        if output == "percentages" and rows.max() <= 1 and not _sum_to_one(p):
+            continue  # many scores of little each
+        shown = _shares(p, _relative(rows))
+        if shown is not None:
+            return Numbers(output, shown)
+    return None
 
 
 def finite(values: Tensor) -> Rows:
@@ -120,8 +133,8 @@ def _inside(rows: Rows, output: Output) -> bool:
     """Whether rows are these numbers beyond doubt: the short way for most."""
     if output == "logits":
         return bool((rows < -SUM).any() and (rows > SUM).any())
-    if output == "log-probabilities":
-        return bool((rows <= NEAR).all()) and _sum_to_one(np.exp(rows))
+    if output == "log-probabilities":  # of few digits, too
+        return bool((rows <= NEAR).all()) and _sum_to_one(np.exp(rows), LOOSE)
     return bool((rows >= -NEAR).all()) and _sum_to_one(rows / WHOLE[output])
 
 
@@ -137,10 +150,13 @@ def _scores(rows: Rows, who: str) -> RefusedInput:
     )
 
 
-def _shares(p: Rows) -> str | None:
-    """Say behind which surface rows are distributions, the empty one too; None where they are none."""
+def _shares(p: Rows, share: float) -> str | None:
+    """Say behind which surface rows are distributions, the empty one too; None where they are none.
+
+    `share` is how far sums may be off by the significant digits of what was given.
+    """
     total, there = p.sum(1), (p > 0).sum(1)
-    (low, high), k = _allowed(p), int(there.max(initial=0))
+    (low, high), k = _allowed(p, share), int(there.max(initial=0))
     if (total == 0).any() or (total > 1 + high).any():
         return None
     if ((p == 0) | (np.abs(p - 1) < NEAR)).all() and (there == 1).all():
@@ -149,10 +165,10 @@ def _shares(p: Rows) -> str | None:
     if (total >= 1 - low).all():
         sparse = k < p.shape[1] and (there == k).all() and len(p) >= ENOUGH
         return written or (f"sparse:{k}" if sparse and _sum_to_one(p) else "")
-    return f"top:{k}" + (f"+{written}" if written.startswith("round") else "") if _cut(p, k) else None
+    return f"top:{k}" + (f"+{written}" if written.startswith("round") else "") if _cut(p, k, share) else None
 
 
-def _cut(p: Rows, k: int) -> bool:
+def _cut(p: Rows, k: int, share: float) -> bool:
     """Whether rows are the k largest of K probabilities: no more is missing than K − k of the smallest one shown.
 
     What is missing of rows that show fewer was rounded to zero.
@@ -160,12 +176,12 @@ def _cut(p: Rows, k: int) -> bool:
     there, half = (p > 0).sum(1), _step(p) / 2
     smallest = np.where(there == k, np.where(p > 0, p, 1).min(1), 0)
     missing = (p.shape[1] - there) * (smallest + half)
-    return k < p.shape[1] and bool((1 - p.sum(1) <= missing + k * half + max(SUM, _relative(p))).all())
+    return k < p.shape[1] and bool((1 - p.sum(1) <= missing + k * half + max(SUM, share)).all())
 
 
-def _allowed(p: Rows) -> tuple[Rows, Rows]:
+def _allowed(p: Rows, share: float) -> tuple[Rows, Rows]:
     """Return how far sums may be below and above one, (n,) each, by the precision that the values show."""
-    half, share = _step(p) / 2, _relative(p)
+    half = _step(p) / 2
     # What rounds to zero makes a sum smaller alone.
     below, above = (np.maximum(max(SUM, share), half * n) for n in (np.full(len(p), p.shape[1]), (p > 0).sum(1)))
     return below, above
@@ -191,5 +207,5 @@ def _relative(p: Rows) -> float:
     return 0.0
 
 
-def _sum_to_one(rows: Rows) -> bool:
-    return bool((np.abs(rows.sum(1) - 1) < SUM).all())
+def _sum_to_one(rows: Rows, within: float = SUM) -> bool:
+    return bool((np.abs(rows.sum(1) - 1) < within).all())

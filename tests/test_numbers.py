@@ -70,6 +70,7 @@ SHARES: dict[str, tuple[Callable[[Rows], Rows], str, str]] = {  # of probabiliti
     "bfloat": (bfloat, "probabilities", ""),
     "percent": (lambda p: 100 * p, "percentages", ""),
     "percent in half precision": (lambda p: half(100 * p), "percentages", ""),
+    "percent in bfloat": (lambda p: bfloat(100 * p), "percentages", ""),
     "percent with a decimal": (lambda p: (100 * p).round(1), "percentages", "round:3"),
     "whole percent": (lambda p: (100 * p).round(), "percentages", "round:2"),
     "two decimals": (lambda p: p.round(2), "probabilities", "round:2"),
@@ -156,6 +157,10 @@ def test_a_later_batch_that_is_something_else_stops() -> None:
     torch.testing.assert_close(
         told.log_probs(torch.from_numpy(few), "it"), F.log_softmax(torch.tensor(few).float(), -1)
     )
+    alike = np.tile(np.linspace(0.1, 0.6, 10), (ENOUGH, 1))  # logits of like images, in [0, 1]
+    assert len(told.log_probs(torch.from_numpy(alike), "it")) == ENOUGH
+    logs = np.log(softmax(z))
+    assert numbers(logs, "it").log_probs(torch.from_numpy(logs.round(1)), "it").shape == logs.shape
     rounded = softmax(z).round(2)
     told = numbers(rounded, "it")
     for row in rounded:
