@@ -15,7 +15,7 @@ from audit import cams, derive, evidence, folder, plan, subjects, thumbnails
 from audit.execution.faculty import one
 from audit.execution.progress import Teller
 from audit.execution.store import Cache, default_cache
-from audit.inspecting.identify import settled
+from audit.inspecting.identify import refuse_other_order, settled
 from audit.statistics import cmi, sights
 from audit.statistics.sights import Answered, Sights
 from audit.subjects import Opening, Place, Subject
@@ -70,6 +70,7 @@ def diagnose(
         out = out or Path("audit-out") / f"{subject.slug}-cmi-{subject.fingerprint[:8]}"
         with folder.claimed(out, teller.note, FILES), tempfile.TemporaryDirectory(dir=kept.root) as scratch:
             train, augmented, validation = (_ask(name, subject, task, Path(scratch)) for name in POOLS)
+            refuse_other_order(subject, validation.tops.astype(np.uint16), task)
             if not subject.teacher.synthetic:
                 subjects.refuse_chance(validation.tops, task, subject.teacher.name)
             asked, K = (train, augmented, validation), len(task.classes)

@@ -16,9 +16,9 @@ from audit.inspecting.identify import settled
 from audit.plan import Picked, Request
 from audit.protocol import Setup
 from audit.suite import Suite
+from teachers.address import is_address
 from teachers.surface import Surface
 from teachers.task import Task
-from teachers.wire import is_address
 
 
 @dataclass(frozen=True)

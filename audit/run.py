@@ -16,6 +16,7 @@ from audit.execution.faculty import both, offered
 from audit.findings import Rows, set_aside, trial
 from audit.forecasting import phases
 from audit.ground import Ground, opened
+from audit.inspecting.identify import refuse_other_order
 from audit.judging import judge
 from audit.plan import Request
 from audit.protocol import Settled, Setup, Side
@@ -65,6 +66,7 @@ def _run(ground: Ground, began: float) -> Done:
             write_all(finished, out)
             return Done(finished, out)
         tops = {"audited": subjects.tops(audited, task)}
+        refuse_other_order(audited, tops["audited"].validation, task)
         if not audited.teacher.synthetic:
             subjects.refuse_chance(tops["audited"].validation, task, audited.teacher.name)
         probe = faculty.probe(tops["audited"].validation)

@@ -25,7 +25,8 @@ from audit.execution.store import Cache, Unfinished
 from audit.statistics.compare import wilson
 from reports.names import quoted
 from reports.record import Packed, TeacherInfo, Usability
-from teachers import datasets, intake, methods, synthetic
+from teachers import credentials, datasets, intake, methods, synthetic
+from teachers.address import USUAL, Address, Service, is_address
 from teachers.errors import RefusedInput, UsageError
 from teachers.files import composed
 from teachers.guards import Guarded, Shown
@@ -33,6 +34,7 @@ from teachers.intake import Card, Teacher
 from teachers.intake.channels import of_shape
 from teachers.methods.base import Weights
 from teachers.networks import Preprocessed
+from teachers.numbers import ENOUGH, WHOLE
 from teachers.oracle import Ask, Box, at_once
 from teachers.pixels import silent
 from teachers.remote import Remote, RemoteBox
@@ -40,7 +42,7 @@ from teachers.surface import FULL, Surface
 from teachers.synthetic import HalfLeak, Held, Noisy, SmoothedTruth, placebo
 from teachers.task import Pool, Task, known, majority
 from teachers.v2 import declared
-from teachers.wire import Address, Wire, is_address
+from teachers.wire import Wire
 
 DEMO = "demo"
 BUILT_IN = {
@@ -74,6 +76,7 @@ class Opening:
     classes: tuple[str, ...] = ()  # in the order of the network's outputs, where it is not the data's
     weights: str | None = None  # which, of a checkpoint with those of several networks
     channels: int | None = None  # in which a built-in teacher reads images; another one's own decide
+    service: Service = USUAL  # of a teacher behind a URL
     tried: int = field(default=0, compare=False)  # images that the file was shown to find out how it is to be used
 
 
@@ -113,6 +116,10 @@ def open_task(opening: Opening, cache: Cache, note: Note = silent) -> tuple[Task
         return datasets.load(opening.data or "glyphs", cache.root, opening.size, opening.channels, note), None
     if is_address(opening.teacher):
         return _remote_task(opening, cache, note), None
+    if opening.service != USUAL:
+        raise UsageError(
+            f"--input, --output, --header and --plain-http are of a teacher behind a URL; {opening.teacher} is a file"
+        )
     weights = intake.open_weights(Path(opening.teacher), opening.trust, opening.weights)
     card = weights.card
     if card is None and opening.data is None:
@@ -144,7 +151,8 @@ def _in_channels(
 
 
 def _remote_task(opening: Opening, cache: Cache, note: Note) -> Task:
-    address = Address.parse(opening.teacher)
+    address = Address.parse(opening.teacher, opening.service.plain)
+    credentials.headers(opening.service.headers)  # what is missing is told before anything is loaded
     if opening.data is None:
         raise UsageError("a teacher behind a URL does not say what it was taught; give --data")
     if opening.architecture is not None:
@@ -152,7 +160,7 @@ def _remote_task(opening: Opening, cache: Cache, note: Note) -> Task:
     if opening.weights is not None:
         raise UsageError("--weights names some of a checkpoint's; a teacher behind a URL keeps its own")
     task = datasets.load(opening.data, cache.root, opening.size, note=note)
-    channels = of_shape(declared(Wire(address, note).get()))
+    channels = of_shape(declared(Wire(address, note, opening.service).get(), opening.service))
     return _in_channels(task, channels, opening, opening.data, opening.size, cache, note)
 
 
@@ -207,19 +215,35 @@ def open_subject(
     architecture = opening.architecture or (card.architecture if card else "")
     normalize = opening.normalize or (card.normalize if card else "none")
     teacher = intake.assemble(weights, architecture, len(task.classes), task.shape, normalize)
+    tried = opening.tried
+    if card is None:
+        teacher, looked = _as_logits(teacher, task, place)
+        tried += looked
     if opening.classes:
         teacher = intake.reordered(teacher, opening.classes, task.classes)
-    return replace(_subject("audited", teacher, surface, place.device), tried=opening.tried)
+    return replace(_subject("audited", teacher, surface, place.device), tried=tried)
+
+
+def _as_logits(teacher: Teacher, task: Task, place: Place) -> tuple[Teacher, int]:
+    """Find out on some validation images what a network's outputs are; return a teacher of logits, and how many."""
+    some = task.validation.images[:ENOUGH]
+    x = torch.from_numpy(some).float().div_(255).to(place.device)
+    teacher.here.to(place.device)
+    found = intake.outputs(teacher, x)
+    if found is not None and found.output in WHOLE:
+        place.note(f"{teacher.name} answers with {found.told}")
+    return intake.as_logits(teacher, found), len(some)
 
 
 def behind_url(opening: Opening, task: Task, surface: Surface, place: Place) -> Subject:
     """Open a teacher that is an API already: attackers and the auditor ask it alike."""
-    found = remote.connect(opening.teacher, opening.normalize, task, place.cache, place.note)
+    order = intake.order_of(opening.classes, task.classes) if opening.classes else ()
+    found = remote.connect(opening.teacher, opening.normalize, task, place.cache, place.note, opening.service, order)
     kept = remote.store(found, place.cache, len(task.classes))
     # Two accounts, so that the images that CMI is measured on are not asked about anew where accuracy was measured.
     full, whole = (remote.Kept(RemoteBox(found), kept) for _ in range(2))
     name, mark = found.address.name, found.fingerprint
-    teacher = Teacher(name, mark, None, found.platform or "unknown", "unknown", *found.normalise)
+    teacher = Teacher(name, mark, None, found.platform or "unknown", "unknown", *found.normalise, order=order)
     return Subject("audited", teacher, surface, mark, full, RemoteBox(found, surface), whole, remote=found)
 
 
@@ -268,6 +292,7 @@ def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Su
 def fingerprint(teacher: Teacher) -> str:
     """Return a digest of all that determines the answers; the file's name and container do not."""
     more = " bgr" * teacher.bgr + (f" {teacher.order}" if teacher.order else "")
+    more += f" {teacher.output}" if teacher.output in WHOLE else ""
     if teacher.program:  # with or without tensors: its code answers, too
         return hashlib.sha256(f"{teacher.sha256} {teacher.mean} {teacher.std}{more}".encode()).hexdigest()
     tensors = teacher.here.state_dict()
@@ -450,7 +475,7 @@ def describe(subject: Subject, task: Task, tops: Tops) -> TeacherInfo:
         architecture=teacher.architecture,
         method=teacher.method,
         parameters=teacher.parameters,
-        output=(subject.remote and subject.remote.output) or "",
+        output=(subject.remote.output or "") if subject.remote else teacher.output,
         mean=teacher.mean,
         std=teacher.std,
         bgr=teacher.bgr,

@@ -307,7 +307,7 @@ class TeacherInfo(Data):
     architecture: str
     method: str
     parameters: Count | None  # None: it is behind an API
-    output: str = ""  # then: logits, probabilities or log-probabilities, as its first answers told
+    output: str = ""  # logits, probabilities, percentages or log-probabilities, as its first answers told
     mean: tuple[float, ...]
     std: tuple[float, ...]
     bgr: bool = False  # whether the network takes blue first
@@ -356,6 +356,10 @@ class Settings(Data):
     size: Count | None = None
     classes: tuple[str, ...] = ()  # in the order of the network's outputs, where that is not the data's
     weights: str | None = None  # which, of a checkpoint with those of several networks
+    input: str = ""  # the tensor for images of a teacher behind a URL, where the command line names it
+    output: str = ""  # and the one with its answers
+    headers: tuple[str, ...] = ()  # NAME=VARIABLE; what the variables hold is nowhere
+    plain_http: bool = False  # whether it was asked without encryption beyond this machine
     student: str
     surface: str
     shots: Share

@@ -20,7 +20,13 @@ CONTEXT = multiprocessing.get_context("forkserver")
 TOKEN = "DISTILL_AUDIT_TOKEN"  # environment variable with the bearer token of an API; no other process has it
 _FORK = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else CONTEXT
 _IMPORTED = ("torch", "safetensors.torch", "teachers.intake.readers")
+_withheld = {TOKEN}  # names of environment variables that no other process has
 _ours = False  # whether this process was started here
+
+
+def withhold(variable: str) -> None:
+    """Keep an environment variable from every process that is started from now on."""
+    _withheld.add(variable)
 
 
 def prepare(*modules: str) -> None:
@@ -83,18 +89,18 @@ def _uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def _unsaid() -> Iterator[None]:
-    """Start processes that inherit neither the user's main script, nor the command line, nor the token.
+    """Start processes that inherit neither the user's main script, nor the command line, nor secrets.
 
     The script may do more than define, and the command line names the teacher.
     """
-    argv, token, main = sys.argv, os.environ.pop(TOKEN, None), sys.modules["__main__"]
+    argv, main = sys.argv, sys.modules["__main__"]
+    secret = {name: os.environ.pop(name) for name in _withheld if name in os.environ}
     sys.argv, sys.modules["__main__"] = argv[:1], ModuleType("__main__")
     try:
         yield
     finally:
         sys.argv, sys.modules["__main__"] = argv, main
-        if token is not None:
-            os.environ[TOKEN] = token
+        os.environ.update(secret)
 
 
 def hush() -> None:

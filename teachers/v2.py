@@ -1,40 +1,68 @@
-"""Tensors of the Open Inference Protocol V2: what a model's metadata says it takes, images in, rows of numbers out."""
+"""Tensors of the Open Inference Protocol V2: what a model's metadata says it takes, and images in."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, StrictStr, ValidationError
 from torch import Tensor
 
-from teachers.errors import RefusedInput
+from teachers.address import USUAL, Service
+from teachers.errors import AuditError, RefusedInput, UsageError
 
 Layout = Literal["NCHW", "NHWC"]
+Datatype = Literal["FP32", "UINT8"]
 FLOATS = ("FP16", "FP32", "FP64")
+MOST = 2**24  # pixel values of a batch that a model is fixed to
+STATED = re.compile(r"(?P<name>.+?)(:(?P<datatype>BOOL|BYTES|B?FP?\d+|U?INT\d+))?(:(?P<layout>NCHW|NHWC))?", re.ASCII)
+
+
+def _whole(size: object) -> object:
+    """Let through whole numbers, and those that gateways write as text."""
+    if isinstance(size, str) and re.fullmatch(r"-1|\d{1,9}", size, re.ASCII):
+        return int(size)
+    if type(size) is not int:
+        raise ValueError("no whole number")
+    return size
+
+
+Size = Annotated[int, BeforeValidator(_whole), Field(ge=-1, le=2**31)]
 
 
 class Told(BaseModel):
     """An input or output, as metadata tells of it."""
 
-    name: str
-    datatype: str
-    shape: tuple[int, ...] = ()
+    name: StrictStr
+    datatype: StrictStr
+    shape: tuple[Size, ...] = ()
 
 
 class Metadata(BaseModel):
     """What `GET /v2/models/NAME` tells."""
 
-    name: str = ""
-    platform: str = ""
-    versions: tuple[str, ...] | None = None
+    name: StrictStr | None = ""
+    platform: StrictStr | None = ""
+    versions: tuple[StrictStr, ...] | None = None
     inputs: tuple[Told, ...] | None = None
     outputs: tuple[Told, ...] | None = None
+
+    @classmethod
+    def of(cls, told: object, who: str) -> Metadata:
+        """Read what a server told.
+
+        Raises RefusedInput where that is something else.
+        """
+        try:
+            return cls.model_validate({} if told is None else told)
+        except ValidationError as e:
+            where = ".".join(map(str, e.errors()[0]["loc"])) or "all of it"
+            raise RefusedInput(f"the metadata of {who} is not that of the protocol V2: {where:.80} is wrong") from None
 
 
 @dataclass(frozen=True)
@@ -42,115 +70,138 @@ class Signature:
     """How a model is asked."""
 
     input: str
-    datatype: Literal["FP32", "UINT8"]
+    datatype: Datatype
     layout: Layout
     batch: int | None  # images of every request, where the model takes no other number
-    output: str | None  # None: metadata names none, so there must be one
+    output: str | None  # None: neither metadata nor the user name one, so there must be one
+    single: bool = False  # an image is sent without a dimension for their number
 
     @classmethod
-    def of(cls, metadata: object, shape: tuple[int, int, int], classes: int, name: str) -> Signature:
-        """Settle how to ask a model about images of a shape (C, H, W).
+    def of(
+        cls, metadata: object, shape: tuple[int, int, int], classes: int, name: str, service: Service = USUAL
+    ) -> Signature:
+        """Settle how to ask a model about images of a shape (C, H, W), as metadata or the user says.
 
-        Raises RefusedInput where it takes, or gives, something else.
+        Raises RefusedInput where it takes, or gives, something else; UsageError where the user names what is not there.
         """
-        try:
-            told = Metadata.model_validate(metadata)
-        except ValidationError as e:
-            where = ".".join(map(str, e.errors()[0]["loc"])) or "all of it"
-            raise RefusedInput(f"the metadata of {name} is not that of the protocol V2: {where} is wrong") from None
-        inputs = told.inputs or ()
-        if len(inputs) != 1:
-            raise RefusedInput(f"{name} takes {_names(inputs)}; it must tell of one input, for images, in its metadata")
-        (first,) = inputs
-        layout = _layout(first.shape, shape)
-        if layout is None:
+        told = Metadata.of(metadata, name)
+        stated = _stated(service.input)
+        first = _input(told.inputs or (), stated, name)
+        layout, single = _layout(first.shape, shape)
+        if stated["name"] and not first.shape:
+            layout = "NHWC" if stated["layout"] == "NHWC" else "NCHW"
+        if layout is None or (stated["layout"] and layout != stated["layout"] and len(set(shape)) > 1):
             raise RefusedInput(
-                f"{name} takes images of shape {list(first.shape)}, and the data has {shape} (C, H, W); "
+                f"{name} takes images of shape {_sizes(first.shape)}, and the data has {shape} (C, H, W); "
                 "give the --data and the --size that it was trained for"
             )
-        datatype: Literal["FP32", "UINT8"]
+        datatype: Datatype
         if first.datatype == "FP32":
             datatype = "FP32"
         elif first.datatype == "UINT8":
             datatype = "UINT8"
         else:
-            raise RefusedInput(f"{name} takes {first.datatype}; it must take FP32 or UINT8")
-        batch = first.shape[0] if first.shape[0] > 0 else None
-        return cls(first.name, datatype, layout, batch, _output(told.outputs or (), classes, name))
+            raise RefusedInput(f"{name} takes {first.datatype:.60}; it must take FP32 or UINT8")
+        batch = 1 if single else first.shape[0] if first.shape and first.shape[0] > 0 else None
+        if batch is not None and batch * math.prod(shape) > MOST:
+            raise RefusedInput(f"{name} takes {batch} images at once, too many to send; serve it for fewer")
+        return cls(first.name, datatype, layout, batch, _output(told.outputs or (), classes, name, service), single)
 
     def request(self, images: Tensor) -> bytes:
         """Write images (N, C, H, W), bytes where the model takes these, as a request."""
         x = images if self.layout == "NCHW" else images.permute(0, 2, 3, 1)
-        tensor = {"name": self.input, "datatype": self.datatype, "shape": list(x.shape), "data": x.flatten().tolist()}
+        shape = list(x.shape[1:] if self.single else x.shape)
+        tensor = {"name": self.input, "datatype": self.datatype, "shape": shape, "data": x.flatten().tolist()}
         asked: dict[str, Any] = {"inputs": [tensor]}
         if self.output is not None:
             asked["outputs"] = [{"name": self.output}]
         return json.dumps(asked, separators=(",", ":")).encode()
 
-    def rows(self, reply: object, images: int, classes: int, name: str) -> NDArray[np.float64]:
-        """Read an answer: a row of numbers for every image, (N, K).
 
-        Raises RefusedInput where it holds anything else.
-        """
-        outputs = reply.get("outputs") if isinstance(reply, dict) else None
-        given = [o for o in outputs if isinstance(o, dict)] if isinstance(outputs, list) else []
-        fitting = [o for o in given if self.output in (None, o.get("name"))]
-        if len(fitting) != 1:
-            there = ", ".join(f"{o.get('name')!s:.60}" for o in given[:4]) or "none"
-            raise RefusedInput(f"{name} answered with the outputs {there}; expected {self.output or 'a single one'}")
-        (found,) = fitting
-        datatype, shape = found.get("datatype"), found.get("shape")
-        if datatype not in FLOATS:
-            raise RefusedInput(
-                f"{name} answered {datatype!s:.60}; expected a number for every class ({' or '.join(FLOATS)})"
-            )
-        if not isinstance(shape, list) or len(shape) != 2 or shape[0] != images:
-            raise RefusedInput(
-                f"{name} answered the shape {shape!s:.60} to {images} images; expected {[images, classes]}"
-            )
-        if shape[1] != classes:
-            raise RefusedInput(f"{name} answered {shape[1]!s:.60} classes; the data has {classes}")
-        try:
-            values = np.asarray(found.get("data"), np.float64)
-        except (TypeError, ValueError, OverflowError):
-            raise RefusedInput(f"{name} answered data that are no numbers") from None
-        if values.size != images * classes:
-            raise RefusedInput(f"{name} answered {values.size} numbers; expected {images * classes}, {shape}")
-        return values.reshape(images, classes)
-
-
-def declared(metadata: object) -> tuple[int, ...]:
-    """Return the shape of a model's one input, unknown sizes −1; empty where its metadata tells of none."""
+def declared(metadata: object, service: Service = USUAL) -> tuple[int, ...]:
+    """Return the shape of a model's input for images, unknown sizes −1; empty where its metadata tells of none."""
     try:
-        inputs = Metadata.model_validate(metadata).inputs or ()
-    except ValidationError:  # as the one who asks it will say
+        inputs = Metadata.of(metadata, "").inputs or ()
+        return _input(inputs, _stated(service.input), "").shape
+    except AuditError:  # as the one who asks it will say
         return ()
-    return inputs[0].shape if len(inputs) == 1 else ()
 
 
-def _layout(given: Sequence[int], shape: tuple[int, int, int]) -> Layout | None:
-    """Return the layout in which images (C, H, W) fit a model's shape, whose unknown sizes are −1."""
+def _stated(text: str) -> dict[str, str]:
+    """Split --input NAME[:DATATYPE[:LAYOUT]]; what is left out is empty.
 
-    def fits(wanted: Sequence[int]) -> bool:
-        return len(given) == 4 and all(g in (-1, w) for g, w in zip(given[1:], wanted, strict=True))
+    Raises UsageError for a datatype that no image is sent as.
+    """
+    found = STATED.fullmatch(text)
+    parts = {name: part or "" for name, part in found.groupdict().items()} if found else {}
+    if parts.get("datatype") not in (None, "", "FP32", "UINT8"):
+        raise UsageError(f"--input {text}: images are sent as FP32 or UINT8, not as {parts['datatype']}")
+    return {"name": "", "datatype": "", "layout": "", **parts}
+
+
+def _input(inputs: Sequence[Told], stated: dict[str, str], name: str) -> Told:
+    """Return the input for images: the only one, or the one that the user names."""
+    wanted, datatype = stated["name"], stated["datatype"]
+    if not wanted and len(inputs) != 1:
+        raise RefusedInput(
+            f"{name} takes {_names(inputs)}; it must tell of one input, for images, in its metadata, or name it with "
+            "--input NAME[:DATATYPE]"
+        )
+    there = [told for told in inputs if wanted in ("", told.name)]
+    if not there and inputs:
+        raise UsageError(f"--input {wanted}: {name} takes {_names(inputs)}")
+    found = there[0] if there else Told(name=wanted, datatype=datatype or "FP32")
+    if datatype and datatype != found.datatype:
+        raise UsageError(f"--input {wanted}:{datatype}: {name} says that it takes {found.datatype:.60}")
+    return found
+
+
+def _layout(given: Sequence[int], shape: tuple[int, int, int]) -> tuple[Layout | None, bool]:
+    """Return the layout in which images (C, H, W) fit a model's shape, whose unknown sizes are −1; None: in none.
+
+    Further, whether it has no dimension for their number. Where there is no shape at all, channels are first.
+    """
+
+    def fits(sizes: Sequence[int], wanted: Sequence[int]) -> bool:
+        return len(sizes) == 3 and all(g in (-1, w) for g, w in zip(sizes, wanted, strict=True))
 
     channels, height, width = shape
+    single = len(given) == 3
     if given and given[0] == 0:
-        return None
-    return "NCHW" if fits(shape) else "NHWC" if fits((height, width, channels)) else None
+        return None, single
+    sizes = given if single else given[1:]
+    layout: Layout | None = "NCHW" if fits(sizes, shape) else "NHWC" if fits(sizes, (height, width, channels)) else None
+    return layout, single
 
 
-def _output(outputs: Sequence[Told], classes: int, name: str) -> str | None:
+def _output(outputs: Sequence[Told], classes: int, name: str, service: Service) -> str | None:
+    """Return the output to ask for: the one that the user names, or that alone fits; None where none is told of."""
+    if service.output:
+        if outputs and service.output not in [told.name for told in outputs]:
+            raise UsageError(f"--output {service.output}: {name} gives {_names(outputs)}")
+        return service.output
     if not outputs:
         return None
-    fitting = [o for o in outputs if o.datatype in FLOATS and (len(outputs) == 1 or o.shape[-1:] == (classes,))]
+    fitting = [o for o in outputs if o.datatype in FLOATS and (len(outputs) == 1 or _of_classes(o.shape, classes))]
     if len(fitting) != 1:
-        raise RefusedInput(f"{name} gives {_names(outputs)}; expected one output of numbers for {classes} classes")
+        raise RefusedInput(
+            f"{name} gives {_names(outputs)}; expected one output of numbers for {classes} classes: name it with "
+            "--output"
+        )
     return fitting[0].name
 
 
+def _of_classes(shape: Sequence[int], classes: int) -> bool:
+    """Whether an output's shape is (N, K), with dimensions of one or not."""
+    return [size for size in shape[1:] if size != 1] == [classes] or tuple(shape) == (classes,)
+
+
 def _names(tensors: Sequence[Told]) -> str:
-    return ", ".join(f"{t.name:.60} ({t.datatype:.20} {list(t.shape)})" for t in tensors[:4]) or "nothing"
+    return ", ".join(f"{t.name:.60} ({t.datatype:.20} {_sizes(t.shape)})" for t in tensors[:4]) or "nothing"
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return f"[{', '.join(map(str, shape[:8]))}{', …' if len(shape) > 8 else ''}]"
 
 
 def as_bytes(images: Tensor) -> Tensor:

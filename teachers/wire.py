@@ -1,32 +1,40 @@
-"""A model's address, and polite questions to it over HTTP: one retry, waiting when told to, a token that stays."""
+"""Polite questions to a model's URL over HTTP: one retry, waiting when told to, an end in time, secrets that stay."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import ssl
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import httpx
 
+from teachers import credentials
+from teachers.address import USUAL, Address, Service
+from teachers.bodies import Twice, collected, parsed
 from teachers.errors import RefusedInput, UsageError
 from teachers.forks import TOKEN
+from teachers.line import Line, Overtime
+from teachers.redaction import Redaction
 
-TIMEOUT = httpx.Timeout(60.0, connect=10.0)  # seconds
+TIMEOUT = httpx.Timeout(60.0, connect=10.0)  # seconds of silence
+TOTAL = 180.0  # seconds of a request in all, however it trickles
 PATIENCE = 600.0  # seconds that one question waits in all where the server says "later"
 LARGEST = 2**26  # bytes of a reply
 TOLD = 200  # characters of a body that an error quotes
+LARGEST_TOLD = 2**20  # bytes that are looked through for it
 LATER = (429, 503)
 SIZE = re.compile(r"batch|size|large|limit|exceed|shape|dimension", re.IGNORECASE)  # a complaint that fewer may mend
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+PROXIES = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY"
 
 Note = Callable[[str], None]
 
@@ -35,91 +43,48 @@ class TooMuch(RefusedInput):
     """A question was too large for the server, or for its time: fewer images at once may do."""
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where a model of the Open Inference Protocol V2 answers."""
-
-    base: str  # up to and without /v2
-    model: str  # as the URL quotes it
-    version: str | None
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Read https://HOST/v2/models/NAME, with /versions/V or not.
-
-        Raises UsageError where it is none, carries a secret, or would be asked without encryption over a network.
-        """
-        try:
-            url = urlsplit(text)
-            scheme, host, port = url.scheme.lower(), url.hostname or "", url.port
-        except ValueError:  # it quotes the URL, whose user and password are no one's business
-            raise UsageError("--teacher is no URL; give https://HOST/v2/models/NAME[/versions/V]") from None
-        if url.username is not None or url.password is not None or url.query or url.fragment:
-            raise UsageError(
-                f"the URL of --teacher holds a user, a query or a fragment; put a bearer token into ${TOKEN} instead"
-            )
-        found = re.fullmatch(r"(?P<prefix>.*)/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?/?", url.path)
-        if (
-            url.scheme.lower() not in ("http", "https")
-            or not host
-            or found is None
-            or re.search(r"[\x00-\x20\x7f]", text)
-        ):
-            raise UsageError(f"{text!r} is no model's address; give https://HOST/v2/models/NAME[/versions/V]")
-        if scheme == "http" and not _loopback(host):
-            raise UsageError(f"{host} would be asked without encryption; give an https address (http: loopback only)")
-        where = f"[{host}]" if ":" in host else host
-        base = f"{scheme}://{where}{'' if port is None else f':{port}'}{found['prefix']}"
-        return cls(base, found["model"], found["version"])
-
-    @property
-    def url(self) -> str:
-        """The model's URL."""
-        version = "" if self.version is None else f"/versions/{self.version}"
-        return f"{self.base}/v2/models/{self.model}{version}"
-
-    @property
-    def name(self) -> str:
-        """What a report calls the model."""
-        return unquote(self.model if self.version is None else f"{self.model}-{self.version}")
-
-
-def is_address(text: str) -> bool:
-    """Whether a teacher is named by a URL."""
-    return re.match(r"https?://", text, re.IGNORECASE) is not None
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 class Wire:
     """Questions to one model's URL; `sent` counts the images that went over it, those of retries included.
 
-    The token is read once and never leaves the request's header: redirects are not followed, and what a server says is
-    quoted without it.
+    The token and other headers are read once and never leave the requests: redirects are not followed, and what a
+    server says is quoted without them.
     """
 
     def __init__(
         self,
         address: Address,
         note: Note,
+        service: Service = USUAL,
         *,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.address, self.sent = address, 0
         self._note, self._sleep, self._clock = note, sleep, clock
-        self._token = os.environ.get(TOKEN, "").strip()
-        if not re.fullmatch(r"[\x21-\x7e]*", self._token):
-            raise UsageError(f"${TOKEN} holds characters that no header may hold")
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        local = _loopback(httpx.URL(address.url).host)
-        self._client = httpx.Client(headers=headers, timeout=TIMEOUT, follow_redirects=False, trust_env=not local)
+        headers = credentials.headers(service.headers)
+        self.host = headers.get("Host", "")  # where the command line names one: whom a gateway asks
+        self._redacted, self._line = Redaction(credentials.secrets(headers)), Line()
+        self._client = self._connected({"Accept-Encoding": "identity", **headers})
+        self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         weakref.finalize(self, self._client.close)
+
+    def _connected(self, headers: dict[str, str]) -> httpx.Client:
+        """Return a client that keeps to the environment's certificates, and beyond this machine to its proxies."""
+        verify = True if self.address.local and self.address.base.startswith("http:") else certificates()
+        try:
+            return httpx.Client(
+                headers=headers,
+                timeout=TIMEOUT,
+                follow_redirects=False,
+                limits=httpx.Limits(max_connections=1),
+                trust_env=not self.address.local,
+                verify=verify,
+            )
+        except ImportError:
+            raise UsageError("a SOCKS proxy needs an extra: pip install 'httpx[socks]'; or unset ALL_PROXY") from None
+        except (httpx.InvalidURL, ValueError, OSError) as e:
+            told = self.scrubbed(str(e)) or type(e).__name__
+            raise UsageError(f"the proxies in the environment cannot be used ({told}); mend {PROXIES}") from None
 
     def get(self, path: str = "") -> Any:
         """Return what is below the model's URL, from JSON, or None where nothing came.
@@ -136,17 +101,23 @@ class Wire:
         return self._ask("POST", path, body, images)
 
     def scrubbed(self, text: str, most: int = TOLD) -> str:
-        """Return a server's text as one printable line, without the token."""
-        plain = text.replace(self._token, "…") if self._token else text
-        return "".join(c for c in " ".join(plain[: 50 * most].split()) if c.isprintable())[:most]
+        """Return a server's text as one printable line, without secrets."""
+        return self._redacted(text, most)
 
     def _ask(self, method: str, path: str, body: bytes | None, images: int) -> Any:
         waited, again = 0.0, True
         while True:
             try:
                 status, headers, text = self._once(method, path, body, images)
-            except httpx.TransportError as e:
+            except Overtime:
+                told = f"{self.address.url} had not ended its answer after {TOTAL:.0f} s"
+                if images > 1:
+                    raise TooMuch(f"{told}, to {images} images at once") from None
+                raise RefusedInput(f"{told}; see what holds it up, and run the same command again") from None
+            except (httpx.HTTPError, httpx.InvalidURL) as e:
                 told = f"{self.address.url} cannot be reached: {self.scrubbed(str(e)) or type(e).__name__}"
+                if "CERTIFICATE_VERIFY_FAILED" in str(e):
+                    raise RefusedInput(f"{told}; name the authority that signed it with SSL_CERT_FILE") from None
                 if images > 1 and isinstance(e, httpx.ReadTimeout | httpx.WriteTimeout):
                     raise TooMuch(f"{told}, with {images} images at once") from None
                 if not again:
@@ -163,22 +134,28 @@ class Wire:
         kind = {} if body is None else {"Content-Type": "application/json"}
         try:
             self.sent += images
-            with self._client.stream(method, self.address.url + path, content=body, headers=kind) as reply:
-                text = bytearray()
-                for part in reply.iter_bytes():
-                    text += part
-                    if len(text) > LARGEST:
-                        raise RefusedInput(f"{self.address.url} answered more than {LARGEST >> 20} MiB to one question")
-                return reply.status_code, reply.headers, bytes(text)
+            with (
+                self._line.within(TOTAL) as extensions,
+                self._client.stream(
+                    method, self.address.url + path, content=body, headers=kind, extensions=extensions
+                ) as reply,
+            ):
+                packed = reply.headers.get("content-encoding", "")
+                text = collected(reply.iter_raw(), packed, LARGEST, self.address.url)
+                return reply.status_code, reply.headers, text
         except NOT_SENT:
             self.sent -= images
             raise
 
     def _read(self, status: int, body: bytes, images: int) -> Any:
-        text = body.decode("utf-8", "replace")
+        text = body[:LARGEST_TOLD].decode("utf-8", "replace")
         if 200 <= status < 300:
             try:
-                return json.loads(text) if text.strip() else None
+                return self._meant(parsed(body), images)
+            except Twice as e:
+                raise RefusedInput(
+                    f"{self.address.url} answered JSON that says {self.scrubbed(str(e))} twice"
+                ) from None
             except (ValueError, RecursionError):
                 raise RefusedInput(f"{self.address.url} answered no JSON: {self.scrubbed(text)}") from None
         told = f"{self.address.url} answered {status}: {self.scrubbed(text) or 'nothing'}"
@@ -187,6 +164,17 @@ class Wire:
         if status in (401, 403):
             raise RefusedInput(f"{told}; put a bearer token that may ask into ${TOKEN}")
         if status == 413 or (status == 400 and images and SIZE.search(text)):
+            raise TooMuch(f"{told}, to {images} images at once")
+        raise RefusedInput(told)
+
+    def _meant(self, reply: Any, images: int) -> Any:
+        """Return a reply, unless it is an error in the clothes of a success."""
+        error = reply.get("error") if isinstance(reply, dict) else None
+        if not error or reply.get("outputs") or reply.get("inputs"):
+            return reply
+        text = error if isinstance(error, str) else json.dumps(error)
+        told = f"{self.address.url} answered with an error: {self.scrubbed(text)}"
+        if images > 1 and SIZE.search(text):
             raise TooMuch(f"{told}, to {images} images at once")
         raise RefusedInput(told)
 
@@ -204,10 +192,27 @@ class Wire:
 
     def _after(self, asked: str, waited: float) -> float:
         """Return the seconds that Retry-After asks for; each wait doubles the sum where it asks for none."""
-        if re.fullmatch(r"\d+", asked.strip()):
+        if re.fullmatch(r"\d+", asked.strip(), re.ASCII):
             return float(asked)
         try:
             when = parsedate_to_datetime(asked)
-        except (TypeError, ValueError):
+            return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - self._clock()
+        except (TypeError, ValueError, OverflowError):
             return min(waited, 60.0)
-        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - self._clock()
+
+
+def certificates() -> ssl.SSLContext:
+    """Return whom to trust: those of SSL_CERT_FILE and SSL_CERT_DIR where these are set.
+
+    Raises UsageError where there are none.
+    """
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if not file and not folder:
+        return httpx.create_ssl_context(trust_env=False)
+    try:
+        if folder and not file and not Path(folder).is_dir():
+            raise FileNotFoundError(2, "no such folder")
+        return ssl.create_default_context(cafile=file or None, capath=folder or None)
+    except (OSError, ssl.SSLError) as e:
+        which = f"SSL_CERT_FILE={file}" if file else f"SSL_CERT_DIR={folder}"
+        raise UsageError(f"{which} holds no certificates ({e.strerror or e}); mend it or unset it") from None

@@ -18,8 +18,9 @@ from torch.nn import functional as F
 from teachers import networks, wire
 from teachers.errors import RefusedInput, UsageError
 from teachers.forks import TOKEN
+from teachers.numbers import numbers
 from teachers.oracle import Box
-from teachers.remote import Remote, RemoteBox, output_of
+from teachers.remote import Remote, RemoteBox
 from teachers.surface import Surface
 from teachers.wire import Address
 
@@ -145,8 +146,8 @@ def test_scores_that_are_no_distribution_are_not_taken_for_logits(server: FakeSe
     server.answer = lambda x: torch.full((len(x), CLASSES), 0.05)
     with pytest.raises(RefusedInput, match=r"sums go from 0\.500 to 0\.500; expected logits"):
         box(server)(IMAGES)
-    assert output_of(torch.full((2, 4), 0.25).double().numpy()) == "probabilities"
-    assert output_of(torch.full((2, 4), -1.0).double().numpy()) == "logits"
+    assert numbers(torch.full((2, 4), 0.25).double().numpy(), "it").output == "probabilities"
+    assert numbers(torch.full((2, 4), -1.0).double().numpy(), "it").output == "logits"
 
 
 def test_a_fixed_batch_is_filled_up_and_what_fills_it_is_counted() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from teachers.guards import Guarded
 from teachers.intake import NORMALISATIONS, Normalisation, Teacher, normalisation
 from teachers.intake.normalise import BGR
 from teachers.networks import Preprocessed, Reordered
+from teachers.numbers import WHOLE, finite, numbers
 from teachers.oracle import CHUNK, Ask, Box
 from teachers.stored import chunks
 from teachers.task import Images, Pool, Task, known
@@ -94,7 +94,7 @@ def listened(subject: Subject, pool: Pool, index: NDArray[np.int64]) -> tuple[ND
         return ask(subject.full, pool, index), False
     with listening(subject.teacher.network) as outputs:
         first = ask(subject.full, pool, index)
-    return first, probabilities(outputs[0][: len(index)])
+    return first, kind(outputs[0][: len(index)]) in WHOLE
 
 
 def ask(box: Ask, pool: Pool, index: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -109,17 +109,12 @@ def change(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[n
     return largest.astype(np.float16)
 
 
-def probabilities(outputs: Tensor) -> bool:
-    """Whether every row of a network's raw outputs (n, K) is a distribution already."""
-    rows = outputs.float()
-    return bool((rows >= 0).all() and (rows <= 1).all() and ((rows.sum(-1) - 1).abs() < 1e-3).all())
-
-
-def kind(outputs: Tensor) -> Literal["logits", "probabilities", "log-probabilities"]:
+def kind(outputs: Tensor) -> str:
     """Say what a network's raw outputs (n, K) are."""
-    if probabilities(outputs):
-        return "probabilities"
-    return "log-probabilities" if probabilities(outputs.float().exp()) else "logits"
+    try:
+        return numbers(finite(outputs), "it").output
+    except RefusedInput:
+        return "scores in [0, 1] with other sums than one"
 
 
 def behind_others(

@@ -21,11 +21,15 @@ from audit.commands.options import (
     Device,
     DropClasses,
     Effort,
+    Header,
+    Input,
     Isolate,
     Jobs,
     Json,
     Labels,
     Normalize,
+    Output,
+    PlainHttp,
     Price,
     Seeds,
     Shots,
@@ -40,6 +44,7 @@ from audit.commands.options import (
     data_set,
     opening,
     processes,
+    service,
 )
 from audit.execution import ahead
 from reports import terminal
@@ -58,6 +63,10 @@ def run(
     weights: Weights = None,
     size: Size = None,
     trust_model_code: Trust = False,
+    input_: Input = "",
+    output: Output = "",
+    header: Header = None,
+    plain_http: PlainHttp = False,
     student: Student = None,
     seeds: Seeds = None,
     shots: Shots = 1.0,
@@ -84,6 +93,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Audit a teacher: attack it, compare with LS students, and give a verdict."""
+    served = service(input_, output, header, plain_http)
     ahead()
     from audit.plan import Request
     from audit.surfaces import audit
@@ -91,7 +101,7 @@ def run(
     asked = None if policy is None else _foreseen(policy, effort, attacks, surface)
     done = audit(
         Request(
-            opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes, weights),
+            opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes, weights, served),
             attacks=attacks,
             student=student,
             seeds=seeds,
@@ -149,6 +159,10 @@ def plan(
     weights: Weights = None,
     size: Size = None,
     trust_model_code: Trust = False,
+    input_: Input = "",
+    output: Output = "",
+    header: Header = None,
+    plain_http: PlainHttp = False,
     student: Student = None,
     seeds: Seeds = None,
     shots: Shots = 1.0,
@@ -169,6 +183,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what an audit would take and what it could see, before anything is trained: about half a minute."""
+    served = service(input_, output, header, plain_http)
     ahead()
     from audit.forecasting.forecast import forecast
     from audit.plan import Request
@@ -176,7 +191,7 @@ def plan(
     from audit.telling import tell_plans, tell_plans_json
 
     request = Request(
-        opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes, weights),
+        opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes, weights, served),
         attacks=attacks,
         student=student,
         seeds=seeds,
@@ -206,6 +221,10 @@ def cmi(
     weights: Weights = None,
     size: Size = None,
     trust_model_code: Trust = False,
+    input_: Input = "",
+    output: Output = "",
+    header: Header = None,
+    plain_http: PlainHttp = False,
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder to write; audit-out/TEACHER-cmi if not given.")] = None,
     cache: Cache = None,
@@ -215,7 +234,8 @@ def cmi(
     from audit.diagnose import diagnose
     from audit.telling import tell_cmi, tell_cmi_json
 
-    asked = opening(teacher, data, arch, normalize, size, trust_model_code, classes, weights)
+    served = service(input_, output, header, plain_http)
+    asked = opening(teacher, data, arch, normalize, size, trust_model_code, classes, weights, served)
     done = diagnose(asked, device=device, out=out, cache=cache, command=command_line(), quiet=json)
     (tell_cmi_json if json else tell_cmi)(done.diagnosis, done.folder)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, ParamSpec, TypeVar
@@ -20,6 +21,7 @@ R = TypeVar("R")
 PLACES: Final = ("teacher", "data", "surrogate", "file")  # texts that may name a place; any path does
 if TYPE_CHECKING:
     from audit.subjects import Opening
+    from teachers.address import Service
 
 Teacher = Annotated[
     str,
@@ -46,6 +48,16 @@ Classes = Annotated[
     Path | None,
     typer.Option(help="One class name a line, in the order of the network's outputs; the data's if not given."),
 ]
+Input = Annotated[
+    str,
+    typer.Option("--input", help="Tensor for images of a teacher behind a URL: NAME, NAME:UINT8 or NAME:FP32:NHWC."),
+]
+Output = Annotated[str, typer.Option(help="Tensor of a teacher behind a URL with a number for every class.")]
+Header = Annotated[
+    list[str] | None,
+    typer.Option(help="Header for a teacher behind a URL, NAME=VARIABLE of the environment; may be repeated."),
+]
+PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Ask an http URL beyond this machine, unencrypted.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Jobs = Annotated[int | None, typer.Option(help="Local processes; all cores if not given.")]
 Price = Annotated[float | None, typer.Option(help="What 1,000 queries cost.", min=0)]
@@ -103,13 +115,15 @@ def opening(
     trust: bool,
     classes: Path | None = None,
     weights: str | None = None,
+    served: Service | None = None,
 ) -> Opening:
     from audit.subjects import BUILT_IN, Opening
     from teachers.intake import class_names
 
     names = () if classes is None else class_names(classes)
     who = meant(teacher, BUILT_IN, "teacher")
-    return Opening(who, data and data_set(data), arch, normalize, size, trust, names, weights)
+    found = Opening(who, data and data_set(data), arch, normalize, size, trust, names, weights)
+    return found if served is None else replace(found, service=served)
 
 
 def data_set(given: str) -> str:
@@ -120,6 +134,17 @@ def data_set(given: str) -> str:
     from teachers.datasets import EMBEDDED
 
     return meant(given, EMBEDDED, "data set")
+
+
+def service(input_: str, output: str, headers: list[str] | None, plain: bool) -> Service:
+    """Return how a URL is asked; from now on no process of ours inherits what headers are made of."""
+    from teachers.address import Service
+    from teachers.credentials import split
+    from teachers.forks import withhold
+
+    for _, variable in map(split, headers or ()):
+        withhold(variable)
+    return Service(input_, output, tuple(headers or ()), plain)
 
 
 def processes(jobs: int | None) -> int:

@@ -187,7 +187,17 @@ class Apart:
     def _subject(self, told: dict[str, Any]) -> Subject:
         d = self._parsed(SubjectAnswer, told).subject
         teacher = Teacher(
-            d.name, d.sha256, None, d.architecture, d.method, d.mean, d.std, d.card, d.parameters, bgr=d.bgr
+            d.name,
+            d.sha256,
+            None,
+            d.architecture,
+            d.method,
+            d.mean,
+            d.std,
+            d.card,
+            d.parameters,
+            bgr=d.bgr,
+            output=d.output,
         )
         surface = Surface.parse(d.surface)
         full, box, whole = (self._box(d.role, which) for which in get_args(Which))

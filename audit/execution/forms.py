@@ -25,7 +25,7 @@ from reports.record import Packed
 from teachers import intake, kinds
 from teachers.errors import RefusedInput, UsageError
 from teachers.networks import Preprocessed
-from teachers.remote import Output
+from teachers.numbers import Output
 from teachers.stored import Stored
 from teachers.surface import WHOLE, Answers, Kind
 from teachers.task import Augment, Images, Pool

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from audit.execution import forms
 from audit.execution.store import AnswerStore, Cache
+from teachers.address import USUAL, Service
 from teachers.errors import UsageError
 from teachers.intake import normalisation
 from teachers.remote import PLAIN, Remote, RemoteBox
@@ -47,8 +48,16 @@ class Kept:
         return stored
 
 
-def connect(address: str, normalize: str | None, task: Task, cache: Cache, note: Note) -> Remote:
-    """Open a teacher behind a URL.
+def connect(
+    address: str,
+    normalize: str | None,
+    task: Task,
+    cache: Cache,
+    note: Note,
+    service: Service = USUAL,
+    order: tuple[int, ...] = (),
+) -> Remote:
+    """Open a teacher behind a URL; `order` says by class which of its outputs it is, where that is not the data's.
 
     Raises UsageError or RefusedInput with one sentence where it cannot be asked about the images of a task.
     """
@@ -56,7 +65,9 @@ def connect(address: str, normalize: str | None, task: Task, cache: Cache, note:
     if bgr:
         raise UsageError(f"--normalize {normalize}: a URL has its own order of colours; leave /bgr out")
     normalise = PLAIN if normalize is None else (mean, std)
-    remote = Remote(address, task.shape, len(task.classes), note=note, normalise=normalise)
+    remote = Remote(
+        address, task.shape, len(task.classes), note=note, normalise=normalise, service=service, order=order
+    )
     name = (store(remote, cache, len(task.classes)).folder / "output").relative_to(cache.root).as_posix()
     known = cache.entries.read(name, forms.output, "it is found out again")
     remote.expect(known, lambda output: cache.entries.write(name, output.encode()))

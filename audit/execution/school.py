@@ -85,6 +85,7 @@ class Described(BaseModel):
     fingerprint: str
     behind: str
     tried: int
+    output: str
 
 
 class SubjectAnswer(BaseModel):
@@ -182,4 +183,5 @@ def _described(subject: Subject) -> dict[str, Any]:
         fingerprint=subject.fingerprint,
         behind=subject.behind,
         tried=subject.tried,
+        output=teacher.output,
     ).model_dump(mode="json")

@@ -21,6 +21,7 @@ from audit.run import workbench
 from audit.subjects import Opening
 from audit.suite import suite
 from reports.record import Packed, Record, Trial, load
+from teachers.address import Service
 from teachers.errors import RefusedInput
 from teachers.task import known
 
@@ -58,14 +59,9 @@ def repeat(
     asked = record.settings
     request = Request(
         Opening(
-            asked.teacher,
-            asked.data,
-            asked.architecture,
-            asked.normalize,
-            asked.size,
-            trust,
-            asked.classes,
-            asked.weights,
+            *(asked.teacher, asked.data, asked.architecture, asked.normalize, asked.size, trust, asked.classes),
+            weights=asked.weights,
+            service=Service(asked.input, asked.output, asked.headers, asked.plain_http),
         ),
         attacks=",".join(c.attack for c in record.comparisons),
         student=asked.student,

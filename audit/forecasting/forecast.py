@@ -18,6 +18,7 @@ from audit.forecasting import phases, stopwatch
 from audit.forecasting.phases import Phase
 from audit.forecasting.stopwatch import Measured
 from audit.ground import Ground, opened
+from audit.inspecting.identify import refuse_other_order
 from audit.plan import Request
 from audit.protocol import Attacks, Setup
 from audit.statistics.power import Power, Scatter, of_record, power, reference
@@ -106,7 +107,9 @@ def forecast(request: Request, *, price: float | None = None, like: Path | None 
 def _forecast(ground: Ground, price: float | None, scatter: Scatter) -> Forecast:
     request, cache, task, setup = ground.request, ground.cache, ground.task, ground.setup
     asked, audited = setup.suite, ground.faculty.audited
-    subjects.refuse_chance(subjects.top_classes(audited.full, task.validation), task, audited.teacher.name)
+    top = subjects.top_classes(audited.full, task.validation)
+    refuse_other_order(audited, top, task)
+    subjects.refuse_chance(top, task, audited.teacher.name)
     teachers, attacks = both(ground.faculty), offered(ground.faculty, ground.picked.attacks)
     ground.teller.note(f"training parts of students for about {stopwatch.SECONDS:.0f} s")
     sides = plan.for_students(setup)

@@ -15,9 +15,10 @@ from audit.checks import probes
 from audit.inspecting.choosing import HALVED, Choice, Permutation, Tops, choose, permuted
 from audit.inspecting.fitting import LOOKED, apart, candidates, misfit, running
 from audit.statistics.compare import Correct
-from audit.subjects import Opening, Place
+from audit.subjects import Opening, Place, Subject
 from reports.names import quoted
 from teachers import intake
+from teachers.address import is_address
 from teachers.errors import AuditError, RefusedInput, UsageError
 from teachers.intake import Teacher
 from teachers.networks import Preprocessed
@@ -67,7 +68,7 @@ def settled(
     if weights is not None and weights.is_program and not programs:
         return opening
     if weights is None or weights.card is not None:
-        if opening.classes:
+        if opening.classes and not is_address(opening.teacher):
             raise UsageError(f"--classes: {opening.teacher} says itself what its classes are; leave --classes out")
         return opening
     found = identify(weights, opening, task, place.device)
@@ -79,6 +80,18 @@ def settled(
         raise UsageError(f"{weights.path} {found.undecided}")
     architecture = None if weights.is_program else found.architecture
     return replace(opening, architecture=architecture, normalize=found.normalize, tried=found.asked)
+
+
+def refuse_other_order(subject: Subject, top: Tops, task: Task) -> None:
+    """Stop where a teacher behind a URL has its classes in another order, as it is found out of a file beforehand.
+
+    `top` (M,) is what it says of the validation images.
+    """
+    if subject.remote is None or subject.teacher.order:
+        return
+    index = order(task)
+    if other := permuted(top[index], known(task.validation)[index], len(task.classes)):
+        raise RefusedInput(f"{subject.teacher.name} {another_order(other, task)}")
 
 
 def order(task: Task) -> NDArray[np.int64]:
@@ -138,7 +151,7 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
         permutation=other and other.permutation,
         asked=asked + tried.asked,
         changes=changes,
-        output=teachers[name].output,
+        output=teachers[name].taken,
         weights=weights.taken,
         left_over=left,
     )

@@ -44,7 +44,7 @@ def _inspected(found: Inspection) -> dict[str, str]:
         if found.channels == 3 and found.normalize:
             layout += ", blue first" if found.normalize.endswith(BGR) else ", red first"
         lines["input"] = f"{found.channels} channels, {size}{'' if found.fixed else ' or others'}; {layout}"
-    if found.outputs in ("probabilities", "log-probabilities"):
+    if found.outputs not in (None, "logits"):
         lines["outputs"] += ", not logits"
     if found.choice is not None and found.normalize is not None and not found.order:
         lines["normalisation"] += f": {why_normalised(found.choice)}"

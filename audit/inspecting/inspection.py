@@ -52,7 +52,7 @@ class Inspection:
     channels: int | None
     size: int | None  # pixels to a side
     fixed: bool  # whether it takes no other size
-    outputs: str | None  # logits, probabilities or log-probabilities
+    outputs: str | None  # logits, probabilities, percentages or log-probabilities
     normalize: str | None
     choice: Choice | None  # of the normalisation
     order: tuple[str, ...]  # class names in the order of its outputs, where they are not in the data's
@@ -137,6 +137,7 @@ def _program(told: Inspection, weights: intake.Weights, opening: Opening, device
             classes=len(task.classes),
             channels=task.shape[0],
             size=task.shape[1],
+            outputs=teacher.output or None,
             normalize=opening.normalize or next(named, None),
             accuracy=counted(subject, task),
         )
@@ -180,7 +181,7 @@ def _on_data(told: Inspection, weights: intake.Weights, opening: Opening, task: 
     return replace(
         told,
         architecture=subject.teacher.architecture,
-        outputs=probes.kind(probes.raw(subject.teacher.here, x)),
+        outputs=subject.teacher.output or probes.kind(probes.raw(subject.teacher.here, x)),
         parameters=subject.teacher.parameters or 0,
         accuracy=counted(subject, task),
     )

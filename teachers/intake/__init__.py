@@ -1,9 +1,10 @@
 """From "any checkpoint" to a callable network: the only place that opens a stranger's file."""
 
-from teachers.intake.assemble import Teacher, answers, assemble, reordered
+from teachers.intake.assemble import Teacher, answers, assemble, order_of, reordered
 from teachers.intake.card import Card, save_teacher
 from teachers.intake.class_names import class_names
 from teachers.intake.normalise import NORMALISATIONS, Normalisation, normalisation
+from teachers.intake.outputs import as_logits, outputs
 from teachers.intake.weights import Weights, open_weights
 
 __all__ = [
@@ -13,10 +14,13 @@ __all__ = [
     "Teacher",
     "Weights",
     "answers",
+    "as_logits",
     "assemble",
     "class_names",
     "normalisation",
     "open_weights",
+    "order_of",
+    "outputs",
     "reordered",
     "save_teacher",
 ]

@@ -44,9 +44,10 @@ class Teacher:
 
     bgr: bool = False  # whether the network takes blue first
     order: tuple[int, ...] = ()  # outputs of the network by class of the task, where they are not in its order
+    output: str = ""  # what its own numbers are, where that was found out: logits, probabilities…
 
     @property
-    def output(self) -> str:
+    def taken(self) -> str:
         """Which of several outputs of a program is taken, as a line to tell, once it has answered."""
         inner = self.network.network if isinstance(self.network, Preprocessed) else None
         return inner.told if isinstance(inner, Answering) else ""
@@ -57,8 +58,7 @@ class Teacher:
         if self.network is None:
             return self.apart
         held = sum(p.numel() for p in self.network.parameters())
-        inner = self.network.network if isinstance(self.network, Preprocessed) else None
-        return held or (inner.parameters_inside if isinstance(inner, Answering) else 0)
+        return held or sum(m.parameters_inside for m in self.network.modules() if isinstance(m, Answering))
 
     @property
     def here(self) -> nn.Module:
@@ -105,16 +105,24 @@ def reordered(teacher: Teacher, names: tuple[str, ...], classes: tuple[str, ...]
 
     Raises UsageError where these are other classes.
     """
+    order = order_of(names, classes)
+    network = teacher.network
+    if order == tuple(range(len(order))) or not isinstance(network, Preprocessed):
+        return teacher
+    return replace(teacher, network=network.around(Reordered(network.network, order)), order=order)
+
+
+def order_of(names: tuple[str, ...], classes: tuple[str, ...]) -> tuple[int, ...]:
+    """Return by class of a task which of a teacher's outputs it is, which has one for each of `names` in turn.
+
+    Raises UsageError where these are other classes.
+    """
     names, classes = tuple(map(composed, names)), tuple(map(composed, classes))
     if odd := sorted(set(names) ^ set(classes)):
         raise UsageError(f"--classes: the file and the data must name the same classes; only one has {odd[0]!r}")
     if len(names) != len(classes):
         raise UsageError(f"--classes: {len(names)} lines name {len(classes)} classes; name each once")
-    order = tuple(names.index(name) for name in classes)
-    network = teacher.network
-    if order == tuple(range(len(order))) or not isinstance(network, Preprocessed):
-        return teacher
-    return replace(teacher, network=network.around(Reordered(network.network, order)), order=order)
+    return tuple(names.index(name) for name in classes)
 
 
 def _rehearsed(weights: Weights, classes: int, shape: networks.Shape) -> nn.Module:

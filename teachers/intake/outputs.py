@@ -1,0 +1,34 @@
+"""What the outputs of a checkpoint's network are, told from what it says of some images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from teachers.intake.assemble import Teacher
+from teachers.networks import Preprocessed
+from teachers.numbers import WHOLE, LogProbabilities, Numbers, finite, numbers
+
+
+def outputs(teacher: Teacher, images: Tensor) -> Numbers | None:
+    """Say what a network's own outputs are, by images (n, C, H, W); None where it answers none of them with a row.
+
+    Raises RefusedInput where they are scores in [0, 1] of one class each.
+    """
+    with torch.no_grad():
+        raw: Tensor = teacher.here.eval()(images)
+    rows = finite(raw) if raw.ndim == 2 else None
+    return None if rows is None or not len(rows) else numbers(rows, teacher.name)
+
+
+def as_logits(teacher: Teacher, found: Numbers | None) -> Teacher:
+    """Return a teacher whose network gives logits, up to a constant, whatever its own outputs are."""
+    network = teacher.network
+    if found is None or not isinstance(network, Preprocessed):
+        return teacher
+    teacher = replace(teacher, output=found.output)
+    if found.output not in WHOLE:
+        return teacher
+    return replace(teacher, network=network.around(LogProbabilities(network.network, found, teacher.name)))

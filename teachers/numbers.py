@@ -1,0 +1,211 @@
+"""What a teacher's numbers are: the one place that tells logits from probabilities, for files and for URLs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from teachers.errors import RefusedInput
+
+Rows = NDArray[np.float64]  # (n, K)
+Output = Literal["logits", "probabilities", "percentages", "log-probabilities"]
+
+WHOLE: dict[Output, float] = {"probabilities": 1.0, "percentages": 100.0}  # sums of all classes
+ENOUGH = 32  # images whose answers say what the numbers are
+SUM = 1e-3  # how far the sums of probabilities in single precision may be from one
+LOOSE = 0.05  # the same of their logarithms in later answers
+NEAR = 2e-7  # of a value: what single precision may change
+STEPS = {  # that probabilities are rounded to, the coarsest first, and how that is written
+    0.1: "round:1",
+    0.01: "round:2",
+    1 / 255: "in steps of 1/255",
+    1 / 256: "in steps of 1/256",
+    1e-3: "round:3",
+    1e-4: "round:4",
+    1e-5: "round:5",
+}
+HALF = {8: 2**-8, 11: 2**-11}  # significant bits of bfloat16 and half precision: the last of them
+DIGITS = (2, 3)  # significant decimal digits that a sum shows
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What the rows of a teacher's answers are, and which surface they already lie behind."""
+
+    output: Output
+    shown: str = ""  # as --surface writes it, or in words; empty where nothing is hidden
+
+    @property
+    def told(self) -> str:
+        """What they are, as the end of a sentence."""
+        if not self.shown:
+            return self.output
+        if self.shown == "label":
+            return f"{self.output} of 0 and 1 alone: the top class, as --surface label shows it"
+        as_ = f"as --surface {self.shown} shows them" if ":" in self.shown else self.shown
+        return f"{self.output} {as_}: they are audited, and their CMI measured, as they come"
+
+    def log_probs(self, values: Tensor, who: str) -> Tensor:
+        """Return the log-probabilities that rows (n, K) stand for: −inf where nothing is shown.
+
+        Raises RefusedInput where the rows are something else than these numbers.
+        """
+        self._hold(values, who)
+        if self.output == "logits":
+            return F.log_softmax(values.float(), -1)
+        if self.output == "log-probabilities":
+            return values.clamp(max=0).float()
+        p = values / WHOLE[self.output]
+        least = torch.finfo(p.dtype).tiny  # so that no slope is infinite
+        logs = p.clamp(min=least).log()
+        return torch.where(p > 0, torch.where(logs > 0, 0.0, logs), -torch.inf).float()
+
+    def _hold(self, values: Tensor, who: str) -> None:
+        rows = finite(values)
+        if not len(rows) or _inside(rows, self.output):
+            return
+        if self.output == "logits":  # few may look like anything, and logits of like images like scores
+            if len(rows) < ENOUGH or (found := _whole(rows)) is None:
+                return
+        else:
+            found = numbers(rows, who)
+        if found.output != self.output:
+            raise RefusedInput(
+                f"{who} answered {found.output}; its first answers were {self.output}; if the model was exchanged, "
+                "audit it as another version or with another --cache"
+            )
+
+
+class LogProbabilities(nn.Module):
+    """A network whose outputs are probabilities or percentages, as one that gives their logarithms."""
+
+    def __init__(self, network: nn.Module, numbers: Numbers, who: str) -> None:
+        super().__init__()
+        self.network, self.numbers, self.who = network, numbers, who
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.numbers.log_probs(self.network(x), self.who)
+
+
+def numbers(rows: Rows, who: str) -> Numbers:
+    """Say what finite rows (n, K) are, all of them together.
+
+    Non-negative rows with a common sum of one, or of 100, up to what rounding of K classes allows, or cut off after
+    the same number of classes, are probabilities; rows below 0 whose exponentials sum to one are log-probabilities;
+    all else are logits. Raises RefusedInput for other rows in [0, 1]: scores of one class each, or nothing.
+    """
+    if (found := _whole(rows)) is not None:
+        return found
+    if (rows >= -NEAR).all() and (rows <= 1 + NEAR).all():
+        raise _scores(rows, who)
+    logs = (rows <= NEAR).all() and _sum_to_one(np.exp(rows))
+    return Numbers("log-probabilities" if logs else "logits")
+
+
+def _whole(rows: Rows) -> Numbers | None:
+    """Say as parts of which whole rows are given, if they are."""
+    if not (rows >= -NEAR).all():
+        return None
+    for output, whole in WHOLE.items():
+        p = rows.clip(0) / whole
+        if output == "percentages" and rows.max() <= 1 and not _sum_to_one(p):
+            continue  # many scores of little each
+        shown = _shares(p, _relative(rows))
+        if shown is not None:
+            return Numbers(output, shown)
+    return None
+
+
+def finite(values: Tensor) -> Rows:
+    """Return the rows of numbers (n, K) that are answers: no NaN, and not infinite alone."""
+    rows: Rows = values.detach().double().cpu().numpy()
+    kept: Rows = rows[~np.isnan(rows).any(1) & np.isfinite(rows.max(1, initial=-np.inf))]
+    return kept
+
+
+def _inside(rows: Rows, output: Output) -> bool:
+    """Whether rows are these numbers beyond doubt: the short way for most."""
+    if output == "logits":
+        return bool((rows < -SUM).any() and (rows > SUM).any())
+    if output == "log-probabilities":  # of few digits, too
+        return bool((rows <= NEAR).all()) and _sum_to_one(np.exp(rows), LOOSE)
+    return bool((rows >= -NEAR).all()) and _sum_to_one(rows / WHOLE[output])
+
+
+def _scores(rows: Rows, who: str) -> RefusedInput:
+    if nothing := int((rows.sum(1) == 0).sum()):
+        seen = f"nothing but zeros on {nothing} of {len(rows)} images"
+        return RefusedInput(f"{who} answered {seen}; expected logits, or probabilities with more decimals")
+    low, high = rows.sum(1).min(), rows.sum(1).max()
+    return RefusedInput(
+        f"{who} answered numbers in [0, 1] whose sums go from {low:.3f} to {high:.3f}; expected logits, or "
+        "probabilities of all classes, which sum to one: export the logits, from before the sigmoid, or put a softmax "
+        "in its place"
+    )
+
+
+def _shares(p: Rows, share: float) -> str | None:
+    """Say behind which surface rows are distributions, the empty one too; None where they are none.
+
+    `share` is how far sums may be off by the significant digits of what was given.
+    """
+    total, there = p.sum(1), (p > 0).sum(1)
+    (low, high), k = _allowed(p, share), int(there.max(initial=0))
+    if (total == 0).any() or (total > 1 + high).any():
+        return None
+    if ((p == 0) | (np.abs(p - 1) < NEAR)).all() and (there == 1).all():
+        return "label"
+    written = STEPS.get(_step(p), "")
+    if (total >= 1 - low).all():
+        sparse = k < p.shape[1] and (there == k).all() and len(p) >= ENOUGH
+        return written or (f"sparse:{k}" if sparse and _sum_to_one(p) else "")
+    return f"top:{k}" + (f"+{written}" if written.startswith("round") else "") if _cut(p, k, share) else None
+
+
+def _cut(p: Rows, k: int, share: float) -> bool:
+    """Whether rows are the k largest of K probabilities: no more is missing than K − k of the smallest one shown.
+
+    What is missing of rows that show fewer was rounded to zero.
+    """
+    there, half = (p > 0).sum(1), _step(p) / 2
+    smallest = np.where(there == k, np.where(p > 0, p, 1).min(1), 0)
+    missing = (p.shape[1] - there) * (smallest + half)
+    return k < p.shape[1] and bool((1 - p.sum(1) <= missing + k * half + max(SUM, share)).all())
+
+
+def _allowed(p: Rows, share: float) -> tuple[Rows, Rows]:
+    """Return how far sums may be below and above one, (n,) each, by the precision that the values show."""
+    half = _step(p) / 2
+    # What rounds to zero makes a sum smaller alone.
+    below, above = (np.maximum(max(SUM, share), half * n) for n in (np.full(len(p), p.shape[1]), (p > 0).sum(1)))
+    return below, above
+
+
+def _step(p: Rows) -> float:
+    """Return the coarsest of the steps that all values are multiples of, or 0."""
+    return next((s for s in STEPS if (np.abs(p - np.round(p / s) * s) <= NEAR * p).all()), 0.0)
+
+
+def _relative(p: Rows) -> float:
+    """Return how far a sum may be off by values of few significant digits or bits, a sum of them included."""
+    parts = p[p > 2**-14]  # smaller ones have fewer digits in half precision, and no weight
+    mantissa = np.frexp(parts)[0]
+    for bits, last in HALF.items():
+        if (mantissa * 2**bits % 1 == 0).all():
+            return 4 * last
+    ten = 10.0 ** np.floor(np.log10(parts))
+    for digits in DIGITS:
+        written = parts / ten * 10.0 ** (digits - 1)
+        if (np.abs(written - np.round(written)) <= NEAR * written).all():
+            return float(0.5 * 10.0 ** (1 - digits))
+    return 0.0
+
+
+def _sum_to_one(rows: Rows, within: float = SUM) -> bool:
+    return bool((np.abs(rows.sum(1) - 1) < within).all())
