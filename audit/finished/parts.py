@@ -46,6 +46,8 @@ def stated(record: Record) -> Iterator[Disagreement]:
     for row in record.controls:
         yield from unequal(f"needs and holds of {row.attack}", (row.needs, row.holds), ("label", "original"))
         yield from unequal(f"extra of {row.attack}", row.extra, False)
+    first = record.settings.student.split(",")[0]
+    yield from unequal("suite.recipe.architecture", suite.recipe.get("architecture"), first)
     effort = EFFORTS.get(record.settings.effort)
     if named(suite.name) is not None:
         yield from unequal("settings.effort", record.settings.effort if effort is None else effort.name, suite.name)

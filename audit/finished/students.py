@@ -45,6 +45,8 @@ def _student(record: Record, trial: Trial, teacher: NDArray[np.bool_]) -> Iterat
         yield from unequal("queries", (trial.charged, trial.estimated), (0, 0))
     elif not trial.estimated <= trial.charged <= (trial.charged if trial.budget is None else trial.budget):
         yield Disagreement("queries", f"{trial.charged:,}, {trial.estimated:,} to estimate", f"at most {trial.budget}")
+    if trial.kind == "control":
+        yield from unequal("regime.source", trial.regime.source, "original")
     if trial.name == checks.LS:
         yield from unequal("regime.view", trial.regime.view, trial.parameters.get("view"))
         yield from unequal("regime.recipe", trial.regime.recipe, trial.planned and trial.planned.recipe)
