@@ -130,7 +130,9 @@ def changed(place: Place, name: str) -> Record | None:
     for step in place[:-1]:
         inner = inner[step]
     before = inner[place[-1]]
-    inner[place[-1]] = bits(before) if isinstance(before, dict) and "dtype" in before else SPELT.get(name, other(before))
+    inner[place[-1]] = (
+        bits(before) if isinstance(before, dict) and "dtype" in before else SPELT.get(name, other(before))
+    )
     if inner[place[-1]] == before:
         inner[place[-1]] = other(before)
     try:

@@ -52,12 +52,17 @@ def compare(
 
 def verify(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")]) -> None:
     """Recompute every number, figure and word from the stored results of the students; exit 1 where one disagrees."""
+    from audit.finished.tables import beside
     from audit.finished.verify import verify as look
+    from reports.printable import printable
+    from reports.record import load
 
     for disagreement in look(folder):
         typer.echo(disagreement)
         raise typer.Exit(1)
     typer.echo(f"{folder}: everything follows from what was measured")
+    if left := beside(load(folder), folder):
+        typer.echo(printable(f"not looked at, for no audit writes them or they tell of several: {', '.join(left)}"))
 
 
 def gate(

@@ -116,7 +116,10 @@ def differences(where: str, stored: Any, found: Any) -> Iterator[Disagreement]:
         for i, (a, b) in enumerate(zip(stored, found, strict=True)):
             yield from differences(f"{where}[{i}]", a, b)
     elif isinstance(stored, float) and isinstance(found, float):
-        if not (math.isclose(stored, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE) or stored != stored != found):
+        if not (
+            math.isclose(stored, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+            or (math.isnan(stored) and math.isnan(found))
+        ):
             yield Disagreement(where, repr(stored), repr(found))
     elif stored != found:
         yield Disagreement(where, repr(stored), repr(found))

@@ -29,7 +29,7 @@ def students(groups: Groups) -> Iterator[Disagreement]:
     for row in record.comparisons:
         yield from _sound(groups, row)
         yield from _identical(groups, row)
-        yield from _bitten(groups, row)
+        yield from _shown(groups, row)
     yield from _open(groups)
 
 
@@ -113,17 +113,24 @@ def _repeats(groups: Groups, row: Comparison) -> float:
     return float(np.mean(shares)) if shares else 0.0
 
 
-def _bitten(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
-    """Look whether it was left out that an attack bites, though all students that show it were trained."""
-    if row.bite is not None or row.status == "failed" or groups.suite is None or groups.ordinary == "audited":
+def _shown(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
+    """Look whether a bite or a steal-cost curve was left out, though all students that show it were trained."""
+    suite, name = groups.suite, groups.record.named(row)
+    if suite is None or row.status == "failed":
         return
-    made = [t for t in groups.record.trials if (t.name, t.student, t.role) == (row.attack, row.student, "bite")]
-    seeds, points = groups.suite.bite_seeds, groups.suite.budgets
-    due = seeds if row.holds == "original" else min(seeds, groups.suite.query_seeds) * points
-    if row.holds != "original" and points < 2:
-        return
-    if len([t for t in made if t.teacher == "ordinary" and not t.diverged]) >= due:
-        yield Disagreement(f"bite of {groups.record.named(row)}", "nothing", f"what {len(made)} students tell")
+    seeds, original = min(suite.bite_seeds, suite.query_seeds), row.holds == "original"
+    due = suite.bite_seeds if original else seeds * suite.budgets
+    bites = original or suite.budgets > 1
+    if bites and row.bite is None and _made(groups, row, "bite", "ordinary") >= due:
+        yield Disagreement(f"bite of {name}", "nothing", "what its students tell")
+    if row.students and not row.curve and _made(groups, row, "cost", "audited") >= seeds * (suite.budgets - 1) > 0:
+        yield Disagreement(f"curve of {name}", "nothing", "what its students tell")
+
+
+def _made(groups: Groups, row: Comparison, role: str, asks: str) -> int:
+    """Return how many sound students of a role an attack has that ask a teacher."""
+    due = (row.attack, row.student, role, asks, False)
+    return sum((t.name, t.student, t.role, t.teacher, t.diverged) == due for t in groups.record.trials)
 
 
 def _open(groups: Groups) -> Iterator[Disagreement]:
