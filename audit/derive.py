@@ -16,6 +16,7 @@ from audit.statistics import cmi, sights, usability, verdict
 from audit.statistics.compare import Margin, above, paired, scatter, wilson
 from audit.statistics.sequential import Looks, looks, once
 from audit.statistics.verdict import ALPHA, DELTA, Finding, Ruling
+from audit.suite import complete
 from reports.record import (
     Bite,
     CMIPool,
@@ -50,7 +51,7 @@ def derived(record: Record) -> Record:
     flags = doubts(facts, comparisons, controls)
     findings = [finding(record, row, own) for row, own in zip(comparisons, over, strict=True)]
     curves = [measured(pool, len(record.task.classes)) for pool in record.cmi]
-    ruling = verdict.rule(findings, flags, complete=record.suite.complete)
+    ruling = verdict.rule(findings, flags, complete=whole(record))
     return record.model_copy(
         update={
             "teacher": described(facts, record.teacher),
@@ -69,6 +70,11 @@ def derived(record: Record) -> Record:
             "clusters": sights.seen(record, curves),
         }
     )
+
+
+def whole(record: Record) -> bool:
+    """Whether every attack of the suite that a record names was asked for; never where the suite is not known."""
+    return complete(record.suite.name, {row.attack for row in record.comparisons})
 
 
 @dataclass(frozen=True)

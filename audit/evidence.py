@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 import audit
-from audit import thumbnails
+from audit import measures, thumbnails
 from audit.execution.bench import Bench
 from audit.execution.cells import Asked
+from audit.measures import CMI_ENTRIES
 from audit.plan import Request
 from audit.protocol import Setup
 from audit.subjects import Subject
@@ -42,7 +43,6 @@ from teachers.task import Pool, Task, known, stratified
 from teachers.views import Viewer, ViewSet
 
 PACKAGES = ("numpy", "scipy", "torch", "torchvision", "timm", "matplotlib", "pydantic", "jinja2")
-CMI_ENTRIES = 2_000_000  # log-probabilities kept of each pool; beyond that a stratified sample of its images
 
 
 def cmi_pools(subject: Subject, setup: Setup) -> tuple[CMIPool, ...]:
@@ -60,8 +60,8 @@ def cmi_pools(subject: Subject, setup: Setup) -> tuple[CMIPool, ...]:
 
 
 def measurable(pool: Pool) -> bool:
-    """Whether CMI and Γ can be estimated: two classes with two images each."""
-    return int((np.bincount(known(pool)) > 1).sum()) > 1
+    """Whether CMI and Γ can be estimated of a pool."""
+    return measures.measurable(np.bincount(known(pool)))
 
 
 def measured_images(task: Task, remote: bool) -> int:

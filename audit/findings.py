@@ -12,12 +12,11 @@ from attacks.base import Attack
 from audit import checks, protocol
 from audit.execution.bench import Bench, Use
 from audit.execution.cells import Cell, planned
+from audit.measures import REPEATS
 from audit.protocol import Baseline, Chosen, Rival, Setup, Side
 from audit.subjects import Subject, Tops
 from reports.record import UNMEASURED, Bite, Comparison, Cost, Packed, Trial
 from teachers.task import Pool, known
-
-REPEATS = 0.995  # of the labels: a label-only attack is then its own control
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +13,7 @@ import torch
 
 from attacks import registry
 from attacks.base import Attack
-from audit import protocol
+from audit import protocol, question
 from audit.execution.store import Cache
 from audit.names import classes, listed
 from audit.protocol import Attacks, Setup
@@ -202,8 +200,8 @@ def surrogate(folder: str | None, task: Task, cache: Cache, note: Note = silent)
 
 def identify(setup: Setup, audited: Subject, attacks: Attacks) -> str:
     """Return the digest of the question: of all but the seeds, 64 hex digits."""
-    question: dict[str, Any] = {
-        "protocol": protocol.VERSION,
+    parts: dict[str, Any] = {
+        "protocol": question.VERSION,
         "teacher": audited.fingerprint,
         "surface": audited.surface.name,
         "task": setup.task.digest,
@@ -217,9 +215,4 @@ def identify(setup: Setup, audited: Subject, attacks: Attacks) -> str:
         "presets": {name: attack.parameters for name, attack in setup.presets.items()},
         "device": setup.device,
     }
-    return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
-
-
-def audit_of(question: str, schedule: Sequence[int]) -> str:
-    """Return the digest of an audit: the question, and the numbers of seeds that it may look at."""
-    return hashlib.sha256(json.dumps([question, *schedule]).encode()).hexdigest()
+    return question.of_question(parts)

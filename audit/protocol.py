@@ -22,7 +22,6 @@ from reports.record import Regime
 from teachers.task import Pool, Task, known
 from teachers.training import Recipe
 
-VERSION = 3  # of what is compared with what: a new number makes every audit another one
 TENTH = 0.1  # of the labels: the threat model in which label-only attacks must bite
 
 Attacks = dict[str, type[Attack]]

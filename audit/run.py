@@ -20,9 +20,10 @@ from audit.inspecting.identify import refuse_other_order
 from audit.judging import judge
 from audit.plan import Request
 from audit.protocol import Settled, Setup, Side
+from audit.question import of_audit
 from audit.statistics.sequential import HORIZON, schedule
 from audit.statistics.verdict import ALPHA
-from audit.suite import suite
+from audit.suite import complete, suite
 from reports import record as records
 from reports.base import encodable
 from reports.clusters import UNSEEN
@@ -53,7 +54,7 @@ def _run(ground: Ground, began: float) -> Done:
     question = plan.identify(setup, audited, attacks)
     seen = folder.looked(cache, question)
     looks = schedule(setup.seeds, setup.most, seen)
-    identity = plan.audit_of(question, looks)
+    identity = of_audit(question, looks)
     out = request.out or Path("audit-out") / f"{audited.slug}-{setup.suite.name}-{identity[:8]}"
 
     with folder.claimed(out, teller.note):
@@ -98,7 +99,7 @@ def _run(ground: Ground, began: float) -> Done:
                 teacher=subjects.describe(audited, task, tops["audited"]),
                 ordinary=subjects.describe(ordinary, task, tops[ordinary.role]),
                 task=evidence.task_info(setup),
-                suite=evidence.suite_info(setup, set(setup.suite.attacks) <= attacks.keys(), ground.picked.plugins),
+                suite=evidence.suite_info(setup, complete(setup.suite.name, attacks), ground.picked.plugins),
                 settings=evidence.settings(request, setup, ground.isolated),
                 look=Look(
                     number=max((len(row.looks) for row in comparisons), default=0),

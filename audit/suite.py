@@ -6,6 +6,7 @@ Changing one makes a new number; a test pins their digests.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 
 from teachers.errors import UsageError
@@ -106,6 +107,17 @@ def cost_shares(points: int) -> tuple[float, ...]:
     """Return the points of a steal-cost curve as shares of the attack's own number of queries, 1 last."""
     last = points - 1
     return tuple(BUDGET_STEP ** ((i - last) / last) for i in range(points)) if last else (1.0,)
+
+
+def named(name: str) -> Suite | None:
+    """Return the suite that this version knows by a name, None where there is none."""
+    return next((suite for suite in EFFORTS.values() if suite.name == name), None)
+
+
+def complete(name: str, attacks: Collection[str]) -> bool:
+    """Whether these attacks are all of a suite that is known by its name: nothing else tells what `all` is."""
+    known = named(name)
+    return known is not None and set(known.attacks) <= set(attacks)
 
 
 def suite(effort: str) -> Suite:

@@ -26,10 +26,12 @@ SCHEMA_VERSION = 3
 READABLE = (1, 2, 3)  # 2: baselines, dropped classes, the teacher's own steal-cost curve; 3: looks, several students
 
 MOST = 2048 * handed.MIB  # bytes of a record
+LARGEST = 2**26  # values of an array: more than any split or pool of answers has
 AGAIN = "take the file as `audit run` wrote it, or audit again"
 
 Word = Literal["DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE"]
 Cap = Literal["nothing", "undistillable", "inconclusive"]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Parameters = dict[str, int | float | str | bool | None]
 
 
@@ -57,14 +59,15 @@ class Packed(Data):
 
         Raises RecordError where it is not what its shape and type say.
         """
-        count = math.prod(self.shape)
+        if not all(0 <= side <= LARGEST for side in self.shape) or (count := math.prod(self.shape)) > LARGEST:
+            raise RecordError(f"an array of the record is damaged (no array has the shape {self.shape}); {AGAIN}")
         size = -(-count // 8) if self.dtype == "bool" else 2 * count
         stream = zlib.decompressobj()
         try:
-            raw = stream.decompress(base64.b64decode(self.data), max(size, 0) + 1)
+            raw = stream.decompress(base64.b64decode(self.data), size + 1)
         except (ValueError, zlib.error, OverflowError) as e:
             raise RecordError(f"an array of the record is damaged ({e}); {AGAIN}") from e
-        if len(raw) != size or not stream.eof or min(self.shape, default=0) < 0:
+        if len(raw) != size or not stream.eof:
             raise RecordError(f"an array of the record is damaged (it has not the shape {self.shape}); {AGAIN}")
         if self.dtype == "bool":
             flat = np.unpackbits(np.frombuffer(raw, np.uint8), count=count).astype(bool)
@@ -121,8 +124,8 @@ class Trial(Data):
     repeats: Share | None = None  # of the training images, those whose answer's top class is the known label
     diverged: bool = False
     network_parameters: Count = 0
-    seconds: float = 0.0
-    step_seconds: float = 0.0
+    seconds: Seconds = 0.0
+    step_seconds: Seconds = 0.0
 
 
 class Interval(Data):
@@ -395,7 +398,7 @@ class Times(Data):
     """The only part that differs between two runs of the same audit."""
 
     created: str
-    wall_seconds: float
+    wall_seconds: Seconds
     training_share: float  # of worker time, inside training steps
     trained: Count
     reused: Count
@@ -509,10 +512,10 @@ def load(path: Path) -> Record:
     except handed.Unfit as e:
         raise RecordError(f"{path} is not a record: it {e}; give the folder that `audit run` wrote") from e
     try:
-        version = json.loads(text).get("schema_version")
-    except (ValueError, AttributeError, RecursionError) as e:
+        version = json.loads(text, object_pairs_hook=_once).get("schema_version")
+    except (ValueError, AttributeError, RecursionError) as e:  # the last: nested without end
         raise RecordError(f"{path} is not a record: {e}; give the folder that `audit run` wrote") from e
-    if version not in READABLE:
+    if type(version) is not int or version not in READABLE:
         raise RecordError(f"{path} has schema version {version}; this version of the tool reads {READABLE}")
     try:
         return Record.model_validate_json(text)
@@ -520,6 +523,18 @@ def load(path: Path) -> Record:
         first = e.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RecordError(f"{path} is not a valid record: {where}: {first['msg']} ({e.error_count()} problems)") from e
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return what a JSON object holds; readers differ in which of two values of a key they take.
+
+    Raises ValueError where a key is there twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        raise ValueError(f"the key {twice!r} is there twice")
+    return found
 
 
 def by_surface(record: Record, folder: Path) -> tuple[Record, ...]:

@@ -47,3 +47,12 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[Suite]:
     """Let `--effort smoke` mean a suite of seconds."""
     monkeypatch.setitem(EFFORTS, "smoke", TINY)
     return TINY
+
+
+@pytest.fixture
+def gates() -> Iterator[None]:
+    """Let the suite of the audits in gate_records be known by its name."""
+    from gate_records import registered
+
+    with registered():
+        yield

@@ -4,43 +4,68 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from audit.derive import derived, surface_row
 from audit.execution.cells import cell_of
+from audit.finished import identity
+from audit.suite import EFFORTS, SMOKE
 from reports.outputs import write_all
 from reports.record import Comparison, Packed, Record, load, save
 
 SHIPPED = Path(__file__).resolve().parent.parent / "examples" / "demo-smoke"
 CREATED = "2026-06-01T12:00:00+00:00"
 WON, LOST = 900, 100  # test images on which a student is right, or wrong, where its LS student is not
+GATE = replace(SMOKE, name="gate-1", tuning_seeds=2)  # tuned twice: no flag stands against a word
 ABOVE, BELOW, CLOSE, OPEN = (WON, LOST), (LOST, WON), (150, 150), (200, 180)
+
+
+@contextmanager
+def registered() -> Iterator[None]:
+    """Let `gate-1` be a suite that is known by its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(EFFORTS, "gate", GATE)
+        yield
 
 
 @cache
 def plain() -> Record:
-    """Return the shipped audit, INCONCLUSIVE, as quick to verify as can be, and of a suite of its own, tuned twice."""
+    """Return the shipped audit, INCONCLUSIVE, and of a suite of its own, tuned twice."""
     record = load(SHIPPED)
     times = record.times.model_copy(update={"created": CREATED})
-    suite = record.suite.model_copy(update={"name": "gate-1", "tuning_seeds": 2})
+    suite = record.suite.model_copy(
+        update={"name": GATE.name, "digest": GATE.digest, "tuning_seeds": GATE.tuning_seeds}
+    )
     again = (t.model_copy(update={"seed": t.seed + 1}) for t in record.trials if t.role == "tune")
     trials = (*record.trials, *(t.model_copy(update={"cell": cell_of(t).key}) for t in again))
     ledger = tuple(
         row.model_copy(update={"charged": 2 * row.charged}) if row.purpose.startswith("tune") else row
         for row in record.ledger
     )
-    update = {"cmi": (), "times": times, "suite": suite, "trials": trials, "ledger": ledger}
-    return derived(record.model_copy(update=update))
+    asked = record.settings.model_copy(update={"effort": "gate"})
+    update = {"settings": asked, "times": times, "suite": suite, "trials": trials, "ledger": ledger}
+    return made(record.model_copy(update=update))
+
+
+def made(record: Record) -> Record:
+    """Return a record with all that follows from it, its name included."""
+    with registered():
+        return derived(record.model_copy(update={"audit": next(iter(identity.names(record)), record.audit)}))
 
 
 def known(record: Record, differing: Mapping[str, tuple[int, int]], salt: int = 0) -> Record:
     """Return a record in which each attack's students are right on so many images more, and wrong on so many more,
     than the LS students that they are paired with."""
-    bits: dict[str, Packed] = {}
+    bits: dict[str, tuple[Packed, Packed]] = {}
+    teacher = record.teacher.correct
+    assert teacher is not None
     for row in record.comparisons:
         won, lost = differing.get(row.attack, BELOW)
         rng = np.random.default_rng([salt * (row.attack in differing), *row.attack.encode()])
@@ -48,9 +73,12 @@ def known(record: Record, differing: Mapping[str, tuple[int, int]], salt: int = 
             mine = right.copy()
             mine[rng.permutation(np.flatnonzero(~right))[:won]] = True
             mine[rng.permutation(np.flatnonzero(right))[:lost]] = False
-            bits[cell] = Packed.of(mine)
-    trials = tuple(t.model_copy(update={"correct": bits.get(t.cell, t.correct)}) for t in record.trials)
-    return derived(record.model_copy(update={"trials": trials}))
+            bits[cell] = Packed.of(mine), Packed.of(mine & teacher.array())
+    trials = tuple(
+        t.model_copy(update=dict(zip(("correct", "agrees"), bits[t.cell], strict=True))) if t.cell in bits else t
+        for t in record.trials
+    )
+    return made(record.model_copy(update={"trials": trials}))
 
 
 def aside(record: Record, status: str, *names: str) -> Record:
@@ -63,7 +91,7 @@ def aside(record: Record, status: str, *names: str) -> Record:
         for row in record.comparisons
     )
     look = record.look.model_copy(update={"number": max(len(row.looks) for row in rows)})
-    return derived(record.model_copy(update={"comparisons": rows, "look": look}))
+    return made(record.model_copy(update={"comparisons": rows, "look": look}))
 
 
 @cache
@@ -114,7 +142,7 @@ def several(records: Mapping[str, Record], folder: Path) -> Path:
     """Write an audit of several surfaces."""
     rows = []
     for surface, record in records.items():
-        own = written(derived(on(record, surface)), folder / "surfaces" / surface) / "record.json"
+        own = written(made(on(record, surface)), folder / "surfaces" / surface) / "record.json"
         rows.append(surface_row(load(own), f"surfaces/{surface}", hashlib.sha256(own.read_bytes()).hexdigest()))
     first = load(folder / rows[0].folder)
     shutil.copytree(folder / rows[0].folder, folder, dirs_exist_ok=True)

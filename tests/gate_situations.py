@@ -20,14 +20,15 @@ from gate_records import (
     aside,
     distillable,
     known,
+    made,
     plain,
+    registered,
     several,
     undistillable,
     written,
 )
 
 from audit import cli, gate
-from audit.derive import derived
 from reports import html, outputs
 from reports.record import Record, dumped, save
 
@@ -81,7 +82,7 @@ def changed(**part: dict[str, object]) -> Record:
     """Return an audit of which parts are others."""
     record = undistillable()
     parts = {name: getattr(record, name).model_copy(update=values) for name, values in part.items()}
-    return derived(record.model_copy(update=parts))
+    return made(record.model_copy(update=parts))
 
 
 def partial() -> Record:
@@ -93,7 +94,7 @@ def partial() -> Record:
         "ledger": tuple(row for row in record.ledger if row.attack != "soft-kd"),
         "suite": record.suite.model_copy(update={"complete": False}),
     }
-    return derived(record.model_copy(update=rows))
+    return made(record.model_copy(update=rows))
 
 
 def ancient(folder: Path) -> None:
@@ -241,6 +242,11 @@ def outcome(situation: Situation, folder: Path) -> Outcome:
 
 
 def _outcome(situation: Situation, folder: Path) -> Outcome:
+    with registered():
+        return _ran(situation, folder)
+
+
+def _ran(situation: Situation, folder: Path) -> Outcome:
     place = folder / "audit"
     if isinstance(situation.audit, str):
         written(RECORDS[situation.audit](), place)

@@ -221,7 +221,9 @@ def longer(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setitem(
             EFFORTS, "smoke", replace(TINY, name="tiny-longer", tuning_seeds=2, attacks=("soft-kd", "knockoff"))
         )
-        return audit.run(request(kept, tmp_path_factory.mktemp("longer") / "out")).folder
+        folder = audit.run(request(kept, tmp_path_factory.mktemp("longer") / "out")).folder
+        assert list(verify(folder)) == []
+        return folder
 
 
 def tuned(record: Record, name: str, steps: int) -> list[Trial]:
@@ -237,7 +239,6 @@ def test_the_control_and_the_best_attack_are_tuned_for_twice_the_steps(longer: P
         }
         assert len(tuned(record, name, 50)) == 2
     assert {t.correct for t in record.trials if t.regime.recipe["steps"] == 50} == {None}, "the test split is not seen"
-    assert list(verify(longer)) == []
 
 
 @pytest.mark.parametrize(("name", "flag"), [("soft-kd", "knockoff-not-converged"), ("ls", "control-still-improving")])
@@ -287,9 +288,9 @@ def test_an_attack_of_a_single_setting_is_compared_with_itself(kept: Path, tmp_p
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(EFFORTS, "smoke", replace(TINY, name="tiny-longer", tuning_seeds=2, attacks=("soft-kd",)))
         record = audit.run(request(kept, tmp_path / "out", fixed=(SoftKD(temperature=3.0),))).record
+        assert list(verify(tmp_path / "out")) == []
     seeds = [{t.seed for t in tuned(record, "soft-kd", steps)} for steps in (25, 50)]
     assert seeds[0] == seeds[1] == {1_000, 1_001}
-    assert list(verify(tmp_path / "out")) == []
 
 
 def test_nothing_is_trained_for_longer_where_one_seed_tunes(finished: Record) -> None:

@@ -21,6 +21,7 @@ from audit.suite import SMOKE, Suite
 from reports.record import Packed, RecordError, load, save
 from teachers.errors import RefusedInput, UsageError
 
+pytestmark = pytest.mark.usefixtures("gates")
 SHIPPED = Path(__file__).resolve().parent.parent / "examples" / "demo-smoke"
 
 
@@ -102,7 +103,8 @@ def test_a_flag_that_a_waived_attack_raised_goes_with_it() -> None:
 def test_a_suite_that_only_has_the_name_fails(tmp_path: Path) -> None:
     file = read(policy(tmp_path, '[suite]\nname = "smoke-1"\n'))
     record = undistillable()
-    record = record.model_copy(update={"suite": record.suite.model_copy(update={"name": "smoke-1"})})
+    suite = record.suite.model_copy(update={"name": SMOKE.name, "digest": SMOKE.digest})
+    record = record.model_copy(update={"suite": suite})
     forged = record.model_copy(update={"suite": record.suite.model_copy(update={"digest": "0"})})
     short = record.model_copy(update={"comparisons": record.comparisons[1:]})
     for changed, sentence in ((forged, "is not the suite of that name"), (short, "ran without soft-kd")):

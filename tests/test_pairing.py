@@ -282,6 +282,9 @@ def test_students_that_are_not_what_their_row_says_are_noticed(
 
 
 def test_an_audit_apart_from_the_ordinary_teacher_verifies(apart: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(verify(apart)) == []
     monkeypatch.setitem(EFFORTS, "smoke", APART)
     assert list(verify(apart)) == []
+
+
+def test_no_record_says_that_a_suite_is_complete_which_is_not_known(apart: Path) -> None:
+    assert ("suite.complete", "True", "False") in list(verify(apart))

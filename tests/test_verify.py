@@ -20,6 +20,7 @@ from reports.outputs import write_all
 from reports.record import Comparison, Packed, Record, load, save
 
 SHIPPED = sorted(path.parent for path in (Path(__file__).parent.parent / "examples").glob("*/record.json"))
+(DEMO,) = (path for path in SHIPPED if path.name == "demo-smoke")
 FILES = (
     "record.json",
     "report.html",
@@ -41,7 +42,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(finished: Path, tmp_path: Path) -> Path:
+def folder(finished: Path, tmp_path: Path, tiny: object) -> Path:
+    """Return a copy of an audit whose suite is known by its name."""
     return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 
@@ -179,7 +181,8 @@ def _nudged(values: tuple[float, ...]) -> tuple[float, ...]:
     return (values[0] + 0.001, *values[1:])
 
 
-def test_the_command_needs_no_torch_and_exits_1_at_the_first_disagreement(folder: Path) -> None:
+def test_the_command_needs_no_torch_and_exits_1_at_the_first_disagreement(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(DEMO, tmp_path / "copy"))
     code = (
         "import sys; from audit.cli import main; sys.argv[1:] = ['verify', sys.argv[1]]\n"
         "try: main()\n"
@@ -301,31 +304,28 @@ FORGED: dict[str, tuple[Change, str]] = {
 def test_a_design_that_is_not_the_one_it_names_is_noticed(tmp_path: Path, name: str) -> None:
     """All numbers, reports and digests are made to follow from what was forged."""
     change, where = FORGED[name]
-    (place,) = (path for path in SHIPPED if path.name == "demo-smoke")
-    record = derived(change(load(place)))
-    folder = Path(shutil.copytree(place, tmp_path / "copy"))
+    record = derived(change(load(DEMO)))
+    folder = Path(shutil.copytree(DEMO, tmp_path / "copy"))
     assert where in [d.where for d in verify(rewritten(folder, record))]
 
 
 @pytest.mark.parametrize("number", ["accuracy", "margin", "curve", "queries"])
 def test_a_row_without_students_has_no_numbers(tmp_path: Path, number: str) -> None:
-    (place,) = (path for path in SHIPPED if path.name == "demo-smoke")
-    record = load(place)
+    record = load(DEMO)
     kept = getattr(record.comparisons[-1], number)
     forged = of_row("knockoff", lambda record, row: {number: kept})(derived(of_row("knockoff", aside)(record)))
-    folder = Path(shutil.copytree(place, tmp_path / "copy"))
+    folder = Path(shutil.copytree(DEMO, tmp_path / "copy"))
     where = f"record.comparisons[{len(record.comparisons) - 1}].{number}"
     assert where in [d.where for d in verify(rewritten(folder, forged))]
 
 
 def test_an_honest_part_of_a_suite_verifies(tmp_path: Path) -> None:
-    (place,) = (path for path in SHIPPED if path.name == "demo-smoke")
-    record = derived(of_suite(complete=False)(without("soft-kd")(load(place))))
-    folder = Path(shutil.copytree(place, tmp_path / "copy"))
+    record = derived(of_suite(complete=False)(without("soft-kd")(load(DEMO))))
+    folder = Path(shutil.copytree(DEMO, tmp_path / "copy"))
     assert list(verify(rewritten(folder, record))) == []
 
 
-def test_an_audit_of_surfaces_that_is_one_of_its_own_surfaces_has_an_end(tmp_path: Path) -> None:
+def test_an_audit_of_surfaces_that_is_one_of_its_own_surfaces_has_an_end(tmp_path: Path, gates: None) -> None:
     folder = several({"probs": distillable(), "uint8": undistillable()}, tmp_path / "audit")
     record = load(folder)
     itself = record.hardening[1].model_copy(update={"folder": "."})
@@ -333,7 +333,7 @@ def test_an_audit_of_surfaces_that_is_one_of_its_own_surfaces_has_an_end(tmp_pat
     assert [d.found for d in verify(folder) if d.where == "surface uint8"] == ["an audit of one"]
 
 
-def test_an_audit_of_surfaces_is_that_of_the_first(tmp_path: Path) -> None:
+def test_an_audit_of_surfaces_is_that_of_the_first(tmp_path: Path, gates: None) -> None:
     folder = several({"probs": distillable(), "uint8": undistillable()}, tmp_path / "audit")
     assert list(verify(folder)) == []
     other = load(folder / "surfaces" / "uint8").model_copy(update={"hardening": load(folder).hardening})

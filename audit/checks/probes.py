@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from audit.inspecting.choosing import Tops
+from audit.measures import BATCH, GROUP, GROUPS, drawn, queries
 from audit.subjects import Subject
 from reports.record import Normalised, Packed, Probe
 from teachers.errors import RefusedInput
@@ -20,12 +21,10 @@ from teachers.intake import NORMALISATIONS, Normalisation, Teacher, normalisatio
 from teachers.intake.normalise import BGR
 from teachers.networks import Preprocessed, Reordered
 from teachers.numbers import WHOLE, finite, numbers
-from teachers.oracle import CHUNK, Ask, Box
+from teachers.oracle import Ask, Box
 from teachers.stored import chunks
 from teachers.task import Images, Pool, Task, known
 
-GROUPS, GROUP = 8, 8  # small batches in which images are asked once more: each is filled up with copies of its first
-SAMPLE = 1_024  # images, at most, that each normalisation is tried on: enough to see a point at p < 0.001
 COLOURS = 2_000  # training images, at most, whose mean and spread are a normalisation to try
 BYTES = "0/0.00392156862745098"  # for a network that takes pixels from 0 to 255
 
@@ -35,15 +34,15 @@ def probe(subject: Subject, task: Task, top: Tops, device: str = "cpu") -> Probe
 
     `top` (M,) is what it says of the validation images.
     """
-    order = np.random.default_rng(0).permutation(len(task.validation))[:SAMPLE]
-    drawn = order[:CHUNK]
-    first, softmaxed = listened(subject, task.validation, drawn)
-    again = ask(subject.full, task.validation, drawn)
-    few = drawn[: GROUPS * GROUP]
+    order = drawn(len(task.validation))
+    batch = order[:BATCH]
+    first, softmaxed = listened(subject, task.validation, batch)
+    again = ask(subject.full, task.validation, batch)
+    few = batch[: GROUPS * GROUP]
     apart = [ask(subject.full, task.validation, few[at : at + GROUP]) for at in range(0, len(few), GROUP)]
     normalised = behind_others(subject.teacher, task, order, device)
     return Probe(
-        images=len(drawn),
+        images=len(batch),
         queries=queries(len(task.validation), len(normalised)),
         repeated=Packed.of(change(first, again)),
         regrouped=Packed.of(change(first[: len(few)], np.concatenate(apart))),
@@ -53,12 +52,6 @@ def probe(subject: Subject, task: Task, top: Tops, device: str = "cpu") -> Probe
         normalised=normalised,
         duplicated=Packed.of(among(task.test.images, task.train.images)),
     )
-
-
-def queries(images: int, normalisations: int) -> int:
-    """Return what a probe asks where there are so many validation images, and normalisations to try."""
-    drawn = min(images, SAMPLE)
-    return 2 * min(drawn, CHUNK) + min(drawn, GROUPS * GROUP) + normalisations * drawn
 
 
 @contextmanager

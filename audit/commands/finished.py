@@ -53,12 +53,16 @@ def compare(
 
 def verify(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")]) -> None:
     """Recompute every number, figure and word from the stored results of the students; exit 1 where one disagrees."""
+    from audit.finished.tables import beside
     from audit.finished.verify import verify as look
+    from reports.record import load
 
     for disagreement in look(folder):
         terminal.say(str(disagreement), whole=True)
         raise typer.Exit(1)
     terminal.say(f"{folder}: everything follows from what was measured", whole=True)
+    if left := beside(load(folder), folder):
+        terminal.say(f"not looked at, for no audit writes them or they tell of several: {', '.join(left)}", whole=True)
 
 
 def gate(

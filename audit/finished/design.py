@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from audit import checks
+from audit.derive import whole
 from audit.statistics.sequential import HORIZON, schedule
 from audit.statistics.verdict import ALPHA
-from audit.suite import EFFORTS, Suite
+from audit.suite import Suite, named
 from reports.record import Comparison, Record
 
 TOLERANCE = 1e-6  # relative and absolute, of numbers: another processor rounds differently
@@ -38,17 +40,17 @@ def frozen(record: Record) -> Iterator[Disagreement]:
     named = known(record)
     if named is not None:
         for name in ("digest", "attacks", "controls", "settings", "tuning_seeds"):
-            yield from _unequal(f"suite.{name} of {ran.name}", getattr(ran, name), getattr(named, name))
+            yield from unequal(f"suite.{name} of {ran.name}", getattr(ran, name), getattr(named, name))
         for name in ("batch", "lr"):
-            yield from _unequal(f"suite.recipe.{name} of {ran.name}", ran.recipe[name], getattr(named, name))
-        yield from _unequal(f"suite.recipe.steps of {ran.name}", ran.recipe["steps"], named.steps_for(record.task.held))
+            yield from unequal(f"suite.recipe.{name} of {ran.name}", ran.recipe[name], getattr(named, name))
+        yield from unequal(f"suite.recipe.steps of {ran.name}", ran.recipe["steps"], named.steps_for(record.task.held))
     if not 2 <= ran.seeds <= HORIZON:
         yield Disagreement("suite.seeds", str(ran.seeds), f"at least 2, at most {HORIZON}")
 
 
 def known(record: Record) -> Suite | None:
     """Return the suite of the name that a record gives, where there is one."""
-    return next((suite for suite in EFFORTS.values() if suite.name == record.suite.name), None)
+    return named(record.suite.name)
 
 
 def rows(record: Record) -> Iterator[Disagreement]:
@@ -59,7 +61,7 @@ def rows(record: Record) -> Iterator[Disagreement]:
     asked = attacks | trained | (set(suite.attacks) if suite.complete else set())
     yield from _uneven("comparisons", record.comparisons, asked, students)
     yield from _uneven("controls", record.controls, {*suite.controls, checks.NULL}, students)
-    yield from _unequal("suite.complete", suite.complete, set(suite.attacks) <= attacks)
+    yield from unequal("suite.complete", suite.complete, whole(record))
 
 
 def _uneven(
@@ -78,15 +80,15 @@ def looks(record: Record) -> Iterator[Disagreement]:
     """Look whether error is spent as audits spend it: over all seeds, and at every look that was due."""
     look, most = record.look, record.suite.seeds
     named = known(record)
-    yield from _unequal("look.horizon", look.horizon, HORIZON)
-    yield from _unequal("look.alpha", look.alpha, ALPHA)
-    yield from _unequal("look.number", look.number, max((len(row.looks) for row in record.comparisons), default=0))
+    yield from unequal("look.horizon", look.horizon, HORIZON)
+    yield from unequal("look.alpha", look.alpha, ALPHA)
+    yield from unequal("look.number", look.number, max((len(row.looks) for row in record.comparisons), default=0))
     first = look.seeds[:1] if named is None else (min(named.seeds, most),)
     seeds = tuple(sorted({*look.seeds, *(n for one in first for n in schedule(one, most))}))
-    yield from _unequal("look.seeds", look.seeds, tuple(n for n in seeds if n <= most))
+    yield from unequal("look.seeds", look.seeds, tuple(n for n in seeds if n <= most))
     for row in record.comparisons:
-        yield from _unequal(f"looks of {record.named(row)}", row.looks, _due(row, seeds, named, most)[: len(row.looks)])
-        yield from _unequal(f"number of students of {record.named(row)}", len(row.students), max(row.looks, default=0))
+        yield from unequal(f"looks of {record.named(row)}", row.looks, _due(row, seeds, named, most)[: len(row.looks)])
+        yield from unequal(f"number of students of {record.named(row)}", len(row.students), max(row.looks, default=0))
 
 
 def _due(row: Comparison, seeds: tuple[int, ...], named: Suite | None, most: int) -> tuple[int, ...]:
@@ -99,6 +101,25 @@ def _due(row: Comparison, seeds: tuple[int, ...], named: Suite | None, most: int
     return tuple(sorted({*must, *(n for n in row.looks if n in seeds)}))  # those of earlier audits stand between
 
 
-def _unequal(where: str, stored: Any, found: Any) -> Iterator[Disagreement]:
+def unequal(where: str, stored: Any, found: Any) -> Iterator[Disagreement]:
+    """Disagree where what is stored is not what is found."""
     if stored != found:
+        yield Disagreement(where, repr(stored), repr(found))
+
+
+def differences(where: str, stored: Any, found: Any) -> Iterator[Disagreement]:
+    """Compare plain data, numbers within the tolerance."""
+    if isinstance(stored, dict) and isinstance(found, dict) and stored.keys() == found.keys():
+        for name in stored:
+            yield from differences(f"{where}.{name}", stored[name], found[name])
+    elif isinstance(stored, list | tuple) and isinstance(found, list | tuple) and len(stored) == len(found):
+        for i, (a, b) in enumerate(zip(stored, found, strict=True)):
+            yield from differences(f"{where}[{i}]", a, b)
+    elif isinstance(stored, float) and isinstance(found, float):
+        if not (
+            math.isclose(stored, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+            or (math.isnan(stored) and math.isnan(found))
+        ):
+            yield Disagreement(where, repr(stored), repr(found))
+    elif stored != found:
         yield Disagreement(where, repr(stored), repr(found))

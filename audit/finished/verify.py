@@ -2,80 +2,126 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 import operator
-import re
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from audit.derive import derived, surface_row
+from audit.derive import derived
 from audit.execution.cells import cell_of
-from audit.finished import carried
+from audit.finished import carried, tables
 from audit.finished.choices import choices
-from audit.finished.design import TOLERANCE, design
 from audit.finished.design import Disagreement as Disagreement
+from audit.finished.design import design, differences
+from audit.finished.figures import same_page
 from audit.finished.groups import Groups
+from audit.finished.hardening import inside, several, surface
+from audit.finished.identity import identity
 from audit.finished.pairing import pairing
+from audit.finished.parts import parts
+from audit.finished.queries import queries
+from audit.finished.shapes import shapes
+from audit.finished.students import students
 from reports import outputs
-from reports.record import SCHEMA_VERSION, Record, RecordError, by_surface, dumped, load, purpose_of
+from reports.record import SCHEMA_VERSION, Record, RecordError, by_surface, dumped, load
 
 
 def verify(folder: Path) -> Iterator[Disagreement]:
     """Recompute all numbers, flags and words of a record, and every report made from it; yield what disagrees.
 
-    Raises RecordError where the folder holds no record that can be read.
+    Reports are made again where the record itself follows. Raises RecordError where the folder holds no record that
+    can be read.
     """
     record = load(folder)
     if record.schema_version < SCHEMA_VERSION:
         raise RecordError(f"{folder} was made by an earlier version, whose rules were others; verify it with that one")
+    outside = [row.folder for row in record.hardening if not inside(row.folder)]
+    if outside:
+        yield Disagreement("surfaces", f"an audit in {outside[0]}", "one in its own folder")
+        return
     try:
         each = by_surface(record, folder)
     except RecordError as e:  # a report tells of all surfaces
         yield Disagreement("surfaces", f"{len(record.hardening)} audits", f"one that cannot be read: {e}")
         return
-    yield from files(record, folder)
-    yield from hardened(record, folder, each)
-    try:
-        again = derived(record)
-    except (ValueError, KeyError, IndexError, AssertionError, zlib.error) as e:  # a bit of an array, or a cell's name
-        yield Disagreement("record.json", "an array or a cell that cannot be unpacked", f"{type(e).__name__}: {e}")
+    for row, one in zip(record.hardening, each, strict=False):  # none where one surface was audited
+        yield from guarded(partial(surface, record, row, one, folder))
+        if not one.hardening:  # its own surfaces may be these, and so on without end
+            for found in verify(folder / row.folder):
+                yield found._replace(where=f"{row.folder}: {found.where}")
+    yield from several(record)
+    wrong = False
+    for found in follows(record):
+        wrong = True
+        yield found
+    if not wrong:
+        yield from guarded(lambda: files(record, folder))
+
+
+def follows(record: Record) -> Iterator[Disagreement]:
+    """Recompute all that follows from the students of a record, and look whether they are those that it names."""
+    broken = next(unpackable(record), None)
+    if broken is not None:
+        yield broken
         return
-    yield from differences("record", record.model_dump(), again.model_dump())
-    yield from names(record)
-    if any(trial.planned is None for trial in record.trials):
+    yield from guarded(lambda: differences("record", record.model_dump(), derived(record).model_dump()))
+    yield from measured(record)
+
+
+def measured(record: Record) -> Iterator[Disagreement]:
+    """Look whether students, rows and counts are those of the audit that a record names, whatever follows from them."""
+    broken = next(unpackable(record), None)
+    if broken is not None:
+        yield broken
         return
-    yield from design(record)
+    yield from guarded(lambda: names(record))
+    if all(trial.planned is not None for trial in record.trials):
+        yield from guarded(lambda: _evidence(record))
+
+
+def unpackable(record: Record) -> Iterator[Disagreement]:
+    """Look whether every array is what its place says, before any is unpacked."""
+    for found in shapes(record):
+        told = f"an array that cannot be unpacked: {found.where} is {found.stored}"
+        yield Disagreement("record.json", told, found.found)
+
+
+def _evidence(record: Record) -> Iterator[Disagreement]:
     groups = Groups(record)
+    yield from design(record)
+    yield from parts(record)
     yield from pairing(groups)
     yield from choices(groups)
-    yield from ledger(record)
+    yield from students(groups)
+    yield from queries(record)
+    yield from identity(record)
+
+
+def guarded(look: Callable[[], Iterator[Disagreement]]) -> Iterator[Disagreement]:
+    """Yield what disagrees; a record of which nothing can be computed disagrees, too."""
+    try:
+        yield from look()
+    except Exception as e:  # a forged record may break any of our own computations: never a traceback
+        yield Disagreement("record.json", "an array or a cell that cannot be unpacked", f"{type(e).__name__}: {e}")
 
 
 def files(record: Record, folder: Path) -> Iterator[Disagreement]:
-    """Compare every file with what the record gives; of figures, where matplotlib is another, the rest of the page."""
+    """Compare every file with what the record gives; figures, where matplotlib is another, but for rounding."""
     expected: dict[str, bytes] = {"record.json": dumped(record)}
-    expected |= outputs.files(record, folder)
+    expected |= outputs.files(record, folder) | tables.asked_for(record, folder)
     same_pens = record.environment.packages.get("matplotlib") == version("matplotlib")
     for name, content in expected.items():
         path = folder / name
-        words_alone = name.endswith(".html") and not same_pens
-        fits = partial(operator.eq, content) if not words_alone else partial(_same_words, content)
+        redrawn = name.endswith(".html") and not same_pens
+        fits = partial(same_page, drawn=content) if redrawn else partial(operator.eq, content)
         if not path.is_file():
             yield carried.missing(name, folder)
         elif not fits(stored := path.read_bytes()):
             yield carried.lines(name, stored, fits) or Disagreement(name, *_first_difference(stored, content))
-    if (wrong := carried.journal(folder / "journal.jsonl", record.journal)) is not None:
+    yield from tables.parquets(record, folder)
+    if (wrong := carried.journal(folder / tables.JOURNAL, record.journal)) is not None:
         yield wrong
-
-
-def _same_words(page: bytes, other: bytes) -> bool:
-    first, second = (re.sub(rb"<svg.*?</svg>", b"", text, flags=re.DOTALL) for text in (page, other))
-    return first == second
 
 
 def _first_difference(stored: bytes, found: bytes) -> tuple[str, str]:
@@ -84,60 +130,9 @@ def _first_difference(stored: bytes, found: bytes) -> tuple[str, str]:
     return f"{stored[near]!r} at byte {at:,}", repr(found[near])
 
 
-def differences(where: str, stored: Any, found: Any) -> Iterator[Disagreement]:
-    """Compare plain data, numbers within the tolerance."""
-    if isinstance(stored, dict) and isinstance(found, dict) and stored.keys() == found.keys():
-        for name in stored:
-            yield from differences(f"{where}.{name}", stored[name], found[name])
-    elif isinstance(stored, list | tuple) and isinstance(found, list | tuple) and len(stored) == len(found):
-        for i, (a, b) in enumerate(zip(stored, found, strict=True)):
-            yield from differences(f"{where}[{i}]", a, b)
-    elif isinstance(stored, float) and isinstance(found, float):
-        if not (math.isclose(stored, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE) or stored != stored != found):
-            yield Disagreement(where, repr(stored), repr(found))
-    elif stored != found:
-        yield Disagreement(where, repr(stored), repr(found))
-
-
 def names(record: Record) -> Iterator[Disagreement]:
     """Look whether every student's name is the digest of all that determines it."""
     for trial in record.trials:
         key = "nothing of how it was trained" if trial.planned is None else cell_of(trial).key
         if key != trial.cell:
             yield Disagreement(f"student {trial.name}, seed {trial.seed}", trial.cell, key)
-
-
-def hardened(record: Record, folder: Path, each: Sequence[Record]) -> Iterator[Disagreement]:
-    """Look whether the table of surfaces is what their own audits say, and whether each of these follows."""
-    for row, one in zip(record.hardening, each, strict=False):  # none where one surface was audited
-        path = folder / row.folder / "record.json"
-        try:
-            own = surface_row(one, row.folder, hashlib.sha256(path.read_bytes()).hexdigest())
-        except ValueError as e:  # of an array
-            yield Disagreement(f"surface {row.surface}", row.record, f"a record that cannot be read: {e}")
-            continue
-        if one.hardening:  # its own surfaces may be these, and so on without end
-            yield Disagreement(
-                f"surface {row.surface}", f"an audit of {len(one.hardening)} surfaces", "an audit of one"
-            )
-            continue
-        yield from differences(f"surface {row.surface}", row.model_dump(), own.model_dump())
-        for found in verify(path.parent):
-            yield found._replace(where=f"{row.folder}: {found.where}")
-        if row is record.hardening[0]:
-            told = record.model_copy(update={"hardening": (), "times": one.times})
-            yield from differences(f"record beside {row.folder}", told.model_dump(), one.model_dump())
-
-
-def ledger(record: Record) -> Iterator[Disagreement]:
-    """Look whether the ledger charges what the students were charged."""
-    spent: dict[tuple[str, str], int] = {}
-    for trial in record.trials:
-        if trial.teacher is not None:
-            for estimate, images in ((False, trial.charged - trial.estimated), (True, trial.estimated)):
-                key = (trial.name, purpose_of(trial.role, trial.teacher, estimate))
-                spent[key] = spent.get(key, 0) + images
-    charged = {(row.attack, row.purpose): row.charged for row in record.ledger if row.charged}
-    for key in sorted(spent.keys() | charged.keys()):
-        if spent.get(key, 0) != charged.get(key, 0):
-            yield Disagreement(f"ledger, {' '.join(key)}", f"{charged.get(key, 0):,}", f"{spent.get(key, 0):,}")

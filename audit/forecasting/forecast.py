@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from attacks.base import Attack, Technique
-from audit import evidence, plan, subjects
+from audit import evidence, measures, plan, subjects
 from audit.checks import probes
 from audit.execution.faculty import both, offered
 from audit.forecasting import phases, stopwatch
@@ -205,7 +205,7 @@ def auditors(setup: Setup, audited: Subject) -> int:
         + len(task.test)
         + evidence.measured_images(task, audited.remote is not None)
         + audited.tried
-        + probes.queries(len(task.validation), len(probes.candidates(audited.teacher, task)))
+        + measures.queries(len(task.validation), len(probes.candidates(audited.teacher, task)))
     )
 
 

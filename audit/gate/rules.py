@@ -11,11 +11,12 @@ from collections.abc import Container, Iterator, Sequence
 from datetime import date, datetime
 from typing import Literal, NamedTuple
 
-from audit.derive import Facts, doubts, finding
+from audit.derive import Facts, doubts, finding, whole
+from audit.finished.verify import measured
 from audit.gate.policy import Baseline, Policy, PolicyFile, nearest
 from audit.gate.regression import Change, changes, lost, unlike
 from audit.statistics.verdict import Ruling, rule
-from audit.suite import EFFORTS
+from audit.suite import EFFORTS, named
 from reports.record import Record
 from reports.wording import points
 from teachers.errors import RefusedInput
@@ -87,24 +88,26 @@ def ruled(record: Record, waived: Container[str], delta: float) -> Ruling:
     facts = Facts(kept)
     flags = doubts(facts, kept.comparisons, kept.controls)
     found = [finding(record, row, facts.looks(row) if row.students else None) for row in rows]
-    return rule(found, flags, complete=record.suite.complete, delta=delta)
+    return rule(found, flags, complete=whole(record), delta=delta)
 
 
 def _suite(policy: Policy, record: Record) -> Iterator[Found]:
     asked, ran = policy.suite, record.suite
     if asked is None:
         return
-    known = {suite.name: suite.digest for suite in EFFORTS.values()}
-    missing = sorted(set(ran.attacks) - {row.attack for row in record.comparisons})
+    known = named(ran.name)
     if ran.name != asked.name:
         yield Found("suite", "fail", f"the audit ran {ran.name}, the policy asks for {asked.name}")
-    elif known.get(ran.name, ran.digest) != ran.digest:
+    elif known is None:
+        yield Found("suite", "fail", f"this version knows no suite named {ran.name}, so not what is all of it")
+    elif known.digest != ran.digest:
         yield Found("suite", "fail", f"what the audit calls {ran.name} is not the suite of that name")
-    elif asked.complete and (not ran.complete or missing):
-        lacks = f"without {_some(missing)}" if missing else "in part"
+    elif asked.complete and not whole(record):
+        missing = sorted(set(known.attacks) - {row.attack for row in record.comparisons})
+        lacks = f"without {_some(missing)}"
         yield Found("suite", "fail", f"{ran.name} ran {lacks}; the policy asks for all of it (--attacks all)")
     else:
-        yield Found("suite", "pass", f"{ran.name} ran" + (" in full" if ran.complete else ""))
+        yield Found("suite", "pass", f"{ran.name} ran" + (" in full" if whole(record) else ""))
 
 
 def _surfaces(policy: Policy, records: Sequence[Record]) -> Iterator[Found]:
@@ -188,6 +191,8 @@ def _regressions(
         raise file.wrong(("baseline", "record"), f"names an audit without the surface {surface}; make one that has it")
     if (what := unlike(record, other)) is not None:
         raise file.wrong(("baseline", "record"), f"names an audit of another {what}; make one like the audit it judges")
+    if (wrong := next(measured(other), None)) is not None:
+        raise RefusedInput(f"the baseline {file.baseline} does not verify, see `audit verify`: {wrong}")
     try:
         found = changes(record, other, waived, delta)
     except (ValueError, KeyError, IndexError, AssertionError, zlib.error) as e:  # a bit of an array, or a cell's name

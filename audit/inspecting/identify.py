@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from audit import measures
 from audit.checks import probes
 from audit.inspecting.choosing import HALVED, Choice, Permutation, Tops, choose, permuted
 from audit.inspecting.fitting import LOOKED, apart, candidates, misfit, running
@@ -96,8 +97,7 @@ def refuse_other_order(subject: Subject, top: Tops, task: Task) -> None:
 
 def order(task: Task) -> NDArray[np.int64]:
     """Return the validation images that ways to use a network are tried on, in the order of the probe."""
-    drawn: NDArray[np.int64] = np.random.default_rng(0).permutation(len(task.validation))[: probes.SAMPLE]
-    return drawn
+    return measures.drawn(len(task.validation))
 
 
 def identify(weights: intake.Weights, opening: Opening, task: Task, device: str) -> Identified:

@@ -1,0 +1,92 @@
+"""What tells of every field of a record whether it is true: one table, and the part of docs/verdict.md made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+Told = Literal["recomputed", "checked", "repeat", "again", "text"]
+
+MEANING: Final[Mapping[Told, str]] = {
+    "recomputed": "found again from the rest of the record",
+    "checked": "held to what other parts of the record, its suite and its students' names say",
+    "repeat": "measured of a student: only `audit repeat` tells, which trains it again",
+    "again": "measured of the teacher or the data, or said of them: only another audit of the same file tells",
+    "text": "told beside the verdict, and nothing rests on it",
+}
+
+# By part of the record (`audit schema`); arrays count as one field.
+FIELDS: Final[Mapping[str, Mapping[Told, str]]] = {
+    "Record": {"checked": "schema_version audit answered journal", "again": "cmi_behind", "text": "command"},
+    "Bite": {"recomputed": "bites", "checked": "students control_students", "text": "baseline"},
+    "CMIPool": {
+        "recomputed": "temperatures cmi se plug_in gamma ncmi per_class unreliable",
+        "checked": "name labels",
+        "again": "answers",
+    },
+    "Comparison": {
+        "recomputed": "accuracy control_accuracy agreement queries p_holm floor dropped_accuracy "
+        "control_dropped_accuracy",
+        "checked": "attack student holds needs status reason parameters tuned_over control control_parameters looks "
+        "students control_students baseline baseline_students extra",
+        "text": "title paper",
+    },
+    "Cost": {"recomputed": "queries agreement", "checked": "students"},
+    "Environment": {"text": "tool python torch numpy platform threads packages code"},
+    "Flag": {"recomputed": "id raised why do caps"},
+    "Hardened": {"recomputed": "surface folder record word attack accuracy calibration_error top5"},
+    "Interval": {"recomputed": "mean se df low high lower upper p seeds images discordant"},
+    "LedgerRow": {"checked": "attack purpose charged", "again": "sent"},
+    "Look": {"recomputed": "number alpha horizon", "checked": "seeds"},
+    "Map": {"recomputed": "name x y classes"},
+    "Normalised": {"again": "normalize correct"},
+    "Picture": {"recomputed": "row overlay divergence told probability", "again": "png"},
+    "PicturedClass": {"recomputed": "name cmi se"},
+    "Planned": {"checked": "engine version recipe pool task surrogate fingerprint surface splits device"},
+    "Probe": {"checked": "images queries correct", "again": "repeated regrouped softmaxed saturated duplicated"},
+    "Projection": {"recomputed": "explained"},
+    "Regime": {"checked": "recipe view source"},
+    "Settings": {
+        "checked": "student surface shots labels budget effort device dropped",
+        "text": "teacher data architecture normalize size classes surrogate price isolated",
+    },
+    "SuiteInfo": {"checked": "name digest attacks complete recipe settings tuning_seeds seeds plugins controls"},
+    "TaskInfo": {
+        "recomputed": "majority",
+        "checked": "digest train validation test validation_labels pool_digest held",
+        "again": "name classes shape test_labels",
+    },
+    "TeacherInfo": {
+        "recomputed": "validation_accuracy test_accuracy test_low test_high",
+        "checked": "correct",
+        "again": "name sha256 architecture method parameters output mean std bgr validated",
+    },
+    "Times": {"again": "created", "text": "wall_seconds training_share trained reused"},
+    "Trial": {
+        "recomputed": "validation_accuracy agreement",
+        "checked": "cell kind name role teacher parameters student seed labels budget",
+        "repeat": "validated correct agrees charged estimated repeats diverged",
+        "text": "network_parameters seconds step_seconds",
+    },
+    "Triangle": {"recomputed": "classes"},
+    "Usability": {"recomputed": "accuracy calibration_error top5", "again": "correct confidence classes"},
+    "Verdict": {"recomputed": "word sentence scope reasons settle delta look alpha"},
+}
+
+
+def told(part: str) -> dict[str, Told]:
+    """Return what tells of each field of a part."""
+    return {field: how for how, fields in FIELDS[part].items() for field in fields.split()}
+
+
+def page() -> str:
+    """Write the list of docs/verdict.md."""
+    lines = []
+    for how in ("repeat", "again", "text"):
+        parts = (
+            f"{part}: {', '.join(f'`{name}`' for name, kind in told(part).items() if kind == how)}"
+            for part in FIELDS
+            if how in FIELDS[part]
+        )
+        lines += [f"**{MEANING[how][0].upper()}{MEANING[how][1:]}.**", "; ".join(parts) + ".", ""]
+    return "\n".join(lines)

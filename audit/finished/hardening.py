@@ -1,0 +1,47 @@
+"""Whether the table of surfaces is what their own audits say, and these are audits of one teacher."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from audit.derive import surface_row
+from audit.finished.design import Disagreement, differences
+from reports.record import Hardened, Record
+
+OF_TEACHER = {"name", "sha256", "architecture", "method", "parameters", "output", "mean", "std", "bgr"}
+
+
+def inside(folder: str) -> bool:
+    """Whether the folder of a surface lies in that of the audit."""
+    place = PurePosixPath(folder)
+    return not place.is_absolute() and ".." not in place.parts and "\\" not in folder and "\0" not in folder
+
+
+def surface(record: Record, row: Hardened, one: Record, folder: Path) -> Iterator[Disagreement]:
+    """Look whether one row is what its audit says, and its audit one of the same question on another surface."""
+    if one.hardening:
+        yield Disagreement(f"surface {row.surface}", f"an audit of {len(one.hardening)} surfaces", "an audit of one")
+        return
+    digest = hashlib.sha256((folder / row.folder / "record.json").read_bytes()).hexdigest()
+    own = surface_row(one, row.folder, digest)
+    yield from differences(f"surface {row.surface}", row.model_dump(), own.model_dump())
+    if row is record.hardening[0]:
+        told = record.model_copy(update={"hardening": (), "times": one.times})
+        yield from differences(f"record beside {row.folder}", told.model_dump(), one.model_dump())
+        return
+    where = f"record in {row.folder}"
+    yield from differences(f"{where}.task", record.task.model_dump(), one.task.model_dump())
+    yield from differences(f"{where}.suite", record.suite.model_dump(), one.suite.model_dump())
+    asked, also = (r.settings.model_dump(exclude={"surface", "isolated"}) for r in (record, one))
+    yield from differences(f"{where}.settings", asked, also)
+    mine, other = (r.teacher.model_dump(include=OF_TEACHER) for r in (record, one))
+    yield from differences(f"{where}.teacher", mine, other)
+
+
+def several(record: Record) -> Iterator[Disagreement]:
+    """Look whether an audit of surfaces is of several, each once."""
+    names = [row.surface for row in record.hardening]
+    if names and (len(names) < 2 or len(set(names)) < len(names)):
+        yield Disagreement("surfaces", ", ".join(names), "two or more, each once")

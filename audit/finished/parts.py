@@ -1,0 +1,168 @@
+"""Whether a record holds what every audit holds: its attacks as they are, plug-ins, the probe, answers for CMI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attacks.sources import statements
+from audit import checks, measures
+from audit.derive import unpacked
+from audit.finished.design import Disagreement, unequal
+from audit.suite import EFFORTS, named
+from reports.record import CMIPool, PoolName, Probe, Record, TeacherInfo
+
+
+def parts(record: Record) -> Iterator[Disagreement]:
+    """Look whether nothing was left out or exchanged that an audit holds beside its students."""
+    yield from stated(record)
+    yield from plugins(record)
+    yield from held(record)
+    yield from teachers(record)
+    if record.probe is None:
+        yield Disagreement("probe", "nothing", "what every teacher is asked before anything is trained")
+    else:
+        yield from probed(record, record.probe)
+    yield from pools(record)
+
+
+def stated(record: Record) -> Iterator[Disagreement]:
+    """Look whether every attack needs and holds what its technique states, and is of the suite or beside it."""
+    suite = record.suite
+    for row in record.comparisons:
+        name = record.named(row)
+        if (ours := statements().get(row.attack)) is not None:
+            yield from unequal(f"needs of {name}", row.needs, ours.needs)
+            yield from unequal(f"holds of {name}", row.holds, ours.holds)
+        yield from unequal(f"extra of {name}", row.extra, row.attack not in suite.attacks)
+        if row.status == "not applicable":
+            due = f"it needs {row.needs}, the surface shows {record.settings.surface}"
+            yield from unequal(f"reason of {name}", row.reason, due)
+        elif row.status == "judged":
+            yield from unequal(f"reason of {name}", row.reason, "")
+    for row in record.controls:
+        yield from unequal(f"needs and holds of {row.attack}", (row.needs, row.holds), ("label", "original"))
+        yield from unequal(f"extra of {row.attack}", row.extra, False)
+    first = record.settings.student.split(",")[0]
+    yield from unequal("suite.recipe.architecture", suite.recipe.get("architecture"), first)
+    effort = EFFORTS.get(record.settings.effort)
+    if named(suite.name) is not None:
+        yield from unequal("settings.effort", record.settings.effort if effort is None else effort.name, suite.name)
+
+
+def plugins(record: Record) -> Iterator[Disagreement]:
+    """Look whether the plug-ins are those that the versions of the students tell of."""
+    listed = dict(entry.partition(": ")[::2] for entry in record.suite.plugins)
+    told = {trial.name: trial.planned.version.partition(" ")[2] for trial in record.trials if trial.planned is not None}
+    due = []
+    for name in dict.fromkeys(row.attack for row in record.comparisons):
+        origin = told.get(name, listed.get(name, ""))
+        if name in statements():
+            yield from unequal(f"origin of {name}", origin, "")
+        elif not origin and record.suite.complete:  # no other record can be UNDISTILLABLE
+            yield Disagreement(f"attack {name}", "no plug-in", "none that this version knows")
+        due += [f"{name}: {origin}"] if origin else []
+    yield from unequal("suite.plugins", record.suite.plugins, tuple(due))
+
+
+def held(record: Record) -> Iterator[Disagreement]:
+    """Look whether what the attacker holds is as much of the task as was asked for."""
+    task, asked = record.task, record.settings
+    if len(set(task.classes)) != len(task.classes) or len(task.classes) < 2:
+        yield Disagreement("task.classes", f"{len(task.classes)} names", "two or more, all different")
+    if not set(asked.dropped) <= set(task.classes) or len(set(asked.dropped)) != len(asked.dropped):
+        yield Disagreement("settings.dropped", ", ".join(asked.dropped), "classes of the task, each once")
+    for where, labels in (("test", task.test_labels), ("validation", task.validation_labels)):
+        if (top := unpacked(labels).max(initial=0)) >= len(task.classes):
+            yield Disagreement(f"task.{where}_labels", f"class {top}", f"at most {len(task.classes) - 1}")
+    due, slack = (
+        asked.shots * task.train,
+        len(task.classes) * (asked.shots < 1),
+    )  # each class is rounded, to one at least
+    if task.held > due + slack or (not asked.dropped and task.held < due - slack):
+        yield Disagreement("task.held", f"{task.held:,} images", f"a share of {asked.shots:g} of {task.train:,}")
+
+
+def teachers(record: Record) -> Iterator[Disagreement]:
+    """Look whether the teachers are those that the students asked, as far as their files tell."""
+    audited, asks = record.teacher, {trial.teacher for trial in record.trials}
+    prints = {trial.planned.fingerprint for trial in record.trials if trial.planned and trial.teacher == "audited"}
+    if audited.method in checks.SYNTHETIC or audited.parameters is None:  # it has no weights of its own
+        yield from unequal("teacher.sha256", {audited.sha256} | prints, {audited.sha256})
+    same = record.ordinary == audited
+    if same and "ordinary" in asks:
+        yield Disagreement("ordinary", "the audited teacher", "another, which students asked")
+    if not same and "ordinary" not in asks and any(row.bite for row in record.comparisons):
+        yield Disagreement("ordinary", "another teacher", "the audited one: no student asked another")
+    for where, teacher in (("teacher", audited), ("ordinary", record.ordinary)):
+        yield from _usable(record, where, teacher)
+
+
+def _usable(record: Record, where: str, teacher: TeacherInfo) -> Iterator[Disagreement]:
+    if teacher.usability is None:
+        yield Disagreement(f"{where}.usability", "nothing", "what its surface shows of the test images")
+        return
+    label = where == "teacher" and record.settings.surface == "label"
+    yield from unequal(f"{where}.usability.confidence", teacher.usability.confidence is None, label)
+    most, told = len(record.task.classes), teacher.usability.classes.array()
+    if told.min(initial=1) < 1 or told.max(initial=1) > (1 if label else most):
+        yield Disagreement(f"{where}.usability.classes", f"up to {told.max(initial=0)}", f"1 to {1 if label else most}")
+
+
+def probed(record: Record, probe: Probe) -> Iterator[Disagreement]:
+    """Look whether the probe asked what a probe asks, and heard what the teacher says."""
+    order = measures.drawn(record.task.validation)
+    yield from unequal("probe.images", probe.images, min(len(order), measures.BATCH))
+    due = measures.queries(record.task.validation, len(probe.normalised))
+    yield from unequal("probe.queries", probe.queries, due)
+    if (probe.correct.array() != unpacked(record.teacher.validated)[order]).any():
+        yield Disagreement("probe.correct", "other images", "those that the teacher gets right")
+    tried = [other.normalize for other in probe.normalised]
+    yield from unequal("probe.normalised", len(tried), len(set(tried)))
+
+
+def pools(record: Record) -> Iterator[Disagreement]:
+    """Look whether the answers of which CMI is measured are there, about the images that an audit takes."""
+    task, found = record.task, {pool.name: pool for pool in record.cmi}
+    labels, most = unpacked(task.validation_labels), measures.CMI_ENTRIES // len(task.classes)
+    counts = _sampled(np.bincount(labels, minlength=len(task.classes)), most)
+    names = tuple(name for name in get_args(PoolName) if name in _due(record, counts) or name in found)
+    yield from unequal("cmi", tuple(pool.name for pool in record.cmi), names)
+    if "validation" in found:
+        kept = found["validation"].labels.array()
+        same = (
+            np.array_equal(kept, labels) if len(labels) <= most else np.array_equal(_count(kept, task.classes), counts)
+        )
+        yield from unequal("cmi.validation.labels", "those of the split" if same else "others", "those of the split")
+    if "train" in found and "augmented" in found:
+        yield from _training(record, found["train"], found["augmented"], most)
+
+
+def _due(record: Record, validation: NDArray[np.int64]) -> set[str]:
+    """Return the pools that must be there: of training images, where there are two for every class."""
+    enough = record.task.train >= 2 * len(record.task.classes)
+    return {"validation", *(("train", "augmented") if enough else ())} if measures.measurable(validation) else set()
+
+
+def _training(record: Record, plain: CMIPool, augmented: CMIPool, most: int) -> Iterator[Disagreement]:
+    """Look whether both pools of training images are of the same images, as many as are kept."""
+    kept, classes, train = plain.labels.array(), len(record.task.classes), record.task.train
+    if not np.array_equal(kept, augmented.labels.array()):
+        yield Disagreement("cmi.augmented.labels", "others", "those of the training images")
+    if len(kept) != train if train <= most else abs(len(kept) - most) > classes:
+        yield Disagreement("cmi.train.labels", f"{len(kept):,} images", f"{min(train, most):,}")
+
+
+def _count(labels: NDArray[np.uint16], classes: tuple[str, ...]) -> NDArray[np.int64]:
+    return np.bincount(labels, minlength=len(classes))
+
+
+def _sampled(counts: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return how many images of each class are kept, as a stratified sample has it (`teachers.task.stratified`)."""
+    images = int(counts.sum())
+    if images <= most:
+        return counts
+    return np.array([max(1, round(most / images * count)) if count else 0 for count in counts.tolist()])

@@ -1,0 +1,98 @@
+"""Whether a record's ledger counts what its students were charged, and what the auditor asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from attacks.sources import statements
+from audit.finished.design import Disagreement, unequal
+from reports.record import LedgerRow, Record, purpose_of
+from teachers.kinds import offers
+
+SHARED, AUDITOR = "shared", "auditor"
+
+
+def queries(record: Record) -> Iterator[Disagreement]:
+    """Look at every row of the ledger, and at what all answers come to."""
+    yield from charged(record)
+    yield from asked(record)
+    yield from sent(record)
+    yield from answered(record)
+
+
+def charged(record: Record) -> Iterator[Disagreement]:
+    """Look whether the ledger charges what the students were charged, once each."""
+    spent: Counter[tuple[str, str]] = Counter()
+    for trial in record.trials:
+        if trial.teacher is not None:
+            spent[trial.name, purpose_of(trial.role, trial.teacher)] += trial.charged - trial.estimated
+            if trial.estimated:
+                spent[trial.name, purpose_of(trial.role, trial.teacher, True)] += trial.estimated
+    rows = [(row.attack, row.purpose) for row in _attacks(record)]
+    told = {(row.attack, row.purpose): row.charged for row in _attacks(record)}
+    for key in sorted(spent.keys() | told.keys()):
+        yield from unequal(f"ledger, {' '.join(key)}", told.get(key), spent.get(key))
+    yield from unequal("ledger, rows of attacks", rows, sorted(spent))
+
+
+def asked(record: Record) -> Iterator[Disagreement]:
+    """Look at what the auditor asked on its own account."""
+    task, found = record.task, {row.purpose: row.sent for row in record.ledger if row.attack == AUDITOR}
+    teachers = 1 + (record.ordinary != record.teacher)
+    # What a teacher behind a URL said of all validation images is kept, and not asked anew.
+    kept = ("validation", task.validation) if record.teacher.parameters is None else None
+    sizes = [(pool.name, pool.labels.shape[0]) for pool in record.cmi]
+    due = {"evaluate": teachers * (task.validation + task.test)}
+    if found.get("identify"):  # how a file is to be used is told by images, where it does not say it itself
+        due["identify"] = found["identify"]
+    due["cmi"] = sum(size for pool, size in sizes if (pool, size) != kept)
+    due["probe"] = record.probe.queries if record.probe else 0
+    rows = [row for row in record.ledger if row.attack in (SHARED, AUDITOR)]
+    names = [(SHARED, "all", 0), *((AUDITOR, purpose, 0) for purpose in due)]
+    yield from unequal("ledger, rows of the auditor", [(r.attack, r.purpose, r.charged) for r in rows], names)
+    yield from unequal("ledger, sent for the auditor", found, due)
+
+
+def sent(record: Record) -> Iterator[Disagreement]:
+    """Look whether no more answers were sent than charged, and at least those that all are asked about beforehand."""
+    for row in _attacks(record):
+        if row.sent > row.charged:
+            yield Disagreement(f"ledger, {row.attack} {row.purpose}", f"{row.sent:,} sent", f"{row.charged:,} charged")
+    least = ahead(record, "audited") + (ahead(record, "ordinary") if record.ordinary != record.teacher else 0)
+    if (shared := _shared(record)) < least:
+        yield Disagreement("ledger, shared", f"{shared:,} sent", f"at least {least:,}")
+    if shared > (most := least + sum(row.charged for row in record.ledger)) and not record.suite.plugins:
+        yield Disagreement("ledger, shared", f"{shared:,} sent", f"at most {most:,}")
+
+
+def answered(record: Record) -> Iterator[Disagreement]:
+    """Look whether the answers of the audited teacher are those that the ledger tells of."""
+    teachers = 1 + (record.ordinary != record.teacher)
+    auditor = {row.purpose: row.sent for row in record.ledger if row.attack == AUDITOR}
+    own = sum(auditor.values()) - auditor.get("evaluate", 0) + auditor.get("evaluate", 0) // teachers
+    own += sum(row.sent for row in _attacks(record) if "audited teacher" in row.purpose)
+    shared = _shared(record)
+    least = shared if teachers == 1 else ahead(record, "audited")
+    most = shared if teachers == 1 else shared - ahead(record, "ordinary")
+    if record.answered is None or not own + least <= record.answered <= own + most:
+        yield Disagreement("answered", f"{record.answered}", f"{own + least:,} to {own + most:,}")
+
+
+def ahead(record: Record, teacher: str) -> int:
+    """Return about how many views a teacher is asked before attacks on original data train, at least."""
+    surface = record.settings.surface
+    shown = surface if teacher == "audited" or offers(surface, "gradients") else "probs"
+    said = [statements()[row.attack] for row in record.comparisons if row.attack in statements()]
+    kinds = {
+        kind for s in said if s.holds == "original" and offers(shown, s.needs) for kind in (s.views or "").split("+")
+    }
+    return record.task.held * int(record.suite.recipe.get("views") or 0) * len(kinds - {""})
+
+
+def _attacks(record: Record) -> list[LedgerRow]:
+    return [row for row in record.ledger if row.attack not in (SHARED, AUDITOR)]
+
+
+def _shared(record: Record) -> int:
+    return sum(row.sent for row in record.ledger if row.attack == SHARED)

@@ -1,0 +1,63 @@
+"""Whether every array of a record has the shape that its place has: before any is unpacked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from audit import measures
+from audit.finished.design import Disagreement, unequal
+from reports.record import Packed, Record
+
+Shapes = Iterator[tuple[str, Packed | None, str, tuple[int, ...]]]  # where, what lies there, its due type and shape
+
+
+def shapes(record: Record) -> Iterator[Disagreement]:
+    """Look whether arrays are there, of the types and shapes that the splits of the task give them."""
+    for where, packed, kind, shape in (*_of_task(record), *_of_students(record), *_of_answers(record)):
+        stored = "nothing" if packed is None else f"{packed.dtype} {packed.shape}"
+        yield from unequal(where, stored, f"{kind} {shape}")
+
+
+def _of_task(record: Record) -> Shapes:
+    task = record.task
+    yield "task.validation_labels", task.validation_labels, "uint16", (task.validation,)
+    yield "task.test_labels", task.test_labels, "uint16", (task.test,)
+    for where, teacher in (("teacher", record.teacher), ("ordinary", record.ordinary)):
+        yield f"{where}.validated", teacher.validated, "bool", (task.validation,)
+        yield f"{where}.correct", teacher.correct, "bool", (task.test,)
+        if (shown := teacher.usability) is not None:
+            yield f"{where}.usability.correct", shown.correct, "bool", (task.test,)
+            yield f"{where}.usability.classes", shown.classes, "uint16", (task.test,)
+            if shown.confidence is not None:
+                yield f"{where}.usability.confidence", shown.confidence, "float16", (task.test,)
+
+
+def _of_students(record: Record) -> Shapes:
+    task = record.task
+    for trial in record.trials:
+        where = f"student {trial.name}, seed {trial.seed}"
+        yield f"{where}: validated", trial.validated, "bool", (task.validation,)
+        if trial.role != "tune" or trial.correct is not None:
+            yield f"{where}: correct", trial.correct, "bool", (task.test,)
+            yield f"{where}: agrees", trial.agrees, "bool", (task.test,)
+
+
+def _of_answers(record: Record) -> Shapes:
+    classes = len(record.task.classes)
+    for pool in record.cmi:
+        yield (
+            f"cmi.{pool.name}.answers",
+            pool.answers,
+            "float16",
+            (pool.labels.shape[0] if pool.labels.shape else 0, classes),
+        )
+        yield f"cmi.{pool.name}.labels", pool.labels, "uint16", pool.answers.shape[:1]
+    if (probe := record.probe) is not None:
+        drawn = min(record.task.validation, measures.SAMPLE)
+        batch = min(drawn, measures.BATCH)
+        yield "probe.repeated", probe.repeated, "float16", (batch,)
+        yield "probe.regrouped", probe.regrouped, "float16", (min(batch, measures.GROUPS * measures.GROUP),)
+        yield "probe.correct", probe.correct, "bool", (drawn,)
+        yield "probe.duplicated", probe.duplicated, "bool", (record.task.test,)
+        for other in probe.normalised:
+            yield f"probe.normalised {other.normalize}", other.correct, "bool", (drawn,)

@@ -1,0 +1,146 @@
+"""Whether what a record says of a student agrees with itself, and with what it says of the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit import checks
+from audit.derive import Facts, finding, unpacked
+from audit.execution.cells import SMOOTHED, truth_digest
+from audit.finished.design import Disagreement, unequal
+from audit.finished.groups import Groups, Kind, labels_only
+from audit.measures import REPEATS
+from audit.statistics.verdict import undecided
+from reports.record import Comparison, Record, Trial
+
+
+def students(groups: Groups) -> Iterator[Disagreement]:
+    """Look at every student alone, at those that are alike, and at what became of each attack."""
+    record = groups.record
+    right = {"audited": unpacked(record.teacher.correct), "ordinary": unpacked(record.ordinary.correct)}
+    for trial in record.trials:
+        for found in _student(record, trial, right[trial.teacher or "audited"]):
+            yield found._replace(where=f"student {trial.name}, seed {trial.seed}: {found.where}")
+    yield from _alike(groups)
+    for row in record.comparisons:
+        yield from _sound(groups, row)
+        yield from _identical(groups, row)
+        yield from _shown(groups, row)
+    yield from _open(groups)
+
+
+def _student(record: Record, trial: Trial, teacher: NDArray[np.bool_]) -> Iterator[Disagreement]:
+    yield from unequal("measured on test images", trial.correct is not None, trial.role != "tune")
+    if trial.correct is not None:
+        mine, agrees = trial.correct.array(), unpacked(trial.agrees)
+        if (wrong := np.where(teacher, agrees != mine, agrees & mine)).any():
+            yield Disagreement(
+                "agrees", "right and agreeing, or neither, where the teacher is right", f"{int(wrong.sum())} images"
+            )
+    if trial.teacher is None:
+        yield from unequal("queries", (trial.charged, trial.estimated), (0, 0))
+    elif not trial.estimated <= trial.charged <= (trial.charged if trial.budget is None else trial.budget):
+        yield Disagreement("queries", f"{trial.charged:,}, {trial.estimated:,} to estimate", f"at most {trial.budget}")
+    if trial.kind == "control":
+        yield from unequal("regime.source", trial.regime.source, "original")
+    if trial.name == checks.LS:
+        yield from unequal("regime.view", trial.regime.view, trial.parameters.get("view"))
+        yield from unequal("regime.recipe", trial.regime.recipe, trial.planned and trial.planned.recipe)
+    if trial.step_seconds > trial.seconds + 1:
+        yield Disagreement("step_seconds", f"{trial.step_seconds:.1f}", f"at most {trial.seconds:.1f}")
+    if trial.planned is not None and trial.planned.pool == record.task.pool_digest:
+        asked, held = record.settings.labels, max(record.task.held, 1)
+        if abs(trial.labels - asked) > (len(record.task.classes) / held if asked < 1 else 0):
+            yield Disagreement("labels", f"{trial.labels:g}", f"{asked:g}")
+
+
+def _alike(groups: Groups) -> Iterator[Disagreement]:
+    """Look whether students that differ by their seed saw the same, and those of one pool the same labels."""
+    seen: dict[str, Any] = {}
+    for trial in groups.record.trials:
+        said = groups.said[trial.cell]
+        setting = [said[name] for name in ("technique", "parameters", "recipe", "surrogate")]
+        for what, key, value in (
+            ("regime", repr(setting), trial.regime),
+            ("labels", said["pool"], trial.labels),
+        ):
+            if seen.setdefault(f"{what} {key}", value) != value:
+                yield Disagreement(f"student {trial.name}, seed {trial.seed}: {what}", str(value), "that of the others")
+
+
+def _sound(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
+    """Look whether no student that diverged was judged."""
+    bite = row.bite.students if row.bite else ()
+    points = (*row.curve, *(row.bite.curve if row.bite else ()))
+    cells = {*row.students, *bite, *(cell for point in points for cell in point.students)}
+    for cell in sorted(cells):
+        if groups.trials[cell].diverged:
+            yield Disagreement(f"students of {groups.record.named(row)}", "one that diverged", "none")
+
+
+def _identical(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
+    """Look whether an attack was set aside as its own control if it is that, and only then."""
+    if row.status not in ("judged", "identical"):
+        return
+    record, due, reason = groups.record, "judged", ""
+    own = row.control == row.attack + SMOOTHED and row.control_parameters == row.parameters
+    asks_truth = any(s["asks"] == "audited" and s["teacher"] == _truth(record) for s in groups.said.values())
+    if own and asks_truth and record.settings.surface == "probs":
+        due, reason = "identical", "the teacher answers with smoothed labels"
+    elif labels_only(row) and all(t.labels == 1 for t in groups.of(Kind({"pool": record.task.pool_digest}))):
+        share = _repeats(groups, row)
+        if share >= REPEATS:
+            due, reason = "identical", f"the teacher repeats {share:.2%} of the labels"
+    yield from unequal(f"status of {record.named(row)}", (row.status, row.reason), (due, reason))
+
+
+def _truth(record: Record) -> str:
+    return truth_digest(record.task.pool_digest, int(record.suite.recipe.get("views") or 0))
+
+
+def _repeats(groups: Groups, row: Comparison) -> float:
+    """Return how many labels the answers repeat on which an attack's setting was chosen."""
+    usual = {"kind": "attack", "asks": "audited", "technique": row.attack, "parameters": row.parameters}
+    mine = Kind({**usual, "recipe": groups.record.suite.recipe | {"architecture": row.student}})
+    found = [t for t in groups.of(mine) if t.role == ("tune" if row.tuned_over > 1 else "judge")]
+    if row.tuned_over == 1:
+        found = [t for t in found if t.seed == 0]
+    shares = [t.repeats for t in found if t.repeats is not None and t.regime.view in ("raw", "crop")]
+    return float(np.mean(shares)) if shares else 0.0
+
+
+def _shown(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
+    """Look whether a bite or a steal-cost curve was left out, though all students that show it were trained."""
+    suite, name = groups.suite, groups.record.named(row)
+    if suite is None or row.status == "failed":
+        return
+    seeds, original = min(suite.bite_seeds, suite.query_seeds), row.holds == "original"
+    due = suite.bite_seeds if original else seeds * suite.budgets
+    bites = original or suite.budgets > 1
+    if bites and row.bite is None and _made(groups, row, "bite", "ordinary") >= due:
+        yield Disagreement(f"bite of {name}", "nothing", "what its students tell")
+    if row.students and not row.curve and _made(groups, row, "cost", "audited") >= seeds * (suite.budgets - 1) > 0:
+        yield Disagreement(f"curve of {name}", "nothing", "what its students tell")
+
+
+def _made(groups: Groups, row: Comparison, role: str, asks: str) -> int:
+    """Return how many sound students of a role an attack has that ask a teacher."""
+    due = (row.attack, row.student, role, asks, False)
+    return sum((t.name, t.student, t.role, t.teacher, t.diverged) == due for t in groups.record.trials)
+
+
+def _open(groups: Groups) -> Iterator[Disagreement]:
+    """Look whether an attack that was open got all of its looks; not where a control diverged, which ended them."""
+    record, facts = groups.record, Facts(groups.record)
+    rows = [row for row in record.comparisons if row.students]
+    if any(groups.trials[cell].diverged for row in rows for cell in row.control_students):
+        return
+    left = undecided([finding(record, row, facts.looks(row)) for row in rows])
+    for row in rows:
+        if record.named(row) in left and row.looks[-1] < record.suite.seeds:
+            told = f"{record.suite.seeds} at the last look: it is open"
+            yield Disagreement(f"looks of {record.named(row)}", repr(row.looks), told)
