@@ -116,11 +116,7 @@ def open_task(opening: Opening, cache: Cache, note: Note = silent) -> tuple[Task
         return datasets.load(opening.data or "glyphs", cache.root, opening.size, opening.channels, note), None
     if is_address(opening.teacher):
         return _remote_task(opening, cache, note), None
-    if opening.service != USUAL:
-        raise UsageError(
-            f"--input, --output, --header and --plain-http are of a teacher behind a URL; {opening.teacher} is a file"
-        )
-    weights = intake.open_weights(Path(opening.teacher), opening.trust, opening.weights)
+    weights = open_file(opening)
     card = weights.card
     if card is None and opening.data is None:
         raise UsageError(f"{opening.teacher} does not say what it was trained on; give --data")
@@ -137,6 +133,20 @@ def open_task(opening: Opening, cache: Cache, note: Note = silent) -> tuple[Task
     if card is not None:
         _agree(card, task, opening)
     return task, weights
+
+
+def open_file(opening: Opening) -> intake.Weights:
+    """Open the checkpoint that the command line names.
+
+    Raises UsageError for what is said of a URL alone; what `intake.open_weights` raises.
+    """
+    output = opening.service.output
+    if replace(opening.service, output="") != USUAL:
+        raise UsageError(f"--input, --header and --plain-http are of a teacher behind a URL; {opening.teacher} is none")
+    weights = intake.open_weights(Path(opening.teacher), opening.trust, opening.weights)
+    if output and not weights.is_program:
+        raise UsageError(f"--output {output}: {opening.teacher} is tensors, whose network has one; leave it out")
+    return replace(weights, output=output)
 
 
 def _in_channels(
@@ -293,6 +303,7 @@ def fingerprint(teacher: Teacher) -> str:
     """Return a digest of all that determines the answers; the file's name and container do not."""
     more = " bgr" * teacher.bgr + (f" {teacher.order}" if teacher.order else "")
     more += f" {teacher.output}" if teacher.output in WHOLE else ""
+    more += f" output {teacher.named}" if teacher.named else ""
     if teacher.program:  # with or without tensors: its code answers, too
         return hashlib.sha256(f"{teacher.sha256} {teacher.mean} {teacher.std}{more}".encode()).hexdigest()
     tensors = teacher.here.state_dict()

@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import hostile
 import hostile_configs as corpus
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from audit import subjects
 from audit.execution.store import Cache
 from audit.subjects import Opening
 from teachers import intake, networks
+from teachers.address import Service
 from teachers.errors import AuditError, RefusedInput, UsageError
 from teachers.intake import onnx_files
 from teachers.intake.architecture import guess
@@ -404,18 +407,34 @@ class TestOutputs:
 
     def test_the_one_that_is_taken_is_told_with_the_others(self) -> None:
         teacher = self.opened(self.saved((), 2.0))
-        assert teacher.output == ""
+        assert teacher.taken == ""
         teacher.here.eval()(torch.rand(2, *SHAPE))
-        assert teacher.output == "output 0 is taken; left out: 1"
+        assert teacher.taken == "output 0 is taken; left out: 1"
 
     def test_logits_are_taken_by_their_name(self) -> None:
         teacher = self.opened(self.saved(("other", "logits"), -1.0))
         teacher.here.eval()(torch.rand(2, *SHAPE))
-        assert teacher.output == "output logits is taken; left out: other"
+        assert teacher.taken == "output logits is taken; left out: other"
 
     def test_two_that_name_other_classes_are_refused_by_name(self) -> None:
         with pytest.raises(RefusedInput, match=r"2 outputs of 4 numbers that name other classes \(a, b\)"):
             self.opened(self.saved(("a", "b"), -1.0))
+
+    def test_the_one_that_the_user_names_is_taken_and_is_part_of_who_the_teacher_is(self) -> None:
+        weights = intake.open_weights(self.saved(("a", "b"), -1.0), trust=True)
+        x, found = torch.rand(8, *SHAPE), {}
+        for output in ("a", "b"):
+            teacher = intake.assemble(replace(weights, output=output), "", K, SHAPE, "none")
+            found[subjects.fingerprint(teacher)] = teacher.here.eval()(x)
+        one, other = found.values()
+        assert torch.equal(one, -other)
+        with pytest.raises(RefusedInput, match=r"no output 'c'; --output names one of a, b"):
+            intake.assemble(replace(weights, output="c"), "", K, SHAPE, "none")
+
+    def test_tensors_have_no_outputs_to_choose_from(self) -> None:
+        save_file(networks.build(corpus.ARCH, K, SHAPE).state_dict(), "m.safetensors")
+        with pytest.raises(UsageError, match=r"--output a: m.safetensors is tensors, whose network has one"):
+            subjects.open_file(Opening("m.safetensors", service=Service(output="a")))
 
 
 @pytest.mark.parametrize("container", ["torch", "pickle"])

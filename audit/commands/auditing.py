@@ -249,6 +249,7 @@ def inspect(
     weights: Weights = None,
     size: Size = None,
     trust_model_code: Trust = False,
+    output: Output = "",
     device: Device = "cpu",
     cache: Cache = None,
     json: Json = False,
@@ -258,7 +259,11 @@ def inspect(
     from audit.inspecting.inspection import inspect as look
 
     found = look(
-        opening(file, data, arch, normalize, size, trust_model_code, classes, weights), device=device, cache=cache
+        opening(
+            file, data, arch, normalize, size, trust_model_code, classes, weights, service("", output, None, False)
+        ),
+        device=device,
+        cache=cache,
     )
     (tell_json if json else tell)(found)
 

@@ -52,7 +52,7 @@ Input = Annotated[
     str,
     typer.Option("--input", help="Tensor for images of a teacher behind a URL: NAME, NAME:UINT8 or NAME:FP32:NHWC."),
 ]
-Output = Annotated[str, typer.Option(help="Tensor of a teacher behind a URL with a number for every class.")]
+Output = Annotated[str, typer.Option(help="Which output of a program or URL has a number for every class.")]
 Header = Annotated[
     list[str] | None,
     typer.Option(help="Header for a teacher behind a URL, NAME=VARIABLE of the environment; may be repeated."),

@@ -73,7 +73,7 @@ def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None)
     if opening.teacher in subjects.BUILT_IN:
         raise UsageError(f"{opening.teacher} is built in and no file; see `audit ls teachers`")
     path = Path(opening.teacher)
-    weights = intake.open_weights(path, opening.trust, opening.weights)
+    weights = subjects.open_file(opening)
     bare = Inspection(
         file=path.resolve().name,
         format=weights.kind,

@@ -45,6 +45,7 @@ class Teacher:
     bgr: bool = False  # whether the network takes blue first
     order: tuple[int, ...] = ()  # outputs of the network by class of the task, where they are not in its order
     output: str = ""  # what its own numbers are, where that was found out: logits, probabilities…
+    named: str = ""  # of several outputs of a program, the one that the user names
 
     @property
     def taken(self) -> str:
@@ -81,8 +82,10 @@ def assemble(weights: Weights, architecture: str, classes: int, shape: networks.
         if architecture:
             raise UsageError(f"{weights.path} brings its own architecture; leave --arch {architecture} out")
         answering = Preprocessed(_rehearsed(weights, classes, shape), mean, std, bgr)
-        name = weights.path.resolve().name
-        return Teacher(name, weights.sha256, answering, weights.kind, "unknown", mean, std, bgr=bgr, program=True)
+        name, named = weights.path.resolve().name, weights.output
+        return Teacher(
+            name, weights.sha256, answering, weights.kind, "unknown", mean, std, bgr=bgr, program=True, named=named
+        )
     card = weights.card
     own = {n: t for n, t in weights.tensors.items() if not (card and card.guard and n.startswith(GUARD))}
     wanted = weightless(architecture, classes, shape).state_dict()
@@ -128,7 +131,7 @@ def order_of(names: tuple[str, ...], classes: tuple[str, ...]) -> tuple[int, ...
 def _rehearsed(weights: Weights, classes: int, shape: networks.Shape) -> nn.Module:
     """Load a program here once it has loaded and answered in the jail."""
     _rehearse(weights, classes, shape)
-    return program(weights.path, cast(Program, weights.kind), shape, classes, weights.tensors)
+    return program(weights.path, cast(Program, weights.kind), shape, classes, weights.tensors, weights.output)
 
 
 def answers(weights: Weights, classes: int, shape: networks.Shape) -> bool:
@@ -144,7 +147,7 @@ def _rehearse(weights: Weights, classes: int, shape: networks.Shape) -> None:
     path, kind = weights.path, cast(Program, weights.kind)
     size = sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path]))
     with tempfile.TemporaryDirectory(prefix="distill-audit-") as folder:
-        work = partial(rehearse, path, kind, shape, classes)
+        work = partial(rehearse, path, kind, shape, classes, weights.output)
         confined(work, Path(folder), path, limits(size, base=4 * GIB, times=6))
 
 

@@ -72,6 +72,7 @@ class Answering(nn.Module):
         self.call, self.path, self.classes = call, path, classes
         self.parameters_inside = 0  # of a program that is no torch module
         self.batch, self.channels_last = batch, channels_last
+        self.wanted = ""  # the output that the user names
         self.told = ""  # which of several outputs is taken, as a line to tell
         self.rivals: tuple[str, ...] = ()  # outputs that could be taken and name other classes
 
@@ -89,14 +90,19 @@ class Answering(nn.Module):
     def _part(self, x: Tensor) -> Tensor:
         with limits.within(limits.question(x.shape)):
             outputs = _outputs(self.call(x))
-        if fitting := [o for o in outputs if self._fits(o.values, len(x))]:
+        named = [o for o in outputs if self.wanted in ("", o.name)]
+        if outputs and not named:
+            raise RefusedInput(
+                f"{self.path} has no output {self.wanted!r}; --output names one of {', '.join(o.name for o in outputs)}"
+            )
+        if fitting := [o for o in named if self._fits(o.values, len(x))]:
             taken = next((o for o in fitting if o.name == CHOSEN), fitting[0])
             left = [o.name for o in outputs if o is not taken]
             self.told = f"output {taken.name} is taken; left out: {', '.join(left)}" if left else ""
             if taken.name != CHOSEN and len({tuple(o.values.flatten(1).argmax(-1).tolist()) for o in fitting}) > 1:
                 self.rivals = tuple(o.name for o in fitting)
             return taken.values.float().flatten(1).to(x.device)
-        shapes = ", ".join(str(tuple(o.values.shape)) for o in outputs) or "nothing"
+        shapes = ", ".join(str(tuple(o.values.shape)) for o in named) or "nothing"
         raise RefusedInput(
             f"{self.path} answers {shapes} to {len(x)} images but the data has {self.classes} classes; give the "
             "--data it was trained for"
@@ -106,21 +112,23 @@ class Answering(nn.Module):
         return y.is_floating_point() and y.shape[:1] == (images,) and y[0].numel() == self.classes
 
 
-def program(path: Path, kind: Program, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
+def program(path: Path, kind: Program, shape: Shape, classes: int, tensors: Tensors, output: str = "") -> Answering:
     """Load a program as a network that takes normalised float images (N, C, H, W) and gives (N, K).
 
-    `tensors` are what was read of a Hugging Face folder. This runs the program's code, but for ONNX and Hugging Face.
-    Raises RefusedInput where it does not load or takes other images.
+    `tensors` are what was read of a Hugging Face folder, `output` names one of several outputs. This runs the program's
+    code, but for ONNX and Hugging Face. Raises RefusedInput where it does not load or takes other images.
     """
-    return LOADERS[kind](path, shape, classes, tensors).eval()
+    network = LOADERS[kind](path, shape, classes, tensors).eval()
+    network.wanted = output
+    return network
 
 
-def rehearse(path: Path, kind: Program, shape: Shape, classes: int, folder: Path) -> dict[str, Any]:
+def rehearse(path: Path, kind: Program, shape: Shape, classes: int, output: str, folder: Path) -> dict[str, Any]:
     """Load a program and ask it about three images, and about as many as it will be given at once.
 
     Done in the jail before it is done outside. Raises RefusedInput where it does not answer.
     """
-    network = program(path, kind, shape, classes, in_folder(path) if kind == "huggingface" else {})
+    network = program(path, kind, shape, classes, in_folder(path) if kind == "huggingface" else {}, output)
     began = time.perf_counter()
     _ask(path, network, shape, classes, 3)
     if (time.perf_counter() - began) / 3 * batch(shape) < PATIENCE:
@@ -128,17 +136,17 @@ def rehearse(path: Path, kind: Program, shape: Shape, classes: int, folder: Path
     return {}
 
 
-def _ask(path: Path, network: nn.Module, shape: Shape, classes: int, many: int) -> None:
+def _ask(path: Path, network: Answering, shape: Shape, classes: int, many: int) -> None:
     images = torch.rand(many, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         answers: Tensor = attempt(path, TAKES.format(shape=shape), lambda: network(images))
     if answers.shape != (many, classes) or bool(torch.isnan(answers).any()):
         given = tuple(answers.shape)
         raise RefusedInput(f"{path} gives NaN, or no row an image: {given} for {many}; this model is broken")
-    if isinstance(network, Answering) and network.rivals:
+    if network.rivals:
         raise RefusedInput(
             f"{path} has {len(network.rivals)} outputs of {classes} numbers that name other classes "
-            f"({', '.join(network.rivals)}); export it with the one that classifies, or call that {CHOSEN}"
+            f"({', '.join(network.rivals)}); say which one classifies: --output {network.rivals[0]}"
         )
 
 
@@ -168,7 +176,7 @@ def _arranged(path: Path, declared: Sizes, shape: Shape) -> tuple[int | None, bo
     raise RefusedInput(f"{path} takes {sizes}, the data has images of shape {shape}; give --size or other --data")
 
 
-def _onnx(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
+def _onnx(path: Path, shape: Shape, classes: int, tensors: Tensors) -> Answering:
     onnx_files.require()
     session = onnx_files.open_session(path)
     inputs = session.get_inputs()
@@ -196,7 +204,7 @@ def _cast(x: Tensor, kind: torch.dtype) -> Tensor:
     return x.mul(255).round().clamp(0, 255).to(kind) if kind == torch.uint8 else x.to(kind)
 
 
-def _torchscript(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
+def _torchscript(path: Path, shape: Shape, classes: int, tensors: Tensors) -> Answering:
     def load() -> nn.Module:
         with path.open("rb") as f:
             loaded: nn.Module = torch.jit.load(f, map_location="cpu")  # type: ignore[no-untyped-call]
@@ -205,7 +213,7 @@ def _torchscript(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn
     return Answering(Precision(attempt(path, "is a TorchScript file that does not load", load)), path, classes)
 
 
-def _export(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
+def _export(path: Path, shape: Shape, classes: int, tensors: Tensors) -> Answering:
     def load() -> torch.export.ExportedProgram:
         with path.open("rb") as f:
             return torch.export.load(f)
@@ -224,7 +232,7 @@ def _export(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Modu
     return network
 
 
-def _module(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
+def _module(path: Path, shape: Shape, classes: int, tensors: Tensors) -> Answering:
     network = module_in(attempt(path, "cannot be unpickled", lambda: unpickled(path)))
     if network is None:
         raise RefusedInput(f"{path} holds no network; save its state dict")
@@ -232,7 +240,7 @@ def _module(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Modu
     return Answering(inner.float(), path, classes)
 
 
-def _huggingface(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn.Module:
+def _huggingface(path: Path, shape: Shape, classes: int, tensors: Tensors) -> Answering:
     huggingface.require()
     import transformers
 
@@ -249,7 +257,7 @@ def _huggingface(path: Path, shape: Shape, classes: int, tensors: Tensors) -> nn
     return Answering(attempt(path, "is a Hugging Face folder that does not load", load), path, classes)
 
 
-LOADERS: dict[Program, Callable[[Path, Shape, int, Tensors], nn.Module]] = {
+LOADERS: dict[Program, Callable[[Path, Shape, int, Tensors], Answering]] = {
     "onnx": _onnx,
     "huggingface": _huggingface,
     "torchscript": _torchscript,

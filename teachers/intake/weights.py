@@ -35,6 +35,7 @@ class Weights:
     kind: str = "torch"  # torch, torch-legacy, safetensors, or one of PROGRAMS
     normalize: str | None = None  # what it says of its images itself, as --normalize takes it
     taken: str = ""  # which of several mappings of tensors these are, as a sentence
+    output: str = ""  # of a program with several, the one that the user names
     declared: int | None = None  # channels of a program's images, as far as that can be seen
 
     @property
@@ -84,7 +85,7 @@ def open_weights(path: Path, trust: bool = False, name: str | None = None) -> We
     card = _card(path, text) if isinstance(text, str) else None
     beside = [path.parent / str(name) for name in found.get("beside", ())]
     sha256, normalize, declared = _digest(path, [*files, *beside]), found.get("normalize"), found.get("channels")
-    return Weights(path, sha256, dict(choice.tensors), card, kind, normalize, choice.told, declared)
+    return Weights(path, sha256, dict(choice.tensors), card, kind, normalize, choice.told, declared=declared)
 
 
 def _tensors(path: Path, names: Sequence[object]) -> dict[str, dict[str, Tensor]]:
