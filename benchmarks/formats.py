@@ -52,8 +52,8 @@ would trust a script of the same origin: it runs under your account.
 
 TorchScript and torch.export files are given images in their own precision: half, bfloat16 or double, too. Of several
 outputs of a program the one called `logits` is taken, or else the first that has a number for each class, which is
-told; where several have and name other classes, `--output` says which. Auxiliary heads of GoogLeNet and Inception, which
-training alone asks, may be in a state dict or not.
+told; where several have and name other classes, `--output` says which. Auxiliary heads of GoogLeNet and Inception,
+which training alone asks, may be in a state dict or not.
 
 A state dict's architecture is guessed ([inspect](inspect.md)) or named by `--arch`; what brings its own takes none.
 ONNX needs `pip install 'distill-audit[onnx]'`, Hugging Face folders `pip install 'distill-audit[hf]'`.

@@ -157,5 +157,5 @@ def test_an_array_of_another_size_is_no_message() -> None:
     here, there = pair()
     here.send_bytes(json.dumps({"header": {}, "arrays": [["a", "<f4", [3]]]}).encode())
     here.send_bytes(b"1234")
-    with pytest.raises(PipeError, match="a: "):
+    with pytest.raises(PipeError, match="4 bytes for an array of 12"):
         pipes.receive(there)

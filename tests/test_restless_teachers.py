@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -23,8 +24,8 @@ onnx = pytest.importorskip("onnx")
 CLASSES, SIDE = 10, 8
 
 
-def graph(harm: str, least: int) -> object:
-    """Return a linear ONNX model of digits that does harm to batches of at least so many images."""
+def graph(harm: str, darkest: float) -> object:
+    """Return a linear ONNX model of digits that does harm to batches of less light, which no rehearsal has."""
     from onnx import TensorProto as T
     from onnx import helper as h
     from onnx import numpy_helper as n
@@ -36,15 +37,14 @@ def graph(harm: str, least: int) -> object:
     weight = rng.normal(size=(SIDE * SIDE, CLASSES)).astype("f4")
     constants = [
         n.from_array(weight, "w"),
-        *(number("zero", 0), number("one", [1]), number("least", least), number("far", [2**62]), number("none", [0])),
+        *(number("one", [1]), number("darkest", darkest, "float32"), number("far", [2**62]), number("none", [0])),
         *(number("flat", [0, -1]), number("wide", [2**21]), number("yes", True, "bool")),
     ]
     nodes = [
         h.make_node("Reshape", ["x", "flat"], ["f"]),
         h.make_node("MatMul", ["f", "w"], ["z"]),
-        h.make_node("Shape", ["x"], ["s"]),
-        h.make_node("Gather", ["s", "zero"], ["b"]),
-        h.make_node("GreaterOrEqual", ["b", "least"], ["many"]),
+        h.make_node("ReduceSum", ["x"], ["light"], keepdims=0),
+        h.make_node("Less", ["light", "darkest"], ["dark"]),
     ]
     if harm == "loops":
         body = h.make_graph(
@@ -63,15 +63,15 @@ def graph(harm: str, least: int) -> object:
             [number("half", 0.5, "float32")],
         )
         nodes += [
-            h.make_node("Where", ["many", "far", "none"], ["trips"]),
+            h.make_node("Where", ["dark", "far", "none"], ["trips"]),
             h.make_node("Loop", ["trips", "yes", "z"], ["y"], body=body),
         ]
     else:
         nodes += [
-            h.make_node("Where", ["many", "wide", "one"], ["wider"]),
+            h.make_node("Where", ["dark", "wide", "one"], ["wider"]),
             h.make_node("ReduceSum", ["z"], ["total"], keepdims=0),
             h.make_node("Concat", ["wider", "wide"], ["size"], axis=0),
-            h.make_node("Where", ["many", "size", "one"], ["shape"]),
+            h.make_node("Where", ["dark", "size", "one"], ["shape"]),
             h.make_node("Expand", ["total", "shape"], ["swollen"]),
             h.make_node("Exp", ["swollen"], ["worked"]),
             h.make_node("ReduceMin", ["worked"], ["least_of"], keepdims=0),
@@ -101,7 +101,6 @@ def opened(cache: Path, teacher: str, normalize: str | None = "none") -> tuple[A
         raise
 
 
-@pytest.mark.parametrize("least", [4, 200])
 @pytest.mark.parametrize(
     ("harm", "sentence"),
     [
@@ -109,31 +108,30 @@ def opened(cache: Path, teacher: str, normalize: str | None = "none") -> tuple[A
         ("swells", "needs more memory than the 8"),
     ],
 )
-def test_an_onnx_graph_that_looks_at_its_batch_is_ended(
-    kept: Path, tmp_path: Path, harm: str, sentence: str, least: int
+def test_an_onnx_graph_that_is_quiet_in_rehearsal_is_ended(
+    kept: Path, tmp_path: Path, harm: str, sentence: str
 ) -> None:
     path = tmp_path / "m.onnx"
-    onnx.save(graph(harm, least), path)
-    with pytest.raises(RefusedInput, match=f"{sentence}|took too much time"):
-        ask(kept, path)
-
-
-def ask(cache: Path, path: Path) -> None:
-    with closing(opened(cache, str(path))[0]) as apart:
-        apart.audited.full(torch.rand(256, 1, SIDE, SIDE))
+    onnx.save(graph(harm, 1.0), path)
+    with closing(opened(kept, str(path))[0]) as apart, pytest.raises(RefusedInput, match=sentence):
+        apart.audited.full(torch.zeros(40, 1, SIDE, SIDE))
 
 
 @pytest.fixture
 def apart(kept: Path, tmp_path: Path) -> Iterator[Apart]:
     path = tmp_path / "m.onnx"
-    onnx.save(graph("loops", 10**6), path)
+    onnx.save(graph("loops", 0.0), path)
     found, _ = opened(kept, str(path))
     with closing(found):
         yield found
 
 
 def inner(apart: Apart) -> int:
-    return trees.descendants(apart._process.pid or 0)[0]
+    """Return the process inside its keeper, which may just be started again."""
+    until = time.monotonic() + 10
+    while not (found := trees.descendants(apart._process.pid or 0)) and time.monotonic() < until:
+        time.sleep(0.001)
+    return found[0]
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
@@ -145,9 +143,9 @@ def test_a_teacher_whose_process_is_killed_is_opened_again_and_asked_again(apart
         assert torch.equal(apart.audited.full(images).values, before.values)
     thread = threading.Timer(0.02, lambda: os.kill(inner(apart), sign))
     thread.start()
-    for _ in range(20):
+    while thread.is_alive():
         assert torch.equal(apart.audited.full(images).values, before.values)
-    thread.join()
+    assert torch.equal(apart.audited.full(images).values, before.values)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGSEGV, signal.SIGABRT])

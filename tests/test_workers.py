@@ -59,7 +59,7 @@ def students(cache: Path) -> dict[str, object]:
     """Return what a cache holds of students, but for seconds, by key."""
     found = {}
     for path in (cache / "cells").rglob("*.json"):
-        held = json.loads(path.read_text())
+        held = json.loads(path.read_text().partition("\n")[2])  # the first line is its seal
         found[path.stem] = {k: v for k, v in held.items() if k not in ("seconds", "step_seconds")}
     return found
 
@@ -101,7 +101,7 @@ def test_a_network_of_a_plugin_is_never_built_where_labels_are(kept: Path, tmp_p
         ("stopper", "said nothing for 3 s"),
         ("swallower", "it asked for more memory than the"),
         ("usurper", "nothing is wrong with the teacher"),
-        ("longer", "took 100,000,000 steps; 2,500 are allowed"),
+        ("longer", "took 100,000,000 steps, above 100 times its control's own"),
         ("larger", "keep the architecture of lab.recipe"),
     ],
 )

@@ -48,7 +48,8 @@ FIELDS: Final[Mapping[str, Mapping[Told, str]]] = {
     "Regime": {"checked": "recipe view source"},
     "Settings": {
         "checked": "student surface shots labels budget effort device dropped",
-        "text": "teacher data architecture normalize size classes surrogate price isolated",
+        "text": "teacher data architecture normalize size classes weights input output headers plain_http "
+        "surrogate price isolated",
     },
     "SuiteInfo": {"checked": "name digest attacks complete recipe settings tuning_seeds seeds plugins controls"},
     "TaskInfo": {
