@@ -39,6 +39,7 @@ TEACHER = "teacher.safetensors"
 CUT = "top-"  # in the folder of a surface that leaves entries out
 
 ANSWERS: dict[str, str] = {"there": "|b1", "values": "<f4 <i8", "gradients": "<f4"}
+UNFIT = "does not fit the network that it says it is"
 POOL: dict[str, str] = {"images": "|u1", "path": "|u1", "rows": "<i8", "augment": "<i8", "labels": "<i8"}
 
 
@@ -203,22 +204,29 @@ def checkpoint(content: Content) -> Iterator[intake.Weights]:
         path = Path(folder) / TEACHER
         with path.open("wb") as f:
             shutil.copyfileobj(content.file, f)
-        try:
+        with _refused(content, "is no checkpoint that can be opened"):
             weights = intake.open_weights(path)
-            if weights.kind != "safetensors" or weights.card is None:
-                raise Broken("is no teacher that was taught here")
-            yield weights
-        except (RefusedInput, UsageError) as e:
-            if content.sealed:  # it is what was written: this machine cannot open it
-                raise
-            raise Broken("is no checkpoint that can be opened") from e
+        if weights.kind != "safetensors" or weights.card is None:
+            raise Broken("is no teacher that was taught here")
+        yield weights
 
 
 def teacher(content: Content, architecture: str, classes: int, shape: tuple[int, int, int]) -> intake.Teacher:
     """Read a taught teacher."""
-    with checkpoint(content) as weights:
+    with checkpoint(content) as weights, _refused(content, UNFIT):
         assert weights.card is not None
         return intake.assemble(weights, architecture, classes, shape, weights.card.normalize)
+
+
+@contextmanager
+def _refused(content: Content, sentence: str) -> Iterator[None]:
+    """Say `sentence` of what is refused; under its seal it is what was written, and this machine cannot open it."""
+    try:
+        yield
+    except (RefusedInput, UsageError) as e:
+        if content.sealed:
+            raise
+        raise Broken(sentence) from e
 
 
 def written(network: Preprocessed, card: intake.Card) -> bytes:
