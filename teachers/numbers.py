@@ -20,6 +20,7 @@ WHOLE: dict[Output, float] = {"probabilities": 1.0, "percentages": 100.0}  # sum
 ENOUGH = 32  # images whose answers say what the numbers are
 SUM = 1e-3  # how far the sums of probabilities in single precision may be from one
 LOOSE = 0.05  # the same of their logarithms in later answers
+EXACT = 1e-5  # how far other sums may be apart that are one but for single precision
 NEAR = 2e-7  # of a value: what single precision may change
 STEPS = {  # that probabilities are rounded to, the coarsest first, and how that is written
     0.1: "round:1",
@@ -98,12 +99,18 @@ def numbers(rows: Rows, who: str) -> Numbers:
 
     Non-negative rows with a common sum of one, or of 100, up to what rounding of K classes allows, or cut off after
     the same number of classes, are probabilities; rows below 0 whose exponentials sum to one are log-probabilities;
-    all else are logits. Raises RefusedInput for other rows in [0, 1]: scores of one class each, or nothing.
+    all else are logits. Raises RefusedInput for other rows in [0, 1], scores of one class each or nothing, and for
+    other common sums, such as 255 or the number of trees in a forest.
     """
     if (found := _whole(rows)) is not None:
         return found
     if (rows >= -NEAR).all() and (rows <= 1 + NEAR).all():
         raise _scores(rows, who)
+    if (total := _common(rows)) is not None:
+        raise RefusedInput(
+            f"{who} answered numbers that sum to {total:g} on every image; expected logits, or probabilities, whose "
+            f"sum is 1 or 100: divide them by {total:g}, or export the logits"
+        )
     logs = (rows <= NEAR).all() and _sum_to_one(np.exp(rows))
     return Numbers("log-probabilities" if logs else "logits")
 
@@ -120,6 +127,17 @@ def _whole(rows: Rows) -> Numbers | None:
         if shown is not None:
             return Numbers(output, shown)
     return None
+
+
+def _common(rows: Rows) -> float | None:
+    """Return the sum that many non-negative rows, not all the same, have in common but for rounding, if they do."""
+    if len(rows) < ENOUGH or not (rows >= -NEAR).all() or (rows == rows[0]).all():
+        return None
+    totals = rows.sum(1)
+    total = float(np.median(totals))
+    step = next((s for s in (1.0, 0.1, 0.01) if (np.abs(rows - np.round(rows / s) * s) <= NEAR * rows).all()), 0.0)
+    within = max(EXACT, min(step * rows.shape[1] / 2 / total, LOOSE))
+    return total if (np.abs(totals / total - 1) <= within).all() else None
 
 
 def finite(values: Tensor) -> Rows:

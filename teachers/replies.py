@@ -57,7 +57,7 @@ def _short(shape: object) -> str:
     """Write a shape that may be anything, numbers of a thousand digits among it."""
     if isinstance(shape, list):
         return f"[{', '.join(_short(size) for size in shape[:8])}]"
-    return f"{shape:.3g}" if isinstance(shape, float) else str(shape)[:60] if not _huge(shape) else "a huge number"
+    return repr(shape)[:20] if isinstance(shape, float) else str(shape)[:60] if not _huge(shape) else "a huge number"
 
 
 def _huge(size: object) -> bool:

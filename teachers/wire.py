@@ -32,6 +32,7 @@ LARGEST = 2**26  # bytes of a reply
 TOLD = 200  # characters of a body that an error quotes
 LARGEST_TOLD = 2**20  # bytes that are looked through for it
 LATER = (429, 503)
+ERRORS = ("error", "errors", "detail", "message")  # under which servers say what went wrong
 SIZE = re.compile(r"batch|size|large|limit|exceed|shape|dimension", re.IGNORECASE)  # a complaint that fewer may mend
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 PROXIES = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY"
@@ -169,7 +170,8 @@ class Wire:
 
     def _meant(self, reply: Any, images: int) -> Any:
         """Return a reply, unless it is an error in the clothes of a success."""
-        error = reply.get("error") if isinstance(reply, dict) else None
+        said = reply if isinstance(reply, dict) else {}
+        error = next((said[key] for key in ERRORS if said.get(key)), None)
         if not error or reply.get("outputs") or reply.get("inputs"):
             return reply
         text = error if isinstance(error, str) else json.dumps(error)

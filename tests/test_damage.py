@@ -626,3 +626,9 @@ def test_answers_that_cost_are_told_before_they_are_asked_again(
     assert err.index(line) < err.index("900 images were sent")
     assert output.name in err
     assert timeless(again) == timeless(calm)
+
+
+def test_a_folder_in_the_place_of_an_entry_is_named_before_an_audit_meets_it(tmp_path: Path) -> None:
+    name = f"cells/aa/{'a' * 64}.json"
+    (tmp_path / name).mkdir(parents=True)
+    assert damage(contents(tmp_path)) == {name: "is no regular file"}

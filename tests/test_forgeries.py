@@ -320,3 +320,9 @@ def free(at: tuple[Any, ...]) -> bool:
         return True
     last = names[-1]
     return any(told(part).get(last) in ("repeat", "again", "text") for part in FIELDS)
+
+
+def test_clusters_cannot_be_left_out() -> None:
+    forged = derived(of_record(clusters=None)(load(DEMO)))
+    assert forged.clusters is not None  # what follows from the answers holds them again
+    assert any("clusters" in found.where for found in follows(of_record(clusters=None)(load(DEMO))))

@@ -447,3 +447,19 @@ def test_the_refusal_names_what_a_file_would_run(name: str, tmp_path: Path) -> N
 def test_the_corpus_is_large() -> None:
     assert len(HOSTILE) >= 80
     assert len(CONTAINERS) + len(BESIDES) >= 60
+
+
+def test_keys_that_are_no_names_hide_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    torch.save({0: "a", ("x", 1): None, "model": state()}, path)
+    assert intake.open_weights(path).tensors.keys() == state().keys()
+
+
+def test_what_no_flag_mends_says_how_to_save_it(tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    torch.save({"model": {name: t.numpy() for name, t in state().items()}}, path)
+    with pytest.raises(RefusedInput, match=r"holds NumPy arrays and no tensors; save each as torch.from_numpy"):
+        intake.open_weights(path)
+    torch.save({"_flat_param": torch.ones(9), "layer1._fsdp_wrapped_module._flat_param": torch.ones(9)}, path)
+    with pytest.raises(RefusedInput, match="FSDP's flattened parameters; save it again with full_state_dict=True"):
+        intake.open_weights(path)

@@ -123,6 +123,32 @@ def test_logits_stay_logits(classes: int) -> None:
     assert numbers(np.zeros((64, classes)) - 1, "it").output == "logits"
 
 
+@pytest.mark.parametrize("classes", [2, 10, 200])
+@pytest.mark.parametrize(
+    ("scaled", "total"),
+    [
+        (lambda p: 1000 * p, 1000),
+        (lambda p: 7 * p.astype("f4").astype(float), 7),
+        (lambda p: np.round(1e5 * p), 1e5),
+        (lambda p: np.round(1e4 * p, 1), 1e4),
+    ],
+)
+def test_shares_of_another_whole_are_refused_with_it(
+    classes: int, scaled: Callable[[Rows], Rows], total: float
+) -> None:
+    with pytest.raises(RefusedInput, match=r"numbers that sum to \S+ on every image; .* divide them by (\S+),") as told:
+        numbers(scaled(softmax(drawn(classes, 2.0))), "it")
+    assert float(str(told.value).split("divide them by ")[1].split(",")[0]) == pytest.approx(total, rel=1e-2)
+
+
+def test_bytes_and_votes_are_shares_of_another_whole() -> None:
+    p = softmax(drawn(10, 2.0))
+    votes = np.random.default_rng(0).multinomial(300, p)
+    for rows in (np.round(255 * p), votes.astype(float)):
+        with pytest.raises(RefusedInput, match="on every image"):
+            numbers(rows, "it")
+
+
 @pytest.mark.parametrize("classes", [2, 10, 1000])
 @pytest.mark.parametrize("bias", [0.0, 3.0, 7.0])
 @pytest.mark.parametrize("turned", [lambda s: s, lambda s: s.round(2), half, lambda s: s.round(1)])

@@ -89,5 +89,10 @@ def contents(root: Path) -> Contents:
 
 def _files(root: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(root):
-        links = [name for name in folders if (Path(folder) / name).is_symlink()]
-        yield from (Path(folder) / name for name in (*files, *links))
+        odd = [name for name in folders if (Path(folder) / name).is_symlink() or _read(Path(folder, name), root)]
+        yield from (Path(folder) / name for name in (*files, *odd))
+
+
+def _read(path: Path, root: Path) -> bool:
+    """Whether an audit reads what has this name."""
+    return kind_of(path.relative_to(root).as_posix()) not in (None, "damaged", "leftovers")

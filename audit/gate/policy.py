@@ -119,7 +119,7 @@ def read(path: Path) -> PolicyFile:
         sentence = _sentence(first["type"], first["loc"], first["input"])
         raise UsageError(_located(path, text, first["loc"], sentence) + more) from e
     except ValueError as e:  # of a number with thousands of digits
-        raise UsageError(f"{path} is no policy: {e}; see docs/gate.md for what it may hold") from e
+        raise UsageError(f"{path} is no policy: a number in it has thousands of digits; see docs/gate.md") from e
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -156,6 +156,11 @@ def _check_fit(weights: Weights, tensors: Mapping[str, Tensor], architecture: st
     given = {name: tuple(t.shape) for name, t in weights.tensors.items()}
     missing = sorted(name for name in wanted.keys() - given.keys() if not idle(name))
     surplus = sorted(given.keys() - wanted.keys())
+    if (missing or surplus) and weights.card is not None and weights.card.architecture == architecture:
+        raise RefusedInput(
+            f"{weights.path} says that it is {architecture}, and its tensors are another network's; give its state "
+            "dict alone"
+        )
     if surplus and not missing:
         said = left_over(architecture, len(wanted), surplus)
         raise RefusedInput(

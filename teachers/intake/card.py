@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from teachers import guards
 from teachers.intake.normalise import Normalisation
@@ -22,6 +22,7 @@ MOST_PIXELS = 10**7  # of one image, over its channels
 MOST_PATH, MOST_PART = 4_096, 255  # bytes of a place and of a name in it, as file systems have it
 
 Word = Annotated[str, Field(max_length=200)]
+Side = Annotated[int, Field(strict=True, ge=1)]
 Setting = float | Word | Annotated[tuple[float, ...], Field(max_length=1_000)]
 
 
@@ -32,7 +33,7 @@ class Card(BaseModel):
 
     architecture: Word
     classes: Annotated[tuple[Annotated[str, Field(max_length=1_000)], ...], Field(max_length=MOST_CLASSES)]
-    shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    shape: tuple[Side, Side, Side]
     mean: tuple[FiniteFloat, ...]
     std: tuple[Annotated[FiniteFloat, Field(gt=0)], ...]
     bgr: bool = False  # whether the network takes blue first
@@ -43,7 +44,9 @@ class Card(BaseModel):
     seed: int = 0
     size: Annotated[int, Field(ge=1, le=MOST_PIXELS)] | None = None
     guard: Word = ""  # output defence between the network and its API (teachers/guards.py)
-    measured: Annotated[dict[Word, float], Field(max_length=100)] = {}  # what the method says of the finished teacher
+    measured: Annotated[
+        dict[Word, FiniteFloat], Field(max_length=100)
+    ] = {}  # what the method says of the finished teacher
 
     @field_validator("architecture")
     @classmethod

@@ -96,6 +96,7 @@ def network(wanted: Plan, tensors: Mapping[str, Tensor]) -> nn.Module:
     held = sum(t.numel() for t in tensors.values())
     with _few_modules():
         empty = networks.weightless(build)
+    _same_shapes(empty, {name.removeprefix(INSIDE): t for name, t in tensors.items()})
     needed = sum(t.numel() for t in (*empty.parameters(), *empty.buffers()))
     if needed > held + ROOM:
         raise RefusedInput(f"describes a network of {needed:,} values but holds {held:,}; give all of its weights")
@@ -113,6 +114,15 @@ def network(wanted: Plan, tensors: Mapping[str, Tensor]) -> nn.Module:
     if missing:
         raise RefusedInput(f"lacks {len(missing)} of its weights (first: {min(missing)}); give all of them")
     return made
+
+
+def _same_shapes(empty: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    for name, wanted in empty.state_dict().items():
+        if name in tensors and tensors[name].shape != wanted.shape:
+            raise RefusedInput(
+                f"has {name} of shape {tuple(tensors[name].shape)}, and its configuration describes one of "
+                f"{tuple(wanted.shape)}; give the folder as save_pretrained wrote it"
+            )
 
 
 @contextmanager

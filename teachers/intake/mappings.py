@@ -46,8 +46,7 @@ def _within(value: object, at: tuple[str, ...], seen: set[int]) -> Iterator[tupl
             yield from _within(member, (*at, str(i)), seen)
         return
     held = entries(value)
-    if not all(isinstance(key, str) for key in held):  # an optimiser's, by number
-        return
+    held = {key: member for key, member in held.items() if isinstance(key, str)}  # an optimiser's are by number
     named = {str(key): member for key, member in held.items() if is_tensor(member)}
     if named:
         yield ".".join(at), named

@@ -21,6 +21,7 @@ from teachers.intake.formats import kind_of
 from teachers.intake.huggingface import look, normalised
 from teachers.intake.jail import TENSORS
 from teachers.intake.mappings import entries, mappings, module_within
+from teachers.intake.names import CONSTRUCTORS
 from teachers.intake.rebuilt import Maker
 
 MOST_TENSORS = 100_000
@@ -158,6 +159,8 @@ def _is_whole(content: object) -> bool:
 
 
 def _more_than_tensors(path: Path, names: tuple[str, ...]) -> RefusedInput:
+    if all(name.startswith("numpy.") and CONSTRUCTORS.fullmatch(name) for name in names):
+        return RefusedInput(f"{path} holds NumPy arrays and no tensors; save each as torch.from_numpy makes it")
     return RefusedInput(
         f"{path} holds more than tensors and was not opened: it would run {pickles.told(names)}; save "
         f"model.state_dict(), or {TRUST}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from teachers.intake.formats import PROGRAMS
 from teachers.intake.jail import TENSORS, confined, limits
 from teachers.intake.readers import finite
 from teachers.intake.rivals import Choice, chosen
+
+FLAT = re.compile(r"(^|\.)_?flat_param(_\d+)?$")
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ def open_weights(path: Path, trust: bool = False, name: str | None = None) -> We
     kind = str(found["kind"])
     if name is not None and kind in PROGRAMS:
         raise UsageError(f"--weights {name}: {path} brings its own network; leave --weights out")
+    if any(FLAT.search(key) for tensors in held.values() for key in tensors):
+        raise RefusedInput(f"{path} holds FSDP's flattened parameters; save it again with full_state_dict=True")
     choice = chosen(path, held, name) if held else Choice({})
     finite(path, {key: t for key, t in choice.tensors.items() if not is_beside(key, t)})
     text = found.get("card")
