@@ -61,7 +61,7 @@ def derived(record: Record) -> Record:
             "comparisons": tuple(
                 c.model_copy(update={"p_holm": ruling.p_holm.get(record.named(c))}) for c in comparisons
             ),
-            "controls": tuple(controls),
+            "controls": tuple(c.model_copy(update={"p_holm": None}) for c in controls),
             "flags": tuple(flags),
             "verdict": worded(record, ruling, comparisons),
             "cmi": tuple(

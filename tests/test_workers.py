@@ -64,7 +64,7 @@ def students(cache: Path) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_plugin_that_patches_torch_changes_no_student_but_its_own(
     kept: Path, tmp_path: Path, markers: Path, jobs: int
 ) -> None:
