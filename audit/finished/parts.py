@@ -27,6 +27,8 @@ def parts(record: Record) -> Iterator[Disagreement]:
     else:
         yield from probed(record, record.probe)
     yield from pools(record)
+    if record.clusters is None and any(pool.name == "validation" for pool in record.cmi):
+        yield Disagreement("clusters", "nothing", "the clusters of the answers on validation images")
 
 
 def stated(record: Record) -> Iterator[Disagreement]:

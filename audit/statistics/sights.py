@@ -14,7 +14,7 @@ from scipy.special import softmax
 from audit.statistics import cmi
 from audit.statistics.clusters import Survey, barycentric, most_confused, projected, survey
 from audit.statistics.cmi import Answers, Labels
-from reports.clusters import UNSEEN, Clusters, Map, Picture, PicturedClass, Projection, Triangle
+from reports.clusters import Clusters, Map, Picture, PicturedClass, Projection, Triangle
 from reports.record import PoolName, Record
 
 SPREAD, PICTURES = 4, 6  # classes, and images of each, of which the least concentrated are shown
@@ -79,20 +79,18 @@ class Sights:
 def seen(record: Record, curves: Sequence[cmi.Curve]) -> Clusters | None:
     """Look at the clusters of a record's answers, of which CMI follows these curves; the thumbnails are those it holds.
 
-    None where the record holds no answers on validation images.
+    None where the record holds none, or no answers on validation images.
     """
     pools = {
         pool.name: Answered(pool.name, pool.answers.array(), pool.labels.array().astype(np.int64))
         for pool in record.cmi
         if pool.name != "augmented"
     }
-    if "validation" not in pools:
+    if record.clusters is None or "validation" not in pools:
         return None
     held_out = pools.pop("validation")
     curve = next(curve for pool, curve in zip(record.cmi, curves, strict=True) if pool.name == held_out.name)
-    return _kept(
-        clusters(Sights(held_out, curve, record.task.classes), tuple(pools.values())), record.clusters or UNSEEN
-    )
+    return _kept(clusters(Sights(held_out, curve, record.task.classes), tuple(pools.values())), record.clusters)
 
 
 def _kept(found: Clusters, held: Clusters) -> Clusters:

@@ -16,6 +16,7 @@ from teachers.intake.fingerprint import idle
 DEEP = 6  # wrappers around a network, and itself
 MOST = 8  # lone layers of which one may be the last
 TRIED, FIRST, MANY = 40, 6, 10_000  # spellings; of more tensors than any network has, fewer
+COPIES = 16  # of a network beside it
 HEADS = 4  # first parts of names inside one of which a network may lie
 PARTS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
 OLD = (  # names that earlier versions of torchvision gave
@@ -93,7 +94,8 @@ def _alone(found: Spelling) -> Spelling:
     left = tuple(name for name, t in found.tensors.items() if is_beside(name, t))
     if not left:
         return found
-    rest = {name: t for name, t in found.tensors.items() if name not in set(left)}
+    held = set(left)
+    rest = {name: t for name, t in found.tensors.items() if name not in held}
     return replace(found, tensors=rest, left=(*found.left, *left))
 
 
@@ -155,6 +157,8 @@ def _unnormalised(found: Spelling) -> Iterator[Spelling]:
 def _apart(inside: Spelling, head: str, beside: Mapping[str, Tensor]) -> Iterator[Spelling]:
     """Yield a network without what lies beside it: copies, where it has the plain name, and a normalisation."""
     others = copies(inside.tensors, beside)
+    if len(others) > COPIES:  # an ensemble's at best
+        return
     differ = [at for at, same in others.items() if not same]
     if differ and (plainest([head, *differ]) != head or not all(AVERAGES.search(at) for at in differ)):
         return  # an ensemble's, perhaps
