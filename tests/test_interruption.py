@@ -68,7 +68,7 @@ def test_twenty_kills_leave_the_same_record(tmp_path: Path) -> None:
 
 
 def grandchildren(run: subprocess.Popen[bytes]) -> list[int]:
-    """Return the keepers of an audit's teacher and workers, the teacher's first, where they run."""
+    """Return the keepers of an audit's teacher and workers, where they run."""
     own = {pid: trees.descendants(pid) for pid in trees.descendants(run.pid)}
     return sorted(pid for pid, below in own.items() if any(pid in other for other in own.values()) and below)
 
@@ -76,7 +76,7 @@ def grandchildren(run: subprocess.Popen[bytes]) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.timeout(1_500)
 def test_single_processes_that_are_killed_or_stopped_leave_the_same_record(tmp_path: Path) -> None:
-    """Keepers, workers and the teacher's process are killed, workers are stopped: the audit goes on by itself."""
+    """Keepers, workers and the teacher's process are killed or stopped: the audit goes on by itself."""
     calm = tmp_path / "calm"
     calm.mkdir()
     options = ("--isolate", "--cell-timeout", "20", "--seeds", "12")
@@ -86,22 +86,26 @@ def test_single_processes_that_are_killed_or_stopped_leave_the_same_record(tmp_p
         home = tmp_path / str(number)
         home.mkdir()
         run = subprocess.Popen(command(home / "cache", home / "out", *options))
-        time.sleep(chance.uniform(2, 6))
-        own = 0
-        while run.poll() is None:
-            time.sleep(chance.uniform(0.5, 4))
-            keepers = grandchildren(run)
-            if own >= BLOWS or len(keepers) < 2:
-                continue
-            victim = chance.choice(keepers)
-            stops = victim != keepers[0] and chance.random() < 0.3
-            inner = trees.descendants(victim)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(
-                    chance.choice([victim, *inner[:1]]) if not stops else (inner or [victim])[0],
-                    STOP if stops else KILL,
-                )
-                blows, own = blows + 1, own + 1
+        try:
+            time.sleep(chance.uniform(2, 6))
+            own = 0
+            while run.poll() is None:
+                time.sleep(chance.uniform(0.5, 4))
+                keepers = grandchildren(run)
+                if own >= BLOWS or len(keepers) < 2:
+                    continue
+                victim = chance.choice(keepers)
+                stops = chance.random() < 0.3
+                inner = trees.descendants(victim)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(
+                        chance.choice([victim, *inner[:1]]) if not stops else (inner or [victim])[0],
+                        STOP if stops else KILL,
+                    )
+                    blows, own = blows + 1, own + 1
+        finally:
+            run.kill()
+            run.wait()
         assert run.returncode in (0, 1, 3)
         assert timeless(home / "out" / "record.json") == timeless(calm / "out" / "record.json")
         if blows >= KILLS + BLOWS:

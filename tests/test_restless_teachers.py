@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from audit.execution import school
+from audit.execution import faculty, school
 from audit.execution.faculty import Apart
 from audit.execution.school import Spec
 from audit.execution.store import Cache
@@ -146,6 +146,27 @@ def test_a_teacher_whose_process_is_killed_is_opened_again_and_asked_again(apart
     while thread.is_alive():
         assert torch.equal(apart.audited.full(images).values, before.values)
     assert torch.equal(apart.audited.full(images).values, before.values)
+
+
+def test_a_teacher_whose_process_is_stopped_is_opened_again_and_asked_again(
+    apart: Apart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faculty, "LOOK", 0.2)
+    images = torch.rand(40, 1, SIDE, SIDE)
+    before = apart.audited.full(images)
+    victim = inner(apart)
+    os.kill(victim, signal.SIGSTOP)
+    assert torch.equal(apart.audited.full(images).values, before.values)
+    assert inner(apart) != victim
+
+
+def test_a_teacher_that_somebody_lets_go_on_is_waited_for(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faculty, "LOOK", 2.0)
+    victim = inner(apart)
+    os.kill(victim, signal.SIGSTOP)
+    threading.Timer(0.5, os.kill, (victim, signal.SIGCONT)).start()
+    apart.audited.full(torch.rand(40, 1, SIDE, SIDE))
+    assert inner(apart) == victim
 
 
 @pytest.mark.parametrize("sign", [signal.SIGSEGV, signal.SIGABRT])

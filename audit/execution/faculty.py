@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -19,7 +20,7 @@ from audit import subjects
 from audit.checks import SYNTHETIC
 from audit.execution import messages, pipes
 from audit.execution.messages import MOST_CLASSES
-from audit.execution.pipes import Arrays, Limits, PipeError
+from audit.execution.pipes import Arrays, Limits, PipeError, Silence
 from audit.execution.school import SPEC, ProbeAnswer, Role, Spec, SubjectAnswer, Which, _teach
 from audit.execution.school import _described as _described
 from audit.protocol import Attacks
@@ -36,6 +37,8 @@ TRIES = 3  # of a question to a process that is killed
 KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)  # from outside, or for want of memory
 LOST = 255  # the exit code of a process whose end nobody saw
 SECONDS = 600.0  # for an answer, beside those that the network has
+OPENING = 86_400.0  # seconds to open a teacher, to teach one or to look at one
+LOOK = 15.0  # seconds between two looks at a process that says nothing; stopped at both, it is started again
 NOTHING = Limits(0, 0)
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -88,7 +91,7 @@ class Apart:
     """Teachers in a process of their own: images go in, answers come out, and nothing else can be had.
 
     The process opens the file and the data while this one does, and builds the teacher once it is said how. One that
-    is killed from outside is started again, and asked again.
+    is killed or stopped from outside is started again, and asked again.
     """
 
     audited: Subject
@@ -133,7 +136,7 @@ class Apart:
         self,
         header: dict[str, Any],
         arrays: Arrays | None = None,
-        patience: float | None = None,
+        patience: float = OPENING,
         most: Limits = NOTHING,
     ) -> tuple[dict[str, Any], Arrays]:
         """Ask for something, again where the process is killed.
@@ -148,7 +151,9 @@ class Apart:
                 if -code not in KILLS and code != LOST:
                     raise RefusedInput(f"{_end(code, arrays)}; nothing that was stored is lost") from e
             except PipeError as e:
-                raise RefusedInput(f"the teacher's process sent what is no answer ({e})") from e
+                if not isinstance(e, Silence) or not trees.stopped(self._process):
+                    raise RefusedInput(f"the teacher's process sent what is no answer ({e})") from e
+                trees.end(self._process)
             self._again()
         raise RefusedInput("the teacher's process died (out of memory?); nothing that was stored is lost")
 
@@ -159,7 +164,7 @@ class Apart:
         if self._opened is None:
             return
         asked, told = self._opened
-        with suppress(EOFError, ConnectionError):  # killed again: the question finds out
+        with suppress(EOFError, ConnectionError, Silence):  # killed again: the question finds out
             if self._once(asked)[0] != told:
                 raise RefusedInput("the teacher's process died, and the teacher is another one now; start again")
 
@@ -167,16 +172,25 @@ class Apart:
         self,
         header: dict[str, Any],
         arrays: Arrays | None = None,
-        patience: float | None = None,
+        patience: float = OPENING,
         most: Limits = NOTHING,
     ) -> tuple[dict[str, Any], Arrays]:
-        pipes.send(self._pipe, header, arrays, seconds=patience)
-        told, found = pipes.receive(self._pipe, most, patience)
+        pipes.send(self._pipe, header, arrays, seconds=0)
+        told, found = self._heard(most, patience)
         while "note" in told:
             self._note(str(told["note"])[: messages.SENTENCE])
-            told, found = pipes.receive(self._pipe, most, patience)
+            told, found = self._heard(most, patience)
         messages.raise_refusal(told)
         return told, found
+
+    def _heard(self, most: Limits, patience: float) -> tuple[dict[str, Any], Arrays]:
+        """Receive a message that begins within so many seconds, and sooner where the process is stopped."""
+        silent, stopped = 0.0, False
+        while not frames.ready(self._pipe, select.POLLIN, min(LOOK, patience - silent)):
+            silent, before, stopped = silent + LOOK, stopped, trees.stopped(self._process)
+            if silent >= patience or (before and stopped):
+                raise Silence("nothing at all")
+        return pipes.receive(self._pipe, most)
 
     def _parsed(self, model: type[Model], told: dict[str, Any]) -> Model:
         try:
