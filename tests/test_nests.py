@@ -318,6 +318,11 @@ def madry() -> Tensors:
     return under("module", held)
 
 
+def last_beside(name: str) -> Tensors:
+    """Return a body under a name of its own, and its last layer beside it under any."""
+    return {n.replace("fc", name) if n.startswith("fc.") else f"backbone.{n}": t for n, t in big().items()}
+
+
 def before(name: str, old: str, new: str, shape: networks.Shape = (3, 32, 32)) -> Tensors:
     import re
 
@@ -330,6 +335,8 @@ def before(name: str, old: str, new: str, shape: networks.Shape = (3, 32, 32)) -
         (RESNET, mmpretrain, "0.4,0.5,0.6/0.2,0.2,0.3"),
         (RESNET, madry, "0.4,0.5,0.6/0.2,0.2,0.3"),
         (RESNET, lambda: {n.replace("backbone.fc", "fc"): t for n, t in under("backbone", big()).items()}, None),
+        (RESNET, lambda: last_beside("classifier.1"), None),
+        (RESNET, lambda: under("module", last_beside("linear")), None),
         (RESNET, lambda: under("module.encoder", big()) | {"module.criterion.weight": torch.ones(10)}, None),
         (
             "torchvision:densenet121",

@@ -6,7 +6,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, product
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ MOST = 8  # lone layers of which one may be the last
 TRIED, FIRST, MANY = 40, 6, 10_000  # spellings; of more tensors than any network has, fewer
 COPIES = 16  # of a network beside it
 HEADS = 4  # first parts of names inside one of which a network may lie
+LASTS = ("fc", "classifier", "head", "head.fc", "heads.head", "last_linear", *(f"classifier.{i}" for i in (1, 2, 3, 6)))
 PARTS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
 OLD = (  # names that earlier versions of torchvision gave
     (re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..+)"), r"\1\2"),
@@ -42,9 +43,16 @@ def spellings(tensors: Mapping[str, Tensor]) -> Iterator[Spelling]:
 
     A wrapper puts its own name before all of them (`module.conv1.weight`) or into their midst, and may keep beside them
     the mean and spread of its images, losses, metrics and other copies; a last layer that was replaced by a dropout and
-    a layer has a number (`fc.1.weight` for `fc.weight`). Nothing else is left out.
+    a layer has a number (`fc.1.weight` for `fc.weight`), and one beside a body may have any name. Nothing else is left
+    out.
     """
-    return islice(_all(Spelling(tensors)), TRIED if len(tensors) <= MANY else FIRST)
+    tried = []
+    for spelling in islice(_all(Spelling(tensors)), TRIED if len(tensors) <= MANY else FIRST):
+        tried.append(spelling)
+        yield spelling
+    for spelling in tried:
+        if spelling.joined:
+            yield from _last_renamed(spelling)
 
 
 def _all(first: Spelling) -> Iterator[Spelling]:
@@ -87,6 +95,19 @@ def _stacked(tensors: Mapping[str, Tensor]) -> list[tuple[str, str]]:
         if layer and tensor.ndim == 2 and inside[layer[1]] == 1 + (f"{layer[1]}.{layer[2]}.bias" in tensors):
             found.append((layer[1], layer[2]))
     return found[:MOST]
+
+
+def _last_renamed(found: Spelling) -> Iterator[Spelling]:
+    """Yield a body with the one linear layer beside it under the names that networks give to their last."""
+    inside = Counter(name.partition(".")[0] for name in found.tensors)
+    stems = [n.removesuffix(".weight") for n, t in found.tensors.items() if t.ndim == 2 and n.endswith(".weight")]
+    lone = [s for s in stems if inside[s.partition(".")[0]] == 1 + (f"{s}.bias" in found.tensors)]
+    for stem, last in product(lone, LASTS) if len(lone) == 1 else ():
+        if last != stem:
+            layer = {f"{stem}.{part}": f"{last}.{part}" for part in ("weight", "bias")}
+            whole = {layer.get(name, name): tensor for name, tensor in found.tensors.items()}
+            if len(whole) == len(found.tensors):
+                yield replace(found, tensors=whole, changes=(*found.changes, f"{stem} as {last}"))
 
 
 def _alone(found: Spelling) -> Spelling:
