@@ -16,9 +16,9 @@ from typing import Any, Literal, NamedTuple, NoReturn
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from attacks.base import Attack, Holds
-from teachers import frames, limits, trees
 from teachers.errors import UsageError
-from teachers.frames import Clock, PipeError
+from teachers.processes import frames, limits, trees
+from teachers.processes.frames import Clock, PipeError
 from teachers.surface import Kind
 
 GROUP = "distill_audit.attacks"

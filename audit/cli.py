@@ -70,7 +70,7 @@ def _main() -> int:
 def _mistake(error: Exception) -> int:
     from reports.record import RecordError
     from teachers.errors import AuditError, RefusedInput
-    from teachers.limits import starved
+    from teachers.processes.limits import starved
 
     if isinstance(error, AuditError):
         return _say(str(error), error.exit_code)

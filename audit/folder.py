@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from audit.execution.looks import Looks
-from audit.execution.seals import Broken
-from audit.execution.store import Cache
 from reports import record as records
 from reports.outputs import FILES
 from reports.record import Record
@@ -82,21 +79,3 @@ def already(folder: Path, identity: str) -> Record | None:
     if found.audit != identity:
         raise UsageError(f"{folder} holds another audit; give another folder with --out, or remove it")
     return None if any(row.status == "failed" for row in found.comparisons) else found
-
-
-def looked(cache: Cache, question: str) -> tuple[int, ...]:
-    """Return the numbers of judged seeds at which a question was looked at before, in any folder.
-
-    Raises RefusedInput where they cannot be read: to forget them would make the bounds too narrow.
-    """
-    try:
-        return Looks(cache.entries).at(question)
-    except Broken as e:
-        said = f"{cache.looks(question)} {e}, and without the looks of earlier audits the bounds would be too narrow"
-        raise RefusedInput(f"{said}; restore it from a copy of the cache") from e
-
-
-def remember_looks(cache: Cache, question: str, seeds: Iterable[int]) -> None:
-    """Keep at which numbers of seeds a question was looked at: each look spent error."""
-    looked(cache, question)
-    Looks(cache.entries).add(question, seeds)

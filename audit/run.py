@@ -7,29 +7,35 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit import evidence, folder, plan, protocol, subjects
-from audit.checks import flags
-from audit.derive import derived
+from audit import folder
+from audit.analysis import flags
+from audit.analysis.derive import derived
+from audit.cache.looks import looked, remember_looks
+from audit.context import Ground, opened
+from audit.diagnosis import thumbnails
+from audit.diagnosis.pools import cmi_pools, illustrated
 from audit.execution.bench import Bench
 from audit.execution.execute import executor
-from audit.execution.faculty import both, offered
-from audit.findings import Rows, set_aside, trial
-from audit.forecasting import phases
-from audit.ground import Ground, opened
-from audit.inspecting.identify import refuse_other_order
-from audit.judging import judge
-from audit.plan import Request
-from audit.protocol import Settled, Setup, Side
-from audit.question import of_audit
+from audit.plan.question import of_audit
+from audit.plan.request import Request
+from audit.plan.suite import complete, suite
+from audit.recording import evidence, teacher
+from audit.recording.comparisons import Rows, trial
 from audit.statistics.sequential import HORIZON, schedule
 from audit.statistics.verdict import ALPHA
-from audit.suite import complete, suite
+from audit.trials import phases, protocol
+from audit.trials import setup as plan
+from audit.trials.judging import judge
+from audit.trials.protocol import Settled, Setup, Side, offered, set_aside
 from reports import record as records
 from reports.base import encodable
 from reports.clusters import UNSEEN
 from reports.outputs import write_all
 from reports.record import Comparison, Look, Record
 from teachers.errors import AuditError, NothingAudited, UsageError
+from teachers.targets import target
+from teachers.targets.identify import refuse_other_order
+from teachers.targets.isolation import both
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ def _run(ground: Ground, began: float) -> Done:
     request, cache, teller, faculty = ground.request, ground.cache, ground.teller, ground.faculty
     task, setup, attacks, audited = ground.task, ground.setup, ground.picked.attacks, faculty.audited
     question = plan.identify(setup, audited, attacks)
-    seen = folder.looked(cache, question)
+    seen = looked(cache, question)
     looks = schedule(setup.seeds, setup.most, seen)
     identity = of_audit(question, looks)
     out = request.out or Path("audit-out") / f"{audited.slug}-{setup.suite.name}-{identity[:8]}"
@@ -62,19 +68,19 @@ def _run(ground: Ground, began: float) -> Done:
         finished = folder.already(out, identity)
         if finished is not None:
             teller.note("this audit is finished: nothing to train")
-            finished = evidence.asked_for(finished, request)
+            finished = asked_for(finished, request)
             records.save(finished, out / "record.json")
             write_all(finished, out)
             return Done(finished, out)
-        tops = {"audited": subjects.tops(audited, task)}
+        tops = {"audited": teacher.tops(audited, task)}
         refuse_other_order(audited, tops["audited"].validation, task)
         if not audited.teacher.synthetic:
-            subjects.refuse_chance(tops["audited"].validation, task, audited.teacher.name)
-        probe = faculty.probe(tops["audited"].validation)
+            target.refuse_chance(tops["audited"].validation, task, audited.teacher.name)
+        probe = teacher.probe_info(faculty.probe(tops["audited"].validation))
         for flag in flags.of_answers(probe):
             teller.note(f"flag {flag.id}: {flag.raised}; {flag.do}")
         ordinary = faculty.ordinary
-        tops |= {s.role: subjects.tops(s, task) for s in both(faculty) if s.role not in tops}
+        tops |= {s.role: teacher.tops(s, task) for s in both(faculty) if s.role not in tops}
 
         bench = workbench(ground, out)
         with closing(bench.executor):
@@ -84,20 +90,20 @@ def _run(ground: Ground, began: float) -> Done:
 
         taken = {seeds for side in sides for numbers in side.looks.values() for seeds in numbers}
         # Attacks without originals begin with fewer seeds in every audit: that is no look between.
-        folder.remember_looks(cache, question, (seeds for seeds in taken if seeds >= setup.seeds))
+        remember_looks(cache, question, (seeds for seeds in taken if seeds >= setup.seeds))
         rows = [Rows(side, bench, audited, ordinary) for side in sides]
         comparisons = tuple(of.attack(attack) for of in rows for attack in attacks.values())
         if all(row.status == "failed" for row in comparisons):
             raise nothing(comparisons[0], bench)
-        pools = evidence.cmi_pools(audited, setup)
+        pools = cmi_pools(audited, setup)
         if audited.remote is not None:
             teller.note(f"{audited.remote.sent:,} images were sent to {audited.teacher.name} in this run")
         measured = encodable(
             Record(
                 audit=identity,
                 command=request.command,
-                teacher=subjects.describe(audited, task, tops["audited"]),
-                ordinary=subjects.describe(ordinary, task, tops[ordinary.role]),
+                teacher=teacher.describe(audited, task, tops["audited"]),
+                ordinary=teacher.describe(ordinary, task, tops[ordinary.role]),
                 task=evidence.task_info(setup),
                 suite=evidence.suite_info(setup, complete(setup.suite.name, attacks), ground.picked.plugins),
                 settings=evidence.settings(request, setup, ground.isolated),
@@ -121,7 +127,7 @@ def _run(ground: Ground, began: float) -> Done:
                 times=evidence.times(bench, time.perf_counter() - began),
             )
         )
-        record = evidence.asked_for(evidence.illustrated(derived(measured), task), request)
+        record = asked_for(illustrated(derived(measured), task), request)
         records.save(record, out / "record.json")
         write_all(record, out)
     return Done(record, out)
@@ -176,3 +182,12 @@ def settle(setup: Setup, bench: Bench, ground: Ground) -> Settled:
     asking = [c.attack for c in chosen["audited"].values() if set_aside(setup, bench, audited, c) is None]
     bench.train("twice the steps", protocol.longer_uses(setup, bench, audited, asking), later)
     return chosen
+
+
+def asked_for(record: Record, request: Request) -> Record:
+    """Return a record as it was asked for, in what is no part of the audit: its price, thumbnails or none."""
+    if request.price is not None:
+        record = record.model_copy(update={"settings": record.settings.model_copy(update={"price": request.price})})
+    if not request.thumbnails and record.clusters is not None:
+        record = record.model_copy(update={"clusters": thumbnails.without(record.clusters)})
+    return record

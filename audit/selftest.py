@@ -8,17 +8,18 @@ from typing import NamedTuple
 
 from attacks.logits.soft_kd import SoftKD
 from attacks.resistant.avg import AVG
-from audit.checks import HALF_LEAK, NOISY, PLACEBO, TRUTH
-from audit.checks.teacher import NOISY_ANSWERS
-from audit.names import listed
-from audit.plan import Request
+from audit.analysis.teacher_flags import NOISY_ANSWERS
+from audit.plan.names import listed
+from audit.plan.request import Request
+from audit.plan.suite import suite
 from audit.run import run
 from audit.statistics.compare import paired
 from audit.statistics.verdict import points
-from audit.subjects import DEMO, Opening
-from audit.suite import suite
+from reports import terminal
 from reports.record import Record, Word
 from teachers.errors import UsageError
+from teachers.names import DEMO, HALF_LEAK, NOISY, PLACEBO, TRUTH
+from teachers.targets.target import Opening
 
 EFFORT = "selftest"
 LEVEL = 0.01  # at which one attack's students are said to be better than another's
@@ -120,3 +121,10 @@ def _no_better(pair: Pair, record: Record) -> tuple[bool, str]:
     margin = paired(record.correct(rows[pair.attack].students), record.correct(rows[pair.averaged].students))
     p = margin.p_above()
     return p >= LEVEL, f"{pair.attack} is {points(margin.mean)} above {pair.averaged} (one-sided p = {p:.2g})"
+
+
+def tell_selftest(found: Sequence[Checked]) -> None:
+    """Print what audits of teachers of known distillability found."""
+    heads = ("teacher", "expected", "found", "holds", "why")
+    rows = [(one.teacher, one.expected, one.found, "yes" if one.holds else "NO", "; ".join(one.why)) for one in found]
+    terminal.table(heads, rows, words=heads)

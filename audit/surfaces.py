@@ -9,17 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from audit import folder
-from audit.derive import surface_row
-from audit.execution.progress import Teller
-from audit.names import listed
-from audit.plan import Request
+from audit.analysis.derive import surface_row
+from audit.plan.names import listed
+from audit.plan.request import Request
+from audit.plan.suite import suite
 from audit.run import Done, run
-from audit.subjects import slug
-from audit.suite import suite
 from reports.outputs import write_all
+from reports.progress import Teller
 from reports.record import RecordError, Times, load, save
 from teachers.errors import UsageError
 from teachers.surface import Surface
+from teachers.targets.target import slug
 
 KEPT = "surfaces"  # the folder of the surfaces' own audits
 

@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 
 from attacks.base import Attack, Technique
 from attacks.registry import find
-from audit import protocol
-from audit.execution.bench import Bench, Use
-from audit.execution.store import default_cache
-from audit.ground import opened
-from audit.plan import Request
-from audit.protocol import Rival, Setup
+from audit.context import opened
+from audit.execution.bench import Bench
+from audit.plan.cells import Use
+from audit.plan.request import Request
+from audit.plan.suite import FIRST_TUNING_SEED, STANDARD
 from audit.run import workbench
-from audit.subjects import Opening, Subject
-from audit.suite import STANDARD, TUNING
+from audit.trials import protocol
+from audit.trials.protocol import Rival, Setup
+from teachers.storage.store import default_cache
+from teachers.targets.target import Opening, Subject
 
 
 def main() -> None:
@@ -107,7 +108,7 @@ def attempt(setup: Setup, bench: Bench, subject: Subject, setting: Technique, *,
     plain = protocol.sweep(setup)
     bench.train("ls", protocol.rival_uses(setup, plain))
     asks = subject if isinstance(setting, Attack) else None
-    cells = [setup.cell(setting, TUNING + s, asks) for s in range(setup.suite.tuning_seeds)]
+    cells = [setup.cell(setting, FIRST_TUNING_SEED + s, asks) for s in range(setup.suite.tuning_seeds)]
     cells = [cell.model_copy(update={"splits": "validation"}) for cell in cells]
     for cell in cells if anew else []:
         bench.cache.forget(cell)
@@ -131,7 +132,7 @@ def attempt(setup: Setup, bench: Bench, subject: Subject, setting: Technique, *,
 
 def ls_accuracy(setup: Setup, bench: Bench, best: Rival) -> NDArray[np.float64]:
     """Return the validation accuracy of the LS student by seed."""
-    seeds = range(TUNING, TUNING + setup.suite.tuning_seeds)
+    seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + setup.suite.tuning_seeds)
     cells = protocol.rival_cells(setup, best, seeds, splits="validation")
     return np.array([protocol.validation_accuracy(setup, bench.results[c.key]) for c in cells])
 

@@ -24,18 +24,18 @@ from scipy.stats import rankdata, spearmanr, ttest_rel
 
 from attacks import registry
 from attacks.base import Attack
-from audit.execution.store import default_cache
-from audit.plan import Request
+from audit.plan.request import Request
+from audit.plan.suite import BAG
 from audit.run import run
 from audit.statistics.compare import Margin, over_teachers
 from audit.statistics.sequential import once
 from audit.statistics.verdict import ALPHA, DELTA, Finding, Ruling, rule
-from audit.subjects import Opening
-from audit.suite import BAG
-from audit.teaching import teach
+from audit.teach import teach
 from reports.bag import Bag, Control, Row, Taught
 from reports.record import Comparison, Packed, Record, write_whole
 from teachers.methods import METHODS
+from teachers.storage.store import default_cache
+from teachers.targets.target import Opening
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, SHIPPED = ROOT / "docs" / "bag.md", ROOT / "reports" / "bags" / f"{BAG.name}.json"

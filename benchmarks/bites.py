@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attacks import registry
-from audit.execution.store import default_cache
-from audit.plan import Request
+from audit.plan.request import Request
+from audit.plan.suite import EFFORTS, FULL, LARGE, STANDARD, Suite
 from audit.run import run
 from audit.statistics.compare import holm
-from audit.subjects import Opening
-from audit.suite import EFFORTS, FULL, LARGE, STANDARD, Suite
 from reports import wording
 from reports.record import Comparison, Cost, Record, load
+from teachers.storage.store import default_cache
+from teachers.targets.target import Opening
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, MEASURED = ROOT / "docs" / "bites.md", ROOT / "attacks" / "measured.json"

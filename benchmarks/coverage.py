@@ -24,9 +24,10 @@ from judging import LEVELS, Share, covered, distillable, half_width, passes
 from peers import bootstrap_over_images, satterthwaite, t_over_seeds
 from scatter import ATTACKS, Design, Students, draw
 
-from audit import checks
-from audit.statistics.compare import mcnemar, paired, scatter
+from audit.analysis import protocol_flags
+from audit.statistics.compare import paired, scatter
 from audit.statistics.verdict import DELTA, DISCORDANT, usable
+from teachers.proportions import mcnemar
 
 GUARDED = 60  # audits of a design whose intervals are not to be trusted
 WORST = 4
@@ -145,7 +146,7 @@ def unequal() -> Iterator[Design]:
 def judged(students: Students) -> Outcome:
     """Judge one simulated audit."""
     control, lower, gain = students.control(), students.control(DELTA), better(students.design)
-    erratic = checks.erratic_control(scatter(lower)) is not None
+    erratic = protocol_flags.erratic_control(scatter(lower)) is not None
     nulls = [paired(knockoff, control) for knockoff in students.knockoffs]
     at_delta = [paired(knockoff, lower) for knockoff in students.knockoffs]
     best = paired(students.knockoffs[0], students.control(gain))

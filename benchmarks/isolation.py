@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from audit.plan import Request
+from audit.plan.request import Request
 from audit.run import run
-from audit.subjects import Opening
+from teachers.targets.target import Opening
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

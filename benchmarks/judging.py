@@ -68,7 +68,7 @@ def at_once(margins: Sequence[Margin]) -> str:
 def look_by_look(
     attacks: int, margin: Callable[[int, int], Margin], first: int, most: int = HORIZON
 ) -> tuple[str, tuple[int, ...]]:
-    """Add seeds to what is open, as audit/judging.py does; return the word, and the seeds that each attack took.
+    """Add seeds to what is open, as audit/trials/judging.py does; return the word, and the seeds that each attack took.
 
     `margin` gives that of an attack over so many seeds.
     """

@@ -27,19 +27,20 @@ from numpy.typing import NDArray
 from scatter import ATTACKS
 
 from attacks.controls.ls import LS
-from audit import protocol
-from audit.checks import NULL_LEVEL
-from audit.execution.bench import Bench, Use
-from audit.execution.store import default_cache
-from audit.ground import opened
-from audit.plan import Request
-from audit.protocol import Rival, Setup
+from audit.analysis.protocol_flags import NULL_LEVEL
+from audit.context import opened
+from audit.execution.bench import Bench
+from audit.plan.cells import Use
+from audit.plan.request import Request
+from audit.plan.suite import STANDARD
 from audit.run import workbench
 from audit.statistics.compare import Margin, paired
 from audit.statistics.sequential import HORIZON
-from audit.subjects import Opening
-from audit.suite import STANDARD
+from audit.trials import protocol
+from audit.trials.protocol import Rival, Setup
 from reports.record import write_whole
+from teachers.storage.store import default_cache
+from teachers.targets.target import Opening
 from teachers.task import known
 
 SHIPPED = Path(__file__).with_name("ls-pool.npz")

@@ -29,15 +29,17 @@ from attacks.base import Technique
 from attacks.controls.ce import CE
 from attacks.controls.ls import LS, SWEEP
 from attacks.logits.soft_kd import SoftKD
-from audit.execution.bench import Use
-from audit.execution.store import default_cache
-from audit.ground import opened
-from audit.plan import Request
+from audit.context import opened
+from audit.plan.cells import Use
+from audit.plan.request import Request
+from audit.plan.suite import FIRST_TUNING_SEED, STANDARD
 from audit.statistics.compare import Margin, over_teachers, paired
-from audit.subjects import Opening, top_classes
-from audit.suite import STANDARD, TUNING
-from audit.teaching import teach
-from teachers import datasets, intake
+from audit.teach import teach
+from teachers import intake
+from teachers.data import datasets
+from teachers.oracle import top_classes
+from teachers.storage.store import default_cache
+from teachers.targets.target import Opening
 from teachers.task import Pool, known
 
 METHODS = ("plain", "nasty", "mcmi", "cmim")
@@ -92,7 +94,7 @@ class Runner:
             setup = replace(setup, recipe=replace(setup.recipe, steps=max(steps or 0, setup.recipe.steps, 1)))
             if given.steps:
                 setup = replace(setup, recipe=replace(setup.recipe, steps=given.steps))
-            seeds = range(given.seeds) if judged else range(TUNING, TUNING + given.seeds)
+            seeds = range(given.seeds) if judged else range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + given.seeds)
             cells = [
                 setup.cell(technique, s, subject if asks else None, splits="both" if judged else "validation")
                 for s in seeds

@@ -23,15 +23,19 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from attacks.logits.soft_kd import SoftKD
-from audit.execution.bench import Bench, Use
+from audit.cache.store import Cache
+from audit.execution.bench import Bench
 from audit.execution.execute import executor
-from audit.execution.progress import Teller
-from audit.execution.store import Cache
-from audit.plan import Picked, Request, prepare
-from audit.subjects import Opening, Place, Subject, open_subject
-from audit.suite import STANDARD
-from teachers import datasets, networks
+from audit.plan.cells import Use
+from audit.plan.request import Request
+from audit.plan.suite import STANDARD
+from audit.trials.setup import Picked, prepare
+from reports.progress import Teller
+from teachers import networks
+from teachers.data import datasets
 from teachers.surface import FULL
+from teachers.targets.runtime import Place
+from teachers.targets.target import Opening, Subject, open_subject
 from teachers.task import Pool, Task, known
 
 

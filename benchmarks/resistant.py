@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attacks import resistant
-from audit.execution.store import default_cache
-from audit.plan import Request
+from audit.plan.request import Request
 from audit.run import run
 from audit.statistics.compare import Margin, holm, paired
-from audit.subjects import Opening
-from audit.teaching import teach
+from audit.teach import teach
 from reports.record import Record
+from teachers.storage.store import default_cache
+from teachers.targets.target import Opening
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "resistant.md"
 BASE = "soft-kd"

@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 from bag import BAGGED, checkpoint
 
-from audit.execution.store import default_cache
-from audit.plan import Request
+from audit.plan.request import Request
+from audit.plan.suite import BAG, EFFORTS
 from audit.run import run
 from audit.statistics.compare import Margin, paired
 from audit.statistics.power import seeds_for
 from audit.statistics.sequential import HORIZON
-from audit.subjects import Opening
-from audit.suite import BAG, EFFORTS
-from audit.teaching import teach
+from audit.teach import teach
 from reports.record import Record
+from teachers.storage.store import default_cache
+from teachers.targets.target import Opening
 
 EFFORT = "looks"
 SUITE = replace(BAG, name="bag-1 with looks", controls=(), seeds=5, most=HORIZON)

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from attempt import attempt, bed, parse
 
-from audit.execution.store import default_cache
-from audit.plan import Request
+from audit.plan.request import Request
 from audit.statistics import cmi
-from audit.subjects import Opening, log_probs, top_classes
-from audit.teaching import teach
+from audit.teach import teach
+from teachers.oracle import log_probs, top_classes
+from teachers.storage.store import default_cache
+from teachers.targets.target import Opening
 from teachers.task import known
 
 ATTACKS = (

@@ -1,10 +1,11 @@
-"""Files of strangers: only regular ones are opened, and their names are told and compared, whatever bytes they are."""
+"""Files: of strangers only regular ones are opened, whatever bytes their names are; ours are written whole."""
 
 from __future__ import annotations
 
 import os
 import stat
 import unicodedata
+from contextlib import suppress
 from pathlib import Path
 
 from teachers.errors import RefusedInput
@@ -46,3 +47,22 @@ def content(path: Path, most: int, what: str) -> bytes:
     if found.st_size > most or len(held) > most:
         raise RefusedInput(f"{shown(path)} is larger than {most / 2**20:.0f} MiB; give {what}")
     return held
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write to a temporary name, flush to disk, rename.
+
+    Raises OSError that names the file where it cannot be written; nothing of it is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with partial.open("wb") as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
+        partial.replace(path)
+    except OSError as e:  # of a full disk, it names no file
+        with suppress(OSError):
+            partial.unlink()
+        raise OSError(e.errno, e.strerror, str(path)) from e

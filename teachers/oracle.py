@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from teachers.errors import BudgetExceeded, RefusedInput
 from teachers.surface import FULL, Answers, Surface, concatenate
+from teachers.task import Pool
 
 # Images a forward pass: the last one is padded, because an answer may depend on the size of its batch in the last bit.
 CHUNK = 256
@@ -137,3 +139,22 @@ def _check(logits: Tensor, images: Tensor) -> None:
             f"the teacher answered NaN or infinity on {bad} of {len(images)} images; "
             "check the checkpoint and --normalize"
         )
+
+
+def top_classes(box: Ask, pool: Pool) -> np.ndarray:
+    """Return the top class of every image of a pool, (N,) uint16."""
+    top: np.ndarray = log_probs(box, pool).argmax(-1).astype(np.uint16)
+    return top
+
+
+def log_probs(box: Ask, pool: Pool) -> np.ndarray:
+    """Return log-probabilities of every image of a pool, (N, K)."""
+    answers: np.ndarray | None = None  # one array: many small ones would keep the allocator from giving pixels back
+    size = at_once(pool.shape)
+    for at in range(0, len(pool), size):
+        part = box(torch.from_numpy(pool.images[at : at + size]).float().div_(255)).values.numpy()
+        if answers is None:
+            answers = np.empty((len(pool), *part.shape[1:]), part.dtype)
+        answers[at : at + len(part)] = part
+    assert answers is not None
+    return answers

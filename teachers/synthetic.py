@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from teachers.data.stored import CHUNK
 from teachers.errors import UsageError
 from teachers.oracle import Box
-from teachers.stored import CHUNK
 from teachers.task import UNLABELLED, Pool, Task, known
 from teachers.views import Viewer, ViewSet
 

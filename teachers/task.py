@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from teachers.data.stored import chunks, taken
 from teachers.errors import UsageError
-from teachers.stored import chunks, taken
 
 Images = NDArray[np.uint8]  # (N, C, H, W)
 Labels = NDArray[np.int64]  # (N,); UNLABELLED where the holder does not know it
@@ -29,7 +29,7 @@ class Augment:
 
 @dataclass(frozen=True)
 class Pool:
-    """Images as uint8, in memory or on disk (`teachers.stored.Stored`), and what their holder knows of their labels."""
+    """Images as uint8, in memory or on disk (`data.stored.Stored`), and what their holder knows of their labels."""
 
     images: Images
     labels: Labels | None = None

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from teachers.data.stored import Stored
 from teachers.errors import UsageError
-from teachers.stored import Stored
 from teachers.task import Pool
 
 Kind = Literal["raw", "crop", "strong", "mixup", "strong-mixup"]

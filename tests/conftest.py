@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from audit.suite import EFFORTS, Suite
+from audit.plan.suite import EFFORTS, Suite
 
 TINY = Suite(
     "tiny-0",

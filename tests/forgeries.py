@@ -10,7 +10,7 @@ import numpy as np
 from test_pairing import bite_of, found_in, of, of_bite, renamed
 from test_verify import Change, of_look, of_row, of_suite, without
 
-from audit.suite import SMOKE
+from audit.plan.suite import SMOKE
 from reports.record import Normalised, Packed, Record, Trial
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audit.derive import derived, surface_row
-from audit.execution.cells import cell_of
+from audit.analysis.derive import derived, surface_row
 from audit.finished import identity
-from audit.suite import EFFORTS, SMOKE
+from audit.plan.cells import cell_of
+from audit.plan.suite import EFFORTS, SMOKE
 from reports.outputs import write_all
 from reports.record import Comparison, Packed, Record, load, save
 

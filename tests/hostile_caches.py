@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from sample_cache import cell, result, told
 
-from audit.execution.seals import sealed
+from teachers.storage.entries import sealed
 
 STUDENT = f"cells/{cell(0).key[:2]}/{cell(0).key}.json"
 BLOCK = f"answers/{'0' * 32}/probs/x-1.npz"

@@ -18,9 +18,9 @@ from teachers.training import Student
 MARKER = Path(os.environ["HOSTILE_MARKERS"])
 
 # Where this module is imported, the ledger is a lie.
-import audit.evidence  # noqa: E402
+import audit.recording.evidence  # noqa: E402
 
-audit.evidence.ledger = lambda *_: ()
+audit.recording.evidence.ledger = lambda *_: ()
 
 
 def escaped(how: str) -> None:

@@ -5,16 +5,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from audit.caching.entries import Entry, contents
-from audit.execution import forms
-from audit.execution.cells import Cell, Result, truth_digest
-from audit.execution.seals import opened
-from audit.execution.store import Cache, Unfinished
-from audit.folder import remember_looks
+from audit.cache.entries import Entry, contents
+from audit.cache.looks import remember_looks
+from audit.cache.store import Cache
+from audit.plan.cells import Cell, Result
 from reports.record import Packed, Regime
 from teachers import networks
 from teachers.intake import Card
+from teachers.names import truth_digest
 from teachers.networks import Preprocessed
+from teachers.storage import parsers
+from teachers.storage.entries import opened
+from teachers.storage.store import Unfinished
 from teachers.surface import Answers
 from teachers.task import Pool
 
@@ -82,7 +84,7 @@ def every_kind(root: Path) -> dict[str, Entry]:
         task_digest="x",
         method="plain",
     )
-    cache.entries.write(f"teachers/{LESSON}.safetensors", forms.written(network, card))
+    cache.entries.write(f"teachers/{LESSON}.safetensors", parsers.written(network, card))
     found = {entry.kind if entry.name != OUTPUT else "output": entry for entry in contents(root).entries}
     return {str(kind): entry for kind, entry in found.items()}
 

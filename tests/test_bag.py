@@ -10,7 +10,7 @@ import pytest
 from sample_record import sample_record
 from scipy.stats import spearmanr
 
-from audit.suite import BAG
+from audit.plan.suite import BAG
 from reports import bag as bags
 from reports import wording
 from reports.bag import Bag, Control, Row, Taught, comparable, standing

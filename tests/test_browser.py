@@ -15,11 +15,11 @@ from test_reports import infested
 from test_side_by_side import SHIPPED
 from test_side_by_side import infested as infested_board
 
-from audit.diagnose import diagnose
-from audit.subjects import Opening
+from audit.diagnosis.diagnose import diagnose
 from reports import html
 from reports.leaderboard import html as leaderboard_html
 from reports.record import load
+from teachers.targets.target import Opening
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

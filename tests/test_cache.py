@@ -11,10 +11,10 @@ import pytest
 from sample_cache import cell, filled, named
 
 from audit import cli
-from audit.caching.entries import contents, kind_of
-from audit.caching.listing import inventory, plain
-from audit.caching.pruning import prune, size_of
-from audit.folder import looked, remember_looks
+from audit.cache.entries import contents, kind_of
+from audit.cache.listing import inventory, plain
+from audit.cache.looks import looked, remember_looks
+from audit.cache.pruning import prune, size_of
 from teachers.errors import RefusedInput, UsageError
 
 DAY = 86_400

@@ -11,13 +11,13 @@ import pytest
 import torch
 from sample_cache import cell, filled, named, result
 
-from audit.caching import archive, checking
-from audit.caching.archive import export, load
-from audit.caching.entries import contents, kind_of
-from audit.caching.listing import inventory
-from audit.caching.pruning import prune
-from audit.execution.store import Cache
-from audit.folder import looked, remember_looks
+from audit.cache import archive, checking
+from audit.cache.archive import export, load
+from audit.cache.entries import contents, kind_of
+from audit.cache.listing import inventory
+from audit.cache.looks import looked, remember_looks
+from audit.cache.pruning import prune
+from audit.cache.store import Cache
 from reports.record import Packed
 from teachers.errors import RefusedInput
 from teachers.surface import Answers

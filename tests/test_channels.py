@@ -11,14 +11,15 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from audit.caching.warming import _task_of
-from audit.execution.store import Cache
-from audit.plan import Request
-from audit.subjects import Opening, open_task
-from teachers import datasets, intake, networks
+from audit.cache.store import Cache
+from audit.plan.request import Request
+from audit.warm import _task_of
+from teachers import intake, networks
+from teachers.data import datasets
 from teachers.errors import RefusedInput
 from teachers.intake import Card
 from teachers.networks import Preprocessed
+from teachers.targets.target import Opening, open_task
 
 K, SIDE = 2, 8
 MODES = {1: "L", 3: "RGB"}

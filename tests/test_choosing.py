@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from audit.checks.teacher import LEVEL
-from audit.inspecting.choosing import choose, permuted
-from audit.statistics.compare import mcnemar
+from teachers.proportions import LEVEL, mcnemar
+from teachers.targets.selection import choose, permuted
 
 N, K = 400, 10
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from audit import suite
-from audit.plan import Request
+from audit.plan import suite
+from audit.plan.request import Request
 from audit.run import run
-from audit.subjects import Opening
+from teachers.targets.target import Opening
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sample_record import sample_record
 
-from audit import cli, telling
-from audit.commands import EXIT
+from audit import cli
+from audit.commands import EXIT, catalogue
 from reports.record import save
 
 
@@ -108,7 +108,7 @@ def test_a_bug_prints_a_traceback_and_exits_70(
     def broken(what: str) -> str:
         raise ZeroDivisionError(what)
 
-    monkeypatch.setattr("audit.telling.listing", broken)
+    monkeypatch.setattr("audit.commands.catalogue.listing", broken)
     code, _, err = call(capsys, "ls", "attacks")
     assert code == 70
     assert "ZeroDivisionError" in err
@@ -119,7 +119,7 @@ def test_a_bug_prints_a_traceback_and_exits_70(
     [
         (OSError(errno.ENOSPC, "No space left on device", "/somewhere/record.json"), 4),
         (OSError(errno.EROFS, "Read-only file system", "out"), 4),
-        (FileNotFoundError(errno.ENOENT, "No such file", telling.__file__ + ".css"), 70),
+        (FileNotFoundError(errno.ENOENT, "No such file", catalogue.__file__ + ".css"), 70),
         (FileNotFoundError(errno.ENOENT, "No such file", pytest.__file__), 70),
         (OSError(errno.EIO, "Input/output error"), 70),
         (OSError("nothing is known"), 70),
@@ -131,7 +131,7 @@ def test_a_place_that_cannot_be_used_gets_a_sentence_and_a_file_of_ours_a_traceb
     def broken(what: str) -> str:
         raise error
 
-    monkeypatch.setattr("audit.telling.listing", broken)
+    monkeypatch.setattr("audit.commands.catalogue.listing", broken)
     got, _, err = call(capsys, "ls", "attacks")
     assert (got, "Traceback" in err, "give a place that you may use" in err) == (code, code == 70, code == 4)
 
@@ -140,7 +140,7 @@ def test_an_interrupt_exits_130(capsys: pytest.CaptureFixture[str], monkeypatch:
     def interrupted(what: str) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("audit.telling.listing", interrupted)
+    monkeypatch.setattr("audit.commands.catalogue.listing", interrupted)
     code, _, err = call(capsys, "ls", "attacks")
     assert code == 130
     assert "goes on from there" in err

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import ndtri, stdtr, stdtrit
 
-from audit.statistics.compare import Margin, above, holm, mcnemar, over_images, over_teachers, paired, scatter, wilson
+from audit.statistics.compare import Margin, above, holm, over_images, over_teachers, paired, scatter
+from teachers.proportions import mcnemar, wilson
 
 
 def students(

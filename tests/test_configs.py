@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from audit import subjects
-from audit.execution.store import Cache
-from audit.subjects import Opening
+from audit.cache.store import Cache
 from teachers import intake, networks
-from teachers.address import Service
 from teachers.errors import AuditError, RefusedInput, UsageError
+from teachers.http.address import Service
 from teachers.intake import onnx_files
 from teachers.intake.architecture import guess
+from teachers.targets import target
+from teachers.targets.target import Opening
 
 K, SHAPE = corpus.CLASSES, corpus.SHAPE
 
@@ -292,13 +292,13 @@ class TestCards:
 
     def test_only_what_is_built_in_is_synthetic(self, kept: Path) -> None:
         """A checkpoint may be called what it likes: its fingerprint is its tensors', and chance is checked."""
-        task, _ = subjects.open_task(Opening("demo", "digits"), Cache(kept))
+        task, _ = target.open_task(Opening("demo", "digits"), Cache(kept))
         prints = []
         for seed in range(2):
             torch.manual_seed(seed)
             network = networks.raw_pixels(networks.build("strided-4-8", 10, task.shape), 1)
             teacher = intake.Teacher("noisy", "same", network, "noisy", "noisy", (0.5,), (0.25,))
-            prints.append(subjects.fingerprint(teacher))
+            prints.append(target.fingerprint(teacher))
         assert len(set(prints)) == 2
         assert not teacher.synthetic
 
@@ -307,7 +307,7 @@ class TestCards:
         lines: list[str] = []
         for data in (None, "/data/another"):
             with pytest.raises(AuditError, match=data or "/data/mine"):
-                subjects.open_task(Opening("m.safetensors", data=data), Cache(kept), lines.append)
+                target.open_task(Opening("m.safetensors", data=data), Cache(kept), lines.append)
         assert lines == ["data: /data/mine, which m.safetensors names"]
 
 
@@ -425,7 +425,7 @@ class TestOutputs:
         x, found = torch.rand(8, *SHAPE), {}
         for output in ("a", "b"):
             teacher = intake.assemble(replace(weights, output=output), "", K, SHAPE, "none")
-            found[subjects.fingerprint(teacher)] = teacher.here.eval()(x)
+            found[target.fingerprint(teacher)] = teacher.here.eval()(x)
         one, other = found.values()
         assert torch.equal(one, -other)
         with pytest.raises(RefusedInput, match=r"no output 'c'; --output names one of a, b"):
@@ -434,7 +434,7 @@ class TestOutputs:
     def test_tensors_have_no_outputs_to_choose_from(self) -> None:
         save_file(networks.build(corpus.ARCH, K, SHAPE).state_dict(), "m.safetensors")
         with pytest.raises(UsageError, match=r"--output a: m.safetensors is tensors, whose network has one"):
-            subjects.open_file(Opening("m.safetensors", service=Service(output="a")))
+            target.open_file(Opening("m.safetensors", service=Service(output="a")))
 
 
 @pytest.mark.parametrize("container", ["torch", "pickle"])

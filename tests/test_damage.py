@@ -22,21 +22,26 @@ from sample_cache import ANSWERED, LESSON, OUTPUT, POOL, QUESTION, STATE, bare, 
 
 from audit import cli
 from audit import run as audit
-from audit.caching.checking import Broken, check
-from audit.caching.damage import damage, mended
-from audit.caching.entries import Entry, contents
-from audit.caching.listing import inventory, plain
-from audit.caching.pruning import prune
-from audit.execution import forms, seals
-from audit.execution.seals import Entries
-from audit.execution.store import Cache, Unfinished, read_pool
-from audit.folder import looked, remember_looks
-from audit.plan import Request
-from audit.subjects import Opening, Place, ordinary_teacher
+from audit.cache import results
+from audit.cache.checking import Broken, check
+from audit.cache.damage import damage, mended
+from audit.cache.entries import Entry, contents
+from audit.cache.listing import inventory, plain
+from audit.cache.looks import looked, remember_looks
+from audit.cache.pruning import prune
+from audit.cache.store import Cache
+from audit.plan.request import Request
 from reports.record import Packed, Record
-from teachers.datasets import load as load_task
+from teachers.data.datasets import load as load_task
+from teachers.data.stored import Stored
 from teachers.errors import RefusedInput
-from teachers.stored import Stored
+from teachers.storage import entries as seals
+from teachers.storage import parsers
+from teachers.storage.entries import Entries
+from teachers.storage.store import Unfinished, read_pool
+from teachers.targets.lessons import ordinary_teacher
+from teachers.targets.runtime import Place
+from teachers.targets.target import Opening
 from teachers.task import Pool
 
 KINDS = ("students", "answers", "output", "looks", "pools", "unfinished", "teachers")
@@ -119,14 +124,14 @@ USES: dict[str, tuple[Use, Use]] = {  # by kind: how it is read, and made again
         lambda c: c.answers(ANSWERED, "probs", 3).load("x-00", np.arange(4))[0],
         lambda c: c.answers(ANSWERED, "probs", 3).add("x-00", 6, np.arange(4), told(4)),
     ),
-    "output": (lambda c: c.entries.read(OUTPUT, forms.output, "again"), lambda c: c.entries.write(OUTPUT, b"logits")),
+    "output": (lambda c: c.entries.read(OUTPUT, parsers.output, "again"), lambda c: c.entries.write(OUTPUT, b"logits")),
     "unfinished": (
         lambda c: Unfinished(c.root / "teachers" / f"{LESSON}.part", entries=c.entries).load(),
         lambda c: Unfinished(c.root / "teachers" / f"{LESSON}.part", entries=c.entries).save(STATE),
     ),
     "teachers": (
         lambda c: c.entries.read(
-            f"teachers/{LESSON}.safetensors", lambda f: forms.teacher(f, "strided-2-4", 3, (1, 8, 8)), "again"
+            f"teachers/{LESSON}.safetensors", lambda f: parsers.teacher(f, "strided-2-4", 3, (1, 8, 8)), "again"
         ),
         lambda c: every_kind(c.root),
     ),
@@ -255,7 +260,7 @@ def test_the_last_hundred_are_kept_and_what_goes_is_told(tmp_path: Path, monkeyp
     for number in range(5):
         (tmp_path / "x").write_text(str(number))
         os.utime(tmp_path / "x", (number, number))
-        assert entries.read("x", forms.looks, "again") is None
+        assert entries.read("x", results.looks, "again") is None
     assert sorted(p.read_text() for p in (tmp_path / "damaged").iterdir()) == ["2", "3", "4"]
     assert sum("was removed" in line for line in lines) == 2
 
@@ -274,7 +279,7 @@ BAD_STUDENTS = {
     "a negative count": {"charged": -1},
     "seconds without end": {"seconds": float("nan")},
     "more repeats than images": {"repeats": 1.5},
-    "rows of another block": {"asked": (forms.Asked(block="x-0", images=4, rows=Packed.of(np.ones(9, bool))),)},
+    "rows of another block": {"asked": (parsers.Asked(block="x-0", images=4, rows=Packed.of(np.ones(9, bool))),)},
     "another cell": {"cell": cell(1)},
     "no number of views": {"cell": cell(0, recipe={"views": "many"})},
 }
@@ -381,7 +386,7 @@ HELPER = """
 import sys
 import numpy as np
 from pathlib import Path
-from audit.execution.store import Cache
+from audit.cache.store import Cache
 from sample_cache import ANSWERED, cell, told
 cache = Cache(Path(sys.argv[1]))
 store = cache.answers(ANSWERED, "probs", 3)
@@ -547,7 +552,7 @@ def whole(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, R
     """Return the cache of the smallest audit, and its record."""
     from conftest import TINY
 
-    from audit.suite import EFFORTS
+    from audit.plan.suite import EFFORTS
 
     home = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:

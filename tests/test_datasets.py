@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from teachers import folders, pixels
-from teachers.datasets import catalogue, load
+from teachers.data import folders, pixels
+from teachers.data.datasets import catalogue, load
 from teachers.errors import RefusedInput, UsageError
 from teachers.task import Augment, Pool, known
 

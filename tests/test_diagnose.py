@@ -13,15 +13,18 @@ from test_cli import call
 from test_reports import HOSTILE, Page
 from torch import nn
 
-from audit import cams, subjects
-from audit.diagnose import POOLS, diagnose
-from audit.execution.store import Cache
+from audit.cache.store import Cache
+from audit.diagnosis import cams
+from audit.diagnosis.diagnose import POOLS, diagnose
 from audit.statistics import cmi
-from audit.subjects import Opening, Place
 from reports import diagnosis_html
 from reports.diagnosis import Diagnosis
 from reports.wording import within
-from teachers import datasets, networks
+from teachers import networks, oracle
+from teachers.data import datasets
+from teachers.targets import target
+from teachers.targets.runtime import Place
+from teachers.targets.target import Opening
 from teachers.task import known
 
 
@@ -42,12 +45,12 @@ def found(written: Path) -> Diagnosis:
 
 def test_the_numbers_are_those_of_the_teachers_answers_held_in_memory(found: Diagnosis, kept: Path) -> None:
     task = datasets.load("digits")
-    teacher = subjects.open_subject(
-        Opening("demo", "digits"), task, task.train, None, subjects.FULL, 1, Place(Cache(kept), "cpu", print)
+    teacher = target.open_subject(
+        Opening("demo", "digits"), task, task.train, None, target.FULL, 1, Place(Cache(kept), "cpu", print)
     )
     assert tuple(pool.name for pool in found.pools) == POOLS
     for pool, images in ((found.pools[0], task.train), (found.pools[2], task.validation)):
-        answers = subjects.log_probs(teacher.full, images)
+        answers = oracle.log_probs(teacher.full, images)
         whole = cmi.curve(answers, known(images), 10)
         assert pool.cmi == pytest.approx(whole.cmi)
         assert pool.se == pytest.approx(whole.se)

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from attacks.contract import CLASSES, SHAPE, tiny_lab
-from audit.execution import pipes
 from audit.execution.door import MADE, Desk, Door
-from audit.execution.pipes import PipeError
-from audit.execution.store import AnswerStore
 from teachers.errors import BudgetExceeded
 from teachers.oracle import Box
+from teachers.processes import pipes
+from teachers.processes.pipes import PipeError
+from teachers.storage.store import AnswerStore
 from teachers.surface import FULL, Answers
 from teachers.views import ViewSet
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from test_verify import DEMO, rewritten
 
-from audit.derive import derived
+from audit.analysis.derive import derived
 from audit.finished.fields import FIELDS, page, told
 from audit.finished.verify import follows, verify
 from reports.record import Packed, Record, json_schema, load

@@ -11,24 +11,23 @@ from conftest import TINY
 from test_run import request
 
 from attacks.logits.soft_kd import SoftKD
-from audit import checks
 from audit import run as audit
-from audit.checks import attacks as attack_checks
-from audit.checks import flags
-from audit.derive import derived
+from audit.analysis import flags, protocol_flags
+from audit.analysis import student_flags as attack_checks
+from audit.analysis.derive import derived
 from audit.finished.choices import choices
 from audit.finished.groups import Groups
 from audit.finished.verify import verify
+from audit.plan.suite import EFFORTS
 from audit.statistics.compare import Bounded, Margin, paired
 from audit.statistics.verdict import points
-from audit.suite import EFFORTS
 from reports.record import Comparison, Packed, Parameters, Record, Trial, load
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_the_page_says_what_the_code_says() -> None:
-    """Where this fails: python -c "from audit.checks.flags import page; print(page(), end='')" > docs/flags.md."""
+    """Where this fails: python -c "from audit.analysis.flags import page; print(page(), end='')" > docs/flags.md."""
     assert (ROOT / "docs" / "flags.md").read_text(encoding="utf-8") == flags.page()
 
 
@@ -41,7 +40,7 @@ def test_a_flag_is_raised_by_a_doubt_of_the_page_and_its_id_is_its_own() -> None
         names = [c.id for c in calls if isinstance(c, ast.Name)]
         assert "Doubt" not in names or path in files, "a part of the page is missing"
         made += [path] * names.count("Flag")
-    assert made == [Path(checks.__file__ or "")], "a flag is made by Doubt.raised alone"
+    assert made == [Path(protocol_flags.__file__ or "")], "a flag is made by Doubt.raised alone"
 
 
 def students(seeds: int, images: int, accuracy: float, seed: int = 0) -> np.ndarray:
@@ -54,27 +53,31 @@ def ids(*found: object) -> list[str]:
 
 
 def test_doubts_about_splits_and_tuning() -> None:
-    assert ids(checks.small_validation(2_999), checks.small_validation(3_000)) == ["small-validation"]
-    assert ids(checks.light_tuning("smoke-0", 1), checks.light_tuning("standard-0", 2)) == ["light-tuning"]
-    assert ids(checks.few_labels(0.1), checks.few_labels(1.0)) == ["few-labels"]
-    assert ids(checks.dropped_classes(("7",)), checks.dropped_classes(())) == ["dropped-classes"]
+    assert ids(protocol_flags.small_validation(2_999), protocol_flags.small_validation(3_000)) == ["small-validation"]
+    assert ids(protocol_flags.light_tuning("smoke-0", 1), protocol_flags.light_tuning("standard-0", 2)) == [
+        "light-tuning"
+    ]
+    assert ids(protocol_flags.few_labels(0.1), protocol_flags.few_labels(1.0)) == ["few-labels"]
+    assert ids(protocol_flags.dropped_classes(("7",)), protocol_flags.dropped_classes(())) == ["dropped-classes"]
 
 
 def test_doubts_about_teacher_and_controls() -> None:
-    assert ids(checks.weak_teacher(0.7, 0.7), checks.weak_teacher(0.8, 0.7)) == ["weak-teacher"]
-    assert ids(checks.weak_control(0, 0.1, 0.1), checks.weak_control(0, 0.2, 0.1)) == ["weak-control"]
-    assert ids(checks.weak_control(1, 0.9, 0.1)) == ["weak-control"]
-    assert ids(checks.erratic_control(0.33), checks.erratic_control(0.34)) == ["erratic-control"]
+    assert ids(protocol_flags.weak_teacher(0.7, 0.7), protocol_flags.weak_teacher(0.8, 0.7)) == ["weak-teacher"]
+    assert ids(protocol_flags.weak_control(0, 0.1, 0.1), protocol_flags.weak_control(0, 0.2, 0.1)) == ["weak-control"]
+    assert ids(protocol_flags.weak_control(1, 0.9, 0.1)) == ["weak-control"]
+    assert ids(protocol_flags.erratic_control(0.33), protocol_flags.erratic_control(0.34)) == ["erratic-control"]
     same, other, worse = (students(5, 2_000, a, s) for a, s in ((0.8, 0), (0.8, 1), (0.7, 1)))
-    assert ids(checks.null_control(paired(other, same)), checks.null_control(paired(worse, same))) == ["null-control"]
-    assert ids(checks.synthetic("x")) == ["synthetic-teacher"]
+    assert ids(protocol_flags.null_control(paired(other, same)), protocol_flags.null_control(paired(worse, same))) == [
+        "null-control"
+    ]
+    assert ids(protocol_flags.synthetic("x")) == ["synthetic-teacher"]
 
 
 def test_an_attack_that_failed_is_named_in_what_to_do() -> None:
-    flag = checks.failed("mine", "a student diverged (NaN)")
+    flag = protocol_flags.failed("mine", "a student diverged (NaN)")
     assert (flag.id, flag.caps) == ("attack-failed", "undistillable")
     assert "repair mine" in flag.do
-    assert checks.identical("mine", "so").id == "identical-to-control"
+    assert protocol_flags.identical("mine", "so").id == "identical-to-control"
 
 
 def shifted(mean: float, image_sd: float, seeds: int = 5, images: int = 2_000) -> Margin:
@@ -87,10 +90,10 @@ def shifted(mean: float, image_sd: float, seeds: int = 5, images: int = 2_000) -
 
 
 def test_unequal_classes_are_told() -> None:
-    assert ids(checks.class_imbalance({"a": 101, "b": 10, "c": 50})) == ["class-imbalance"]
-    assert ids(checks.class_imbalance({"a": 100, "b": 10}), checks.class_imbalance({"a": 1, "b": 0})) == [
-        "class-imbalance"
-    ]
+    assert ids(protocol_flags.class_imbalance({"a": 101, "b": 10, "c": 50})) == ["class-imbalance"]
+    assert ids(
+        protocol_flags.class_imbalance({"a": 100, "b": 10}), protocol_flags.class_imbalance({"a": 1, "b": 0})
+    ) == ["class-imbalance"]
 
 
 def test_a_control_without_mistakes_can_show_no_gain() -> None:

@@ -11,14 +11,15 @@ from test_cli import call
 from attacks.controls.ls import LS
 from attacks.logits.soft_kd import SoftKD
 from audit import run as audit
-from audit.execution.store import Cache
-from audit.forecasting import stopwatch
-from audit.forecasting.forecast import Forecast, Span, forecast
-from audit.plan import Picked, Request, prepare
-from audit.subjects import Opening, open_task
-from audit.suite import EFFORTS, Suite
+from audit.cache.store import Cache
+from audit.forecast import stopwatch
+from audit.forecast.forecast import Forecast, Span, forecast
+from audit.plan.request import Request
+from audit.plan.suite import EFFORTS, Suite
+from audit.trials.setup import Picked, prepare
 from reports.record import Record, RecordError
 from teachers.errors import UsageError
+from teachers.targets.target import Opening, open_task
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

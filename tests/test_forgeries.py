@@ -16,7 +16,7 @@ from forgeries import FOUND, of_part, of_record, of_trials
 from gate_records import distillable, made, registered, several, undistillable
 from test_verify import DEMO, Change, rewritten
 
-from audit.derive import derived
+from audit.analysis.derive import derived
 from audit.finished import tables
 from audit.finished.fields import FIELDS, told
 from audit.finished.figures import same_figure

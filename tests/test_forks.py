@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from teachers import forks
 from teachers.errors import RefusedInput
+from teachers.processes import forks
 
 INTERRUPTED = """
 import os, pathlib, signal, time

@@ -15,16 +15,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit import subjects, teaching
+from audit import teach
+from audit.cache.store import Cache
 from audit.cli import _main
-from audit.execution.store import Cache
-from audit.plan import Request
+from audit.plan.request import Request
 from audit.run import run
-from audit.subjects import Opening
 from teachers import intake, networks
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake import jail
 from teachers.intake.formats import kind_of
+from teachers.targets import lessons, runtime, target
+from teachers.targets.target import Opening
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPE, K, ARCH = (3, 16, 16), 5, "strided-4-8"
@@ -130,7 +131,7 @@ def test_a_program_for_other_classes_or_images_is_refused(tmp_path: Path, networ
 def test_a_programs_fingerprint_is_its_file_and_normalisation(tmp_path: Path, network: nn.Module) -> None:
     torch.save(network, tmp_path / "m.pt")
     opened = intake.open_weights(tmp_path / "m.pt", trust=True)
-    prints = {subjects.fingerprint(intake.assemble(opened, "", K, SHAPE, n)) for n in ("none", "half", "half")}
+    prints = {target.fingerprint(intake.assemble(opened, "", K, SHAPE, n)) for n in ("none", "half", "half")}
     assert len(prints) == 2
     assert "" not in prints
 
@@ -170,9 +171,9 @@ class TestOnnx:
 
     def test_a_lesson_cannot_start_from_one(self, tmp_path: Path, network: nn.Module, kept: Path) -> None:
         path = self.export(network, tmp_path / "m.onnx", 2, dynamic=True)
-        task, _ = subjects.open_task(Opening("demo", "digits"), Cache(kept))
+        task, _ = target.open_task(Opening("demo", "digits"), Cache(kept))
         with pytest.raises(RefusedInput, match="no weights to start from"):
-            teaching.ordinary(path, task, None)
+            teach.ordinary(path, task, None)
 
     def test_other_images_are_refused_by_both_shapes(self, tmp_path: Path, network: nn.Module) -> None:
         opened = intake.open_weights(self.export(network, tmp_path / "m.onnx", 2, dynamic=True))
@@ -212,15 +213,15 @@ class TestOnnx:
 
     def test_an_audit_of_an_onnx_file_ends_in_a_verdict(self, tmp_path: Path, kept: Path) -> None:
         cache = Cache(kept)
-        task, _ = subjects.open_task(Opening("demo", "digits"), cache)
-        demo = subjects.ordinary_teacher(task, subjects.Place(cache, "cpu", print))
+        task, _ = target.open_task(Opening("demo", "digits"), cache)
+        demo = lessons.ordinary_teacher(task, runtime.Place(cache, "cpu", print))
         path = tmp_path / "demo.onnx"
         torch.onnx.export(demo.network.eval(), (torch.rand(4, *task.shape),), path, dynamo=False)
         asked = Request(Opening(str(path), "digits"), effort="smoke", cache=kept, out=tmp_path / "out", quiet=True)
         record = run(asked).record
         assert record.teacher.architecture == "onnx"
         assert record.teacher.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-        assert record.teacher.validation_accuracy == subjects.validation_accuracy(demo, task)
+        assert record.teacher.validation_accuracy == target.validation_accuracy(demo, task)
         assert record.teacher.parameters > 10_000
         assert record.verdict.word in {"DISTILLABLE", "INCONCLUSIVE"}
 
@@ -331,11 +332,11 @@ def test_an_audit_refuses_a_program_and_takes_it_where_trusted(
 
 def test_a_trusted_program_is_opened_without_arch(tmp_path: Path, kept: Path, network: nn.Module) -> None:
     torch.save(network, tmp_path / "m.pt")
-    _, weights = subjects.open_task(Opening(str(tmp_path / "m.pt"), "digits", trust=True), Cache(kept))
+    _, weights = target.open_task(Opening(str(tmp_path / "m.pt"), "digits", trust=True), Cache(kept))
     assert weights is not None
     assert weights.kind == "module"
     with pytest.raises(UsageError, match="give --data"):
-        subjects.open_task(Opening(str(tmp_path / "m.pt"), trust=True), Cache(kept))
+        target.open_task(Opening(str(tmp_path / "m.pt"), trust=True), Cache(kept))
 
 
 def test_a_state_dict_of_a_newer_pickle_protocol_loads(tmp_path: Path, network: nn.Module, images: Tensor) -> None:

@@ -14,7 +14,7 @@ import pytest
 from sample_record import sample_record
 
 import audit
-from audit.derive import Facts, interval
+from audit.analysis.derive import Facts, interval
 from audit.finished import reporting
 from audit.statistics.compare import paired
 from reports import outputs, tables

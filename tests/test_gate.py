@@ -12,12 +12,12 @@ from gate_records import RECORDS, aside, distillable, on, several, undistillable
 from gate_situations import TODAY
 from test_cli import call
 
-from audit.derive import derived
+from audit.analysis.derive import derived
 from audit.gate import baseline, foresee, gate
 from audit.gate.policy import read
 from audit.gate.rules import findings, ruled
+from audit.plan.suite import SMOKE, Suite
 from audit.statistics.verdict import DELTA
-from audit.suite import SMOKE, Suite
 from reports.record import Packed, RecordError, load, save
 from teachers.errors import RefusedInput, UsageError
 

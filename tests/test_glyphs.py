@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from teachers import glyphs as module
-from teachers.glyphs import CLASSES, Draws, glyphs
+from teachers.data import glyphs as module
+from teachers.data.glyphs import CLASSES, Draws, glyphs
 from teachers.task import Augment, Pool, Task, known
 
 DIGEST = "06323ef73885f6ba2b5116d8a50e66081cddfbe806c798f94d9b2d10b878b154"

@@ -11,13 +11,13 @@ import pytest
 from hostile_caches import ARCHIVES, BLOCK, ENTRIES, GOOD, STUDENT, archive, member
 from sample_cache import ANSWERED, bare, cell, every_kind, filled, named, result, told
 
-from audit.caching.archive import export, load
-from audit.caching.checking import Broken, check
-from audit.caching.entries import contents, kind_of
-from audit.caching.listing import inventory, plain
-from audit.execution import seals
-from audit.execution.store import Cache
+from audit.cache.archive import export, load
+from audit.cache.checking import Broken, check
+from audit.cache.entries import contents, kind_of
+from audit.cache.listing import inventory, plain
+from audit.cache.store import Cache
 from teachers.errors import RefusedInput, UsageError
+from teachers.storage import entries
 
 resource = pytest.importorskip("resource")
 MOST = 10**9
@@ -164,9 +164,9 @@ def test_an_entry_that_no_import_would_take_stays_and_is_told(tmp_path: Path, mo
     cache.answers(ANSWERED, "probs").add("x-" + "0" * 98, 4, np.arange(4), told(4))
     (broken,) = export(tmp_path / "one", tmp_path / "a.tar", "all").broken.values()
     assert "too long a name" in broken
-    monkeypatch.setattr("audit.caching.archive.LARGEST", 400)
+    monkeypatch.setattr("audit.cache.archive.LARGEST", 400)
     assert any("is larger than" in why for why in export(tmp_path / "one", tmp_path / "a.tar", "all").broken.values())
 
 
 def test_a_seal_tells_two_entries_of_equal_content_apart() -> None:
-    assert seals.sealed("a", b"x") != seals.sealed("b", b"x")
+    assert entries.sealed("a", b"x") != entries.sealed("b", b"x")

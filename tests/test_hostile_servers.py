@@ -8,9 +8,9 @@ import pytest
 import torch
 from hostile_servers import CLASSES, IMAGES, LATE, LONGEST, SERVERS, SHAPE, SILENT, serving
 
-from teachers import wire
 from teachers.errors import AuditError
-from teachers.remote import Remote, RemoteBox
+from teachers.http import wire
+from teachers.http.remote import Remote, RemoteBox
 
 X = torch.rand(IMAGES, *SHAPE, generator=torch.Generator().manual_seed(0))
 TOTAL = 0.4  # seconds of a question to those that never end

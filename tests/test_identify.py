@@ -9,16 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.checks import probes
-from audit.checks.probes import BYTES, normalisations
-from audit.execution.store import Cache
-from audit.inspecting.identify import DEFAULT, identify, settled, told
-from audit.subjects import Opening, Place
+from audit.cache.store import Cache
 from teachers import intake, networks
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake.architecture import Candidate, Guess
 from teachers.oracle import Box
 from teachers.surface import Answers
+from teachers.targets import probe
+from teachers.targets.identify import DEFAULT, identify, settled, told
+from teachers.targets.probe import BYTES, normalisations
+from teachers.targets.runtime import Place
+from teachers.targets.target import Opening
 from teachers.task import Pool, Task
 from teachers.training import Batch, Outputs, Recipe, StoredStream, fit
 from teachers.views import ViewSet
@@ -115,7 +116,7 @@ def test_every_image_that_a_file_is_shown_beforehand_is_counted(
     normalize: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = 0
-    answer, look = Box.__call__, probes.raw
+    answer, look = Box.__call__, probe.raw
 
     def boxed(self: Box, images: Tensor) -> Answers:
         nonlocal shown
@@ -128,7 +129,7 @@ def test_every_image_that_a_file_is_shown_beforehand_is_counted(
         return look(network, x)
 
     monkeypatch.setattr(Box, "__call__", boxed)
-    monkeypatch.setattr(probes, "raw", looked)
+    monkeypatch.setattr(probe, "raw", looked)
     found = settle(trained("half"), tmp_path, paint(), normalize=normalize)
     assert found.tried == shown > 0
 
@@ -236,7 +237,7 @@ def sharing(names: dict[str, type[nn.Module] | None], patch: pytest.MonkeyPatch)
 
     patch.setattr(networks, "build", build)
     fits = tuple(Candidate(name, 18, 3, 8, fixed=True) for name in names)
-    patch.setattr("audit.inspecting.fitting.guess", lambda tensors: Guess(fits))
+    patch.setattr("teachers.targets.candidates.guess", lambda tensors: Guess(fits))
 
 
 def test_of_networks_that_share_their_tensors_the_most_accurate_is_taken(

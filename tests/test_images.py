@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from teachers import datasets, images, pixels
+from teachers.data import datasets, images, pixels
+from teachers.data.images import picture
 from teachers.errors import RefusedInput
-from teachers.images import picture
 from teachers.intake import class_names
 from teachers.task import known
 
@@ -74,7 +74,7 @@ import resource, sys, warnings
 from pathlib import Path
 import hostile_images as hostile
 from teachers.errors import RefusedInput
-from teachers.images import picture
+from teachers.data.images import picture
 bad = Path(sys.argv[1])
 hostile.put(hostile.png(8, 8))(bad / "good.png")
 suffix, make = {n: (s, m) for n, s, m in hostile.pictures()}[sys.argv[2]]

@@ -14,21 +14,22 @@ from test_identify import ARCHITECTURE, paint, trained
 from test_probes import classifier
 from torch import nn
 
-from audit.checks.probes import kind
-from audit.execution.store import Cache
+from audit.cache.store import Cache
 from audit.finished.repeat import repeat
-from audit.inspecting.identify import identify, told
-from audit.inspecting.inspection import inspect
-from audit.plan import Request
+from audit.inspection.inspection import inspect
+from audit.plan.request import Request
+from audit.plan.suite import Suite
 from audit.run import run
-from audit.statistics.compare import wilson
-from audit.subjects import Opening, Place, open_subject, open_task
-from audit.suite import Suite
 from teachers import networks
-from teachers.datasets import load as load_task
+from teachers.data.datasets import load as load_task
 from teachers.errors import RefusedInput
 from teachers.intake import normalisation, open_weights
+from teachers.proportions import wilson
 from teachers.surface import FULL
+from teachers.targets.identify import identify, told
+from teachers.targets.probe import kind
+from teachers.targets.runtime import Place
+from teachers.targets.target import Opening, open_subject, open_task
 from teachers.task import Pool, known
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from teachers import trees
+from teachers.processes import trees
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = 20

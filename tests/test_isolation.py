@@ -13,14 +13,14 @@ from test_run import request, timeless
 from torch import nn
 
 from audit import run as audit
-from audit.execution import faculty
-from audit.subjects import Opening, Subject
-from audit.teaching import teach
+from audit.teach import teach
 from teachers.errors import NothingAudited, RefusedInput, UsageError
-from teachers.forks import TOKEN
 from teachers.intake import Teacher
 from teachers.oracle import Box
+from teachers.processes.forks import TOKEN
 from teachers.surface import FULL
+from teachers.targets import isolation
+from teachers.targets.target import Opening, Subject
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -136,7 +136,7 @@ def test_all_that_a_record_keeps_of_an_isolated_teacher_is_told() -> None:
     teacher = Teacher("m", 64 * "a", network, "small", "plain", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), bgr=True)
     box = Box(network)
     subject = Subject("audited", teacher, FULL, 64 * "b", box, box, box, "stingy", tried=7)
-    told = json.loads(json.dumps({"subject": faculty._described(subject)}))
-    heard = object.__new__(faculty.Apart)._subject(told)
+    told = json.loads(json.dumps({"subject": isolation._described(subject)}))
+    heard = object.__new__(isolation.Apart)._subject(told)
     assert heard.teacher == replace(teacher, network=None, apart=teacher.parameters)
     assert replace(heard, teacher=teacher, full=box, box=box, whole=box) == subject

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from teachers import limits
+from teachers.processes import limits
 
 ROOT = Path(__file__).resolve().parent.parent
 UNPRIVILEGED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]

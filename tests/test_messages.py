@@ -18,13 +18,13 @@ from hostile_messages import HALVES, MESSAGES, RECIPE, REFUSED, REPORT, failed, 
 from attacks.contract import CLASSES, tiny_lab
 from attacks.controls.ls import LS
 from attacks.logits.soft_kd import SoftKD
-from audit.execution import line, messages, pipes, processes
-from audit.execution.cells import Cell, Failure, Result
+from audit.execution import line, processes, worker_messages
 from audit.execution.door import Desk, Door
 from audit.execution.processes import _Worker
-from audit.execution.store import AnswerStore
 from audit.execution.worker import Job
-from teachers import frames
+from audit.plan.cells import Cell, Failure, Result
+from teachers.processes import frames, messages, pipes
+from teachers.storage.store import AnswerStore
 from teachers.surface import FULL
 from teachers.training import Recipe, build_student
 from teachers.views import ViewSet
@@ -95,7 +95,7 @@ def test_a_question_that_may_not_be_asked_is_refused(hear: Callable[[bytes], obj
     sent, sentence = REFUSED[name]
     assert hear(sent) is None
     header, _ = pipes.receive(hear.theirs[0])  # type: ignore[attr-defined]
-    with pytest.raises((ValueError, PermissionError, messages.BudgetExceeded), match=sentence):
+    with pytest.raises((ValueError, PermissionError, worker_messages.BudgetExceeded), match=sentence):
         messages.raise_refusal(header)
 
 
@@ -253,7 +253,7 @@ def test_a_refusal_that_is_none_is_no_message(header: dict[str, object]) -> None
 
 @pytest.mark.parametrize("name", ["SystemExit", "AuditError", "os.system", ""])
 def test_a_refusal_names_an_error_of_ours_or_is_told_as_one(name: str) -> None:
-    with pytest.raises(messages.RefusedInput, match="why"):
+    with pytest.raises(worker_messages.RefusedInput, match="why"):
         messages.raise_refusal({"refused": name, "sentence": "why"})
 
 
@@ -264,14 +264,16 @@ def test_what_a_worker_says_is_what_is_heard() -> None:
 
     def reply() -> None:
         header, arrays = pipes.receive(ours)
-        asked.append((messages.word(header), arrays["images"].dtype))
+        asked.append((worker_messages.word(header), arrays["images"].dtype))
         pipes.send(ours, *messages.told(LAB.oracle.ask(images.float())))
 
     thread = threading.Thread(target=reply)
     thread.start()
     answers = line._Line(theirs).images(images)
     thread.join()
-    assert asked == [(messages.AskImages(say="ask", estimate=False), np.float32)], "doubles are asked about as floats"
+    assert asked == [(worker_messages.AskImages(say="ask", estimate=False), np.float32)], (
+        "doubles are asked about as floats"
+    )
     assert torch.equal(answers.values, LAB.oracle.ask(images.float()).values)
 
 
@@ -286,7 +288,7 @@ def test_nothing_that_is_taken_makes_the_judging_process_wait_for_ever(monkeypat
 
 def test_a_long_error_is_told_in_so_many_characters_as_a_message_holds() -> None:
     told = line._told(Failure(cell=CELL, sentence="x" * 10**6 + "\udcff", trace="y" * 10**6))
-    assert messages.word({"say": "failed", "failure": told})
+    assert worker_messages.word({"say": "failed", "failure": told})
     assert json.dumps(told).encode("utf-8")
 
 

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audit.execution.store import Cache, Unfinished
+from audit.cache.store import Cache
 from audit.statistics import cmi
-from audit.subjects import Place, card, fingerprint, lesson_key, taught
 from teachers import guards, intake, methods
 from teachers.errors import RefusedInput, UsageError
 from teachers.methods.apgp import APGP, Perturb
@@ -26,6 +25,10 @@ from teachers.methods.mixed import CutMix, Mixing, Mixup
 from teachers.methods.nasty import Nasty, Undermine
 from teachers.methods.student_friendly import Feedback, StudentFriendly
 from teachers.networks import Preprocessed
+from teachers.storage.store import Unfinished
+from teachers.targets.lessons import card, lesson_key, taught
+from teachers.targets.runtime import Place
+from teachers.targets.target import fingerprint
 from teachers.task import Augment, Pool, Task
 from teachers.training import Batch, Outputs, Recipe
 

@@ -15,10 +15,10 @@ import torch
 
 from teachers import intake, networks
 from teachers.errors import RefusedInput
+from teachers.http.remote import Remote, RemoteBox
 from teachers.intake import Card
 from teachers.networks import Preprocessed
 from teachers.oracle import Box
-from teachers.remote import Remote, RemoteBox
 
 PYTHON = os.environ.get("DISTILL_AUDIT_MLSERVER", "")
 SHAPE, CLASSES = (1, 8, 8), 10

@@ -8,12 +8,12 @@ import pytest
 
 from audit import cli
 from audit.commands.naming import meant
-from audit.names import classes, text_of
-from audit.subjects import BUILT_IN
-from teachers.datasets import EMBEDDED
+from audit.plan.names import classes, text_of
+from teachers.data.datasets import EMBEDDED
 from teachers.errors import UsageError
 from teachers.intake import reordered
 from teachers.intake.assemble import Teacher
+from teachers.names import BUILT_IN
 
 KNOWN = ("a", "b", "a,b", "tench, Tinca tinca", 'say "a"', hostile.COMPOSED, '"a"', "")
 

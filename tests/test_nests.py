@@ -24,13 +24,13 @@ from test_cli import call
 from test_hostile import grown  # noqa: F401  # a fixture
 from torch import Tensor, nn
 
-from audit.inspecting.fitting import candidates
-from audit.inspecting.inspection import inspect
-from audit.subjects import Opening
+from audit.inspection.inspection import inspect
 from teachers import intake, networks
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake.architecture import guess, weightless
 from teachers.intake.spelling import spelled
+from teachers.targets.candidates import candidates
+from teachers.targets.target import Opening
 
 SHAPE, K, ARCH = (3, 16, 16), 5, "strided-4-8"
 RESNET = "torchvision:resnet18"

@@ -13,21 +13,22 @@ from fake_server import FakeServer
 from torch import nn
 from torch.nn import functional as F
 
-from audit import subjects
-from audit.diagnose import diagnose
-from audit.execution.store import Cache
-from audit.inspecting.inspection import inspect
+from audit.cache.store import Cache
+from audit.diagnosis.diagnose import diagnose
+from audit.inspection.inspection import inspect
 from audit.statistics.cmi import TEMPERATURES
-from audit.subjects import Opening, Place
 from teachers import intake, networks
-from teachers.datasets import load
+from teachers.data.datasets import load
 from teachers.errors import RefusedInput
+from teachers.http.remote import Remote, RemoteBox
 from teachers.intake import Teacher
 from teachers.networks import Preprocessed
 from teachers.numbers import ENOUGH, Numbers, Rows, numbers
 from teachers.oracle import Box
-from teachers.remote import Remote, RemoteBox
 from teachers.surface import FULL
+from teachers.targets import target
+from teachers.targets.runtime import Place
+from teachers.targets.target import Opening
 from teachers.task import Task
 
 SHAPE = (1, 8, 8)
@@ -245,7 +246,7 @@ def test_a_network_with_a_softmax_answers_as_its_logits_do(name: str, task: Task
     found = intake.as_logits(bare, intake.outputs(bare, x))
     assert found.output == output
     torch.testing.assert_close(Box(found.here)(x).values, Box(plain)(x).values, rtol=0, atol=1e-4)
-    same = subjects.fingerprint(replace(bare, program=True)) == subjects.fingerprint(replace(found, program=True))
+    same = target.fingerprint(replace(bare, program=True)) == target.fingerprint(replace(found, program=True))
     assert same == (output == "log-probabilities")  # answers that were taken for others are asked anew
 
 
@@ -325,5 +326,5 @@ def test_a_checkpoint_without_a_card_is_looked_at_and_what_it_was_shown_is_count
     opening = Opening(str(tmp_path / "bare.pt"), "digits", "strided-4-8", "none", tried=7)
     place = Place(Cache(tmp_path / "cache"), "cpu", lambda line: None)
     weights = intake.open_weights(tmp_path / "bare.pt")
-    found = subjects.open_subject(opening, task, task.train, weights, FULL, 1, place)
+    found = target.open_subject(opening, task, task.train, weights, FULL, 1, place)
     assert (found.teacher.output, found.tried) == ("logits", 7 + ENOUGH)

@@ -13,10 +13,10 @@ from test_run import request
 from test_verify import STUDENT, Change, rewritten
 
 from audit import run as audit
-from audit.derive import derived
-from audit.execution.cells import cell_of
+from audit.analysis.derive import derived
 from audit.finished.verify import verify
-from audit.suite import EFFORTS
+from audit.plan.cells import cell_of
+from audit.plan.suite import EFFORTS
 from reports.record import Bite, Comparison, Packed, Parameters, Record, Trial, load
 
 APART = replace(

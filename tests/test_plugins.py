@@ -13,10 +13,10 @@ from attacks.contract import check_attack, tiny_lab
 from attacks.logits.soft_kd import SoftKD
 from audit import run as audit
 from audit.finished.verify import verify
-from audit.plan import Request
-from audit.subjects import Opening
+from audit.plan.request import Request
 from teachers.errors import UsageError
 from teachers.surface import FULL
+from teachers.targets.target import Opening
 
 PROJECT = """
 [build-system]

@@ -7,9 +7,8 @@ import pytest
 from sample_record import large_record, sample_record
 from test_reports import HOSTILE
 
-from audit import telling
 from audit.gate import Gated
-from audit.gate import telling as gate_telling
+from audit.gate import terminal as gate_telling
 from audit.gate.rules import Found
 from reports.printable import clean, printable
 
@@ -39,7 +38,7 @@ def of_an_audit() -> None:
     said = dict.fromkeys(("sentence", "scope", "settle"), FORGED)
     surfaces = tuple(row.model_copy(update={"surface": FORGED}) for row in record.hardening)
     verdict = record.verdict.model_copy(update={**said, "reasons": (FORGED,)})
-    telling.tell(record.model_copy(update={"verdict": verdict, "hardening": surfaces}), Path(FORGED))
+    verdict.tell(record.model_copy(update={"verdict": verdict, "hardening": surfaces}), Path(FORGED))
 
 
 @pytest.mark.parametrize("told", [of_a_gate, of_an_audit])

@@ -11,20 +11,23 @@ from test_run import request
 from torch import Tensor, nn
 
 from audit import run as audit
-from audit.checks import flags
-from audit.checks import teacher as teacher_checks
-from audit.checks.probes import candidates, normalisations, probe
-from audit.execution.store import Cache
+from audit.analysis import flags
+from audit.analysis import teacher_flags as teacher_checks
+from audit.cache.store import Cache
 from audit.finished.verify import verify
-from audit.subjects import Opening, Place, Subject, ordinary_teacher, top_classes
-from audit.suite import Suite
+from audit.plan.suite import Suite
+from audit.recording.teacher import probe_info
 from reports.record import Probe
-from teachers.datasets import load
+from teachers.data.datasets import load
 from teachers.guards import Shown, behind
 from teachers.intake import NORMALISATIONS, Teacher
 from teachers.networks import Preprocessed
-from teachers.oracle import Box
+from teachers.oracle import Box, top_classes
 from teachers.surface import FULL
+from teachers.targets.lessons import ordinary_teacher
+from teachers.targets.probe import candidates, normalisations, probe
+from teachers.targets.runtime import Place
+from teachers.targets.target import Opening, Subject
 from teachers.task import Pool, Task, known
 
 HALF = ((0.5,), (0.5,))
@@ -73,7 +76,7 @@ def _seeded() -> None:
 def probed(network: nn.Module, task: Task, given: tuple[tuple[float, ...], tuple[float, ...]] = HALF) -> Probe:
     whole = Preprocessed(network, *given) if not isinstance(network, Preprocessed) else network
     of = subject(whole, *given)
-    return probe(of, task, top_classes(of.full, task.validation))
+    return probe_info(probe(of, task, top_classes(of.full, task.validation)))
 
 
 def raised(found: Probe) -> list[str]:
@@ -196,7 +199,7 @@ def test_few_duplicates_are_told_and_many_rule_out_undistillable() -> None:
 
 
 def test_a_teacher_that_is_no_network_of_ours_is_asked_all_the_same(task: Task, tmp_path: Path) -> None:
-    from audit.subjects import smoothed_truth
+    from teachers.targets.target import smoothed_truth
 
     truth = smoothed_truth(task.train, len(task.classes), 1, "cpu")
     found = probe(truth, task, top_classes(truth.full, task.validation))

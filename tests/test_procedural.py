@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from teachers import procedural as module
-from teachers.procedural import procedural
+from teachers.data import procedural as module
+from teachers.data.procedural import procedural
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 32, 32), (1, 28, 20), (3, 9, 17), (1, 1, 1)])

@@ -19,12 +19,12 @@ from dataclasses import replace
 import sys
 sys.path.insert(0, {tests!r})
 from conftest import TINY
-from audit.suite import EFFORTS
+from audit.plan.suite import EFFORTS
 from teachers import methods
-import teachers.folders
+import teachers.data.folders
 if __name__ == "__main__":
     EFFORTS["smoke"] = replace(TINY, name="realistic", steps=2, batch=32)
-    teachers.folders.LARGE = 1
+    teachers.data.folders.LARGE = 1
     recipe = methods.teacher_recipe
     methods.teacher_recipe = lambda task, architecture=None, steps=None: recipe(task, architecture, steps or 24)
     from audit.cli import main

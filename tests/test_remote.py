@@ -15,14 +15,15 @@ from fake_server import FakeServer, Fault
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from teachers import networks, wire
+from teachers import networks
 from teachers.errors import RefusedInput, UsageError
-from teachers.forks import TOKEN
+from teachers.http import wire
+from teachers.http.remote import Remote, RemoteBox
+from teachers.http.wire import Address
 from teachers.numbers import numbers
 from teachers.oracle import Box
-from teachers.remote import Remote, RemoteBox
+from teachers.processes.forks import TOKEN
 from teachers.surface import Surface
-from teachers.wire import Address
 
 SHAPE, CLASSES = (1, 8, 8), 10
 IMAGES = torch.rand(150, *SHAPE, generator=torch.Generator().manual_seed(0))

@@ -14,16 +14,18 @@ from fake_server import FakeServer, Fault
 
 from audit import cli
 from audit import run as audit
+from audit.cache.store import Cache
 from audit.commands import EXIT
-from audit.diagnose import diagnose
-from audit.execution.store import Cache
+from audit.diagnosis.diagnose import diagnose
 from audit.finished.verify import verify
-from audit.plan import Request
-from audit.subjects import Opening, Place, ordinary_teacher
+from audit.plan.request import Request
 from reports.record import Record, load
-from teachers.datasets import load as load_task
+from teachers.data.datasets import load as load_task
 from teachers.errors import RefusedInput, UsageError
-from teachers.forks import TOKEN
+from teachers.processes.forks import TOKEN
+from teachers.targets.lessons import ordinary_teacher
+from teachers.targets.runtime import Place
+from teachers.targets.target import Opening
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

@@ -11,14 +11,16 @@ from fake_server import FakeServer
 from test_numbers import SHAPE, classifier
 from torch import Tensor
 
-from audit.diagnose import diagnose
-from audit.execution import remote
-from audit.execution.store import Cache
-from audit.inspecting.identify import refuse_other_order
-from audit.subjects import Opening, Place, behind_url, top_classes
-from teachers.datasets import load
+from audit.cache.store import Cache
+from audit.diagnosis.diagnose import diagnose
+from teachers.data.datasets import load
 from teachers.errors import RefusedInput, UsageError
+from teachers.oracle import top_classes
 from teachers.surface import FULL
+from teachers.targets import remote
+from teachers.targets.identify import refuse_other_order
+from teachers.targets.runtime import Place
+from teachers.targets.target import Opening, behind_url
 from teachers.task import Task
 
 TURNED = [1, 0, 2, 3, 4, 5, 6, 9, 7, 8]  # by output, the class that it means

@@ -10,7 +10,7 @@ from test_run import request
 from audit import run as audit
 from audit.finished.repeat import repeat
 from audit.finished.verify import verify
-from audit.suite import EFFORTS
+from audit.plan.suite import EFFORTS
 from reports.record import Packed, load, save
 from teachers.errors import RefusedInput
 

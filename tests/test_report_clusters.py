@@ -17,12 +17,15 @@ from sample_record import sample_record
 from scipy.special import log_softmax
 from test_reports import HOSTILE, Page
 
-from audit import derive, evidence, thumbnails
+from audit.analysis import derive
+from audit.diagnosis import pools, thumbnails
+from audit.diagnosis.pools import illustrated
+from audit.recording import evidence
 from audit.statistics import sights
 from reports import cluster_figures, html, svg
 from reports.clusters import UNSEEN, Clusters, Map, Picture, Triangle
 from reports.record import CMIPool, Packed, PoolName, Record
-from teachers.stored import Stored
+from teachers.data.stored import Stored
 from teachers.task import Pool
 
 Log = NDArray[np.floating[Any]]
@@ -141,14 +144,14 @@ def test_thumbnails_are_of_the_images_whose_answers_were_kept(
     monkeypatch.setattr(evidence, "CMI_ENTRIES", 4 * 80)
     np.save(tmp_path / "images.npy", images)
     pool = Pool(Stored(tmp_path / "images.npy") if on_disk else images, y)  # type: ignore[arg-type]
-    kept = evidence._sample(pool, 4)
+    kept = pools._sample(pool, 4)
     assert len(kept) == 80
     log_p = answers(4, 20, 0)[0]
     record = sample_record()
     record = record.model_copy(update={"task": record.task.model_copy(update={"classes": tuple("abcd")})})
     record = with_pools(record, {"validation": (log_p, np.asarray(kept.labels).astype(np.uint16))})
     task: Any = SimpleNamespace(validation=pool, classes=tuple("abcd"))
-    found = evidence.illustrated(record, task).clusters
+    found = illustrated(record, task).clusters
     assert found is not None
     for picture in (p for shown in found.spread for p in shown.pictures):
         assert np.asarray(decoded(picture.png))[0, 0] == np.asarray(kept.images[picture.row])[0, 0, 0]

@@ -11,7 +11,7 @@ import pytest
 from sample_record import interval, sample_record
 from test_reports import HOSTILE, Page
 
-from audit.suite import BAG
+from audit.plan.suite import BAG
 from reports import bag_figure, cost_figures, figures, html
 from reports.bag import Concentrations, Method, concentrations, shipped
 from reports.record import Cost, Record

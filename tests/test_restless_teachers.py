@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from audit.execution import faculty, school
-from audit.execution.faculty import Apart
-from audit.execution.school import Spec
-from audit.execution.store import Cache
-from audit.subjects import Opening, open_task
-from teachers import limits, trees
+from audit.cache.store import Cache
 from teachers.errors import RefusedInput
+from teachers.processes import limits, trees
+from teachers.targets import isolation, process
+from teachers.targets.isolation import Apart
+from teachers.targets.process import Spec
+from teachers.targets.target import Opening, open_task
 
 onnx = pytest.importorskip("onnx")
 CLASSES, SIDE = 10, 8
@@ -151,7 +151,7 @@ def test_a_teacher_whose_process_is_killed_is_opened_again_and_asked_again(apart
 def test_a_teacher_whose_process_is_stopped_is_opened_again_and_asked_again(
     apart: Apart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faculty, "LOOK", 0.2)
+    monkeypatch.setattr(isolation, "LOOK", 0.2)
     images = torch.rand(40, 1, SIDE, SIDE)
     before = apart.audited.full(images)
     victim = inner(apart)
@@ -161,7 +161,7 @@ def test_a_teacher_whose_process_is_stopped_is_opened_again_and_asked_again(
 
 
 def test_a_teacher_that_somebody_lets_go_on_is_waited_for(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faculty, "LOOK", 2.0)
+    monkeypatch.setattr(isolation, "LOOK", 2.0)
     victim = inner(apart)
     os.kill(victim, signal.SIGSTOP)
     threading.Timer(0.5, os.kill, (victim, signal.SIGCONT)).start()
@@ -201,6 +201,6 @@ def test_the_time_for_a_question_grows_with_its_images_and_their_size() -> None:
 
 
 def test_what_goes_wrong_inside_is_told_in_one_line() -> None:
-    told = school._failed(RuntimeError("one\n two"), {"images": np.zeros((3, 1, 8, 8))})
+    told = process._failed(RuntimeError("one\n two"), {"images": np.zeros((3, 1, 8, 8))})
     assert told == "the teacher failed on a question of 3 images: RuntimeError: one two"
-    assert "8 GiB" in school._failed(MemoryError(), {})
+    assert "8 GiB" in process._failed(MemoryError(), {})

@@ -15,16 +15,16 @@ from attacks.base import Attack, Lab
 from attacks.logits.soft_kd import SoftKD
 from audit import run as audit
 from audit.finished.verify import verify
-from audit.plan import Request
+from audit.plan.request import Request
+from audit.plan.suite import EFFORTS, Suite
 from audit.statistics import verdict
-from audit.subjects import Opening
-from audit.suite import EFFORTS, Suite
 from reports.record import Record, load
-from teachers.datasets import load as load_task
+from teachers.data.datasets import load as load_task
 from teachers.errors import NothingAudited, RefusedInput, UsageError
 from teachers.oracle import Box
 from teachers.surface import Surface
 from teachers.synthetic import SmoothedTruth
+from teachers.targets.target import Opening
 from teachers.task import known
 from teachers.training import Student
 

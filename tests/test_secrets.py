@@ -37,16 +37,17 @@ from hostile_servers import (
 )
 from torch import Tensor
 
+from audit.cache.store import Cache
 from audit.commands import options
-from audit.execution.store import Cache
-from audit.subjects import Opening, open_task
-from teachers import forks, wire
-from teachers.address import USUAL, Address, Service
-from teachers.credentials import headers, secrets
 from teachers.errors import AuditError, RefusedInput, UsageError
-from teachers.forks import TOKEN
-from teachers.redaction import Redaction
-from teachers.remote import Remote, RemoteBox
+from teachers.http import wire
+from teachers.http.address import USUAL, Address, Service
+from teachers.http.credentials import headers, secrets
+from teachers.http.redaction import Redaction
+from teachers.http.remote import Remote, RemoteBox
+from teachers.processes import forks
+from teachers.processes.forks import TOKEN
+from teachers.targets.target import Opening, open_task
 
 X = torch.rand(IMAGES, *SHAPE, generator=torch.Generator().manual_seed(0))
 SECRET = "s3cret+T0ken/9&z"

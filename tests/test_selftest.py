@@ -10,13 +10,13 @@ from test_cli import call
 
 from attacks.logits.soft_kd import SoftKD
 from attacks.resistant.avg import AVG
-from audit.checks import null_control
-from audit.checks.teacher import noisy_answers
+from audit.analysis.protocol_flags import null_control
+from audit.analysis.teacher_flags import noisy_answers
 from audit.run import Done
 from audit.selftest import EXPECTED, MUST, MUST_NOT, Expectation, Pair, check
 from audit.statistics.compare import paired
-from audit.subjects import BUILT_IN
 from reports.record import Packed, Record, Word
+from teachers.names import BUILT_IN
 
 SEEDS = 5
 

@@ -36,7 +36,7 @@ def another(record: Record, audit: str, name: str = "next", lift: float = 0.0, t
             bits = trial.correct.array()
             trial = trial.model_copy(update={"correct": Packed.of(bits | (rng.random(bits.shape) < lift))})
         trials.append(trial)
-    from audit.derive import derived
+    from audit.analysis.derive import derived
 
     info = record.teacher.model_copy(update={"name": name, "sha256": (teacher or audit) * 64})
     return derived(record.model_copy(update={"audit": audit * 64, "teacher": info, "trials": tuple(trials)}))

@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from audit.execution.store import Cache, read_pool
-from teachers import folders, pixels
-from teachers.stored import Stored, chunks
+from audit.cache.store import Cache
+from teachers.data import folders, pixels
+from teachers.data.stored import Stored, chunks
+from teachers.storage.store import read_pool
 from teachers.task import Augment, Pool, few_labels, few_shot
 from teachers.views import KINDS, Viewer, ViewSet
 
@@ -83,9 +84,9 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import numpy as np
-from audit.subjects import smoothed_truth, log_probs
-from audit.execution.store import Cache
-from teachers.stored import Stored
+from teachers.targets.target import smoothed_truth, log_probs
+from audit.cache.store import Cache
+from teachers.data.stored import Stored
 from teachers.task import Augment, Pool
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 file = np.lib.format.open_memmap(folder / f"{count}.npy", "w+", np.uint8, (count, 3, 32, 32))

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from audit.execution.store import AnswerStore
 from teachers.errors import RefusedInput, UsageError
 from teachers.kinds import Kind
 from teachers.oracle import Box
+from teachers.storage.store import AnswerStore
 from teachers.surface import GAMMA, Answers, Surface, reverse_sigmoid
 from teachers.synthetic import SmoothedTruth
 from teachers.task import Pool

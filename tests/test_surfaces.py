@@ -13,8 +13,8 @@ from test_run import request
 
 from audit.commands import EXIT
 from audit.finished.verify import verify
+from audit.recording.teacher import usable
 from audit.statistics.usability import BINS, calibration_error, rankable
-from audit.subjects import usable
 from audit.surfaces import audit, surfaces
 from reports import wording
 from reports.record import load

@@ -11,17 +11,18 @@ from test_teachers import task as tiny_task
 from torch import Tensor, nn
 
 from audit import run as audit
-from audit import subjects
-from audit.checks import NOISY, SYNTHETIC, TRUTH
-from audit.execution.store import Cache
+from audit.cache.store import Cache
 from audit.finished.repeat import repeat
 from audit.finished.verify import verify
-from audit.subjects import BUILT_IN, DEMO, Opening, Place
 from teachers import networks
 from teachers.errors import UsageError
+from teachers.names import BUILT_IN, DEMO, NOISY, SYNTHETIC, TRUTH
 from teachers.oracle import Box
 from teachers.surface import FULL
 from teachers.synthetic import FAINT, HalfLeak, Held, Noisy, class_means, placebo
+from teachers.targets import target
+from teachers.targets.runtime import Place
+from teachers.targets.target import Opening
 from teachers.task import Pool, Task, few_labels, few_shot, known
 from teachers.views import Viewer, ViewSet
 
@@ -102,7 +103,7 @@ def test_a_half_leak_answers_for_the_first_half_and_tells_labels_of_the_other(he
 
 @pytest.mark.parametrize("name", ["placebo", "half-leak"])
 def test_an_answer_is_a_function_of_the_image_whoever_asks_and_when(held: Task, network: nn.Module, name: str) -> None:
-    make = subjects.ALTERED[name]
+    make = target.ALTERED[name]
     first, again = (make(network, held, Held(held.train, views=1)) for _ in range(2))
     x = torch.cat([pixels(held.train)[:40], torch.rand(9, 1, 8, 8)])
     answers = told(first, x)
@@ -132,11 +133,11 @@ def test_a_placebo_needs_three_classes(network: nn.Module) -> None:
 
 
 def test_every_synthetic_teacher_opens_by_name_and_is_another_for_another_pool(kept: Path) -> None:
-    task, _ = subjects.open_task(Opening(DEMO, "digits"), Cache(kept))
+    task, _ = target.open_task(Opening(DEMO, "digits"), Cache(kept))
     place = Place(Cache(kept), "cpu", lambda text: None)
 
     def open_(name: str, pool: Pool) -> str:
-        return subjects.open_subject(Opening(name, "digits"), task, pool, None, FULL, 2, place).fingerprint
+        return target.open_subject(Opening(name, "digits"), task, pool, None, FULL, 2, place).fingerprint
 
     pools = (task.train, few_shot(task.train, 0.5), few_labels(task.train, 0.5))
     assert set(BUILT_IN) == SYNTHETIC | {DEMO}

@@ -99,14 +99,14 @@ def test_while_a_command_works_strangers_print_clean_lines_on_standard_error(cap
 
 NOISY = """
 import os, subprocess, sys
-import audit.telling
+import audit.commands.catalogue
 from audit import cli
 def listing(what):
     os.write(1, b"a library in C\\n")
     subprocess.run(["echo", "a process"])
     print("::error::python")
     return what
-audit.telling.listing = listing
+audit.commands.catalogue.listing = listing
 sys.argv = ["audit", "ls", "ours"]
 cli.main()
 """

@@ -13,9 +13,9 @@ from gate_records import distillable, several, undistillable
 from test_run import request
 
 from audit import run as audit
-from audit.derive import derived
+from audit.analysis.derive import derived
 from audit.finished.verify import Disagreement, verify
-from audit.suite import EFFORTS
+from audit.plan.suite import EFFORTS
 from reports.outputs import write_all
 from reports.record import Comparison, Packed, Record, load, save
 

@@ -16,11 +16,12 @@ from attacks.contract import tiny_lab
 from attacks.controls.ls import LS
 from attacks.logits.soft_kd import SoftKD
 from audit import run as audit
-from audit.caching.checking import student
-from audit.caching.entries import contents
+from audit.cache.checking import student
+from audit.cache.entries import contents
+from audit.cache.store import Cache
 from audit.execution.door import Desk, Door
-from audit.execution.store import AnswerStore, Cache
 from teachers.errors import RefusedInput, UsageError
+from teachers.storage.store import AnswerStore
 from teachers.surface import FULL, Answers
 from teachers.training import Batch, Outputs, Student
 

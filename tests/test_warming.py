@@ -12,22 +12,23 @@ from numpy.typing import NDArray
 
 from attacks import registry
 from attacks.base import Attack
-from audit import protocol, run, teaching
-from audit.caching.archive import export, load
-from audit.caching.warming import warm
+from audit import run, teach
+from audit.cache.archive import export, load
+from audit.cache.store import Cache
+from audit.context import Ground
 from audit.execution.bench import Bench
-from audit.execution.cells import Result, cell_of
 from audit.execution.measure import Doors, Exams
-from audit.execution.store import Cache
 from audit.execution.worker import Job
 from audit.finished.repeat import repeat
 from audit.finished.verify import verify
-from audit.ground import Ground
-from audit.plan import Request
-from audit.protocol import Attacks, Setup
-from audit.subjects import Opening, Subject
+from audit.plan.cells import Result, cell_of
+from audit.plan.request import Request
+from audit.trials import protocol
+from audit.trials.protocol import Attacks, Setup
+from audit.warm import warm
 from reports.record import Packed, Regime
-from teachers.datasets import load as load_task
+from teachers.data.datasets import load as load_task
+from teachers.targets.target import Opening, Subject
 from teachers.task import known
 
 MOST = 10**9
@@ -37,9 +38,9 @@ MOST = 10**9
 def releases(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> list[Path]:
     """Return two releases of a model, taught shortly, beside the ordinary teacher."""
     folder = tmp_path_factory.mktemp("releases")
-    teaching.teach("plain", folder / "v0.pt", data="digits", cache=kept)
+    teach.teach("plain", folder / "v0.pt", data="digits", cache=kept)
     for seed in (1, 2):
-        teaching.teach("plain", folder / f"v{seed}.pt", data="digits", seed=seed, steps=100, cache=kept)
+        teach.teach("plain", folder / f"v{seed}.pt", data="digits", seed=seed, steps=100, cache=kept)
     return [folder / "v1.pt", folder / "v2.pt"]
 
 

@@ -15,8 +15,8 @@ from sample_record import sample_record
 
 import audit
 from audit import cli, folder
+from audit.cache.store import Cache
 from audit.commands.options import expanded
-from audit.execution.store import Cache
 from audit.finished import verify
 from audit.gate import policy
 from reports import attestation, frames, html, junit, markdown, tables

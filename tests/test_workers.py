@@ -16,13 +16,13 @@ from test_interruption import command
 from test_run import request, timeless
 
 from audit import run as audit
+from audit.cache.store import Cache
 from audit.execution import processes
-from audit.execution.cells import cell_of
-from audit.execution.store import Cache
 from audit.finished.verify import verify
+from audit.plan.cells import cell_of
 from reports.record import Comparison, Record
-from teachers import trees
 from teachers.errors import UsageError
+from teachers.processes import trees
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

@@ -10,9 +10,9 @@ import yaml
 from counted import trained
 from workflow_runner import KNOWN, OURS, ROOT, Context, Parsed, Runner, load, resolved, value
 
-from audit import teaching
+from audit import teach
 from audit.gate import policy
-from audit.suite import EFFORTS
+from audit.plan.suite import EFFORTS
 from reports.record import load as load_record
 
 GITHUB, GITLAB, ACTION = "examples/github/release-gate.yml", "examples/gitlab/.gitlab-ci.yml", "action.yml"
@@ -26,7 +26,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> list[Path]
     """Return two releases of a model of the embedded task, taught shortly."""
     folder = tmp_path_factory.mktemp("releases")
     for seed in (1, 2):
-        teaching.teach("plain", folder / f"v{seed}.pt", data="digits", seed=seed, steps=100, cache=kept)
+        teach.teach("plain", folder / f"v{seed}.pt", data="digits", seed=seed, steps=100, cache=kept)
     return [folder / "v1.pt", folder / "v2.pt"]
 
 

@@ -95,7 +95,7 @@ def run(
     """Audit a teacher: attack it, compare with LS students, and give a verdict."""
     served = service(input_, output, header, plain_http)
     ahead()
-    from audit.plan import Request
+    from audit.plan.request import Request
     from audit.surfaces import audit
 
     asked = None if policy is None else _foreseen(policy, effort, attacks, surface)
@@ -124,7 +124,7 @@ def run(
             quiet=json,
         )
     )
-    from audit.telling import tell, tell_json
+    from reports.verdict import tell, tell_json
 
     (tell_json if json else tell)(done.record, done.folder)
     if asked is not None:
@@ -141,7 +141,7 @@ def _foreseen(policy: Path, effort: str, attacks: str, surface: str) -> PolicyFi
     """Read a policy, and stop before anything is trained where the audit could never meet it."""
     from audit.gate import foresee
     from audit.gate.policy import read
-    from audit.suite import suite
+    from audit.plan.suite import suite
     from audit.surfaces import surfaces
 
     file = read(policy)
@@ -185,10 +185,10 @@ def plan(
     """Say what an audit would take and what it could see, before anything is trained: about half a minute."""
     served = service(input_, output, header, plain_http)
     ahead()
-    from audit.forecasting.forecast import forecast
-    from audit.plan import Request
+    from audit.forecast.forecast import forecast
+    from audit.forecast.terminal import tell_plans, tell_plans_json
+    from audit.plan.request import Request
     from audit.surfaces import surfaces
-    from audit.telling import tell_plans, tell_plans_json
 
     request = Request(
         opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes, weights, served),
@@ -231,8 +231,8 @@ def cmi(
     json: Json = False,
 ) -> None:
     """Measure how concentrated a teacher's answers are, in seconds and without students."""
-    from audit.diagnose import diagnose
-    from audit.telling import tell_cmi, tell_cmi_json
+    from audit.diagnosis.diagnose import diagnose
+    from audit.diagnosis.terminal import tell_cmi, tell_cmi_json
 
     served = service(input_, output, header, plain_http)
     asked = opening(teacher, data, arch, normalize, size, trust_model_code, classes, weights, served)
@@ -255,8 +255,8 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Say what a checkpoint is, and how it is to be used where --data is given: nothing is trained."""
-    from audit.inspecting.inspected import tell, tell_json
-    from audit.inspecting.inspection import inspect as look
+    from audit.inspection.inspection import inspect as look
+    from audit.inspection.terminal import tell, tell_json
 
     found = look(
         opening(
@@ -286,7 +286,7 @@ def teach(
     cache: Cache = None,
 ) -> None:
     """Train a teacher and write a checkpoint that `audit run` needs no other flag for; an interrupted one goes on."""
-    from audit.teaching import teach as make
+    from audit.teach import teach as make
 
     make(
         method,
@@ -312,7 +312,7 @@ def selftest(
     """Audit teachers whose distillability is known by construction; exit 1 where an audit says otherwise."""
     ahead()
     from audit.selftest import selftest as test
-    from audit.telling import tell_selftest
+    from audit.selftest import tell_selftest
 
     found = []
     for one in test(only, jobs=processes(jobs), cache=cache, out=out, command=command_line()):

@@ -45,9 +45,9 @@ cache_app = typer.Typer(
 @cache_app.command("ls")
 def ls(cache: Cache = None, json: Json = False) -> None:
     """List what the cache holds: by kind, by technique and by teacher; entries, bytes, last use."""
-    from audit.caching.entries import contents
-    from audit.caching.listing import inventory, plain
-    from audit.caching.telling import listed
+    from audit.cache.entries import contents
+    from audit.cache.listing import inventory, plain
+    from audit.cache.terminal import listed
 
     found = inventory(contents(_root(cache)))
     if json:
@@ -63,9 +63,9 @@ def check(
     cache: Cache = None,
 ) -> None:
     """Read every entry whole and name what is damaged: exit code 4 where something is, and stays."""
-    from audit.caching.damage import damage, mended
-    from audit.caching.entries import contents
-    from audit.caching.telling import damaged
+    from audit.cache.damage import damage, mended
+    from audit.cache.entries import contents
+    from audit.cache.terminal import damaged
     from teachers.errors import RefusedInput
 
     root = _root(cache)
@@ -89,9 +89,9 @@ def prune(
     cache: Cache = None,
 ) -> None:
     """Remove what was not used for long, and what killed processes left; nothing while an audit runs."""
-    from audit.caching.pruning import prune as remove
-    from audit.caching.pruning import size_of
-    from audit.caching.telling import removed
+    from audit.cache.pruning import prune as remove
+    from audit.cache.pruning import size_of
+    from audit.cache.terminal import removed
 
     for line in removed(
         remove(_root(cache), older_than, None if max_size is None else size_of(max_size), dry_run), dry_run
@@ -106,8 +106,8 @@ def export(
     cache: Cache = None,
 ) -> None:
     """Write the cache to a file that `audit cache import` reads; the same content gives the same bytes."""
-    from audit.caching.archive import export as write
-    from audit.caching.telling import exported
+    from audit.cache.archive import export as write
+    from audit.cache.terminal import exported
     from teachers.errors import UsageError
 
     if what not in ("controls", "all"):
@@ -123,9 +123,9 @@ def load(
     cache: Cache = None,
 ) -> None:
     """Merge an exported cache into this one; what is here already stays."""
-    from audit.caching.archive import load as read
-    from audit.caching.pruning import size_of
-    from audit.caching.telling import counted
+    from audit.cache.archive import load as read
+    from audit.cache.pruning import size_of
+    from audit.cache.terminal import counted
 
     found = read(file, _root(cache), size_of(max_size))
     new = counted(cast("Mapping[str, int]", found.taken)) or "nothing new"
@@ -155,8 +155,8 @@ def warm(
 ) -> None:
     """Train every control that audits of this task may need, so that a release trains knockoffs alone."""
     ahead()
-    from audit.caching.warming import warm as train
-    from audit.plan import Request
+    from audit.plan.request import Request
+    from audit.warm import warm as train
 
     done = train(
         Request(
@@ -179,6 +179,6 @@ def warm(
 
 
 def _root(cache: Path | None) -> Path:
-    from audit.execution.store import default_cache
+    from teachers.storage.store import default_cache
 
     return cache or default_cache()

@@ -80,7 +80,7 @@ def ask_policy(folder: Path, policy: PolicyFile, *, json: bool = False, quiet: b
     """Ask a policy, say what it says here and to GitHub, and return the exit code."""
     from audit.gate import gate as ask
     from audit.gate import github
-    from audit.gate import telling as gate_telling
+    from audit.gate import terminal as gate_telling
     from reports.svg import plain
     from reports.wording import worst
 

@@ -11,7 +11,7 @@ from reports import terminal
 
 def ls(what: Annotated[str, typer.Argument(help="attacks, students, data or teachers.")]) -> None:
     """List what there is."""
-    from audit.telling import listing
+    from audit.commands.catalogue import listing
 
     for line in listing(what).splitlines():
         terminal.say(line, whole=True)
@@ -19,7 +19,7 @@ def ls(what: Annotated[str, typer.Argument(help="attacks, students, data or teac
 
 def info(name: Annotated[str, typer.Argument(help="An attack, a control or a way to train a teacher.")]) -> None:
     """Tell about an attack or a way to teach: paper, threat model, settings, what we measured."""
-    from audit.telling import about
+    from audit.commands.catalogue import about
 
     for line in about(name).splitlines():
         terminal.say(line, whole=True)

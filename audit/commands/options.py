@@ -20,8 +20,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 PLACES: Final = ("teacher", "data", "surrogate", "file")  # texts that may name a place; any path does
 if TYPE_CHECKING:
-    from audit.subjects import Opening
-    from teachers.address import Service
+    from teachers.http.address import Service
+    from teachers.targets.target import Opening
 
 Teacher = Annotated[
     str,
@@ -117,8 +117,9 @@ def opening(
     weights: str | None = None,
     served: Service | None = None,
 ) -> Opening:
-    from audit.subjects import BUILT_IN, Opening
     from teachers.intake import class_names
+    from teachers.names import BUILT_IN
+    from teachers.targets.target import Opening
 
     names = () if classes is None else class_names(classes)
     who = meant(teacher, BUILT_IN, "teacher")
@@ -131,16 +132,16 @@ def data_set(given: str) -> str:
 
     Raises UsageError where it may be an embedded one or a folder.
     """
-    from teachers.datasets import EMBEDDED
+    from teachers.data.datasets import EMBEDDED
 
     return meant(given, EMBEDDED, "data set")
 
 
 def service(input_: str, output: str, headers: list[str] | None, plain: bool) -> Service:
     """Return how a URL is asked; from now on no process of ours inherits what headers are made of."""
-    from teachers.address import Service
-    from teachers.credentials import split
-    from teachers.forks import withhold
+    from teachers.http.address import Service
+    from teachers.http.credentials import split
+    from teachers.processes.forks import withhold
 
     for _, variable in map(split, headers or ()):
         withhold(variable)

@@ -7,35 +7,22 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from attacks import registry
-from audit.execution.cells import Cell, Failure, Result
+from audit.cache.store import Cache
 from audit.execution.door import Desk, Door, blocks
 from audit.execution.execute import Executor
 from audit.execution.measure import Exams
-from audit.execution.progress import Teller
-from audit.execution.store import Cache
 from audit.execution.worker import Job
-from audit.subjects import Subject
+from audit.plan.cells import Cell, Failure, Result, Use
+from reports.progress import Teller
 from teachers.errors import RefusedInput, UsageError
 from teachers.oracle import at_once
+from teachers.targets.target import Subject
 from teachers.task import Pool
 from teachers.views import ViewSet
-
-Role = Literal["tune", "judge", "null", "bite", "cost"]
-
-
-@dataclass(frozen=True)
-class Use:
-    """What an audit wants a cell for."""
-
-    cell: Cell
-    role: Role
-    teacher: Literal["audited", "ordinary"] | None
-    kind: Literal["attack", "control"]
 
 
 @dataclass

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audit.execution.cells import Asked
-from audit.execution.store import AnswerStore, Rows
+from audit.plan.cells import Asked
 from reports.record import Packed
+from teachers.http.remote import RemoteBox
 from teachers.oracle import CHUNK, Ask, Oracle
-from teachers.remote import RemoteBox
+from teachers.storage.store import AnswerStore, Rows
 from teachers.surface import Answers, Surface, concatenate
 from teachers.task import Pool
 from teachers.views import Viewer, ViewSet

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from audit.execution import messages, pipes
-from audit.execution.messages import Message
-from audit.execution.pipes import Arrays, Limits
-from teachers import frames, limits, trees
+from audit.execution import worker_messages
+from teachers.processes import frames, limits, messages, pipes, trees
+from teachers.processes.messages import Message
+from teachers.processes.pipes import Arrays, Limits
 from teachers.task import Pool
 from teachers.training import PIXELS, Recipe, build_student, predict
 
@@ -25,7 +25,7 @@ ROOM = Limits(arrays=20_000)
 class Sitting(Message):
     """Which network answers; its weights lie beside it."""
 
-    recipe: messages.Recipe
+    recipe: worker_messages.Recipe
     classes: int
     shape: list[int]
     device: str

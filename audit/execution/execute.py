@@ -7,11 +7,11 @@ from typing import Protocol
 
 import torch
 
-from audit.execution.cells import Failure, Result
 from audit.execution.door import Door
 from audit.execution.measure import Doors, Exams, measure
 from audit.execution.processes import Processes
 from audit.execution.worker import Job, failure, train
+from audit.plan.cells import Failure, Result
 
 
 class Executor(Protocol):

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audit.execution import messages, pipes
-from audit.execution.cells import Cell, Failure
-from audit.execution.pipes import Arrays, Limits
-from audit.execution.store import Rows
+from audit.execution import worker_messages
 from audit.execution.worker import Job, failure, train
-from teachers import limits
+from audit.plan.cells import Cell, Failure
+from teachers.processes import limits, messages, pipes
+from teachers.processes.pipes import Arrays, Limits
+from teachers.storage.store import Rows
 from teachers.surface import Answers
 from teachers.views import ViewSet
 
@@ -70,7 +70,7 @@ def work(pipe: Connection, memory: int) -> None:
 def _outcome(job: Job, line: _Line, door: bool, memory: int) -> tuple[dict[str, Any], Arrays]:
     try:
         trained = train(job, line if door else None, line.step)
-        return messages.finished(trained.report), trained.weights
+        return worker_messages.finished(trained.report), trained.weights
     except (EOFError, ConnectionError):  # nobody listens any more
         raise
     # An attack may be a stranger's: whatever it raises is a failed attack, never a pass.

@@ -9,10 +9,10 @@ import numpy as np
 
 from attacks import registry
 from attacks.base import Attack
-from audit.execution import examine, messages
-from audit.execution.cells import Cell, Result
+from audit.execution import examine, worker_messages
 from audit.execution.door import Door
 from audit.execution.worker import Trained
+from audit.plan.cells import Cell, Result
 from reports.record import Packed, Regime
 from teachers.errors import UsageError
 from teachers.task import Pool
@@ -40,7 +40,7 @@ def measure(cell: Cell, trained: Trained, door: Door | None, exams: Exams, class
     recipe = replace(Recipe(**cell.recipe), wrap=seen.recipe.wrap)
     if recipe.wrap is None or registry.wraps(recipe.wrap):
         network = build_student(recipe, classes, exams["validation"].shape)
-        network.load_state_dict(messages.weighed(trained.weights, network))
+        network.load_state_dict(worker_messages.weighed(trained.weights, network))
         parameters = sum(p.numel() for p in network.parameters())
         tops = {name: predict(network, exam, cell.device) for name, exam in splits.items()}
     else:
@@ -89,7 +89,7 @@ def check(cell: Cell, seen: Report) -> None:
         raise ForeignStudent(f"its student saw views {seen.view!r}; a control has {', '.join(KINDS)}")
 
 
-def heard(arrays: dict[str, np.ndarray], reported: messages.StudentReport) -> Trained:
+def heard(arrays: dict[str, np.ndarray], reported: worker_messages.StudentReport) -> Trained:
     """Return a student as a worker told of it."""
     report = reported.model_dump()
     return Trained(arrays, Report(**report | {"recipe": Recipe(**report["recipe"])}))

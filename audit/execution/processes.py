@@ -15,18 +15,18 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from audit.execution import messages, pipes
-from audit.execution.cells import Failure, Result
+from audit.execution import worker_messages
 from audit.execution.door import Door
 from audit.execution.line import work
 from audit.execution.measure import Doors, Exams, ForeignStudent, heard, measure
-from audit.execution.messages import AskImages, AskViews, Breakdown, Student
-from audit.execution.pipes import Arrays, PipeError, Silence
 from audit.execution.room import room
 from audit.execution.worker import Job
-from teachers import frames, limits, trees
+from audit.execution.worker_messages import AskImages, AskViews, Breakdown, Student
+from audit.plan.cells import Failure, Result
 from teachers.errors import AuditError
 from teachers.networks import Shape
+from teachers.processes import frames, limits, messages, pipes, trees
+from teachers.processes.pipes import Arrays, PipeError, Silence
 from teachers.views import ViewSet
 
 TRIES = 3  # of a cell of ours whose worker is killed
@@ -171,7 +171,7 @@ class _Worker:
         shape = exams["validation"].shape
         try:
             header, arrays = pipes.receive(self.pipe, lambda header: room(job, shape, header))
-            said = messages.word(header)
+            said = worker_messages.word(header)
             if isinstance(said, AskViews | AskImages):
                 self._answer(job, said, arrays, shape)
             if isinstance(said, Student):

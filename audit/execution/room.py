@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from audit.execution.pipes import Limits
 from audit.execution.worker import Job
-from teachers import limits, networks
+from teachers import networks
 from teachers.networks import Shape
+from teachers.processes import limits
+from teachers.processes.pipes import Limits
 
 HEADS = 16  # times the plain network: what a student with heads or clones around it may weigh
 BASE = Limits(1_000, 2**26)

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from attacks.base import Lab, Technique
 from attacks.registry import runnable
-from audit.execution.cells import Cell, Failure, Plain
 from audit.execution.door import BLOCK
-from audit.execution.store import Rows, read_pool
+from audit.plan.cells import Cell, Failure, Plain
 from teachers.errors import AuditError
 from teachers.oracle import Oracle
+from teachers.storage.store import Rows, read_pool
 from teachers.surface import Answers, Surface, concatenate
 from teachers.task import Pool
 from teachers.training import Recipe, Report

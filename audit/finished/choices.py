@@ -9,7 +9,7 @@ import numpy as np
 
 from audit.finished.design import TOLERANCE, Disagreement
 from audit.finished.groups import BESIDE, Group, Groups, agree
-from audit.suite import TUNING
+from audit.plan.suite import FIRST_TUNING_SEED
 from reports.record import Trial
 
 
@@ -22,7 +22,7 @@ def choices(groups: Groups) -> Iterator[Disagreement]:
 def best(groups: Groups, group: Group) -> Iterator[Disagreement]:
     """Look whether a group's setting is the best of the kinds that it was chosen from, each tuned as the suite says."""
     where = f"settings of {group.where.removeprefix('students of ')}"
-    seeds = list(range(TUNING, TUNING + groups.record.suite.tuning_seeds))
+    seeds = list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + groups.record.suite.tuning_seeds))
     tried: dict[str, list[Trial]] = {}
     for kind in group.tuned:
         found: dict[str, list[Trial]] = {}

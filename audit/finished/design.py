@@ -6,11 +6,10 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from audit import checks
-from audit.derive import whole
+from audit.analysis.derive import whole
+from audit.plan.suite import NULL_NAME, Suite, named
 from audit.statistics.sequential import HORIZON, schedule
 from audit.statistics.verdict import ALPHA
-from audit.suite import Suite, named
 from reports.record import Comparison, Record
 
 TOLERANCE = 1e-6  # relative and absolute, of numbers: another processor rounds differently
@@ -60,7 +59,7 @@ def rows(record: Record) -> Iterator[Disagreement]:
     trained = {trial.name for trial in record.trials if trial.kind == "attack" and trial.teacher == "audited"}
     asked = attacks | trained | (set(suite.attacks) if suite.complete else set())
     yield from _uneven("comparisons", record.comparisons, asked, students)
-    yield from _uneven("controls", record.controls, {*suite.controls, checks.NULL}, students)
+    yield from _uneven("controls", record.controls, {*suite.controls, NULL_NAME}, students)
     yield from unequal("suite.complete", suite.complete, whole(record))
 
 

@@ -8,10 +8,9 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from audit import checks
-from audit.execution.cells import SMOOTHED, cell_of, smoothed
 from audit.finished.design import known
-from audit.suite import NULL, Suite, cost_shares
+from audit.plan.cells import SMOOTHED, cell_of, smoothed
+from audit.plan.suite import FIRST_NULL_SEED, LS_NAME, NULL_NAME, Suite, cost_shares
 from reports.record import Bite, Comparison, Cost, Parameters, Record, Trial
 
 BESIDE = ("kind", "asks", "named", "view", "smoothed")  # of what is said, what is no field of a cell
@@ -162,12 +161,12 @@ class Groups:
         ls, name = self._ls(row.student), f"{row.attack} on {row.student}"
         mine = self._alone(row.attack, row.student, row.tuned_over)
         control = {"parameters": row.control_parameters, "named": row.control}
-        nulls = [len(c.students) for c in self.record.controls if (c.attack, c.student) == (checks.NULL, row.student)]
+        nulls = [len(c.students) for c in self.record.controls if (c.attack, c.student) == (NULL_NAME, row.student)]
         number = min(self.suite.seeds, self.record.suite.seeds) if self.suite else max(nulls, default=0)
         seeds = range(number)
-        if row.attack == checks.NULL:
-            mine, seeds = ls, range(NULL, NULL + number)
-        elif row.status == "failed" and self._diverged((row.attack, checks.LS)):
+        if row.attack == NULL_NAME:
+            mine, seeds = ls, range(FIRST_NULL_SEED, FIRST_NULL_SEED + number)
+        elif row.status == "failed" and self._diverged((row.attack, LS_NAME)):
             return
         yield Group(f"students of {name}", row.students, seeds, (mine,), {"parameters": row.parameters}, (mine,))
         yield Group(f"controls of {name}", row.control_students, range(number), (ls,), control, (ls,))
@@ -202,7 +201,7 @@ class Groups:
         return (*kinds, *([Kind(own | {"smoothed": True, "surface": "probs"})] if row.needs == "probs" else []))
 
     def _ls(self, student: str, recipe: Parameters | None = None, view: str = "crop") -> Kind:
-        kind = self._alone(checks.LS, student, self.record.suite.settings)
+        kind = self._alone(LS_NAME, student, self.record.suite.settings)
         return Kind(kind.due | {"recipe": recipe or self._recipe(student), "view": view}, kind.settings)
 
     def _alone(self, technique: str, student: str, settings: int = 0) -> Kind:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from audit.derive import surface_row
+from audit.analysis.derive import surface_row
 from audit.finished.design import Disagreement, differences
 from reports.record import Hardened, Record
 

@@ -7,9 +7,9 @@ from itertools import chain, combinations
 from typing import Any
 
 from attacks.sources import statements
-from audit.derive import whole
+from audit.analysis.derive import whole
 from audit.finished.design import Disagreement
-from audit.question import VERSION, of_audit, of_question
+from audit.plan.question import VERSION, of_audit, of_question
 from reports.record import Parameters, Record
 
 PRESETS = 8  # attacks of a single setting, at most, of which it is tried whether a preset was asked for

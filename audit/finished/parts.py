@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attacks.sources import statements
-from audit import checks, measures
-from audit.derive import unpacked
+from audit.analysis.derive import unpacked
 from audit.finished.design import Disagreement, unequal
-from audit.suite import EFFORTS, named
+from audit.plan import measures
+from audit.plan.suite import EFFORTS, named
 from reports.record import CMIPool, PoolName, Probe, Record, TeacherInfo
+from teachers.names import SYNTHETIC
+from teachers.targets import questions
 
 
 def parts(record: Record) -> Iterator[Disagreement]:
@@ -92,7 +94,7 @@ def teachers(record: Record) -> Iterator[Disagreement]:
     """Look whether the teachers are those that the students asked, as far as their files tell."""
     audited, asks = record.teacher, {trial.teacher for trial in record.trials}
     prints = {trial.planned.fingerprint for trial in record.trials if trial.planned and trial.teacher == "audited"}
-    if audited.method in checks.SYNTHETIC or audited.parameters is None:  # it has no weights of its own
+    if audited.method in SYNTHETIC or audited.parameters is None:  # it has no weights of its own
         yield from unequal("teacher.sha256", {audited.sha256} | prints, {audited.sha256})
     same = record.ordinary == audited
     if same and "ordinary" in asks:
@@ -116,9 +118,9 @@ def _usable(record: Record, where: str, teacher: TeacherInfo) -> Iterator[Disagr
 
 def probed(record: Record, probe: Probe) -> Iterator[Disagreement]:
     """Look whether the probe asked what a probe asks, and heard what the teacher says."""
-    order = measures.drawn(record.task.validation)
-    yield from unequal("probe.images", probe.images, min(len(order), measures.BATCH))
-    due = measures.queries(record.task.validation, len(probe.normalised))
+    order = questions.drawn(record.task.validation)
+    yield from unequal("probe.images", probe.images, min(len(order), questions.BATCH))
+    due = questions.queries(record.task.validation, len(probe.normalised))
     yield from unequal("probe.queries", probe.queries, due)
     if (probe.correct.array() != unpacked(record.teacher.validated)[order]).any():
         yield Disagreement("probe.correct", "other images", "those that the teacher gets right")

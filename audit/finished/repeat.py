@@ -10,19 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from audit.evidence import environment
-from audit.execution.bench import Use
-from audit.execution.cells import Cell, Result, cell_of
-from audit.execution.store import Cache
-from audit.ground import opened
-from audit.names import text_of
-from audit.plan import Request
+from audit.cache.store import Cache
+from audit.context import opened
+from audit.plan.cells import Cell, Result, Use, cell_of
+from audit.plan.names import text_of
+from audit.plan.request import Request
+from audit.plan.suite import suite
+from audit.recording.evidence import environment
 from audit.run import workbench
-from audit.subjects import Opening
-from audit.suite import suite
 from reports.record import Packed, Record, Trial, load
-from teachers.address import Service
 from teachers.errors import RefusedInput
+from teachers.http.address import Service
+from teachers.targets.target import Opening
 from teachers.task import known
 
 ELSEWHERE = 0.02  # of the test images, by which accuracy may differ on another build of torch or another processor

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 
-from audit.names import listed
+from audit.plan.names import listed
 from reports.outputs import ALWAYS, FORMATS, write_all
 from reports.record import load
 from teachers.errors import RefusedInput, UsageError

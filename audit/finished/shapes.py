@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from audit import measures
 from audit.finished.design import Disagreement, unequal
 from reports.record import Packed, Record
+from teachers.targets import questions
 
 Shapes = Iterator[tuple[str, Packed | None, str, tuple[int, ...]]]  # where, what lies there, its due type and shape
 
@@ -53,10 +53,10 @@ def _of_answers(record: Record) -> Shapes:
         )
         yield f"cmi.{pool.name}.labels", pool.labels, "uint16", pool.answers.shape[:1]
     if (probe := record.probe) is not None:
-        drawn = min(record.task.validation, measures.SAMPLE)
-        batch = min(drawn, measures.BATCH)
+        drawn = min(record.task.validation, questions.SAMPLE)
+        batch = min(drawn, questions.BATCH)
         yield "probe.repeated", probe.repeated, "float16", (batch,)
-        yield "probe.regrouped", probe.regrouped, "float16", (min(batch, measures.GROUPS * measures.GROUP),)
+        yield "probe.regrouped", probe.regrouped, "float16", (min(batch, questions.GROUPS * questions.GROUP),)
         yield "probe.correct", probe.correct, "bool", (drawn,)
         yield "probe.duplicated", probe.duplicated, "bool", (record.task.test,)
         for other in probe.normalised:

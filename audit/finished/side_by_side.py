@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audit.derive import Facts
+from audit.analysis.derive import Facts
 from audit.statistics.compare import differing, holm
 from audit.statistics.verdict import usable
 from reports.leaderboard.board import Difference, Entry, Leaderboard, Line

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit import checks
-from audit.derive import Facts, finding, unpacked
-from audit.execution.cells import SMOOTHED, truth_digest
+from audit.analysis.derive import Facts, finding, unpacked
 from audit.finished.design import Disagreement, unequal
 from audit.finished.groups import Groups, Kind, labels_only
-from audit.measures import REPEATS
+from audit.plan.cells import SMOOTHED
+from audit.plan.measures import REPEATS
+from audit.plan.suite import LS_NAME
 from audit.statistics.verdict import undecided
 from reports.record import Comparison, Record, Trial
+from teachers.names import truth_digest
 
 
 def students(groups: Groups) -> Iterator[Disagreement]:
@@ -47,7 +48,7 @@ def _student(record: Record, trial: Trial, teacher: NDArray[np.bool_]) -> Iterat
         yield Disagreement("queries", f"{trial.charged:,}, {trial.estimated:,} to estimate", f"at most {trial.budget}")
     if trial.kind == "control":
         yield from unequal("regime.source", trial.regime.source, "original")
-    if trial.name == checks.LS:
+    if trial.name == LS_NAME:
         yield from unequal("regime.view", trial.regime.view, trial.parameters.get("view"))
         yield from unequal("regime.recipe", trial.regime.recipe, trial.planned and trial.planned.recipe)
     if trial.step_seconds > trial.seconds + 1:

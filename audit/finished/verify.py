@@ -8,8 +8,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from audit.derive import derived
-from audit.execution.cells import cell_of
+from audit.analysis.derive import derived
 from audit.finished import carried, tables
 from audit.finished.choices import choices
 from audit.finished.design import Disagreement as Disagreement
@@ -23,6 +22,7 @@ from audit.finished.parts import parts
 from audit.finished.queries import queries
 from audit.finished.shapes import shapes
 from audit.finished.students import students
+from audit.plan.cells import cell_of
 from reports import outputs
 from reports.record import SCHEMA_VERSION, Record, RecordError, by_surface, dumped, load
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from audit.finished.verify import verify
 from audit.gate.policy import PolicyFile
 from audit.gate.rules import Found, Outcome, findings, refuse_unknown
-from audit.names import listed
-from audit.suite import Suite
+from audit.plan.names import listed
+from audit.plan.suite import Suite
 from reports.record import SCHEMA_VERSION, Record, RecordError, by_surface, load
 from teachers.errors import RefusedInput
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, replace
 
-from audit.derive import Facts
+from audit.analysis.derive import Facts
 from audit.finished.side_by_side import question, versions
 from audit.statistics.compare import Correct, differing, holm
 from audit.statistics.sequential import Looks

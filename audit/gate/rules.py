@@ -11,12 +11,12 @@ from collections.abc import Container, Iterator, Sequence
 from datetime import date, datetime
 from typing import Literal, NamedTuple
 
-from audit.derive import Facts, doubts, finding, whole
+from audit.analysis.derive import Facts, doubts, finding, whole
 from audit.finished.verify import measured
 from audit.gate.policy import Baseline, Policy, PolicyFile, nearest
 from audit.gate.regression import Change, changes, lost, unlike
+from audit.plan.suite import EFFORTS, named
 from audit.statistics.verdict import Ruling, rule
-from audit.suite import EFFORTS, named
 from reports.record import Record
 from reports.wording import points
 from teachers.errors import RefusedInput

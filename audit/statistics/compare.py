@@ -243,20 +243,6 @@ def above(accuracy: Correct, value: float) -> Margin:
     return _margin(accuracy.astype(np.int8), value, min(right, accuracy.size - right) / len(accuracy))
 
 
-def mcnemar(better: Correct, other: Correct) -> float:
-    """Give the exact one-sided p of "no more often right" for one student against another on the same images (N,).
-
-    McNemar (1947): only the images on which the two differ tell. It knows no chance of training.
-    """
-    from scipy.special import bdtrc
-
-    if better.shape != other.shape:
-        raise ValueError(f"students {better.shape} and {other.shape} must hold the same images")
-    gained = int(np.count_nonzero(better & ~other))
-    lost = int(np.count_nonzero(other & ~better))
-    return float(bdtrc(gained - 1, gained + lost, 0.5)) if gained else 1.0
-
-
 def scatter(correct: Correct) -> float:
     """Give the standard deviation of a student's errors (S, N) over seeds, as a share of their mean."""
     errors = 1 - correct.mean(axis=1)
@@ -288,21 +274,6 @@ def over_images(scores: NDArray[np.integer[Any]]) -> Bounded:
     N = len(by_image)
     se = float(by_image.std(ddof=1)) / math.sqrt(N)
     return Bounded(float(by_image.mean()), float(by_image.mean() + stdtrit(N - 1, 0.05) * se))
-
-
-def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Bound a proportion by Wilson's (1927) score interval."""
-    from scipy.special import ndtri
-
-    if not 0 <= successes <= n:
-        raise ValueError(f"{successes} successes of {n} cannot be")
-    if n == 0:
-        return 0.0, 1.0
-    z = float(ndtri((1 + level) / 2))
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _check(correct: NDArray[Any]) -> None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from teachers import forks
 from teachers.errors import RefusedInput
-from teachers.limits import GIB as GIB
-from teachers.limits import available, below, lower, size
+from teachers.processes import forks
+from teachers.processes.limits import GIB as GIB
+from teachers.processes.limits import available, below, lower, size
 
 REPORT, TENSORS = "report.json", "tensors.safetensors"  # what a child leaves; never a pickle
 MOST_REPORT = 4 * 2**20

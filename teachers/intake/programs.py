@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from teachers import limits
 from teachers.errors import RefusedInput
 from teachers.intake import classifiers, huggingface, onnx_files
 from teachers.intake.formats import Program
 from teachers.intake.readers import attempt, in_folder, module_in, unpickled
 from teachers.oracle import batch
+from teachers.processes import limits
 
 Shape = tuple[int, int, int]
 Call = Callable[[Tensor], object]

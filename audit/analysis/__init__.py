@@ -1,0 +1,1 @@
+"""Every number, flag and word that follows from a record."""

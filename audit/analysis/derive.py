@@ -1,0 +1,413 @@
+"""All numbers of a record that follow from the rest of it. Pure: an audit finds them here, and `audit verify` again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.analysis import protocol_flags
+from audit.analysis.flags import raised
+from audit.plan import suite
+from audit.plan.suite import complete
+from audit.statistics import cmi, sights, usability, verdict
+from audit.statistics.compare import Margin, above, paired, scatter
+from audit.statistics.sequential import Looks, looks, once
+from audit.statistics.verdict import ALPHA, DELTA, Finding, Ruling
+from reports.record import (
+    Bite,
+    CMIPool,
+    Comparison,
+    Cost,
+    Flag,
+    Hardened,
+    Interval,
+    Packed,
+    Record,
+    TeacherInfo,
+    Trial,
+    Usability,
+    Verdict,
+)
+from reports.wording import strongest
+from teachers import names
+from teachers.proportions import wilson
+
+BITE_LEVEL = 0.95
+MEANS = ("accuracy", "control_accuracy", "agreement", "dropped_accuracy", "control_dropped_accuracy")
+UNJUDGED = {**dict.fromkeys((*MEANS, "margin", "floor", "baseline_margin")), "queries": 0, "curve": ()}
+
+Bits = NDArray[np.bool_]
+
+
+def derived(record: Record) -> Record:
+    """Return the record with every number, flag and word that follows from its students, answers and settings."""
+    facts = Facts(record)
+    judged = sum(bool(row.students) for row in record.comparisons)
+    over = [facts.looks(row) if row.students else None for row in record.comparisons]
+    comparisons = [compared(facts, row, own, judged) for row, own in zip(record.comparisons, over, strict=True)]
+    controls = [compared(facts, row) for row in record.controls]
+    flags = doubts(facts, comparisons, controls)
+    findings = [finding(record, row, own) for row, own in zip(comparisons, over, strict=True)]
+    curves = [measured(pool, len(record.task.classes)) for pool in record.cmi]
+    ruling = verdict.rule(findings, flags, complete=whole(record))
+    return record.model_copy(
+        update={
+            "teacher": described(facts, record.teacher),
+            "ordinary": described(facts, record.ordinary),
+            "task": record.task.model_copy(update={"majority": largest(facts.labels)}),
+            "trials": tuple(counted(facts, trial) for trial in record.trials),
+            "comparisons": tuple(
+                c.model_copy(update={"p_holm": ruling.p_holm.get(record.named(c))}) for c in comparisons
+            ),
+            "controls": tuple(c.model_copy(update={"p_holm": None}) for c in controls),
+            "flags": tuple(flags),
+            "verdict": worded(record, ruling, comparisons),
+            "cmi": tuple(
+                pool.model_copy(update=cmi_fields(curve)) for pool, curve in zip(record.cmi, curves, strict=True)
+            ),
+            "clusters": sights.seen(record, curves),
+        }
+    )
+
+
+def whole(record: Record) -> bool:
+    """Whether every attack of the suite that a record names was asked for; never where the suite is not known."""
+    return complete(record.suite.name, {row.attack for row in record.comparisons})
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the numbers follow from."""
+
+    record: Record
+
+    @cached_property
+    def trials(self) -> dict[str, Trial]:
+        """The students by cell."""
+        return {trial.cell: trial for trial in self.record.trials}
+
+    @cached_property
+    def labels(self) -> NDArray[np.uint16]:
+        """The labels of the test images, (N,)."""
+        return unpacked(self.record.task.test_labels)
+
+    @cached_property
+    def judged(self) -> Bits:
+        """Which test images the verdict rests on: those of classes that the attacker has seen, (N,)."""
+        return self._seen(self.labels)
+
+    @cached_property
+    def tuned(self) -> Bits:
+        """Which validation images settings are chosen on, (M,)."""
+        return self._seen(unpacked(self.record.task.validation_labels))
+
+    def _seen(self, labels: NDArray[np.uint16]) -> Bits:
+        classes = self.record.task.classes
+        return ~np.isin(labels, [classes.index(name) for name in self.record.settings.dropped])
+
+    def of(self, cells: Iterable[str]) -> list[Trial]:
+        """Return students by their cells."""
+        return [self.trials[cell] for cell in cells]
+
+    def correct(self, cells: Sequence[str]) -> Bits:
+        """Return what students got right of the judged test images, (S, N)."""
+        return self.record.correct(cells)[:, self.judged]
+
+    def both(self, row: Comparison) -> tuple[Bits, Bits]:
+        """Return what the students of a row got right, and the controls that they are compared with, (S, N) each."""
+        return self.correct(row.students), self.correct(row.control_students)
+
+    def on_dropped(self, cells: Sequence[str]) -> float | None:
+        """Return students' accuracy on classes that the attacker never saw, None where there are none."""
+        return None if self.judged.all() else float(self.record.correct(cells)[:, ~self.judged].mean())
+
+    def agreement(self, cells: Iterable[str]) -> float:
+        """Return how often students say what their teacher says."""
+        return float(np.mean([unpacked(trial.agrees).mean() for trial in self.of(cells)]))
+
+    def looks(self, row: Comparison) -> Looks:
+        """Return an attack's margin over the LS student at every look."""
+        return looks(*self.both(row), row.looks, self.record.look.horizon)
+
+
+def interval(margin: Margin, over: Looks | None = None) -> Interval:
+    """Return a margin as the record holds it, its bounds and p over all looks; bounds lie in [−1, 1]."""
+    over = over or once(margin)
+    bounds = (*margin.interval(0.95), over.lower(ALPHA), over.upper(ALPHA))
+    low, high, lower, upper = (float(np.clip(b, -1, 1)) for b in bounds)
+    return Interval(
+        mean=margin.mean,
+        se=min(1.0, margin.se),
+        df=margin.df,
+        low=low,
+        high=high,
+        lower=lower,
+        upper=upper,
+        p=over.p_above(),
+        seeds=margin.seeds,
+        images=margin.images,
+        discordant=margin.discordant,
+    )
+
+
+def unpacked(packed: Packed | None) -> NDArray[Any]:
+    """Return an array that the record must hold."""
+    assert packed is not None
+    return packed.array()
+
+
+def counted(facts: Facts, trial: Trial) -> Trial:
+    """Count what one student got right."""
+    validated = unpacked(trial.validated)
+    return trial.model_copy(
+        update={
+            "validation_accuracy": 0.0 if trial.diverged else float(validated[facts.tuned].mean()),
+            "agreement": None if trial.agrees is None else float(unpacked(trial.agrees).mean()),
+        }
+    )
+
+
+def described(facts: Facts, teacher: TeacherInfo) -> TeacherInfo:
+    """Count what a teacher got right."""
+    right = unpacked(teacher.correct)
+    low, high = wilson(int(right.sum()), len(right))
+    return teacher.model_copy(
+        update={
+            "validation_accuracy": float(unpacked(teacher.validated).mean()),
+            "test_accuracy": float(right.mean()),
+            "test_low": low,
+            "test_high": high,
+            "usability": teacher.usability and used(teacher.usability, len(facts.record.task.classes)),
+        }
+    )
+
+
+def used(shown: Usability, classes: int) -> Usability:
+    """Say what users see of the test images through a surface."""
+    right, confidence = shown.correct.array(), shown.confidence
+    return shown.model_copy(
+        update={
+            "accuracy": float(right.mean()),
+            "calibration_error": None if confidence is None else usability.calibration_error(confidence.array(), right),
+            "top5": usability.rankable(shown.classes.array(), classes),
+        }
+    )
+
+
+def surface_row(record: Record, folder: str, digest: str) -> Hardened:
+    """Return the row that an audit of one surface makes in the table of surfaces; `digest` is that of its record.
+
+    Raises ValueError for a record that does not say what its surface shows.
+    """
+    best, shown = strongest(record), record.teacher.usability
+    if shown is None:
+        raise ValueError("it does not say what its surface shows")
+    return Hardened(
+        surface=record.settings.surface,
+        folder=folder,
+        record=digest,
+        word=record.verdict.word,
+        attack="" if best is None else record.named(best),
+        margin=None if best is None else best.margin,
+        accuracy=shown.accuracy,
+        calibration_error=shown.calibration_error,
+        top5=shown.top5,
+    )
+
+
+def measured(pool: CMIPool, classes: int) -> cmi.Curve:
+    """Measure how concentrated a teacher's answers are."""
+    return cmi.curve(pool.answers.array(), pool.labels.array().astype(np.int64), classes)
+
+
+def cmi_fields(curve: cmi.Curve) -> dict[str, Any]:
+    """Write a curve over `cmi.TEMPERATURES` as the fields of CMICurve."""
+    return {
+        "temperatures": tuple(curve.temperatures.tolist()),
+        "cmi": tuple(curve.cmi.tolist()),
+        "se": tuple(curve.se.tolist()),
+        "plug_in": tuple(curve.plug_in.tolist()),
+        "gamma": tuple(curve.gamma.tolist()),
+        "ncmi": tuple(curve.ncmi.tolist()),
+        "per_class": finite(curve.per_class[cmi.TEMPERATURES.index(1.0)]),
+        "unreliable": int(curve.unreliable.sum()),
+    }
+
+
+def finite(values: NDArray[np.float64]) -> tuple[float | None, ...]:
+    """Write what is not known as None."""
+    return tuple(None if np.isnan(v) else float(v) for v in values)
+
+
+def compared(facts: Facts, row: Comparison, over: Looks | None = None, attacks: int = 0) -> Comparison:
+    """Compare an attack's knockoff students, or a control's students, with the LS student.
+
+    `over` are an attack's looks; a control is looked at once. The baseline has as many students as the first look;
+    `attacks` are judged at once, and correct the floor.
+    """
+    row = row.model_copy(update={"bite": None if row.bite is None else bitten(facts, row.bite)})
+    if not row.students:
+        return row.model_copy(update=UNJUDGED)
+    mine, control = facts.both(row)
+    trials = facts.of(row.students)
+    over = over or once(paired(mine, control))
+    baseline = facts.correct(row.baseline_students) if row.baseline_students else None
+    asked = trials[0].teacher is not None
+    return row.model_copy(
+        update={
+            "accuracy": float(mine.mean()),
+            "control_accuracy": float(control.mean()),
+            "agreement": facts.agreement(row.students) if asked else None,
+            "queries": max(trial.charged for trial in trials),
+            "margin": interval(over.last, over),
+            "floor": float(np.clip(over.lower(ALPHA / attacks), -1, 1)) if attacks else None,
+            "baseline_margin": None if baseline is None else interval(paired(mine[: len(baseline)], baseline)),
+            "dropped_accuracy": facts.on_dropped(row.students) if asked else None,
+            "control_dropped_accuracy": facts.on_dropped(row.control_students) if asked else None,
+            "curve": tuple(cost(facts, point) for point in row.curve),
+        }
+    )
+
+
+def cost(facts: Facts, point: Cost) -> Cost:
+    """Measure one point of a steal-cost curve."""
+    return point.model_copy(
+        update={
+            "queries": max(trial.charged for trial in facts.of(point.students)),
+            "accuracy": interval(above(facts.correct(point.students), 0.0)),
+            "agreement": facts.agreement(point.students),
+        }
+    )
+
+
+def bitten(facts: Facts, bite: Bite) -> Bite:
+    """Say whether an attack beats the baseline of its own threat model on the ordinary teacher.
+
+    With original images that is the LS student; without them the largest class, with accuracy that rises with the
+    budget.
+    """
+    mine, rises = facts.correct(bite.students), True
+    if bite.control_students:
+        margin = paired(mine, facts.correct(bite.control_students))
+    else:
+        margin = above(mine, largest(facts.labels[facts.judged]))
+        rises = paired(mine, facts.correct(bite.curve[0].students)).lower(BITE_LEVEL) > 0
+    return bite.model_copy(
+        update={
+            "bites": rises and not margin.degenerate and margin.lower(BITE_LEVEL) > 0,
+            "margin": interval(margin),
+            "curve": tuple(cost(facts, point) for point in bite.curve),
+        }
+    )
+
+
+def finding(record: Record, row: Comparison, over: Looks | None) -> Finding:
+    """Return all that the verdict may know of an attack."""
+    return Finding(
+        attack=record.named(row),
+        status=row.status,
+        looks=over,
+        bites=row.bite is not None and row.bite.bites,
+    )
+
+
+def doubts(facts: Facts, comparisons: Sequence[Comparison], controls: Sequence[Comparison]) -> list[Flag]:
+    """Collect the flags that a record raises."""
+    record = facts.record
+    nulls = [row for row in controls if row.attack == suite.NULL_NAME]
+    ls = [trial for row in (*comparisons, *nulls) for trial in facts.of(row.control_students)]
+    lowest = min(facts.correct([trial.cell for trial in ls]).mean(1))
+    flags = [
+        *(protocol_flags.null_control(paired(*facts.both(n))) for n in nulls),
+        protocol_flags.weak_control(sum(t.diverged for t in ls), float(lowest), largest(facts.labels[facts.judged])),
+        protocol_flags.erratic_control(
+            max(scatter(facts.correct(row.control_students)) for row in (*comparisons, *nulls) if row.control_students)
+        ),
+        protocol_flags.light_tuning(record.suite.name, record.suite.tuning_seeds),
+        protocol_flags.small_validation(len(unpacked(record.task.validation_labels))),
+        protocol_flags.few_labels(record.settings.labels),
+        protocol_flags.dropped_classes(record.settings.dropped),
+        protocol_flags.synthetic(record.teacher.name)
+        if record.teacher.method in names.SYNTHETIC
+        else protocol_flags.weak_teacher(float(unpacked(record.teacher.validated).mean()), ls_validation(facts)),
+        *(protocol_flags.failed(c.attack, c.reason) for c in comparisons if c.status == "failed"),
+        *(protocol_flags.identical(c.attack, c.reason) for c in comparisons if c.status == "identical"),
+    ]
+    return [flag for flag in flags if flag is not None] + raised(facts, comparisons, nulls)
+
+
+def ls_validation(facts: Facts) -> float:
+    """Return the validation accuracy of the best LS student with the plain recipe, of the best architecture."""
+    record = facts.record
+    plain = [
+        trial
+        for trial in record.trials
+        if trial.name == suite.LS_NAME and trial.role == "tune" and trial.regime.view == "crop"
+        if trial.regime.recipe | {"architecture": ""} == record.suite.recipe | {"architecture": ""}
+    ]
+    return max(by_setting(facts, plain).values(), default=0.0)
+
+
+def by_setting(facts: Facts, trials: Iterable[Trial]) -> dict[str, float]:
+    """Return the mean validation accuracy of students of each setting."""
+    found: dict[str, list[float]] = {}
+    for trial in trials:
+        found.setdefault(f"{trial.student} {trial.parameters}", []).append(counted(facts, trial).validation_accuracy)
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def largest(labels: NDArray[np.uint16]) -> float:
+    """Return the share of the largest class: the accuracy of always naming it."""
+    return float(np.bincount(labels).max() / len(labels))
+
+
+def worded(record: Record, ruling: Ruling, comparisons: Sequence[Comparison]) -> Verdict:
+    """Put the ruling into words."""
+    name = record.teacher.name
+    sentences = {
+        "DISTILLABLE": f"A student that asks {name} is more accurate than the LS student that does not.",
+        "UNDISTILLABLE": f"No attack in scope made a student that is {100 * DELTA:g} points or more above the LS "
+        f"student by asking {name}.",
+        "INCONCLUSIVE": f"This audit can neither say that {name} is distillable nor that it is not.",
+    }
+    return Verdict(
+        word=ruling.word,
+        sentence=sentences[ruling.word],
+        scope=scope(record, comparisons),
+        reasons=ruling.reasons,
+        settle=ruling.settle,
+        delta=DELTA,
+        look=record.look.number,
+        alpha=record.look.alpha,
+    )
+
+
+def scope(record: Record, comparisons: Sequence[Comparison]) -> str:
+    """Say what a verdict speaks of: the attacks that bite, surface, budget, student and data."""
+    biting = [record.named(c) for c in comparisons if c.status == "judged" and c.bite is not None and c.bite.bites]
+    asked, task = record.settings, record.task
+    kept = "" if asked.shots == 1 else f" (--shots {asked.shots:g})"
+    kept += f" without the classes {', '.join(asked.dropped)}" if asked.dropped else ""
+    labelled = "all" if asked.labels == 1 else f"{asked.labels:.0%}"
+    student = asked.student.replace(",", " or ")
+    budget = "no query budget" if asked.budget is None else f"at most {asked.budget:,} queries a student"
+    return (
+        f"Suite {record.suite.name}; attacks that bite: {', '.join(biting) or 'none'}; surface {asked.surface}; "
+        f"{budget}; student {student}; attacker's data: {task.held:,} images of {task.name}{kept}, {labelled} of "
+        f"them labelled; {_seeds(comparisons)} seeds, {images(record):,} test images."
+    )
+
+
+def _seeds(comparisons: Sequence[Comparison]) -> str:
+    numbers = sorted({len(c.students) for c in comparisons if c.students})
+    return f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else str(*numbers or (0,))
+
+
+def images(record: Record) -> int:
+    """Return how many test images the verdict rests on."""
+    return int(Facts(record).judged.sum())

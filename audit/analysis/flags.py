@@ -1,0 +1,191 @@
+"""All flags there are, and the page that tells of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.analysis import protocol_flags
+from audit.analysis import student_flags as attack_checks
+from audit.analysis import teacher_flags as teacher_checks
+from audit.analysis.protocol_flags import Doubt
+from audit.plan import suite
+from audit.statistics.compare import Margin, over_images, paired
+from reports.record import Comparison, Flag, Parameters, Probe
+from reports.wording import CAPS
+
+if TYPE_CHECKING:
+    from audit.analysis.derive import Facts
+
+PARTS = {
+    "Protocol, data and controls": protocol_flags,
+    "The teacher's answers": teacher_checks,
+    "Students and attacks": attack_checks,
+}
+
+HEAD = """# Flags
+
+A flag is a doubt about the protocol. It is printed with the verdict and stands in the report, and what it allows the
+verdict to be is part of the [rules](verdict.md). Flags follow from the record alone: `audit verify` finds them again. A
+teacher at chance on validation images raises none: it is refused before anything is trained.
+"""
+
+
+def doubts() -> dict[str, list[Doubt]]:
+    """Return every flag there is, by the part of the audit that it doubts, in the order of the code."""
+    return {part: [v for v in vars(file).values() if isinstance(v, Doubt)] for part, file in PARTS.items()}
+
+
+def page() -> str:
+    """Write docs/flags.md."""
+    return "\n".join(_lines())
+
+
+def raised(facts: Facts, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag]:
+    """Return the flags that the probe of the teacher, the data and the students raise; `null` are the null controls."""
+    probe = facts.record.probe
+    found = [*of_data(facts), *of_controls(facts, null), *of_length(facts, comparisons, null)]
+    for alike in by_student(comparisons):
+        found += of_attacks(facts, alike)
+    return [*([] if probe is None else of_answers(probe)), *(flag for flag in found if flag is not None)]
+
+
+def of_data(facts: Facts) -> list[Flag | None]:
+    """Look at the test split that the verdict rests on."""
+    probe, labels = facts.record.probe, facts.labels[facts.judged]
+    dropped = facts.record.settings.dropped
+    copies = np.zeros(0, bool) if probe is None else probe.duplicated.array()[facts.judged]
+    counts = {c: int((labels == i).sum()) for i, c in enumerate(facts.record.task.classes) if c not in dropped}
+    return [protocol_flags.class_imbalance(counts), teacher_checks.duplicates(int(copies.sum()), len(copies))]
+
+
+def of_controls(facts: Facts, null: Sequence[Comparison]) -> list[Flag | None]:
+    """Look at the LS students with the plain recipe."""
+    return [attack_checks.control_at_ceiling(float(facts.correct(row.control_students).mean())) for row in null]
+
+
+def of_length(facts: Facts, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag | None]:
+    """Look whether the usual steps are enough, where some students were tuned for more."""
+    found: list[Flag | None] = []
+    for row in null:
+        usual = facts.trials[row.control_students[0]].planned
+        ls = {} if usual is None else _lengths(facts, suite.LS_NAME, None, row.control_parameters, usual.recipe)
+        if usual is None or not ls:
+            continue
+        found.append(attack_checks.still_improving(over_images(np.stack([b[1] - b[0] for b in ls.values()]))))
+        for attack in (c for c in comparisons if c.student == row.student):
+            mine = _lengths(facts, attack.attack, "audited", attack.parameters, usual.recipe)
+            if seeds := sorted(mine.keys() & ls.keys()):
+                margins = np.stack([mine[seed] - ls[seed] for seed in seeds])  # (S, 2, M)
+                before, after = (float(mean) for mean in margins.mean((0, 2)))
+                gain = over_images(margins[:, 1] - margins[:, 0])
+                found.append(attack_checks.not_converged(attack.attack, before, after, gain))
+    return found
+
+
+def _lengths(
+    facts: Facts, name: str, teacher: Literal["audited"] | None, parameters: Parameters, usual: Parameters
+) -> dict[int, NDArray[np.int8]]:
+    """Return what a setting's students got right on validation at the usual steps and at more, (2, M) by seed.
+
+    An attack's own students on smoothed labels asked no teacher that is told of.
+    """
+    steps = usual["steps"]
+    assert isinstance(steps, int)
+    longer = {**usual, "steps": suite.LONGER * steps}
+    right: list[dict[int, NDArray[np.int8]]] = [{}, {}]
+    for trial in facts.record.trials:
+        mine = (trial.name, trial.role, trial.teacher) == (name, "tune", teacher) and trial.parameters == parameters
+        if mine and not trial.diverged and trial.validated is not None and trial.planned is not None:
+            for which, recipe in zip(right, (usual, longer), strict=True):
+                if trial.planned.recipe == recipe:
+                    which[trial.seed] = trial.validated.array()[facts.tuned].astype(np.int8)
+    return {seed: np.stack([bits, right[1][seed]]) for seed, bits in right[0].items() if seed in right[1]}
+
+
+def of_attacks(facts: Facts, rows: Sequence[Comparison]) -> list[Flag | None]:
+    """Look at the attacks on students of one architecture."""
+    original = [row for row in rows if row.holds == "original"]
+    margins = {row.attack: paired(facts.correct(row.students), facts.correct(row.control_students)) for row in original}
+    blunt = [row.attack for row in rows if row.bite is None or not row.bite.bites]
+    return [
+        attack_checks.small_test(margins),
+        _weaker_access(facts, original),
+        *_smaller_budgets(facts, rows),
+        attack_checks.does_not_bite(blunt),
+        attack_checks.cloned(_agreement(facts, original), margins),
+    ]
+
+
+def by_student(rows: Iterable[Comparison]) -> list[list[Comparison]]:
+    """Return the rows that compare students, by their architecture."""
+    found: dict[str, list[Comparison]] = {}
+    for row in rows:
+        if row.students:
+            found.setdefault(row.student, []).append(row)
+    return list(found.values())
+
+
+def _weaker_access(facts: Facts, rows: Sequence[Comparison]) -> Flag | None:
+    scores = [(row, float(facts.correct(row.students).mean())) for row in rows]
+    labels = [pair for pair in scores if pair[0].needs == "label"]
+    probs = [pair for pair in scores if pair[0].needs != "label"]
+    if not labels or not probs:
+        return None
+    (weak, _), (strong, _) = (max(side, key=lambda pair: pair[1]) for side in (labels, probs))
+    return attack_checks.weaker_access_wins(weak.attack, strong.attack, _over(facts, weak.students, strong.students))
+
+
+def _smaller_budgets(facts: Facts, rows: Sequence[Comparison]) -> list[Flag | None]:
+    return [
+        attack_checks.smaller_budget_wins(
+            row.attack, small.queries, large.queries, _over(facts, small.students, large.students)
+        )
+        for row in rows
+        for small, large in pairwise(row.curve)
+    ]
+
+
+def _over(facts: Facts, mine: Sequence[str], theirs: Sequence[str]) -> Margin:
+    """Compare two groups of students on the seeds that both have."""
+    seeds = min(len(mine), len(theirs))
+    return paired(facts.correct(mine[:seeds]), facts.correct(theirs[:seeds]))
+
+
+def _agreement(facts: Facts, rows: Sequence[Comparison]) -> Mapping[str, Margin]:
+    """Compare how often knockoff students and LS students say what the teacher says, where the record tells."""
+    told = {cell: t.agrees.array()[facts.judged] for cell, t in facts.trials.items() if t.agrees is not None}
+    return {
+        row.attack: paired(*(np.stack([told[cell] for cell in side]) for side in (row.students, row.control_students)))
+        for row in rows
+        if told.keys() >= {*row.students, *row.control_students}
+    }
+
+
+def of_answers(probe: Probe) -> list[Flag]:
+    """Return the flags that a teacher's own answers raise."""
+    tried = {other.normalize: other.correct.array() for other in probe.normalised}
+    found = [
+        teacher_checks.noisy_answers(probe.repeated.array()),
+        teacher_checks.batch_dependent(probe.repeated.array(), probe.regrouped.array()),
+        teacher_checks.softmaxed_twice(probe.softmaxed),
+        teacher_checks.saturated(probe.saturated),
+        teacher_checks.other_normalisation(probe.correct.array(), tried),
+    ]
+    return [flag for flag in found if flag is not None]
+
+
+def _lines() -> Iterator[str]:
+    yield HEAD
+    for part, of in doubts().items():
+        yield f"## {part}\n"
+        for doubt in of:
+            yield f"### `{doubt.id}`\n"
+            yield f"- **Raised if** {doubt.when}."
+            yield f"- **Why it matters:** {doubt.why}."
+            yield f"- **What to do:** {doubt.do}."
+            yield f"- It {CAPS[doubt.caps]}.\n"

@@ -1,0 +1,222 @@
+"""May this teacher be judged by this protocol? Each doubt is a flag: raised if, why, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from audit.statistics.compare import Margin
+from reports.record import Cap, Flag
+
+VALIDATION = 3_000  # images, below which the best temperature is missed too often
+NULL_LEVEL = 0.01
+ERRATIC = 1 / 3  # of the LS student's errors, as their standard deviation over seeds
+IMBALANCE = 10  # times the smallest class of the test split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """A flag before it is raised: docs/flags.md is made of these."""
+
+    id: str
+    when: str  # raised if
+    why: str
+    do: str
+    caps: Cap
+
+    def raised(self, sentence: str, *, do: str = "", caps: Cap | None = None) -> Flag:
+        """Raise it with what was seen; `do` and `caps` are more particular where what was seen allows it."""
+        return Flag(id=self.id, raised=sentence, why=self.why, do=do or self.do, caps=caps or self.caps)
+
+
+SMALL_VALIDATION = Doubt(
+    id="small-validation",
+    when=f"the validation split has fewer than {VALIDATION:,} images",
+    why="settings are chosen on it: with few images a weaker setting is often chosen, and an attack looks weaker",
+    do="give a larger training split, or a validation split of its own",
+    caps="nothing",
+)
+
+
+def small_validation(images: int) -> Flag | None:
+    """Doubt the tuning where the validation split is small."""
+    if images >= VALIDATION:
+        return None
+    return SMALL_VALIDATION.raised(f"the validation split has {images} images, fewer than {VALIDATION}")
+
+
+LIGHT_TUNING = Doubt(
+    id="light-tuning",
+    when="settings are chosen by one tuning seed each, as in `smoke-1`",
+    why="an attack that is badly tuned looks like an attack survived",
+    do="use --effort standard",
+    caps="undistillable",
+)
+
+
+def light_tuning(suite: str, seeds: int) -> Flag | None:
+    """Doubt resistance where settings were chosen by a single tuning seed."""
+    return None if seeds >= 2 else LIGHT_TUNING.raised(f"suite {suite} tunes with {seeds} seed a setting")
+
+
+WEAK_TEACHER = Doubt(
+    id="weak-teacher",
+    when="the teacher is no more accurate on validation images than the best LS student",
+    why="a teacher that knows less than the student has nothing to teach; its normalisation may be wrong",
+    do="check --normalize and --data",
+    caps="undistillable",
+)
+
+
+def weak_teacher(teacher: float, student: float) -> Flag | None:
+    """Doubt resistance where the teacher is less accurate than a student that never asked it."""
+    if teacher > student:
+        return None
+    return WEAK_TEACHER.raised(
+        f"the teacher is right on {teacher:.1%} of the validation images, the LS student on {student:.1%}"
+    )
+
+
+WEAK_CONTROL = Doubt(
+    id="weak-control",
+    when="a judged LS student diverged (NaN), or is no more accurate than always naming the largest class",
+    why="any knockoff beats a control that did not learn",
+    do="give another --student",
+    caps="inconclusive",
+)
+
+
+def weak_control(diverged: int, lowest: float, chance: float) -> Flag | None:
+    """Stop trusting the comparison where an LS student did not learn."""
+    if not diverged and lowest > chance:
+        return None
+    return WEAK_CONTROL.raised(
+        f"{diverged} LS students diverged; the least accurate is at {lowest:.1%}, chance at {chance:.1%}"
+    )
+
+
+ERRATIC_CONTROL = Doubt(
+    id="erratic-control",
+    when=f"the errors of LS students vary over seeds by {ERRATIC:.0%} of their mean or more (standard deviation)",
+    why="rare bad students are then easily missed: the control looks better than it is, and its interval too short",
+    do="give another --student, or longer training (--effort)",
+    caps="undistillable",
+)
+
+
+def erratic_control(scatter: float) -> Flag | None:
+    """Doubt resistance where LS students are so uneven that a few of them do not show their mean."""
+    if scatter < ERRATIC:
+        return None
+    return ERRATIC_CONTROL.raised(
+        f"the errors of LS students vary over seeds by {scatter:.0%} of their mean (standard deviation)"
+    )
+
+
+FEW_LABELS = Doubt(
+    id="few-labels",
+    when="the attacker holds images whose labels are hidden (`--labels` below 1)",
+    why="any accurate teacher, label answers included, then gives away labels: this is no judgement of a defence",
+    do="judge the defence without --labels, or with --shots",
+    caps="undistillable",
+)
+
+
+def few_labels(fraction: float) -> Flag | None:
+    """Say that with hidden labels any accurate teacher helps."""
+    if fraction == 1:
+        return None
+    return FEW_LABELS.raised(f"the attacker knows {fraction:.0%} of the labels but holds all images")
+
+
+DROPPED_CLASSES = Doubt(
+    id="dropped-classes",
+    when="the attacker never saw an image of some classes (`--drop-classes`)",
+    why="the verdict rests on the other classes; accuracy on these is reported beside it and judges no defence",
+    do="judge the defence without --drop-classes",
+    caps="undistillable",
+)
+
+
+def dropped_classes(names: Sequence[str]) -> Flag | None:
+    """Say that a teacher that knows more classes than the attacker helps with them, however it is defended."""
+    if not names:
+        return None
+    return DROPPED_CLASSES.raised(f"the attacker never saw an image of {len(names)} classes ({', '.join(names)})")
+
+
+CLASS_IMBALANCE = Doubt(
+    id="class-imbalance",
+    when=f"the largest class of the test split has more than {IMBALANCE} times the images of the smallest",
+    why="accuracy is then about the large classes: a gain or a loss on small ones hardly moves it",
+    do="give a balanced test split, or read the verdict as one about the large classes",
+    caps="nothing",
+)
+
+
+def class_imbalance(images: Mapping[str, int]) -> Flag | None:
+    """Say that accuracy speaks of the large classes; images by class."""
+    few, many = min(images, key=lambda c: images[c]), max(images, key=lambda c: images[c])
+    if images[many] <= IMBALANCE * images[few]:
+        return None
+    return CLASS_IMBALANCE.raised(f"the test split has {images[many]:,} images of {many} and {images[few]:,} of {few}")
+
+
+NULL_CONTROL = Doubt(
+    id="null-control",
+    when=f"LS students differ from LS students of other seeds, under the same pairing (p < {NULL_LEVEL})",
+    why="the two groups are trained alike, so the comparison itself is off, or this is the one time in a hundred",
+    do="repeat with more seeds (--seeds)",
+    caps="inconclusive",
+)
+
+
+def null_control(margin: Margin) -> Flag | None:
+    """Stop trusting the comparison where LS students differ from LS students."""
+    p = margin.p_equal()
+    if margin.degenerate or p >= NULL_LEVEL:
+        return None
+    return NULL_CONTROL.raised(f"LS students differ from LS students of other seeds (p = {p:.2g})")
+
+
+SYNTHETIC_TEACHER = Doubt(
+    id="synthetic-teacher",
+    when="the teacher is no model, but answers from a table",
+    why="it exists to show what the audit says of a teacher of known distillability",
+    do="nothing",
+    caps="nothing",
+)
+
+
+def synthetic(name: str) -> Flag:
+    """Say that this teacher is no model."""
+    return SYNTHETIC_TEACHER.raised(f"{name} is a synthetic teacher")
+
+
+IDENTICAL = Doubt(
+    id="identical-to-control",
+    when="a label-only attack asks for labels that the attacker has: the teacher repeats 99.5 % of them, or it is the "
+    "one that answers smoothed labels",
+    why="it asks for what the attacker knows, so its margin says nothing about the teacher; it counts as not run",
+    do="see --labels for an attacker without labels",
+    caps="nothing",
+)
+
+
+def identical(attack: str, reason: str) -> Flag:
+    """Set aside an attack that trains on the control's own targets."""
+    return IDENTICAL.raised(f"{attack} is identical to its control: {reason}")
+
+
+FAILED = Doubt(
+    id="attack-failed",
+    when="an attack crashed, or one of its students diverged (NaN)",
+    why="an attack that did not run is not an attack survived",
+    do="repair the attack and run the same command again",
+    caps="undistillable",
+)
+
+
+def failed(attack: str, sentence: str) -> Flag:
+    """Keep a crashed or diverged attack from reading as one survived."""
+    return FAILED.raised(f"{attack} failed: {sentence}", do=f"repair {attack} and run the same command again")

@@ -1,0 +1,183 @@
+"""May these students carry a verdict? Flags of how knockoff students and LS students did."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from audit.analysis.protocol_flags import Doubt
+from audit.plan.suite import LONGER
+from audit.statistics.compare import Bounded, Margin
+from audit.statistics.verdict import DELTA, points
+from reports.record import Flag
+
+LEVEL = 0.99  # one-sided, at which an order that should be the other way round is none of chance
+CLEARLY = 0.01  # of the test images, on which knockoff students agree with the teacher more often than LS students
+
+CONTROL_AT_CEILING = Doubt(
+    id="control-at-ceiling",
+    when=f"the LS student is wrong on fewer than {200 * DELTA:g} % of the test images, twice the tolerance",
+    why="nothing is left to gain, from this teacher or from any other: a ceiling looks like resistance",
+    do="audit on a harder task, or with fewer of the attacker's images (--shots)",
+    caps="undistillable",
+)
+
+
+def control_at_ceiling(accuracy: float) -> Flag | None:
+    """Doubt resistance where the LS student makes no mistakes that a teacher could mend."""
+    if 1 - accuracy >= 2 * DELTA:
+        return None
+    return CONTROL_AT_CEILING.raised(f"the LS student is wrong on {1 - accuracy:.2%} of the test images")
+
+
+SMALL_TEST = Doubt(
+    id="small-test",
+    when="an attack on original images neither gains for sure nor could be ruled out by more seeds: the test images "
+    f"alone leave its margin a one-sided 95 % half width above {100 * DELTA:g} points, and a bound above that, too",
+    why="some images suit knockoff students and some LS students, whatever their seeds; only more images mend that",
+    do="give a larger test split: more seeds do not help",
+    caps="undistillable",
+)
+
+
+def small_test(margins: Mapping[str, Margin]) -> Flag | None:
+    """Doubt resistance where the test split is too small for the tolerance; margins by attack."""
+    halves = {attack: _endless(m) for attack, m in margins.items() if not m.degenerate and m.lower() <= 0}
+    wide = {attack: h for attack, h in halves.items() if h > DELTA and margins[attack].mean + h >= DELTA}
+    if not wide:
+        return None
+    attack = max(wide, key=lambda name: wide[name])
+    return SMALL_TEST.raised(
+        f"even with endless seeds, {margins[attack].images:,} test images would leave ±{100 * wide[attack]:.2f} points "
+        f"around the margin of {attack}, more than the tolerance of {100 * DELTA:g}"
+    )
+
+
+def _endless(margin: Margin) -> float:
+    """Return half the width that the test images alone leave a margin, one-sided at 95 %."""
+    from scipy.special import stdtrit
+
+    return -float(stdtrit(margin.images - 1, 0.05)) * math.sqrt(margin.image_variance / margin.images)
+
+
+WEAKER_ACCESS_WINS = Doubt(
+    id="weaker-access-wins",
+    when="on original images, the best attack that sees labels alone makes more accurate students than the best that "
+    f"sees probabilities (one-sided {100 * LEVEL:g} %)",
+    why="who sees probabilities sees the labels, too: the attacks on probabilities are badly tuned or broken",
+    do="add an attack on probabilities with the views of the other, or with more settings to be tuned over",
+    caps="undistillable",
+)
+
+
+def weaker_access_wins(label: str, probs: str, margin: Margin) -> Flag | None:
+    """Doubt resistance where labels alone were worth more than probabilities; the margin is label over probs."""
+    if margin.degenerate or margin.lower(LEVEL) <= 0:
+        return None
+    return WEAKER_ACCESS_WINS.raised(
+        f"{label}, which sees labels alone, is {points(margin.mean)} above {probs}, which sees probabilities"
+    )
+
+
+SMALLER_BUDGET_WINS = Doubt(
+    id="smaller-budget-wins",
+    when="on the audited teacher's steal-cost curve, students of a smaller budget are more accurate than students of a "
+    f"larger one (one-sided {100 * LEVEL:g} %)",
+    why="who asks more can leave answers aside: the attack does not use what it asks",
+    do="repair the attack, or train its students longer",
+    caps="undistillable",
+)
+
+
+def smaller_budget_wins(attack: str, small: int, large: int, margin: Margin) -> Flag | None:
+    """Doubt an attack that does worse when it asks more; the margin is that of fewer queries over more."""
+    if margin.degenerate or margin.lower(LEVEL) <= 0:
+        return None
+    return SMALLER_BUDGET_WINS.raised(
+        f"{attack} with {small:,} queries is {points(margin.mean)} above itself with {large:,}"
+    )
+
+
+DOES_NOT_BITE = Doubt(
+    id="does-not-bite",
+    when="a judged attack does not beat the baseline of its own threat model on the ordinary teacher, or could not be "
+    "tried on it",
+    why="an attack that fails on a teacher that hides nothing is no evidence that another one resists; it stays out of "
+    "the scope",
+    do="tune it, or give it a task, a student or a budget with which it is known to work",
+    caps="nothing",
+)
+
+
+def does_not_bite(attacks: Sequence[str]) -> Flag | None:
+    """Name the attacks that fail on the positive control."""
+    if not attacks:
+        return None
+    return DOES_NOT_BITE.raised(f"not seen to bite on the ordinary teacher: {', '.join(dict.fromkeys(attacks))}")
+
+
+CLONED = Doubt(
+    id="cloned-behaviour",
+    when=f"knockoff students agree with the teacher on clearly more test images than LS students do (95 % bound above "
+    f"{points(CLEARLY)}), while their margin's 95 % upper bound is below the tolerance",
+    why="the student takes over what the teacher says, mistakes included, without becoming more accurate: cloned in "
+    "behaviour. The verdict is about accuracy, and says nothing against it",
+    do="look at agreement, too, where copying the behaviour is what must not happen",
+    caps="nothing",
+)
+
+
+def cloned(agreement: Mapping[str, Margin], accuracy: Mapping[str, Margin]) -> Flag | None:
+    """Name the attacks whose students agree with the teacher, though they are not more accurate; margins over LS."""
+    names = [a for a, m in agreement.items() if m.lower() > CLEARLY and accuracy[a].upper() < DELTA]
+    if not names:
+        return None
+    most = max(names, key=lambda name: agreement[name].mean)
+    return CLONED.raised(
+        f"students of {', '.join(names)} agree with the teacher more often than LS students do, {most} by "
+        f"{points(agreement[most].mean)}, and are no more accurate"
+    )
+
+
+STILL_IMPROVING = Doubt(
+    id="control-still-improving",
+    when=f"at {LONGER} times the steps, the chosen LS student with the plain recipe gains more than the tolerance of "
+    f"{100 * DELTA:g} points on validation images, and that is above 0 at 95 %, one-sided, over images",
+    why="the LS student is not at its end; margins are at equal steps, so knockoff students are cut as short",
+    do="nothing for the verdict; for the accuracies themselves, train longer",
+    caps="nothing",
+)
+
+
+def still_improving(gain: Bounded) -> Flag | None:
+    """Say that LS students would become better with more steps."""
+    if gain.mean <= DELTA or gain.lower <= 0:
+        return None
+    return STILL_IMPROVING.raised(
+        f"at {LONGER} times the steps the LS student gains {points(gain.mean)} on validation images, at least "
+        f"{points(gain.lower)} (95 %, over images)"
+    )
+
+
+NOT_CONVERGED = Doubt(
+    id="knockoff-not-converged",
+    when=f"the attack on original images that is best on validation gains there at {LONGER} times the steps, over an "
+    f"LS student of as many, and more than at the usual steps: by more than {100 * DELTA:g} points, and by more than 0 "
+    "at 95 %, one-sided, over images",
+    why="an attack that was stopped too early looks like an attack survived",
+    do="audit with a smaller --student, for which the steps are enough, or with a suite of more steps",
+    caps="undistillable",
+)
+
+
+def not_converged(attack: str, usual: float, longer: float, gain: Bounded) -> Flag | None:
+    """Doubt resistance where the margin grows with the steps; margins over the LS student of as many steps.
+
+    A margin that grows and stays below 0 is no doubt: the attack loses at either length.
+    """
+    if longer <= 0 or gain.mean <= DELTA or gain.lower <= 0:
+        return None
+    return NOT_CONVERGED.raised(
+        f"at {LONGER} times the steps the margin of {attack} on validation images grows from {points(usual)} to "
+        f"{points(longer)}, by at least {points(gain.lower)} (95 %, over images)"
+    )

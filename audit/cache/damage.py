@@ -1,0 +1,42 @@
+"""Look through a whole cache for what is damaged, before an audit meets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from audit.cache import checking
+from audit.cache.entries import Contents, contents, kind_of
+from audit.cache.looks import Looks
+from audit.cache.store import Cache
+from teachers.storage.entries import Broken
+
+
+def damage(found: Contents) -> dict[str, str]:
+    """Read every entry whole; return what is wrong, by name."""
+    wrong = {name: "is no regular file" for name in found.foreign if kind_of(name) is not None}
+    for entry in found.entries:
+        copy = Path(entry.name).with_suffix(".copy").as_posix()
+        names = (entry.name, copy) if entry.kind == "looks" and (found.root / copy).exists() else (entry.name,)
+        for name in names:
+            try:
+                checking.check(entry.kind, found.root / name, name)
+            except Broken as e:
+                wrong[name] = str(e)
+    return dict(sorted(wrong.items()))
+
+
+def mended(root: Path) -> dict[str, str]:
+    """Set aside what is damaged; return what has to stay: looks that have no sound copy, for they cannot be made again.
+
+    Raises RefusedInput where the cache cannot be written.
+    """
+    cache, stays = Cache(root), {}
+    for name, why in damage(contents(root)).items():
+        if kind_of(name) == "looks" or Path(name).suffix == ".copy":
+            try:
+                Looks(cache.entries).at(Path(name).stem)
+            except Broken:
+                stays[name] = why
+        else:
+            cache.entries.set_aside(name, f"{why}; the next audit makes it again")
+    return stays

@@ -1,0 +1,170 @@
+"""What a cache holds, by kind, technique and teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from audit.cache import checking
+from audit.cache.entries import KINDS, Contents, Entry, Kind
+from audit.plan.cells import Cell, smoothed
+from teachers.intake import Card
+from teachers.targets import target
+
+NOBODY, SMOOTHED = "no teacher", "smoothed labels"
+CONTROL_SEED = 0  # of the ordinary teacher
+LAST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A teacher that was taught here and is kept."""
+
+    entry: Entry
+    card: Card
+    fingerprint: str
+
+    @property
+    def ordinary(self) -> bool:
+        """Whether it is a positive control: plain, of the seed that audits take."""
+        return self.card.method == "plain" and self.card.seed == CONTROL_SEED
+
+    @property
+    def name(self) -> str:
+        """How a list calls it."""
+        seed = f", seed {self.card.seed}" if self.card.seed != CONTROL_SEED else ""
+        return f"{self.card.method} ({self.card.data}{seed})"
+
+
+@dataclass
+class Inventory:
+    """A cache that was looked into: whose its students and answers are, and what cannot be read."""
+
+    contents: Contents
+    cells: dict[str, Cell] = field(default_factory=dict)  # by the entry's name
+    taught: list[Taught] = field(default_factory=list)
+    broken: dict[str, str] = field(default_factory=dict)  # by the entry's name: what is wrong
+
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """The teachers taught here, by fingerprint."""
+        return {one.fingerprint: one.name for one in self.taught}
+
+    @cached_property
+    def controls(self) -> frozenset[str]:
+        """Names of the entries that the audit of any other teacher rests on, and of the looks."""
+        ordinary = {one.fingerprint for one in self.taught if one.ordinary}
+        students = (n for n, c in self.cells.items() if c.teacher is None or c.teacher in ordinary or smoothed(c))
+        teachers = (one.entry.name for one in self.taught if one.ordinary)
+        looks = (e.name for e in self.contents.entries if e.kind == "looks" and e.name not in self.broken)
+        return frozenset((*students, *teachers, *looks))
+
+    def asked(self, cell: Cell) -> str:
+        """Name whom a student asked."""
+        if cell.teacher is None:
+            return NOBODY
+        return SMOOTHED if smoothed(cell) else self.names.get(cell.teacher, cell.teacher[:12])
+
+    def answering(self, entry: Entry) -> str:
+        """Name whose answers these are."""
+        digest = entry.name.split("/")[1]
+        known = (name for mark, name in self.names.items() if mark.startswith(digest))
+        truths = (SMOOTHED for c in self.cells.values() if smoothed(c) and (c.teacher or "").startswith(digest))
+        return next(known, None) or next(truths, digest[:12])
+
+
+def inventory(contents: Contents) -> Inventory:
+    """Look into students and teachers, and at looks and answers as far as it is quick."""
+    found = Inventory(contents)
+    for entry in contents.entries:
+        try:
+            if entry.kind == "students":
+                found.cells[entry.name] = checking.student(entry.path, entry.name).cell
+            elif entry.kind == "teachers":
+                opened = checking.teacher(entry.path, entry.name)
+                assert opened.card is not None
+                found.taught.append(Taught(entry, opened.card, target.fingerprint(opened)))
+            elif entry.kind == "looks":
+                checking.looks(entry.path, entry.name)
+        except checking.Broken as e:
+            found.broken[entry.name] = str(e)
+    return found
+
+
+@dataclass(frozen=True)
+class Row:
+    """Entries that belong together; `used` is the last time, in seconds since 1970."""
+
+    name: str
+    entries: int
+    bytes: int
+    used: float
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """All entries of a kind, and by technique or teacher where that is known."""
+
+    kind: Kind
+    row: Row
+    techniques: tuple[Row, ...] = ()
+    teachers: tuple[Row, ...] = ()
+
+
+def shelves(found: Inventory) -> list[Shelf]:
+    """Count a cache's entries, kind by kind."""
+    sound = [e for e in found.contents.entries if e.name not in found.broken]
+    whose: dict[str, str] = {one.entry.name: one.name for one in found.taught}
+    shelves = []
+    for kind in KINDS:
+        every = [e for e in sound if e.kind == kind]
+        if not every:
+            continue
+        techniques: tuple[Row, ...] = ()
+        teachers: tuple[Row, ...] = ()
+        if kind == "students":
+            techniques = _rows(every, lambda e: found.cells[e.name].technique)
+            teachers = _rows(every, lambda e: found.asked(found.cells[e.name]))
+        elif kind == "teachers":
+            teachers = _rows(every, lambda e: whose[e.name])
+        elif kind == "answers":
+            teachers = _rows(every, found.answering)
+        shelves.append(Shelf(kind, _row(kind, every), techniques, teachers))
+    return shelves
+
+
+def _rows(entries: Iterable[Entry], key: Callable[[Entry], str]) -> tuple[Row, ...]:
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(key(entry), []).append(entry)
+    return tuple(_row(name, groups[name]) for name in sorted(groups))
+
+
+def _row(name: str, entries: list[Entry]) -> Row:
+    return Row(name, len(entries), sum(e.bytes for e in entries), max(e.used for e in entries))
+
+
+def day(seconds: float) -> str:
+    """Write a moment as a UTC date and time; files may say that they are of no year that there is."""
+    return datetime.fromtimestamp(min(max(seconds, 0), LAST), UTC).isoformat(timespec="seconds")
+
+
+def plain(found: Inventory) -> dict[str, Any]:
+    """Return the same as plain data."""
+
+    def row(one: Row) -> dict[str, Any]:
+        return {"name": one.name, "entries": one.entries, "bytes": one.bytes, "used": day(one.used)}
+
+    return {
+        "cache": str(found.contents.root),
+        "bytes": found.contents.bytes,
+        "kinds": [
+            {**row(s.row), "techniques": [row(r) for r in s.techniques], "teachers": [row(r) for r in s.teachers]}
+            for s in shelves(found)
+        ],
+        "broken": [{"name": name, "why": why} for name, why in sorted(found.broken.items())],
+        "foreign": list(found.contents.foreign),
+    }

@@ -1,0 +1,71 @@
+"""How an entry of another machine, once it was checked, is joined to what is here."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from audit.cache import checking
+from audit.cache.entries import Kind
+from audit.cache.looks import Looks
+from audit.cache.store import Cache
+from teachers.storage.entries import opened
+from teachers.storage.parsers import form
+from teachers.storage.store import AnswerStore
+
+Brought = Literal["new", "same", "other"]  # an entry: it was not here, was here, says something else here
+
+
+def merge(cache: Cache, kind: Kind, name: str, staged: Path) -> Brought:
+    """Move an entry to its place unless it is here already."""
+    target = cache.root / name
+    if kind == "looks":
+        return _add_looks(cache, target.stem, checking.looks(staged, name))
+    parse = checking.parsing(kind, name)
+    assert parse is not None
+    cache.entries.make_room(name)
+    with FileLock(target.with_suffix(".lock")) if kind == "teachers" else ExitStack():
+        if cache.entries.read(name, parse, "the archive's takes its place") is None:
+            cache.entries.take(name, staged)
+            return "new"
+    if kind == "answers" and target.suffix == ".npz":
+        return _add_answers(cache, name, staged)
+    return "same" if _told(kind, target, name) == _told(kind, staged, name) else "other"
+
+
+def _add_looks(cache: Cache, question: str, seeds: tuple[int, ...]) -> Brought:
+    before: tuple[int, ...] = ()
+    looks = Looks(cache.entries)
+    try:
+        before = looks.at(question)
+    except checking.Broken as e:
+        looks.set_aside(question, f"{e}; the archive's take its place")
+    looks.add(question, seeds)
+    return "new" if looks.at(question) != before else "same"
+
+
+def _told(kind: Kind, path: Path, name: str) -> object:
+    """Return what an entry says, but for the time that it took."""
+    if kind == "students":
+        return checking.student(path, name).model_copy(update={"seconds": 0, "step_seconds": 0})
+    with opened(path, name) as content:
+        return content.file.read()
+
+
+def _add_answers(cache: Cache, name: str, staged: Path) -> Brought:
+    """Add the answers that are missing in a block here, where both are of one kind."""
+    target = cache.root / name
+    here, there = checking.block(target, name), checking.block(staged, name)
+    if len(here.there) != len(there.there) or form(here.held) != form(there.held):
+        return "other"
+    new, both = np.flatnonzero(there.there & ~here.there), here.there & there.there
+    if len(new):
+        answers = there.answers[torch.from_numpy(new)]
+        AnswerStore(target.parent, cache.entries).add(target.stem, len(there.there), new, answers)
+        return "new"
+    return "same" if all(np.array_equal(a[both], there.held[n][both]) for n, a in here.held.items()) else "other"

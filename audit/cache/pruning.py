@@ -1,0 +1,114 @@
+"""Remove from a cache what was not used for long, the least recently used first."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit.cache.entries import OURS, STAGING, Contents, Entry, contents
+from audit.cache.listing import inventory
+from teachers.errors import RefusedInput, UsageError
+from teachers.storage.store import hold
+
+DAY = 86_400.0
+MOST_DIGITS = 30  # of a size
+UNITS = {"": 1, **{f"{p}B": 1_000**i for i, p in enumerate(("", "K", "M", "G", "T"))}} | {
+    f"{p}IB": 1_024**i for i, p in enumerate(("K", "M", "G", "T"), start=1)
+}
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed, or would be."""
+
+    removed: tuple[Entry, ...]
+    left: int  # bytes
+    broken: dict[str, str]  # entries that cannot be read, removed or not: what is wrong
+    foreign: tuple[str, ...]  # what is not ours, and was left alone
+
+    @property
+    def freed(self) -> int:
+        """Bytes."""
+        return sum(entry.bytes for entry in self.removed)
+
+
+def prune(root: Path, older_than: float | None = None, max_size: int | None = None, dry: bool = False) -> Pruned:
+    """Remove entries not used for `older_than` days, then the oldest until at most `max_size` bytes are left.
+
+    What killed processes left behind always goes. Looks stay: they are the error that was spent, and take no room.
+    Raises RefusedInput where a running command holds the cache, or it cannot be written.
+    """
+    found = contents(root)
+    with alone(root, dry):
+        removed = list(chosen(found, time.time(), older_than, max_size))
+        broken = inventory(found).broken
+        if not dry:
+            for entry in removed:
+                entry.path.unlink(missing_ok=True)
+            _remove_empty(root)
+    return Pruned(tuple(removed), found.bytes - sum(e.bytes for e in removed), broken, found.foreign)
+
+
+def chosen(found: Contents, now: float, older_than: float | None, max_size: int | None) -> Iterator[Entry]:
+    """Choose what to remove, at a time in seconds since 1970."""
+    size = found.bytes
+    for entry in sorted(found.entries, key=lambda e: (e.kind != "leftovers", e.used, e.name)):
+        old = older_than is not None and now - entry.used > older_than * DAY
+        if entry.kind == "leftovers" or (entry.kind != "looks" and (old or (max_size is not None and size > max_size))):
+            size -= entry.bytes
+            yield entry
+
+
+@contextmanager
+def alone(root: Path, dry: bool) -> Iterator[None]:
+    """Hold a cache so that no other command of ours has it open; nothing is held where nothing will be removed."""
+    if dry:
+        yield
+        return
+    try:
+        held = hold(root, alone=True)
+    except BlockingIOError as e:
+        raise RefusedInput(f"the cache {root} is in use by a running audit; prune it when that has ended") from e
+    except OSError as e:
+        raise RefusedInput(f"the cache {root} cannot be written ({e.strerror}); nothing was removed") from e
+    try:
+        yield
+    finally:
+        os.close(held)
+
+
+def _remove_empty(root: Path) -> None:
+    """Remove our folders that hold nothing but locks."""
+    for top in (p for p in root.iterdir() if p.name in OURS or p.name.startswith(STAGING)):
+        for folder, _, files in os.walk(top, topdown=False):
+            here = Path(folder)
+            if any(p.is_dir() or not p.name.endswith(".lock") for p in here.iterdir()):
+                continue
+            for name in files:
+                (here / name).unlink()
+            here.rmdir()
+
+
+def size_of(text: str) -> int:
+    """Read a size such as 500MB, 2GB or 1.5GiB, in bytes.
+
+    Raises UsageError.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", text.strip().upper())
+    if match is None or match[2] not in UNITS or len(match[1]) > MOST_DIGITS:
+        raise UsageError(f"--max-size {text!r} is no size; give a number and a unit, such as 500MB or 2GB")
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def written(size: float) -> str:
+    """Write bytes as a person would."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1_000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1_000
+    raise AssertionError

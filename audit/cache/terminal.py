@@ -1,0 +1,63 @@
+"""What the cache commands print."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from audit.cache.archive import Exported
+from audit.cache.listing import Inventory, Row, day, shelves
+from audit.cache.pruning import Pruned, written
+from reports.printable import printable
+
+
+def listed(found: Inventory) -> Iterator[str]:
+    """Tell of a cache: a line for every kind, technique and teacher."""
+    yield f"{found.contents.root}: {written(found.contents.bytes)}"
+    for shelf in shelves(found):
+        yield _line(shelf.kind, shelf.row)
+        for title, rows in (("by technique", shelf.techniques), ("by teacher", shelf.teachers)):
+            if rows:
+                yield f"  {title}"
+                yield from (_line(f"    {printable(row.name)}", row) for row in rows)
+    yield from _named(found.broken, found.contents.foreign)
+
+
+def _line(title: str, row: Row) -> str:
+    return f"{title:40} {row.entries:8,} {written(row.bytes):>10}  {day(row.used)[:10]}"
+
+
+def removed(done: Pruned, dry: bool) -> Iterator[str]:
+    """Tell what was removed, or would be."""
+    verb = "would remove" if dry else "removed"
+    what = counted(Counter(entry.kind for entry in done.removed)) or "nothing"
+    yield f"{verb} {what}: {written(done.freed)} freed, {written(done.left)} left"
+    yield from _named(done.broken, done.foreign)
+
+
+def exported(done: Exported, file: Path) -> Iterator[str]:
+    """Tell what an archive holds."""
+    what = counted(Counter(entry.kind for entry in done.entries)) or "nothing"
+    yield f"{file}: {what}; {written(done.bytes)}"
+    yield from _named(done.broken, ())
+
+
+def damaged(wrong: Mapping[str, str]) -> Iterator[str]:
+    """Tell what is damaged."""
+    if wrong:
+        yield from _named(wrong, ())
+    else:
+        yield "every entry is whole"
+
+
+def counted(kinds: Mapping[str, int]) -> str:
+    """Count entries by kind, in words."""
+    return ", ".join(f"{number:,} {kind}" for kind, number in sorted(kinds.items()))
+
+
+def _named(broken: Mapping[str, str], foreign: tuple[str, ...]) -> Iterator[str]:
+    for name, why in sorted(broken.items()):
+        yield printable(f"broken: {name} {why}; as good as not there")
+    for name in foreign:
+        yield printable(f"not ours, left alone: {name}")

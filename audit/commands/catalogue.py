@@ -1,0 +1,119 @@
+"""What there is: lists of attacks, students, data and methods, and what there is to know of one."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reports import wording
+from teachers.errors import UsageError
+
+if TYPE_CHECKING:
+    from teachers.methods.base import Method
+
+
+def listing(what: str) -> str:
+    """Return a list of names with a line each.
+
+    Raises UsageError where there is no such list.
+    """
+    if what == "attacks":
+        from attacks.registry import CONTROLS, attacks
+
+        known = {n: f"{a.title} ({a.holds}; needs {a.needs})" for n, a in attacks().items()}
+        return _lines(known | {n: f"control: {c.title}" for n, c in CONTROLS.items()})
+    if what == "students":
+        from teachers.networks import OURS
+
+        more = {"torchvision:NAME": "any torchvision classifier", "timm:NAME": "any timm network"}
+        return _lines(OURS | more)
+    if what == "data":
+        from teachers.data.datasets import catalogue
+
+        return _lines(catalogue() | {"embedded:NAME": "glyphs or digits, where a folder of this name is here, too"})
+    if what == "teachers":
+        from teachers.methods import METHODS
+        from teachers.names import BUILT_IN
+
+        more = {"embedded:NAME": "one of the five above, where a file of this name is here, too"}
+        return _lines({n: f"audit teach {n}: {m.title} ({m.paper})" for n, m in METHODS.items()} | BUILT_IN | more)
+    raise UsageError(f"there is no list of {what!r}; there are attacks, students, data, teachers")
+
+
+def _lines(known: dict[str, str]) -> str:
+    width = max(map(len, known))
+    return "\n".join(f"{name:<{width}}  {line}" for name, line in known.items())
+
+
+THREAT = {
+    "original": "the teacher's training images",
+    "surrogate": "other images, unlabelled",
+    "no data": "no images at all",
+}
+SEES = {
+    "label": "the top class",
+    "probs": "probabilities",
+    "gradients": "probabilities and the input gradient of the top class",
+}
+
+
+def about(name: str) -> str:
+    """Return all there is to know of an attack, a control or a way to train a teacher."""
+    from attacks.base import Attack
+    from attacks.registry import find
+    from teachers.methods import METHODS
+
+    if name in METHODS:
+        return _about_method(METHODS[name])
+    technique = find(name)
+    lines = [f"{name}: {technique.title}", f"paper: {technique.paper}", f"version: {technique.version}"]
+    if issubclass(technique, Attack):
+        lines.append(f"threat model: the attacker holds {THREAT[technique.holds]} and sees {SEES[technique.needs]}")
+    else:
+        lines.append("control: trains without a teacher")
+    lines.append(f"published: {technique.published or 'no figure that was verified'}")
+    lines.append(f"measured: {_measured(name)}")
+    lines += ["settings it is tuned over, the default first:"]
+    lines += [f"  {setting.parameters}" for setting in technique.grid()]
+    if issubclass(technique, Attack):
+        lines += [f"preset {preset}: {a.parameters}" for preset, a in technique.presets().items()]
+    lines.append(inspect.getdoc(technique) or "")
+    return "\n".join(lines)
+
+
+def _about_method(method: type[Method]) -> str:
+    from teachers.methods import written
+
+    lines = [f"{method.name}: {method.title}", f"paper: {method.paper}", *_standings(method.name)]
+    lines += ["settings, for --set:"] if fields(method) else []
+    lines += [f"  {field.name}={written(field.default)}" for field in fields(method)]
+    if method.looks:
+        lines.append("looks at an ordinary teacher: the task's own, or the one of --init")
+    return "\n".join([*lines, inspect.getdoc(method) or ""])
+
+
+def _standings(method: str) -> list[str]:
+    """Say what teachers of a method gave away in the reference bag, as shipped."""
+    from audit.plan.suite import BAG
+    from reports.bag import shipped
+
+    bag = shipped(BAG.name)
+    lines = []
+    for shots in sorted({t.shots for t in bag.teachers}, reverse=True) if bag else ():
+        of = [t for t in bag.teachers if (t.method, t.shots) == (method, shots)] if bag else []
+        margins = ", ".join(wording.points(t.margin) for t in of)
+        if of:
+            lines.append(f"measured, {shots:.0%} of the images: largest margins of {len(of)} teachers {margins} points")
+    return lines
+
+
+def _measured(name: str) -> str:
+    """Return the row of the bite table, as shipped."""
+    import attacks
+
+    path = Path(attacks.__file__).with_name("measured.json")
+    rows: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return rows.get(name, "not by us")

@@ -1,0 +1,69 @@
+"""The answers that CMI is measured on."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from audit.diagnosis import thumbnails
+from audit.plan import measures
+from audit.plan.measures import CMI_ENTRIES
+from audit.trials.protocol import Setup
+from reports.record import CMIPool, Packed, PoolName, Record
+from teachers.oracle import at_once
+from teachers.targets.target import Subject
+from teachers.task import Pool, Task, known, stratified
+from teachers.views import Viewer, ViewSet
+
+
+def cmi_pools(subject: Subject, setup: Setup) -> tuple[CMIPool, ...]:
+    """Keep a teacher's answers about training, augmented and validation images, of which CMI is measured.
+
+    Its full answers, whatever the surface or a guard that is one shows: CMI is not defined on truncated ones.
+    """
+    task = setup.task
+    train, validation = _sample(task.train, len(task.classes)), _sample(task.validation, len(task.classes))
+    pools: tuple[tuple[Pool, Literal["raw", "crop"]], ...] = ((train, "raw"), (train, "crop"), (validation, "raw"))
+    named = zip(get_args(PoolName), pools, strict=True)
+    return tuple(
+        _cmi_pool(name, subject, pool, view, len(task.classes)) for name, (pool, view) in named if measurable(pool)
+    )
+
+
+def measurable(pool: Pool) -> bool:
+    """Whether CMI and Γ can be estimated of a pool."""
+    return measures.measurable(np.bincount(known(pool)))
+
+
+def measured_images(task: Task, remote: bool) -> int:
+    """Return of how many images CMI is asked: training ones twice, with and without augmentation.
+
+    What a remote teacher said of all validation images is kept, and not asked anew.
+    """
+    most = CMI_ENTRIES // len(task.classes)
+    held = len(task.validation)
+    return 2 * min(len(task.train), most) + (0 if remote and held <= most else min(held, most))
+
+
+def illustrated(record: Record, task: Task) -> Record:
+    """Return a record with thumbnails of the validation images whose answers stand out; the teacher is not asked."""
+    if record.clusters is None:
+        return record
+    images = _sample(task.validation, len(task.classes)).images
+    return record.model_copy(update={"clusters": thumbnails.illustrated(record.clusters, images)})
+
+
+def _sample(pool: Pool, classes: int) -> Pool:
+    most = CMI_ENTRIES // classes
+    return pool if len(pool) <= most else pool.take(stratified(known(pool), most / len(pool), seed=0))
+
+
+def _cmi_pool(name: PoolName, subject: Subject, pool: Pool, view: Literal["raw", "crop"], classes: int) -> CMIPool:
+    viewer, labels = Viewer(pool, ViewSet(view, 1)), known(pool)
+    answers = np.empty((len(pool), classes), np.float16)
+    for index in torch.split(torch.arange(len(pool)), at_once(pool.shape)):
+        pixels = viewer(index, torch.zeros_like(index)).mul(255).round().div(255)  # as files hold them
+        answers[index] = subject.whole(pixels).values.numpy().clip(-60_000)
+    return CMIPool(name=name, answers=Packed.of(answers), labels=Packed.of(labels.astype(np.uint16)))

@@ -1,0 +1,126 @@
+"""What processes of an audit say to each other: one model for each kind of message; all else is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, TypeAdapter, ValidationError
+
+from teachers import views
+from teachers.processes.messages import SENTENCE, TRACE, Message, fitting
+from teachers.processes.pipes import Arrays, PipeError, said
+from teachers.training import Report
+
+Whole = Annotated[int, Field(ge=0, le=10**12)]
+Seconds = Annotated[float, Field(ge=0, le=10**9)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class AskViews(Message):
+    """A worker's question about stored views of some images of a pool."""
+
+    say: Literal["ask"]
+    pool: Annotated[str, Field(max_length=64)]
+    kind: views.Kind
+    count: Annotated[int, Field(ge=1, le=10_000)]
+
+
+class AskImages(Message):
+    """A worker's question about images that it made."""
+
+    say: Literal["ask"]
+    estimate: bool
+
+
+class Step(Message):
+    """A worker's word that it goes on."""
+
+    say: Literal["step"]
+
+
+class Recipe(Message):
+    """A recipe as it came back: to be told, never to be followed blindly."""
+
+    architecture: Annotated[str, Field(max_length=200)]
+    steps: Annotated[int, Field(ge=1, le=10**9)]
+    batch: Annotated[int, Field(ge=1, le=10**6)]
+    lr: Annotated[float, Field(ge=0, le=10**6)]
+    momentum: Share
+    weight_decay: Annotated[float, Field(ge=0, le=10**6)]
+    warmup: Share
+    views: Annotated[int, Field(ge=1, le=10_000)]
+    wrap: Annotated[str, Field(max_length=200)] | None
+
+
+class StudentReport(Message):
+    """What `fit` saw, as a worker tells it."""
+
+    recipe: Recipe
+    view: Annotated[str, Field(max_length=100)]
+    source: Annotated[str, Field(max_length=100)]
+    parameters: Annotated[int, Field(ge=0, le=10**12)]
+    diverged: bool
+    seconds: Seconds
+    step_seconds: Seconds
+    repeats: Share | None
+
+
+class Student(Message):
+    """A worker's word that its student is trained; the weights lie beside it."""
+
+    say: Literal["trained"]
+    report: StudentReport
+
+
+class Problem(Message):
+    """Why a worker could not train a student."""
+
+    sentence: Annotated[str, Field(max_length=SENTENCE)]
+    trace: Annotated[str, Field(max_length=TRACE)]
+    code: Literal[2, 4, 5, 70]
+
+
+class Breakdown(Message):
+    """A worker's word that its student could not be trained."""
+
+    say: Literal["failed"]
+    failure: Problem
+
+
+Words = AskViews | AskImages | Step | Student | Breakdown
+WORDS: TypeAdapter[Words] = TypeAdapter(Words)
+
+
+def word(header: Mapping[str, Any]) -> Words:
+    """Return what a worker says.
+
+    Raises PipeError where it is none of what a worker may say.
+    """
+    try:
+        return WORDS.validate_python(header)
+    except ValidationError as e:
+        raise PipeError(f"{str(header.get('say'))[:20]!r}: {said(e)}") from e
+
+
+def weighed(arrays: Arrays, network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights that a message holds, which must be those of a network, by name, type and shape.
+
+    Raises PipeError where they are not.
+    """
+    there = network.state_dict()
+    if set(arrays) != set(there):
+        wrong = sorted(set(arrays) ^ set(there))
+        raise PipeError(f"{len(wrong)} weights that differ from the network's by name (first: {wrong[0][:60]!r})")
+    found = {}
+    for name, tensor in there.items():
+        wanted = str(tensor.dtype).removeprefix("torch.")
+        found[name] = torch.from_numpy(fitting(arrays, name, wanted, tuple(tensor.shape)))
+    return found
+
+
+def finished(report: Report) -> dict[str, Any]:
+    """Return a report as the message that a student is trained."""
+    return {"say": "trained", "report": asdict(report)}

@@ -1,0 +1,1 @@
+"""What an audit would take, and what it could find: `audit plan`."""

@@ -1,0 +1,232 @@
+"""What an audit will take and what it could see, before anything is trained."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from attacks.base import Attack, Technique
+from audit.context import Ground, opened
+from audit.diagnosis import pools
+from audit.forecast import stopwatch
+from audit.forecast.stopwatch import Measured
+from audit.plan.request import Request
+from audit.plan.suite import EFFORTS, suite
+from audit.statistics.power import Power, Scatter, of_record, power, reference
+from audit.trials import phases
+from audit.trials import setup as plan
+from audit.trials.phases import Phase
+from audit.trials.protocol import Attacks, Setup, offered
+from reports.record import load
+from teachers import oracle
+from teachers.targets import probe, questions, target
+from teachers.targets.identify import refuse_other_order
+from teachers.targets.isolation import both
+from teachers.targets.target import Subject
+
+BYTES = 4  # of a stored probability
+ASKED = 256  # validation images that tell how fast the teacher answers
+
+
+@dataclass(frozen=True)
+class Span:
+    """From `least`, where all is settled at the first look and controls are shared, to `most`."""
+
+    least: float
+    most: float
+
+    def __add__(self, other: Span) -> Span:
+        return Span(self.least + other.least, self.most + other.most)
+
+    def times(self, factor: float) -> Span:
+        """Return it so many times."""
+        return Span(factor * self.least, factor * self.most)
+
+
+NOTHING = Span(0, 0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A phase: its students and the seconds that they take on all workers."""
+
+    name: str
+    students: Span
+    seconds: Span
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What `audit plan` tells."""
+
+    teacher: str
+    surface: str
+    suite: str
+    students: tuple[str, ...]  # architectures
+    attacks: int
+    seeds: tuple[int, int]  # at the first and at the last look
+    images: int  # of the test split
+    workers: int
+    rows: tuple[Row, ...]
+    kept: int  # students that are in the cache already
+    answering: Span  # seconds in which teachers answer
+    memory: int  # bytes
+    queries: Span  # to the audited teacher
+    auditor: int  # of these, the auditor's own
+    price: float | None  # of 1,000 queries
+    scatter: Scatter
+    power: Power
+    efforts: Mapping[str, Power]
+    measured: int  # techniques of which a part of a student was trained
+    techniques: int
+
+    @property
+    def trained(self) -> Span:
+        """Students that are trained."""
+        return sum((row.students for row in self.rows), NOTHING)
+
+    @property
+    def seconds(self) -> Span:
+        """Wall time."""
+        return sum((row.seconds for row in self.rows), NOTHING) + self.answering
+
+
+def forecast(request: Request, *, price: float | None = None, like: Path | None = None) -> Forecast:
+    """Say what an audit would take, as `audit.run.run` would run it; trains parts of students for half a minute.
+
+    `price` is of 1,000 queries; `like` the folder of an earlier audit, whose margins scatter as these will, in place of
+    those of the reference bag. Raises what `run` raises for a request that it refuses.
+    """
+    scatter = reference() if like is None else of_record(load(like / "record.json" if like.is_dir() else like))
+    with opened(request, suite(request.effort)) as ground:
+        return _forecast(ground, price, scatter)
+
+
+def _forecast(ground: Ground, price: float | None, scatter: Scatter) -> Forecast:
+    request, cache, task, setup = ground.request, ground.cache, ground.task, ground.setup
+    asked, audited = setup.suite, ground.faculty.audited
+    top = oracle.top_classes(audited.full, task.validation)
+    refuse_other_order(audited, top, task)
+    target.refuse_chance(top, task, audited.teacher.name)
+    teachers, attacks = both(ground.faculty), offered(ground.faculty, ground.picked.attacks)
+    ground.teller.note(f"training parts of students for about {stopwatch.SECONDS:.0f} s")
+    sides = plan.for_students(setup)
+    uses = [use for side in sides for use in phases.tuning_uses(side, teachers, attacks)]
+    todo = [use for use in uses if cache.result(use.cell) is None]
+    planned = [(side, phase) for side in sides for phase in phases.later(side, attacks)]
+    planned.insert(0, (setup, phases.tuning(todo)))
+    techniques = {work.technique for _, phase in planned for work in phase.work if work.most}
+    ordered = sorted(techniques, key=lambda t: t.name)
+    measured = stopwatch.measure(setup, ordered, request.jobs, isolated=ground.isolated)
+    workers = request.jobs if request.device == "cpu" else 1
+    own = auditors(setup, audited)
+    sent = Span(own, own) + asked_of(setup, attacks["audited"], planned, measured)
+    return Forecast(
+        teacher=audited.teacher.name,
+        surface=audited.surface.name,
+        suite=asked.name,
+        students=setup.students,
+        attacks=len(attacks["audited"]),
+        seeds=(setup.seeds, setup.most),
+        images=int(setup.judged_images.sum()),
+        workers=workers,
+        rows=tuple(_rows(planned, setup, measured, workers)),
+        kept=len({u.cell.key for u in uses}) - len({u.cell.key for u in todo}),
+        answering=sent.times(sum(answer_seconds(subject, setup) for subject in teachers)),
+        memory=memory(setup, measured, workers),
+        queries=sent,
+        auditor=own,
+        price=price,
+        scatter=scatter,
+        power=_power(setup.seeds, setup.most, len(attacks["audited"]), setup, scatter),
+        efforts={
+            name: _power(s.seeds, s.most or s.seeds, len(s.attacks), setup, scatter)
+            for name, s in EFFORTS.items()
+            if name in ("smoke", "standard", "full")
+        },
+        measured=len(measured.seconds),
+        techniques=len(ordered),
+    )
+
+
+def _power(first: int, most: int, attacks: int, setup: Setup, scatter: Scatter) -> Power:
+    return power(scatter, first, most, int(setup.judged_images.sum()), attacks * len(setup.students))
+
+
+def _rows(planned: Sequence[tuple[Setup, Phase]], setup: Setup, measured: Measured, workers: int) -> Iterator[Row]:
+    """Add up phases by their name, over the student architectures."""
+    names = dict.fromkeys(phase.name for _, phase in planned)
+    exams = {"validation": len(setup.task.validation), "test": len(setup.task.test)}
+    for name in names:
+        students = seconds = NOTHING
+        for phase in (phase for _, phase in planned if phase.name == name):
+            answering = measured.exam * sum(exams[split] for split in phase.exams)  # by the parent, one after another
+            for work in phase.work:
+                one = work.length * measured.student(work.technique.name) / workers + answering
+                number = Span(work.least, work.most)
+                students, seconds = students + number, seconds + number.times(one)
+        yield Row(name, students, seconds)
+
+
+def asked_of(setup: Setup, attacks: Attacks, planned: Sequence[tuple[Setup, Phase]], measured: Measured) -> Span:
+    """Return the queries that students need.
+
+    An answer about a stored image is asked once, however many students rest on it; one about an image that an attack
+    makes is every student's own.
+    """
+    kinds = {kind for a in attacks.values() if a.holds == "original" and a.views for kind in a.views.split("+")}
+    views = sum(1 if kind == "raw" else setup.recipe.views for kind in kinds) * len(setup.pool)
+    found = Span(views, views)
+    students: dict[type[Technique], Span] = defaultdict(lambda: NOTHING)
+    for _, phase in planned:
+        for work in phase.work:
+            if work.teacher == "audited" and not _ahead(work.technique):
+                students[work.technique] += Span(work.least, work.most).times(work.length)
+    for technique, number in students.items():
+        one, made = measured.queries.get(technique.name, 0), measured.made.get(technique.name, 1.0)
+        pool = setup.surrogate if getattr(technique, "holds", "") == "surrogate" else setup.pool
+        about = one * (1 - made)  # stored images
+        found += number.times(one * made) + Span(about, max(about, min(about * number.most, len(pool))))
+    return found
+
+
+def _ahead(technique: type[Technique]) -> bool:
+    """Whether all that an attack asks is asked before anything is trained."""
+    return issubclass(technique, Attack) and technique.holds == "original" and technique.views is not None
+
+
+def auditors(setup: Setup, audited: Subject) -> int:
+    """Return what the auditor asks on its own account: both splits, the images that CMI is measured on, all probes."""
+    task = setup.task
+    return (
+        len(task.validation)
+        + len(task.test)
+        + pools.measured_images(task, audited.remote is not None)
+        + audited.tried
+        + questions.queries(len(task.validation), len(probe.candidates(audited.teacher, task)))
+    )
+
+
+def answer_seconds(subject: Subject, setup: Setup) -> float:
+    """Return the seconds in which a teacher answers one image."""
+    pool = setup.task.validation.take(np.arange(min(ASKED, len(setup.task.validation))))
+    began = time.perf_counter()
+    oracle.top_classes(subject.full, pool)
+    return (time.perf_counter() - began) / len(pool)
+
+
+def memory(setup: Setup, measured: Measured, workers: int) -> int:
+    """Return the bytes that an audit takes: this process, and every worker with all of the attacker's answers."""
+    if not measured.worker_bytes:
+        return measured.own_bytes + stored(setup)
+    return measured.own_bytes + workers * (measured.worker_bytes + setup.pool.images.nbytes + stored(setup))
+
+
+def stored(setup: Setup) -> int:
+    """Return the bytes of the answers about all crops of the attacker's images."""
+    return len(setup.pool) * setup.recipe.views * len(setup.task.classes) * BYTES

@@ -1,0 +1,206 @@
+"""Half a minute of training, thrown away: what a student of each technique will cost on this machine."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from attacks.base import Attack, Technique
+from attacks.controls.ls import LS
+from audit.cache.store import Cache
+from audit.execution.bench import Bench
+from audit.execution.door import MADE
+from audit.execution.execute import executor
+from audit.plan.cells import Cell, Result
+from audit.trials.protocol import Setup
+from reports.progress import Teller
+from teachers.surface import FULL
+from teachers.targets.target import Subject
+from teachers.task import Pool
+from teachers.training import build_student, predict
+
+SECONDS = 30.0
+FIRST = 0.02  # of a student, to see how fast this machine is
+SHORTER = 5  # times, than the longer of two trainings of one technique
+EXAM = 512  # images
+
+
+@dataclass
+class Measured:
+    """What was measured; seconds and queries are of one whole student, by technique."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    queries: dict[str, int] = field(default_factory=dict)
+    made: dict[str, float] = field(default_factory=dict)  # share of the queries about images that the attack makes
+    exam: float = 0.0  # seconds of a worker to answer one image
+    own_bytes: int = 0  # the largest that this process has been
+    worker_bytes: int = 0  # the largest that a worker has been; 0 where this process trains
+    fraction: float = 0.0  # of a student, that the longer training was
+
+    def student(self, technique: str) -> float:
+        """Return a student's seconds: of a technique that was not reached, the median of the others."""
+        return self.seconds.get(technique, float(np.median([*self.seconds.values()])) if self.seconds else np.nan)
+
+
+def measure(
+    setup: Setup,
+    techniques: Sequence[type[Technique]],
+    jobs: int,
+    limit: float = SECONDS,
+    *,
+    isolated: bool = False,
+) -> Measured:
+    """Train a small part of a student of every technique, twice, and extend the line through both to a whole one.
+
+    Images, steps and queries are cut alike. A teacher that knows the smoothed labels answers, so that the audited one
+    is asked nothing. What does not come to its end within `limit` seconds is left out.
+    """
+    began, found = time.monotonic(), Measured()
+    every: list[type[Technique]] = [LS, *techniques]
+    named = [t for t in dict.fromkeys(every) if runs(setup, t)]
+    with tempfile.TemporaryDirectory() as kept:
+        watch = _Watch(setup, jobs, Path(kept), isolated)
+        with closing(watch.bench(setup).executor) as crew:
+            watch.crew = crew
+            list(watch.run([LS] * max(1, jobs), FIRST))  # imports, and what else comes once
+            (_, first), *_ = [*watch.run([LS], FIRST), (LS, None)]
+            if first is None:
+                return found
+            found.fraction = part(first.seconds / FIRST, len(named), jobs, limit, setup.recipe.steps)
+            short = dict(watch.run(named, found.fraction / SHORTER))
+            for technique, result in watch.run(named, found.fraction):
+                if technique in short:
+                    found.seconds[technique.name] = whole(short[technique].seconds, result.seconds, found.fraction)
+                    found.queries[technique.name] = watch.queries(technique, result, found.fraction)
+                    found.made[technique.name] = made(result)
+                if time.monotonic() - began > limit:
+                    break
+        found.exam = answering(setup)
+    found.own_bytes, found.worker_bytes = peak(resource.RUSAGE_SELF), peak(resource.RUSAGE_CHILDREN)
+    if not isolated and (jobs == 1 or setup.device != "cpu"):
+        found.worker_bytes = 0
+    return found
+
+
+def runs(setup: Setup, technique: type[Technique]) -> bool:
+    """Whether a teacher that shows probabilities can be attacked: not where an attack needs gradients."""
+    return not issubclass(technique, Attack) or FULL.offers(technique.needs)
+
+
+def part(student: float, techniques: int, jobs: int, limit: float, steps: int) -> float:
+    """Return which part of a student of so many seconds fits, once in full and once shorter, for each technique.
+
+    Never more than half, nor so little that the shorter one has no step of its own.
+    """
+    fits = 0.5 * limit * max(1, jobs) / (techniques * student * (1 + 1 / SHORTER))
+    return float(min(0.5, max(fits, SHORTER / steps)))
+
+
+def whole(short: float, long: float, fraction: float) -> float:
+    """Extend the line through the seconds of two parts of a student, one `SHORTER` times shorter, to a whole one."""
+    slope = max(0.0, long - short) / (fraction - fraction / SHORTER)
+    return long + slope * (1 - fraction)
+
+
+def made(result: Result) -> float:
+    """Return the share of a student's queries that are about no stored image."""
+    own = sum(asked.images for asked in result.asked if asked.block.startswith(MADE))
+    return own / result.charged if result.charged else 0.0
+
+
+def answering(setup: Setup) -> float:
+    """Return the seconds in which a student answers one image."""
+    network = build_student(setup.recipe, len(setup.task.classes), setup.task.shape)
+    exam = setup.task.validation.take(np.arange(min(EXAM, len(setup.task.validation))))
+    predict(network, exam, setup.device)
+    began = time.perf_counter()
+    predict(network, exam, setup.device)
+    return (time.perf_counter() - began) / len(exam)
+
+
+def peak(who: int) -> int:
+    """Return the largest memory of this process, or of a child that has ended, in bytes."""
+    used = resource.getrusage(who).ru_maxrss
+    return used if sys.platform == "darwin" else 1024 * used
+
+
+class _Watch:
+    """Lays out trainings of a part of a student."""
+
+    def __init__(self, setup: Setup, jobs: int, folder: Path, isolated: bool) -> None:
+        self.setup, self.jobs, self.cache = setup, jobs, Cache(folder)
+        self.crew = executor(jobs, setup.device, isolated=isolated)
+
+    def bench(self, setup: Setup) -> Bench:
+        """Return the workbench of a shortened audit."""
+        truth: Subject = setup.truth
+        return Bench(
+            cache=self.cache,
+            executor=self.crew,
+            workers=self.jobs,
+            pools={pool.digest: pool for pool in (setup.pool, setup.nothing, setup.surrogate)},
+            exams={"validation": _some(setup.task.validation, EXAM)},
+            classes=len(setup.task.classes),
+            subjects={(truth.fingerprint, truth.surface.name): truth},
+            journal=self.cache.root / "journal.jsonl",
+            teller=Teller(quiet=True),
+        )
+
+    def run(self, techniques: Sequence[type[Technique]], fraction: float) -> Iterator[tuple[type[Technique], Result]]:
+        """Train a part of a student of each technique; those that fail are left out."""
+        setup = shortened(self.setup, fraction)
+        bench = self.bench(setup)
+        for kind in {technique.views for technique in techniques if issubclass(technique, Attack) and technique.views}:
+            bench.ask(setup.truth, setup.pool, kind, setup.recipe.views)  # as an audit does before it trains
+        cells = [self._cell(setup, technique, seed, fraction) for seed, technique in enumerate(techniques)]
+        by_key = {cell.key: technique for cell, technique in zip(cells, techniques, strict=True)}
+        for outcome in self.crew.run([bench.job(cell) for cell in cells], bench.door, bench.exams):
+            if isinstance(outcome, Result):
+                yield by_key[outcome.cell.key], outcome
+
+    def _cell(self, setup: Setup, technique: type[Technique], seed: int, fraction: float) -> Cell:
+        setting = self._setting(technique)
+        cell = setup.cell(setting, seed, setup.truth if isinstance(setting, Attack) else None, splits="validation")
+        wished = getattr(setting, "queries", None)
+        if wished is None:
+            return cell
+        return cell.model_copy(update={"budget": max(setup.recipe.batch, round(self._within(wished) * fraction))})
+
+    def queries(self, technique: type[Technique], result: Result, fraction: float) -> int:
+        """Return what a whole student asks: what the technique says, or as many an image as this part did."""
+        wished = getattr(self._setting(technique), "queries", None)
+        if wished is not None:
+            return self._within(wished)
+        return self._within(round(result.charged * len(self.setup.pool) / len(shortened(self.setup, fraction).pool)))
+
+    def _setting(self, technique: type[Technique]) -> Technique:
+        return self.setup.presets.get(technique.name) or technique.grid()[0]
+
+    def _within(self, queries: int) -> int:
+        return queries if self.setup.budget is None else min(queries, self.setup.budget)
+
+
+def shortened(setup: Setup, fraction: float) -> Setup:
+    """Return the same audit with a part of its images and steps, at least two batches and one step."""
+    images = max(2 * setup.recipe.batch, round(fraction * len(setup.pool)))
+    surrogates = max(2 * setup.recipe.batch, round(fraction * len(setup.surrogate)))
+    steps = max(1, round(fraction * setup.recipe.steps))
+    return replace(
+        setup,
+        pool=_some(setup.pool, images),
+        surrogate=_some(setup.surrogate, surrogates),
+        recipe=replace(setup.recipe, steps=steps),
+        budget=None,
+    )
+
+
+def _some(pool: Pool, images: int) -> Pool:
+    return pool.take(np.random.default_rng(0).permutation(len(pool))[:images])

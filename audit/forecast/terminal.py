@@ -1,0 +1,69 @@
+"""Prints what an audit would take and could find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from audit.forecast.forecast import Forecast, Span
+from reports import terminal
+from reports.wording import duration
+
+
+def tell_plans(found: Sequence[Forecast]) -> None:
+    """Print what the audit of every surface will take and what it could see."""
+    for one in found:
+        _tell_plan(one)
+    if len(found) > 1:
+        students, seconds, queries = (
+            sum(span.most for span in spans)
+            for spans in ([f.trained for f in found], [f.seconds for f in found], [f.queries for f in found])
+        )
+        terminal.say(
+            f"All {len(found)} surfaces: at most {students:,.0f} students, {duration(seconds)} and {queries:,.0f} "
+            "queries; it will be less, for students without a teacher are shared",
+            whole=True,
+        )
+
+
+def _tell_plan(found: Forecast) -> None:
+    """Print what an audit will take and what it could see."""
+    from audit.statistics.power import POWER
+
+    def say(line: str) -> None:
+        terminal.say(line, whole=True)
+
+    looks = f"{found.seeds[1]} seeds" if found.seeds[0] == found.seeds[1] else "{} to {} seeds".format(*found.seeds)
+    say(
+        f"{found.teacher} behind {found.surface}, suite {found.suite}: {found.attacks} attacks, students "
+        f"{' and '.join(found.students)}, {looks}, {found.images:,} test images"
+    )
+    rows = [(row.name, _span(row.students, "{:,.0f}".format), _span(row.seconds, duration)) for row in found.rows]
+    rows.append(("answers", "", _span(found.answering, duration)))
+    rows.append(("all", _span(found.trained, "{:,.0f}".format), _span(found.seconds, duration)))
+    terminal.table(("phase", "students", f"time, {found.workers} at once"), rows)
+    if found.kept:
+        say(f"{found.kept} more students of the tuning are in the cache already")
+    say(f"Memory: {found.memory / 2**30:.1f} GiB")
+    cost = "" if found.price is None else f", {_span(found.queries.times(found.price / 1000), '{:,.2f}'.format)} to pay"
+    say(f"Queries to the teacher: {_span(found.queries, '{:,.0f}'.format)} ({found.auditor:,} the auditor's own){cost}")
+    gain, resistance = (100 * value for value in (found.power.gain, found.power.resistance))
+    say(
+        f"With {POWER:.0%} power it finds a gain of {gain:.1f} points, and clears an attack whose margin is "
+        f"{resistance:+.1f}"
+    )
+    told = ", ".join(f"{name} {100 * power.gain:.1f}" for name, power in found.efforts.items())
+    say(f"(by effort, points of gain: {told}; margins scatter as {found.scatter.source})")
+    if found.measured < found.techniques:
+        say(f"The time of {found.techniques - found.measured} techniques is that of the others: they were not reached")
+
+
+def tell_plans_json(found: Sequence[Forecast]) -> None:
+    """Print the same for a script; seconds, bytes and fractions. Of several surfaces, under `surfaces`."""
+    plans = [{**asdict(f), "trained": asdict(f.trained), "seconds": asdict(f.seconds)} for f in found]
+    terminal.data(plans[0] if len(plans) == 1 else {"surfaces": plans})
+
+
+def _span(span: Span, written: Callable[[float], str]) -> str:
+    least, most = written(span.least), written(span.most)
+    return least if least == most else f"{least} – {most}"

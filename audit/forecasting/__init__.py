@@ -1,1 +1,0 @@
-"""What an audit will take, before anything is trained."""

@@ -1,1 +1,0 @@
-"""What a stranger's checkpoint is, and how it is to be used."""

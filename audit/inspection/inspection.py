@@ -1,0 +1,201 @@
+"""`audit inspect`: what a checkpoint is, and how it is to be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from audit.cache.store import Cache
+from audit.trials import setup
+from reports.progress import Teller
+from teachers import intake, names, oracle
+from teachers.errors import AuditError, UsageError
+from teachers.intake.architecture import Candidate
+from teachers.proportions import wilson
+from teachers.storage.store import default_cache
+from teachers.surface import FULL
+from teachers.targets import candidates as fitting
+from teachers.targets import identify, probe, target
+from teachers.targets.identify import Identified
+from teachers.targets.isolation import one
+from teachers.targets.runtime import Place
+from teachers.targets.selection import Choice
+from teachers.targets.target import Opening, Subject
+from teachers.task import Task, known
+
+SIDE = 32  # pixels of noise, for networks that take any size
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How many test images a network gets right, with a 95 % interval of the share (Wilson)."""
+
+    images: int
+    right: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a checkpoint is; None where that is not known."""
+
+    file: str
+    format: str
+    sha256: str
+    bytes: int
+    architecture: str | None
+    candidates: tuple[str, ...]  # networks that its tensors fit, the likeliest first
+    parameters: int  # numbers in all its tensors, where no network is known
+    classes: int | None
+    channels: int | None
+    size: int | None  # pixels to a side
+    fixed: bool  # whether it takes no other size
+    outputs: str | None  # logits, probabilities, percentages or log-probabilities
+    normalize: str | None
+    choice: Choice | None  # of the normalisation
+    order: tuple[str, ...]  # class names in the order of its outputs, where they are not in the data's
+    accuracy: Accuracy | None
+    undecided: str  # what the command line has to say, as a sentence without its subject
+    changes: tuple[str, ...] = ()  # from the checkpoint's names of tensors to the network's
+    weights: str = ""  # which of several mappings of tensors was taken, as a sentence
+    left_over: str = ""  # which tensors are no network's, as a sentence
+    data: tuple[str, ...] = ()  # what was taken of the data and what was left out, a line each
+
+
+def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None) -> Inspection:
+    """Open a checkpoint and say what it is, and with data how it is to be used.
+
+    Raises RefusedInput where it cannot be opened, UsageError or RefusedInput where it does not fit the data.
+    """
+    setup.check_device(device)
+    if opening.teacher in names.BUILT_IN:
+        raise UsageError(f"{opening.teacher} is built in and no file; see `audit ls teachers`")
+    path = Path(opening.teacher)
+    weights = target.open_file(opening)
+    bare = Inspection(
+        file=path.resolve().name,
+        format=weights.kind,
+        sha256=weights.sha256,
+        bytes=sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path])),
+        architecture=None,
+        candidates=(),
+        parameters=sum(t.numel() for t in weights.tensors.values()),
+        classes=None,
+        channels=None,
+        size=None,
+        fixed=False,
+        outputs=None,
+        normalize=opening.normalize or (weights.card.normalize if weights.card else None),
+        choice=None,
+        order=opening.classes,
+        accuracy=None,
+        undecided="",
+        weights=weights.taken,
+    )
+    if weights.is_program:
+        return _program(bare, weights, opening, device, Cache(cache or default_cache()))
+    try:
+        fits = fitting.candidates(weights, opening)
+    except UsageError as e:
+        return replace(bare, undecided=str(e).removeprefix(f"{path} "))
+    first = fits[0]
+    told = replace(
+        bare,
+        candidates=tuple(c.name for c in fits),
+        classes=first.classes,
+        channels=first.channels,
+        size=first.size,
+        fixed=first.fixed,
+        changes=first.changes,
+        left_over=first.left_over,
+    )
+    if opening.data is None:
+        return _without_data(told, weights, fits, device)
+    place, lines = Place(Cache(cache or default_cache()), device, lambda line: None), list[str]()
+    task, _ = target.open_task(opening, place.cache, lines.append)
+    sized = replace(told, data=tuple(lines), classes=len(task.classes), channels=task.shape[0], size=task.shape[1])
+    return _on_data(sized, weights, opening, task, place)
+
+
+def _program(told: Inspection, weights: intake.Weights, opening: Opening, device: str, cache: Cache) -> Inspection:
+    """Let a program answer, in a process of its own, about the test images of the data, if any was given."""
+    if opening.data is None:
+        return replace(told, undecided="brings its own network; give --data to see what it answers")
+    lines: list[str] = []
+    task, _ = target.open_task(opening, cache, lines.append)
+    with one(opening, task, weights, Place(cache, device, Teller(False).note)) as subject:
+        teacher = subject.teacher
+        used = intake.Normalisation(teacher.mean, teacher.std, teacher.bgr)
+        named = (text for text, given in probe.normalisations(task).items() if probe.same(given, used))
+        return replace(
+            told,
+            data=tuple(lines),
+            architecture=teacher.architecture,
+            parameters=teacher.parameters or 0,
+            classes=len(task.classes),
+            channels=task.shape[0],
+            size=task.shape[1],
+            outputs=teacher.output or None,
+            normalize=opening.normalize or next(named, None),
+            accuracy=counted(subject, task),
+        )
+
+
+def counted(subject: Subject, task: Task) -> Accuracy:
+    """Count what a teacher gets right of the test images."""
+    labels = known(task.test)
+    right = int((oracle.top_classes(subject.full, task.test) == labels).sum())
+    return Accuracy(len(labels), right, *wilson(right, len(labels)))
+
+
+def _without_data(told: Inspection, weights: intake.Weights, fits: Sequence[Candidate], device: str) -> Inspection:
+    """Load a checkpoint into the networks that it fits, and show them noise."""
+    first = fits[0]
+    if first.classes is None:
+        return replace(told, architecture=first.name, undecided="was not loaded; give --data")
+    side = first.size or SIDE
+    noise = torch.rand(fitting.LOOKED, first.channels, side, side, generator=torch.Generator().manual_seed(0))
+    try:
+        loaded = fitting.apart(weights, [c.name for c in fits], first.classes, noise, device)
+    except AuditError as e:
+        return replace(told, undecided=f"was not loaded: {e}")
+    name, one = next(iter(loaded.items()))
+    told = replace(told, outputs=probe.kind(one.raw), parameters=one.teacher.parameters or 0)
+    if len(loaded) > 1:
+        return replace(told, undecided=f"fits {', '.join(loaded)}, which answer differently; --data tells, or --arch")
+    return replace(told, architecture=name)
+
+
+def _on_data(told: Inspection, weights: intake.Weights, opening: Opening, task: Task, place: Place) -> Inspection:
+    """Find out on validation images how a checkpoint is to be used, and count what it gets right of the test images."""
+    if weights.card is None:
+        found = identify.identify(weights, opening, task, place.device)
+        told = _as_found(told, found, task)
+        opening = replace(opening, architecture=found.architecture, normalize=found.normalize)
+        if found.permutation is not None or found.undecided:
+            return told
+    subject = target.open_subject(opening, task, task.train, weights, FULL, 1, place)
+    x = torch.from_numpy(task.validation.images[: fitting.LOOKED]).float().div_(255).to(place.device)
+    return replace(
+        told,
+        architecture=subject.teacher.architecture,
+        outputs=subject.teacher.output or probe.kind(probe.raw(subject.teacher.here, x)),
+        parameters=subject.teacher.parameters or 0,
+        accuracy=counted(subject, task),
+    )
+
+
+def _as_found(told: Inspection, found: Identified, task: Task) -> Inspection:
+    other = found.permutation
+    return replace(
+        told,
+        architecture=found.architecture,
+        normalize=found.normalize,
+        choice=found.choice,
+        order=tuple(task.classes[c] for c in other.classes) if other else told.order,
+        undecided=identify.another_order(other, task) if other else found.undecided,
+    )

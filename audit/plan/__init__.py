@@ -1,0 +1,1 @@
+"""What an audit will do, without torch: options, suites, cells and names."""

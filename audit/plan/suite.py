@@ -1,0 +1,137 @@
+"""Suites: named, numbered, frozen sets of attacks with their recipe, seeds and tuning.
+
+Changing one makes a new number; a test pins their digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+
+from teachers.errors import UsageError
+
+LOGITS = (
+    *("soft-kd", "dkd", "nkd", "dist", "mlkd", "ctkd", "lskd", "mse", "ttm", "ckd", "rolewise", "function-matching"),
+    "backward-kd-zo",
+)
+RESISTANT = ("avg", "mkd", "htc", "skeptical", "reopt", "view-ensemble", "inversion")
+LABELS = ("label-kd", "label-mixup", "copycat", "activethief", "jbda")
+SURROGATE = ("knockoff", "knockoff-adaptive")
+LARGE = ("dfme", "maze", "disguide", "dfms", "dfms-hl")  # data-free, minutes a student
+FIRST_TUNING_SEED = 1_000  # judged seeds start at 0 and are never tuned on
+FIRST_NULL_SEED = 2_000
+BUDGET_STEP = 10  # the smallest point of a steal-cost curve is this many times smaller than the largest
+BASELINES = ("ce", "tf-kd", "lw-kd", "self-kd", "dist-ls")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What `--attacks all` means at an effort."""
+
+    name: str
+    attacks: tuple[str, ...]
+    controls: tuple[str, ...]  # no-victim baselines beside the LS student
+    settings: int  # tried in tuning, for every attack and for every control
+    tuning_seeds: int
+    seeds: int  # judged at the first look, fresh
+    bite_seeds: int  # on the ordinary teacher
+    query_seeds: int  # at the first look, at most, of attacks that hold no original images
+    budgets: int  # points of their steal-cost curve
+    steps: int  # at least
+    epochs: float  # at least
+    views: int = 8
+    batch: int = 128
+    lr: float = 0.1
+    most: int | None = None  # judged at the last look, of attacks that are open until then; None: there is one look
+
+    @property
+    def digest(self) -> str:
+        """sha256 of everything that the suite freezes; a field that came later counts where it says something."""
+        frozen = {name: value for name, value in asdict(self).items() if value is not None}
+        return hashlib.sha256(repr(sorted(frozen.items())).encode()).hexdigest()
+
+    def steps_for(self, images: int) -> int:
+        """Return the training steps of a student whose holder has so many images."""
+        return max(self.steps, round(self.epochs * images / self.batch))
+
+
+STANDARD = Suite(
+    "standard-2",
+    (*LOGITS, *RESISTANT, *LABELS, *SURROGATE, "noise", "ideal"),
+    BASELINES,
+    settings=4,
+    tuning_seeds=2,
+    seeds=5,
+    bite_seeds=5,
+    query_seeds=3,
+    budgets=2,
+    steps=400,
+    epochs=16,
+    most=10,
+)
+SMOKE = Suite(
+    "smoke-1",
+    ("soft-kd", "avg", "label-mixup", "knockoff"),
+    (),
+    settings=2,
+    tuning_seeds=1,
+    seeds=2,
+    bite_seeds=2,
+    query_seeds=2,
+    budgets=2,
+    steps=150,
+    epochs=0,
+)
+FULL = replace(STANDARD, name="full-2", attacks=(*STANDARD.attacks, *LARGE), most=20, query_seeds=2, budgets=3)
+BAG = replace(
+    STANDARD,
+    name="bag-1",  # what the reference bag of teachers was audited with
+    attacks=("soft-kd", "dkd", "dist", "lskd", "avg", "mkd", "htc", "inversion"),
+    seeds=4,
+    bite_seeds=4,
+    most=None,
+)
+SELFTEST = replace(
+    STANDARD,
+    name="selftest-1",  # what `audit selftest` asks of teachers whose distillability is known
+    attacks=("soft-kd", "lskd", "avg"),
+    controls=(),
+    seeds=8,
+    most=None,
+)
+
+EFFORTS = {"smoke": SMOKE, "standard": STANDARD, "full": FULL, "bag": BAG, "selftest": SELFTEST}
+
+
+def cost_shares(points: int) -> tuple[float, ...]:
+    """Return the points of a steal-cost curve as shares of the attack's own number of queries, 1 last."""
+    last = points - 1
+    return tuple(BUDGET_STEP ** ((i - last) / last) for i in range(points)) if last else (1.0,)
+
+
+def named(name: str) -> Suite | None:
+    """Return the suite that this version knows by a name, None where there is none."""
+    return next((suite for suite in EFFORTS.values() if suite.name == name), None)
+
+
+def complete(name: str, attacks: Collection[str]) -> bool:
+    """Whether these attacks are all of a suite that is known by its name: nothing else tells what `all` is."""
+    known = named(name)
+    return known is not None and set(known.attacks) <= set(attacks)
+
+
+def suite(effort: str) -> Suite:
+    """Return the suite of an effort."""
+    if effort not in EFFORTS:
+        raise UsageError(f"unknown effort {effort!r}; there are {', '.join(EFFORTS)}")
+    return EFFORTS[effort]
+
+
+LS_NAME = "ls"  # the controls that the rules name
+
+
+NULL_NAME = "ls (null)"
+
+
+LONGER = 2  # times the usual steps, at which it is looked whether these are enough

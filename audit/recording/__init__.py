@@ -1,0 +1,1 @@
+"""From trained cells to what a record holds."""

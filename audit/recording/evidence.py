@@ -1,0 +1,199 @@
+"""The parts of a record that are neither students nor comparisons."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import audit
+from audit.execution.bench import Bench
+from audit.plan.cells import Asked
+from audit.plan.request import Request
+from audit.trials.protocol import Setup
+from reports.record import (
+    CMIPool,
+    Environment,
+    LedgerRow,
+    Packed,
+    Probe,
+    Settings,
+    SuiteInfo,
+    TaskInfo,
+    Times,
+    purpose_of,
+)
+from teachers.targets.target import Subject
+from teachers.task import known
+
+PACKAGES = ("numpy", "scipy", "torch", "torchvision", "timm", "matplotlib", "pydantic", "jinja2")
+
+
+def task_info(setup: Setup) -> TaskInfo:
+    """Describe the task."""
+    task = setup.task
+    return TaskInfo(
+        name=task.name,
+        digest=task.digest,
+        classes=task.classes,
+        shape=task.shape,
+        train=len(task.train),
+        validation=len(task.validation),
+        test=len(task.test),
+        validation_labels=Packed.of(known(task.validation).astype(np.uint16)),
+        test_labels=Packed.of(known(task.test).astype(np.uint16)),
+        pool_digest=setup.pool.digest,
+        held=len(setup.pool),
+    )
+
+
+def suite_info(setup: Setup, complete: bool, plugins: tuple[str, ...]) -> SuiteInfo:
+    """Describe the suite."""
+    suite = setup.suite
+    return SuiteInfo(
+        name=suite.name,
+        digest=suite.digest,
+        attacks=suite.attacks,
+        complete=complete,
+        recipe=asdict(setup.recipe),
+        settings=suite.settings,
+        tuning_seeds=suite.tuning_seeds,
+        seeds=setup.most,
+        plugins=plugins,
+        controls=suite.controls,
+    )
+
+
+def settings(request: Request, setup: Setup, isolated: bool) -> Settings:
+    """Describe what the command line chose."""
+    opening = request.opening
+    return Settings(
+        teacher=opening.teacher,
+        data=opening.data,
+        architecture=opening.architecture,
+        normalize=opening.normalize,
+        size=opening.size,
+        classes=opening.classes,
+        weights=opening.weights,
+        input=opening.service.input,
+        output=opening.service.output,
+        headers=opening.service.headers,
+        plain_http=opening.service.plain,
+        student=",".join(setup.students),
+        surface=request.surface,
+        shots=request.shots,
+        labels=request.labels,
+        budget=request.budget,
+        effort=request.effort,
+        surrogate=request.surrogate or "procedural",
+        device=request.device,
+        price=request.price,
+        dropped=setup.dropped,
+        isolated=isolated,
+    )
+
+
+def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool], probe: Probe) -> tuple[LedgerRow, ...]:
+    """Add up the queries: charged to every attack's students, and the distinct answers they rest on.
+
+    An answer that several attacks rest on is counted as sent once, under `shared`. What the teacher was asked in
+    earlier audits counts too: the evidence rests on it.
+    """
+    charged: dict[tuple[str, str], int] = defaultdict(int)
+    teachers = [subject for subject in bench.subjects.values() if subject is not setup.truth]
+    boxes = {f"{subject.fingerprint} {subject.surface.name}" for subject in teachers}
+    blocks = {block: np.ones(images, bool) for block, images in bench.ahead.items() if block[0] in boxes}
+    askers: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
+    for key, result in bench.results.items():
+        use = bench.uses[key]
+        if use.teacher is None:
+            continue
+        who, guess = ((result.cell.technique, purpose_of(use.role, use.teacher, e)) for e in (False, True))
+        charged[who] += result.charged - result.estimated
+        if result.estimated:
+            charged[guess] += result.estimated
+        for asked in result.asked:
+            block = (f"{result.cell.teacher} {result.cell.surface}", asked.block)
+            blocks[block] = blocks.get(block, np.zeros(asked.images, bool)) | _rows(asked)
+            askers[block].add(guess if asked.estimate else who)
+    sent: dict[tuple[str, str], int] = defaultdict(int)
+    for block, rows in blocks.items():
+        alone = len(askers[block]) == 1 and block not in bench.ahead
+        sent[next(iter(askers[block])) if alone else ("shared", "all")] += int(rows.sum())
+    rows_ = [
+        LedgerRow(attack=attack, purpose=purpose, charged=charged[attack, purpose], sent=sent[attack, purpose])
+        for attack, purpose in sorted(charged)
+    ]
+    rows_.append(LedgerRow(attack="shared", purpose="all", charged=0, sent=sent["shared", "all"]))
+    evaluated = len(teachers) * (len(setup.task.validation) + len(setup.task.test))
+    rows_.append(LedgerRow(attack="auditor", purpose="evaluate", charged=0, sent=evaluated))
+    if tried := sum(subject.tried for subject in teachers):
+        rows_.append(LedgerRow(attack="auditor", purpose="identify", charged=0, sent=tried))
+    # What a remote teacher said of all validation images is kept, and not asked anew.
+    kept = ("validation", len(setup.task.validation)) if any(subject.remote for subject in teachers) else None
+    sizes = ((pool.name, pool.labels.shape[0]) for pool in pools)
+    measured = sum(size for name, size in sizes if (name, size) != kept)
+    rows_.append(LedgerRow(attack="auditor", purpose="cmi", charged=0, sent=measured))
+    rows_.append(LedgerRow(attack="auditor", purpose="probe", charged=0, sent=probe.queries))
+    return tuple(rows_)
+
+
+def answered(bench: Bench, audited: Subject, setup: Setup, pools: Sequence[CMIPool], probe: Probe) -> int:
+    """Count the distinct answers of the audited teacher alone: what its owner would be paid for."""
+    mine = {key: r for key, r in bench.results.items() if bench.uses[key].teacher == audited.role}
+    subjects = {key: subject for key, subject in bench.subjects.items() if subject is audited}
+    return sum(row.sent for row in ledger(replace(bench, results=mine, subjects=subjects), setup, pools, probe))
+
+
+def _rows(asked: Asked) -> np.ndarray:
+    return np.ones(asked.images, bool) if asked.rows is None else asked.rows.array()
+
+
+def environment() -> Environment:
+    """Describe the machine's software."""
+    return Environment(
+        tool=audit.__version__,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        numpy=np.__version__,
+        platform=f"{sys.platform} {platform.machine()}",
+        threads=1,
+        packages={name: version(name) for name in PACKAGES},
+        code=_code(),
+    )
+
+
+def _code() -> str:
+    """Return the digest of all source files of the tool, by name and content."""
+    digest = hashlib.sha256()
+    for room in ("attacks", "audit", "reports", "teachers"):
+        root = Path(__file__).parents[2] / room
+        for path in sorted(root.rglob("*.py")):
+            digest.update(f"{room}/{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def journal(path: Path) -> str:
+    """Return the digest of the journal; that of nothing where nothing was trained."""
+    return hashlib.sha256(path.read_bytes() if path.exists() else b"").hexdigest()
+
+
+def times(bench: Bench, wall: float) -> Times:
+    """Say how long it took, and how much of it was spent in training steps."""
+    stepping = sum(bench.results[key].step_seconds for key in bench.trained)
+    return Times(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        wall_seconds=wall,
+        training_share=min(1.0, stepping / (wall * bench.workers)),
+        trained=len(bench.trained),
+        reused=len(bench.results) - len(bench.trained),
+    )

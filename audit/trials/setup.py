@@ -1,0 +1,191 @@
+"""From what the command line asks for to what all cells of the audit share."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from attacks import registry
+from attacks.base import Attack
+from audit.cache.store import Cache
+from audit.plan import question
+from audit.plan.names import classes, listed
+from audit.plan.request import Request
+from audit.plan.suite import Suite
+from audit.statistics.sequential import HORIZON
+from audit.trials import protocol
+from audit.trials.protocol import Attacks, Setup
+from teachers import networks
+from teachers.data.folders import loose_images
+from teachers.data.procedural import procedural
+from teachers.errors import NothingAudited, UsageError
+from teachers.names import quoted
+from teachers.notes import Note, silent
+from teachers.places import place
+from teachers.targets.target import Subject
+from teachers.task import Pool, Task, few_labels, few_shot, without
+from teachers.training import Recipe
+
+LONGEST = 10_000_000  # seconds that a worker may be told to be silent for
+SURROGATES = 20_000  # images of the procedural pool that ships with the tool
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The attacks to run, the plug-ins among them, and which of them run with a preset."""
+
+    attacks: Attacks
+    plugins: tuple[str, ...]
+    presets: dict[str, Attack]
+
+
+def pick(names: str, suite: Suite, fixed: Sequence[Attack] = ()) -> Picked:
+    """Return the attacks to run: `all` is the suite and every installed plug-in, `NAME:PRESET` a named setting.
+
+    Raises UsageError for an unknown name or preset, or a plug-in that does not import.
+    """
+    known, plugins = registry.attacks(), registry.plugins()
+    wanted = (*suite.attacks, *plugins) if names == "all" else listed(names)
+    if not wanted:
+        raise NothingAudited("no attack was named; give --attacks all, or names from `audit ls attacks`")
+    chosen, presets = {}, {attack.name: attack for attack in fixed}
+    for text in wanted:
+        name, _, preset = text.partition(":")
+        if name not in known:
+            registry.find(name)
+            raise UsageError(f"{name} is a control, not an attack; every audit trains it")
+        chosen[name] = known[name]
+        if preset:
+            presets[name] = _preset(known[name], preset)
+    return Picked(chosen, tuple(f"{n}: {registry.origin(plugins[n])}" for n in chosen if n in plugins), presets)
+
+
+def _preset(attack: type[Attack], name: str) -> Attack:
+    presets = attack.presets()
+    if name not in presets:
+        there = f"there is {', '.join(presets)}" if presets else "it has none"
+        raise UsageError(f"{attack.name} has no preset {name!r}; {there}")
+    return presets[name]
+
+
+def prepare(request: Request, suite: Suite, picked: Picked, task: Task, cache: Cache, note: Note = silent) -> Setup:
+    """Settle what all cells share.
+
+    Raises UsageError where options do not fit this machine or this task.
+    """
+    check_device(request.device)
+    if request.jobs < 1:
+        raise UsageError(f"--jobs {request.jobs}: at least one process is needed")
+    if request.cell_timeout is not None and not 1 <= request.cell_timeout <= LONGEST:
+        raise UsageError(f"--cell-timeout {request.cell_timeout:g}: give seconds from 1 to {LONGEST:,}")
+    dropped = _dropped(request.drop_classes, task)
+    seen = without(task.train, [task.classes.index(name) for name in dropped])
+    pool = few_labels(few_shot(seen, request.shots), request.labels)
+    most = (suite.most or suite.seeds) if request.seeds is None else request.seeds
+    if not 2 <= most <= HORIZON:
+        raise UsageError(f"--seeds {most}: an interval needs at least 2, and the error is spent over {HORIZON}")
+    named = students(request, task)
+    original = any(attack.holds == "original" for attack in picked.attacks.values())
+    views = affordable(request.budget, suite, pool) if original else suite.views
+    recipe = Recipe(named[0], suite.steps_for(len(pool)), suite.batch, suite.lr, views=views)
+    return Setup(
+        suite=suite,
+        task=task,
+        pool=pool,
+        tenth=few_labels(few_shot(seen, request.shots), protocol.TENTH),
+        nothing=task.train.take(np.arange(0)),
+        surrogate=surrogate(request.surrogate, task, cache, note),
+        recipe=recipe,
+        students=named,
+        most=most,
+        budget=request.budget,
+        device=request.device,
+        dropped=dropped,
+        presets=picked.presets,
+    )
+
+
+def students(request: Request, task: Task) -> tuple[str, ...]:
+    """Return the architectures of the students, the first one the task's own where none is named.
+
+    Raises UsageError or RefusedInput where one is unknown or does not fit the images.
+    """
+    names = listed(request.student or default_student(task))
+    if not names:
+        raise UsageError(f"--student {request.student!r} names no architecture; see `audit ls students`")
+    for name in names:
+        networks.try_out(networks.build(name, len(task.classes), task.shape), name, len(task.classes), task.shape)
+    return names
+
+
+def for_students(setup: Setup) -> list[Setup]:
+    """Return the same for every student architecture."""
+    return [replace(setup, recipe=replace(setup.recipe, architecture=name)) for name in setup.students]
+
+
+def _dropped(text: str, task: Task) -> tuple[str, ...]:
+    names, unknown = classes(text, task.classes)
+    if unknown:
+        near = difflib.get_close_matches(unknown, task.classes, n=3) or task.classes[:4]
+        told = ", ".join(map(quoted, near))
+        raise UsageError(f"--drop-classes: {task.name} has no class {unknown!r}; classes are named {told}")
+    if len(task.classes) - len(names) < 2:
+        raise UsageError(f"--drop-classes leaves {len(task.classes) - len(names)} classes; at least 2 are needed")
+    return names
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there."""
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"unknown device {device!r}; there are cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch finds no GPU on this machine; leave --device out")
+
+
+def affordable(budget: int | None, suite: Suite, pool: Pool) -> int:
+    """Return the stored views an image: the suite's, or fewer where the budget is smaller; the control sees as many."""
+    if budget is None:
+        return suite.views
+    if budget < len(pool):
+        raise UsageError(
+            f"--budget {budget} is too small: an attack on original data asks at least once about each of its "
+            f"{len(pool)} images; raise it, or keep fewer images with --shots"
+        )
+    return min(suite.views, budget // len(pool))
+
+
+def default_student(task: Task) -> str:
+    """Return the student of a task: small against its default teacher."""
+    return "strided-8-16-32" if min(task.shape[1:]) < 24 else "strided-16-32-64"
+
+
+def surrogate(folder: str | None, task: Task, cache: Cache, note: Note = silent) -> Pool:
+    """Return the surrogate images: the procedural pool, or all images under a folder, made to fit the task."""
+    if folder is None:
+        return procedural(SURROGATES, task.shape)
+    return Pool(loose_images(place(folder), task.shape, cache.root, note))
+
+
+def identify(setup: Setup, audited: Subject, attacks: Attacks) -> str:
+    """Return the digest of the question: of all but the seeds, 64 hex digits."""
+    parts: dict[str, Any] = {
+        "protocol": question.VERSION,
+        "teacher": audited.fingerprint,
+        "surface": audited.surface.name,
+        "task": setup.task.digest,
+        "pool": setup.pool.digest,
+        "surrogate": setup.surrogate.digest,
+        "suite": setup.suite.digest,
+        "attacks": {name: [attack.version, registry.origin(attack)] for name, attack in attacks.items()},
+        "students": setup.students,
+        "budget": setup.budget,
+        "dropped": setup.dropped,
+        "presets": {name: attack.parameters for name, attack in setup.presets.items()},
+        "device": setup.device,
+    }
+    return question.of_question(parts)

@@ -1,0 +1,82 @@
+"""Prints a record's verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reports import terminal, wording
+from reports.record import Comparison, Record
+
+
+def tell(record: Record, folder: Path) -> None:
+    """Print a verdict for a person."""
+    verdict = record.verdict
+    terminal.say("")
+    terminal.say(verdict.sentence, lead=verdict.word)
+    for reason in verdict.reasons:
+        terminal.say(f"  · {reason}")
+    if verdict.settle:
+        terminal.say(f"  To settle it: {verdict.settle}")
+    terminal.table(
+        ("attack", "knockoff %", "LS %", "margin, points (95 %)", "Holm p", "queries", "bites"),
+        ((record.named(row), *_cells(row)) for row in record.comparisons),
+        words=("bites",),
+    )
+    for line in wording.beside(record):
+        terminal.say(line)
+    if record.hardening:
+        _tell_surfaces(record)
+        terminal.say(wording.hardening(record))
+    if wording.cost(record):
+        terminal.say(wording.cost(record))
+    for flag in record.flags:
+        terminal.say(f"flag {flag.id}: {flag.raised}")
+    terminal.say(verdict.scope)
+    times = record.times
+    terminal.say(
+        f"{times.trained} students trained, {times.reused} from the cache, {times.wall_seconds:.0f} s, "
+        f"{times.training_share:.0%} of them in training steps. Report: {folder / 'report.html'}",
+        whole=True,
+    )
+
+
+def _tell_surfaces(record: Record) -> None:
+    rows = []
+    for row in record.hardening:
+        margin = "" if row.margin is None else f"{wording.points(row.margin.mean)} {wording.span(row.margin)}"
+        users = (wording.percent(share) for share in (row.accuracy, row.calibration_error, row.top5))
+        rows.append((row.surface, row.word, margin, *users))
+    heads = ("surface", "verdict", "margin, points (95 %)", "accuracy", "calibration error", "ranks five classes")
+    terminal.table(heads, rows, words=("verdict",))
+
+
+def _cells(row: Comparison) -> tuple[str, ...]:
+    if row.margin is None or row.accuracy is None or row.control_accuracy is None:
+        return row.status, "", "", "", "", wording.bites(row)
+    m = row.margin
+    return (
+        f"{100 * row.accuracy:.1f}",
+        f"{100 * row.control_accuracy:.1f}",
+        f"{wording.points(m.mean)} {wording.span(m)}",
+        wording.probability(row.p_holm),
+        f"{row.queries:,}",
+        wording.bites(row),
+    )
+
+
+def tell_json(record: Record, folder: Path) -> None:
+    """Print a verdict for a script."""
+    rows = [
+        {
+            "attack": row.attack,
+            "student": row.student,
+            "status": row.status,
+            "margin": None if row.margin is None else row.margin.mean,
+            "low": None if row.margin is None else row.margin.low,
+            "high": None if row.margin is None else row.margin.high,
+            "p_holm": row.p_holm,
+            "bites": None if row.bite is None else row.bite.bites,
+        }
+        for row in record.comparisons
+    ]
+    terminal.data({**record.verdict.model_dump(mode="json"), "folder": str(folder), "attacks": rows})

@@ -1,0 +1,1 @@
+"""Data sets, from a name, a folder or the embedded files to a task."""

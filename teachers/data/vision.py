@@ -1,0 +1,134 @@
+"""A data set that torchvision finds on disk; nothing is downloaded, and what lies there is a stranger's."""
+
+from __future__ import annotations
+
+import bz2
+import difflib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from teachers.data import watching
+from teachers.data.folders import assembled
+from teachers.data.images import plain
+from teachers.data.pixels import decoded
+from teachers.errors import RefusedInput, UsageError
+from teachers.files import shown
+from teachers.task import Task
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# A mirrored digit, letter, text or road sign is another class or none.
+ONE_HANDED = frozenset({"MNIST", "KMNIST", "QMNIST", "EMNIST", "USPS", "SVHN", "GTSRB", "RenderedSST2"})
+MOST_UNPACKED = 2**25  # bytes; USPS has 18 MB of text
+
+Read = TypeVar("Read")
+
+
+def torchvision_set(name: str, root: Path, size: int | None, channels: int | None) -> Task:
+    """Load a data set with a training and a test split that lies under `root`.
+
+    Raises UsageError for a name that is none, RefusedInput for what cannot be read.
+    """
+    kind = _reader(name)
+    _refuse_bombs(root)
+    with watching.below(root):
+        return _task(kind, root, size, channels)
+
+
+def _task(kind: Any, root: Path, size: int | None, channels: int | None) -> Task:
+    sets = [_on_disk(kind, root, split) for split in ("train", "test")]
+    items = [(s, i) for s in sets for i in range(len(s))]
+    labels = np.empty(len(items), np.int64)
+    title = f"torchvision's {kind.__name__} under {shown(root)}"
+
+    def opened(i: int) -> Image:
+        data, k = items[i]
+        image, labels[i] = _attempt(f"{title}: image {k}", lambda: data[k])
+        return _attempt(f"{title}: image {k}", lambda: plain(image, channels))
+
+    images = decoded(len(items), opened, lambda i: f"image {items[i][1]}", size, channels=channels)
+    if labels.min() < 0:
+        raise RefusedInput(f"{title} has a label below 0; get the data set again")
+    named = tuple(map(str, getattr(sets[0], "classes", ())))
+    classes = named if len(named) > labels.max() else tuple(map(str, range(labels.max() + 1)))
+    flip = kind.__name__ not in ONE_HANDED
+    return assembled(kind.__name__, classes, images, labels, [len(s) for s in sets], flip=flip)
+
+
+def _reader(name: str) -> Any:  # torchvision's classes share no type that promises a length
+    """Find torchvision's class for a data set with a training and a test split."""
+    from torchvision import datasets
+
+    found = {}
+    for title in datasets.__all__:
+        parameters = inspect.signature(getattr(datasets, title)).parameters.values()
+        needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+        if needed == ["root"] and {"train", "split"} & {p.name for p in parameters}:
+            found[title.lower()] = title
+    if name.lower() not in found:
+        close = [found[n] for n in difflib.get_close_matches(name.lower(), found)]
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise UsageError(
+            f"torchvision has no labelled data set {name!r} that we can read; {hint}or use a folder of images"
+        )
+    return getattr(datasets, found[name.lower()])
+
+
+def _on_disk(kind: Any, root: Path, split: str) -> Any:
+    """Open one split without ever downloading it."""
+    from PIL.Image import Image
+
+    choice = {"train": split == "train"} if "train" in inspect.signature(kind).parameters else {"split": split}
+    finds = f"torchvision's {kind.__name__} finds no {split} split under {shown(root)}"
+    data, item = _attempt(finds, lambda: _with_first(kind(root, **choice)))
+    if not (isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], Image) and isinstance(item[1], int)):
+        raise RefusedInput(
+            f"torchvision's {kind.__name__} does not give an image and one label; use a folder of images"
+        )
+    return data
+
+
+def _with_first(data: Any) -> tuple[Any, Any]:
+    return data, data[0]
+
+
+def _attempt(what: str, reader: Callable[[], Read]) -> Read:
+    """Run torchvision over files of strangers.
+
+    Raises RefusedInput for whatever it stumbles over.
+    """
+    from PIL import EpsImagePlugin
+
+    EpsImagePlugin.gs_binary = False  # it lets Pillow open any format: no picture starts Ghostscript
+    try:
+        return reader()
+    except Exception as e:  # readers of strangers' bytes: whatever they stumble over is the files' fault
+        said = " ".join(str(e).split())[:300] or type(e).__name__
+        raise RefusedInput(f"{what} ({said}); put it there first, nothing is downloaded here") from e
+
+
+def _refuse_bombs(root: Path) -> None:
+    """Refuse a compressed USPS that unpacks to far more than there is of it: torchvision takes all of it at once."""
+    for name in ("usps.bz2", "usps.t.bz2"):
+        path = root / name
+        if path.is_file() and not _unpacks(path):
+            raise RefusedInput(f"{shown(path)} unpacks to more than {MOST_UNPACKED >> 20} MiB; get the data set again")
+
+
+def _unpacks(path: Path) -> bool:
+    """Whether a compressed file stays below the limit; a damaged one is refused by its reader."""
+    read = 0
+    try:
+        with bz2.open(path) as file:
+            while part := file.read(2**20):
+                read += len(part)
+                if read > MOST_UNPACKED:
+                    return False
+    except (OSError, EOFError):
+        pass
+    return True

@@ -1,0 +1,83 @@
+"""What a server is shown and nobody else: a token and headers out of the environment."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
+
+from teachers.errors import UsageError
+from teachers.processes import forks
+from teachers.processes.forks import TOKEN
+
+OURS = ("accept-encoding", "connection", "content-length", "content-type", "cookie", "expect", "transfer-encoding")
+OPEN = ("host",)  # its value is no secret
+SHORT = 4  # letters, of which a header's value is no secret
+
+
+def headers(stated: Sequence[str]) -> dict[str, str]:
+    """Return the headers of every request: the token's, and those that the command line names as NAME=VARIABLE.
+
+    Raises UsageError where one is none, or its variable holds nothing or what no header may hold.
+    """
+    token = os.environ.get(TOKEN, "").strip()
+    found: dict[str, str] = {"Authorization": f"Bearer {_value(TOKEN, token)}"} if token else {}
+    for name, variable in map(split, stated):
+        forks.withhold(variable)
+        value = os.environ.get(variable, "").strip()
+        if not value:
+            raise UsageError(f"--header {name}={variable}: the environment variable {variable} is not set, or empty")
+        if name.lower() in map(str.lower, found):
+            raise UsageError(f"--header {name}: given twice; ${TOKEN} is the bearer of an Authorization, too")
+        found["Host" if name.lower() in OPEN else name] = _value(variable, value)
+    return found
+
+
+def split(stated: str) -> tuple[str, str]:
+    """Split NAME=VARIABLE.
+
+    Raises UsageError, which does not repeat what may be a secret.
+    """
+    name, _, variable = stated.partition("=")
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
+        raise UsageError("--header takes NAME=VARIABLE: a header's name, and the environment variable with its value")
+    if name.lower() in OURS:
+        raise UsageError(f"--header {name}: every request has one of its own; leave it out")
+    return name, variable
+
+
+def _value(variable: str, value: str) -> str:
+    if not re.fullmatch(r"[\x20-\x7e]*", value) or (variable == TOKEN and " " in value):
+        raise UsageError(f"${variable} holds characters that no header may hold")
+    return value
+
+
+def secrets(sent: Mapping[str, str]) -> set[str]:
+    """Return what no text may show: values of headers with their parts, and the passwords of proxies."""
+    found: set[str] = set()
+    for name, value in sent.items():
+        if name.lower() not in OPEN and len(value) >= SHORT:
+            found |= {value, *_parts(value)}
+    for proxy in getproxies().values():
+        try:
+            user, password = urlsplit(proxy).username, urlsplit(proxy).password
+        except ValueError:
+            user, password = None, proxy
+        found |= {text for text in (password, password and unquote(password), user and password and user) if text}
+    return found
+
+
+def _parts(value: str) -> Iterator[str]:
+    scheme, _, rest = value.partition(" ")
+    if not rest:
+        return
+    yield rest
+    if scheme.lower() == "basic":
+        try:
+            user = base64.b64decode(rest, validate=True).decode()
+        except ValueError:
+            return
+        yield from filter(None, (user, user.partition(":")[2]))

@@ -1,0 +1,135 @@
+"""What processes say to each other of questions, answers and refusals: one model for each kind; all else is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from teachers.errors import BudgetExceeded, NothingAudited, RefusedInput, UsageError
+from teachers.processes.pipes import Arrays, PipeError, said
+from teachers.surface import Answers, Kind
+
+SENTENCE = 2_000  # characters
+
+
+TRACE = 50_000
+
+
+MOST_CLASSES = 10**6
+
+
+REFUSALS = {
+    error.__name__: error
+    for error in (BudgetExceeded, NothingAudited, UsageError, RefusedInput, ValueError, PermissionError)
+}
+
+
+class Message(BaseModel):
+    """A kind of message: its types are exact, and it has nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Refusal(Message):
+    """Why a question was not answered."""
+
+    refused: Annotated[str, Field(max_length=100)]
+    sentence: Annotated[str, Field(max_length=TRACE)]
+
+
+class AnswerKind(Message):
+    """What kind of answers lie beside it."""
+
+    kind: Kind
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def parse(model: type[M], header: Mapping[str, Any]) -> M:
+    """Return a message of the kind that is expected.
+
+    Raises PipeError where it is another.
+    """
+    try:
+        return model.model_validate(dict(header))
+    except ValidationError as e:
+        raise PipeError(said(e)) from e
+
+
+def one(arrays: Arrays, name: str, dtype: str, shape: tuple[int | None, ...], least: int = 1) -> np.ndarray:
+    """Return the array that a message holds beside its words; None stands for any size from `least`.
+
+    Raises PipeError where it holds others, or one of another type or shape.
+    """
+    if set(arrays) != {name}:
+        raise PipeError(f"arrays {sorted(arrays)!r:.60} in place of {name!r}")
+    return fitting(arrays, name, dtype, shape, least)
+
+
+def fitting(arrays: Arrays, name: str, dtype: str, shape: tuple[int | None, ...], least: int = 1) -> np.ndarray:
+    """Return an array of a message, of a type and a shape.
+
+    Raises PipeError where it is not there, or is another.
+    """
+    array = arrays.get(name)
+    if array is None:
+        raise PipeError(f"no array {name!r}")
+    right = len(array.shape) == len(shape) and all(
+        have >= least if want is None else have == want for have, want in zip(array.shape, shape, strict=True)
+    )
+    if array.dtype != np.dtype(dtype) or not right:
+        wanted = "×".join("?" if size is None else str(size) for size in shape)
+        raise PipeError(f"{name}: {array.dtype} {array.shape} in place of {dtype} {wanted}")
+    return array
+
+
+def refusal(error: BaseException) -> dict[str, Any]:
+    """Return an error as a message."""
+    name = next((name for name, kind in REFUSALS.items() if isinstance(error, kind)), UsageError.__name__)
+    return {"refused": name, "sentence": plain(str(error))}
+
+
+def plain(text: str, most: int = SENTENCE) -> str:
+    """Return a text that JSON can hold, not longer than it may be; of a long one the end is kept."""
+    return text.encode("utf-8", "replace").decode()[-most:]
+
+
+def raise_refusal(header: Mapping[str, Any]) -> None:
+    """Raise what the other side raised, if it did."""
+    if "refused" in header:
+        found = parse(Refusal, header)
+        raise REFUSALS.get(found.refused, RefusedInput)(found.sentence)
+
+
+def told(answers: Answers) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return answers as a message."""
+    arrays = {"values": answers.values.numpy()}
+    if answers.gradients is not None:
+        arrays["gradients"] = answers.gradients.numpy()
+    return {"kind": answers.kind}, arrays
+
+
+def heard(header: Mapping[str, Any], arrays: Arrays, images: int, shape: Sequence[int] | None = None) -> Answers:
+    """Return the answers to so many images (of a shape) that a message holds.
+
+    Raises PipeError where it holds none, or others.
+    """
+    kind = parse(AnswerKind, header).kind
+    explains = kind == "gradients"
+    if set(arrays) != ({"values", "gradients"} if explains else {"values"}):
+        raise PipeError(f"arrays {sorted(arrays)!r:.60} for answers of kind {kind}")
+    if kind == "label":
+        values = fitting(arrays, "values", "int64", (images,))
+        if values.size and not 0 <= int(values.min()) <= int(values.max()) < MOST_CLASSES:
+            raise PipeError("labels that are no classes")
+    else:
+        values = fitting(arrays, "values", "float32", (images, None), 2)
+        if np.isnan(values).any() or (values == np.inf).any():
+            raise PipeError("answers that are no log-probabilities")
+    gradients = fitting(arrays, "gradients", "float32", (images, *(shape or (None,) * 3))) if explains else None
+    return Answers(kind, torch.from_numpy(values), None if gradients is None else torch.from_numpy(gradients))

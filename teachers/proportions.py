@@ -1,0 +1,42 @@
+"""Tests and intervals of proportions: of one teacher, and of two on the same images."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Correct = NDArray[np.bool_]
+
+
+def mcnemar(better: Correct, other: Correct) -> float:
+    """Give the exact one-sided p of "no more often right" for one student against another on the same images (N,).
+
+    McNemar (1947): only the images on which the two differ tell. It knows no chance of training.
+    """
+    from scipy.special import bdtrc
+
+    if better.shape != other.shape:
+        raise ValueError(f"students {better.shape} and {other.shape} must hold the same images")
+    gained = int(np.count_nonzero(better & ~other))
+    lost = int(np.count_nonzero(other & ~better))
+    return float(bdtrc(gained - 1, gained + lost, 0.5)) if gained else 1.0
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Bound a proportion by Wilson's (1927) score interval."""
+    from scipy.special import ndtri
+
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n} cannot be")
+    if n == 0:
+        return 0.0, 1.0
+    z = float(ndtri((1 + level) / 2))
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+LEVEL = 0.001  # p, below which a difference between images is none of chance

@@ -1,0 +1,1 @@
+"""Entries on disk under checksums: answers, image pools and taught teachers."""

@@ -1,0 +1,263 @@
+"""The files of a cache under their seals: a first line that holds a file's name and the digest of all that follows.
+
+What is damaged is noticed when it is read, set aside, told in one line, and from then on as good as not there.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, NamedTuple, TypeVar
+
+from filelock import FileLock
+
+from teachers.errors import RefusedInput
+from teachers.files import write_whole
+from teachers.notes import Note, silent
+
+T = TypeVar("T")
+
+ASIDE = "damaged"  # the folder of what was set aside
+MOST_ASIDE = 100
+_LINE = re.compile(rb"distill-audit entry ([0-9a-f]{64}) ([^\n]{1,400})\n")
+_LONGEST = 600  # bytes of a first line
+_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # this process lacks something: no damage
+
+
+class Broken(ValueError):
+    """An entry that is not what its name says; the message completes "it …"."""
+
+
+class Content(NamedTuple):
+    """What an entry holds: a file that stands at its first byte."""
+
+    file: IO[bytes]
+    size: int  # bytes that follow
+    sealed: bool  # False for what versions before seals wrote: it has to be looked at more closely
+
+
+def used(path: Path) -> None:
+    """Mark an entry as used now: what was not used for long is pruned first."""
+    with suppress(OSError):
+        os.utime(path)
+
+
+def sealed(name: str, content: bytes) -> bytes:
+    """Put a content under the seal of a name, relative to the cache."""
+    digest = _named(name)
+    digest.update(content)
+    return b"".join((_line(name, digest.hexdigest()), content))
+
+
+def _named(name: str) -> hashlib._Hash:
+    return hashlib.sha256(name.encode() + b"\n")
+
+
+def _line(name: str, digest: str) -> bytes:
+    return f"distill-audit entry {digest} {name}\n".encode()
+
+
+def regular(path: Path) -> IO[bytes]:
+    """Open a file that is one; no link is followed, and no pipe or device waited for.
+
+    Raises OSError; Broken for anything else.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise Broken("is no regular file")
+    return os.fdopen(os.open(path, _FLAGS), "rb")
+
+
+@contextmanager
+def opened(path: Path, name: str) -> Iterator[Content]:
+    """Open an entry and hold its content against its seal.
+
+    Raises FileNotFoundError, or Broken where it was changed, is another's, or cannot be read.
+    """
+    try:
+        file = regular(path)
+    except FileNotFoundError:
+        raise
+    except OSError as e:
+        raise _unreadable(e) from e
+    with file:
+        yield _checked(file, name)
+
+
+def _checked(file: IO[bytes], name: str) -> Content:
+    try:
+        size = os.fstat(file.fileno()).st_size
+        line = _LINE.fullmatch(file.readline(_LONGEST))
+        if line is None:
+            file.seek(0)
+            return Content(file, size, False)
+        if line[2] != name.encode():
+            raise Broken(f"holds {line[2].decode(errors='replace')[:100]}, not the one it is named after")
+        begin = file.tell()
+        digest = _named(name)
+        hashlib.file_digest(file, lambda: digest)  # type: ignore[arg-type]  # goes on from the name
+        if digest.hexdigest().encode() != line[1]:
+            raise Broken("was damaged: its content has another checksum")
+        file.seek(begin)
+        return Content(file, size - begin, True)
+    except OSError as e:
+        raise _unreadable(e) from e
+
+
+def _unreadable(error: OSError) -> Exception:
+    return error if error.errno in _OURS else Broken(f"cannot be read ({error.strerror})")
+
+
+@contextmanager
+def doubted(content: Content, sentence: str) -> Iterator[None]:
+    """Say `sentence` where what an entry holds cannot be made sense of."""
+    try:
+        yield
+    except Broken:
+        raise
+    # NumPy, zipfile, torch and pydantic raise what they like on such bytes, TokenError and MemoryError among them.
+    except Exception as e:
+        if content.sealed and isinstance(e, MemoryError):  # what was meant to be read is larger than the memory
+            raise
+        raise Broken(sentence) from e
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The entries of a cache by name, as an audit reads and writes them; `note` hears of each that is damaged."""
+
+    root: Path
+    note: Note = silent
+    _locks: dict[Path, FileLock] = field(default_factory=dict)
+
+    def path(self, name: str) -> Path:
+        """Return where an entry lies."""
+        return self.root / name
+
+    def lock(self, folder: Path) -> FileLock:
+        """Return what those hold who change a folder's entries by what they hold; it may be held twice."""
+        return self._locks.setdefault(folder, FileLock(folder / ".lock"))
+
+    def read(self, name: str, parse: Callable[[Content], T], again: str) -> T | None:
+        """Return what an entry holds; None where it is not there, or was damaged and is now set aside.
+
+        `again` completes the line that tells of it: what becomes of it. What has no seal yet gets one.
+        """
+        try:
+            return self._parsed(name, parse)
+        except Broken:
+            return self._once_more(name, parse, again)
+
+    def _parsed(self, name: str, parse: Callable[[Content], T]) -> T | None:
+        try:
+            with opened(self.path(name), name) as content:
+                found = parse(content)
+        except FileNotFoundError:
+            return None
+        if not content.sealed:
+            self._seal(name)
+        used(self.path(name))
+        return found
+
+    def _once_more(self, name: str, parse: Callable[[Content], T], again: str) -> T | None:
+        """Set aside what is damaged, unless somebody has just done so, or made it again."""
+        folder = self.path(name).parent
+        with self._writing(), self.lock(folder if folder.is_dir() else self.root):
+            try:
+                return self._parsed(name, parse)
+            except Broken as e:
+                self.set_aside(name, f"{e}; {again}")
+                return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write an entry whole under its seal, in the place of whatever is there.
+
+        Raises RefusedInput where the disk is full, or not ours.
+        """
+        path = self.make_room(name)
+        with self._writing():
+            if path.is_dir():
+                self.set_aside(name, "is a folder")
+            write_whole(path, sealed(name, content))
+
+    def take(self, name: str, staged: Path) -> None:
+        """Move a file of the same name in another folder here, whole and under its seal."""
+        with opened(staged, name) as content:
+            if not content.sealed:
+                self.write(name, content.file.read())
+                return
+        path = self.make_room(name)
+        with self._writing():
+            with staged.open("rb+") as f:
+                os.fsync(f.fileno())
+            staged.replace(path)
+
+    def make_room(self, name: str) -> Path:
+        """Return where an entry lies, in a folder that there is.
+
+        Raises RefusedInput where there can be none.
+        """
+        path = self.path(name)
+        if self._in_the_way(path) != path:
+            self.set_aside(name, "has no folder to lie in")
+        with self._writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as e:
+            said = f"the cache {self.root} cannot be written ({e.strerror})"
+            raise RefusedInput(f"{said}; make room there, or give another with --cache") from e
+
+    def _seal(self, name: str) -> None:
+        """Put what has no seal under one, unless somebody was faster."""
+        path = self.path(name)
+        with suppress(OSError, Broken), self.lock(path.parent), opened(path, name) as content:
+            if not content.sealed:
+                write_whole(path, sealed(name, content.file.read()))
+
+    def set_aside(self, name: str, why: str) -> None:
+        """Move what is damaged to a folder of its own, and tell why.
+
+        Raises RefusedInput where it cannot be moved.
+        """
+        path = self._in_the_way(self.path(name))
+        with self._writing():
+            target = self._free(path.relative_to(self.root).as_posix())
+            with suppress(FileNotFoundError):  # somebody was faster
+                shutil.move(path, target)
+        self.note(f"cache: {name} {why} (kept as {target.relative_to(self.root).as_posix()})")
+
+    def _in_the_way(self, path: Path) -> Path:
+        """Return a path, or what stands in the place of a folder above it."""
+        above = [p for p in reversed(path.parents) if p != self.root and p.is_relative_to(self.root)]
+        return next((p for p in above if os.path.lexists(p) and not p.is_dir()), path)
+
+    def _free(self, name: str) -> Path:
+        """Return a free place to set aside what has a name, and remove the oldest where there are many."""
+        folder = self.root / ASIDE
+        folder.mkdir(exist_ok=True)
+        held = sorted(folder.iterdir(), key=_age)
+        for old in [p for p in held if not p.is_dir() or p.is_symlink()][: max(0, len(held) - MOST_ASIDE + 1)]:
+            old.unlink(missing_ok=True)
+            self.note(f"cache: {ASIDE}/{old.name} was removed; the last {MOST_ASIDE} are kept")
+        base = folder / f"{name.replace('/', '_')[-200:]}.{os.getpid()}"  # no other process takes it meanwhile
+        return next(p for n in itertools.count() if not os.path.lexists(p := base.with_name(f"{base.name}.{n}")))
+
+
+def _age(path: Path) -> tuple[float, str]:
+    with suppress(OSError):
+        return path.lstat().st_mtime, path.name
+    return 0.0, path.name  # somebody has just removed it

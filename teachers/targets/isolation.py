@@ -1,0 +1,254 @@
+"""The teachers of an audit: held by this process, or by one of their own that no attack, plug-in or file shares."""
+
+from __future__ import annotations
+
+import select
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, get_args
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+
+from teachers import intake
+from teachers.errors import RefusedInput
+from teachers.intake import Teacher
+from teachers.names import SYNTHETIC
+from teachers.notes import Note
+from teachers.oracle import Ask
+from teachers.processes import frames, limits, messages, pipes, trees
+from teachers.processes.messages import MOST_CLASSES
+from teachers.processes.pipes import Arrays, Limits, PipeError, Silence
+from teachers.surface import FULL, Answers, Surface
+from teachers.targets import target
+from teachers.targets.probe import ProbeResult
+from teachers.targets.process import SPEC, ProbeAnswer, Role, Spec, SubjectAnswer, Which, _teach
+from teachers.targets.process import _described as _described
+from teachers.targets.runtime import Place
+from teachers.targets.target import Opening, Subject
+from teachers.task import Task
+
+TRIES = 3  # of a question to a process that is killed
+KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)  # from outside, or for want of memory
+LOST = 255  # the exit code of a process whose end nobody saw
+SECONDS = 600.0  # for an answer, beside those that the network has
+OPENING = 86_400.0  # seconds to open a teacher, to teach one or to look at one
+LOOK = 15.0  # seconds between two looks at a process that says nothing; stopped at both, it is started again
+NOTHING = Limits(0, 0)
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Faculty(Protocol):
+    """The audited teacher and the ordinary one, which are one where the audited one is ordinary."""
+
+    @property
+    def audited(self) -> Subject:
+        """The teacher that is audited."""
+        ...
+
+    @property
+    def ordinary(self) -> Subject:
+        """The positive control, taught when it is first wanted."""
+        ...
+
+    def probe(self, top: np.ndarray) -> ProbeResult:
+        """Look at the audited teacher; `top` (M,) is what it says of the validation images."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the teachers took."""
+        ...
+
+
+@contextmanager
+def one(opening: Opening, task: Task, weights: intake.Weights | None, place: Place) -> Iterator[Subject]:
+    """Open a teacher that shows all it has to the auditor; one that is a program in a process of its own."""
+    if weights is None or not weights.is_program:
+        yield target.open_subject(opening, task, task.train, weights, FULL, 1, place)
+        return
+    spec = Spec(opening, FULL.name, 1, place.device)
+    with closing(Apart(opening, place.cache.root, place.note)) as apart:
+        yield apart.open(spec, place.cache.pool(task.train)).audited
+
+
+def both(faculty: Faculty) -> list[Subject]:
+    """Return the teachers to attack: one, where the audited teacher is the ordinary one."""
+    one, other = faculty.audited, faculty.ordinary
+    return [one] if other is one else [one, other]
+
+
+class Apart:
+    """Teachers in a process of their own: images go in, answers come out, and nothing else can be had.
+
+    The process opens the file and the data while this one does, and builds the teacher once it is said how. One that
+    is killed or stopped from outside is started again, and asked again.
+    """
+
+    audited: Subject
+
+    def __init__(self, opening: Opening, cache: Path, note: Note) -> None:
+        self._note, self._began = note, (opening, cache)
+        self._opened: tuple[dict[str, Any], dict[str, Any]] | None = None  # what opening it was, and what it told
+        self._start()
+
+    def _start(self) -> None:
+        self._pipe, theirs = frames.pair()
+        # Not a daemon: it opens files in a child of its own.
+        self._process = trees.start(_teach, theirs, *self._began, daemon=False)
+        theirs.close()
+
+    def open(self, spec: Spec, pool: Path) -> Apart:
+        """Build the audited teacher.
+
+        Raises what opening its file raises.
+        """
+        asked = {"do": "open", "spec": SPEC.dump_python(spec, mode="json"), "pool": str(pool)}
+        told = self._call(asked)[0]
+        self._opened = asked, told
+        heard = self._subject(told)
+        built_in = spec.opening.teacher in SYNTHETIC  # by what was opened, not by what its process tells
+        self.audited = replace(heard, teacher=replace(heard.teacher, synthetic=built_in))
+        return self
+
+    @cached_property
+    def ordinary(self) -> Subject:
+        told = self._call({"do": "ordinary"})[0]
+        return self.audited if told.get("subject") is None else self._subject(told)
+
+    def probe(self, top: np.ndarray) -> ProbeResult:
+        told, arrays = self._call({"do": "probe"}, {"top": top}, most=Limits(5, limits.spare() // 2))
+        about = self._parsed(ProbeAnswer, told)
+        with self._understood():
+            found: dict[str, Any] = {
+                name: messages.fitting(arrays, name, dtype, shape, 0)
+                for name, dtype, shape in (
+                    ("repeated", "float16", (None,)),
+                    ("regrouped", "float16", (None,)),
+                    ("correct", "bool", (None,)),
+                    ("duplicated", "bool", (None,)),
+                    ("normalised", "bool", (len(about.normalised), None)),
+                )
+            }
+        behind = dict(zip(about.normalised, found.pop("normalised"), strict=True))
+        return ProbeResult(**about.model_dump(exclude={"normalised"}), **found, normalised=behind)
+
+    def close(self) -> None:
+        self._pipe.close()
+        trees.end(self._process)
+
+    def _call(
+        self,
+        header: dict[str, Any],
+        arrays: Arrays | None = None,
+        patience: float = OPENING,
+        most: Limits = NOTHING,
+    ) -> tuple[dict[str, Any], Arrays]:
+        """Ask for something, again where the process is killed.
+
+        Raises what it raises there, RefusedInput where the process dies by itself, says nothing, or what is no answer.
+        """
+        for _ in range(TRIES):
+            try:
+                return self._once(header, arrays, patience, most)
+            except (EOFError, ConnectionError) as e:
+                code = trees.end(self._process, after=5.0)
+                if -code not in KILLS and code != LOST:
+                    raise RefusedInput(f"{_end(code, arrays)}; nothing that was stored is lost") from e
+            except PipeError as e:
+                if not isinstance(e, Silence) or not trees.stopped(self._process):
+                    raise RefusedInput(f"the teacher's process sent what is no answer ({e})") from e
+                trees.end(self._process)
+            self._again()
+        raise RefusedInput("the teacher's process died (out of memory?); nothing that was stored is lost")
+
+    def _again(self) -> None:
+        """Start the process again, and open in it what was open."""
+        self._pipe.close()
+        self._start()
+        if self._opened is None:
+            return
+        asked, told = self._opened
+        with suppress(EOFError, ConnectionError, Silence):  # killed again: the question finds out
+            if self._once(asked)[0] != told:
+                raise RefusedInput("the teacher's process died, and the teacher is another one now; start again")
+
+    def _once(
+        self,
+        header: dict[str, Any],
+        arrays: Arrays | None = None,
+        patience: float = OPENING,
+        most: Limits = NOTHING,
+    ) -> tuple[dict[str, Any], Arrays]:
+        pipes.send(self._pipe, header, arrays, seconds=0)
+        told, found = self._heard(most, patience)
+        while "note" in told:
+            self._note(str(told["note"])[: messages.SENTENCE])
+            told, found = self._heard(most, patience)
+        messages.raise_refusal(told)
+        return told, found
+
+    def _heard(self, most: Limits, patience: float) -> tuple[dict[str, Any], Arrays]:
+        """Receive a message that begins within so many seconds, and sooner where the process is stopped."""
+        silent, stopped = 0.0, False
+        while not frames.ready(self._pipe, select.POLLIN, min(LOOK, patience - silent)):
+            silent, before, stopped = silent + LOOK, stopped, trees.stopped(self._process)
+            if silent >= patience or (before and stopped):
+                raise Silence("nothing at all")
+        return pipes.receive(self._pipe, most)
+
+    def _parsed(self, model: type[Model], told: dict[str, Any]) -> Model:
+        with self._understood():
+            return messages.parse(model, told)
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        try:
+            yield
+        except PipeError as e:
+            raise RefusedInput(f"the teacher's process sent what is no answer ({e})") from e
+
+    def _subject(self, told: dict[str, Any]) -> Subject:
+        d = self._parsed(SubjectAnswer, told).subject
+        teacher = Teacher(
+            d.name,
+            d.sha256,
+            None,
+            d.architecture,
+            d.method,
+            d.mean,
+            d.std,
+            d.card,
+            d.parameters,
+            bgr=d.bgr,
+            output=d.output,
+        )
+        surface = Surface.parse(d.surface)
+        full, box, whole = (self._box(d.role, which) for which in get_args(Which))
+        return Subject(d.role, teacher, surface, d.fingerprint, full, box, whole, d.behind, tried=d.tried)
+
+    def _box(self, role: Role, which: Which) -> Ask:
+        def ask(images: Tensor) -> Answers:
+            question = {"do": "ask", "role": role, "which": which, "threads": torch.get_num_threads()}
+            parts = 1 + len(images) // 16  # that the network is asked about at once
+            patience = SECONDS + parts * limits.question(images.shape)
+            most = Limits(2, min(limits.spare() // 2, 4 * images.numel() + 4 * len(images) * MOST_CLASSES))
+            told, found = self._call(question, {"images": images.numpy()}, patience, most)
+            with self._understood():
+                return messages.heard(told, found, len(images), images.shape[1:])
+
+        return ask
+
+
+def _end(code: int, arrays: Arrays | None) -> str:
+    images = (arrays or {}).get("images")
+    asked = "a question" if images is None else f"a question of {len(images):,} images"
+    if -code == signal.SIGALRM:
+        return f"the teacher did not come to an end on {asked}, although it had a minute and more; this model is broken"
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return f"the teacher's process died on {asked} ({how})"

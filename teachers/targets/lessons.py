@@ -1,0 +1,143 @@
+"""Teachers that are taught here, each once: from the cache, or trained now and kept there."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import timedelta
+
+import torch
+from filelock import FileLock
+
+from teachers import methods
+from teachers.errors import RefusedInput
+from teachers.guards import Guarded
+from teachers.intake import Card, Teacher
+from teachers.methods.base import Weights
+from teachers.networks import Preprocessed
+from teachers.notes import Note
+from teachers.storage import parsers
+from teachers.storage.entries import Broken, Content
+from teachers.storage.store import Unfinished
+from teachers.targets.runtime import Place
+from teachers.task import Task
+
+TELL_EVERY = 30.0  # seconds
+
+
+def ordinary_teacher(task: Task, place: Place, name: str = "ordinary") -> Teacher:
+    """Return the task's plain teacher, trained once."""
+    lesson = methods.Lesson(methods.method("plain"), methods.teacher_recipe(task))
+    return taught(lesson, task, place, name=name)
+
+
+def taught(lesson: methods.Lesson, task: Task, place: Place, name: str, init: Teacher | None = None) -> Teacher:
+    """Return the teacher of a lesson: from the cache, or trained now and kept there.
+
+    `init` takes the place of the ordinary teacher that a method starts from, avoids or copies.
+    """
+    path, entries = place.cache.teacher(lesson_key(lesson, task, place.device)), place.cache.entries
+
+    def assembled(content: Content) -> Teacher:
+        found = parsers.teacher(content, lesson.recipe.architecture, len(task.classes), task.shape)
+        is_of = found.card and (found.card.method, found.card.seed, found.card.task_digest)
+        if is_of != (lesson.method.name, lesson.seed, task.digest):
+            raise Broken("holds the teacher of another lesson")
+        return found
+
+    key = path.relative_to(entries.root).as_posix()
+    entries.make_room(key)
+    with FileLock(path.with_suffix(".lock")):
+        found = entries.read(key, assembled, "it is taught again")
+        if found is None:
+            unfinished = Unfinished(path.with_suffix(".part"), entries=entries)
+            entries.write(key, parsers.written(*_teach(lesson, task, place, init, unfinished)))
+            found = entries.read(key, assembled, "it is taught again")
+    if found is None:
+        raise RefusedInput(f"{path} was written and cannot be read; give another --cache")
+    return replace(found, name=name)
+
+
+def _teach(
+    lesson: methods.Lesson, task: Task, place: Place, init: Teacher | None, unfinished: Unfinished
+) -> tuple[Preprocessed, Card]:
+    recipe = lesson.recipe
+
+    def ordinary() -> Weights:
+        plain = methods.Lesson(methods.method("plain"), recipe, lesson.seed)
+        teacher = init or taught(plain, task, place, name="ordinary")
+        assert isinstance(teacher.network, Preprocessed)
+        return teacher.network.network.state_dict()
+
+    place.note(f"teaching {recipe.architecture} on {task.name} ({lesson.method.name}, {recipe.steps} steps)")
+    threads = torch.get_num_threads()
+    # Fixed, so that one machine's teacher is another's; small images gain nothing from a second thread.
+    torch.set_num_threads(1 if min(task.shape[1:]) < 24 else 2)
+    done = methods.teach(
+        lesson,
+        task,
+        plain=ordinary,
+        device=place.device,
+        progress=_ticker(place.note),
+        keeper=unfinished,
+    )
+    torch.set_num_threads(threads)
+    unfinished.path.unlink(missing_ok=True)
+    if done.student.report.diverged:
+        raise RefusedInput(
+            f"the {lesson.method.name} teacher diverged while training; give it another --seed, --arch or --set"
+        )
+    return done.network, card(lesson, task, task.name, done)
+
+
+def _ticker(note: Note) -> Callable[[int, int], None]:
+    """Return what tells how far a teacher is, every half minute."""
+    first: tuple[int, float] | None = None  # the step and the time of the first tick: a resumed lesson begins late
+    told = time.monotonic()
+
+    def tick(step: int, steps: int) -> None:
+        nonlocal first, told
+        now = time.monotonic()
+        first = first or (step, now)
+        if now - told > TELL_EVERY and step > first[0]:
+            told = now
+            left = (now - first[1]) / (step - first[0]) * (steps - step)
+            note(f"step {step} of {steps}, about {timedelta(seconds=round(left))} left")
+
+    return tick
+
+
+def lesson_key(lesson: methods.Lesson, task: Task, device: str) -> str:
+    """Return all that determines a taught teacher, as text."""
+    parts = {
+        "version": methods.VERSION,
+        "method": lesson.method.name,
+        "settings": asdict(lesson.method),
+        "recipe": asdict(lesson.recipe),
+        "seed": lesson.seed,
+        "init": lesson.init,
+        "device": device,
+        "task": task.digest,
+    }
+    return json.dumps(parts, sort_keys=True)
+
+
+def card(lesson: methods.Lesson, task: Task, data: str, taught: methods.Taught) -> Card:
+    """Describe a taught teacher, so that its checkpoint needs no other flag."""
+    network = taught.network
+    return Card(
+        architecture=lesson.recipe.architecture,
+        classes=task.classes,
+        shape=task.shape,
+        mean=tuple(network.mean.flatten().tolist()),
+        std=tuple(network.std.flatten().tolist()),
+        data=data,
+        task_digest=task.digest,
+        method=lesson.method.name,
+        settings=asdict(lesson.method),
+        seed=lesson.seed,
+        guard=network.network.told if isinstance(network.network, Guarded) else "",
+        measured=taught.measured,
+    )

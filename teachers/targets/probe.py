@@ -1,0 +1,201 @@
+"""What the auditor asks the audited teacher before anything is trained: are its answers what a protocol may rest on?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from teachers.data.stored import chunks
+from teachers.errors import RefusedInput
+from teachers.guards import Guarded
+from teachers.intake import NORMALISATIONS, Normalisation, Teacher, normalisation
+from teachers.intake.normalise import BGR
+from teachers.networks import Preprocessed, Reordered
+from teachers.numbers import WHOLE, finite, numbers
+from teachers.oracle import Ask, Box
+from teachers.targets.questions import BATCH, GROUP, GROUPS, drawn, queries
+from teachers.targets.selection import Tops
+from teachers.targets.target import Subject
+from teachers.task import Images, Pool, Task, known
+
+COLOURS = 2_000  # training images, at most, whose mean and spread are a normalisation to try
+BYTES = "0/0.00392156862745098"  # for a network that takes pixels from 0 to 255
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What a teacher answered to the same images asked again, in other batches and behind other normalisations."""
+
+    images: int  # of validation, asked again
+    queries: int
+    repeated: NDArray[np.float16]  # (n,) largest change of a probability when the same batch is asked again
+    regrouped: NDArray[np.float16]  # (m,) and when the first of them are asked in small batches
+    softmaxed: bool  # the network's raw outputs are distributions
+    saturated: float  # share of the answers whose top probability is 1 in single precision
+    correct: NDArray[np.bool_]  # (k,) of the images that normalisations are tried on
+    normalised: dict[str, NDArray[np.bool_]]  # (k,) each, by normalisation: what is right behind it
+    duplicated: NDArray[np.bool_]  # (N,) test images that are in the training split, too
+
+
+def probe(subject: Subject, task: Task, top: Tops, device: str = "cpu") -> ProbeResult:
+    """Ask a teacher's full box the same images again, in other batches and behind other normalisations.
+
+    `top` (M,) is what it says of the validation images.
+    """
+    order = drawn(len(task.validation))
+    batch = order[:BATCH]
+    first, softmaxed = listened(subject, task.validation, batch)
+    again = ask(subject.full, task.validation, batch)
+    few = batch[: GROUPS * GROUP]
+    apart = [ask(subject.full, task.validation, few[at : at + GROUP]) for at in range(0, len(few), GROUP)]
+    normalised = behind_others(subject.teacher, task, order, device)
+    return ProbeResult(
+        images=len(batch),
+        queries=queries(len(task.validation), len(normalised)),
+        repeated=change(first, again),
+        regrouped=change(first[: len(few)], np.concatenate(apart)),
+        softmaxed=softmaxed,
+        saturated=float((np.exp(first.max(1)) == 1).mean()),
+        correct=top[order] == known(task.validation)[order],
+        normalised=normalised,
+        duplicated=among(task.test.images, task.train.images),
+    )
+
+
+@contextmanager
+def listening(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect what the network itself gives, before our log-softmax and without a guard."""
+    outputs: list[Tensor] = []
+    handle = innermost(network).register_forward_hook(lambda _, __, out: outputs.append(out))
+    try:
+        yield outputs
+    finally:
+        handle.remove()
+
+
+def raw(network: nn.Module, x: Tensor) -> Tensor:
+    """Return what the network itself gives to images (n, C, H, W), as floats (n, K)."""
+    with listening(network.eval()) as outputs, torch.no_grad():
+        network(x)
+    return outputs[0].float().cpu()
+
+
+def innermost(network: nn.Module) -> nn.Module:
+    """Return the network as its owner knows it: without our preprocessing, order of classes and guard."""
+    inner = network.network if isinstance(network, Preprocessed) else network
+    return inner.network if isinstance(inner, Guarded | Reordered) else inner
+
+
+def listened(subject: Subject, pool: Pool, index: NDArray[np.int64]) -> tuple[NDArray[np.float32], bool]:
+    """Return log-probabilities of some images, and whether the network's own outputs were distributions already.
+
+    They are not where it is behind an API: there, what kind of numbers they are is told by the answers themselves.
+    """
+    if subject.teacher.network is None:
+        return ask(subject.full, pool, index), False
+    with listening(subject.teacher.network) as outputs:
+        first = ask(subject.full, pool, index)
+    return first, kind(outputs[0][: len(index)]) in WHOLE
+
+
+def ask(box: Ask, pool: Pool, index: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return log-probabilities (n, K) of some images of a pool, asked as one batch."""
+    answers: NDArray[np.float32] = box(torch.from_numpy(pool.images[index]).float().div_(255)).values.numpy()
+    return answers
+
+
+def change(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Return the largest change of a probability between answers (n, K) about the same images, (n,)."""
+    largest: NDArray[np.float32] = np.abs(np.exp(before) - np.exp(after)).max(1)
+    return largest.astype(np.float16)
+
+
+def kind(outputs: Tensor) -> str:
+    """Say what a network's raw outputs (n, K) are."""
+    try:
+        return numbers(finite(outputs), "it").output
+    except RefusedInput:
+        return "scores in [0, 1] with other sums than one"
+
+
+def behind_others(
+    teacher: Teacher, task: Task, index: NDArray[np.int64], device: str = "cpu"
+) -> dict[str, NDArray[np.bool_]]:
+    """Say what a network gets right of some validation images behind every other normalisation, where it has one."""
+    if not isinstance(teacher.network, Preprocessed):
+        return {}
+    right, network = known(task.validation)[index], teacher.network.network
+    return {
+        text: tops_behind(network, normalisation(text, task.shape[0]), task, index, device) == right
+        for text in candidates(teacher, task)
+    }
+
+
+def tops_behind(
+    network: nn.Module, given: Normalisation, task: Task, index: NDArray[np.int64], device: str = "cpu"
+) -> Tops:
+    """Return a network's top class of some validation images behind a normalisation, K where it gives NaN, (n,)."""
+    try:
+        answers = ask(Box(Preprocessed(network, *given), device=device), task.validation, index)
+    except RefusedInput:  # NaN: not the normalisation of this network
+        return np.full(len(index), len(task.classes), np.uint16)
+    top: Tops = answers.argmax(1).astype(np.uint16)
+    return top
+
+
+def candidates(teacher: Teacher, task: Task) -> list[str]:
+    """Return the normalisations to try that are not a teacher's own."""
+    chosen = Normalisation(teacher.mean, teacher.std, teacher.bgr)
+    return [text for text, given in normalisations(task).items() if not same(given, chosen)]
+
+
+def normalisations(task: Task) -> dict[str, Normalisation]:
+    """Return normalisations as --normalize takes them: with a name, 0 to 255, the data's own; colours in BGR, too.
+
+    No two of them are the same.
+    """
+    channels = task.shape[0]
+    texts = [text for text, (mean, _) in NORMALISATIONS.items() if len(mean) in (1, channels)]
+    texts += [BYTES, own(task.train)]
+    if coloured(task.validation):
+        texts += [text + BGR for text in texts]
+    found: dict[str, Normalisation] = {}
+    for text in texts:
+        given = normalisation(text, channels)
+        if not any(same(given, other) for other in found.values()):
+            found[text] = given
+    return found
+
+
+def same(one: Normalisation, other: Normalisation) -> bool:
+    """Whether two normalisations differ by rounding at most."""
+    return one.bgr == other.bgr and np.allclose(one[:2], other[:2], rtol=0, atol=1e-3)
+
+
+def coloured(pool: Pool) -> bool:
+    """Whether red and blue differ anywhere in a pool."""
+    return pool.shape[0] == 3 and any(bool((part[:, 0] != part[:, 2]).any()) for part in chunks(pool.images))
+
+
+def own(pool: Pool) -> str:
+    """Return the mean and spread of a pool's pixels by channel, as --normalize takes them."""
+    pixels = pool.images[:: max(1, len(pool) // COLOURS)].astype(np.float32) / 255
+    parts = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clip(1e-3)
+    return "/".join(",".join(f"{v:.4f}" for v in part) for part in parts)
+
+
+def among(images: Images, others: Images) -> NDArray[np.bool_]:
+    """Say which images (N, C, H, W) are among others, pixel by pixel, (N,)."""
+    seen = set(_digests(others))
+    return np.array([digest in seen for digest in _digests(images)], bool)
+
+
+def _digests(images: Images) -> list[bytes]:
+    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]

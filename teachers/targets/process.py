@@ -1,0 +1,201 @@
+"""The teacher's process, from inside: it holds the teachers, and answers what it is asked until its pipe closes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from teachers import intake
+from teachers.errors import AuditError, RefusedInput
+from teachers.intake import Card
+from teachers.notes import Note
+from teachers.processes import limits, messages, pipes
+from teachers.processes.pipes import Arrays, Limits
+from teachers.storage.store import Store, read_pool
+from teachers.surface import Surface
+from teachers.targets import probe as probes
+from teachers.targets import target
+from teachers.targets.identify import settled
+from teachers.targets.probe import ProbeResult
+from teachers.targets.runtime import Place
+from teachers.targets.target import Opening, Subject
+from teachers.task import Pool, Task
+
+MEMORY = 8 * limits.GIB  # that a teacher may take beside several times its file, and what it begins with
+QUESTION = Limits(1, 2**40)
+Role = Literal["audited", "ordinary"]
+Which = Literal["full", "box", "whole"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is opened: a teacher behind a surface, for what an attacker holds of a task."""
+
+    opening: Opening
+    surface: str
+    views: int
+    device: str
+
+
+SPEC = TypeAdapter(Spec)
+Opened = tuple[Task, intake.Weights | None]
+
+
+class Here:
+    """Teachers in this process."""
+
+    def __init__(
+        self, spec: Spec, task: Task, pool: Pool, weights: intake.Weights | None, place: Place, surface: Surface
+    ) -> None:
+        self._task, self._place = task, place
+        self.audited = target.open_subject(spec.opening, task, pool, weights, surface, spec.views, place)
+
+    @cached_property
+    def ordinary(self) -> Subject:
+        return target.open_ordinary(self.audited, self._task, self._place)
+
+    def probe(self, top: np.ndarray) -> ProbeResult:
+        return probes.probe(self.audited, self._task, top, self._place.device)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Described(BaseModel):
+    """A subject as its process tells of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Role
+    name: str
+    sha256: str
+    architecture: str
+    method: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bgr: bool
+    card: Card | None
+    parameters: int | None
+    surface: str
+    fingerprint: str
+    behind: str
+    tried: int
+    output: str
+
+
+class SubjectAnswer(BaseModel):
+    """A subject as a message; None: the audited one is the ordinary one."""
+
+    subject: Described
+
+
+class ProbeAnswer(BaseModel):
+    """A probe as a message; its arrays lie beside it, those behind normalisations as one, in their order."""
+
+    images: Annotated[int, Field(ge=0, le=10**9)]
+    queries: Annotated[int, Field(ge=0, le=10**9)]
+    softmaxed: bool
+    saturated: Annotated[float, Field(ge=0, le=1)]
+    normalised: list[str]
+
+
+def _probed(found: ProbeResult) -> tuple[dict[str, Any], Arrays]:
+    told = asdict(found)
+    behind = told.pop("normalised")
+    arrays = {name: told.pop(name) for name in ("repeated", "regrouped", "correct", "duplicated")}
+    rights = np.stack(list(behind.values())) if behind else np.zeros((0, len(found.correct)), bool)
+    return {**told, "normalised": list(behind)}, {**arrays, "normalised": rights}
+
+
+def _teach(pipe: Connection, opening: Opening, cache: Path) -> None:
+    """Open the file and the data; hold the teachers and answer until the pipe closes."""
+    school: Here | None = None
+
+    def note(line: str) -> None:
+        pipes.send(pipe, {"note": line})
+
+    kept = Store(cache, note)
+    try:
+        opened: Opened | AuditError = target.open_task(opening, kept)
+    except AuditError as e:
+        opened = e  # told once it is asked for
+
+    while True:
+        try:
+            header, arrays = pipes.receive(pipe, QUESTION)
+        except (EOFError, OSError):
+            return
+        try:
+            school = school or _open(SPEC.validate_python(header["spec"]), Path(header["pool"]), opened, kept, note)
+            message = _done(school, header, arrays)
+        except AuditError as e:
+            message = messages.refusal(e), {}
+        except Exception as e:  # a stranger's network may raise anything when it answers
+            message = messages.refusal(RefusedInput(_failed(e, arrays))), {}
+        pipes.send(pipe, *message)
+
+
+def _failed(error: Exception, arrays: Arrays) -> str:
+    asked = f"a question of {len(arrays['images']):,} images" if "images" in arrays else "a question"
+    said = " ".join(str(error).split())[:300]
+    if isinstance(error, MemoryError) or "alloc" in said:
+        said = f"it needs more memory than the {MEMORY / limits.GIB:.0f} GiB and the size of its file that it may take"
+    return f"the teacher failed on {asked}: {type(error).__name__}: {said}"
+
+
+def _open(spec: Spec, pool: Path, opened: Opened | AuditError, cache: Store, note: Note) -> Here:
+    if isinstance(opened, AuditError):
+        raise opened
+    task, weights = opened
+    if spec.device == "cpu":  # a GPU's driver reserves more than it uses
+        size = sum(file.stat().st_size for file in _files(Path(spec.opening.teacher)))
+        limits.hold_memory(min(3 * limits.spare() // 4, MEMORY + 6 * size))
+    place = Place(cache, spec.device, note)
+    if weights is not None and weights.is_program:
+        spec = replace(spec, opening=settled(spec.opening, task, weights, place, programs=True))
+    return Here(spec, task, read_pool(pool), weights, place, Surface.parse(spec.surface))
+
+
+def _files(path: Path) -> list[Path]:
+    return [file for file in (path, *path.glob("*")) if file.is_file()]
+
+
+def _done(school: Here, header: dict[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
+    if header["do"] == "ask":
+        subject = school.audited if header["role"] == "audited" else school.ordinary
+        if header["threads"] != torch.get_num_threads():  # as many as would answer in the process that asks
+            torch.set_num_threads(header["threads"])
+        return messages.told(getattr(subject, header["which"])(torch.from_numpy(arrays["images"])))
+    if header["do"] == "probe":
+        return _probed(school.probe(arrays["top"]))
+    subject = school.audited if header["do"] == "open" else school.ordinary
+    same = header["do"] == "ordinary" and subject is school.audited
+    return {"subject": None if same else _described(subject)}, {}
+
+
+def _described(subject: Subject) -> dict[str, Any]:
+    teacher = subject.teacher
+    return Described(
+        role=subject.role,
+        name=teacher.name,
+        sha256=teacher.sha256,
+        architecture=teacher.architecture,
+        method=teacher.method,
+        mean=teacher.mean,
+        std=teacher.std,
+        bgr=teacher.bgr,
+        card=teacher.card,
+        parameters=teacher.parameters,
+        surface=subject.surface.name,
+        fingerprint=subject.fingerprint,
+        behind=subject.behind,
+        tried=subject.tried,
+        output=teacher.output,
+    ).model_dump(mode="json")
