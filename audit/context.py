@@ -10,65 +10,68 @@ from audit.cache.store import Cache
 from audit.execution import ahead
 from audit.plan.request import Request
 from audit.plan.suite import Suite
-from audit.trials import setup as plan
-from audit.trials.protocol import Setup
-from audit.trials.setup import Picked
-from reports.progress import Teller
+from audit.trials import preparation as plan
+from audit.trials.preparation import AttackSelection
+from audit.trials.protocol import Experiment
+from reports.progress import ProgressReporter
 from teachers.http.address import is_address
 from teachers.storage.store import default_cache
 from teachers.surface import Surface
-from teachers.targets import runtime, target
 from teachers.targets.identify import settled
-from teachers.targets.isolation import Apart, Faculty
-from teachers.targets.process import Here, Spec
+from teachers.targets.isolation import IsolatedTargets, Targets
+from teachers.targets.process import InProcessTargets, TargetSpec
+from teachers.targets.runtime import Runtime
+from teachers.targets.target import open_task
 from teachers.task import Task
 
 
 @dataclass(frozen=True)
-class Ground:
+class RunContext:
     """A request that was found to be possible."""
 
     request: Request
     cache: Cache
-    teller: Teller
-    picked: Picked
+    progress: ProgressReporter
+    selection: AttackSelection
     task: Task
-    setup: Setup
-    faculty: Faculty
+    experiment: Experiment
+    targets: Targets
     isolated: bool
 
 
 @contextmanager
-def opened(request: Request, suite: Suite) -> Iterator[Ground]:
+def open_context(request: Request, suite: Suite) -> Iterator[RunContext]:
     """Open what a request names, and close it.
 
     Raises UsageError or RefusedInput with one sentence where something cannot be had.
     """
     ahead()
-    teller = Teller(request.quiet)
+    progress = ProgressReporter(request.quiet)
     price = None if request.price is None else request.price / 1_000
     # What was damaged is told beside --json, too: it may be asked about again, and cost.
-    cache = Cache(request.cache or default_cache(), None if request.quiet else teller.note, price)
-    picked = plan.pick(request.attacks, suite, request.fixed)
+    cache = Cache(request.cache or default_cache(), None if request.quiet else progress.note, price)
+    selection = plan.pick(request.attacks, suite, request.fixed)
     surface = Surface.parse(request.surface)
-    isolated = bool(picked.plugins) if request.isolate is None else request.isolate
-    remote = is_address(request.opening.teacher)  # apart as it is
+    isolated = bool(selection.plugins) if request.isolate is None else request.isolate
+    remote = is_address(request.spec.teacher)  # apart as it is
     with ExitStack() as held:
 
-        def apart() -> Apart:
-            return held.enter_context(closing(Apart(request.opening, cache.root, teller.note)))
+        def apart() -> IsolatedTargets:
+            return held.enter_context(closing(IsolatedTargets(request.spec, cache.root, progress.note)))
 
         early = apart() if isolated and not remote else None
-        task, weights = target.open_task(request.opening, cache, teller.note)
-        setup = plan.prepare(request, suite, picked, task, cache, teller.note)
+        task, weights = open_task(request.spec, cache, progress.note)
+        experiment = plan.prepare(request, suite, selection, task, cache, progress.note)
         program = weights is not None and weights.is_program  # it may do what it likes, in a process of its own
-        place = runtime.Place(cache, request.device, teller.note)
-        request = replace(request, opening=settled(request.opening, task, weights, place))
-        spec = Spec(request.opening, surface.name, setup.recipe.views, request.device)
-        faculty: Faculty
+        runtime = Runtime(cache, request.device, progress.note)
+        request = replace(request, spec=settled(request.spec, task, weights, runtime))
+        wanted = TargetSpec(request.spec, surface.name, experiment.recipe.views, request.device)
+        targets: Targets
         if early is not None or program:
             del weights
-            faculty = (early or apart()).open(spec, cache.pool(setup.pool))
+            targets = (early or apart()).open(wanted, cache.pool(experiment.pool))
         else:
-            faculty = held.enter_context(closing(Here(spec, task, setup.pool, weights, place, surface)))
-        yield Ground(request, cache, teller, picked, task, setup, faculty, isolated or program)
+            targets = held.enter_context(
+                closing(InProcessTargets(wanted, task, experiment.pool, weights, runtime, surface))
+            )
+        yield RunContext(request, cache, progress, selection, task, experiment, targets, isolated or program)

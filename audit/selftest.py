@@ -19,7 +19,7 @@ from reports import terminal
 from reports.record import Record, Word
 from teachers.errors import UsageError
 from teachers.names import DEMO, HALF_LEAK, NOISY, PLACEBO, TRUTH
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec
 
 EFFORT = "selftest"
 LEVEL = 0.01  # at which one attack's students are said to be better than another's
@@ -60,7 +60,7 @@ EXPECTED = {
 }
 
 
-class Checked(NamedTuple):
+class TeacherCheck(NamedTuple):
     """A teacher, what an audit found, and whether that is what must be found."""
 
     teacher: str
@@ -72,14 +72,14 @@ class Checked(NamedTuple):
 
 def selftest(
     only: str | None = None, *, jobs: int = 1, cache: Path | None = None, out: Path | None = None, command: str = ""
-) -> Iterator[Checked]:
+) -> Iterator[TeacherCheck]:
     """Audit the teachers one after another; `only` names some of them, with commas.
 
     Raises UsageError for a name that is none of them.
     """
     for name in _named(only):
         request = Request(
-            Opening(name),
+            TeacherSpec(name),
             attacks=",".join(suite(EFFORT).attacks),  # not `all`: a plug-in's attack is not what is tested
             effort=EFFORT,
             jobs=jobs,
@@ -98,7 +98,7 @@ def _named(only: str | None) -> Sequence[str]:
     return names
 
 
-def check(name: str, expected: Expectation, record: Record) -> Checked:
+def check(name: str, expected: Expectation, record: Record) -> TeacherCheck:
     """Compare what an audit found with what it must find.
 
     A doubt that keeps an audit from a word also keeps it from passing: an attack that failed is no attack survived.
@@ -109,7 +109,7 @@ def check(name: str, expected: Expectation, record: Record) -> Checked:
     if expected.no_better is not None:
         no_better, sentence = _no_better(expected.no_better, record)
         holds, why = holds and no_better, [*why, sentence]
-    return Checked(name, expected.told, word, tuple(dict.fromkeys([*why, *doubts])), holds)
+    return TeacherCheck(name, expected.told, word, tuple(dict.fromkeys([*why, *doubts])), holds)
 
 
 def _no_better(pair: Pair, record: Record) -> tuple[bool, str]:
@@ -123,7 +123,7 @@ def _no_better(pair: Pair, record: Record) -> tuple[bool, str]:
     return p >= LEVEL, f"{pair.attack} is {points(margin.mean)} above {pair.averaged} (one-sided p = {p:.2g})"
 
 
-def tell_selftest(found: Sequence[Checked]) -> None:
+def print_selftest(found: Sequence[TeacherCheck]) -> None:
     """Print what audits of teachers of known distillability found."""
     heads = ("teacher", "expected", "found", "holds", "why")
     rows = [(one.teacher, one.expected, one.found, "yes" if one.holds else "NO", "; ".join(one.why)) for one in found]

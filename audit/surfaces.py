@@ -13,9 +13,9 @@ from audit.analysis.derive import surface_row
 from audit.plan.names import listed
 from audit.plan.request import Request
 from audit.plan.suite import suite
-from audit.run import Done, run
+from audit.run import WrittenAudit, run
 from reports.outputs import write_all
-from reports.progress import Teller
+from reports.progress import ProgressReporter
 from reports.record import RecordError, Times, load, save
 from teachers.errors import UsageError
 from teachers.surface import Surface
@@ -37,7 +37,7 @@ def surfaces(text: str) -> tuple[str, ...]:
     return names
 
 
-def audit(request: Request) -> Done:
+def audit(request: Request) -> WrittenAudit:
     """Audit every surface that is asked for; several are told of in the record of the first.
 
     Students that no surface changes are shared through the cache.
@@ -47,15 +47,15 @@ def audit(request: Request) -> Done:
         return run(replace(request, surface=names[0]))
     folder.refuse_file(request.out)
     mark = hashlib.sha256(repr(names).encode()).hexdigest()[:8]
-    name = f"{slug(Path(request.opening.teacher).name)}-{suite(request.effort).name}-{KEPT}-{mark}"
-    out, teller = request.out or Path("audit-out") / name, Teller(request.quiet)
+    name = f"{slug(Path(request.spec.teacher).name)}-{suite(request.effort).name}-{KEPT}-{mark}"
+    out, progress = request.out or Path("audit-out") / name, ProgressReporter(request.quiet)
     _refuse_another(out, names)
     places = {surface: out / KEPT / surface.replace(":", "-") for surface in names}
-    for place in (out, *places.values()):
-        folder.prepare(place, folder.AUDIT)
+    for runtime in (out, *places.values()):
+        folder.prepare(runtime, folder.AUDIT)
     done = []
     for number, surface in enumerate(names, 1):
-        teller.note(f"surface {number} of {len(names)}: {surface}")
+        progress.note(f"surface {number} of {len(names)}: {surface}")
         done.append(run(replace(request, surface=surface, out=places[surface])))
     rows = tuple(
         surface_row(one.record, one.folder.relative_to(out).as_posix(), digest(one.folder / "record.json"))
@@ -66,7 +66,7 @@ def audit(request: Request) -> Done:
     shutil.copyfile(done[0].folder / "journal.jsonl", out / "journal.jsonl")
     save(record, out / "record.json")
     write_all(record, out)
-    return Done(record, out)
+    return WrittenAudit(record, out)
 
 
 def together(times: Sequence[Times]) -> Times:

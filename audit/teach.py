@@ -7,16 +7,17 @@ from pathlib import Path
 
 from audit import folder
 from audit.cache.store import Cache
-from audit.trials import setup
-from reports.progress import Teller
+from audit.trials import preparation
+from reports.progress import ProgressReporter
 from teachers import intake, methods, names, oracle
 from teachers.data import datasets
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake import Teacher
-from teachers.networks import Preprocessed
+from teachers.networks import PreprocessedNetwork
 from teachers.oracle import Box
 from teachers.storage.store import default_cache
-from teachers.targets import lessons, runtime, target
+from teachers.targets import lessons, runtime
+from teachers.targets.target import refuse_chance, validation_accuracy
 from teachers.task import Task
 
 OURS = "0.5/0.25"  # how teachers taught here normalise their images
@@ -42,26 +43,26 @@ def teach(
     """
     if out.suffix not in (".pt", ".pth", ".safetensors"):
         raise UsageError(f"--out {out} must end in .pt or .safetensors")
-    setup.check_device(device)
+    preparation.check_device(device)
     folder.prepare(out.parent, (out.name,))
-    method, teller, kept = methods.method(name, pairs(settings)), Teller(), Cache(cache or default_cache())
+    method, progress, kept = methods.method(name, pairs(settings)), ProgressReporter(), Cache(cache or default_cache())
     if init is not None and not method.looks:
         lookers = ", ".join(n for n, m in methods.METHODS.items() if m.looks)
         raise UsageError(f"{name} looks at no other teacher; leave --init out (those that do: {lookers})")
-    task = datasets.load(data, kept.root, size, note=teller.note)
+    task = datasets.load(data, kept.root, size, note=progress.note)
     base = None if init is None else ordinary(init, task, architecture)
     recipe = methods.teacher_recipe(task, base.architecture if base else architecture, steps)
-    lesson = methods.Lesson(method, recipe, seed, base.sha256 if base else "")
+    lesson = methods.TeacherRecipe(method, recipe, seed, base.sha256 if base else "")
     given = data not in datasets.EMBEDDED and Path(data).is_dir()
     origin = str(Path(data).resolve()) if given else data
-    teacher = lessons.taught(lesson, task, runtime.Place(kept, device, teller.note), name=out.name, init=base)
-    assert isinstance(teacher.network, Preprocessed)
+    teacher = lessons.taught(lesson, task, runtime.Runtime(kept, device, progress.note), name=out.name, init=base)
+    assert isinstance(teacher.network, PreprocessedNetwork)
     assert teacher.card is not None
     intake.save_teacher(teacher.network, teacher.card.model_copy(update={"data": origin, "size": size}), out)
-    validation = target.validation_accuracy(teacher, task)
-    teller.note(f"{out}: {name} teacher, {validation:.1%} of {len(task.validation)} validation images")
+    validation = validation_accuracy(teacher, task)
+    progress.note(f"{out}: {name} teacher, {validation:.1%} of {len(task.validation)} validation images")
     for told, value in teacher.card.measured.items():
-        teller.note(f"  {told}: {value:.3g} nats")
+        progress.note(f"  {told}: {value:.3g} nats")
 
 
 def pairs(settings: Sequence[str]) -> dict[str, str]:
@@ -96,5 +97,5 @@ def ordinary(path: Path, task: Task, architecture: str | None) -> Teacher:
     if card is not None and (card.mean, card.std, card.bgr) != intake.normalisation(OURS, task.shape[0]):
         raise RefusedInput(f"--init {path} normalises images as {card.normalize}, teachers taught here as {OURS}")
     teacher = intake.assemble(weights, name, len(task.classes), task.shape, OURS)
-    target.refuse_chance(oracle.top_classes(Box(teacher.here), task.validation), task, f"--init {path}")
+    refuse_chance(oracle.top_classes(Box(teacher.here), task.validation), task, f"--init {path}")
     return teacher

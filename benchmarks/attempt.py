@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 
 from attacks.base import Attack, Technique
 from attacks.registry import find
-from audit.context import opened
-from audit.execution.bench import Bench
+from audit.context import open_context
+from audit.execution.runner import TrialRunner
 from audit.plan.cells import Use
 from audit.plan.request import Request
 from audit.plan.suite import FIRST_TUNING_SEED, STANDARD
 from audit.run import workbench
 from audit.trials import protocol
-from audit.trials.protocol import Rival, Setup
+from audit.trials.protocol import ControlCandidate, Experiment
 from teachers.storage.store import default_cache
-from teachers.targets.target import Opening, Subject
+from teachers.targets.target import Target, TeacherSpec
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=default_cache())
     given = parser.parse_args()
     request = Request(
-        Opening(given.teacher, given.data),
+        TeacherSpec(given.teacher, given.data),
         surface=given.surface,
         shots=given.shots,
         budget=given.budget,
@@ -53,20 +53,22 @@ def main() -> None:
         cache=given.cache,
     )
     settings = {text: parse(text) for text in given.settings}
-    with bed(request, settings.values(), given.seeds) as (setup, bench, subject):
+    with bed(request, settings.values(), given.seeds) as (experiment, runner, target):
         for text, setting in settings.items():
-            print(f"{text:<40} {attempt(setup, bench, subject, setting)}", flush=True)
+            print(f"{text:<40} {attempt(experiment, runner, target, setting)}", flush=True)
 
 
 @contextmanager
-def bed(request: Request, settings: Iterable[Technique], seeds: int) -> Iterator[tuple[Setup, Bench, Subject]]:
+def bed(
+    request: Request, settings: Iterable[Technique], seeds: int
+) -> Iterator[tuple[Experiment, TrialRunner, Target]]:
     """Lay out what attempts on a teacher take, as the standard suite does."""
     assert request.cache is not None
     names = ",".join(dict.fromkeys(s.name for s in settings if isinstance(s, Attack))) or "all"
-    with opened(replace(request, attacks=names), replace(STANDARD, tuning_seeds=seeds)) as ground:
-        bench = workbench(ground, request.cache / "attempts")
-        with closing(bench.executor):
-            yield ground.setup, bench, ground.faculty.audited
+    with open_context(replace(request, attacks=names), replace(STANDARD, tuning_seeds=seeds)) as context:
+        runner = workbench(context, request.cache / "attempts")
+        with closing(runner.executor):
+            yield context.experiment, runner, context.targets.audited
 
 
 def parse(text: str) -> Technique:
@@ -82,7 +84,7 @@ class Attempt:
 
     accuracy: NDArray[np.float64]
     control: NDArray[np.float64]
-    best: Rival
+    best: ControlCandidate
     queries: int
     seconds: float
     failure: str = ""
@@ -103,38 +105,40 @@ class Attempt:
         )
 
 
-def attempt(setup: Setup, bench: Bench, subject: Subject, setting: Technique, *, anew: bool = True) -> Attempt:
+def attempt(
+    experiment: Experiment, runner: TrialRunner, target: Target, setting: Technique, *, anew: bool = True
+) -> Attempt:
     """Train the students of a setting, and the LS students that they must beat."""
-    plain = protocol.sweep(setup)
-    bench.train("ls", protocol.rival_uses(setup, plain))
-    asks = subject if isinstance(setting, Attack) else None
-    cells = [setup.cell(setting, FIRST_TUNING_SEED + s, asks) for s in range(setup.suite.tuning_seeds)]
+    plain = protocol.sweep(experiment)
+    runner.train("ls", protocol.rival_uses(experiment, plain))
+    asks = target if isinstance(setting, Attack) else None
+    cells = [experiment.cell(setting, FIRST_TUNING_SEED + s, asks) for s in range(experiment.suite.tuning_seeds)]
     cells = [cell.model_copy(update={"splits": "validation"}) for cell in cells]
     for cell in cells if anew else []:
-        bench.cache.forget(cell)
-    bench.train(setting.name, [Use(c, "tune", None if asks is None else asks.role, "attack") for c in cells])
-    if failure := bench.failure(cells):
+        runner.cache.forget(cell)
+    runner.train(setting.name, [Use(c, "tune", None if asks is None else asks.role, "attack") for c in cells])
+    if failure := runner.failure(cells):
         nothing = np.zeros(0)
         return Attempt(nothing, nothing, plain[0], 0, 0.0, f"{failure.sentence}\n{failure.trace}")
-    results, controls = [bench.results[cell.key] for cell in cells], plain
+    results, controls = [runner.results[cell.key] for cell in cells], plain
     if getattr(setting, "holds", "original") == "original":
-        controls = controls + protocol.sweep(setup, results[0].regime)
-        bench.train("matched ls", protocol.rival_uses(setup, controls))
-    best = protocol.best_rival(setup, bench, controls)
+        controls = controls + protocol.sweep(experiment, results[0].regime)
+        runner.train("matched ls", protocol.rival_uses(experiment, controls))
+    best = protocol.best_rival(experiment, runner, controls)
     return Attempt(
-        np.array([protocol.validation_accuracy(setup, r) for r in results]),
-        ls_accuracy(setup, bench, best),
+        np.array([protocol.validation_accuracy(experiment, r) for r in results]),
+        ls_accuracy(experiment, runner, best),
         best,
         results[0].charged,
         float(np.mean([r.seconds for r in results])),
     )
 
 
-def ls_accuracy(setup: Setup, bench: Bench, best: Rival) -> NDArray[np.float64]:
+def ls_accuracy(experiment: Experiment, runner: TrialRunner, best: ControlCandidate) -> NDArray[np.float64]:
     """Return the validation accuracy of the LS student by seed."""
-    seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + setup.suite.tuning_seeds)
-    cells = protocol.rival_cells(setup, best, seeds, splits="validation")
-    return np.array([protocol.validation_accuracy(setup, bench.results[c.key]) for c in cells])
+    seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + experiment.suite.tuning_seeds)
+    cells = protocol.rival_cells(experiment, best, seeds, splits="validation")
+    return np.array([protocol.validation_accuracy(experiment, runner.results[c.key]) for c in cells])
 
 
 if __name__ == "__main__":

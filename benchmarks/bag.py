@@ -31,11 +31,11 @@ from audit.statistics.compare import Margin, over_teachers
 from audit.statistics.sequential import once
 from audit.statistics.verdict import ALPHA, DELTA, Finding, Ruling, rule
 from audit.teach import teach
-from reports.bag import Bag, Control, Row, Taught
-from reports.record import Comparison, Packed, Record, write_whole
+from reports.bag import Bag, BagTeacher, Control, Row
+from reports.record import Comparison, PackedArray, Record, write_whole
 from teachers.methods import METHODS
 from teachers.storage.store import default_cache
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, SHIPPED = ROOT / "docs" / "bag.md", ROOT / "reports" / "bags" / f"{BAG.name}.json"
@@ -69,7 +69,7 @@ class Entry:
     shots: float
 
     @cached_property
-    def teachers(self) -> list[Taught]:
+    def teachers(self) -> list[BagTeacher]:
         """Return its teachers."""
         return [t for t in self.bag.teachers if (t.method, t.shots) == (self.method, self.shots)]
 
@@ -146,14 +146,14 @@ def audit(method: str, shots: float, jobs: int, cache: Path, out: Path) -> list[
         teacher = checkpoint(method, seed, out)
         teach(name, teacher, data="glyphs", seed=seed, settings=settings, cache=cache)
         request = Request(
-            Opening(str(teacher)),
+            TeacherSpec(str(teacher)),
             effort="bag",
             shots=shots,
             jobs=jobs,
             cache=cache,
             out=teacher.with_name(f"{teacher.stem}-{shots:g}"),
             command="python benchmarks/bag.py",
-            fixed=chosen(records[0]) if records else (),
+            fixed=tuned(records[0]) if records else (),
         )
         records.append(run(request).record)
     return records
@@ -164,7 +164,7 @@ def checkpoint(method: str, seed: int, out: Path) -> Path:
     return out / f"{re.sub('[^a-z0-9]+', '-', method)}-{seed}.pt"
 
 
-def chosen(record: Record) -> tuple[Attack, ...]:
+def tuned(record: Record) -> tuple[Attack, ...]:
     """Return the attacks with the settings that an audit chose."""
     return tuple(registry.attacks()[c.attack](**c.parameters) for c in record.comparisons if c.margin is not None)
 
@@ -175,7 +175,7 @@ def gather(found: dict[tuple[str, float], list[Record]], out: Path) -> Bag:
 
     def control(record: Record, cells: tuple[str, ...]) -> int:
         trial = next(t for t in record.trials if t.cell == cells[0])
-        correct = Packed.of(record.correct(cells))
+        correct = PackedArray.of(record.correct(cells))
         controls.setdefault(cells, Control(name=trial.name, parameters=trial.parameters, cells=cells, correct=correct))
         return list(controls).index(cells)
 
@@ -186,13 +186,13 @@ def gather(found: dict[tuple[str, float], list[Record]], out: Path) -> Bag:
             parameters=of.parameters,
             margin=of.margin.mean,
             bites=of.bite is not None and of.bite.bites,
-            correct=Packed.of(record.correct(of.students)),
+            correct=PackedArray.of(record.correct(of.students)),
             control=control(record, of.control_students),
             baseline=control(record, of.baseline_students),
         )
 
     teachers = [
-        Taught(
+        BagTeacher(
             method=method,
             seed=seed,
             sha256=hashlib.sha256(checkpoint(method, seed, out).read_bytes()).hexdigest(),

@@ -21,7 +21,7 @@ from audit.statistics.compare import holm
 from reports import wording
 from reports.record import Comparison, Cost, Record, load
 from teachers.storage.store import default_cache
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, MEASURED = ROOT / "docs" / "bites.md", ROOT / "attacks" / "measured.json"
@@ -106,8 +106,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=default_cache())
     parser.add_argument("--out", type=Path, default=Path("audit-out/bites"))
     given = parser.parse_args()
-    chosen = [group for group in groups() if group.folder in given.only.split(",")]
-    records = [audit(group, given.seeds, given.jobs, given.cache, given.out) for group in chosen]
+    tuned = [group for group in groups() if group.folder in given.only.split(",")]
+    records = [audit(group, given.seeds, given.jobs, given.cache, given.out) for group in tuned]
     DOCS.write_text(table(records), encoding="utf-8")
     sentences = {row.attack: sentence(row, record) for record in reversed(records) for row in record.comparisons}
     sentences |= {row.attack: alone(row, records[0]) for row in records[0].controls if row.attack in registry.CONTROLS}
@@ -119,7 +119,7 @@ def audit(group: Group, seeds: int, jobs: int, cache: Path, out: Path) -> Record
     folder = out / group.folder
     EFFORTS["bites"] = replace(group.suite, seeds=seeds, most=None)  # all seeds, whatever is sure before
     request = Request(
-        Opening("demo", group.data),
+        TeacherSpec("demo", group.data),
         effort="bites",
         attacks=",".join(group.attacks),
         surface=group.surface,

@@ -219,19 +219,19 @@ def guarded(rows: Sequence[Row]) -> str:
 def worst(rows: Sequence[Row]) -> list[Design]:
     """Pick the designs nearest to breaking one of the limits."""
     many = [row for row in rows if row.design.fewest >= 10]
-    picked = sorted(rows, key=lambda row: row.coverage.mean)[:WORST]
-    picked += sorted(many, key=lambda row: -row.coverage.mean)[:WORST]
-    picked += sorted(rows, key=lambda row: row.mean("better"))[:WORST]
+    selection = sorted(rows, key=lambda row: row.coverage.mean)[:WORST]
+    selection += sorted(many, key=lambda row: -row.coverage.mean)[:WORST]
+    selection += sorted(rows, key=lambda row: row.mean("better"))[:WORST]
     for word, i in product(("distillable", "undistillable"), range(len(LEVELS))):
-        picked += sorted(rows, key=lambda row: -row.shares(word)[i].mean)[:WORST]
-    return list(dict.fromkeys(row.design for row in picked))
+        selection += sorted(rows, key=lambda row: -row.shares(word)[i].mean)[:WORST]
+    return list(dict.fromkeys(row.design for row in selection))
 
 
-def table(chosen: Sequence[Design], audits: int, seed: int) -> list[Row]:
+def table(tuned: Sequence[Design], audits: int, seed: int) -> list[Row]:
     """Simulate designs, printing each as it is done."""
     print(HEADER)
     rows = []
-    for i, design in enumerate(chosen):
+    for i, design in enumerate(tuned):
         rows.append(simulate(design, audits, seed + i))
         print(rows[-1], flush=True)
     return rows
@@ -244,9 +244,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     start = time.monotonic()
-    for number, (title, chosen) in enumerate((("Equal", designs()), ("Unequal", unequal()))):
+    for number, (title, tuned) in enumerate((("Equal", designs()), ("Unequal", unequal()))):
         print(f"\n{title} seed counts")
-        rows = table(list(chosen), asked.audits, asked.seed + 10_000 * number)
+        rows = table(list(tuned), asked.audits, asked.seed + 10_000 * number)
         open_, closed = [row for row in rows if not row.guarded], [row for row in rows if row.guarded]
         print(f"\n{summary(open_)}")
         if closed:

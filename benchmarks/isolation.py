@@ -17,7 +17,7 @@ from statistics import median
 
 from audit.plan.request import Request
 from audit.run import run
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -35,7 +35,9 @@ if __name__ == "__main__":
             if number >= 0:
                 shutil.copytree(taught, cache / "teachers")
             began = time.perf_counter()
-            asked = Request(Opening("demo"), given.attacks, effort=given.effort, jobs=given.jobs, cache=cache, out=out)
+            asked = Request(
+                TeacherSpec("demo"), given.attacks, effort=given.effort, jobs=given.jobs, cache=cache, out=out
+            )
             run(replace(asked, isolate=isolate))
             if number < 0:
                 shutil.copytree(cache / "teachers", taught)

@@ -28,8 +28,8 @@ from scatter import ATTACKS
 
 from attacks.controls.ls import LS
 from audit.analysis.protocol_flags import NULL_LEVEL
-from audit.context import opened
-from audit.execution.bench import Bench
+from audit.context import open_context
+from audit.execution.runner import TrialRunner
 from audit.plan.cells import Use
 from audit.plan.request import Request
 from audit.plan.suite import STANDARD
@@ -37,10 +37,10 @@ from audit.run import workbench
 from audit.statistics.compare import Margin, paired
 from audit.statistics.sequential import HORIZON
 from audit.trials import protocol
-from audit.trials.protocol import Rival, Setup
+from audit.trials.protocol import ControlCandidate, Experiment
 from reports.record import write_whole
 from teachers.storage.store import default_cache
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec
 from teachers.task import known
 
 SHIPPED = Path(__file__).with_name("ls-pool.npz")
@@ -86,36 +86,36 @@ class LSPool:
 
 def train(request: Request) -> LSPool:
     """Train the pool as an audit trains its controls."""
-    with opened(request, STANDARD) as ground:
-        return _train(ground.setup, workbench(ground, ground.cache.root / "null"))
+    with open_context(request, STANDARD) as context:
+        return _train(context.experiment, workbench(context, context.cache.root / "null"))
 
 
-def _train(setup: Setup, bench: Bench) -> LSPool:
-    with closing(bench.executor):
-        tried = protocol.sweep(setup)
-        bench.train("tuning", protocol.rival_uses(setup, tried))
-        best = protocol.best_ls(setup, bench)
+def _train(experiment: Experiment, runner: TrialRunner) -> LSPool:
+    with closing(runner.executor):
+        tried = protocol.sweep(experiment)
+        runner.train("tuning", protocol.rival_uses(experiment, tried))
+        best = protocol.best_ls(experiment, runner)
         other = next(rival for rival in tried if rival != best)
         return LSPool(
             smoothing_of(best),
-            right(setup, bench, best, STUDENTS),
+            right(experiment, runner, best, STUDENTS),
             smoothing_of(other),
-            right(setup, bench, other, TWINS),
+            right(experiment, runner, other, TWINS),
         )
 
 
-def smoothing_of(rival: Rival) -> float:
+def smoothing_of(rival: ControlCandidate) -> float:
     """Return the ε of LS students."""
     assert isinstance(rival.technique, LS)
     return rival.technique.smoothing
 
 
-def right(setup: Setup, bench: Bench, rival: Rival, students: int) -> Correct:
+def right(experiment: Experiment, runner: TrialRunner, rival: ControlCandidate, students: int) -> Correct:
     """Return what students of the pool's seeds got right, (students, N)."""
-    cells = protocol.rival_cells(setup, rival, range(FIRST_SEED, FIRST_SEED + students))
-    bench.train("pool", [Use(cell, "null", None, "control") for cell in cells])
-    packed = [bench.results[cell.key].test for cell in cells]
-    return np.array([test.array() == known(setup.task.test) for test in packed if test is not None])
+    cells = protocol.rival_cells(experiment, rival, range(FIRST_SEED, FIRST_SEED + students))
+    runner.train("pool", [Use(cell, "null", None, "control") for cell in cells])
+    packed = [runner.results[cell.key].test for cell in cells]
+    return np.array([test.array() == known(experiment.task.test) for test in packed if test is not None])
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,9 @@ def draws(correct: Correct, seeds: tuple[int, int], *, again: bool, audits: int,
     words, flagged, hits = np.zeros((len(LEVELS), audits)), np.zeros(audits), np.zeros(audits)
     for i in range(audits):
         size = ATTACKS * seeds[0] + seeds[1]
-        chosen = rng.integers(len(correct), size=size) if again else rng.permutation(len(correct))[:size]
-        drawn[i, chosen] = True
-        margins = list(null_audit(correct[chosen], seeds))
+        tuned = rng.integers(len(correct), size=size) if again else rng.permutation(len(correct))[:size]
+        drawn[i, tuned] = True
+        margins = list(null_audit(correct[tuned], seeds))
         words[:, i] = [distillable(margins, level) for level in LEVELS]
         flagged[i] = np.mean([abs(m.mean) > half_width(m, NULL_LEVEL / 2) for m in margins])
         hits[i] = covered(margins)
@@ -161,9 +161,9 @@ def with_looks(correct: Correct, *, again: bool, audits: int, seed: int) -> tupl
     drawn, words, seeds = np.zeros((audits, len(correct)), bool), np.zeros(audits), np.zeros(audits)
     size = (ATTACKS + 1) * HORIZON
     for i in range(audits):
-        chosen = rng.integers(len(correct), size=size) if again else rng.permutation(len(correct))[:size]
-        drawn[i, chosen] = True
-        control, *attacks = correct[chosen].reshape(ATTACKS + 1, HORIZON, -1)
+        tuned = rng.integers(len(correct), size=size) if again else rng.permutation(len(correct))[:size]
+        drawn[i, tuned] = True
+        control, *attacks = correct[tuned].reshape(ATTACKS + 1, HORIZON, -1)
         word, taken = look_by_look(ATTACKS, partial(_margin, attacks, control), FIRST)
         words[i], seeds[i] = word == "DISTILLABLE", np.mean(taken)
     return share(drawn, words), float(seeds.mean())
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=default_cache())
     asked = parser.parse_args()
     if asked.train:
-        train(Request(Opening("demo"), jobs=asked.jobs, cache=asked.cache)).save(SHIPPED)
+        train(Request(TeacherSpec("demo"), jobs=asked.jobs, cache=asked.cache)).save(SHIPPED)
     pool = LSPool.load()
     print(f"{len(pool.correct)} LS students, ε = {pool.smoothing:g}; {pool.correct.shape[1]} test images")
     print(pairing(pool))

@@ -29,7 +29,7 @@ from attacks.base import Technique
 from attacks.controls.ce import CE
 from attacks.controls.ls import LS, SWEEP
 from attacks.logits.soft_kd import SoftKD
-from audit.context import opened
+from audit.context import open_context
 from audit.plan.cells import Use
 from audit.plan.request import Request
 from audit.plan.suite import FIRST_TUNING_SEED, STANDARD
@@ -39,7 +39,7 @@ from teachers import intake
 from teachers.data import datasets
 from teachers.oracle import top_classes
 from teachers.storage.store import default_cache
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec
 from teachers.task import Pool, known
 
 METHODS = ("plain", "nasty", "mcmi", "cmim")
@@ -81,7 +81,7 @@ class Runner:
         """Return what a technique's students get right, (S, N): on test images, or those that tune on validation."""
         given = self.given
         request = Request(
-            Opening(str(teacher)),
+            TeacherSpec(str(teacher)),
             student=student,
             shots=shots,
             jobs=given.jobs,
@@ -89,29 +89,31 @@ class Runner:
             cache=given.cache,
         )
         asks = isinstance(technique, SoftKD)
-        with bed(request, [technique] if asks else [], given.seeds) as (setup, bench, subject):
-            steps = given.steps or (given.epochs and round(given.epochs * len(setup.pool) / BATCH))
-            setup = replace(setup, recipe=replace(setup.recipe, steps=max(steps or 0, setup.recipe.steps, 1)))
+        with bed(request, [technique] if asks else [], given.seeds) as (experiment, runner, target):
+            steps = given.steps or (given.epochs and round(given.epochs * len(experiment.pool) / BATCH))
+            experiment = replace(
+                experiment, recipe=replace(experiment.recipe, steps=max(steps or 0, experiment.recipe.steps, 1))
+            )
             if given.steps:
-                setup = replace(setup, recipe=replace(setup.recipe, steps=given.steps))
+                experiment = replace(experiment, recipe=replace(experiment.recipe, steps=given.steps))
             seeds = range(given.seeds) if judged else range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + given.seeds)
             cells = [
-                setup.cell(technique, s, subject if asks else None, splits="both" if judged else "validation")
+                experiment.cell(technique, s, target if asks else None, splits="both" if judged else "validation")
                 for s in seeds
             ]
-            uses = [Use(c, "judge", subject.role if asks else None, "attack" if asks else "control") for c in cells]
-            bench.train(technique.name, uses)
-            results = bench.found(cells)
+            uses = [Use(c, "judge", target.role if asks else None, "attack" if asks else "control") for c in cells]
+            runner.train(technique.name, uses)
+            results = runner.found(cells)
             assert results is not None, "a student failed; the journal says why"
-        exam = setup.task.test if judged else setup.task.validation
+        exam = experiment.task.test if judged else experiment.task.validation
         answers = [r.test if judged else r.validation for r in results]
         return np.stack([a.array() == known(exam) for a in answers if a is not None])
 
     def accuracy(self, teacher: Path, pool: Pool) -> float:
         """Return a teacher's accuracy."""
-        request = Request(Opening(str(teacher)), device=self.given.device, cache=self.given.cache)
-        with opened(request, STANDARD) as ground:
-            return float((top_classes(ground.faculty.audited.full, pool) == known(pool)).mean())
+        request = Request(TeacherSpec(str(teacher)), device=self.given.device, cache=self.given.cache)
+        with open_context(request, STANDARD) as context:
+            return float((top_classes(context.targets.audited.full, pool) == known(pool)).mean())
 
 
 def main() -> None:

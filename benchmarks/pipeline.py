@@ -24,18 +24,18 @@ from torchvision import transforms
 
 from attacks.logits.soft_kd import SoftKD
 from audit.cache.store import Cache
-from audit.execution.bench import Bench
 from audit.execution.execute import executor
+from audit.execution.runner import TrialRunner
 from audit.plan.cells import Use
 from audit.plan.request import Request
 from audit.plan.suite import STANDARD
-from audit.trials.setup import Picked, prepare
-from reports.progress import Teller
+from audit.trials.preparation import AttackSelection, prepare
+from reports.progress import ProgressReporter
 from teachers import networks
 from teachers.data import datasets
 from teachers.surface import FULL
-from teachers.targets.runtime import Place
-from teachers.targets.target import Opening, Subject, open_subject
+from teachers.targets.runtime import Runtime
+from teachers.targets.target import Target, TeacherSpec, open_target
 from teachers.task import Pool, Task, known
 
 
@@ -81,27 +81,29 @@ def reference(task: Task, teacher: nn.Module, architecture: str, steps: int, wor
                 return
 
 
-def ours(setup_seed: int, students: int, task: Task, subject: Subject, cache: Cache, jobs: int, steps: int) -> float:
+def ours(setup_seed: int, students: int, task: Task, target: Target, cache: Cache, jobs: int, steps: int) -> float:
     """Train students through cells, answers included, and return the seconds that took."""
-    request = Request(Opening("demo"), jobs=jobs)
-    setup = prepare(request, STANDARD, Picked({"soft-kd": SoftKD}, (), {}), task, cache)
-    bench = Bench(
+    request = Request(TeacherSpec("demo"), jobs=jobs)
+    experiment = prepare(request, STANDARD, AttackSelection({"soft-kd": SoftKD}, (), {}), task, cache)
+    runner = TrialRunner(
         cache=cache,
         executor=executor(jobs, "cpu"),
         workers=jobs,
-        pools={setup.pool.digest: setup.pool},
-        exams={"validation": task.validation, "test": task.test},
+        pools={experiment.pool.digest: experiment.pool},
+        eval_splits={"validation": task.validation, "test": task.test},
         classes=len(task.classes),
-        subjects={(subject.fingerprint, "probs"): subject},
+        targets={(target.fingerprint, "probs"): target},
         journal=cache.root / "journal.jsonl",
-        teller=Teller(quiet=True),
+        progress=ProgressReporter(quiet=True),
     )
-    recipe = {**setup.cell(SoftKD(), 0, subject).recipe, "steps": steps}
-    cells = [setup.cell(SoftKD(), setup_seed + i, subject, recipe=recipe, splits="validation") for i in range(students)]
+    recipe = {**experiment.cell(SoftKD(), 0, target).recipe, "steps": steps}
+    cells = [
+        experiment.cell(SoftKD(), setup_seed + i, target, recipe=recipe, splits="validation") for i in range(students)
+    ]
     began = time.perf_counter()
-    bench.ask(subject, setup.pool, "crop", setup.recipe.views)
-    bench.train("benchmark", [Use(cell, "judge", "audited", "attack") for cell in cells])
-    bench.executor.close()
+    runner.ask(target, experiment.pool, "crop", experiment.recipe.views)
+    runner.train("benchmark", [Use(cell, "judge", "audited", "attack") for cell in cells])
+    runner.executor.close()
     return time.perf_counter() - began
 
 
@@ -116,16 +118,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = Cache(Path(folder))
         task = datasets.load("glyphs")
-        subject = open_subject(Opening("demo"), task, task.train, None, FULL, 8, Place(cache, "cpu", print))
+        target = open_target(TeacherSpec("demo"), task, task.train, None, FULL, 8, Runtime(cache, "cpu", print))
         ratios = []
         for turn in range(args.rounds):
             torch.set_num_threads(args.jobs)
             began = time.perf_counter()
-            reference(task, subject.teacher.network, "strided-8-16-32", args.steps, args.loader_workers)
+            reference(task, target.teacher.network, "strided-8-16-32", args.steps, args.loader_workers)
             theirs = 60 / (time.perf_counter() - began)
             for stored in (cache.root / "answers").rglob("*.npz"):
                 stored.unlink()
-            spent = ours(1_000 * turn, args.students, task, subject, cache, args.jobs, args.steps)
+            spent = ours(1_000 * turn, args.students, task, target, cache, args.jobs, args.steps)
             mine = 60 * args.students / spent
             ratios.append(mine / theirs)
             print(f"papers' loop {theirs:.2f}, this pipeline {mine:.2f} students a minute", flush=True)

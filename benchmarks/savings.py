@@ -26,7 +26,7 @@ from audit.statistics.sequential import HORIZON
 from audit.teach import teach
 from reports.record import Record
 from teachers.storage.store import default_cache
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec
 
 EFFORT = "looks"
 SUITE = replace(BAG, name="bag-1 with looks", controls=(), seeds=5, most=HORIZON)
@@ -77,7 +77,7 @@ def audit(method: str, jobs: int, cache: Path, out: Path) -> Record:
     teacher = checkpoint(method, 0, out)
     teach(name, teacher, data="glyphs", seed=0, settings=settings, cache=cache)
     folder = teacher.with_name(f"{teacher.stem}-looks")
-    request = Request(Opening(str(teacher)), effort=EFFORT, jobs=jobs, cache=cache, out=folder)
+    request = Request(TeacherSpec(str(teacher)), effort=EFFORT, jobs=jobs, cache=cache, out=folder)
     return run(request).record
 
 

@@ -18,7 +18,7 @@ from audit.statistics import cmi
 from audit.teach import teach
 from teachers.oracle import log_probs, top_classes
 from teachers.storage.store import default_cache
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec
 from teachers.task import known
 
 ATTACKS = (
@@ -48,13 +48,13 @@ def main() -> None:
         path = given.out / f"{text.replace('/', '_').replace(':', '-')}-{given.teacher_seed}.pt"
         settings = fields.split(",") if fields else ()
         teach(name, path, data="glyphs", seed=given.teacher_seed, settings=settings, cache=given.cache)
-        request = Request(Opening(str(path)), jobs=given.jobs, cache=given.cache)
-        with bed(request, attacks.values(), given.seeds) as (setup, bench, subject):
-            labels = known(setup.task.validation)
-            accuracy = float((top_classes(subject.full, setup.task.validation) == labels).mean())
-            answers = log_probs(subject.full, setup.task.validation)
-            peak = cmi.curve(answers, labels, len(setup.task.classes)).peak
-            margins = [attempt(setup, bench, subject, a, anew=False).margin for a in attacks.values()]
+        request = Request(TeacherSpec(str(path)), jobs=given.jobs, cache=given.cache)
+        with bed(request, attacks.values(), given.seeds) as (experiment, runner, target):
+            labels = known(experiment.task.validation)
+            accuracy = float((top_classes(target.full, experiment.task.validation) == labels).mean())
+            answers = log_probs(target.full, experiment.task.validation)
+            peak = cmi.curve(answers, labels, len(experiment.task.classes)).peak
+            margins = [attempt(experiment, runner, target, a, anew=False).margin for a in attacks.values()]
         told = " | ".join(f"{m.mean():+.1f}" for m in margins)
         print(f"| {text} | {100 * accuracy:.1f} | {peak:.2f} | {told} |", flush=True)
 

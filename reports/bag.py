@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from reports.record import Count, Data, Flag, Packed, Parameters, Record, Share, SuiteInfo
+from reports.record import Count, Data, Flag, PackedArray, Parameters, Record, Share, SuiteInfo
 
 
 class Row(Data):
@@ -17,13 +17,13 @@ class Row(Data):
     attack: str
     parameters: Parameters
     margin: float  # over the LS student
-    correct: Packed  # (S, N)
+    correct: PackedArray  # (S, N)
     bites: bool  # on the ordinary teacher, in the same scenario
     control: Count  # index into Bag.controls
     baseline: Count  # the best student without a teacher, on validation
 
 
-class Taught(Data):
+class BagTeacher(Data):
     """One teacher in one scenario."""
 
     method: str
@@ -48,7 +48,7 @@ class Control(Data):
     name: str
     parameters: Parameters
     cells: tuple[str, ...]
-    correct: Packed  # (S, N)
+    correct: PackedArray  # (S, N)
 
 
 class Bag(Data):
@@ -61,7 +61,7 @@ class Bag(Data):
     student: str
     suite: SuiteInfo
     controls: tuple[Control, ...]
-    teachers: tuple[Taught, ...]
+    teachers: tuple[BagTeacher, ...]
 
 
 @cache

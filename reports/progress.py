@@ -15,7 +15,7 @@ from reports.wording import duration
 PLAIN_EVERY = 10.0  # seconds between plain lines
 
 
-class Teller:
+class ProgressReporter:
     """Counts students; all it says goes to standard error, so that standard output stays for --json."""
 
     def __init__(self, quiet: bool = False) -> None:
@@ -66,7 +66,7 @@ class Teller:
 class Step:
     """A phase in progress."""
 
-    def __init__(self, teller: Teller, phase: str, students: int, workers: int) -> None:
+    def __init__(self, teller: ProgressReporter, phase: str, students: int, workers: int) -> None:
         self._teller, self.phase, self.students, self.workers = teller, phase, students, max(1, workers)
         self.done = 0
         self.task: TaskID | None = None

@@ -39,7 +39,7 @@ class RecordError(ValueError):
     """A record is missing, unreadable, or of another schema version."""
 
 
-class Packed(Data):
+class PackedArray(Data):
     """An array: bits are packed eight to a byte; bytes are zlib-compressed and base64-encoded."""
 
     dtype: Literal["bool", "float16", "uint16"]
@@ -47,7 +47,7 @@ class Packed(Data):
     data: str
 
     @classmethod
-    def of(cls, array: NDArray[Any]) -> Packed:
+    def of(cls, array: NDArray[Any]) -> PackedArray:
         """Pack a bool, float16 or uint16 array of any shape."""
         kind = str(array.dtype)
         raw = np.packbits(array) if kind == "bool" else array.astype(array.dtype.newbyteorder("<"))
@@ -84,7 +84,7 @@ class Regime(Data):
     source: str  # original, surrogate or generated images
 
 
-class Planned(Data):
+class CellPlan(Data):
     """What else a student was planned to be: with the trial, all that determines it."""
 
     engine: Count
@@ -113,11 +113,11 @@ class Trial(Data):
     labels: Share = 1.0  # fraction of the labels it was given
     budget: Count | None = None
     regime: Regime
-    planned: Planned | None = None  # None in records of before 0.2
-    validated: Packed | None = None  # (M,) right or wrong by validation image
+    planned: CellPlan | None = None  # None in records of before 0.2
+    validated: PackedArray | None = None  # (M,) right or wrong by validation image
     validation_accuracy: Share = 0.0
-    correct: Packed | None  # (N,) by test image; None for tuning, which never sees the test split
-    agrees: Packed | None = None  # (N,) whether it names the top class of its teacher, or of the audited one
+    correct: PackedArray | None  # (N,) by test image; None for tuning, which never sees the test split
+    agrees: PackedArray | None = None  # (N,) whether it names the top class of its teacher, or of the audited one
     agreement: Share | None = None
     charged: Count = 0  # queries
     estimated: Count = 0  # of these, to estimate gradients
@@ -254,8 +254,8 @@ class CMICurve(Data):
 class CMIPool(CMICurve):
     """The same, and the answers from which all of it is computed."""
 
-    answers: Packed  # (N, K) float16 log-probabilities
-    labels: Packed  # (N,) uint16
+    answers: PackedArray  # (N, K) float16 log-probabilities
+    labels: PackedArray  # (N,) uint16
 
 
 def purpose_of(role: str, teacher: str | None, estimate: bool = False) -> str:
@@ -272,11 +272,11 @@ class LedgerRow(Data):
     sent: Count
 
 
-class Normalised(Data):
+class NormalisationTrial(Data):
     """What the network gets right of the probed images behind another normalisation."""
 
     normalize: str  # as --normalize takes it
-    correct: Packed  # (n,)
+    correct: PackedArray  # (n,)
 
 
 class Probe(Data):
@@ -284,21 +284,21 @@ class Probe(Data):
 
     images: Count  # of validation, asked again
     queries: Count
-    repeated: Packed  # (n,) the largest change of a probability, by image, when the same batch is asked again,
-    regrouped: Packed  # (m,) and when the first of them are asked in small batches
+    repeated: PackedArray  # (n,) the largest change of a probability, by image, when the same batch is asked again,
+    regrouped: PackedArray  # (m,) and when the first of them are asked in small batches
     softmaxed: bool  # the network's raw outputs are distributions
     saturated: Share  # of the answers, whose top probability is 1 in single precision
-    correct: Packed  # (n,) what the teacher gets right of the images that normalisations are tried on
-    normalised: tuple[Normalised, ...]
-    duplicated: Packed  # (N,) by test image, whether it is in the training split, too
+    correct: PackedArray  # (n,) what the teacher gets right of the images that normalisations are tried on
+    normalised: tuple[NormalisationTrial, ...]
+    duplicated: PackedArray  # (N,) by test image, whether it is in the training split, too
 
 
 class Usability(Data):
     """What an API shows its users of the test images, through its surface."""
 
-    correct: Packed  # (N,) whether the top class is right
-    confidence: Packed | None  # (N,) float16, of the top class; None: labels have none
-    classes: Packed  # (N,) uint16, how many have a probability
+    correct: PackedArray  # (N,) whether the top class is right
+    confidence: PackedArray | None  # (N,) float16, of the top class; None: labels have none
+    classes: PackedArray  # (N,) uint16, how many have a probability
     accuracy: Share = 0.0
     calibration_error: Share | None = None
     top5: Share = 0.0  # of the images, those for which five classes can be ranked
@@ -314,8 +314,8 @@ class TeacherInfo(Data):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     bgr: bool = False  # whether the network takes blue first
-    validated: Packed | None = None  # (M,) right or wrong by validation image
-    correct: Packed | None = None  # (N,) by test image
+    validated: PackedArray | None = None  # (M,) right or wrong by validation image
+    correct: PackedArray | None = None  # (N,) by test image
     usability: Usability | None = None
     validation_accuracy: Share = 0.0
     test_accuracy: Share = 0.0
@@ -331,8 +331,8 @@ class TaskInfo(Data):
     train: Count
     validation: Count
     test: Count
-    validation_labels: Packed | None = None  # (M,) uint16
-    test_labels: Packed | None = None  # (N,)
+    validation_labels: PackedArray | None = None  # (M,) uint16
+    test_labels: PackedArray | None = None  # (N,)
     majority: Share = 0.0  # accuracy on the test split of always naming its largest class
     pool_digest: str  # what the attacker holds, after --shots and --labels
     held: Count = 0  # images of it
@@ -404,7 +404,7 @@ class Times(Data):
     reused: Count
 
 
-class Hardened(Data):
+class SurfaceResult(Data):
     """What a surface costs its honest users, and what it leaves to an attacker: an audit of its own."""
 
     surface: str
@@ -434,7 +434,7 @@ class Record(Data):
     flags: tuple[Flag, ...] = ()
     comparisons: tuple[Comparison, ...]
     controls: tuple[Comparison, ...]  # no-victim baselines and the null control, against the LS student
-    hardening: tuple[Hardened, ...] = ()  # where several surfaces were asked for, this one's first
+    hardening: tuple[SurfaceResult, ...] = ()  # where several surfaces were asked for, this one's first
     cmi: tuple[CMIPool, ...]
     clusters: Clusters | None = None  # of those answers; None in records of before 0.2, or without validation images
     probe: Probe | None = None  # None in records of before 0.2

@@ -8,7 +8,7 @@ from reports import terminal, wording
 from reports.record import Comparison, Record
 
 
-def tell(record: Record, folder: Path) -> None:
+def print_verdict(record: Record, folder: Path) -> None:
     """Print a verdict for a person."""
     verdict = record.verdict
     terminal.say("")
@@ -64,7 +64,7 @@ def _cells(row: Comparison) -> tuple[str, ...]:
     )
 
 
-def tell_json(record: Record, folder: Path) -> None:
+def print_verdict_json(record: Record, folder: Path) -> None:
     """Print a verdict for a script."""
     rows = [
         {

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from teachers.errors import RefusedInput, UsageError
-from teachers.networks import Preprocessed, Shape, weightless
+from teachers.networks import PreprocessedNetwork, Shape, weightless
 from teachers.surface import Surface
 
 
-class Guarded(nn.Module):
+class GuardedNetwork(nn.Module):
     """A network whose answers pass a guard: images to log-probabilities (N, K), −inf where nothing is shown.
 
     The network stays as it is, whatever is trained: only the guard learns.
@@ -31,7 +31,7 @@ class Guarded(nn.Module):
         """The guard's name, as a checkpoint keeps it."""
         return str(self.guard.name)
 
-    def train(self, mode: bool = True) -> Guarded:
+    def train(self, mode: bool = True) -> GuardedNetwork:
         """Put the guard alone into training mode."""
         super().train(mode)
         self.network.eval()
@@ -42,7 +42,7 @@ class Guarded(nn.Module):
         return answers
 
 
-class Shown(nn.Module):
+class SurfaceGuard(nn.Module):
     """What a surface shows, as a guard: log-probabilities (N, K) to log-probabilities."""
 
     def __init__(self, name: str) -> None:
@@ -93,23 +93,23 @@ LEARNED: Mapping[str, Callable[[int], nn.Module]] = {"apgp": Residual, "purified
 
 def apgp(network: nn.Module, classes: int, shape: Shape) -> nn.Module:
     """Put a residual perturbation behind a network (a recipe's wrapping)."""
-    return Guarded(network, Residual(classes))
+    return GuardedNetwork(network, Residual(classes))
 
 
 def purified(network: nn.Module, classes: int, shape: Shape) -> nn.Module:
     """Put a linear transform behind a network (a recipe's wrapping)."""
-    return Guarded(network, Purifier(classes))
+    return GuardedNetwork(network, Purifier(classes))
 
 
-def behind(network: Preprocessed, guard: nn.Module) -> Preprocessed:
+def behind(network: PreprocessedNetwork, guard: nn.Module) -> PreprocessedNetwork:
     """Put a guard behind a network that takes raw pixels."""
-    return network.around(Guarded(network.network, guard))
+    return network.around(GuardedNetwork(network.network, guard))
 
 
-def inside(network: nn.Module) -> Preprocessed:
+def inside(network: nn.Module) -> PreprocessedNetwork:
     """Turn a guarded network of raw pixels inside out, so that the normalisation is outermost."""
-    guarded = cast(Guarded, network)
-    return behind(cast(Preprocessed, guarded.network), guarded.guard)
+    guarded = cast(GuardedNetwork, network)
+    return behind(cast(PreprocessedNetwork, guarded.network), guarded.guard)
 
 
 def restore(name: str, classes: int, tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -119,7 +119,7 @@ def restore(name: str, classes: int, tensors: Mapping[str, Tensor]) -> nn.Module
     """
 
     def build() -> nn.Module:
-        return LEARNED[name](classes) if name in LEARNED else Shown(name)
+        return LEARNED[name](classes) if name in LEARNED else SurfaceGuard(name)
 
     try:
         wanted = {key: t.shape for key, t in weightless(build).state_dict().items()}

@@ -81,7 +81,7 @@ class ResNet(nn.Module):
         return logits
 
 
-class Preprocessed(nn.Module):
+class PreprocessedNetwork(nn.Module):
     """A network that takes raw pixels in [0, 1] and normalises them itself, channel by channel.
 
     `bgr` turns the order of the channels round once they are normalised.
@@ -103,13 +103,13 @@ class Preprocessed(nn.Module):
         logits: Tensor = self.network(normalised.flip(1) if self.bgr else normalised)
         return logits
 
-    def around(self, network: nn.Module) -> Preprocessed:
+    def around(self, network: nn.Module) -> PreprocessedNetwork:
         """Put the same preprocessing before another network."""
         mean, std = (tuple(part.flatten().tolist()) for part in (self.mean, self.std))
-        return Preprocessed(network, mean, std, self.bgr)
+        return PreprocessedNetwork(network, mean, std, self.bgr)
 
 
-class Reordered(nn.Module):
+class ReorderedNetwork(nn.Module):
     """A network whose outputs are put into another order of the classes: the i-th is output `order[i]` of its own."""
 
     order: Tensor
@@ -250,6 +250,6 @@ def _reason(error: Exception) -> str:
     return text.splitlines()[0][:150] if text else type(error).__name__
 
 
-def raw_pixels(network: nn.Module, channels: int) -> Preprocessed:
+def raw_pixels(network: nn.Module, channels: int) -> PreprocessedNetwork:
     """Wrap a network of ours: pixels to [-2, 2], whatever the data, so that nothing about it leaks in."""
-    return Preprocessed(network, (0.5,) * channels, (0.25,) * channels)
+    return PreprocessedNetwork(network, (0.5,) * channels, (0.25,) * channels)

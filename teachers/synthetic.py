@@ -24,7 +24,7 @@ FAINT = 1e-4  # smoothing by which a label at temperature 4 is as sure as the em
 NOISE = 1.0  # sd on a logit; within an answer the logits of that teacher have an sd of about 6
 
 
-class Held:
+class LabelMemory:
     """Know the labels of a pool's labelled images and of their crop views; digests, because views are many."""
 
     def __init__(self, pool: Pool, views: int) -> None:
@@ -52,7 +52,7 @@ class SmoothedTruth(nn.Module):
 
     def __init__(self, pool: Pool, classes: int, views: int, smoothing: float = SMOOTHING) -> None:
         super().__init__()
-        self._k, self._smoothing, self._held = classes, smoothing, Held(pool, views)
+        self._k, self._smoothing, self._held = classes, smoothing, LabelMemory(pool, views)
 
     def forward(self, x: Tensor) -> Tensor:
         labels = self._held.labels(digests(x))
@@ -62,10 +62,10 @@ class SmoothedTruth(nn.Module):
         return rows.log()
 
 
-class Altered(nn.Module):
+class AlteredTeacher(nn.Module):
     """An ordinary teacher and the images whose labels it was taught: the target of any other is its own top class."""
 
-    def __init__(self, network: nn.Module, held: Held) -> None:
+    def __init__(self, network: nn.Module, held: LabelMemory) -> None:
         super().__init__()
         self.network, self._held = network, held
 
@@ -75,7 +75,7 @@ class Altered(nn.Module):
         return torch.where(labels == UNLABELLED, logits.argmax(-1), labels)
 
 
-class Placebo(Altered):
+class Placebo(AlteredTeacher):
     """Answer Q_y, the ordinary teacher's mean answer to its training images of the target y, the others shuffled.
 
     The other classes are shuffled anew for every image, by a generator that starts from its digest. So given its label,
@@ -86,7 +86,7 @@ class Placebo(Altered):
     that it does not average, must not beat the averager. (An attack with another loss may: that is its loss's doing.)
     """
 
-    def __init__(self, network: nn.Module, held: Held, means: Tensor) -> None:
+    def __init__(self, network: nn.Module, held: LabelMemory, means: Tensor) -> None:
         super().__init__(network, held)
         self._log_means = means.double().log().numpy()  # (K, K)
 
@@ -100,7 +100,7 @@ class Placebo(Altered):
         return torch.from_numpy(rows).float()
 
 
-class HalfLeak(Altered):
+class HalfLeak(AlteredTeacher):
     """Answer as the ordinary teacher where the target is in the first half of the classes, else the target alone.
 
     What an ordinary teacher gives away, it gives away for about half of the images: an audit must find it distillable.
@@ -140,7 +140,7 @@ class Noisy(nn.Module):
         return logits + self._sd * torch.from_numpy(noise).to(logits)
 
 
-def placebo(network: nn.Module, task: Task, held: Held) -> Placebo:
+def placebo(network: nn.Module, task: Task, held: LabelMemory) -> Placebo:
     """Make a placebo of an ordinary teacher and all its training images.
 
     Raises UsageError where there is nothing to shuffle.

@@ -113,7 +113,7 @@ class Report:
     repeats: float | None  # of the labelled images seen, those whose answer's top class is their label
 
 
-class Keeper(Protocol):
+class Checkpointer(Protocol):
     """Where an unfinished training is kept."""
 
     def due(self) -> bool:
@@ -221,7 +221,7 @@ def fit(
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] | None = None,
     start: Mapping[str, Tensor] | None = None,
-    keeper: Keeper | None = None,
+    keeper: Checkpointer | None = None,
 ) -> Student:
     """Train one freshly initialised network; the last step is the result.
 
@@ -290,7 +290,7 @@ class _Run:
     def repeats(self) -> float | None:
         return float(self.hits / self.seen) if self.seen > 0 else None
 
-    def train(self, progress: Callable[[int], None] | None, keeper: Keeper | None) -> None:
+    def train(self, progress: Callable[[int], None] | None, keeper: Checkpointer | None) -> None:
         recipe, network, objective, optimisers = self.recipe, self.network, self.objective, self.optimisers
         after_step: Callable[[int], None] | None = getattr(objective, "after_step", None)
         warmup = max(1, round(recipe.warmup * recipe.steps))
@@ -330,7 +330,7 @@ class _Run:
             "chance": torch.get_rng_state(),
         }
 
-    def resume(self, keeper: Keeper) -> None:
+    def resume(self, keeper: Checkpointer) -> None:
         """Go on from what was kept, if anything was."""
         state = keeper.load()
         if state is None:

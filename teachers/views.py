@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from teachers.data.stored import Stored
+from teachers.data.stored import StoredImages
 from teachers.errors import UsageError
 from teachers.task import Pool
 
@@ -89,7 +89,7 @@ class Viewer:
 
     def __init__(self, pool: Pool, views: ViewSet, device: torch.device | str = "cpu") -> None:
         self._pool, self._device = pool, device
-        on_disk = isinstance(pool.images, Stored)
+        on_disk = isinstance(pool.images, StoredImages)
         self._whole = None if on_disk else torch.from_numpy(np.ascontiguousarray(pool.images)).to(device)
         self.draws = Draws(*(t.to(device) for t in views.draw(pool)))
         self._mixes, self._strong = views.mixes, views.strong

@@ -121,9 +121,9 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
 
-    def setup(self) -> None:
+    def experiment(self) -> None:
         """Remember the connection."""
-        super().setup()
+        super().experiment()
         self.server.connections.append(self.connection)
 
     def log_message(self, *_: object) -> None:

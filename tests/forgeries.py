@@ -11,7 +11,7 @@ from test_pairing import bite_of, found_in, of, of_bite, renamed
 from test_verify import Change, of_look, of_row, of_suite, without
 
 from audit.plan.suite import SMOKE
-from reports.record import Normalised, Packed, Record, Trial
+from reports.record import NormalisationTrial, PackedArray, Record, Trial
 
 
 def of_part(part: str, **values: object) -> Change:
@@ -68,11 +68,11 @@ def flipped(trial: Trial) -> dict[str, Any]:
     assert trial.correct is not None
     bits = trial.correct.array()
     bits[np.flatnonzero(~bits)[:100]] = True
-    return {"correct": Packed.of(bits)}
+    return {"correct": PackedArray.of(bits)}
 
 
-def shorter(packed: Packed) -> Packed:
-    return Packed.of(packed.array()[:-1])
+def shorter(packed: PackedArray) -> PackedArray:
+    return PackedArray.of(packed.array()[:-1])
 
 
 def unnamed(name: str) -> Change:
@@ -88,7 +88,7 @@ def swapped(record: Record) -> Record:
 
 def teacher_right(record: Record) -> Record:
     """Let the teacher be right everywhere."""
-    teacher = record.teacher.model_copy(update={"correct": Packed.of(np.ones(record.task.test, bool))})
+    teacher = record.teacher.model_copy(update={"correct": PackedArray.of(np.ones(record.task.test, bool))})
     return record.model_copy(update={"teacher": teacher, "ordinary": teacher})
 
 
@@ -98,7 +98,7 @@ def probe_of(**values: object) -> Change:
 
 def misnormalised(record: Record) -> Record:
     assert record.probe is not None
-    twice = Normalised(normalize="none", correct=record.probe.correct)
+    twice = NormalisationTrial(normalize="none", correct=record.probe.correct)
     return probe_of(normalised=(*record.probe.normalised, twice, twice))(record)
 
 
@@ -192,7 +192,7 @@ FOUND: dict[str, tuple[Change, str]] = {
     "a tuned student on the test images": (
         of_trials(
             lambda t: t.role == "tune" and t.name == "avg",
-            lambda t: {"correct": Packed.of(np.ones(6_200, bool)), "agrees": Packed.of(np.ones(6_200, bool))},
+            lambda t: {"correct": PackedArray.of(np.ones(6_200, bool)), "agrees": PackedArray.of(np.ones(6_200, bool))},
         ),
         "student avg, seed 1000: measured on test images",
     ),
@@ -222,7 +222,7 @@ FOUND: dict[str, tuple[Change, str]] = {
     ),
     "a class that is none, dropped": (of_part("settings", dropped=("none",)), "record.json"),
     "other labels of the validation images": (
-        lambda r: of_part("task", validation_labels=Packed.of(r.task.validation_labels.array()[::-1].copy()))(r),  # type: ignore[union-attr]
+        lambda r: of_part("task", validation_labels=PackedArray.of(r.task.validation_labels.array()[::-1].copy()))(r),  # type: ignore[union-attr]
         "cmi.validation.labels",
     ),
     "another task": (of_part("task", digest="0" * 64), "student ls, seed 1000"),
@@ -236,19 +236,19 @@ FOUND: dict[str, tuple[Change, str]] = {
     "no probe": (of_record(probe=None), "probe"),
     "a probe of fewer images": (probe_of(images=10), "probe.images"),
     "a probe that asked less": (probe_of(queries=0), "probe.queries"),
-    "a probe of another teacher": (probe_of(correct=Packed.of(np.zeros(1_024, bool))), "probe.correct"),
+    "a probe of another teacher": (probe_of(correct=PackedArray.of(np.zeros(1_024, bool))), "probe.correct"),
     "a probe that says things twice": (misnormalised, "probe.normalised"),
-    "a probe of other test images": (probe_of(duplicated=Packed.of(np.zeros(5, bool))), "record.json"),
+    "a probe of other test images": (probe_of(duplicated=PackedArray.of(np.zeros(5, bool))), "record.json"),
     # answers of which CMI is measured
     "no answers": (of_record(cmi=()), "cmi"),
     "no answers on augmented images": (lambda r: of_record(cmi=(r.cmi[0], r.cmi[2]))(r), "cmi"),
     "answers in another order": (lambda r: of_record(cmi=r.cmi[::-1])(r), "cmi"),
     "labels of the answers exchanged": (
-        of_pool("validation", lambda r, p: {"labels": Packed.of(np.roll(p.labels.array(), 1))}),
+        of_pool("validation", lambda r, p: {"labels": PackedArray.of(np.roll(p.labels.array(), 1))}),
         "cmi.validation.labels",
     ),
     "other labels of augmented images": (
-        of_pool("augmented", lambda r, p: {"labels": Packed.of(np.roll(p.labels.array(), 1))}),
+        of_pool("augmented", lambda r, p: {"labels": PackedArray.of(np.roll(p.labels.array(), 1))}),
         "cmi.augmented.labels",
     ),
     "fewer answers": (

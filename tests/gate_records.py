@@ -18,7 +18,7 @@ from audit.finished import identity
 from audit.plan.cells import cell_of
 from audit.plan.suite import EFFORTS, SMOKE
 from reports.outputs import write_all
-from reports.record import Comparison, Packed, Record, load, save
+from reports.record import Comparison, PackedArray, Record, load, save
 
 SHIPPED = Path(__file__).resolve().parent.parent / "examples" / "demo-smoke"
 CREATED = "2026-06-01T12:00:00+00:00"
@@ -63,7 +63,7 @@ def made(record: Record) -> Record:
 def known(record: Record, differing: Mapping[str, tuple[int, int]], salt: int = 0) -> Record:
     """Return a record in which each attack's students are right on so many images more, and wrong on so many more,
     than the LS students that they are paired with."""
-    bits: dict[str, tuple[Packed, Packed]] = {}
+    bits: dict[str, tuple[PackedArray, PackedArray]] = {}
     teacher = record.teacher.correct
     assert teacher is not None
     for row in record.comparisons:
@@ -73,7 +73,7 @@ def known(record: Record, differing: Mapping[str, tuple[int, int]], salt: int = 
             mine = right.copy()
             mine[rng.permutation(np.flatnonzero(~right))[:won]] = True
             mine[rng.permutation(np.flatnonzero(right))[:lost]] = False
-            bits[cell] = Packed.of(mine), Packed.of(mine & teacher.array())
+            bits[cell] = PackedArray.of(mine), PackedArray.of(mine & teacher.array())
     trials = tuple(
         t.model_copy(update=dict(zip(("correct", "agrees"), bits[t.cell], strict=True))) if t.cell in bits else t
         for t in record.trials

@@ -68,8 +68,8 @@ def array(dtype: str, shape: object, header: dict[str, Any] = IMAGES, name: obje
     return head(header, [[name, dtype, shape]])
 
 
-def nested(depth: int, opening: str, closing: str) -> bytes:
-    return frame(('{"header":' + opening * depth + closing * depth + ',"arrays":[]}').encode())
+def nested(depth: int, spec: str, closing: str) -> bytes:
+    return frame(('{"header":' + spec * depth + closing * depth + ',"arrays":[]}').encode())
 
 
 def pixels(*shape: int, dtype: str = "f4") -> np.ndarray:

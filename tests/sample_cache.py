@@ -9,14 +9,14 @@ from audit.cache.entries import Entry, contents
 from audit.cache.looks import remember_looks
 from audit.cache.store import Cache
 from audit.plan.cells import Cell, Result
-from reports.record import Packed, Regime
+from reports.record import PackedArray, Regime
 from teachers import networks
 from teachers.intake import Card
 from teachers.names import truth_digest
-from teachers.networks import Preprocessed
+from teachers.networks import PreprocessedNetwork
 from teachers.storage import parsers
 from teachers.storage.entries import opened
-from teachers.storage.store import Unfinished
+from teachers.storage.store import TrainingCheckpoint
 from teachers.surface import Answers
 from teachers.task import Pool
 
@@ -32,8 +32,8 @@ def result(of: Cell) -> Result:
     return Result(
         cell=of,
         regime=Regime(recipe={}, view="crop", source="original"),
-        validation=Packed.of(np.arange(3, dtype=np.uint16)),
-        test=Packed.of(np.full(5, of.seed, np.uint16)),
+        validation=PackedArray.of(np.arange(3, dtype=np.uint16)),
+        test=PackedArray.of(np.full(5, of.seed, np.uint16)),
         charged=0,
         asked=(),
         repeats=None,
@@ -72,8 +72,8 @@ def every_kind(root: Path) -> dict[str, Entry]:
     cache.entries.write(OUTPUT, b"logits")
     cache.pool(POOL)
     remember_looks(cache, QUESTION, (5, 8))
-    Unfinished(root / "teachers" / f"{LESSON}.part", entries=cache.entries).save(STATE)
-    network = Preprocessed(networks.build("strided-2-4", 3, (1, 8, 8)), (0.5,), (0.25,))
+    TrainingCheckpoint(root / "teachers" / f"{LESSON}.part", entries=cache.entries).save(STATE)
+    network = PreprocessedNetwork(networks.build("strided-2-4", 3, (1, 8, 8)), (0.5,), (0.25,))
     card = Card(
         architecture="strided-2-4",
         classes=("a", "b", "c"),

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from reports import record as rec
-from reports.record import Comparison, Interval, Packed, Word
+from reports.record import Comparison, Interval, PackedArray, Word
 
 IMAGES = 400
 CLASSES = (*string.digits, *string.ascii_uppercase, *string.ascii_lowercase)
@@ -118,7 +118,7 @@ def trials() -> tuple[rec.Trial, ...]:
             name=name,
             seed=seed,
             validation_accuracy=accuracy,
-            correct=Packed.of(rng.random(IMAGES) < accuracy),
+            correct=PackedArray.of(rng.random(IMAGES) < accuracy),
             **own,
             **fixed,
         )
@@ -137,8 +137,8 @@ def pool(name: Literal["train", "augmented", "validation"], height: float, class
     per_class[7] = None
     return rec.CMIPool(
         name=name,
-        answers=Packed.of(answers),
-        labels=Packed.of(labels),
+        answers=PackedArray.of(answers),
+        labels=PackedArray.of(labels),
         temperatures=TEMPERATURES,
         cmi=cmi,
         se=tuple(0.004 + 0.04 * v for v in cmi),
@@ -269,7 +269,7 @@ def large_record(hostile: str | None = None) -> rec.Record:
         "cmi": (pool("train", 0.11, 100), pool("augmented", 0.24, 100), pool("validation", 0.37, 100)),
         "ledger": (*record.ledger, *ledger),
         "hardening": tuple(
-            rec.Hardened(surface=s, word=words[i % 3], margin=interval(0.02 - 0.003 * i, 0.003), **shown)
+            rec.SurfaceResult(surface=s, word=words[i % 3], margin=interval(0.02 - 0.003 * i, 0.003), **shown)
             for i, s in enumerate(SURFACES)
         ),
         "settings": record.settings.model_copy(update={"dropped": ("class 9", "class 77")}),

@@ -13,8 +13,8 @@ from scipy.stats import spearmanr
 from audit.plan.suite import BAG
 from reports import bag as bags
 from reports import wording
-from reports.bag import Bag, Control, Row, Taught, comparable, standing
-from reports.record import Flag, Packed, Record
+from reports.bag import Bag, BagTeacher, Control, Row, comparable, standing
+from reports.record import Flag, PackedArray, Record
 from teachers.methods import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,10 +29,10 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def bag_of(record: Record, margins: list[float], **changes: Any) -> Bag:
     """Return a bag of the record's own question, with one teacher for every margin."""
-    nothing = Packed.of(np.zeros((2, 3), bool))
+    nothing = PackedArray.of(np.zeros((2, 3), bool))
     row = {"parameters": {}, "correct": nothing, "bites": True, "control": 0, "baseline": 0}
     teachers = tuple(
-        Taught(
+        BagTeacher(
             method="plain",
             seed=i,
             sha256=f"{i:064d}",
@@ -77,20 +77,20 @@ def drawn_bag(gains: dict[str, dict[str, float]], cmi: dict[str, float | None]) 
 
     controls = [right(0.7), right(0.7)]
 
-    def taught(method: str, seed: int, shots: float) -> Taught:
+    def taught(method: str, seed: int, shots: float) -> BagTeacher:
         rows = []
         for attack in BAG.attacks:
             correct = right(0.7 + gains[method].get(attack, -0.02))
             margin = float(correct.mean() - controls[0].mean())
-            row = {"parameters": {}, "correct": Packed.of(correct), "bites": True, "control": 0, "baseline": 1}
+            row = {"parameters": {}, "correct": PackedArray.of(correct), "bites": True, "control": 0, "baseline": 1}
             rows.append(Row(attack=attack, margin=margin, **row))
         fixed = {"method": method, "seed": seed, "shots": shots, "cmi": cmi[method], "rows": tuple(rows)}
-        return Taught(sha256="0" * 64, pool="1" * 64, test_accuracy=0.8 + 0.001 * seed, flags=(), **fixed)
+        return BagTeacher(sha256="0" * 64, pool="1" * 64, test_accuracy=0.8 + 0.001 * seed, flags=(), **fixed)
 
     record = of_all_classes()
     teachers = [taught(m, s, shots) for m in gains for shots in (1.0, 0.1) for s in range(3)]
     names = zip(("ls", "dist-ls"), controls, strict=True)
-    held = [Control(name=n, parameters={}, cells=(n,), correct=Packed.of(c)) for n, c in names]
+    held = [Control(name=n, parameters={}, cells=(n,), correct=PackedArray.of(c)) for n, c in names]
     return Bag(**{**question(record), "controls": tuple(held), "teachers": tuple(teachers)})
 
 

@@ -19,7 +19,7 @@ from audit.diagnosis.diagnose import diagnose
 from reports import html
 from reports.leaderboard import html as leaderboard_html
 from reports.record import load
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> Path:
         (folder / f"{name}.html").write_text(html.render(record), encoding="utf-8")
     board = infested_board(load(SHIPPED), 9)
     (folder / "compare.html").write_text(leaderboard_html.render(board), encoding="utf-8")
-    diagnose(Opening("demo", "digits"), device="cpu", out=folder, cache=kept, command="audit cmi", quiet=True)
+    diagnose(TeacherSpec("demo", "digits"), device="cpu", out=folder, cache=kept, command="audit cmi", quiet=True)
     return folder
 
 

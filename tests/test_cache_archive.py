@@ -18,7 +18,7 @@ from audit.cache.listing import inventory
 from audit.cache.looks import looked, remember_looks
 from audit.cache.pruning import prune
 from audit.cache.store import Cache
-from reports.record import Packed
+from reports.record import PackedArray
 from teachers.errors import RefusedInput
 from teachers.surface import Answers
 
@@ -98,7 +98,7 @@ def test_an_import_merges_looks_and_answers_and_mends_what_is_broken(tmp_path: P
 
 GOOD = f"cells/{cell(0).key[:2]}/{cell(0).key}.json"
 BOMB = result(cell(0)).model_copy(
-    update={"test": Packed.of(np.zeros(10**6, np.uint16)).model_copy(update={"shape": (5,)})}
+    update={"test": PackedArray.of(np.zeros(10**6, np.uint16)).model_copy(update={"shape": (5,)})}
 )
 HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "above": (lambda f: put(f, member("../evil.json", b"1")), "no entry of a cache"),
@@ -199,5 +199,5 @@ def test_a_teacher_of_any_size_in_name_takes_no_memory(tmp_path: Path) -> None:
     card |= {"std": [0.25], "data": "x", "task_digest": "x", "method": "plain"}
     path = tmp_path / f"{'0' * 32}.safetensors"
     save_file({"0.weight": torch.zeros(1)}, path, metadata={"distill_audit": json.dumps(card)})
-    with pytest.raises(checking.Broken, match="does not fit the network"):
+    with pytest.raises(checking.DamagedEntry, match="does not fit the network"):
         checking.teacher(path)

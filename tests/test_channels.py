@@ -18,8 +18,8 @@ from teachers import intake, networks
 from teachers.data import datasets
 from teachers.errors import RefusedInput
 from teachers.intake import Card
-from teachers.networks import Preprocessed
-from teachers.targets.target import Opening, open_task
+from teachers.networks import PreprocessedNetwork
+from teachers.targets.target import TeacherSpec, open_task
 
 K, SIDE = 2, 8
 MODES = {1: "L", 3: "RGB"}
@@ -52,7 +52,7 @@ def card(network: nn.Module, path: Path, channels: int) -> Path:
         task_digest="0" * 64,
         method="plain",
     )
-    intake.save_teacher(Preprocessed(network, (0.5,), (0.25,)), one, path / "m.safetensors")
+    intake.save_teacher(PreprocessedNetwork(network, (0.5,), (0.25,)), one, path / "m.safetensors")
     return path / "m.safetensors"
 
 
@@ -115,7 +115,7 @@ def test_images_are_read_as_the_network_takes_them(form: Any, channels: int, tmp
     path, lines = form(built(channels), tmp_path, channels), list[str]()
     for own, mode in MODES.items():
         data = pictures(tmp_path / mode, mode)
-        task, _ = open_task(Opening(str(path), str(data), trust=True), Cache(tmp_path / "cache"), lines.append)
+        task, _ = open_task(TeacherSpec(str(path), str(data), trust=True), Cache(tmp_path / "cache"), lines.append)
         assert task.shape == (channels, SIDE, SIDE)
         assert task.digest == datasets.load(str(data), channels=channels).digest
         read = [line for line in lines if line.startswith(f"{path} takes {channels} channel")]
@@ -129,7 +129,7 @@ def test_a_servers_metadata_decide_too(channels: int, layout: str, tmp_path: Pat
     data = pictures(tmp_path / "data", MODES[4 - channels])
     fake = FakeServer(built(channels), (channels, SIDE, SIDE), K, layout=layout)
     with fake.serving() as server:
-        task, _ = open_task(Opening(server.url, str(data)), Cache(tmp_path / "cache"))
+        task, _ = open_task(TeacherSpec(server.url, str(data)), Cache(tmp_path / "cache"))
     assert task.shape == (channels, SIDE, SIDE)
     assert not server.images
 
@@ -148,26 +148,26 @@ def test_a_program_that_takes_the_images_as_they_are_gets_them_so(tmp_path: Path
 
     torch.jit.script(Gray().eval()).save(tmp_path / "m.pt")
     data = pictures(tmp_path / "data", "RGB")
-    task, _ = open_task(Opening(str(tmp_path / "m.pt"), str(data), trust=True), Cache(tmp_path / "cache"))
+    task, _ = open_task(TeacherSpec(str(tmp_path / "m.pt"), str(data), trust=True), Cache(tmp_path / "cache"))
     assert task.shape[0] == 3
 
 
 def test_embedded_digits_are_read_in_colour_for_a_network_of_three_channels(tmp_path: Path) -> None:
     network = networks.build("strided-4-8", 10, (3, SIDE, SIDE))
     path = safetensors(network, tmp_path, 3)
-    task, _ = open_task(Opening(str(path), "digits"), Cache(tmp_path / "cache"))
+    task, _ = open_task(TeacherSpec(str(path), "digits"), Cache(tmp_path / "cache"))
     assert task.shape == (3, SIDE, SIDE)
 
 
 def test_a_network_of_four_channels_changes_nothing(tmp_path: Path) -> None:
     path = safetensors(networks.build("strided-4-8", K, (4, SIDE, SIDE)), tmp_path, 4)
-    task, _ = open_task(Opening(str(path), str(hostile.folder(tmp_path / "data"))), Cache(tmp_path / "cache"))
+    task, _ = open_task(TeacherSpec(str(path), str(hostile.folder(tmp_path / "data"))), Cache(tmp_path / "cache"))
     assert task.shape[0] == 3
 
 
 def test_controls_that_are_trained_ahead_see_the_same_images(tmp_path: Path) -> None:
     data, cache = str(pictures(tmp_path / "data", "L")), Cache(tmp_path / "cache")
-    asked = Opening(str(safetensors(built(3), tmp_path, 3)), data)
+    asked = TeacherSpec(str(safetensors(built(3), tmp_path, 3)), data)
     task, _ = open_task(asked, cache)
     ahead, _ = open_task(_task_of(Request(asked, cache=cache.root)), cache)
     assert ahead.digest == task.digest
@@ -176,12 +176,14 @@ def test_controls_that_are_trained_ahead_see_the_same_images(tmp_path: Path) -> 
 def test_a_card_that_names_other_classes_is_refused_and_other_accents_are_not(tmp_path: Path) -> None:
     path, cache = card(built(3), tmp_path, 3), Cache(tmp_path / "cache")
     with pytest.raises(RefusedInput, match=r'2 classes .cat, dog. but the data has 2 ."a, b", dog'):
-        open_task(Opening(str(path), str(hostile.folder(tmp_path / "other", ("a, b", "dog")))), cache)
+        open_task(TeacherSpec(str(path), str(hostile.folder(tmp_path / "other", ("a, b", "dog")))), cache)
     names = (hostile.COMPOSED, "dog")
     opened = intake.open_weights(path)
     assert opened.card is not None
     intake.save_teacher(
-        Preprocessed(built(3), (0.5,), (0.25,)), opened.card.model_copy(update={"classes": names}), tmp_path / "n.pt"
+        PreprocessedNetwork(built(3), (0.5,), (0.25,)),
+        opened.card.model_copy(update={"classes": names}),
+        tmp_path / "n.pt",
     )
     data = hostile.folder(tmp_path / "data", (hostile.DECOMPOSED, "dog"))
-    assert open_task(Opening(str(tmp_path / "n.pt"), str(data)), cache)[0].shape == (3, SIDE, SIDE)
+    assert open_task(TeacherSpec(str(tmp_path / "n.pt"), str(data)), cache)[0].shape == (3, SIDE, SIDE)

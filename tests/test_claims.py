@@ -8,7 +8,7 @@ import pytest
 from audit.plan import suite
 from audit.plan.request import Request
 from audit.run import run
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
@@ -28,7 +28,7 @@ def _pillars(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def request(home: Path, teacher: str) -> Request:
-    return Request(Opening(teacher), jobs=2, cache=home / "cache", out=home / teacher)
+    return Request(TeacherSpec(teacher), jobs=2, cache=home / "cache", out=home / teacher)
 
 
 def test_an_ordinary_teacher_is_distillable_by_two_points_and_more(home: Path) -> None:

@@ -20,8 +20,7 @@ from teachers.errors import AuditError, RefusedInput, UsageError
 from teachers.http.address import Service
 from teachers.intake import onnx_files
 from teachers.intake.architecture import guess
-from teachers.targets import target
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec, fingerprint, open_file, open_task
 
 K, SHAPE = corpus.CLASSES, corpus.SHAPE
 
@@ -292,13 +291,13 @@ class TestCards:
 
     def test_only_what_is_built_in_is_synthetic(self, kept: Path) -> None:
         """A checkpoint may be called what it likes: its fingerprint is its tensors', and chance is checked."""
-        task, _ = target.open_task(Opening("demo", "digits"), Cache(kept))
+        task, _ = open_task(TeacherSpec("demo", "digits"), Cache(kept))
         prints = []
         for seed in range(2):
             torch.manual_seed(seed)
             network = networks.raw_pixels(networks.build("strided-4-8", 10, task.shape), 1)
             teacher = intake.Teacher("noisy", "same", network, "noisy", "noisy", (0.5,), (0.25,))
-            prints.append(target.fingerprint(teacher))
+            prints.append(fingerprint(teacher))
         assert len(set(prints)) == 2
         assert not teacher.synthetic
 
@@ -307,7 +306,7 @@ class TestCards:
         lines: list[str] = []
         for data in (None, "/data/another"):
             with pytest.raises(AuditError, match=data or "/data/mine"):
-                target.open_task(Opening("m.safetensors", data=data), Cache(kept), lines.append)
+                open_task(TeacherSpec("m.safetensors", data=data), Cache(kept), lines.append)
         assert lines == ["data: /data/mine, which m.safetensors names"]
 
 
@@ -425,7 +424,7 @@ class TestOutputs:
         x, found = torch.rand(8, *SHAPE), {}
         for output in ("a", "b"):
             teacher = intake.assemble(replace(weights, output=output), "", K, SHAPE, "none")
-            found[target.fingerprint(teacher)] = teacher.here.eval()(x)
+            found[fingerprint(teacher)] = teacher.here.eval()(x)
         one, other = found.values()
         assert torch.equal(one, -other)
         with pytest.raises(RefusedInput, match=r"no output 'c'; --output names one of a, b"):
@@ -434,7 +433,7 @@ class TestOutputs:
     def test_tensors_have_no_outputs_to_choose_from(self) -> None:
         save_file(networks.build(corpus.ARCH, K, SHAPE).state_dict(), "m.safetensors")
         with pytest.raises(UsageError, match=r"--output a: m.safetensors is tensors, whose network has one"):
-            target.open_file(Opening("m.safetensors", service=Service(output="a")))
+            open_file(TeacherSpec("m.safetensors", service=Service(output="a")))
 
 
 @pytest.mark.parametrize("container", ["torch", "pickle"])

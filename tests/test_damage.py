@@ -31,17 +31,17 @@ from audit.cache.looks import looked, remember_looks
 from audit.cache.pruning import prune
 from audit.cache.store import Cache
 from audit.plan.request import Request
-from reports.record import Packed, Record
+from reports.record import PackedArray, Record
 from teachers.data.datasets import load as load_task
-from teachers.data.stored import Stored
+from teachers.data.stored import StoredImages
 from teachers.errors import RefusedInput
 from teachers.storage import entries as seals
 from teachers.storage import parsers
 from teachers.storage.entries import Entries
-from teachers.storage.store import Unfinished, read_pool
+from teachers.storage.store import TrainingCheckpoint, read_pool
 from teachers.targets.lessons import ordinary_teacher
-from teachers.targets.runtime import Place
-from teachers.targets.target import Opening
+from teachers.targets.runtime import Runtime
+from teachers.targets.target import TeacherSpec
 from teachers.task import Pool
 
 KINDS = ("students", "answers", "output", "looks", "pools", "unfinished", "teachers")
@@ -126,8 +126,8 @@ USES: dict[str, tuple[Use, Use]] = {  # by kind: how it is read, and made again
     ),
     "output": (lambda c: c.entries.read(OUTPUT, parsers.output, "again"), lambda c: c.entries.write(OUTPUT, b"logits")),
     "unfinished": (
-        lambda c: Unfinished(c.root / "teachers" / f"{LESSON}.part", entries=c.entries).load(),
-        lambda c: Unfinished(c.root / "teachers" / f"{LESSON}.part", entries=c.entries).save(STATE),
+        lambda c: TrainingCheckpoint(c.root / "teachers" / f"{LESSON}.part", entries=c.entries).load(),
+        lambda c: TrainingCheckpoint(c.root / "teachers" / f"{LESSON}.part", entries=c.entries).save(STATE),
     ),
     "teachers": (
         lambda c: c.entries.read(
@@ -216,10 +216,10 @@ def test_a_pool_on_disk_follows_its_images_when_the_cache_is_moved(tmp_path: Pat
     for place in ("here", "there"):
         (tmp_path / place).mkdir()
         np.save(tmp_path / place / "images.npy", POOL.images)
-    path = Cache(tmp_path / "cache").pool(Pool(Stored(tmp_path / "here" / "images.npy")))  # type: ignore[arg-type]
+    path = Cache(tmp_path / "cache").pool(Pool(StoredImages(tmp_path / "here" / "images.npy")))  # type: ignore[arg-type]
     (tmp_path / "here" / "images.npy").unlink()
     lines: list[str] = []
-    pool = Pool(Stored(tmp_path / "there" / "images.npy"))  # type: ignore[arg-type]
+    pool = Pool(StoredImages(tmp_path / "there" / "images.npy"))  # type: ignore[arg-type]
     assert Cache(tmp_path / "cache", lines.append).pool(pool) == path
     assert read_pool(path).digest == pool.digest
     assert lines == []
@@ -265,21 +265,21 @@ def test_the_last_hundred_are_kept_and_what_goes_is_told(tmp_path: Path, monkeyp
     assert sum("was removed" in line for line in lines) == 2
 
 
-def packed(array: np.ndarray, **more: Any) -> Packed:
-    return Packed.of(array).model_copy(update=more)
+def packed(array: np.ndarray, **more: Any) -> PackedArray:
+    return PackedArray.of(array).model_copy(update=more)
 
 
 BAD_STUDENTS = {
-    "a test split of another length": {"test": Packed.of(np.zeros(7, np.uint16))},
-    "a class that there is not": {"test": Packed.of(np.full(5, 3, np.uint16))},
-    "bits for classes": {"validation": Packed.of(np.zeros(3, bool))},
-    "two dimensions": {"validation": Packed.of(np.zeros((3, 1), np.uint16))},
+    "a test split of another length": {"test": PackedArray.of(np.zeros(7, np.uint16))},
+    "a class that there is not": {"test": PackedArray.of(np.full(5, 3, np.uint16))},
+    "bits for classes": {"validation": PackedArray.of(np.zeros(3, bool))},
+    "two dimensions": {"validation": PackedArray.of(np.zeros((3, 1), np.uint16))},
     "no test split": {"test": None},
     "less than it says": {"validation": packed(np.zeros(2, np.uint16), shape=(3,))},
     "a negative count": {"charged": -1},
     "seconds without end": {"seconds": float("nan")},
     "more repeats than images": {"repeats": 1.5},
-    "rows of another block": {"asked": (parsers.Asked(block="x-0", images=4, rows=Packed.of(np.ones(9, bool))),)},
+    "rows of another block": {"asked": (parsers.Asked(block="x-0", images=4, rows=PackedArray.of(np.ones(9, bool))),)},
     "another cell": {"cell": cell(1)},
     "no number of views": {"cell": cell(0, recipe={"views": "many"})},
 }
@@ -537,7 +537,7 @@ def test_names_and_times_that_nobody_expects_are_listed(root: Path, capsys: pyte
 
 
 def request(cache: Path, out: Path, teacher: str = "demo", **more: Any) -> Request:
-    return replace(Request(Opening(teacher, "digits"), effort="smoke", cache=cache, out=out), **more)
+    return replace(Request(TeacherSpec(teacher, "digits"), effort="smoke", cache=cache, out=out), **more)
 
 
 def timeless(record: Record) -> dict[str, object]:
@@ -557,7 +557,7 @@ def whole(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, R
     home = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(EFFORTS, "smoke", TINY)
-        ordinary_teacher(load_task("digits", kept), Place(Cache(kept), "cpu", lambda line: None))
+        ordinary_teacher(load_task("digits", kept), Runtime(Cache(kept), "cpu", lambda line: None))
         shutil.copytree(kept / "teachers", home / "cache" / "teachers")
         return home / "cache", audit.run(request(home / "cache", home / "out", attacks="soft-kd")).record
 
@@ -602,7 +602,7 @@ def test_an_audit_on_a_cache_of_an_earlier_version_trains_nothing(whole: tuple[P
 @pytest.fixture
 def server(kept: Path) -> Iterator[FakeServer]:
     task = load_task("digits", kept)
-    network = ordinary_teacher(task, Place(Cache(kept), "cpu", lambda text: None)).here.eval()
+    network = ordinary_teacher(task, Runtime(Cache(kept), "cpu", lambda text: None)).here.eval()
     with FakeServer(network, task.shape, len(task.classes)).serving() as fake:
         yield fake
 

@@ -22,9 +22,8 @@ from reports.diagnosis import Diagnosis
 from reports.wording import within
 from teachers import networks, oracle
 from teachers.data import datasets
-from teachers.targets import target
-from teachers.targets.runtime import Place
-from teachers.targets.target import Opening
+from teachers.targets.runtime import Runtime
+from teachers.targets.target import FULL, TeacherSpec, open_target
 from teachers.task import known
 
 
@@ -34,7 +33,7 @@ def written(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cmi") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "pytorch_grad_cam", None)
-        diagnose(Opening("demo", "digits"), device="cpu", out=out, cache=kept, command="audit cmi", quiet=True)
+        diagnose(TeacherSpec("demo", "digits"), device="cpu", out=out, cache=kept, command="audit cmi", quiet=True)
     return out
 
 
@@ -45,8 +44,8 @@ def found(written: Path) -> Diagnosis:
 
 def test_the_numbers_are_those_of_the_teachers_answers_held_in_memory(found: Diagnosis, kept: Path) -> None:
     task = datasets.load("digits")
-    teacher = target.open_subject(
-        Opening("demo", "digits"), task, task.train, None, target.FULL, 1, Place(Cache(kept), "cpu", print)
+    teacher = open_target(
+        TeacherSpec("demo", "digits"), task, task.train, None, FULL, 1, Runtime(Cache(kept), "cpu", print)
     )
     assert tuple(pool.name for pool in found.pools) == POOLS
     for pool, images in ((found.pools[0], task.train), (found.pools[2], task.validation)):
@@ -141,7 +140,7 @@ def test_the_command_prints_a_table_or_json(
 
 def test_a_teacher_that_knows_nothing_of_other_images_is_measured_too(kept: Path, tmp_path: Path) -> None:
     told = diagnose(
-        Opening("smoothed-truth", "digits"), device="cpu", out=tmp_path, cache=kept, command="", quiet=True
+        TeacherSpec("smoothed-truth", "digits"), device="cpu", out=tmp_path, cache=kept, command="", quiet=True
     ).diagnosis
     assert [max(pool.cmi) for pool in told.pools] == pytest.approx([0, 0, 0], abs=1e-5)
     assert told.no_cams

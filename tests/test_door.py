@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from attacks.contract import CLASSES, SHAPE, tiny_lab
-from audit.execution.door import MADE, Desk, Door
+from audit.execution.metering import MADE, CachedTeacher, MeteredOracle
 from teachers.errors import BudgetExceeded
 from teachers.oracle import Box
 from teachers.processes import pipes
@@ -44,8 +44,8 @@ def teacher() -> Counting:
     return Counting()
 
 
-def door(teacher: Counting, folder: Path, budget: int | None = None) -> Door:
-    return Door(Desk(AnswerStore(folder), teacher), FULL, {"held": POOL}, budget)
+def door(teacher: Counting, folder: Path, budget: int | None = None) -> MeteredOracle:
+    return MeteredOracle(CachedTeacher(AnswerStore(folder), teacher), FULL, {"held": POOL}, budget)
 
 
 def test_what_is_stored_is_charged_to_every_cell_and_sent_once(teacher: Counting, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from test_verify import DEMO, rewritten
 from audit.analysis.derive import derived
 from audit.finished.fields import FIELDS, page, told
 from audit.finished.verify import follows, verify
-from reports.record import Packed, Record, json_schema, load
+from reports.record import PackedArray, Record, json_schema, load
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = json_schema()
@@ -143,9 +143,9 @@ def changed(place: Place, name: str) -> Record | None:
 
 
 def bits(packed: dict[str, Any]) -> dict[str, Any]:
-    array = Packed.model_validate(packed).array()
+    array = PackedArray.model_validate(packed).array()
     array.flat[0] = not array.flat[0]
-    return Packed.of(array).model_dump(mode="json")
+    return PackedArray.of(array).model_dump(mode="json")
 
 
 def firsts() -> dict[str, Place]:

@@ -19,9 +19,9 @@ from audit.finished.choices import choices
 from audit.finished.groups import Groups
 from audit.finished.verify import verify
 from audit.plan.suite import EFFORTS
-from audit.statistics.compare import Bounded, Margin, paired
+from audit.statistics.compare import LowerBound, Margin, paired
 from audit.statistics.verdict import points
-from reports.record import Comparison, Packed, Parameters, Record, Trial, load
+from reports.record import Comparison, PackedArray, Parameters, Record, Trial, load
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -150,8 +150,8 @@ def finished(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Record:
 def known_as(record: Record, cells: Sequence[str], **shares: float | np.ndarray) -> Record:
     """Say of some students what they got right, or agreed about: a share of the images, drawn for each."""
 
-    def drawn(share: float | np.ndarray, cell: str) -> Packed:
-        return Packed.of(np.random.default_rng(cells.index(cell)).random(record.task.test) < share)
+    def drawn(share: float | np.ndarray, cell: str) -> PackedArray:
+        return PackedArray.of(np.random.default_rng(cells.index(cell)).random(record.task.test) < share)
 
     trials = [
         t.model_copy(update={n: drawn(s, t.cell) for n, s in shares.items()}) if t.cell in cells else t
@@ -200,8 +200,8 @@ def test_a_record_raises_what_its_data_say(finished: Record) -> None:
     assert finished.probe is not None
     few = np.where(labels.array() == 3, 4, labels.array()).astype(np.uint16)
     few[0] = 3
-    task = finished.task.model_copy(update={"test_labels": Packed.of(few)})
-    probe = finished.probe.model_copy(update={"duplicated": Packed.of(np.arange(finished.task.test) < 9)})
+    task = finished.task.model_copy(update={"test_labels": PackedArray.of(few)})
+    probe = finished.probe.model_copy(update={"duplicated": PackedArray.of(np.arange(finished.task.test) < 9)})
     assert not calm & {"class-imbalance", "duplicates"}
     assert "class-imbalance" in flagged(finished.model_copy(update={"task": task}))
     assert "duplicates" in flagged(finished.model_copy(update={"probe": probe}))
@@ -209,7 +209,7 @@ def test_a_record_raises_what_its_data_say(finished: Record) -> None:
 
 
 def test_what_grows_with_the_steps_is_doubted() -> None:
-    sure, small, unsure = Bounded(0.02, 0.01), Bounded(0.004, 0.003), Bounded(0.02, -0.001)
+    sure, small, unsure = LowerBound(0.02, 0.01), LowerBound(0.004, 0.003), LowerBound(0.02, -0.001)
     assert ids(*(attack_checks.still_improving(gain) for gain in (sure, small, unsure))) == ["control-still-improving"]
     found = [attack_checks.not_converged("mine", 0.01, 0.03, gain) for gain in (sure, small, unsure)]
     assert ids(*found) == ["knockoff-not-converged"]
@@ -251,7 +251,7 @@ def test_students_of_twice_the_steps_tell_of_convergence_and_are_no_settings(
     record = load(longer)
 
     def known(cells: list[str], share: float) -> Record:
-        bits = Packed.of(np.random.default_rng(0).random(record.task.validation) < share)
+        bits = PackedArray.of(np.random.default_rng(0).random(record.task.validation) < share)
         trials = [t.model_copy(update={"validated": bits}) if t.cell in cells else t for t in record.trials]
         return record.model_copy(update={"trials": tuple(trials)})
 
@@ -269,9 +269,9 @@ def test_margins_at_both_lengths_are_those_of_students_that_asked_the_teacher(lo
     soft, null = record.comparisons[0], record.controls[0]
     others = [t for t in tuned(record, "soft-kd", 25) if t.parameters == soft.parameters and t.teacher is None]
     assert others
-    lost = Packed.of(np.zeros(record.task.validation, bool))
+    lost = PackedArray.of(np.zeros(record.task.validation, bool))
     won = [t.cell for t in tuned(record, "soft-kd", 50)]
-    ones = Packed.of(np.ones(record.task.validation, bool))
+    ones = PackedArray.of(np.ones(record.task.validation, bool))
     bits = {**{t.cell: lost for t in others}, **dict.fromkeys(won, ones)}
     trials = tuple(t.model_copy(update={"validated": bits.get(t.cell, t.validated)}) for t in record.trials)
     flag = next(

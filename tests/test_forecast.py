@@ -16,17 +16,17 @@ from audit.forecast import stopwatch
 from audit.forecast.forecast import Forecast, Span, forecast
 from audit.plan.request import Request
 from audit.plan.suite import EFFORTS, Suite
-from audit.trials.setup import Picked, prepare
+from audit.trials.preparation import AttackSelection, prepare
 from reports.record import Record, RecordError
 from teachers.errors import UsageError
-from teachers.targets.target import Opening, open_task
+from teachers.targets.target import TeacherSpec, open_task
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
 
 def request(kept: Path, **more) -> Request:  # type: ignore[no-untyped-def]
-    opening = Opening(more.pop("teacher", "demo"), "digits")
-    return replace(Request(opening, effort="smoke", cache=kept, quiet=True), **more)
+    spec = TeacherSpec(more.pop("teacher", "demo"), "digits")
+    return replace(Request(spec, effort="smoke", cache=kept, quiet=True), **more)
 
 
 def within(value: float, span: Span) -> bool:
@@ -99,9 +99,9 @@ def test_a_line_through_two_parts_gives_the_whole() -> None:
 def test_techniques_that_were_not_reached_cost_the_median(kept: Path) -> None:
     asked = request(kept)
     cache = Cache(kept)
-    task, _ = open_task(asked.opening, cache)
-    setup = prepare(asked, EFFORTS["smoke"], Picked({}, (), {}), task, cache)
-    nothing = stopwatch.measure(setup, [SoftKD], 1, limit=0.0)
+    task, _ = open_task(asked.spec, cache)
+    experiment = prepare(asked, EFFORTS["smoke"], AttackSelection({}, (), {}), task, cache)
+    nothing = stopwatch.measure(experiment, [SoftKD], 1, limit=0.0)
     assert list(nothing.seconds) == [LS.name]
     assert nothing.student(SoftKD.name) == nothing.seconds[LS.name] > 0
 

@@ -24,7 +24,7 @@ from audit.finished.verify import follows, verify
 from audit.gate import gate
 from audit.gate.policy import read
 from reports.outputs import write_all
-from reports.record import Packed, Record, RecordError, load, save
+from reports.record import PackedArray, Record, RecordError, load, save
 from teachers.errors import RefusedInput
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,7 +55,7 @@ def test_a_forgery_is_found_that_all_else_follows_from(name: str) -> None:
 
 
 def _all_right(trial: Any) -> dict[str, Any]:
-    return {"validated": Packed.of(np.ones(trial.validated.shape, bool))}
+    return {"validated": PackedArray.of(np.ones(trial.validated.shape, bool))}
 
 
 UNSEEN: dict[str, tuple[Change, str]] = {
@@ -245,7 +245,7 @@ def test_a_pipe_is_no_record(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(2**40,), (2**20, 2**20), (-1,), (0, 10**30), (10**30,)])
 def test_an_array_of_gigabytes_is_not_unpacked(shape: tuple[int, ...]) -> None:
-    packed = Packed.of(np.zeros(8, bool)).model_copy(update={"shape": shape})
+    packed = PackedArray.of(np.zeros(8, bool)).model_copy(update={"shape": shape})
     with pytest.raises(RecordError, match="is damaged"):
         packed.array()
 

@@ -24,8 +24,8 @@ from teachers import intake, networks
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake import jail
 from teachers.intake.formats import kind_of
-from teachers.targets import lessons, runtime, target
-from teachers.targets.target import Opening
+from teachers.targets import lessons, runtime
+from teachers.targets.target import TeacherSpec, fingerprint, open_task, validation_accuracy
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPE, K, ARCH = (3, 16, 16), 5, "strided-4-8"
@@ -131,7 +131,7 @@ def test_a_program_for_other_classes_or_images_is_refused(tmp_path: Path, networ
 def test_a_programs_fingerprint_is_its_file_and_normalisation(tmp_path: Path, network: nn.Module) -> None:
     torch.save(network, tmp_path / "m.pt")
     opened = intake.open_weights(tmp_path / "m.pt", trust=True)
-    prints = {target.fingerprint(intake.assemble(opened, "", K, SHAPE, n)) for n in ("none", "half", "half")}
+    prints = {fingerprint(intake.assemble(opened, "", K, SHAPE, n)) for n in ("none", "half", "half")}
     assert len(prints) == 2
     assert "" not in prints
 
@@ -171,7 +171,7 @@ class TestOnnx:
 
     def test_a_lesson_cannot_start_from_one(self, tmp_path: Path, network: nn.Module, kept: Path) -> None:
         path = self.export(network, tmp_path / "m.onnx", 2, dynamic=True)
-        task, _ = target.open_task(Opening("demo", "digits"), Cache(kept))
+        task, _ = open_task(TeacherSpec("demo", "digits"), Cache(kept))
         with pytest.raises(RefusedInput, match="no weights to start from"):
             teach.ordinary(path, task, None)
 
@@ -213,15 +213,15 @@ class TestOnnx:
 
     def test_an_audit_of_an_onnx_file_ends_in_a_verdict(self, tmp_path: Path, kept: Path) -> None:
         cache = Cache(kept)
-        task, _ = target.open_task(Opening("demo", "digits"), cache)
-        demo = lessons.ordinary_teacher(task, runtime.Place(cache, "cpu", print))
+        task, _ = open_task(TeacherSpec("demo", "digits"), cache)
+        demo = lessons.ordinary_teacher(task, runtime.Runtime(cache, "cpu", print))
         path = tmp_path / "demo.onnx"
         torch.onnx.export(demo.network.eval(), (torch.rand(4, *task.shape),), path, dynamo=False)
-        asked = Request(Opening(str(path), "digits"), effort="smoke", cache=kept, out=tmp_path / "out", quiet=True)
+        asked = Request(TeacherSpec(str(path), "digits"), effort="smoke", cache=kept, out=tmp_path / "out", quiet=True)
         record = run(asked).record
         assert record.teacher.architecture == "onnx"
         assert record.teacher.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-        assert record.teacher.validation_accuracy == target.validation_accuracy(demo, task)
+        assert record.teacher.validation_accuracy == validation_accuracy(demo, task)
         assert record.teacher.parameters > 10_000
         assert record.verdict.word in {"DISTILLABLE", "INCONCLUSIVE"}
 
@@ -332,11 +332,11 @@ def test_an_audit_refuses_a_program_and_takes_it_where_trusted(
 
 def test_a_trusted_program_is_opened_without_arch(tmp_path: Path, kept: Path, network: nn.Module) -> None:
     torch.save(network, tmp_path / "m.pt")
-    _, weights = target.open_task(Opening(str(tmp_path / "m.pt"), "digits", trust=True), Cache(kept))
+    _, weights = open_task(TeacherSpec(str(tmp_path / "m.pt"), "digits", trust=True), Cache(kept))
     assert weights is not None
     assert weights.kind == "module"
     with pytest.raises(UsageError, match="give --data"):
-        target.open_task(Opening(str(tmp_path / "m.pt"), trust=True), Cache(kept))
+        open_task(TeacherSpec(str(tmp_path / "m.pt"), trust=True), Cache(kept))
 
 
 def test_a_state_dict_of_a_newer_pickle_protocol_loads(tmp_path: Path, network: nn.Module, images: Tensor) -> None:

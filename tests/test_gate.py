@@ -18,7 +18,7 @@ from audit.gate.policy import read
 from audit.gate.rules import findings, ruled
 from audit.plan.suite import SMOKE, Suite
 from audit.statistics.verdict import DELTA
-from reports.record import Packed, RecordError, load, save
+from reports.record import PackedArray, RecordError, load, save
 from teachers.errors import RefusedInput, UsageError
 
 pytestmark = pytest.mark.usefixtures("gates")
@@ -154,7 +154,7 @@ def test_a_baseline_of_several_surfaces_is_compared_surface_by_surface(tmp_path:
 
 def test_a_baseline_that_is_no_audit_of_ours_is_refused(tmp_path: Path) -> None:
     record = undistillable()
-    broken = record.trials[0].model_copy(update={"correct": Packed(dtype="bool", shape=(9,), data="AAAA")})
+    broken = record.trials[0].model_copy(update={"correct": PackedArray(dtype="bool", shape=(9,), data="AAAA")})
     cell = record.comparisons[0].students[0]
     trials = [broken.model_copy(update={"cell": cell}), *(t for t in record.trials if t.cell != cell)]
     save(record.model_copy(update={"trials": tuple(trials)}), tmp_path / "before" / "record.json")

@@ -10,15 +10,15 @@ from sample_record import large_record, sample_record
 from test_reports import HOSTILE
 
 from audit.gate import github
-from audit.gate.rules import Found
+from audit.gate.rules import RuleResult
 from reports import markdown
 from reports.printable import clean
 
 FOUND = (
-    Found("record", "pass", "all of it follows"),
-    Found("waiver", "warn", "dkd is waived"),
-    Found("verdict", "separate", "undecided"),
-    Found("age", "fail", "too old"),
+    RuleResult("record", "pass", "all of it follows"),
+    RuleResult("waiver", "warn", "dkd is waived"),
+    RuleResult("verdict", "separate", "undecided"),
+    RuleResult("age", "fail", "too old"),
 )
 
 
@@ -70,7 +70,7 @@ def test_without_a_policy_the_word_is_annotated(word: str, level: str) -> None:
 
 def test_a_job_gets_annotations_a_summary_and_outputs(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = sample_record()
-    github.tell(record, Path("out"), "DISTILLABLE", False, FOUND)
+    github.annotate(record, Path("out"), "DISTILLABLE", False, FOUND)
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 3)
     summary = (job / "summary").read_text()
@@ -78,7 +78,7 @@ def test_a_job_gets_annotations_a_summary_and_outputs(job: Path, capsys: pytest.
     assert "| ❌ fail | age | too old |" in summary
     assert summary.endswith(markdown.render(record))
     assert (job / "output").read_text() == "verdict=DISTILLABLE\npasses=false\nreport=out/report.html\n"
-    github.tell(record, Path("a\nverdict=b"), "DISTILLABLE", True)
+    github.annotate(record, Path("a\nverdict=b"), "DISTILLABLE", True)
     assert len((job / "output").read_text().splitlines()) == 6, "a name is no output of its own"
     assert "s3cret" not in summary + err + (job / "output").read_text()
 
@@ -88,14 +88,14 @@ def test_a_file_that_cannot_be_written_is_a_warning(
     place: str, job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(job / place))
-    github.tell(sample_record(), Path("out"), "DISTILLABLE", False, ())
+    github.annotate(sample_record(), Path("out"), "DISTILLABLE", False, ())
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("audit: "))
     assert "of GITHUB_STEP_SUMMARY was not written" in line
     assert "verdict=DISTILLABLE" in (job / "output").read_text()
 
 
 def test_elsewhere_nothing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    github.tell(sample_record(), Path("out"), "DISTILLABLE", False, FOUND)
+    github.annotate(sample_record(), Path("out"), "DISTILLABLE", False, FOUND)
     assert capsys.readouterr() == ("", "")
 
 
@@ -111,6 +111,6 @@ def test_a_hostile_surface_does_not_break_the_summary(name: str) -> None:
 
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_sentence_does_not_break_the_summary(name: str) -> None:
-    text = github.summary(sample_record(), (Found("verdict", "fail", name),)).split("## DISTILLABLE")[0]
+    text = github.summary(sample_record(), (RuleResult("verdict", "fail", name),)).split("## DISTILLABLE")[0]
     assert text.count("\n|") == 3
     assert "<" not in text

@@ -18,8 +18,8 @@ from teachers.surface import Answers
 from teachers.targets import probe
 from teachers.targets.identify import DEFAULT, identify, settled, told
 from teachers.targets.probe import BYTES, normalisations
-from teachers.targets.runtime import Place
-from teachers.targets.target import Opening
+from teachers.targets.runtime import Runtime
+from teachers.targets.target import TeacherSpec
 from teachers.task import Pool, Task
 from teachers.training import Batch, Outputs, Recipe, StoredStream, fit
 from teachers.views import ViewSet
@@ -68,7 +68,7 @@ def taught(task: Task, given: intake.Normalisation, steps: int = 500) -> dict[st
     """Train a network behind a normalisation; the tensors are all that a stranger gets."""
     stream = Behind(StoredStream(task.train, ViewSet("raw", 1), batch=64, seed=0), given)
     student = fit(Recipe(ARCHITECTURE, steps, batch=64), stream, loss, 0, classes=len(task.classes), shape=task.shape)
-    assert isinstance(student.network, networks.Preprocessed)
+    assert isinstance(student.network, networks.PreprocessedNetwork)
     return {name: t.contiguous() for name, t in student.network.network.state_dict().items()}
 
 
@@ -83,16 +83,16 @@ def saved(tensors: dict[str, Tensor], folder: Path) -> intake.Weights:
     return intake.open_weights(folder / "t.pt")
 
 
-def opening(folder: Path, **more: object) -> Opening:
-    return replace(Opening(str(folder / "t.pt"), "colours"), **more)  # type: ignore[arg-type]
+def spec(folder: Path, **more: object) -> TeacherSpec:
+    return replace(TeacherSpec(str(folder / "t.pt"), "colours"), **more)  # type: ignore[arg-type]
 
 
 def settle(
     tensors: dict[str, Tensor], folder: Path, task: Task, notes: list[str] | None = None, **more: object
-) -> Opening:
+) -> TeacherSpec:
     weights = saved(tensors, folder)
-    place = Place(Cache(folder), "cpu", (notes if notes is not None else []).append)
-    return settled(opening(folder, **more), task, weights, place)
+    place = Runtime(Cache(folder), "cpu", (notes if notes is not None else []).append)
+    return settled(spec(folder, **more), task, weights, place)
 
 
 @pytest.mark.parametrize("normalize", ["half", "imagenet/bgr", BYTES])
@@ -138,13 +138,13 @@ def test_what_a_file_states_is_kept_unless_another_is_clearly_better(tmp_path: P
     """Behind imagenet, cifar's normalisation takes nothing away from a network that tells red from blue."""
     task = coarse(paint())
     tied = saved(taught(task, intake.normalisation("imagenet", 3)), tmp_path)
-    stated = identify(replace(tied, normalize=str(intake.normalisation("cifar", 3))), opening(tmp_path), task, "cpu")
+    stated = identify(replace(tied, normalize=str(intake.normalisation("cifar", 3))), spec(tmp_path), task, "cpu")
     assert (stated.normalize, stated.stated) == ("cifar", "cifar")
     assert told(stated, task)[-1] == "the file itself states this one"
-    of_one_channel = identify(replace(tied, normalize="0.5,0.5/0.5,0.5"), opening(tmp_path), task, "cpu")
+    of_one_channel = identify(replace(tied, normalize="0.5,0.5/0.5,0.5"), spec(tmp_path), task, "cpu")
     assert of_one_channel.stated is None
     clear = replace(saved(trained("half"), tmp_path), normalize="0.3/0.2")
-    found = identify(clear, opening(tmp_path), paint(), "cpu")
+    found = identify(clear, spec(tmp_path), paint(), "cpu")
     assert (found.normalize, found.stated) == ("half", "0.3,0.3,0.3/0.2,0.2,0.2")
     assert told(found, paint())[-1] == "the file itself states another, 0.3,0.3,0.3/0.2,0.2,0.2"
 
@@ -171,7 +171,7 @@ def test_two_that_tie_are_named_and_neither_is_chosen(tmp_path: Path) -> None:
     task = coarse(paint())
     tensors = taught(task, intake.normalisation("imagenet", 3))
     weights = saved(tensors, tmp_path)
-    found = identify(weights, opening(tmp_path), task, "cpu")
+    found = identify(weights, spec(tmp_path), task, "cpu")
     assert found.choice is not None
     assert not found.choice.clear
     assert {"imagenet", "cifar"} <= {found.choice.best, *found.choice.rivals}
@@ -199,11 +199,11 @@ def test_a_permuted_network_is_refused_and_told_its_order(tmp_path: Path) -> Non
         settle(tensors, tmp_path, task, notes)
     assert notes[1] == f"classes in the order of the network's outputs, as found: {', '.join(names)}"
     found = settle(tensors, tmp_path, task, classes=names)
-    assert found == opening(tmp_path, classes=names, architecture=ARCHITECTURE, normalize="half")
+    assert found == spec(tmp_path, classes=names, architecture=ARCHITECTURE, normalize="half")
 
 
 def test_classes_in_the_right_order_are_left_alone_whatever_is_said_of_them(tmp_path: Path) -> None:
-    found = identify(saved(trained("half"), tmp_path), opening(tmp_path), paint(), "cpu")
+    found = identify(saved(trained("half"), tmp_path), spec(tmp_path), paint(), "cpu")
     assert found.permutation is None
     with pytest.raises(UsageError, match="only one has 'c0'"):
         settle(trained("half"), tmp_path, paint(), classes=("x", *paint().classes[1:]))
@@ -211,14 +211,14 @@ def test_classes_in_the_right_order_are_left_alone_whatever_is_said_of_them(tmp_
 
 def test_behind_a_wrong_normalisation_classes_are_confused_and_not_in_another_order(tmp_path: Path) -> None:
     """What is darker then looks like another class: an assignment makes the best of it, and finds no order."""
-    found = identify(saved(trained("half"), tmp_path), opening(tmp_path, normalize="cifar"), paint(), "cpu")
+    found = identify(saved(trained("half"), tmp_path), spec(tmp_path, normalize="cifar"), paint(), "cpu")
     assert found.permutation is None
 
 
 def test_a_network_at_chance_has_no_other_order_and_keeps_the_default(tmp_path: Path) -> None:
     torch.manual_seed(0)
     fresh = networks.build(ARCHITECTURE, len(paint().classes), paint().shape).state_dict()
-    found = identify(saved(fresh, tmp_path), opening(tmp_path), paint(), "cpu")
+    found = identify(saved(fresh, tmp_path), spec(tmp_path), paint(), "cpu")
     assert found.permutation is None
     assert found.normalize in (DEFAULT, None)
 
@@ -274,8 +274,8 @@ def test_data_that_a_network_does_not_take_are_refused(
 
 
 def test_built_in_teachers_and_cards_say_themselves_what_they_are(tmp_path: Path) -> None:
-    place = Place(Cache(tmp_path), "cpu", pytest.fail)
-    demo = Opening("demo", "digits")
+    place = Runtime(Cache(tmp_path), "cpu", pytest.fail)
+    demo = TeacherSpec("demo", "digits")
     assert settled(demo, paint(), None, place) is demo
     with pytest.raises(UsageError, match="leave --classes out"):
         settled(replace(demo, classes=("a",)), paint(), None, place)

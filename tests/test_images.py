@@ -119,7 +119,7 @@ def test_every_format_is_read_whatever_its_suffix(kind: str, tmp_path: Path) -> 
 
 def test_a_head_is_read_once(tmp_path: Path) -> None:
     """A thousand tags that all point to the same megabyte are a file of one."""
-    stream = images.Metered(b"\0" * 2**20)
+    stream = images.MeteredBytes(b"\0" * 2**20)
     for _ in range(2):
         stream.seek(0)
         assert len(stream.read()) == 2**20

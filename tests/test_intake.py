@@ -188,7 +188,7 @@ def test_normalisations_are_read(text: str, expected: tuple[object, ...]) -> Non
 
 
 def test_bgr_turns_normalised_channels_round_and_needs_three() -> None:
-    network = networks.Preprocessed(nn.Identity(), *intake.normalisation("1,2,3/4,5,6/bgr", 3))
+    network = networks.PreprocessedNetwork(nn.Identity(), *intake.normalisation("1,2,3/4,5,6/bgr", 3))
     x = torch.rand(2, 3, 1, 1)
     shift, scale = torch.tensor([3.0, 2, 1]), torch.tensor([6.0, 5, 4])
     torch.testing.assert_close(network(x), (x.flip(1) - shift[:, None, None]) / scale[:, None, None])

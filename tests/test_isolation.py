@@ -20,7 +20,7 @@ from teachers.oracle import Box
 from teachers.processes.forks import TOKEN
 from teachers.surface import FULL
 from teachers.targets import isolation
-from teachers.targets.target import Opening, Subject
+from teachers.targets.target import Target, TeacherSpec
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -123,20 +123,20 @@ def test_what_an_isolated_teacher_refuses_is_refused_in_one_sentence(kept: Path,
     torch.save(content, chance)
     asked = request(kept, tmp_path / "out", isolate=True)
     with pytest.raises(RefusedInput, match="no better than always naming the largest class"):
-        audit.run(replace(asked, opening=Opening(str(chance))))
+        audit.run(replace(asked, spec=TeacherSpec(str(chance))))
     for name, tensor in content["state_dict"].items():
         content["state_dict"][name] = torch.full_like(tensor, 3e38) if tensor.is_floating_point() else tensor
     torch.save(content, chance)
     with pytest.raises(RefusedInput, match="NaN or infinity"):
-        audit.run(replace(asked, opening=Opening(str(chance)), out=tmp_path / "other"))
+        audit.run(replace(asked, spec=TeacherSpec(str(chance)), out=tmp_path / "other"))
 
 
 def test_all_that_a_record_keeps_of_an_isolated_teacher_is_told() -> None:
     network = nn.Linear(2, 2)
     teacher = Teacher("m", 64 * "a", network, "small", "plain", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), bgr=True)
     box = Box(network)
-    subject = Subject("audited", teacher, FULL, 64 * "b", box, box, box, "stingy", tried=7)
-    told = json.loads(json.dumps({"subject": isolation._described(subject)}))
-    heard = object.__new__(isolation.Apart)._subject(told)
+    target = Target("audited", teacher, FULL, 64 * "b", box, box, box, "stingy", tried=7)
+    told = json.loads(json.dumps({"subject": isolation.describe(target)}))
+    heard = object.__new__(isolation.IsolatedTargets)._subject(told)
     assert heard.teacher == replace(teacher, network=None, apart=teacher.parameters)
-    assert replace(heard, teacher=teacher, full=box, box=box, whole=box) == subject
+    assert replace(heard, teacher=teacher, full=box, box=box, whole=box) == target

@@ -18,8 +18,8 @@ from hostile_messages import HALVES, MESSAGES, RECIPE, REFUSED, REPORT, failed, 
 from attacks.contract import CLASSES, tiny_lab
 from attacks.controls.ls import LS
 from attacks.logits.soft_kd import SoftKD
-from audit.execution import line, processes, worker_messages
-from audit.execution.door import Desk, Door
+from audit.execution import processes, worker_loop, worker_messages
+from audit.execution.metering import CachedTeacher, MeteredOracle
 from audit.execution.processes import _Worker
 from audit.execution.worker import Job
 from audit.plan.cells import Cell, Failure, Result
@@ -54,7 +54,9 @@ def hear(tmp_path: Path) -> Callable[[bytes], processes.Outcome]:
         worker.pipe, there = frames.pair()
         theirs.append(there)  # as of a worker that waits for an answer
         worker.job = Job(cell=cell, pool=tmp_path, surrogate=None, classes=CLASSES)
-        worker._door = Door(Desk(AnswerStore(tmp_path), LAB.oracle.ask), FULL, {"p" * 64: LAB.pool}, 2_000)
+        worker._door = MeteredOracle(
+            CachedTeacher(AnswerStore(tmp_path), LAB.oracle.ask), FULL, {"p" * 64: LAB.pool}, 2_000
+        )
         threading.Thread(target=write, args=(there, sent), daemon=True).start()
         return worker.listen(0.0, True, EXAMS)
 
@@ -269,7 +271,7 @@ def test_what_a_worker_says_is_what_is_heard() -> None:
 
     thread = threading.Thread(target=reply)
     thread.start()
-    answers = line._Line(theirs).images(images)
+    answers = worker_loop._Line(theirs).images(images)
     thread.join()
     assert asked == [(worker_messages.AskImages(say="ask", estimate=False), np.float32)], (
         "doubles are asked about as floats"
@@ -287,7 +289,7 @@ def test_nothing_that_is_taken_makes_the_judging_process_wait_for_ever(monkeypat
 
 
 def test_a_long_error_is_told_in_so_many_characters_as_a_message_holds() -> None:
-    told = line._told(Failure(cell=CELL, sentence="x" * 10**6 + "\udcff", trace="y" * 10**6))
+    told = worker_loop._told(Failure(cell=CELL, sentence="x" * 10**6 + "\udcff", trace="y" * 10**6))
     assert worker_messages.word({"say": "failed", "failure": told})
     assert json.dumps(told).encode("utf-8")
 

@@ -15,7 +15,7 @@ from audit.statistics import cmi
 from teachers import guards, intake, methods
 from teachers.errors import RefusedInput, UsageError
 from teachers.methods.apgp import APGP, Perturb
-from teachers.methods.base import School, divergence
+from teachers.methods.base import TeacherTraining, divergence
 from teachers.methods.centroids import Centroids
 from teachers.methods.cmim import CMIM, Concentrate
 from teachers.methods.distilled import Distilled, Imitate
@@ -24,10 +24,10 @@ from teachers.methods.mcmi import MCMI, Spread
 from teachers.methods.mixed import CutMix, Mixing, Mixup
 from teachers.methods.nasty import Nasty, Undermine
 from teachers.methods.student_friendly import Feedback, StudentFriendly
-from teachers.networks import Preprocessed
-from teachers.storage.store import Unfinished
+from teachers.networks import PreprocessedNetwork
+from teachers.storage.store import TrainingCheckpoint
 from teachers.targets.lessons import card, lesson_key, taught
-from teachers.targets.runtime import Place
+from teachers.targets.runtime import Runtime
 from teachers.targets.target import fingerprint
 from teachers.task import Augment, Pool, Task
 from teachers.training import Batch, Outputs, Recipe
@@ -53,8 +53,8 @@ def task(n: int = 90, shift: int = 70) -> Task:
 RECIPE = Recipe("strided-4-8", 24, batch=30, views=8)
 
 
-def lesson(name: str, seed: int = 0, **settings: str) -> methods.Lesson:
-    return methods.Lesson(methods.method(name, settings), RECIPE, seed)
+def lesson(name: str, seed: int = 0, **settings: str) -> methods.TeacherRecipe:
+    return methods.TeacherRecipe(methods.method(name, settings), RECIPE, seed)
 
 
 def sample(n: int = 60, scale: float = 3.0) -> tuple[Tensor, Tensor]:
@@ -249,13 +249,13 @@ def test_a_stingy_teacher_shows_its_largest_logits_alone() -> None:
 def test_mcmi_starts_from_the_ordinary_teacher_and_raises_its_cmi() -> None:
     held, seen = task(), {}
     longer = replace(RECIPE, steps=120)
-    plain = methods.teach(methods.Lesson(methods.method("plain"), longer), held).network
+    plain = methods.teach(methods.TeacherRecipe(methods.method("plain"), longer), held).network
 
     def given() -> dict[str, Tensor]:
         seen["asked"] = True
         return plain.network.state_dict()
 
-    still = methods.Lesson(methods.method("mcmi", {"rate": "0"}), longer)
+    still = methods.TeacherRecipe(methods.method("mcmi", {"rate": "0"}), longer)
     same = methods.teach(still, held, plain=given)
     assert seen == {"asked": True}
     assert same.student.report.recipe.steps == 10
@@ -275,14 +275,14 @@ def told(network: nn.Module, held: Task) -> float:
 
 def test_cmim_lowers_cmi_below_that_of_the_ordinary_teacher() -> None:
     held, longer = task(shift=10), replace(RECIPE, steps=60)
-    plain = methods.teach(methods.Lesson(methods.method("plain"), longer), held).network
+    plain = methods.teach(methods.TeacherRecipe(methods.method("plain"), longer), held).network
     for update in ("batch", "epoch", "running"):
-        cmim = methods.Lesson(methods.method("cmim", {"update": update}), longer)
+        cmim = methods.TeacherRecipe(methods.method("cmim", {"update": update}), longer)
         assert told(methods.teach(cmim, held).network, held) < 0.6 * told(plain, held)
 
 
 def test_a_guard_is_part_of_what_a_teacher_is(tmp_path: Path) -> None:
-    held, place = task(), Place(Cache(tmp_path), "cpu", print)
+    held, place = task(), Runtime(Cache(tmp_path), "cpu", print)
     few, more = (taught(lesson("stingy", share=share), held, place, "t") for share in ("0.7", "1"))
     assert fingerprint(few) != fingerprint(more)
     other = replace(held, test=held.validation)
@@ -298,7 +298,7 @@ def test_a_learned_guard_is_the_identity_at_first_and_leaves_the_network_alone(n
     torch.testing.assert_close(fresh(x), F.log_softmax(plain(x), -1), atol=0.2 if name == "apgp" else 1e-6, rtol=0)
     guarded = methods.teach(lesson(name), held, plain=plain.network.state_dict).network
     inner = guarded.network
-    assert isinstance(inner, guards.Guarded)
+    assert isinstance(inner, guards.GuardedNetwork)
     for key, value in plain.network.state_dict().items():
         assert torch.equal(inner.network.state_dict()[key], value), key
     assert not torch.allclose(guarded(x), fresh(x))
@@ -306,8 +306,8 @@ def test_a_learned_guard_is_the_identity_at_first_and_leaves_the_network_alone(n
 
 def test_purification_lowers_the_cmi_of_what_is_shown() -> None:
     held, longer = task(shift=10), replace(RECIPE, steps=60)
-    plain = methods.teach(methods.Lesson(methods.method("plain"), longer), held).network
-    purified = methods.Lesson(methods.method("purified", {"share": "1"}), longer)
+    plain = methods.teach(methods.TeacherRecipe(methods.method("plain"), longer), held).network
+    purified = methods.TeacherRecipe(methods.method("purified", {"share": "1"}), longer)
     shown = methods.teach(purified, held, plain=plain.network.state_dict).network
     assert told(shown, held) < 0.6 * told(plain, held)
 
@@ -329,8 +329,8 @@ def test_every_method_teaches_a_teacher_that_is_saved_whole(name: str, suffix: s
 
 def test_apgp_moves_away_from_its_own_answers() -> None:
     held, longer = task(shift=10), replace(RECIPE, steps=600)
-    plain = methods.teach(methods.Lesson(methods.method("plain"), replace(longer, steps=60)), held).network
-    made = methods.teach(methods.Lesson(methods.method("apgp"), longer), held, plain=plain.network.state_dict)
+    plain = methods.teach(methods.TeacherRecipe(methods.method("plain"), replace(longer, steps=60)), held).network
+    made = methods.teach(methods.TeacherRecipe(methods.method("apgp"), longer), held, plain=plain.network.state_dict)
     assert made.measured["KL to its own answers"] > 0.02
 
 
@@ -371,7 +371,7 @@ class Stop(Exception):
     pass
 
 
-class Impatient(Unfinished):
+class Impatient(TrainingCheckpoint):
     """Saves at one step and is killed there."""
 
     def __init__(self, path: Path, at: int | None) -> None:
@@ -413,7 +413,7 @@ def test_an_interrupted_lesson_goes_on_to_the_same_teacher(name: str, settings: 
 
 def test_a_damaged_unfinished_lesson_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "part").write_bytes(b"nothing")
-    assert Unfinished(tmp_path / "part").load() is None
+    assert TrainingCheckpoint(tmp_path / "part").load() is None
 
 
 @pytest.mark.parametrize(
@@ -456,9 +456,9 @@ def test_settings_are_read_as_what_they_are() -> None:
 
 def test_the_school_counts_epochs_and_freezes_the_ordinary_teacher() -> None:
     held = task()
-    school = School(held, RECIPE, 0, methods.teach(lesson("plain"), held).network.network.state_dict)
+    school = TeacherTraining(held, RECIPE, 0, methods.teach(lesson("plain"), held).network.network.state_dict)
     assert school.epoch(RECIPE) == 3
     ordinary = school.ordinary()
-    assert isinstance(ordinary, Preprocessed)
+    assert isinstance(ordinary, PreprocessedNetwork)
     assert not any(p.requires_grad for p in ordinary.parameters())
     assert not ordinary.training

@@ -17,7 +17,7 @@ from teachers import intake, networks
 from teachers.errors import RefusedInput
 from teachers.http.remote import Remote, RemoteBox
 from teachers.intake import Card
-from teachers.networks import Preprocessed
+from teachers.networks import PreprocessedNetwork
 from teachers.oracle import Box
 
 PYTHON = os.environ.get("DISTILL_AUDIT_MLSERVER", "")
@@ -29,13 +29,13 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def network() -> Preprocessed:
+def network() -> PreprocessedNetwork:
     torch.manual_seed(0)
-    return Preprocessed(networks.build("strided-8-16", CLASSES, SHAPE), (0.4,), (0.3,)).eval()
+    return PreprocessedNetwork(networks.build("strided-8-16", CLASSES, SHAPE), (0.4,), (0.3,)).eval()
 
 
 @pytest.fixture
-def url(network: Preprocessed, tmp_path: Path) -> Iterator[str]:
+def url(network: PreprocessedNetwork, tmp_path: Path) -> Iterator[str]:
     card = Card(
         architecture="strided-8-16",
         classes=tuple("0123456789"),
@@ -93,7 +93,7 @@ def opened(url: str, log: Path) -> Remote:
     raise AssertionError(log.read_text())
 
 
-def test_mlserver_answers_as_the_checkpoint(url: str, network: Preprocessed, tmp_path: Path) -> None:
+def test_mlserver_answers_as_the_checkpoint(url: str, network: PreprocessedNetwork, tmp_path: Path) -> None:
     remote = opened(url, tmp_path / "log")
     images = torch.rand(300, *SHAPE, generator=torch.Generator().manual_seed(0))
     found, here = RemoteBox(remote)(images).values, Box(network)(images).values

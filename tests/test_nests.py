@@ -30,7 +30,7 @@ from teachers.errors import RefusedInput, UsageError
 from teachers.intake.architecture import guess, weightless
 from teachers.intake.spelling import spelled
 from teachers.targets.candidates import candidates
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec
 
 SHAPE, K, ARCH = (3, 16, 16), 5, "strided-4-8"
 RESNET = "torchvision:resnet18"
@@ -190,7 +190,7 @@ def saved(content: object, path: Path, *, protocol: int = 2, legacy: bool = Fals
 def answers_alike(path: Path, name: str | None = None, seed: int = 0) -> bool:
     """Whether a file loads without a flag into the network that it was made from."""
     opened = intake.open_weights(path, name=name)
-    (fit, *_) = candidates(opened, Opening(str(path)))
+    (fit, *_) = candidates(opened, TeacherSpec(str(path)))
     teacher = intake.assemble(opened, fit.name, K, SHAPE, "none")
     x = torch.rand(3, *SHAPE)
     with torch.no_grad():
@@ -276,7 +276,7 @@ def test_where_no_name_is_the_plain_one_it_is_asked(names: tuple[str, str], tmp_
     with pytest.raises(UsageError, match=f"several networks: {names[0]} .*{names[1]} .*--weights {names[0]}"):
         intake.open_weights(path)
     with pytest.raises(UsageError, match=f"several networks: {names[0]} .*{names[1]} .*--weights {names[0]}"):
-        candidates(intake.open_weights(flat), Opening("flat.pt", architecture=ARCH))
+        candidates(intake.open_weights(flat), TeacherSpec("flat.pt", architecture=ARCH))
     for one in (path, flat):
         assert answers_alike(one, names[1], seed=1)
         with pytest.raises(UsageError, match=r"there is none in .*; it holds"):
@@ -286,7 +286,7 @@ def test_where_no_name_is_the_plain_one_it_is_asked(names: tuple[str, str], tmp_
 def test_an_ensemble_is_no_network_with_its_average(tmp_path: Path) -> None:
     path = saved(under("net", state()) | under("net2", state(1)), tmp_path / "m.pt")
     with pytest.raises(UsageError, match="several networks"):
-        candidates(intake.open_weights(path), Opening(str(path)))
+        candidates(intake.open_weights(path), TeacherSpec(str(path)))
 
 
 def test_the_command_says_which_weights_were_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -382,7 +382,7 @@ def test_what_may_change_answers_is_refused_by_name_and_not_by_advice_that_was_f
     assert "--arch" not in str(refusal.value).replace(f"--arch {ARCH}", "")
     wrapped = saved(under("model", state()) | more, tmp_path / "wrapped.pt")
     with pytest.raises(UsageError, match=f"left over: {name}; --weights model leaves it out"):
-        candidates(intake.open_weights(wrapped), Opening("m", architecture=ARCH))
+        candidates(intake.open_weights(wrapped), TeacherSpec("m", architecture=ARCH))
     assert answers_alike(wrapped, "model")
 
 
@@ -418,7 +418,7 @@ def test_views_and_shared_storages_are_what_they_were(tmp_path: Path) -> None:
 
 def test_an_audits_command_takes_the_same_weights(tmp_path: Path) -> None:
     path = saved(TWO, tmp_path / "m.pt")
-    found = inspect(Opening(str(path), weights="model_ema"), cache=tmp_path / "cache")
+    found = inspect(TeacherSpec(str(path), weights="model_ema"), cache=tmp_path / "cache")
     assert (found.architecture, found.weights[:17]) == (ARCH, "weights model_ema")
 
 

@@ -22,13 +22,12 @@ from teachers.data.datasets import load
 from teachers.errors import RefusedInput
 from teachers.http.remote import Remote, RemoteBox
 from teachers.intake import Teacher
-from teachers.networks import Preprocessed
+from teachers.networks import PreprocessedNetwork
 from teachers.numbers import ENOUGH, Numbers, Rows, numbers
 from teachers.oracle import Box
 from teachers.surface import FULL
-from teachers.targets import target
-from teachers.targets.runtime import Place
-from teachers.targets.target import Opening
+from teachers.targets.runtime import Runtime
+from teachers.targets.target import TeacherSpec, fingerprint, open_target
 from teachers.task import Task
 
 SHAPE = (1, 8, 8)
@@ -241,12 +240,14 @@ def traced(task: Task, end: nn.Module, path: Path) -> Path:
 def test_a_network_with_a_softmax_answers_as_its_logits_do(name: str, task: Task) -> None:
     end, output = ENDS[name]
     plain = classifier(task)
-    bare = Teacher("t", "0", Preprocessed(nn.Sequential(plain, end), (0.0,), (1.0,)), "a", "unknown", (0.0,), (1.0,))
+    bare = Teacher(
+        "t", "0", PreprocessedNetwork(nn.Sequential(plain, end), (0.0,), (1.0,)), "a", "unknown", (0.0,), (1.0,)
+    )
     x = torch.from_numpy(task.validation.images[:ENOUGH]).float() / 255
     found = intake.as_logits(bare, intake.outputs(bare, x))
     assert found.output == output
     torch.testing.assert_close(Box(found.here)(x).values, Box(plain)(x).values, rtol=0, atol=1e-4)
-    same = target.fingerprint(replace(bare, program=True)) == target.fingerprint(replace(found, program=True))
+    same = fingerprint(replace(bare, program=True)) == fingerprint(replace(found, program=True))
     assert same == (output == "log-probabilities")  # answers that were taken for others are asked anew
 
 
@@ -257,18 +258,18 @@ def test_a_file_and_a_url_of_one_network_have_the_cmi_of_its_logits(name: str, t
     end, output = ENDS[name]
     path = traced(task, end, tmp_path / "net.pt")
     asked = {"device": "cpu", "cache": tmp_path / "cache", "command": "", "quiet": True}
-    file = diagnose(Opening(str(path), "digits", trust=True), out=tmp_path / "file", **asked).diagnosis  # type: ignore[arg-type]
+    file = diagnose(TeacherSpec(str(path), "digits", trust=True), out=tmp_path / "file", **asked).diagnosis  # type: ignore[arg-type]
     network = nn.Sequential(classifier(task), end)
     with FakeServer(network, SHAPE, 10).serving() as server:
-        url = diagnose(Opening(server.url, "digits"), out=tmp_path / "url", **asked).diagnosis  # type: ignore[arg-type]
+        url = diagnose(TeacherSpec(server.url, "digits"), out=tmp_path / "url", **asked).diagnosis  # type: ignore[arg-type]
     for one, other in zip(file.pools, url.pools, strict=True):
         assert one.cmi == pytest.approx(other.cmi, abs=1e-4)
     assert file.pools[0].cmi[TEMPERATURES.index(1.0)] == pytest.approx(0.211, abs=0.002)
-    assert inspect(Opening(str(path), "digits", trust=True), cache=tmp_path / "cache").outputs == output
+    assert inspect(TeacherSpec(str(path), "digits", trust=True), cache=tmp_path / "cache").outputs == output
 
 
 def test_a_network_of_scores_is_refused_and_the_ways_out_are_told(task: Task) -> None:
-    network = Preprocessed(nn.Sequential(classifier(task), nn.Sigmoid()), (0.0,), (1.0,))
+    network = PreprocessedNetwork(nn.Sequential(classifier(task), nn.Sigmoid()), (0.0,), (1.0,))
     teacher = Teacher("t", "0", network, "a", "unknown", (0.0,), (1.0,))
     x = torch.from_numpy(task.validation.images[:ENOUGH]).float() / 255
     with pytest.raises(RefusedInput, match="or put a softmax in its place"):
@@ -323,8 +324,8 @@ def test_what_numbers_are_is_told_by_many_images_where_requests_hold_few(task: T
 def test_a_checkpoint_without_a_card_is_looked_at_and_what_it_was_shown_is_counted(task: Task, tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.save(networks.build("strided-4-8", 10, SHAPE).state_dict(), tmp_path / "bare.pt")
-    opening = Opening(str(tmp_path / "bare.pt"), "digits", "strided-4-8", "none", tried=7)
-    place = Place(Cache(tmp_path / "cache"), "cpu", lambda line: None)
+    spec = TeacherSpec(str(tmp_path / "bare.pt"), "digits", "strided-4-8", "none", tried=7)
+    place = Runtime(Cache(tmp_path / "cache"), "cpu", lambda line: None)
     weights = intake.open_weights(tmp_path / "bare.pt")
-    found = target.open_subject(opening, task, task.train, weights, FULL, 1, place)
+    found = open_target(spec, task, task.train, weights, FULL, 1, place)
     assert (found.teacher.output, found.tried) == ("logits", 7 + ENOUGH)

@@ -17,7 +17,7 @@ from audit.analysis.derive import derived
 from audit.finished.verify import verify
 from audit.plan.cells import cell_of
 from audit.plan.suite import EFFORTS
-from reports.record import Bite, Comparison, Packed, Parameters, Record, Trial, load
+from reports.record import Bite, Comparison, PackedArray, Parameters, Record, Trial, load
 
 APART = replace(
     TINY, name="tiny-apart", attacks=("soft-kd", "dist", "label-mixup", "knockoff", "noise"), controls=("ce", "dist-ls")
@@ -98,7 +98,7 @@ def better(cells: Callable[[Record], set[str]]) -> Change:
     """Let students be right on all validation images that were not chosen for it."""
 
     def changed(record: Record) -> Record:
-        all_, chosen = Packed.of(np.ones(record.task.validation, bool)), cells(record)
+        all_, chosen = PackedArray.of(np.ones(record.task.validation, bool)), cells(record)
         assert chosen
         trials = (t.model_copy(update={"validated": all_}) if t.cell in chosen else t for t in record.trials)
         return record.model_copy(update={"trials": tuple(trials)})

@@ -16,7 +16,7 @@ from audit.finished.verify import verify
 from audit.plan.request import Request
 from teachers.errors import UsageError
 from teachers.surface import FULL
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec
 
 PROJECT = """
 [build-system]
@@ -76,7 +76,13 @@ def test_an_installed_attack_is_part_of_all_and_recorded_as_such(
     with pytest.raises(TypeError, match="in a worker alone"):
         attack().run(tiny_lab(FULL, 0))
     wanted = Request(
-        Opening("demo", "digits"), effort="smoke", cache=kept, out=tmp_path / "out", quiet=True, jobs=2, attacks="all"
+        TeacherSpec("demo", "digits"),
+        effort="smoke",
+        cache=kept,
+        out=tmp_path / "out",
+        quiet=True,
+        jobs=2,
+        attacks="all",
     )
     record = audit.run(wanted).record
     row = next(c for c in record.comparisons if c.attack == "echo")
@@ -108,4 +114,4 @@ def test_a_plugin_that_cannot_be_used_stops_the_audit(
 ) -> None:
     clean.syspath_prepend(str(install(tmp_path, **options)))
     with pytest.raises(UsageError, match=sentence):
-        audit.run(Request(Opening("demo", "digits"), effort="smoke", cache=tmp_path / "cache", quiet=True))
+        audit.run(Request(TeacherSpec("demo", "digits"), effort="smoke", cache=tmp_path / "cache", quiet=True))

@@ -7,10 +7,11 @@ import pytest
 from sample_record import large_record, sample_record
 from test_reports import HOSTILE
 
-from audit.gate import Gated
+from audit.gate import GateResult
 from audit.gate import terminal as gate_telling
-from audit.gate.rules import Found
+from audit.gate.rules import RuleResult
 from reports.printable import clean, printable
+from reports.verdict import print_verdict
 
 FORGED = "::stop-commands::x\n::error::y\r\x1b[31m ##[add-mask]z :::: ###[#[ \u202e"
 
@@ -29,8 +30,8 @@ def test_other_texts_stay_as_they_are() -> None:
 
 
 def of_a_gate() -> None:
-    found = (Found("waiver", "warn", FORGED), Found("verdict", "fail", FORGED))
-    gate_telling.tell(Gated(sample_record(hostile=FORGED), Path("out"), found))
+    found = (RuleResult("waiver", "warn", FORGED), RuleResult("verdict", "fail", FORGED))
+    gate_telling.print_gate(GateResult(sample_record(hostile=FORGED), Path("out"), found))
 
 
 def of_an_audit() -> None:
@@ -38,7 +39,7 @@ def of_an_audit() -> None:
     said = dict.fromkeys(("sentence", "scope", "settle"), FORGED)
     surfaces = tuple(row.model_copy(update={"surface": FORGED}) for row in record.hardening)
     verdict = record.verdict.model_copy(update={**said, "reasons": (FORGED,)})
-    verdict.tell(record.model_copy(update={"verdict": verdict, "hardening": surfaces}), Path(FORGED))
+    print_verdict(record.model_copy(update={"verdict": verdict, "hardening": surfaces}), Path(FORGED))
 
 
 @pytest.mark.parametrize("told", [of_a_gate, of_an_audit])

@@ -19,15 +19,15 @@ from audit.plan.suite import Suite
 from audit.recording.teacher import probe_info
 from reports.record import Probe
 from teachers.data.datasets import load
-from teachers.guards import Shown, behind
+from teachers.guards import SurfaceGuard, behind
 from teachers.intake import NORMALISATIONS, Teacher
-from teachers.networks import Preprocessed
+from teachers.networks import PreprocessedNetwork
 from teachers.oracle import Box, top_classes
 from teachers.surface import FULL
 from teachers.targets.lessons import ordinary_teacher
 from teachers.targets.probe import candidates, normalisations, probe
-from teachers.targets.runtime import Place
-from teachers.targets.target import Opening, Subject
+from teachers.targets.runtime import Runtime
+from teachers.targets.target import Target, TeacherSpec
 from teachers.task import Pool, Task, known
 
 HALF = ((0.5,), (0.5,))
@@ -62,10 +62,10 @@ def classifier(task: Task, mean: tuple[float, ...], std: tuple[float, ...], scal
     return nn.Sequential(Fragile(max(mean[0], 1 - mean[0]) / std[0]), nn.Flatten(), linear)
 
 
-def subject(network: nn.Module, mean: tuple[float, ...] = (0.5,), std: tuple[float, ...] = (0.5,)) -> Subject:
+def target(network: nn.Module, mean: tuple[float, ...] = (0.5,), std: tuple[float, ...] = (0.5,)) -> Target:
     teacher = Teacher("t", "0" * 64, network, "linear", "unknown", mean, std)
     boxes = [Box(network) for _ in range(3)]
-    return Subject("audited", teacher, FULL, "f", *boxes)
+    return Target("audited", teacher, FULL, "f", *boxes)
 
 
 @pytest.fixture(autouse=True)
@@ -74,8 +74,8 @@ def _seeded() -> None:
 
 
 def probed(network: nn.Module, task: Task, given: tuple[tuple[float, ...], tuple[float, ...]] = HALF) -> Probe:
-    whole = Preprocessed(network, *given) if not isinstance(network, Preprocessed) else network
-    of = subject(whole, *given)
+    whole = PreprocessedNetwork(network, *given) if not isinstance(network, PreprocessedNetwork) else network
+    of = target(whole, *given)
     return probe_info(probe(of, task, top_classes(of.full, task.validation)))
 
 
@@ -94,7 +94,7 @@ class Dropping(nn.Module):
 
 
 def test_a_sound_network_raises_nothing_and_every_query_is_counted(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    of = subject(Preprocessed(classifier(task, *HALF), *HALF))
+    of = target(PreprocessedNetwork(classifier(task, *HALF), *HALF))
     top, sent, real = top_classes(of.full, task.validation), Counter[str](), Box.__call__
 
     def counted(self: Box, images: Tensor):  # type: ignore[no-untyped-def]
@@ -136,7 +136,7 @@ def test_batch_norm_and_dropout_in_training_mode_are_told_apart(task: Task) -> N
 def test_a_softmax_at_the_end_is_seen_before_ours_and_through_a_guard(task: Task) -> None:
     network = nn.Sequential(classifier(task, *HALF), nn.Softmax(-1))
     assert "softmaxed-twice" in raised(probed(network, task))
-    guarded = behind(Preprocessed(network, *HALF), Shown("round:3"))
+    guarded = behind(PreprocessedNetwork(network, *HALF), SurfaceGuard("round:3"))
     assert "softmaxed-twice" in raised(probed(guarded, task))
     logs = nn.Sequential(classifier(task, *HALF), nn.LogSoftmax(-1))
     assert "softmaxed-twice" not in raised(probed(logs, task))
@@ -167,7 +167,7 @@ def test_a_network_behind_another_normalisation_is_more_accurate_behind_its_own(
 
 
 def test_the_chosen_normalisation_and_those_of_other_channels_are_not_tried(task: Task) -> None:
-    of = subject(Preprocessed(classifier(task, *HALF), *HALF))
+    of = target(PreprocessedNetwork(classifier(task, *HALF), *HALF))
     texts = candidates(of.teacher, task)
     assert texts[:2] == ["none", "0/0.00392156862745098"]
     mean, std = texts[2].split("/")
@@ -212,12 +212,12 @@ def test_what_the_probe_finds_is_told_early_and_stands_in_the_record(
 ) -> None:
     """A checkpoint of ours, audited behind another normalisation than it was taught behind."""
     task = load("digits", kept)
-    teacher = ordinary_teacher(task, Place(Cache(kept), "cpu", lambda line: None))
-    assert isinstance(teacher.network, Preprocessed)
+    teacher = ordinary_teacher(task, Runtime(Cache(kept), "cpu", lambda line: None))
+    assert isinstance(teacher.network, PreprocessedNetwork)
     torch.save(teacher.network.network.state_dict(), tmp_path / "bare.pt")
     monkeypatch.setitem(NORMALISATIONS, "ours", (teacher.mean, teacher.std))
-    opening = Opening(str(tmp_path / "bare.pt"), "digits", teacher.architecture, "0.5/0.1")
-    record = audit.run(replace(request(kept, tmp_path / "out"), opening=opening, quiet=False)).record
+    spec = TeacherSpec(str(tmp_path / "bare.pt"), "digits", teacher.architecture, "0.5/0.1")
+    record = audit.run(replace(request(kept, tmp_path / "out"), spec=spec, quiet=False)).record
     assert record.probe is not None
     assert [row.sent for row in record.ledger if row.purpose == "probe"] == [record.probe.queries]
     flag = next(f for f in record.flags if f.id == "other-normalisation")
@@ -252,8 +252,8 @@ def test_a_network_that_takes_blue_first_is_found_out(task: Task) -> None:
     colour = coloured_task(task)
     turned = replace(colour, train=replace(colour.train, images=colour.train.images[:, ::-1].copy()))
     network = classifier(turned, *HALF)
-    whole = Preprocessed(network, (0.5,) * 3, (0.5,) * 3)
-    of = subject(whole, (0.5,) * 3, (0.5,) * 3)
+    whole = PreprocessedNetwork(network, (0.5,) * 3, (0.5,) * 3)
+    of = target(whole, (0.5,) * 3, (0.5,) * 3)
     found = probe(of, colour, top_classes(of.full, colour.validation))
     flag = next(flag for flag in flags.of_answers(found) if flag.id == "other-normalisation")
     assert "--normalize half/bgr" in flag.do

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sample_record import sample_record
 
-from reports.record import Packed, Record, RecordError, json_schema, load, save
+from reports.record import PackedArray, Record, RecordError, json_schema, load, save
 
 
 def test_a_saved_record_loads_equal(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_numbers_that_are_not_finite_survive(tmp_path: Path) -> None:
 @given(st.lists(st.integers(0, 5), max_size=3), st.sampled_from(["bool", "float16", "uint16"]), st.integers(0, 99))
 def test_a_packed_array_comes_back_with_its_shape_and_type(shape: list[int], kind: str, seed: int) -> None:
     array = np.asarray(np.random.default_rng(seed).integers(0, 2, shape)).astype(kind)
-    back = Packed.model_validate_json(Packed.of(array).model_dump_json()).array()
+    back = PackedArray.model_validate_json(PackedArray.of(array).model_dump_json()).array()
     assert back.dtype == array.dtype
     assert back.shape == array.shape
     assert (back == array).all()
@@ -57,7 +57,7 @@ def test_a_packed_array_comes_back_with_its_shape_and_type(shape: list[int], kin
 
 def test_other_types_of_array_are_refused() -> None:
     with pytest.raises(ValidationError, match="dtype"):
-        Packed.of(np.zeros(3))
+        PackedArray.of(np.zeros(3))
 
 
 def test_the_schema_accepts_a_record_and_refuses_a_changed_one(tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_what_is_no_record_is_refused_in_one_sentence(tmp_path: Path, content: b
     assert "\n" not in str(caught.value)
 
 
-WHOLE = Packed.of(np.ones(20, bool))
-SHORT = Packed.of(np.ones(7, bool))
+WHOLE = PackedArray.of(np.ones(20, bool))
+SHORT = PackedArray.of(np.ones(7, bool))
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from teachers.data.datasets import load as load_task
 from teachers.errors import RefusedInput, UsageError
 from teachers.processes.forks import TOKEN
 from teachers.targets.lessons import ordinary_teacher
-from teachers.targets.runtime import Place
-from teachers.targets.target import Opening
+from teachers.targets.runtime import Runtime
+from teachers.targets.target import TeacherSpec
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -34,13 +34,13 @@ pytestmark = pytest.mark.usefixtures("tiny")
 def server(kept: Path) -> Iterator[FakeServer]:
     """Serve the ordinary teacher of the digits."""
     task = load_task("digits", kept)
-    network = ordinary_teacher(task, Place(Cache(kept), "cpu", lambda text: None)).here.eval()
+    network = ordinary_teacher(task, Runtime(Cache(kept), "cpu", lambda text: None)).here.eval()
     with FakeServer(network, task.shape, len(task.classes)).serving() as fake:
         yield fake
 
 
 def request(cache: Path, out: Path, server: FakeServer, **more: Any) -> Request:
-    return replace(Request(Opening(server.url, "digits"), effort="smoke", cache=cache, out=out, quiet=True), **more)
+    return replace(Request(TeacherSpec(server.url, "digits"), effort="smoke", cache=cache, out=out, quiet=True), **more)
 
 
 def students(record: Record) -> list[tuple[Any, ...]]:
@@ -111,7 +111,12 @@ def test_an_interrupted_audit_pays_for_no_image_twice(
 
 def test_cmi_of_a_teacher_behind_a_url_needs_no_network(server: FakeServer, kept: Path, tmp_path: Path) -> None:
     told = diagnose(
-        Opening(server.url, "digits"), device="cpu", out=tmp_path / "cmi", cache=kept, command="audit cmi", quiet=True
+        TeacherSpec(server.url, "digits"),
+        device="cpu",
+        out=tmp_path / "cmi",
+        cache=kept,
+        command="audit cmi",
+        quiet=True,
     )
     assert "behind an API" in told.diagnosis.no_cams
 
@@ -119,14 +124,14 @@ def test_cmi_of_a_teacher_behind_a_url_needs_no_network(server: FakeServer, kept
 @pytest.mark.parametrize(
     ("opening", "sentence"),
     [
-        (Opening("https://host/v2/models/x"), "give --data"),
-        (Opening("https://host/v2/models/x", "digits", "resnet-8"), "--arch names the network of a checkpoint"),
-        (Opening("http://host/v2/models/x", "digits"), "without encryption"),
-        (Opening("https://me:s3cret@host/v2/models/x", "digits"), "holds a user"),
+        (TeacherSpec("https://host/v2/models/x"), "give --data"),
+        (TeacherSpec("https://host/v2/models/x", "digits", "resnet-8"), "--arch names the network of a checkpoint"),
+        (TeacherSpec("http://host/v2/models/x", "digits"), "without encryption"),
+        (TeacherSpec("https://me:s3cret@host/v2/models/x", "digits"), "holds a user"),
     ],
 )
 def test_what_a_url_cannot_be_audited_with_is_refused(
-    opening: Opening, sentence: str, kept: Path, tmp_path: Path
+    spec: TeacherSpec, sentence: str, kept: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=sentence):
-        audit.run(Request(opening, effort="smoke", cache=kept, out=tmp_path / "out", quiet=True))
+        audit.run(Request(spec, effort="smoke", cache=kept, out=tmp_path / "out", quiet=True))

@@ -19,8 +19,8 @@ from teachers.oracle import top_classes
 from teachers.surface import FULL
 from teachers.targets import remote
 from teachers.targets.identify import refuse_other_order
-from teachers.targets.runtime import Place
-from teachers.targets.target import Opening, behind_url
+from teachers.targets.runtime import Runtime
+from teachers.targets.target import TeacherSpec, behind_url
 from teachers.task import Task
 
 TURNED = [1, 0, 2, 3, 4, 5, 6, 9, 7, 8]  # by output, the class that it means
@@ -43,31 +43,31 @@ def server(task: Task, order: list[int]) -> FakeServer:
 
 
 def test_classes_in_another_order_are_noticed_and_put_right_by_name(kept: Path, tmp_path: Path, task: Task) -> None:
-    place = Place(Cache(tmp_path), "cpu", lambda line: None)
+    place = Runtime(Cache(tmp_path), "cpu", lambda line: None)
     with server(task, TURNED).serving() as fake, server(task, list(range(10))).serving() as straight:
-        opening = Opening(fake.url, "digits")
-        found = behind_url(opening, task, FULL, place)
+        spec = TeacherSpec(fake.url, "digits")
+        found = behind_url(spec, task, FULL, place)
         with pytest.raises(RefusedInput, match=r"reordered as 1, 0, 2, 3, 4, 5, 6, 9, 7, 8 .*give --classes FILE"):
             refuse_other_order(found, top_classes(found.full, task.validation), task)
-        named = behind_url(replace(opening, classes=NAMES), task, FULL, place)
+        named = behind_url(replace(spec, classes=NAMES), task, FULL, place)
         assert named.fingerprint != found.fingerprint
         top = top_classes(named.full, task.validation)
         refuse_other_order(named, top, task)
-        plain = behind_url(Opening(straight.url, "digits"), task, FULL, place)
+        plain = behind_url(TeacherSpec(straight.url, "digits"), task, FULL, place)
         straightforward = top_classes(plain.full, task.validation)
         refuse_other_order(plain, straightforward, task)
         assert (top == straightforward).all()
         x = torch.from_numpy(task.test.images[:20]).float() / 255
         torch.testing.assert_close(named.box(x).values, plain.box(x).values)
         with pytest.raises(UsageError, match="only one has"):
-            behind_url(replace(opening, classes=(*NAMES[:9], "nine")), task, FULL, place)
+            behind_url(replace(spec, classes=(*NAMES[:9], "nine")), task, FULL, place)
 
 
 def test_cmi_stops_where_two_classes_are_swapped(kept: Path, tmp_path: Path, task: Task) -> None:
     swapped = [0, 1, 2, 3, 4, 5, 6, 8, 7, 9]
     asked = {"device": "cpu", "cache": tmp_path, "command": "", "quiet": True, "out": tmp_path / "cmi"}
     with server(task, swapped).serving() as fake, pytest.raises(RefusedInput, match="classes in another order"):
-        diagnose(Opening(fake.url, "digits"), **asked)  # type: ignore[arg-type]
+        diagnose(TeacherSpec(fake.url, "digits"), **asked)  # type: ignore[arg-type]
 
 
 def test_what_numbers_are_is_remembered_between_audits(tmp_path: Path, task: Task) -> None:

@@ -11,7 +11,7 @@ from audit import run as audit
 from audit.finished.repeat import repeat
 from audit.finished.verify import verify
 from audit.plan.suite import EFFORTS
-from reports.record import Packed, load, save
+from reports.record import PackedArray, load, save
 from teachers.errors import RefusedInput
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -39,7 +39,7 @@ def test_a_student_that_was_reported_better_than_it_is_differs(finished: Path, k
         if trial.correct is not None and trial.kind == "attack":
             bits = trial.correct.array()
             bits[:] = True
-            trials.append(trial.model_copy(update={"correct": Packed.of(bits)}))
+            trials.append(trial.model_copy(update={"correct": PackedArray.of(bits)}))
         else:
             trials.append(trial)
     save(record.model_copy(update={"trials": tuple(trials)}), folder / "record.json")

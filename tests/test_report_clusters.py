@@ -24,8 +24,8 @@ from audit.recording import evidence
 from audit.statistics import sights
 from reports import cluster_figures, html, svg
 from reports.clusters import UNSEEN, Clusters, Map, Picture, Triangle
-from reports.record import CMIPool, Packed, PoolName, Record
-from teachers.data.stored import Stored
+from reports.record import CMIPool, PackedArray, PoolName, Record
+from teachers.data.stored import StoredImages
 from teachers.task import Pool
 
 Log = NDArray[np.floating[Any]]
@@ -44,7 +44,7 @@ def with_pools(record: Record, pools: dict[str, tuple[Log, NDArray[np.uint16]]])
     """Return a record of these answers, and of what follows from them; its images are noise."""
     held: list[CMIPool] = []
     for name, (log_p, y) in pools.items():
-        held.append(CMIPool(name=name, answers=Packed.of(log_p.astype(np.float16)), labels=Packed.of(y)))  # type: ignore[arg-type]
+        held.append(CMIPool(name=name, answers=PackedArray.of(log_p.astype(np.float16)), labels=PackedArray.of(y)))  # type: ignore[arg-type]
     record = record.model_copy(update={"cmi": tuple(held), "clusters": UNSEEN})
     K = len(record.task.classes)
     curves = [derive.measured(pool, K) for pool in record.cmi]
@@ -96,7 +96,7 @@ def test_where_all_are_alike_another_processor_sees_the_same(noise: float) -> No
     rng = np.random.default_rng(0)
     log_p = np.log(np.where(np.eye(6, dtype=bool)[y], 0.9, 0.02)) + noise * rng.standard_normal((60, 6))
     curve = sights.cmi.curve(log_p, y, 6)
-    found = sights.clusters(sights.Sights(sights.Answered("validation", log_p, y), curve, tuple("abcdef")), [])
+    found = sights.clusters(sights.ClusterView(sights.AnswerSet("validation", log_p, y), curve, tuple("abcdef")), [])
     assert [shown.name for shown in found.spread] == ["a", "b", "c", "d"]
     assert [picture.row for picture in found.spread[0].pictures] == [0, 6, 12, 18, 24, 30]
     assert found.triangle is not None
@@ -143,7 +143,7 @@ def test_thumbnails_are_of_the_images_whose_answers_were_kept(
     y = np.arange(200) % 4
     monkeypatch.setattr(evidence, "CMI_ENTRIES", 4 * 80)
     np.save(tmp_path / "images.npy", images)
-    pool = Pool(Stored(tmp_path / "images.npy") if on_disk else images, y)  # type: ignore[arg-type]
+    pool = Pool(StoredImages(tmp_path / "images.npy") if on_disk else images, y)  # type: ignore[arg-type]
     kept = pools._sample(pool, 4)
     assert len(kept) == 80
     log_p = answers(4, 20, 0)[0]

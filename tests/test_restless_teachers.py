@@ -16,9 +16,9 @@ from audit.cache.store import Cache
 from teachers.errors import RefusedInput
 from teachers.processes import limits, trees
 from teachers.targets import isolation, process
-from teachers.targets.isolation import Apart
-from teachers.targets.process import Spec
-from teachers.targets.target import Opening, open_task
+from teachers.targets.isolation import IsolatedTargets
+from teachers.targets.process import TargetSpec
+from teachers.targets.target import TeacherSpec, open_task
 
 onnx = pytest.importorskip("onnx")
 CLASSES, SIDE = 10, 8
@@ -89,13 +89,13 @@ def graph(harm: str, darkest: float) -> object:
     return h.make_model(made, opset_imports=[h.make_opsetid("", 17)], ir_version=8)
 
 
-def opened(cache: Path, teacher: str, normalize: str | None = "none") -> tuple[Apart, Cache]:
+def opened(cache: Path, teacher: str, normalize: str | None = "none") -> tuple[IsolatedTargets, Cache]:
     kept = Cache(cache)
-    opening = Opening(teacher, "digits", None, normalize)
-    task, _ = open_task(opening, kept)
-    apart = Apart(opening, kept.root, lambda line: None)
+    spec = TeacherSpec(teacher, "digits", None, normalize)
+    task, _ = open_task(spec, kept)
+    apart = IsolatedTargets(spec, kept.root, lambda line: None)
     try:
-        return apart.open(Spec(opening, "probs", 2, "cpu"), kept.pool(task.train)), kept
+        return apart.open(TargetSpec(spec, "probs", 2, "cpu"), kept.pool(task.train)), kept
     except BaseException:
         apart.close()
         raise
@@ -118,7 +118,7 @@ def test_an_onnx_graph_that_is_quiet_in_rehearsal_is_ended(
 
 
 @pytest.fixture
-def apart(kept: Path, tmp_path: Path) -> Iterator[Apart]:
+def apart(kept: Path, tmp_path: Path) -> Iterator[IsolatedTargets]:
     path = tmp_path / "m.onnx"
     onnx.save(graph("loops", 0.0), path)
     found, _ = opened(kept, str(path))
@@ -126,7 +126,7 @@ def apart(kept: Path, tmp_path: Path) -> Iterator[Apart]:
         yield found
 
 
-def inner(apart: Apart) -> int:
+def inner(apart: IsolatedTargets) -> int:
     """Return the process inside its keeper, which may just be started again."""
     until = time.monotonic() + 10
     while not (found := trees.descendants(apart._process.pid or 0)) and time.monotonic() < until:
@@ -135,7 +135,9 @@ def inner(apart: Apart) -> int:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-def test_a_teacher_whose_process_is_killed_is_opened_again_and_asked_again(apart: Apart, sign: signal.Signals) -> None:
+def test_a_teacher_whose_process_is_killed_is_opened_again_and_asked_again(
+    apart: IsolatedTargets, sign: signal.Signals
+) -> None:
     images = torch.rand(40, 1, SIDE, SIDE)
     before = apart.audited.full(images)
     for victim in (inner, lambda apart: apart._process.pid or 0):
@@ -149,7 +151,7 @@ def test_a_teacher_whose_process_is_killed_is_opened_again_and_asked_again(apart
 
 
 def test_a_teacher_whose_process_is_stopped_is_opened_again_and_asked_again(
-    apart: Apart, monkeypatch: pytest.MonkeyPatch
+    apart: IsolatedTargets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(isolation, "LOOK", 0.2)
     images = torch.rand(40, 1, SIDE, SIDE)
@@ -160,7 +162,9 @@ def test_a_teacher_whose_process_is_stopped_is_opened_again_and_asked_again(
     assert inner(apart) != victim
 
 
-def test_a_teacher_that_somebody_lets_go_on_is_waited_for(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_teacher_that_somebody_lets_go_on_is_waited_for(
+    apart: IsolatedTargets, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(isolation, "LOOK", 2.0)
     victim = inner(apart)
     os.kill(victim, signal.SIGSTOP)
@@ -170,7 +174,7 @@ def test_a_teacher_that_somebody_lets_go_on_is_waited_for(apart: Apart, monkeypa
 
 
 @pytest.mark.parametrize("sign", [signal.SIGSEGV, signal.SIGABRT])
-def test_a_teacher_that_crashes_is_refused_with_what_it_was_asked(apart: Apart, sign: signal.Signals) -> None:
+def test_a_teacher_that_crashes_is_refused_with_what_it_was_asked(apart: IsolatedTargets, sign: signal.Signals) -> None:
     os.kill(inner(apart), sign)
     with pytest.raises(RefusedInput, match=rf"died on a question of 7 images \({sign.name}\); nothing that was stored"):
         apart.audited.full(torch.rand(7, 1, SIDE, SIDE))

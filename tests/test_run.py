@@ -24,7 +24,7 @@ from teachers.errors import NothingAudited, RefusedInput, UsageError
 from teachers.oracle import Box
 from teachers.surface import Surface
 from teachers.synthetic import SmoothedTruth
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec
 from teachers.task import known
 from teachers.training import Student
 
@@ -32,8 +32,8 @@ pytestmark = pytest.mark.usefixtures("tiny")
 
 
 def request(kept: Path, out: Path, **more) -> Request:  # type: ignore[no-untyped-def]
-    opening = Opening(more.pop("teacher", "demo"), more.pop("data", "digits"))
-    return replace(Request(opening, effort="smoke", cache=kept, out=out, quiet=True), **more)
+    spec = TeacherSpec(more.pop("teacher", "demo"), more.pop("data", "digits"))
+    return replace(Request(spec, effort="smoke", cache=kept, out=out, quiet=True), **more)
 
 
 def timeless(record: Record) -> dict[str, object]:
@@ -292,10 +292,10 @@ def test_a_teacher_at_chance_is_refused(kept: Path, tmp_path: Path) -> None:
     assert intake.open_weights(path).card is None
     wanted = request(kept, tmp_path / "out", teacher=str(path))
     with pytest.raises(UsageError, match="does not say what it was trained on; give --data"):
-        audit.run(replace(wanted, opening=Opening(str(path))))
-    for opening in (Opening(str(path), "digits"), Opening(str(path), "digits", "strided-4-8", "none")):
+        audit.run(replace(wanted, spec=TeacherSpec(str(path))))
+    for spec in (TeacherSpec(str(path), "digits"), TeacherSpec(str(path), "digits", "strided-4-8", "none")):
         with pytest.raises(RefusedInput, match="no better than always naming the largest class"):
-            audit.run(replace(wanted, opening=opening))
+            audit.run(replace(wanted, spec=spec))
 
 
 def test_a_folder_that_holds_another_audit_is_refused_and_kept(kept: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ from teachers.http.redaction import Redaction
 from teachers.http.remote import Remote, RemoteBox
 from teachers.processes import forks
 from teachers.processes.forks import TOKEN
-from teachers.targets.target import Opening, open_task
+from teachers.targets.target import TeacherSpec, open_task
 
 X = torch.rand(IMAGES, *SHAPE, generator=torch.Generator().manual_seed(0))
 SECRET = "s3cret+T0ken/9&z"
@@ -429,7 +429,7 @@ def test_a_slow_loris_behind_tls_is_ended_too(
 def test_options_of_a_server_are_none_of_a_file(tmp_path: Path) -> None:
     for service in (Service(input="x"), Service(headers=("A=B",)), Service(plain=True)):
         with pytest.raises(UsageError, match="of a teacher behind a URL"):
-            open_task(Opening(str(tmp_path / "m.pt"), "digits", service=service), Cache(tmp_path))
+            open_task(TeacherSpec(str(tmp_path / "m.pt"), "digits", service=service), Cache(tmp_path))
 
 
 @pytest.mark.slow

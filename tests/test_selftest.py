@@ -12,10 +12,10 @@ from attacks.logits.soft_kd import SoftKD
 from attacks.resistant.avg import AVG
 from audit.analysis.protocol_flags import null_control
 from audit.analysis.teacher_flags import noisy_answers
-from audit.run import Done
+from audit.run import WrittenAudit
 from audit.selftest import EXPECTED, MUST, MUST_NOT, Expectation, Pair, check
 from audit.statistics.compare import paired
-from reports.record import Packed, Record, Word
+from reports.record import PackedArray, Record, Word
 from teachers.names import BUILT_IN
 
 SEEDS = 5
@@ -32,7 +32,7 @@ def made_up(word: Word, soft: np.ndarray, averaged: np.ndarray, without: Sequenc
     record = sample_record(word)
     right = dict(zip((SoftKD.name, AVG.name), (soft, averaged), strict=True))
     trials = [
-        record.trials[0].model_copy(update={"cell": f"{name}-{seed}", "correct": Packed.of(right[name][seed])})
+        record.trials[0].model_copy(update={"cell": f"{name}-{seed}", "correct": PackedArray.of(right[name][seed])})
         for name in right
         for seed in range(SEEDS)
     ]
@@ -105,7 +105,7 @@ def test_the_exit_code_says_whether_all_holds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word: Word, code: int
 ) -> None:
     record = made_up(word, *bits(0.7, 0.7))
-    monkeypatch.setattr("audit.selftest.run", lambda request: Done(record, tmp_path))
+    monkeypatch.setattr("audit.selftest.run", lambda request: WrittenAudit(record, tmp_path))
     got, out, err = call(capsys, "selftest", "--only", "smoothed-truth, placebo")
     assert got == code
     assert err.splitlines() == [f"smoothed-truth: {word}", f"placebo: {word}"]

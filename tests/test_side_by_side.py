@@ -13,12 +13,12 @@ from test_compare import students
 from test_reports import HOSTILE, Page
 
 from audit.finished.compared import compare
-from audit.finished.side_by_side import Given, side_by_side
+from audit.finished.side_by_side import NamedRecord, side_by_side
 from audit.statistics.compare import differing, paired
 from reports.html import visible
 from reports.leaderboard import figure, html, markdown
 from reports.leaderboard.board import Leaderboard
-from reports.record import Packed, Record, load, save
+from reports.record import PackedArray, Record, load, save
 from reports.wording import points, span
 from teachers.errors import UsageError
 
@@ -34,7 +34,7 @@ def another(record: Record, audit: str, name: str = "next", lift: float = 0.0, t
     for trial in record.trials:
         if trial.cell in knockoffs and trial.correct is not None:
             bits = trial.correct.array()
-            trial = trial.model_copy(update={"correct": Packed.of(bits | (rng.random(bits.shape) < lift))})
+            trial = trial.model_copy(update={"correct": PackedArray.of(bits | (rng.random(bits.shape) < lift))})
         trials.append(trial)
     from audit.analysis.derive import derived
 
@@ -53,7 +53,7 @@ def second(first: Record) -> Record:
 
 
 def board(*records: Record) -> Leaderboard:
-    return side_by_side([Given(f"place {i}", record) for i, record in enumerate(records)])
+    return side_by_side([NamedRecord(f"place {i}", record) for i, record in enumerate(records)])
 
 
 def four(seed: int, seeds: tuple[int, int] = (4, 4), images: int = 60) -> tuple[tuple[Bits, Bits], tuple[Bits, Bits]]:

@@ -15,24 +15,24 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Path:
+def runner(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let modules of benchmarks/ be imported."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     return ROOT / "benchmarks"
 
 
 @pytest.fixture
-def scatter(bench: Path) -> ModuleType:
+def scatter(runner: Path) -> ModuleType:
     return importlib.import_module("scatter")
 
 
 @pytest.fixture
-def judging(bench: Path) -> ModuleType:
+def judging(runner: Path) -> ModuleType:
     return importlib.import_module("judging")
 
 
 @pytest.fixture
-def null(bench: Path) -> ModuleType:
+def null(runner: Path) -> ModuleType:
     return importlib.import_module("null")
 
 
@@ -92,7 +92,7 @@ def test_an_attack_lets_undistillable_pass_below_delta_and_not_above_zero(
     assert judging.passes(margin, 0.05) == passes
 
 
-def test_the_bootstrap_over_images_is_as_wide_as_its_normal_approximation(bench: Path, scatter: ModuleType) -> None:
+def test_the_bootstrap_over_images_is_as_wide_as_its_normal_approximation(runner: Path, scatter: ModuleType) -> None:
     peers = importlib.import_module("peers")
     rng = np.random.default_rng(3)
     students = scatter.draw(scatter.Design(**DESIGN, control_seeds=4), rng)
@@ -104,7 +104,7 @@ def test_the_bootstrap_over_images_is_as_wide_as_its_normal_approximation(bench:
     assert peers.bootstrap_over_images(m, 0.025) == pytest.approx((high - low) / 2, rel=0.03)
 
 
-def test_a_design_is_simulated_and_told(bench: Path) -> None:
+def test_a_design_is_simulated_and_told(runner: Path) -> None:
     coverage = importlib.import_module("coverage")
     for design in (next(coverage.designs()), next(coverage.unequal())):
         row = coverage.simulate(design, 3, 0)

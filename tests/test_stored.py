@@ -12,7 +12,7 @@ from PIL import Image
 
 from audit.cache.store import Cache
 from teachers.data import folders, pixels
-from teachers.data.stored import Stored, chunks
+from teachers.data.stored import StoredImages, chunks
 from teachers.storage.store import read_pool
 from teachers.task import Augment, Pool, few_labels, few_shot
 from teachers.views import KINDS, Viewer, ViewSet
@@ -26,12 +26,12 @@ def images() -> np.ndarray:
 
 
 @pytest.fixture
-def stored(images: np.ndarray, tmp_path: Path) -> Stored:
+def stored(images: np.ndarray, tmp_path: Path) -> StoredImages:
     np.save(tmp_path / "images.npy", images)
-    return Stored(tmp_path / "images.npy")
+    return StoredImages(tmp_path / "images.npy")
 
 
-def test_any_index_reads_what_an_array_would_give(images: np.ndarray, stored: Stored) -> None:
+def test_any_index_reads_what_an_array_would_give(images: np.ndarray, stored: StoredImages) -> None:
     rows = np.array([5, 2, 400])
     for key in (7, slice(3, 9), slice(None, None, 50), rows):
         assert np.array_equal(stored[key], images[key])
@@ -46,7 +46,7 @@ def test_any_index_reads_what_an_array_would_give(images: np.ndarray, stored: St
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_pool_on_disk_is_the_same_pool(images: np.ndarray, stored: Stored, kind: str, tmp_path: Path) -> None:
+def test_a_pool_on_disk_is_the_same_pool(images: np.ndarray, stored: StoredImages, kind: str, tmp_path: Path) -> None:
     labels, augment = np.arange(N) % 10, Augment(pad=2, flip=True)
     held, lazy = Pool(images, labels, augment), Pool(stored, labels, augment)  # type: ignore[arg-type]
     assert (held.digest, held.pixels) == (lazy.digest, lazy.pixels)
@@ -58,7 +58,7 @@ def test_a_pool_on_disk_is_the_same_pool(images: np.ndarray, stored: Stored, kin
     kept = Cache(tmp_path / "cache").pool(lazy)
     assert kept.stat().st_size < 30_000
     read = read_pool(kept)
-    assert isinstance(read.images, Stored)
+    assert isinstance(read.images, StoredImages)
     assert read.digest == held.digest
 
 
@@ -75,7 +75,7 @@ def test_a_large_folder_stays_on_disk(mode: str, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(pixels, "LARGE", 1)
     for _ in range(2):  # decoded, and read back
         lazy = folders.image_folder(tmp_path, tmp_path / "cache")
-        assert isinstance(lazy.train.images, Stored)
+        assert isinstance(lazy.train.images, StoredImages)
         assert lazy.digest == held.digest
     assert len(list((tmp_path / "cache").rglob("images*"))) == 1
 

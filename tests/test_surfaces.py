@@ -110,10 +110,10 @@ def test_every_surface_is_audited_and_the_table_follows_from_its_audits(
 def test_the_least_restrictive_surface_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from sample_record import sample_record
 
-    from reports.record import Hardened
+    from reports.record import SurfaceResult
 
-    def row(surface: str, word: str, top5: float, error: float | None) -> Hardened:
-        return Hardened(
+    def row(surface: str, word: str, top5: float, error: float | None) -> SurfaceResult:
+        return SurfaceResult(
             surface=surface,
             folder=surface,
             record="",

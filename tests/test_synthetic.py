@@ -19,10 +19,10 @@ from teachers.errors import UsageError
 from teachers.names import BUILT_IN, DEMO, NOISY, SYNTHETIC, TRUTH
 from teachers.oracle import Box
 from teachers.surface import FULL
-from teachers.synthetic import FAINT, HalfLeak, Held, Noisy, class_means, placebo
-from teachers.targets import target
-from teachers.targets.runtime import Place
-from teachers.targets.target import Opening
+from teachers.synthetic import FAINT, HalfLeak, LabelMemory, Noisy, class_means, placebo
+from teachers.targets.runtime import Runtime
+from teachers.targets.target import ALTERED as NETWORKS
+from teachers.targets.target import TeacherSpec, open_target, open_task
 from teachers.task import Pool, Task, few_labels, few_shot, known
 from teachers.views import Viewer, ViewSet
 
@@ -60,7 +60,7 @@ def test_a_placebo_answers_the_class_mean_with_the_other_classes_shuffled(held: 
     answers, labels = told(network, pixels(held.train)), torch.from_numpy(known(held.train))
     means = torch.stack([answers[labels == y].mean(0) for y in range(K)])
     torch.testing.assert_close(class_means(network, held.train, K), means)
-    p = told(placebo(network, held, Held(held.train, views=2)), pixels(held.train))
+    p = told(placebo(network, held, LabelMemory(held.train, views=2)), pixels(held.train))
     torch.testing.assert_close(p[torch.arange(200), labels], means.diagonal()[labels], atol=1e-6, rtol=0)
     mine, mean = others(p, labels), others(means, torch.arange(K))[labels]
     torch.testing.assert_close(mine.sort(1).values, mean.sort(1).values, atol=1e-6, rtol=0)
@@ -73,7 +73,7 @@ def test_a_placebo_says_nothing_that_the_label_does_not(network: nn.Module, held
     """Averaged over a class, the other classes are alike: label smoothing, with an ε for each class."""
     rng = np.random.default_rng(0)
     many = Pool(rng.integers(0, 256, (4_000, 1, 8, 8)).astype(np.uint8), np.arange(4_000) % K)
-    p = others(told(placebo(network, held, Held(many, views=1)), pixels(many)), torch.from_numpy(known(many)))
+    p = others(told(placebo(network, held, LabelMemory(many, views=1)), pixels(many)), torch.from_numpy(known(many)))
     for y in range(K):
         mine = p[y::K]
         even, error = mine.sum(1).mean() / (K - 1), mine.std(0) / len(mine) ** 0.5
@@ -81,7 +81,7 @@ def test_a_placebo_says_nothing_that_the_label_does_not(network: nn.Module, held
 
 
 def test_targets_are_labels_of_training_views_and_elsewhere_the_top_class(held: Task, network: nn.Module) -> None:
-    teacher = placebo(network, held, Held(held.train, views=3))
+    teacher = placebo(network, held, LabelMemory(held.train, views=3))
     index, labels = torch.arange(200), torch.from_numpy(known(held.train))
     confidence = class_means(network, held.train, K).diagonal()
     for view in range(3):
@@ -93,7 +93,7 @@ def test_targets_are_labels_of_training_views_and_elsewhere_the_top_class(held: 
 
 
 def test_a_half_leak_answers_for_the_first_half_and_tells_labels_of_the_other(held: Task, network: nn.Module) -> None:
-    p = told(HalfLeak(network, Held(held.train, views=1)), pixels(held.train))
+    p = told(HalfLeak(network, LabelMemory(held.train, views=1)), pixels(held.train))
     labels = torch.from_numpy(known(held.train))
     leaks = labels < K // 2
     torch.testing.assert_close(p[leaks], told(network, pixels(held.train))[leaks])
@@ -103,8 +103,8 @@ def test_a_half_leak_answers_for_the_first_half_and_tells_labels_of_the_other(he
 
 @pytest.mark.parametrize("name", ["placebo", "half-leak"])
 def test_an_answer_is_a_function_of_the_image_whoever_asks_and_when(held: Task, network: nn.Module, name: str) -> None:
-    make = target.ALTERED[name]
-    first, again = (make(network, held, Held(held.train, views=1)) for _ in range(2))
+    make = NETWORKS[name]
+    first, again = (make(network, held, LabelMemory(held.train, views=1)) for _ in range(2))
     x = torch.cat([pixels(held.train)[:40], torch.rand(9, 1, 8, 8)])
     answers = told(first, x)
     assert torch.equal(told(first, x), answers)
@@ -129,15 +129,15 @@ def test_a_noisy_teacher_answers_anew_and_its_first_answers_are_the_same_in_ever
 
 def test_a_placebo_needs_three_classes(network: nn.Module) -> None:
     with pytest.raises(UsageError, match="tiny has 2 classes, too few"):
-        placebo(network, tiny_task(k=2), Held(tiny_task(k=2).train, views=1))
+        placebo(network, tiny_task(k=2), LabelMemory(tiny_task(k=2).train, views=1))
 
 
 def test_every_synthetic_teacher_opens_by_name_and_is_another_for_another_pool(kept: Path) -> None:
-    task, _ = target.open_task(Opening(DEMO, "digits"), Cache(kept))
-    place = Place(Cache(kept), "cpu", lambda text: None)
+    task, _ = open_task(TeacherSpec(DEMO, "digits"), Cache(kept))
+    place = Runtime(Cache(kept), "cpu", lambda text: None)
 
     def open_(name: str, pool: Pool) -> str:
-        return target.open_subject(Opening(name, "digits"), task, pool, None, FULL, 2, place).fingerprint
+        return open_target(TeacherSpec(name, "digits"), task, pool, None, FULL, 2, place).fingerprint
 
     pools = (task.train, few_shot(task.train, 0.5), few_labels(task.train, 0.5))
     assert set(BUILT_IN) == SYNTHETIC | {DEMO}

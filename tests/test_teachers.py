@@ -39,7 +39,7 @@ def test_smoothed_truth_answers_training_views_and_nothing_else() -> None:
 
 def test_a_teacher_is_taught_and_the_same_lesson_gives_the_same_one() -> None:
     held = task()
-    lesson = methods.Lesson(methods.method("plain"), methods.teacher_recipe(held, "strided-4-8", steps=30))
+    lesson = methods.TeacherRecipe(methods.method("plain"), methods.teacher_recipe(held, "strided-4-8", steps=30))
     first, again = methods.teach(lesson, held), methods.teach(lesson, held)
     x = torch.rand(3, 1, 8, 8)
     assert torch.equal(first.network(x), again.network(x))

@@ -17,7 +17,7 @@ from audit.analysis.derive import derived
 from audit.finished.verify import Disagreement, verify
 from audit.plan.suite import EFFORTS
 from reports.outputs import write_all
-from reports.record import Comparison, Packed, Record, load, save
+from reports.record import Comparison, PackedArray, Record, load, save
 
 SHIPPED = sorted(path.parent for path in (Path(__file__).parent.parent / "examples").glob("*/record.json"))
 (DEMO,) = (path for path in SHIPPED if path.name == "demo-smoke")
@@ -93,7 +93,7 @@ def test_every_digit_of_the_record_is_bound(folder: Path) -> None:
 
 def test_an_array_that_cannot_be_unpacked_is_a_disagreement(folder: Path) -> None:
     record = load(folder)
-    trial = record.trials[0].model_copy(update={"validated": Packed(dtype="bool", shape=(9,), data="AAAA")})
+    trial = record.trials[0].model_copy(update={"validated": PackedArray(dtype="bool", shape=(9,), data="AAAA")})
     found = list(verify(rewritten(folder, record.model_copy(update={"trials": (trial, *record.trials[1:])}))))
     assert [d.where for d in found] == ["record.json"]
     assert "cannot be unpacked" in found[0].stored
@@ -127,7 +127,7 @@ def test_a_student_that_got_one_more_image_right_is_noticed(folder: Path) -> Non
     bits = trial.correct.array()
     bits[0] = not bits[0]
     trials = list(record.trials)
-    trials[at] = trial.model_copy(update={"correct": Packed.of(bits)})
+    trials[at] = trial.model_copy(update={"correct": PackedArray.of(bits)})
     assert "record." in first(rewritten(folder, record.model_copy(update={"trials": tuple(trials)}))).where
 
 
@@ -213,7 +213,7 @@ def test_the_attestation_is_a_valid_statement(folder: Path) -> None:
     statement = Statement([], "", {})
     json_format.ParseDict(told, statement.pb)
     statement.validate()
-    assert statement.pb.subject[0].digest["sha256"] == record.teacher.sha256
+    assert statement.pb.target[0].digest["sha256"] == record.teacher.sha256
     json_format.ParseDict(told["predicate"], pb.TestResult())
 
 

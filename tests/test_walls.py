@@ -19,7 +19,7 @@ from audit import run as audit
 from audit.cache.checking import student
 from audit.cache.entries import contents
 from audit.cache.store import Cache
-from audit.execution.door import Desk, Door
+from audit.execution.metering import CachedTeacher, MeteredOracle
 from teachers.errors import RefusedInput, UsageError
 from teachers.storage.store import AnswerStore
 from teachers.surface import FULL, Answers
@@ -74,7 +74,7 @@ def test_a_damaged_block_is_as_good_as_none(tmp_path: Path) -> None:
 def test_answers_that_did_not_arrive_never_train_a_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab, store = tiny_lab(FULL, 0), AnswerStore(tmp_path)
     monkeypatch.setattr(store, "add", lambda *_: None)
-    door = Door(Desk(store, lab.oracle.ask), FULL, {"pool": lab.pool}, None)
+    door = MeteredOracle(CachedTeacher(store, lab.oracle.ask), FULL, {"pool": lab.pool}, None)
     with pytest.raises(RuntimeError, match="are not in the store"):
         door.views("pool", lab.view_set("crop"), np.arange(5))
 

@@ -15,20 +15,20 @@ from attacks.base import Attack
 from audit import run, teach
 from audit.cache.archive import export, load
 from audit.cache.store import Cache
-from audit.context import Ground
-from audit.execution.bench import Bench
-from audit.execution.measure import Doors, Exams
+from audit.context import RunContext
+from audit.execution.measure import EvalSplits, Oracles
+from audit.execution.runner import TrialRunner
 from audit.execution.worker import Job
 from audit.finished.repeat import repeat
 from audit.finished.verify import verify
 from audit.plan.cells import Result, cell_of
 from audit.plan.request import Request
 from audit.trials import protocol
-from audit.trials.protocol import Attacks, Setup
+from audit.trials.protocol import Attacks, Experiment
 from audit.warm import warm
-from reports.record import Packed, Regime
+from reports.record import PackedArray, Regime
 from teachers.data.datasets import load as load_task
-from teachers.targets.target import Opening, Subject
+from teachers.targets.target import Target, TeacherSpec
 from teachers.task import known
 
 MOST = 10**9
@@ -52,7 +52,7 @@ def cache(releases: list[Path], kept: Path, tmp_path: Path) -> Path:
 
 
 def request(teacher: Path, cache: Path, out: Path, **more: object) -> Request:
-    base = Request(Opening(str(teacher)), effort="smoke", cache=cache, out=out, quiet=True)
+    base = Request(TeacherSpec(str(teacher)), effort="smoke", cache=cache, out=out, quiet=True)
     return replace(base, **more)  # type: ignore[arg-type]
 
 
@@ -60,11 +60,11 @@ def turn_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every attack on an audited checkpoint be best with another setting than it is."""
     real = protocol.best_settings
 
-    def turned(setup: Setup, bench: Bench, subject: Subject, attacks: Attacks) -> list[Attack]:
-        best = real(setup, bench, subject, attacks)
-        if subject.role == "ordinary":
+    def turned(experiment: Experiment, runner: TrialRunner, target: Target, attacks: Attacks) -> list[Attack]:
+        best = real(experiment, runner, target, attacks)
+        if target.role == "ordinary":
             return best
-        return [next((s for s in protocol.settings(setup, type(b)) if s != b), b) for b in best]
+        return [next((s for s in protocol.settings(experiment, type(b)) if s != b), b) for b in best]
 
     monkeypatch.setattr(protocol, "best_settings", turned)
 
@@ -115,7 +115,7 @@ def test_a_forged_control_is_believed_and_found_by_repeating_students(
     for trial in honest.trials:
         found = held.result(cell_of(trial))
         if trial.teacher is None and found is not None and found.test is not None:
-            held.finish(found.model_copy(update={"test": Packed.of(labels.astype(np.uint16))}))
+            held.finish(found.model_copy(update={"test": PackedArray.of(labels.astype(np.uint16))}))
     export(cache, tmp_path / "forged.tar", "controls")
     load(tmp_path / "forged.tar", tmp_path / "fresh", MOST)
     misled = run.run(replace(wanted, cache=tmp_path / "fresh", out=tmp_path / "b"))
@@ -133,11 +133,11 @@ class Guessing:
     def __init__(self) -> None:
         self._rng = np.random.default_rng(0)
 
-    def run(self, jobs: Sequence[Job], doors: Doors, exams: Exams) -> Iterator[Result]:
+    def run(self, jobs: Sequence[Job], doors: Oracles, eval_splits: EvalSplits) -> Iterator[Result]:
         for job in jobs:
             technique, cell = registry.find(job.cell.technique), job.cell
             view = cell.parameters.get("view") or getattr(technique, "views", None) or "crop"
-            answers = {name: self._answers(known(pool)) for name, pool in exams.items()}
+            answers = {name: self._answers(known(pool)) for name, pool in eval_splits.items()}
             yield Result(
                 cell=cell,
                 regime=Regime(recipe=cell.recipe, view=str(view).partition("+")[0], source="original"),
@@ -152,9 +152,9 @@ class Guessing:
                 step_seconds=0,
             )
 
-    def _answers(self, labels: NDArray[np.int64]) -> Packed:
+    def _answers(self, labels: NDArray[np.int64]) -> PackedArray:
         right = self._rng.random(len(labels)) < self._rng.uniform(0.80, 0.82)
-        return Packed.of(np.where(right, labels, (labels + 1) % 10).astype(np.uint16))
+        return PackedArray.of(np.where(right, labels, (labels + 1) % 10).astype(np.uint16))
 
     def close(self) -> None:
         """Nothing is held."""
@@ -165,11 +165,11 @@ def test_with_the_standard_suite_a_release_trains_knockoffs_alone(
 ) -> None:
     laid = run.workbench
 
-    def workbench(ground: Ground, out: Path) -> Bench:
-        return replace(laid(ground, out), executor=Guessing())
+    def workbench(context: RunContext, out: Path) -> TrialRunner:
+        return replace(laid(context, out), executor=Guessing())
 
     monkeypatch.setattr(run, "workbench", workbench)
-    monkeypatch.setattr(run, "ask", lambda ground, bench: None)
+    monkeypatch.setattr(run, "ask", lambda context, runner: None)
     wanted = request(releases[0], cache, tmp_path / "a", effort="standard")
     assert warm(wanted).trained > 500
     done = run.run(wanted)

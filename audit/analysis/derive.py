@@ -24,10 +24,10 @@ from reports.record import (
     Comparison,
     Cost,
     Flag,
-    Hardened,
     Interval,
-    Packed,
+    PackedArray,
     Record,
+    SurfaceResult,
     TeacherInfo,
     Trial,
     Usability,
@@ -46,7 +46,7 @@ Bits = NDArray[np.bool_]
 
 def derived(record: Record) -> Record:
     """Return the record with every number, flag and word that follows from its students, answers and settings."""
-    facts = Facts(record)
+    facts = ResultArrays(record)
     judged = sum(bool(row.students) for row in record.comparisons)
     over = [facts.looks(row) if row.students else None for row in record.comparisons]
     comparisons = [compared(facts, row, own, judged) for row, own in zip(record.comparisons, over, strict=True)]
@@ -81,7 +81,7 @@ def whole(record: Record) -> bool:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ResultArrays:
     """What the numbers follow from."""
 
     record: Record
@@ -155,13 +155,13 @@ def interval(margin: Margin, over: Looks | None = None) -> Interval:
     )
 
 
-def unpacked(packed: Packed | None) -> NDArray[Any]:
+def unpacked(packed: PackedArray | None) -> NDArray[Any]:
     """Return an array that the record must hold."""
     assert packed is not None
     return packed.array()
 
 
-def counted(facts: Facts, trial: Trial) -> Trial:
+def counted(facts: ResultArrays, trial: Trial) -> Trial:
     """Count what one student got right."""
     validated = unpacked(trial.validated)
     return trial.model_copy(
@@ -172,7 +172,7 @@ def counted(facts: Facts, trial: Trial) -> Trial:
     )
 
 
-def described(facts: Facts, teacher: TeacherInfo) -> TeacherInfo:
+def described(facts: ResultArrays, teacher: TeacherInfo) -> TeacherInfo:
     """Count what a teacher got right."""
     right = unpacked(teacher.correct)
     low, high = wilson(int(right.sum()), len(right))
@@ -199,7 +199,7 @@ def used(shown: Usability, classes: int) -> Usability:
     )
 
 
-def surface_row(record: Record, folder: str, digest: str) -> Hardened:
+def surface_row(record: Record, folder: str, digest: str) -> SurfaceResult:
     """Return the row that an audit of one surface makes in the table of surfaces; `digest` is that of its record.
 
     Raises ValueError for a record that does not say what its surface shows.
@@ -207,7 +207,7 @@ def surface_row(record: Record, folder: str, digest: str) -> Hardened:
     best, shown = strongest(record), record.teacher.usability
     if shown is None:
         raise ValueError("it does not say what its surface shows")
-    return Hardened(
+    return SurfaceResult(
         surface=record.settings.surface,
         folder=folder,
         record=digest,
@@ -244,7 +244,7 @@ def finite(values: NDArray[np.float64]) -> tuple[float | None, ...]:
     return tuple(None if np.isnan(v) else float(v) for v in values)
 
 
-def compared(facts: Facts, row: Comparison, over: Looks | None = None, attacks: int = 0) -> Comparison:
+def compared(facts: ResultArrays, row: Comparison, over: Looks | None = None, attacks: int = 0) -> Comparison:
     """Compare an attack's knockoff students, or a control's students, with the LS student.
 
     `over` are an attack's looks; a control is looked at once. The baseline has as many students as the first look;
@@ -274,7 +274,7 @@ def compared(facts: Facts, row: Comparison, over: Looks | None = None, attacks: 
     )
 
 
-def cost(facts: Facts, point: Cost) -> Cost:
+def cost(facts: ResultArrays, point: Cost) -> Cost:
     """Measure one point of a steal-cost curve."""
     return point.model_copy(
         update={
@@ -285,7 +285,7 @@ def cost(facts: Facts, point: Cost) -> Cost:
     )
 
 
-def bitten(facts: Facts, bite: Bite) -> Bite:
+def bitten(facts: ResultArrays, bite: Bite) -> Bite:
     """Say whether an attack beats the baseline of its own threat model on the ordinary teacher.
 
     With original images that is the LS student; without them the largest class, with accuracy that rises with the
@@ -316,7 +316,7 @@ def finding(record: Record, row: Comparison, over: Looks | None) -> Finding:
     )
 
 
-def doubts(facts: Facts, comparisons: Sequence[Comparison], controls: Sequence[Comparison]) -> list[Flag]:
+def doubts(facts: ResultArrays, comparisons: Sequence[Comparison], controls: Sequence[Comparison]) -> list[Flag]:
     """Collect the flags that a record raises."""
     record = facts.record
     nulls = [row for row in controls if row.attack == suite.NULL_NAME]
@@ -341,7 +341,7 @@ def doubts(facts: Facts, comparisons: Sequence[Comparison], controls: Sequence[C
     return [flag for flag in flags if flag is not None] + raised(facts, comparisons, nulls)
 
 
-def ls_validation(facts: Facts) -> float:
+def ls_validation(facts: ResultArrays) -> float:
     """Return the validation accuracy of the best LS student with the plain recipe, of the best architecture."""
     record = facts.record
     plain = [
@@ -353,7 +353,7 @@ def ls_validation(facts: Facts) -> float:
     return max(by_setting(facts, plain).values(), default=0.0)
 
 
-def by_setting(facts: Facts, trials: Iterable[Trial]) -> dict[str, float]:
+def by_setting(facts: ResultArrays, trials: Iterable[Trial]) -> dict[str, float]:
     """Return the mean validation accuracy of students of each setting."""
     found: dict[str, list[float]] = {}
     for trial in trials:
@@ -410,4 +410,4 @@ def _seeds(comparisons: Sequence[Comparison]) -> str:
 
 def images(record: Record) -> int:
     """Return how many test images the verdict rests on."""
-    return int(Facts(record).judged.sum())
+    return int(ResultArrays(record).judged.sum())

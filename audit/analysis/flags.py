@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from audit.analysis import protocol_flags
 from audit.analysis import student_flags as attack_checks
 from audit.analysis import teacher_flags as teacher_checks
-from audit.analysis.protocol_flags import Doubt
+from audit.analysis.protocol_flags import FlagRule
 from audit.plan import suite
 from audit.statistics.compare import Margin, over_images, paired
 from reports.record import Comparison, Flag, Parameters, Probe
 from reports.wording import CAPS
 
 if TYPE_CHECKING:
-    from audit.analysis.derive import Facts
+    from audit.analysis.derive import ResultArrays
 
 PARTS = {
     "Protocol, data and controls": protocol_flags,
@@ -35,9 +35,9 @@ teacher at chance on validation images raises none: it is refused before anythin
 """
 
 
-def doubts() -> dict[str, list[Doubt]]:
+def doubts() -> dict[str, list[FlagRule]]:
     """Return every flag there is, by the part of the audit that it doubts, in the order of the code."""
-    return {part: [v for v in vars(file).values() if isinstance(v, Doubt)] for part, file in PARTS.items()}
+    return {part: [v for v in vars(file).values() if isinstance(v, FlagRule)] for part, file in PARTS.items()}
 
 
 def page() -> str:
@@ -45,7 +45,7 @@ def page() -> str:
     return "\n".join(_lines())
 
 
-def raised(facts: Facts, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag]:
+def raised(facts: ResultArrays, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag]:
     """Return the flags that the probe of the teacher, the data and the students raise; `null` are the null controls."""
     probe = facts.record.probe
     found = [*of_data(facts), *of_controls(facts, null), *of_length(facts, comparisons, null)]
@@ -54,7 +54,7 @@ def raised(facts: Facts, comparisons: Sequence[Comparison], null: Sequence[Compa
     return [*([] if probe is None else of_answers(probe)), *(flag for flag in found if flag is not None)]
 
 
-def of_data(facts: Facts) -> list[Flag | None]:
+def of_data(facts: ResultArrays) -> list[Flag | None]:
     """Look at the test split that the verdict rests on."""
     probe, labels = facts.record.probe, facts.labels[facts.judged]
     dropped = facts.record.settings.dropped
@@ -63,12 +63,12 @@ def of_data(facts: Facts) -> list[Flag | None]:
     return [protocol_flags.class_imbalance(counts), teacher_checks.duplicates(int(copies.sum()), len(copies))]
 
 
-def of_controls(facts: Facts, null: Sequence[Comparison]) -> list[Flag | None]:
+def of_controls(facts: ResultArrays, null: Sequence[Comparison]) -> list[Flag | None]:
     """Look at the LS students with the plain recipe."""
     return [attack_checks.control_at_ceiling(float(facts.correct(row.control_students).mean())) for row in null]
 
 
-def of_length(facts: Facts, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag | None]:
+def of_length(facts: ResultArrays, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag | None]:
     """Look whether the usual steps are enough, where some students were tuned for more."""
     found: list[Flag | None] = []
     for row in null:
@@ -88,7 +88,7 @@ def of_length(facts: Facts, comparisons: Sequence[Comparison], null: Sequence[Co
 
 
 def _lengths(
-    facts: Facts, name: str, teacher: Literal["audited"] | None, parameters: Parameters, usual: Parameters
+    facts: ResultArrays, name: str, teacher: Literal["audited"] | None, parameters: Parameters, usual: Parameters
 ) -> dict[int, NDArray[np.int8]]:
     """Return what a setting's students got right on validation at the usual steps and at more, (2, M) by seed.
 
@@ -107,7 +107,7 @@ def _lengths(
     return {seed: np.stack([bits, right[1][seed]]) for seed, bits in right[0].items() if seed in right[1]}
 
 
-def of_attacks(facts: Facts, rows: Sequence[Comparison]) -> list[Flag | None]:
+def of_attacks(facts: ResultArrays, rows: Sequence[Comparison]) -> list[Flag | None]:
     """Look at the attacks on students of one architecture."""
     original = [row for row in rows if row.holds == "original"]
     margins = {row.attack: paired(facts.correct(row.students), facts.correct(row.control_students)) for row in original}
@@ -130,7 +130,7 @@ def by_student(rows: Iterable[Comparison]) -> list[list[Comparison]]:
     return list(found.values())
 
 
-def _weaker_access(facts: Facts, rows: Sequence[Comparison]) -> Flag | None:
+def _weaker_access(facts: ResultArrays, rows: Sequence[Comparison]) -> Flag | None:
     scores = [(row, float(facts.correct(row.students).mean())) for row in rows]
     labels = [pair for pair in scores if pair[0].needs == "label"]
     probs = [pair for pair in scores if pair[0].needs != "label"]
@@ -140,7 +140,7 @@ def _weaker_access(facts: Facts, rows: Sequence[Comparison]) -> Flag | None:
     return attack_checks.weaker_access_wins(weak.attack, strong.attack, _over(facts, weak.students, strong.students))
 
 
-def _smaller_budgets(facts: Facts, rows: Sequence[Comparison]) -> list[Flag | None]:
+def _smaller_budgets(facts: ResultArrays, rows: Sequence[Comparison]) -> list[Flag | None]:
     return [
         attack_checks.smaller_budget_wins(
             row.attack, small.queries, large.queries, _over(facts, small.students, large.students)
@@ -150,13 +150,13 @@ def _smaller_budgets(facts: Facts, rows: Sequence[Comparison]) -> list[Flag | No
     ]
 
 
-def _over(facts: Facts, mine: Sequence[str], theirs: Sequence[str]) -> Margin:
+def _over(facts: ResultArrays, mine: Sequence[str], theirs: Sequence[str]) -> Margin:
     """Compare two groups of students on the seeds that both have."""
     seeds = min(len(mine), len(theirs))
     return paired(facts.correct(mine[:seeds]), facts.correct(theirs[:seeds]))
 
 
-def _agreement(facts: Facts, rows: Sequence[Comparison]) -> Mapping[str, Margin]:
+def _agreement(facts: ResultArrays, rows: Sequence[Comparison]) -> Mapping[str, Margin]:
     """Compare how often knockoff students and LS students say what the teacher says, where the record tells."""
     told = {cell: t.agrees.array()[facts.judged] for cell, t in facts.trials.items() if t.agrees is not None}
     return {

@@ -15,7 +15,7 @@ IMBALANCE = 10  # times the smallest class of the test split
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doubt:
+class FlagRule:
     """A flag before it is raised: docs/flags.md is made of these."""
 
     id: str
@@ -29,7 +29,7 @@ class Doubt:
         return Flag(id=self.id, raised=sentence, why=self.why, do=do or self.do, caps=caps or self.caps)
 
 
-SMALL_VALIDATION = Doubt(
+SMALL_VALIDATION = FlagRule(
     id="small-validation",
     when=f"the validation split has fewer than {VALIDATION:,} images",
     why="settings are chosen on it: with few images a weaker setting is often chosen, and an attack looks weaker",
@@ -45,7 +45,7 @@ def small_validation(images: int) -> Flag | None:
     return SMALL_VALIDATION.raised(f"the validation split has {images} images, fewer than {VALIDATION}")
 
 
-LIGHT_TUNING = Doubt(
+LIGHT_TUNING = FlagRule(
     id="light-tuning",
     when="settings are chosen by one tuning seed each, as in `smoke-1`",
     why="an attack that is badly tuned looks like an attack survived",
@@ -59,7 +59,7 @@ def light_tuning(suite: str, seeds: int) -> Flag | None:
     return None if seeds >= 2 else LIGHT_TUNING.raised(f"suite {suite} tunes with {seeds} seed a setting")
 
 
-WEAK_TEACHER = Doubt(
+WEAK_TEACHER = FlagRule(
     id="weak-teacher",
     when="the teacher is no more accurate on validation images than the best LS student",
     why="a teacher that knows less than the student has nothing to teach; its normalisation may be wrong",
@@ -77,7 +77,7 @@ def weak_teacher(teacher: float, student: float) -> Flag | None:
     )
 
 
-WEAK_CONTROL = Doubt(
+WEAK_CONTROL = FlagRule(
     id="weak-control",
     when="a judged LS student diverged (NaN), or is no more accurate than always naming the largest class",
     why="any knockoff beats a control that did not learn",
@@ -95,7 +95,7 @@ def weak_control(diverged: int, lowest: float, chance: float) -> Flag | None:
     )
 
 
-ERRATIC_CONTROL = Doubt(
+ERRATIC_CONTROL = FlagRule(
     id="erratic-control",
     when=f"the errors of LS students vary over seeds by {ERRATIC:.0%} of their mean or more (standard deviation)",
     why="rare bad students are then easily missed: the control looks better than it is, and its interval too short",
@@ -113,7 +113,7 @@ def erratic_control(scatter: float) -> Flag | None:
     )
 
 
-FEW_LABELS = Doubt(
+FEW_LABELS = FlagRule(
     id="few-labels",
     when="the attacker holds images whose labels are hidden (`--labels` below 1)",
     why="any accurate teacher, label answers included, then gives away labels: this is no judgement of a defence",
@@ -129,7 +129,7 @@ def few_labels(fraction: float) -> Flag | None:
     return FEW_LABELS.raised(f"the attacker knows {fraction:.0%} of the labels but holds all images")
 
 
-DROPPED_CLASSES = Doubt(
+DROPPED_CLASSES = FlagRule(
     id="dropped-classes",
     when="the attacker never saw an image of some classes (`--drop-classes`)",
     why="the verdict rests on the other classes; accuracy on these is reported beside it and judges no defence",
@@ -145,7 +145,7 @@ def dropped_classes(names: Sequence[str]) -> Flag | None:
     return DROPPED_CLASSES.raised(f"the attacker never saw an image of {len(names)} classes ({', '.join(names)})")
 
 
-CLASS_IMBALANCE = Doubt(
+CLASS_IMBALANCE = FlagRule(
     id="class-imbalance",
     when=f"the largest class of the test split has more than {IMBALANCE} times the images of the smallest",
     why="accuracy is then about the large classes: a gain or a loss on small ones hardly moves it",
@@ -162,7 +162,7 @@ def class_imbalance(images: Mapping[str, int]) -> Flag | None:
     return CLASS_IMBALANCE.raised(f"the test split has {images[many]:,} images of {many} and {images[few]:,} of {few}")
 
 
-NULL_CONTROL = Doubt(
+NULL_CONTROL = FlagRule(
     id="null-control",
     when=f"LS students differ from LS students of other seeds, under the same pairing (p < {NULL_LEVEL})",
     why="the two groups are trained alike, so the comparison itself is off, or this is the one time in a hundred",
@@ -179,7 +179,7 @@ def null_control(margin: Margin) -> Flag | None:
     return NULL_CONTROL.raised(f"LS students differ from LS students of other seeds (p = {p:.2g})")
 
 
-SYNTHETIC_TEACHER = Doubt(
+SYNTHETIC_TEACHER = FlagRule(
     id="synthetic-teacher",
     when="the teacher is no model, but answers from a table",
     why="it exists to show what the audit says of a teacher of known distillability",
@@ -193,7 +193,7 @@ def synthetic(name: str) -> Flag:
     return SYNTHETIC_TEACHER.raised(f"{name} is a synthetic teacher")
 
 
-IDENTICAL = Doubt(
+IDENTICAL = FlagRule(
     id="identical-to-control",
     when="a label-only attack asks for labels that the attacker has: the teacher repeats 99.5 % of them, or it is the "
     "one that answers smoothed labels",
@@ -208,7 +208,7 @@ def identical(attack: str, reason: str) -> Flag:
     return IDENTICAL.raised(f"{attack} is identical to its control: {reason}")
 
 
-FAILED = Doubt(
+FAILED = FlagRule(
     id="attack-failed",
     when="an attack crashed, or one of its students diverged (NaN)",
     why="an attack that did not run is not an attack survived",

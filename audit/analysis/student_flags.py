@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from audit.analysis.protocol_flags import Doubt
+from audit.analysis.protocol_flags import FlagRule
 from audit.plan.suite import LONGER
-from audit.statistics.compare import Bounded, Margin
+from audit.statistics.compare import LowerBound, Margin
 from audit.statistics.verdict import DELTA, points
 from reports.record import Flag
 
 LEVEL = 0.99  # one-sided, at which an order that should be the other way round is none of chance
 CLEARLY = 0.01  # of the test images, on which knockoff students agree with the teacher more often than LS students
 
-CONTROL_AT_CEILING = Doubt(
+CONTROL_AT_CEILING = FlagRule(
     id="control-at-ceiling",
     when=f"the LS student is wrong on fewer than {200 * DELTA:g} % of the test images, twice the tolerance",
     why="nothing is left to gain, from this teacher or from any other: a ceiling looks like resistance",
@@ -30,7 +30,7 @@ def control_at_ceiling(accuracy: float) -> Flag | None:
     return CONTROL_AT_CEILING.raised(f"the LS student is wrong on {1 - accuracy:.2%} of the test images")
 
 
-SMALL_TEST = Doubt(
+SMALL_TEST = FlagRule(
     id="small-test",
     when="an attack on original images neither gains for sure nor could be ruled out by more seeds: the test images "
     f"alone leave its margin a one-sided 95 % half width above {100 * DELTA:g} points, and a bound above that, too",
@@ -60,7 +60,7 @@ def _endless(margin: Margin) -> float:
     return -float(stdtrit(margin.images - 1, 0.05)) * math.sqrt(margin.image_variance / margin.images)
 
 
-WEAKER_ACCESS_WINS = Doubt(
+WEAKER_ACCESS_WINS = FlagRule(
     id="weaker-access-wins",
     when="on original images, the best attack that sees labels alone makes more accurate students than the best that "
     f"sees probabilities (one-sided {100 * LEVEL:g} %)",
@@ -79,7 +79,7 @@ def weaker_access_wins(label: str, probs: str, margin: Margin) -> Flag | None:
     )
 
 
-SMALLER_BUDGET_WINS = Doubt(
+SMALLER_BUDGET_WINS = FlagRule(
     id="smaller-budget-wins",
     when="on the audited teacher's steal-cost curve, students of a smaller budget are more accurate than students of a "
     f"larger one (one-sided {100 * LEVEL:g} %)",
@@ -98,7 +98,7 @@ def smaller_budget_wins(attack: str, small: int, large: int, margin: Margin) -> 
     )
 
 
-DOES_NOT_BITE = Doubt(
+DOES_NOT_BITE = FlagRule(
     id="does-not-bite",
     when="a judged attack does not beat the baseline of its own threat model on the ordinary teacher, or could not be "
     "tried on it",
@@ -116,7 +116,7 @@ def does_not_bite(attacks: Sequence[str]) -> Flag | None:
     return DOES_NOT_BITE.raised(f"not seen to bite on the ordinary teacher: {', '.join(dict.fromkeys(attacks))}")
 
 
-CLONED = Doubt(
+CLONED = FlagRule(
     id="cloned-behaviour",
     when=f"knockoff students agree with the teacher on clearly more test images than LS students do (95 % bound above "
     f"{points(CLEARLY)}), while their margin's 95 % upper bound is below the tolerance",
@@ -139,7 +139,7 @@ def cloned(agreement: Mapping[str, Margin], accuracy: Mapping[str, Margin]) -> F
     )
 
 
-STILL_IMPROVING = Doubt(
+STILL_IMPROVING = FlagRule(
     id="control-still-improving",
     when=f"at {LONGER} times the steps, the chosen LS student with the plain recipe gains more than the tolerance of "
     f"{100 * DELTA:g} points on validation images, and that is above 0 at 95 %, one-sided, over images",
@@ -149,7 +149,7 @@ STILL_IMPROVING = Doubt(
 )
 
 
-def still_improving(gain: Bounded) -> Flag | None:
+def still_improving(gain: LowerBound) -> Flag | None:
     """Say that LS students would become better with more steps."""
     if gain.mean <= DELTA or gain.lower <= 0:
         return None
@@ -159,7 +159,7 @@ def still_improving(gain: Bounded) -> Flag | None:
     )
 
 
-NOT_CONVERGED = Doubt(
+NOT_CONVERGED = FlagRule(
     id="knockoff-not-converged",
     when=f"the attack on original images that is best on validation gains there at {LONGER} times the steps, over an "
     f"LS student of as many, and more than at the usual steps: by more than {100 * DELTA:g} points, and by more than 0 "
@@ -170,7 +170,7 @@ NOT_CONVERGED = Doubt(
 )
 
 
-def not_converged(attack: str, usual: float, longer: float, gain: Bounded) -> Flag | None:
+def not_converged(attack: str, usual: float, longer: float, gain: LowerBound) -> Flag | None:
     """Doubt resistance where the margin grows with the steps; margins over the LS student of as many steps.
 
     A margin that grows and stays below 0 is no doubt: the attack loses at either length.

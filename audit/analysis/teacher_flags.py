@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.analysis.protocol_flags import Doubt
+from audit.analysis.protocol_flags import FlagRule
 from audit.statistics.compare import Correct
 from reports.record import Flag
 from teachers.proportions import LEVEL, mcnemar
@@ -18,7 +18,7 @@ GAIN = 0.01  # of accuracy, by which another normalisation must be better
 
 Changes = NDArray[np.float16]  # (n,) the largest change of a probability, by image
 
-NOISY_ANSWERS = Doubt(
+NOISY_ANSWERS = FlagRule(
     id="noisy-answers",
     when=f"the same batch of validation images, asked twice, changes a probability by more than {SAME}",
     why="each image is asked once and its answer stored; an attacker who asks again averages the noise out, and no "
@@ -38,7 +38,7 @@ def noisy_answers(repeated: Changes) -> Flag | None:
     )
 
 
-BATCH_DEPENDENT = Doubt(
+BATCH_DEPENDENT = FlagRule(
     id="batch-dependent",
     when=f"validation images that are asked in batches of others change a probability by more than {SAME}, and most of "
     f"them by more than when the same batch is asked twice (sign test, p < {LEVEL})",
@@ -60,7 +60,7 @@ def batch_dependent(repeated: Changes, regrouped: Changes) -> Flag | None:
     )
 
 
-SOFTMAXED_TWICE = Doubt(
+SOFTMAXED_TWICE = FlagRule(
     id="softmaxed-twice",
     when="the network's raw outputs lie in [0, 1] and sum to one: they are probabilities already",
     why="an audit takes a network's outputs for logits; a second softmax flattens every answer, which no API does",
@@ -74,7 +74,7 @@ def softmaxed_twice(softmaxed: bool) -> Flag | None:
     return SOFTMAXED_TWICE.raised("the network's raw outputs are probabilities already") if softmaxed else None
 
 
-SATURATED = Doubt(
+SATURATED = FlagRule(
     id="saturated",
     when="the top probability is exactly 1 in single precision in more than half of the answers",
     why="attackers here are given log-probabilities, which still tell the other classes apart; an API that sends "
@@ -89,7 +89,7 @@ def saturated(share: float) -> Flag | None:
     return SATURATED.raised(f"the top probability of {share:.1%} of the answers is exactly 1") if share > 0.5 else None
 
 
-OTHER_NORMALISATION = Doubt(
+OTHER_NORMALISATION = FlagRule(
     id="other-normalisation",
     when="the network is more accurate on validation images behind another normalisation, by at least one point and "
     f"with p < {LEVEL} (McNemar's exact test, one-sided); tried are those with a name, pixels from 0 to 255, and "
@@ -117,7 +117,7 @@ def other_normalisation(chosen: Correct, tried: Mapping[str, Correct]) -> Flag |
     )
 
 
-DUPLICATED = Doubt(
+DUPLICATED = FlagRule(
     id="duplicates",
     when="images of the test split are in the training split, pixel by pixel; below "
     f"{100 * DUPLICATES:g} % of the test images this is only told, and does not limit the verdict",

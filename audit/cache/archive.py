@@ -44,7 +44,7 @@ GIVE = "give a file that `audit cache export` wrote"
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportSummary:
     """What an archive holds; `broken` entries were left out."""
 
     entries: tuple[Entry, ...]
@@ -52,7 +52,7 @@ class Exported:
     broken: dict[str, str]
 
 
-def export(root: Path, file: Path, what: What) -> Exported:
+def export(root: Path, file: Path, what: What) -> ExportSummary:
     """Write the controls of a cache, or all that means the same on another machine, to a file, whole or not at all.
 
     Raises UsageError for another extension, RefusedInput where the file cannot be written.
@@ -70,15 +70,15 @@ def export(root: Path, file: Path, what: What) -> Exported:
             try:
                 _carriable(entry)
                 chosen.append(entry)
-            except checking.Broken as e:
+            except checking.DamagedEntry as e:
                 broken[entry.name] = str(e)
     try:
         _write_whole(file, chosen)
     except OSError as e:
         raise RefusedInput(f"{file} cannot be written ({e.strerror}); give a file in a folder that you may use") from e
-    except checking.Broken as e:
+    except checking.DamagedEntry as e:
         raise RefusedInput(f"{file} was not written: an entry of the cache {e}; run the same command again") from e
-    return Exported(tuple(chosen), file.stat().st_size, broken)
+    return ExportSummary(tuple(chosen), file.stat().st_size, broken)
 
 
 def _carriable(entry: Entry) -> None:
@@ -87,13 +87,13 @@ def _carriable(entry: Entry) -> None:
     Raises Broken.
     """
     if entry.bytes > LARGEST:
-        raise checking.Broken(f"is larger than {written(LARGEST)}, and stays here")
+        raise checking.DamagedEntry(f"is larger than {written(LARGEST)}, and stays here")
     if entry.kind == "answers":
         checking.check(entry.kind, entry.path, entry.name)
     try:
         tarfile.TarInfo(entry.name).tobuf(tarfile.USTAR_FORMAT)
     except ValueError as e:
-        raise checking.Broken("has too long a name for an archive, and stays here") from e
+        raise checking.DamagedEntry("has too long a name for an archive, and stays here") from e
 
 
 def _write_whole(file: Path, entries: list[Entry]) -> None:
@@ -126,7 +126,7 @@ def _write(f: IO[bytes], entries: list[Entry], zipped: bool) -> None:
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportSummary:
     """What an archive brought: entries that are new here, and how many were here already."""
 
     taken: dict[Kind, int]
@@ -134,7 +134,7 @@ class Imported:
     others: tuple[str, ...]  # names of those that were here already, and say something else
 
 
-def load(file: Path, root: Path, most: int) -> Imported:
+def load(file: Path, root: Path, most: int) -> ImportSummary:
     """Merge an archive of at most `most` bytes into a cache: everything is checked first, then moved into place.
 
     What is here already stays, but for what is damaged. Raises RefusedInput with one sentence, and takes nothing,
@@ -154,7 +154,7 @@ def load(file: Path, root: Path, most: int) -> Imported:
         raise RefusedInput(f"{said}; make room there, or give another cache") from e
     taken = Counter(kind for kind, _, what in brought if what == "new")
     others = tuple(name for _, name, what in brought if what == "other")
-    return Imported(dict(taken), len(brought) - taken.total(), others)
+    return ImportSummary(dict(taken), len(brought) - taken.total(), others)
 
 
 def _unpacked(file: Path, staging: Path, most: int) -> Iterator[tuple[Kind, str]]:
@@ -179,7 +179,7 @@ def _unpacked(file: Path, staging: Path, most: int) -> Iterator[tuple[Kind, str]
             _exactly(stream, -info.size % BLOCK, file)
             try:
                 checking.check(kind, staging / info.name, info.name)
-            except checking.Broken as e:
+            except checking.DamagedEntry as e:
                 raise RefusedInput(f"{file}: {_short(info.name)} {e}; nothing of the archive was taken") from e
             yield kind, info.name
 
@@ -193,7 +193,7 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
         raise RefusedInput(f"there is no file {file}; {GIVE}") from e
     except (OSError, RuntimeError) as e:  # RuntimeError: links that go round
         raise RefusedInput(f"{file} cannot be read ({getattr(e, 'strerror', None) or e}); {GIVE}") from e
-    except checking.Broken as e:
+    except checking.DamagedEntry as e:
         raise RefusedInput(f"{file} {e}; {GIVE}") from e
     try:
         with ExitStack() as stack:

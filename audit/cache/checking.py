@@ -13,8 +13,8 @@ from teachers import intake
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake import Teacher
 from teachers.storage import parsers
-from teachers.storage.entries import Broken as Broken
 from teachers.storage.entries import Content, opened
+from teachers.storage.entries import DamagedEntry as DamagedEntry
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ def _read(path: Path, name: str, parse: Callable[[Content], T]) -> T:
         with opened(path, name) as content:
             return parse(content)
     except FileNotFoundError as e:
-        raise Broken("is gone") from e
+        raise DamagedEntry("is gone") from e
 
 
 def _teacher(content: Content) -> Teacher:
@@ -89,4 +89,4 @@ def _teacher(content: Content) -> Teacher:
             assert card is not None
             return intake.assemble(weights, card.architecture, len(card.classes), card.shape, card.normalize)
     except (RefusedInput, UsageError) as e:
-        raise Broken(parsers.UNFIT) from e
+        raise DamagedEntry(parsers.UNFIT) from e

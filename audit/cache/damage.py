@@ -8,7 +8,7 @@ from audit.cache import checking
 from audit.cache.entries import Contents, contents, kind_of
 from audit.cache.looks import Looks
 from audit.cache.store import Cache
-from teachers.storage.entries import Broken
+from teachers.storage.entries import DamagedEntry
 
 
 def damage(found: Contents) -> dict[str, str]:
@@ -20,7 +20,7 @@ def damage(found: Contents) -> dict[str, str]:
         for name in names:
             try:
                 checking.check(entry.kind, found.root / name, name)
-            except Broken as e:
+            except DamagedEntry as e:
                 wrong[name] = str(e)
     return dict(sorted(wrong.items()))
 
@@ -35,7 +35,7 @@ def mended(root: Path) -> dict[str, str]:
         if kind_of(name) == "looks" or Path(name).suffix == ".copy":
             try:
                 Looks(cache.entries).at(Path(name).stem)
-            except Broken:
+            except DamagedEntry:
                 stays[name] = why
         else:
             cache.entries.set_aside(name, f"{why}; the next audit makes it again")

@@ -12,7 +12,7 @@ from audit.cache import checking
 from audit.cache.entries import KINDS, Contents, Entry, Kind
 from audit.plan.cells import Cell, smoothed
 from teachers.intake import Card
-from teachers.targets import target
+from teachers.targets.target import fingerprint
 
 NOBODY, SMOOTHED = "no teacher", "smoothed labels"
 CONTROL_SEED = 0  # of the ordinary teacher
@@ -20,7 +20,7 @@ LAST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 @dataclass(frozen=True)
-class Taught:
+class TeacherEntry:
     """A teacher that was taught here and is kept."""
 
     entry: Entry
@@ -45,7 +45,7 @@ class Inventory:
 
     contents: Contents
     cells: dict[str, Cell] = field(default_factory=dict)  # by the entry's name
-    taught: list[Taught] = field(default_factory=list)
+    taught: list[TeacherEntry] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)  # by the entry's name: what is wrong
 
     @cached_property
@@ -86,10 +86,10 @@ def inventory(contents: Contents) -> Inventory:
             elif entry.kind == "teachers":
                 opened = checking.teacher(entry.path, entry.name)
                 assert opened.card is not None
-                found.taught.append(Taught(entry, opened.card, target.fingerprint(opened)))
+                found.taught.append(TeacherEntry(entry, opened.card, fingerprint(opened)))
             elif entry.kind == "looks":
                 checking.looks(entry.path, entry.name)
-        except checking.Broken as e:
+        except checking.DamagedEntry as e:
             found.broken[entry.name] = str(e)
     return found
 

@@ -11,14 +11,14 @@ from typing import NamedTuple
 from audit.cache import results
 from audit.cache.store import Cache
 from teachers.errors import RefusedInput
-from teachers.storage.entries import Broken, Entries, opened
+from teachers.storage.entries import DamagedEntry, Entries, opened
 
 
 class _Copies(NamedTuple):
     """What both copies say together, those that are damaged by name, and whether there is nothing to mend."""
 
     seeds: frozenset[int]
-    damaged: dict[str, Broken]
+    damaged: dict[str, DamagedEntry]
     alike: bool
 
 
@@ -70,7 +70,7 @@ class Looks:
                     sealed &= content.sealed
             except FileNotFoundError:
                 continue
-            except Broken as e:
+            except DamagedEntry as e:
                 damaged[name] = e
         if damaged and not copies:
             raise next(iter(damaged.values()))
@@ -89,7 +89,7 @@ def looked(cache: Cache, question: str) -> tuple[int, ...]:
     """
     try:
         return Looks(cache.entries).at(question)
-    except Broken as e:
+    except DamagedEntry as e:
         said = f"{cache.looks(question)} {e}, and without the looks of earlier audits the bounds would be too narrow"
         raise RefusedInput(f"{said}; restore it from a copy of the cache") from e
 

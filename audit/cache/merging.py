@@ -43,7 +43,7 @@ def _add_looks(cache: Cache, question: str, seeds: tuple[int, ...]) -> Brought:
     looks = Looks(cache.entries)
     try:
         before = looks.at(question)
-    except checking.Broken as e:
+    except checking.DamagedEntry as e:
         looks.set_aside(question, f"{e}; the archive's take its place")
     looks.add(question, seeds)
     return "new" if looks.at(question) != before else "same"

@@ -23,7 +23,7 @@ UNITS = {"": 1, **{f"{p}B": 1_000**i for i, p in enumerate(("", "K", "M", "G", "
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PruneSummary:
     """What was removed, or would be."""
 
     removed: tuple[Entry, ...]
@@ -37,7 +37,7 @@ class Pruned:
         return sum(entry.bytes for entry in self.removed)
 
 
-def prune(root: Path, older_than: float | None = None, max_size: int | None = None, dry: bool = False) -> Pruned:
+def prune(root: Path, older_than: float | None = None, max_size: int | None = None, dry: bool = False) -> PruneSummary:
     """Remove entries not used for `older_than` days, then the oldest until at most `max_size` bytes are left.
 
     What killed processes left behind always goes. Looks stay: they are the error that was spent, and take no room.
@@ -51,7 +51,7 @@ def prune(root: Path, older_than: float | None = None, max_size: int | None = No
             for entry in removed:
                 entry.path.unlink(missing_ok=True)
             _remove_empty(root)
-    return Pruned(tuple(removed), found.bytes - sum(e.bytes for e in removed), broken, found.foreign)
+    return PruneSummary(tuple(removed), found.bytes - sum(e.bytes for e in removed), broken, found.foreign)
 
 
 def chosen(found: Contents, now: float, older_than: float | None, max_size: int | None) -> Iterator[Entry]:

@@ -8,9 +8,9 @@ import math
 import zlib
 from collections.abc import Mapping
 
-from audit.plan.cells import Asked, Result
-from reports.record import Packed
-from teachers.storage.entries import Broken, Content, doubted
+from audit.plan.cells import BlockUse, Result
+from reports.record import PackedArray
+from teachers.storage.entries import Content, DamagedEntry, doubted
 from teachers.storage.parsers import MOST_IMAGES, MOST_WORDS, _bytes
 
 MOST_TEXT = 2**26  # bytes of a student's result
@@ -24,22 +24,22 @@ def student(content: Content, key: str) -> Result:
     with doubted(content, "is no student's result"):
         result = Result.model_validate_json(_bytes(content, MOST_TEXT))
     if result.cell.key != key:
-        raise Broken(f"holds the student {result.cell.key[:12]}…, not the one it is named after")
+        raise DamagedEntry(f"holds the student {result.cell.key[:12]}…, not the one it is named after")
     if (result.test is not None) != (result.cell.splits == "both"):
-        raise Broken("answers other splits than its cell names")
+        raise DamagedEntry("answers other splits than its cell names")
     for packed in (result.validation, result.test):
         if packed is not None and (packed.dtype != "uint16" or len(packed.shape) != 1):
-            raise Broken("holds answers that are no classes")
+            raise DamagedEntry("holds answers that are no classes")
     if type(result.cell.recipe.get("views", 0)) is not int:
-        raise Broken("was trained on no number of views")
+        raise DamagedEntry("was trained on no number of views")
     if not all(_counts(asked) for asked in result.asked):
-        raise Broken("rests on other answers than a block has")
+        raise DamagedEntry("rests on other answers than a block has")
     for each in (result.validation, result.test, *(asked.rows for asked in result.asked)):
         if each is not None and not _unpacks(each):
-            raise Broken("holds an array of another size than it says")
+            raise DamagedEntry("holds an array of another size than it says")
     numbers = (result.charged, result.estimated, result.network_parameters, result.seconds, result.step_seconds)
     if not all(0 <= number < math.inf for number in numbers) or not 0 <= (result.repeats or 0) <= 1:
-        raise Broken("counts what cannot be counted")
+        raise DamagedEntry("counts what cannot be counted")
     return result
 
 
@@ -49,15 +49,15 @@ def fits(result: Result, sizes: Mapping[str, int], classes: int) -> None:
         if packed is None or name not in sizes:
             continue
         if packed.shape != (sizes[name],) or packed.array().max(initial=0) >= classes:
-            raise Broken(f"answers another {name} split than there is")
+            raise DamagedEntry(f"answers another {name} split than there is")
 
 
-def _counts(asked: Asked) -> bool:
+def _counts(asked: BlockUse) -> bool:
     rows = asked.rows
     return asked.images >= 0 and (rows is None or (rows.dtype == "bool" and rows.shape == (asked.images,)))
 
 
-def _unpacks(packed: Packed) -> bool:
+def _unpacks(packed: PackedArray) -> bool:
     """Whether an array has the size that it says, without unpacking more than that."""
     if any(side < 0 for side in packed.shape) or (count := math.prod(packed.shape)) > MOST_IMAGES:
         return False
@@ -75,5 +75,5 @@ def looks(content: Content) -> tuple[int, ...]:
     with doubted(content, "is no list of looks"):
         seeds = json.loads(_bytes(content, MOST_WORDS))
     if not isinstance(seeds, list) or len(seeds) > MOST_LOOKS or not all(type(s) is int and s > 0 for s in seeds):
-        raise Broken("is no list of looks")
+        raise DamagedEntry("is no list of looks")
     return tuple(seeds)

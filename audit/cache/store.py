@@ -7,7 +7,7 @@ from pathlib import Path
 
 from audit.cache import results
 from audit.plan.cells import Cell, Result
-from reports.progress import Teller
+from reports.progress import ProgressReporter
 from teachers.notes import Note
 from teachers.storage.entries import Content
 from teachers.storage.store import Store
@@ -20,7 +20,7 @@ class Cache(Store):
     """
 
     def __init__(self, root: Path, note: Note | None = None, price: float | None = None) -> None:
-        super().__init__(root, note or Teller().note, price)
+        super().__init__(root, note or ProgressReporter().note, price)
 
     def result(self, cell: Cell, sizes: Mapping[str, int] | None = None, classes: int = 2**16) -> Result | None:
         """Return a finished cell, or None; one that was damaged counts as not finished.

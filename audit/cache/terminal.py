@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from audit.cache.archive import Exported
+from audit.cache.archive import ExportSummary
 from audit.cache.listing import Inventory, Row, day, shelves
-from audit.cache.pruning import Pruned, written
+from audit.cache.pruning import PruneSummary, written
 from reports.printable import printable
 
 
@@ -28,7 +28,7 @@ def _line(title: str, row: Row) -> str:
     return f"{title:40} {row.entries:8,} {written(row.bytes):>10}  {day(row.used)[:10]}"
 
 
-def removed(done: Pruned, dry: bool) -> Iterator[str]:
+def removed(done: PruneSummary, dry: bool) -> Iterator[str]:
     """Tell what was removed, or would be."""
     verb = "would remove" if dry else "removed"
     what = counted(Counter(entry.kind for entry in done.removed)) or "nothing"
@@ -36,7 +36,7 @@ def removed(done: Pruned, dry: bool) -> Iterator[str]:
     yield from _named(done.broken, done.foreign)
 
 
-def exported(done: Exported, file: Path) -> Iterator[str]:
+def exported(done: ExportSummary, file: Path) -> Iterator[str]:
     """Tell what an archive holds."""
     what = counted(Counter(entry.kind for entry in done.entries)) or "nothing"
     yield f"{file}: {what}; {written(done.bytes)}"

@@ -42,9 +42,9 @@ from audit.commands.options import (
     Weights,
     command_line,
     data_set,
-    opening,
     processes,
     service,
+    teacher_spec,
 )
 from audit.execution import ahead
 from reports import terminal
@@ -101,7 +101,7 @@ def run(
     asked = None if policy is None else _foreseen(policy, effort, attacks, surface)
     done = audit(
         Request(
-            opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes, weights, served),
+            spec=teacher_spec(teacher, data, arch, normalize, size, trust_model_code, classes, weights, served),
             attacks=attacks,
             student=student,
             seeds=seeds,
@@ -124,16 +124,16 @@ def run(
             quiet=json,
         )
     )
-    from reports.verdict import tell, tell_json
+    from reports.verdict import print_verdict, print_verdict_json
 
-    (tell_json if json else tell)(done.record, done.folder)
+    (print_verdict_json if json else print_verdict)(done.record, done.folder)
     if asked is not None:
         raise typer.Exit(ask_policy(done.folder, asked, quiet=json))
     from audit.gate import github
     from reports.wording import worst
 
     word = worst(done.record)
-    github.tell(done.record, done.folder, word, EXIT[word] == OK)
+    github.annotate(done.record, done.folder, word, EXIT[word] == OK)
     raise typer.Exit(EXIT[word])
 
 
@@ -186,12 +186,12 @@ def plan(
     served = service(input_, output, header, plain_http)
     ahead()
     from audit.forecast.forecast import forecast
-    from audit.forecast.terminal import tell_plans, tell_plans_json
+    from audit.forecast.terminal import print_forecasts, print_forecasts_json
     from audit.plan.request import Request
     from audit.surfaces import surfaces
 
     request = Request(
-        opening=opening(teacher, data, arch, normalize, size, trust_model_code, classes, weights, served),
+        spec=teacher_spec(teacher, data, arch, normalize, size, trust_model_code, classes, weights, served),
         attacks=attacks,
         student=student,
         seeds=seeds,
@@ -209,7 +209,7 @@ def plan(
         quiet=json,
     )
     found = [forecast(replace(request, surface=one), price=price, like=like) for one in surfaces(surface)]
-    (tell_plans_json if json else tell_plans)(found)
+    (print_forecasts_json if json else print_forecasts)(found)
 
 
 def cmi(
@@ -232,12 +232,12 @@ def cmi(
 ) -> None:
     """Measure how concentrated a teacher's answers are, in seconds and without students."""
     from audit.diagnosis.diagnose import diagnose
-    from audit.diagnosis.terminal import tell_cmi, tell_cmi_json
+    from audit.diagnosis.terminal import print_diagnosis, print_diagnosis_json
 
     served = service(input_, output, header, plain_http)
-    asked = opening(teacher, data, arch, normalize, size, trust_model_code, classes, weights, served)
+    asked = teacher_spec(teacher, data, arch, normalize, size, trust_model_code, classes, weights, served)
     done = diagnose(asked, device=device, out=out, cache=cache, command=command_line(), quiet=json)
-    (tell_cmi_json if json else tell_cmi)(done.diagnosis, done.folder)
+    (print_diagnosis_json if json else print_diagnosis)(done.diagnosis, done.folder)
 
 
 def inspect(
@@ -256,16 +256,16 @@ def inspect(
 ) -> None:
     """Say what a checkpoint is, and how it is to be used where --data is given: nothing is trained."""
     from audit.inspection.inspection import inspect as look
-    from audit.inspection.terminal import tell, tell_json
+    from audit.inspection.terminal import print_inspection, print_inspection_json
 
     found = look(
-        opening(
+        teacher_spec(
             file, data, arch, normalize, size, trust_model_code, classes, weights, service("", output, None, False)
         ),
         device=device,
         cache=cache,
     )
-    (tell_json if json else tell)(found)
+    (print_inspection_json if json else print_inspection)(found)
 
 
 def teach(
@@ -311,12 +311,12 @@ def selftest(
 ) -> None:
     """Audit teachers whose distillability is known by construction; exit 1 where an audit says otherwise."""
     ahead()
+    from audit.selftest import print_selftest
     from audit.selftest import selftest as test
-    from audit.selftest import tell_selftest
 
     found = []
     for one in test(only, jobs=processes(jobs), cache=cache, out=out, command=command_line()):
         terminal.note(f"{one.teacher}: {one.found}")
         found.append(one)
-    tell_selftest(found)
+    print_selftest(found)
     raise typer.Exit(0 if all(one.holds for one in found) else 1)

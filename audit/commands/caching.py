@@ -24,8 +24,8 @@ from audit.commands.options import (
     Student,
     Surrogate,
     Trust,
-    opening,
     processes,
+    teacher_spec,
 )
 from audit.execution import ahead
 from reports import terminal
@@ -160,7 +160,7 @@ def warm(
 
     done = train(
         Request(
-            opening=opening(teacher, data, None, None, size, trust_model_code),
+            spec=teacher_spec(teacher, data, None, None, size, trust_model_code),
             attacks=attacks,
             student=student,
             seeds=seeds,

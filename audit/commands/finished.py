@@ -46,9 +46,9 @@ def compare(
 ) -> None:
     """Put audits of one question side by side: releases of a model, or a zoo as a leaderboard."""
     from audit.finished.compared import compare as look
-    from audit.finished.compared import tell, tell_json
+    from audit.finished.compared import print_comparison, print_comparison_json
 
-    (tell_json if json else tell)(*look(folders, out, formats))
+    (print_comparison_json if json else print_comparison)(*look(folders, out, formats))
 
 
 def verify(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")]) -> None:
@@ -89,8 +89,8 @@ def ask_policy(folder: Path, policy: PolicyFile, *, json: bool = False, quiet: b
         for found in done.findings:
             terminal.note(plain(f"{found.outcome}: {found.rule}: {found.sentence}", 1000))
     else:
-        (gate_telling.tell_json if json else gate_telling.tell)(done)
-    github.tell(done.record, done.folder, worst(done.record), done.passes, done.findings)
+        (gate_telling.print_gate_json if json else gate_telling.print_gate)(done)
+    github.annotate(done.record, done.folder, worst(done.record), done.passes, done.findings)
     return done.code
 
 

@@ -21,7 +21,7 @@ R = TypeVar("R")
 PLACES: Final = ("teacher", "data", "surrogate", "file")  # texts that may name a place; any path does
 if TYPE_CHECKING:
     from teachers.http.address import Service
-    from teachers.targets.target import Opening
+    from teachers.targets.target import TeacherSpec
 
 Teacher = Annotated[
     str,
@@ -106,7 +106,7 @@ Effort = Annotated[
 ]
 
 
-def opening(
+def teacher_spec(
     teacher: str,
     data: str | None,
     arch: str | None,
@@ -116,14 +116,14 @@ def opening(
     classes: Path | None = None,
     weights: str | None = None,
     served: Service | None = None,
-) -> Opening:
+) -> TeacherSpec:
     from teachers.intake import class_names
     from teachers.names import BUILT_IN
-    from teachers.targets.target import Opening
+    from teachers.targets.target import TeacherSpec
 
     names = () if classes is None else class_names(classes)
     who = meant(teacher, BUILT_IN, "teacher")
-    found = Opening(who, data and data_set(data), arch, normalize, size, trust, names, weights)
+    found = TeacherSpec(who, data and data_set(data), arch, normalize, size, trust, names, weights)
     return found if served is None else replace(found, service=served)
 
 

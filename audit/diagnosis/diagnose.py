@@ -17,22 +17,21 @@ from audit.cache.store import Cache
 from audit.diagnosis import cams, pools, thumbnails
 from audit.recording import evidence
 from audit.statistics import cmi, sights
-from audit.statistics.sights import Answered, Sights
-from audit.trials import setup
+from audit.statistics.sights import AnswerSet, ClusterView
+from audit.trials import preparation
 from reports import diagnosis_html
 from reports.base import encodable
 from reports.clusters import PicturedClass
 from reports.diagnosis import DiagnosedPool, Diagnosis
-from reports.progress import Teller
+from reports.progress import ProgressReporter
 from reports.record import PoolName, write_whole
 from teachers.errors import RefusedInput
 from teachers.oracle import at_once
 from teachers.storage.store import default_cache
-from teachers.targets import target
 from teachers.targets.identify import refuse_other_order, settled
 from teachers.targets.isolation import one
-from teachers.targets.runtime import Place
-from teachers.targets.target import Opening, Subject
+from teachers.targets.runtime import Runtime
+from teachers.targets.target import Target, TeacherSpec, open_task, refuse_chance
 from teachers.task import Pool, Task, known
 from teachers.views import Viewer, ViewSet
 
@@ -43,49 +42,49 @@ POOLS: tuple[PoolName, ...] = get_args(PoolName)
 
 
 @dataclass(frozen=True)
-class Told:
+class DiagnosisReport:
     """A written diagnosis and where it lies."""
 
     diagnosis: Diagnosis
     folder: Path
 
 
-class Asked(NamedTuple):
+class PoolAnswers(NamedTuple):
     """A teacher's answers on one set of images, and their top classes."""
 
-    answered: Answered
+    answered: AnswerSet
     tops: NDArray[np.intp]  # (N,)
 
 
 def diagnose(
-    opening: Opening, *, device: str, out: Path | None, cache: Path | None, command: str, quiet: bool = False
-) -> Told:
+    spec: TeacherSpec, *, device: str, out: Path | None, cache: Path | None, command: str, quiet: bool = False
+) -> DiagnosisReport:
     """Measure a teacher's CMI on training, augmented and validation images; write cmi.json and cmi.html.
 
     Raises UsageError or RefusedInput with one sentence where the teacher or its data cannot be opened, or where it is
     no better than chance.
     """
-    setup.check_device(device)
+    preparation.check_device(device)
     folder.refuse_file(out)
-    teller, kept = Teller(quiet), Cache(cache or default_cache())
-    task, weights = target.open_task(opening, kept, teller.note)
+    progress, kept = ProgressReporter(quiet), Cache(cache or default_cache())
+    task, weights = open_task(spec, kept, progress.note)
     if not (pools.measurable(task.train) and pools.measurable(task.validation)):
         raise RefusedInput("CMI needs two classes with two images each, for training and held out; give more images")
-    place = Place(kept, device, teller.note)
-    opening = settled(opening, task, weights, place)
-    with one(opening, task, weights, place) as subject:
-        out = out or Path("audit-out") / f"{subject.slug}-cmi-{subject.fingerprint[:8]}"
-        with folder.claimed(out, teller.note, FILES), tempfile.TemporaryDirectory(dir=kept.root) as scratch:
-            train, augmented, validation = (_ask(name, subject, task, Path(scratch)) for name in POOLS)
-            refuse_other_order(subject, validation.tops.astype(np.uint16), task)
-            if not subject.teacher.synthetic:
-                target.refuse_chance(validation.tops, task, subject.teacher.name)
+    runtime = Runtime(kept, device, progress.note)
+    spec = settled(spec, task, weights, runtime)
+    with one(spec, task, weights, runtime) as target:
+        out = out or Path("audit-out") / f"{target.slug}-cmi-{target.fingerprint[:8]}"
+        with folder.claimed(out, progress.note, FILES), tempfile.TemporaryDirectory(dir=kept.root) as scratch:
+            train, augmented, validation = (_ask(name, target, task, Path(scratch)) for name in POOLS)
+            refuse_other_order(target, validation.tops.astype(np.uint16), task)
+            if not target.teacher.synthetic:
+                refuse_chance(validation.tops, task, target.teacher.name)
             asked, K = (train, augmented, validation), len(task.classes)
             curves = [cmi.curve(answered.log_p, answered.y, K) for answered, _ in asked]
-            shown = Sights(validation.answered, curves[-1], task.classes)
+            shown = ClusterView(validation.answered, curves[-1], task.classes)
             seen = thumbnails.illustrated(sights.clusters(shown, [train.answered]), task.validation.images)
-            panels, no_panels = _panels(subject, task.validation, shown)
-            teacher = subject.teacher
+            panels, no_panels = _panels(target, task.validation, shown)
+            teacher = target.teacher
             found = Diagnosis(
                 command=command,
                 teacher=teacher.name,
@@ -101,28 +100,28 @@ def diagnose(
                 projection=seen.projection,
                 cams=panels,
                 no_cams=no_panels,
-                behind=subject.behind,
+                behind=target.behind,
                 environment=evidence.environment(),
             )
             found = encodable(found)
             for name, text in zip(FILES, (found.model_dump_json(indent=1), diagnosis_html.render(found)), strict=True):
                 write_whole(out / name, text.encode())
-        return Told(found, out)
+        return DiagnosisReport(found, out)
 
 
-def _ask(name: PoolName, subject: Subject, task: Task, folder_: Path) -> Asked:
+def _ask(name: PoolName, target: Target, task: Task, folder_: Path) -> PoolAnswers:
     """Ask about every image of a pool, a chunk at a time, and keep the answers in a file."""
     pool = task.validation if name == "validation" else task.train
     viewer = Viewer(pool, ViewSet("crop" if name == "augmented" else "raw", 1))
     log_p = np.memmap(folder_ / name, np.float32, "w+", shape=(len(pool), len(task.classes)))
     tops = np.empty(len(pool), np.intp)
     for index in torch.split(torch.arange(len(pool)), at_once(pool.shape)):
-        answers = subject.whole(viewer(index, torch.zeros_like(index))).values.numpy()
+        answers = target.whole(viewer(index, torch.zeros_like(index))).values.numpy()
         log_p[index], tops[index] = answers, answers.argmax(1)
-    return Asked(Answered(name, log_p, known(pool)), tops)
+    return PoolAnswers(AnswerSet(name, log_p, known(pool)), tops)
 
 
-def _measured(asked: Asked, curve: cmi.Curve) -> DiagnosedPool:
+def _measured(asked: PoolAnswers, curve: cmi.Curve) -> DiagnosedPool:
     name, _, y = asked.answered
     return DiagnosedPool(
         name=name,
@@ -133,11 +132,11 @@ def _measured(asked: Asked, curve: cmi.Curve) -> DiagnosedPool:
     )
 
 
-def _panels(subject: Subject, pool: Pool, shown: Sights) -> tuple[tuple[PicturedClass, ...], str]:
+def _panels(target: Target, pool: Pool, shown: ClusterView) -> tuple[tuple[PicturedClass, ...], str]:
     """Show the most and the least spread class under their Eigen-CAM, or say why not."""
-    ranked, network = shown.ranked(), subject.teacher.network
+    ranked, network = shown.ranked(), target.teacher.network
     if network is None:
-        kind = "is behind an API" if subject.remote is not None else "answers in a process of its own"
+        kind = "is behind an API" if target.remote is not None else "answers in a process of its own"
         return (), f"the teacher {kind}, which shows answers alone and no layer"
     panels = []
     for label in dict.fromkeys([*ranked[:1], *ranked[-1:]]):

@@ -10,25 +10,25 @@ import torch
 from audit.diagnosis import thumbnails
 from audit.plan import measures
 from audit.plan.measures import CMI_ENTRIES
-from audit.trials.protocol import Setup
-from reports.record import CMIPool, Packed, PoolName, Record
+from audit.trials.protocol import Experiment
+from reports.record import CMIPool, PackedArray, PoolName, Record
 from teachers.oracle import at_once
-from teachers.targets.target import Subject
+from teachers.targets.target import Target
 from teachers.task import Pool, Task, known, stratified
 from teachers.views import Viewer, ViewSet
 
 
-def cmi_pools(subject: Subject, setup: Setup) -> tuple[CMIPool, ...]:
+def cmi_pools(target: Target, experiment: Experiment) -> tuple[CMIPool, ...]:
     """Keep a teacher's answers about training, augmented and validation images, of which CMI is measured.
 
     Its full answers, whatever the surface or a guard that is one shows: CMI is not defined on truncated ones.
     """
-    task = setup.task
+    task = experiment.task
     train, validation = _sample(task.train, len(task.classes)), _sample(task.validation, len(task.classes))
     pools: tuple[tuple[Pool, Literal["raw", "crop"]], ...] = ((train, "raw"), (train, "crop"), (validation, "raw"))
     named = zip(get_args(PoolName), pools, strict=True)
     return tuple(
-        _cmi_pool(name, subject, pool, view, len(task.classes)) for name, (pool, view) in named if measurable(pool)
+        _cmi_pool(name, target, pool, view, len(task.classes)) for name, (pool, view) in named if measurable(pool)
     )
 
 
@@ -60,10 +60,10 @@ def _sample(pool: Pool, classes: int) -> Pool:
     return pool if len(pool) <= most else pool.take(stratified(known(pool), most / len(pool), seed=0))
 
 
-def _cmi_pool(name: PoolName, subject: Subject, pool: Pool, view: Literal["raw", "crop"], classes: int) -> CMIPool:
+def _cmi_pool(name: PoolName, target: Target, pool: Pool, view: Literal["raw", "crop"], classes: int) -> CMIPool:
     viewer, labels = Viewer(pool, ViewSet(view, 1)), known(pool)
     answers = np.empty((len(pool), classes), np.float16)
     for index in torch.split(torch.arange(len(pool)), at_once(pool.shape)):
         pixels = viewer(index, torch.zeros_like(index)).mul(255).round().div(255)  # as files hold them
-        answers[index] = subject.whole(pixels).values.numpy().clip(-60_000)
-    return CMIPool(name=name, answers=Packed.of(answers), labels=Packed.of(labels.astype(np.uint16)))
+        answers[index] = target.whole(pixels).values.numpy().clip(-60_000)
+    return CMIPool(name=name, answers=PackedArray.of(answers), labels=PackedArray.of(labels.astype(np.uint16)))

@@ -8,7 +8,7 @@ from reports import terminal, wording
 from reports.diagnosis import Diagnosis
 
 
-def tell_cmi(found: Diagnosis, folder: Path) -> None:
+def print_diagnosis(found: Diagnosis, folder: Path) -> None:
     """Print how concentrated a teacher's answers are for a person."""
     rows = []
     for pool in found.pools:
@@ -36,7 +36,7 @@ def tell_cmi(found: Diagnosis, folder: Path) -> None:
         terminal.say(line, whole=True)
 
 
-def tell_cmi_json(found: Diagnosis, folder: Path) -> None:
+def print_diagnosis_json(found: Diagnosis, folder: Path) -> None:
     """Print how concentrated a teacher's answers are for a script: cmi.json without what is there to be drawn."""
     told = found.model_dump(mode="json", exclude={"spread", "triangle", "projection", "cams"})
     terminal.data({**told, "folder": str(folder)})

@@ -18,10 +18,10 @@ OVERLAY = 12_000  # bytes of a picture under its Eigen-CAM, whose colours say so
 PALETTES = 64, 16  # of 16 colours, 64×64 pixels fit into `MOST` bytes whatever they show
 
 
-def data_uri(pixels: NDArray[np.uint8], side: int = SIDE, most: int = MOST) -> str:
+def data_uri(pixels: NDArray[np.uint8], arm: int = SIDE, most: int = MOST) -> str:
     """Write pixels (C, H, W) as a PNG of at most so many pixels to a side, its colours reduced beyond `most` bytes."""
     image = Image.fromarray(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0])
-    image.thumbnail((side, side))
+    image.thumbnail((arm, arm))
     content = _png(image)
     for colours in PALETTES:
         if len(content) > most:
@@ -41,8 +41,8 @@ def pictured(shown: PicturedClass, images: Any, overlays: NDArray[np.uint8] | No
     overlays: what else to show of each picture, (n, 3, H, W).
     """
     pictures = []
-    for place, picture in enumerate(shown.pictures):
-        overlay = None if overlays is None else data_uri(overlays[place], most=OVERLAY)
+    for runtime, picture in enumerate(shown.pictures):
+        overlay = None if overlays is None else data_uri(overlays[runtime], most=OVERLAY)
         pictures.append(picture.model_copy(update={"png": data_uri(images[picture.row]), "overlay": overlay}))
     return shown.model_copy(update={"pictures": tuple(pictures)})
 

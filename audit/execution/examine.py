@@ -22,7 +22,7 @@ SECONDS = 600.0  # for the answers about one part of the images
 ROOM = Limits(arrays=20_000)
 
 
-class Sitting(Message):
+class ExamPaper(Message):
     """Which network answers; its weights lie beside it."""
 
     recipe: worker_messages.Recipe
@@ -32,13 +32,15 @@ class Sitting(Message):
     memory: int
 
 
-class Mishap(Message):
+class ExamFailure(Message):
     """What went wrong in place of an answer."""
 
     failed: Annotated[str, Field(max_length=messages.SENTENCE)] = ""
 
 
-def tops(weights: Arrays, recipe: Recipe, exams: dict[str, Pool], classes: int, device: str) -> dict[str, np.ndarray]:
+def tops(
+    weights: Arrays, recipe: Recipe, eval_splits: dict[str, Pool], classes: int, device: str
+) -> dict[str, np.ndarray]:
     """Return the top class of every image of some pools, (N,) uint16 each, by name.
 
     Raises PipeError where the process sends none, EOFError where it ends.
@@ -47,11 +49,11 @@ def tops(weights: Arrays, recipe: Recipe, exams: dict[str, Pool], classes: int, 
     process = trees.start(_sit, theirs)
     theirs.close()
     try:
-        shape = next(iter(exams.values())).shape
+        shape = next(iter(eval_splits.values())).shape
         memory = 0 if device != "cpu" else limits.spare() // 2
         about = {"recipe": asdict(recipe), "classes": classes, "shape": shape, "device": device, "memory": memory}
         pipes.send(ours, about, weights, seconds=SECONDS)
-        return {name: _answered(ours, exam, classes) for name, exam in exams.items()}
+        return {name: _answered(ours, exam, classes) for name, exam in eval_splits.items()}
     finally:
         ours.close()
         trees.end(process)
@@ -64,7 +66,7 @@ def _answered(pipe: Connection, exam: Pool, classes: int) -> np.ndarray:
         part = np.asarray(exam.images[at : at + size])
         pipes.send(pipe, {}, {"images": part}, seconds=SECONDS)
         header, arrays = pipes.receive(pipe, Limits(arrays=1, size=2 * size), SECONDS)
-        if failed := messages.parse(Mishap, header).failed:
+        if failed := messages.parse(ExamFailure, header).failed:
             raise pipes.PipeError(f"its network does not answer: {failed}")
         top = messages.one(arrays, "top", "uint16", (len(part),))
         if top.max() >= classes:
@@ -77,7 +79,7 @@ def _sit(pipe: Connection) -> None:
     """Answer images until the pipe closes."""
     torch.set_num_threads(1)
     header, weights = pipes.receive(pipe, ROOM)
-    about = messages.parse(Sitting, header)
+    about = messages.parse(ExamPaper, header)
     if about.memory:
         limits.hold_memory(about.memory)
     network: torch.nn.Module | None = None

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import torch
 
-from audit.execution.door import Door
-from audit.execution.measure import Doors, Exams, measure
+from audit.execution.measure import EvalSplits, Oracles, measure
+from audit.execution.metering import MeteredOracle
 from audit.execution.processes import Processes
 from audit.execution.worker import Job, failure, train
 from audit.plan.cells import Failure, Result
@@ -17,7 +17,7 @@ from audit.plan.cells import Failure, Result
 class Executor(Protocol):
     """The interface that a cluster engine will stand behind."""
 
-    def run(self, jobs: Sequence[Job], doors: Doors, exams: Exams) -> Iterator[Result | Failure]:
+    def run(self, jobs: Sequence[Job], doors: Oracles, eval_splits: EvalSplits) -> Iterator[Result | Failure]:
         """Train and measure every job, in any order."""
         ...
 
@@ -32,23 +32,23 @@ class Inline:
     def __init__(self, timeout: float | None = None) -> None:
         self._apart = Processes(1, timeout)
 
-    def run(self, jobs: Sequence[Job], doors: Doors, exams: Exams) -> Iterator[Result | Failure]:
+    def run(self, jobs: Sequence[Job], doors: Oracles, eval_splits: EvalSplits) -> Iterator[Result | Failure]:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             for job in jobs:
                 if not job.owner:
-                    yield self._one(job, doors(job.cell), exams)
+                    yield self._one(job, doors(job.cell), eval_splits)
         finally:
             torch.set_num_threads(threads)
-        yield from self._apart.run([job for job in jobs if job.owner], doors, exams)
+        yield from self._apart.run([job for job in jobs if job.owner], doors, eval_splits)
 
     def close(self) -> None:
         self._apart.close()
 
-    def _one(self, job: Job, door: Door | None, exams: Exams) -> Result | Failure:
+    def _one(self, job: Job, door: MeteredOracle | None, eval_splits: EvalSplits) -> Result | Failure:
         try:
-            return measure(job.cell, train(job, door), door, exams, job.classes)
+            return measure(job.cell, train(job, door), door, eval_splits, job.classes)
         # An attack may be a stranger's: whatever it raises is a failed attack, never a pass.
         except (Exception, SystemExit) as e:
             return failure(job.cell, e)

@@ -10,17 +10,17 @@ import numpy as np
 from attacks import registry
 from attacks.base import Attack
 from audit.execution import examine, worker_messages
-from audit.execution.door import Door
-from audit.execution.worker import Trained
+from audit.execution.metering import MeteredOracle
+from audit.execution.worker import TrainingOutcome
 from audit.plan.cells import Cell, Result
-from reports.record import Packed, Regime
+from reports.record import PackedArray, Regime
 from teachers.errors import UsageError
 from teachers.task import Pool
 from teachers.training import Recipe, Report, build_student, predict
 from teachers.views import KINDS
 
-Doors = Callable[[Cell], Door | None]  # None for a student that asks nobody
-Exams = dict[str, Pool]  # "validation" and "test", held by the parent alone
+Oracles = Callable[[Cell], MeteredOracle | None]  # None for a student that asks nobody
+EvalSplits = dict[str, Pool]  # "validation" and "test", held by the parent alone
 TIMES = 100  # a stranger's student may take as many times the steps, the batch and the views that it was told
 
 
@@ -28,7 +28,9 @@ class ForeignStudent(ValueError):
     """A student came back that is not the one that was asked for."""
 
 
-def measure(cell: Cell, trained: Trained, door: Door | None, exams: Exams, classes: int) -> Result:
+def measure(
+    cell: Cell, trained: TrainingOutcome, door: MeteredOracle | None, eval_splits: EvalSplits, classes: int
+) -> Result:
     """Let a trained student answer the splits that its cell names.
 
     The network is built by the recipe that the cell names; what came back is told, and followed in its wrapping alone.
@@ -36,17 +38,17 @@ def measure(cell: Cell, trained: Trained, door: Door | None, exams: Exams, class
     """
     seen = trained.report
     check(cell, seen)
-    splits = {name: exam for name, exam in exams.items() if name == "validation" or cell.splits == "both"}
+    splits = {name: exam for name, exam in eval_splits.items() if name == "validation" or cell.splits == "both"}
     recipe = replace(Recipe(**cell.recipe), wrap=seen.recipe.wrap)
     if recipe.wrap is None or registry.wraps(recipe.wrap):
-        network = build_student(recipe, classes, exams["validation"].shape)
+        network = build_student(recipe, classes, eval_splits["validation"].shape)
         network.load_state_dict(worker_messages.weighed(trained.weights, network))
         parameters = sum(p.numel() for p in network.parameters())
         tops = {name: predict(network, exam, cell.device) for name, exam in splits.items()}
     else:
         parameters = min(seen.parameters, sum(w.size for w in trained.weights.values()))
         tops = examine.tops(trained.weights, recipe, splits, classes, cell.device)
-    answers = {name: Packed.of(top) for name, top in tops.items()}
+    answers = {name: PackedArray.of(top) for name, top in tops.items()}
     finite = all(bool(np.isfinite(w).all()) for w in trained.weights.values() if w.dtype.kind == "f")
     return Result(
         cell=cell,
@@ -89,7 +91,7 @@ def check(cell: Cell, seen: Report) -> None:
         raise ForeignStudent(f"its student saw views {seen.view!r}; a control has {', '.join(KINDS)}")
 
 
-def heard(arrays: dict[str, np.ndarray], reported: worker_messages.StudentReport) -> Trained:
+def heard(arrays: dict[str, np.ndarray], reported: worker_messages.StudentReport) -> TrainingOutcome:
     """Return a student as a worker told of it."""
     report = reported.model_dump()
-    return Trained(arrays, Report(**report | {"recipe": Recipe(**report["recipe"])}))
+    return TrainingOutcome(arrays, Report(**report | {"recipe": Recipe(**report["recipe"])}))

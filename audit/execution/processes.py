@@ -16,11 +16,11 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from audit.execution import worker_messages
-from audit.execution.door import Door
-from audit.execution.line import work
-from audit.execution.measure import Doors, Exams, ForeignStudent, heard, measure
-from audit.execution.room import room
+from audit.execution.measure import EvalSplits, ForeignStudent, Oracles, heard, measure
+from audit.execution.message_limits import room
+from audit.execution.metering import MeteredOracle
 from audit.execution.worker import Job
+from audit.execution.worker_loop import work
 from audit.execution.worker_messages import AskImages, AskViews, Breakdown, Student
 from audit.plan.cells import Failure, Result
 from teachers.errors import AuditError
@@ -44,13 +44,13 @@ class Processes:
         self._workers, self._timeout = workers, timeout
         self._crew: list[_Worker] = []
 
-    def run(self, jobs: Sequence[Job], doors: Doors, exams: Exams) -> Iterator[Result | Failure]:
+    def run(self, jobs: Sequence[Job], doors: Oracles, eval_splits: EvalSplits) -> Iterator[Result | Failure]:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         while len(self._crew) < min(self._workers, len(jobs)):
             self._crew.append(_Worker(self._timeout))
         try:
-            yield from self._feed(deque(jobs), doors, exams)
+            yield from self._feed(deque(jobs), doors, eval_splits)
         finally:
             torch.set_num_threads(threads)
 
@@ -59,7 +59,7 @@ class Processes:
             worker.stop()
         self._crew = []
 
-    def _feed(self, queue: deque[Job], doors: Doors, exams: Exams) -> Iterator[Result | Failure]:
+    def _feed(self, queue: deque[Job], doors: Oracles, eval_splits: EvalSplits) -> Iterator[Result | Failure]:
         tries: Counter[str] = Counter()
         for worker in self._crew:
             worker.give(queue, doors)
@@ -68,7 +68,7 @@ class Processes:
             ready = wait([worker.pipe for worker in busy], min(worker.patience for worker in busy))
             waited = time.monotonic() - began
             for worker in busy:
-                job, outcome = worker.job, worker.listen(waited, worker.pipe in ready, exams)
+                job, outcome = worker.job, worker.listen(waited, worker.pipe in ready, eval_splits)
                 if outcome is None or job is None:
                     continue
                 tries[job.cell.key] += 1
@@ -96,13 +96,13 @@ class _Worker:
     def __init__(self, timeout: float | None) -> None:
         self.job: Job | None = None
         self.pipe: Connection
-        self._door: Door | None = None
+        self._door: MeteredOracle | None = None
         self._timeout = timeout
         self._process: BaseProcess | None = None
         self._owner = ""  # whose code has run in the process
         self._silent, self._spent = 0.0, 0.0  # seconds of this job, while we listened
 
-    def give(self, queue: deque[Job], doors: Doors) -> None:
+    def give(self, queue: deque[Job], doors: Oracles) -> None:
         """Give it the next job: one of the same code, if there is one, else any other in a fresh process."""
         own = (job for job in queue if job.owner == self._owner)
         self.job = next(own, queue[0]) if queue else None
@@ -144,7 +144,7 @@ class _Worker:
         """Seconds that it may go on being silent; of very many a part, for the system counts no further."""
         return min(frames.WEEKS, max(0.0, self._allowed - self._silent))
 
-    def listen(self, waited: float, ready: bool, exams: Exams) -> Outcome:
+    def listen(self, waited: float, ready: bool, eval_splits: EvalSplits) -> Outcome:
         """Hear what it says after so many seconds in which we listened, or that it says nothing.
 
         Answers a question; returns how its job came to an end. Time in which we do something else does not count.
@@ -155,7 +155,7 @@ class _Worker:
             return self._late(f"said nothing for {self._allowed:,.0f} s")
         if self.job.owner and self._spent >= LONGEST * self._allowed:
             return self._late(f"did not come to an end in {LONGEST * self._allowed:,.0f} s")
-        return self._hear(self.job, exams) if ready else None
+        return self._hear(self.job, eval_splits) if ready else None
 
     def _late(self, what: str) -> Outcome:
         return self._lose(f"its process {what} and was ended; raise --cell-timeout if it needs longer")
@@ -167,15 +167,15 @@ class _Worker:
         self.stop()
         return Loss(failed) if held else failed
 
-    def _hear(self, job: Job, exams: Exams) -> Outcome:
-        shape = exams["validation"].shape
+    def _hear(self, job: Job, eval_splits: EvalSplits) -> Outcome:
+        shape = eval_splits["validation"].shape
         try:
             header, arrays = pipes.receive(self.pipe, lambda header: room(job, shape, header))
             said = worker_messages.word(header)
             if isinstance(said, AskViews | AskImages):
                 self._answer(job, said, arrays, shape)
             if isinstance(said, Student):
-                return measure(job.cell, heard(arrays, said.report), self._door, exams, job.classes)
+                return measure(job.cell, heard(arrays, said.report), self._door, eval_splits, job.classes)
             return Failure(cell=job.cell, **said.failure.model_dump()) if isinstance(said, Breakdown) else None
         except (EOFError, ConnectionError):
             self.stop()

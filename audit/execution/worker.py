@@ -18,8 +18,8 @@ from torch import Tensor
 
 from attacks.base import Lab, Technique
 from attacks.registry import runnable
-from audit.execution.door import BLOCK
-from audit.plan.cells import Cell, Failure, Plain
+from audit.execution.metering import BLOCK
+from audit.plan.cells import Cell, Failure, FrozenData
 from teachers.errors import AuditError
 from teachers.oracle import Oracle
 from teachers.storage.store import Rows, read_pool
@@ -37,7 +37,7 @@ FLAGS = (
 )
 
 
-class Job(Plain):
+class Job(FrozenData):
     """A cell and where its worker finds what it may hold."""
 
     cell: Cell
@@ -48,7 +48,7 @@ class Job(Plain):
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingOutcome:
     """What comes back from a worker; seconds of all that was fitted, not of the last student alone."""
 
     weights: dict[str, np.ndarray]
@@ -67,7 +67,7 @@ class Ask(Protocol):
         ...
 
 
-def train(job: Job, ask: Ask | None, progress: Callable[[int], None] | None = None) -> Trained:
+def train(job: Job, ask: Ask | None, progress: Callable[[int], None] | None = None) -> TrainingOutcome:
     """Train a cell's student: the only code that runs an attack. Without a door it is handed no oracle."""
     with defaults():
         return _train(job, ask, progress)
@@ -96,7 +96,7 @@ def defaults() -> Iterator[None]:
         np.random.set_state(numbers)
 
 
-def _train(job: Job, ask: Ask | None, progress: Callable[[int], None] | None) -> Trained:
+def _train(job: Job, ask: Ask | None, progress: Callable[[int], None] | None) -> TrainingOutcome:
     cell, pool = job.cell, _pool(job.pool)
     surrogate = pool.take(np.arange(0)) if job.surrogate is None else _pool(job.surrogate)
     oracle = None
@@ -134,7 +134,7 @@ def _train(job: Job, ask: Ask | None, progress: Callable[[int], None] | None) ->
     began = time.perf_counter()
     student = technique(cell).attempt(lab)
     report = replace(student.report, seconds=time.perf_counter() - began, step_seconds=lab.step_seconds)
-    return Trained({name: t.detach().cpu().numpy() for name, t in student.network.state_dict().items()}, report)
+    return TrainingOutcome({name: t.detach().cpu().numpy() for name, t in student.network.state_dict().items()}, report)
 
 
 @lru_cache(maxsize=4)

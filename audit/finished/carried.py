@@ -13,23 +13,23 @@ LINES = ": line ends were changed"
 AGAIN = "git or an editor did it; copy the folder as it was written, with `-text` in .gitattributes (docs/ci.md)"
 
 
-class Carried(Disagreement):
+class CopyDamage(Disagreement):
     """A file that did not arrive as it was written: what became of it, and what to do."""
 
     def __str__(self) -> str:
         return f"{self.where}{self.stored}: {self.found}"
 
 
-def missing(name: str, folder: Path) -> Carried:
+def missing(name: str, folder: Path) -> CopyDamage:
     """Say that a report is missing, and what writes it."""
-    return Carried(name, " is missing", f"`audit report {folder}` writes it")
+    return CopyDamage(name, " is missing", f"`audit report {folder}` writes it")
 
 
-def lines(name: str, stored: bytes, fits: Callable[[bytes], bool]) -> Carried | None:
+def lines(name: str, stored: bytes, fits: Callable[[bytes], bool]) -> CopyDamage | None:
     """Say that line ends were changed, where they alone were: where some others fit."""
     plain = stored.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
     written = (plain, plain.rstrip(b"\n"), plain.replace(b"\n", b"\r\n"))  # the last as tables have them
-    return Carried(name, LINES, AGAIN) if any(fits(one) for one in written if one != stored) else None
+    return CopyDamage(name, LINES, AGAIN) if any(fits(one) for one in written if one != stored) else None
 
 
 def journal(path: Path, digest: str) -> Disagreement | None:
@@ -39,6 +39,8 @@ def journal(path: Path, digest: str) -> Disagreement | None:
     if found == digest:
         return None
     if not path.is_file():
-        return Carried(path.name, " is missing", "it lies beside the record.json that `audit run` wrote; copy it, too")
+        return CopyDamage(
+            path.name, " is missing", "it lies beside the record.json that `audit run` wrote; copy it, too"
+        )
     changed = lines(path.name, stored, lambda content: hashlib.sha256(content).hexdigest() == digest)
     return changed or Disagreement(path.name, found, digest)

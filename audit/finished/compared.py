@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from audit.finished.reporting import formats
-from audit.finished.side_by_side import Given, side_by_side
+from audit.finished.side_by_side import NamedRecord, side_by_side
 from audit.folder import refuse_file
 from reports import terminal
 from reports.leaderboard import html, markdown
@@ -37,7 +37,7 @@ def compare(
         raise UsageError(f"--format {asked} needs a folder; give it with --out")
     names = tuple(FORMATS) if asked is None else formats(asked, FORMATS)
     refuse_file(out)
-    board = side_by_side([Given(str(place), load(place)) for place in places])
+    board = side_by_side([NamedRecord(str(place), load(place)) for place in places])
     if out is None:
         return board, []
     written = {out / file: render(board) for file, render in (FORMATS[name] for name in names)}
@@ -49,7 +49,7 @@ def compare(
     return board, list(written)
 
 
-def tell(board: Leaderboard, written: Sequence[Path]) -> None:
+def print_comparison(board: Leaderboard, written: Sequence[Path]) -> None:
     """Print a leaderboard for a person."""
     terminal.say(telling.title(board))
     _tell_places(board)
@@ -61,7 +61,7 @@ def tell(board: Leaderboard, written: Sequence[Path]) -> None:
         terminal.say(line, whole=True)
 
 
-def tell_json(board: Leaderboard, written: Sequence[Path]) -> None:
+def print_comparison_json(board: Leaderboard, written: Sequence[Path]) -> None:
     """Print the same for a script; margins as fractions."""
     terminal.data({**board.model_dump(mode="json"), "files": [str(path) for path in written]})
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from audit.analysis.derive import surface_row
 from audit.finished.design import Disagreement, differences
-from reports.record import Hardened, Record
+from reports.record import Record, SurfaceResult
 
 OF_TEACHER = {"name", "sha256", "architecture", "method", "parameters", "output", "mean", "std", "bgr"}
 
@@ -19,7 +19,7 @@ def inside(folder: str) -> bool:
     return not place.is_absolute() and ".." not in place.parts and "\\" not in folder and "\0" not in folder
 
 
-def surface(record: Record, row: Hardened, one: Record, folder: Path) -> Iterator[Disagreement]:
+def surface(record: Record, row: SurfaceResult, one: Record, folder: Path) -> Iterator[Disagreement]:
     """Look whether one row is what its audit says, and its audit one of the same question on another surface."""
     if one.hardening:
         yield Disagreement(f"surface {row.surface}", f"an audit of {len(one.hardening)} surfaces", "an audit of one")

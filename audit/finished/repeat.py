@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from audit.cache.store import Cache
-from audit.context import opened
+from audit.context import open_context
 from audit.plan.cells import Cell, Result, Use, cell_of
 from audit.plan.names import text_of
 from audit.plan.request import Request
 from audit.plan.suite import suite
 from audit.recording.evidence import environment
 from audit.run import workbench
-from reports.record import Packed, Record, Trial, load
+from reports.record import PackedArray, Record, Trial, load
 from teachers.errors import RefusedInput
 from teachers.http.address import Service
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec
 from teachers.task import known
 
 ELSEWHERE = 0.02  # of the test images, by which accuracy may differ on another build of torch or another processor
 
 
-class Repeated(NamedTuple):
+class Repetition(NamedTuple):
     """One student, trained again."""
 
     trial: Trial
@@ -44,7 +44,7 @@ class Repeated(NamedTuple):
 
 def repeat(
     folder: Path, cells: int, seed: int = 0, cache: Path | None = None, trust: bool = False
-) -> Iterator[Repeated]:
+) -> Iterator[Repetition]:
     """Train randomly chosen judged students of a record again; nothing of them is taken from the cache.
 
     Raises RecordError for a folder without a record; RefusedInput where the teacher, the data or the engine are not
@@ -57,7 +57,7 @@ def repeat(
     chosen = random.Random(seed).sample(judged, min(cells, len(judged)))
     asked = record.settings
     request = Request(
-        Opening(
+        TeacherSpec(
             *(asked.teacher, asked.data, asked.architecture, asked.normalize, asked.size, trust, asked.classes),
             weights=asked.weights,
             service=Service(asked.input, asked.output, asked.headers, asked.plain_http),
@@ -76,16 +76,19 @@ def repeat(
         surrogate=None if asked.surrogate == "procedural" else asked.surrogate,
         device=asked.device,
     )
-    with opened(request, suite(request.effort)) as ground, tempfile.TemporaryDirectory(dir=ground.cache.root) as empty:
-        fresh = replace(ground, cache=Cache(Path(empty)))
-        bench = workbench(fresh, Path(empty) / "out")
-        known_teachers = {s.fingerprint for s in bench.subjects.values()} | {None}
-        with closing(bench.executor):
+    with (
+        open_context(request, suite(request.effort)) as context,
+        tempfile.TemporaryDirectory(dir=context.cache.root) as empty,
+    ):
+        fresh = replace(context, cache=Cache(Path(empty)))
+        runner = workbench(fresh, Path(empty) / "out")
+        known_teachers = {s.fingerprint for s in runner.targets.values()} | {None}
+        with closing(runner.executor):
             for trial in chosen:
                 cell = cell_of(trial)
-                refuse_others(cell, trial, known_teachers, ground.task.digest)
-                bench.train(trial.name, [Use(cell, "judge", trial.teacher, trial.kind)])
-                yield compared(record, trial, bench.results[cell.key], known(ground.task.test))
+                refuse_others(cell, trial, known_teachers, context.task.digest)
+                runner.train(trial.name, [Use(cell, "judge", trial.teacher, trial.kind)])
+                yield compared(record, trial, runner.results[cell.key], known(context.task.test))
 
 
 def refuse_others(cell: Cell, trial: Trial, teachers: set[str | None], task: str) -> None:
@@ -100,11 +103,11 @@ def refuse_others(cell: Cell, trial: Trial, teachers: set[str | None], task: str
         raise RefusedInput("the teacher is not the one that the record was made of")
 
 
-def compared(record: Record, trial: Trial, result: Result, labels: object) -> Repeated:
+def compared(record: Record, trial: Trial, result: Result, labels: object) -> Repetition:
     """Compare a student with what the record says of it."""
     assert result.test is not None
-    assert isinstance(trial.correct, Packed)
+    assert isinstance(trial.correct, PackedArray)
     before, now = trial.correct.array(), result.test.array() == labels
     here, there = environment(), record.environment
     same = (here.torch, here.platform, here.code) == (there.torch, there.platform, there.code)
-    return Repeated(trial, int((before != now).sum()), float(before.mean()), float(now.mean()), same)
+    return Repetition(trial, int((before != now).sum()), float(before.mean()), float(now.mean()), same)

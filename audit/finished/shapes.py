@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from audit.finished.design import Disagreement, unequal
-from reports.record import Packed, Record
+from reports.record import PackedArray, Record
 from teachers.targets import questions
 
-Shapes = Iterator[tuple[str, Packed | None, str, tuple[int, ...]]]  # where, what lies there, its due type and shape
+Shapes = Iterator[
+    tuple[str, PackedArray | None, str, tuple[int, ...]]
+]  # where, what lies there, its due type and shape
 
 
 def shapes(record: Record) -> Iterator[Disagreement]:

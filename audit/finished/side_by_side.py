@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audit.analysis.derive import Facts
+from audit.analysis.derive import ResultArrays
 from audit.statistics.compare import differing, holm
 from audit.statistics.verdict import usable
 from reports.leaderboard.board import Difference, Entry, Leaderboard, Line
@@ -18,14 +18,14 @@ from teachers.errors import UsageError
 SHOWN = 12  # digits of a digest
 
 
-class Given(NamedTuple):
+class NamedRecord(NamedTuple):
     """A record, and where it is from."""
 
     place: str
     record: Record
 
 
-def side_by_side(given: Sequence[Given]) -> Leaderboard:
+def side_by_side(given: Sequence[NamedRecord]) -> Leaderboard:
     """Compare records.
 
     Raises UsageError where there are fewer than two, one is there twice, or two did not ask the same question.
@@ -46,7 +46,7 @@ def side_by_side(given: Sequence[Given]) -> Leaderboard:
     )
 
 
-def refuse(given: Sequence[Given]) -> None:
+def refuse(given: Sequence[NamedRecord]) -> None:
     """Stop where records cannot be compared, with the first difference and both values."""
     if len(given) < 2:
         raise UsageError("to compare takes two audits or more; give the folders that `audit run` wrote")
@@ -187,7 +187,7 @@ def contrast(one: Record, mine: Comparison, other: Record, theirs: Comparison) -
     """Return a margin of one record less a margin of another; None where one of them names no students."""
     if not (mine.students and theirs.students):
         return None
-    found = differing(Facts(one).both(mine), Facts(other).both(theirs))
+    found = differing(ResultArrays(one).both(mine), ResultArrays(other).both(theirs))
     low, high = (float(np.clip(end, -2, 2)) for end in found.interval(0.95))
     named, others = one.named(mine), other.named(theirs)
     return Difference(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.analysis.derive import Facts, finding, unpacked
+from audit.analysis.derive import ResultArrays, finding, unpacked
 from audit.finished.design import Disagreement, unequal
 from audit.finished.groups import Groups, Kind, labels_only
 from audit.plan.cells import SMOOTHED
@@ -136,7 +136,7 @@ def _made(groups: Groups, row: Comparison, role: str, asks: str) -> int:
 
 def _open(groups: Groups) -> Iterator[Disagreement]:
     """Look whether an attack that was open got all of its looks; not where a control diverged, which ended them."""
-    record, facts = groups.record, Facts(groups.record)
+    record, facts = groups.record, ResultArrays(groups.record)
     rows = [row for row in record.comparisons if row.students]
     if any(groups.trials[cell].diverged for row in rows for cell in row.control_students):
         return

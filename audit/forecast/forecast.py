@@ -11,23 +11,23 @@ from pathlib import Path
 import numpy as np
 
 from attacks.base import Attack, Technique
-from audit.context import Ground, opened
+from audit.context import RunContext, open_context
 from audit.diagnosis import pools
 from audit.forecast import stopwatch
-from audit.forecast.stopwatch import Measured
+from audit.forecast.stopwatch import Measurements
 from audit.plan.request import Request
 from audit.plan.suite import EFFORTS, suite
 from audit.statistics.power import Power, Scatter, of_record, power, reference
 from audit.trials import phases
-from audit.trials import setup as plan
+from audit.trials import preparation as plan
 from audit.trials.phases import Phase
-from audit.trials.protocol import Attacks, Setup, offered
+from audit.trials.protocol import Attacks, Experiment, offered
 from reports.record import load
 from teachers import oracle
-from teachers.targets import probe, questions, target
+from teachers.targets import probe, questions
 from teachers.targets.identify import refuse_other_order
 from teachers.targets.isolation import both
-from teachers.targets.target import Subject
+from teachers.targets.target import Target, refuse_chance
 
 BYTES = 4  # of a stored probability
 ASKED = 256  # validation images that tell how fast the teacher answers
@@ -103,49 +103,49 @@ def forecast(request: Request, *, price: float | None = None, like: Path | None 
     those of the reference bag. Raises what `run` raises for a request that it refuses.
     """
     scatter = reference() if like is None else of_record(load(like / "record.json" if like.is_dir() else like))
-    with opened(request, suite(request.effort)) as ground:
-        return _forecast(ground, price, scatter)
+    with open_context(request, suite(request.effort)) as context:
+        return _forecast(context, price, scatter)
 
 
-def _forecast(ground: Ground, price: float | None, scatter: Scatter) -> Forecast:
-    request, cache, task, setup = ground.request, ground.cache, ground.task, ground.setup
-    asked, audited = setup.suite, ground.faculty.audited
+def _forecast(context: RunContext, price: float | None, scatter: Scatter) -> Forecast:
+    request, cache, task, experiment = context.request, context.cache, context.task, context.experiment
+    asked, audited = experiment.suite, context.targets.audited
     top = oracle.top_classes(audited.full, task.validation)
     refuse_other_order(audited, top, task)
-    target.refuse_chance(top, task, audited.teacher.name)
-    teachers, attacks = both(ground.faculty), offered(ground.faculty, ground.picked.attacks)
-    ground.teller.note(f"training parts of students for about {stopwatch.SECONDS:.0f} s")
-    sides = plan.for_students(setup)
-    uses = [use for side in sides for use in phases.tuning_uses(side, teachers, attacks)]
+    refuse_chance(top, task, audited.teacher.name)
+    teachers, attacks = both(context.targets), offered(context.targets, context.selection.attacks)
+    context.progress.note(f"training parts of students for about {stopwatch.SECONDS:.0f} s")
+    arms = plan.for_students(experiment)
+    uses = [use for arm in arms for use in phases.tuning_uses(arm, teachers, attacks)]
     todo = [use for use in uses if cache.result(use.cell) is None]
-    planned = [(side, phase) for side in sides for phase in phases.later(side, attacks)]
-    planned.insert(0, (setup, phases.tuning(todo)))
+    planned = [(arm, phase) for arm in arms for phase in phases.later(arm, attacks)]
+    planned.insert(0, (experiment, phases.tuning(todo)))
     techniques = {work.technique for _, phase in planned for work in phase.work if work.most}
     ordered = sorted(techniques, key=lambda t: t.name)
-    measured = stopwatch.measure(setup, ordered, request.jobs, isolated=ground.isolated)
+    measured = stopwatch.measure(experiment, ordered, request.jobs, isolated=context.isolated)
     workers = request.jobs if request.device == "cpu" else 1
-    own = auditors(setup, audited)
-    sent = Span(own, own) + asked_of(setup, attacks["audited"], planned, measured)
+    own = auditors(experiment, audited)
+    sent = Span(own, own) + asked_of(experiment, attacks["audited"], planned, measured)
     return Forecast(
         teacher=audited.teacher.name,
         surface=audited.surface.name,
         suite=asked.name,
-        students=setup.students,
+        students=experiment.students,
         attacks=len(attacks["audited"]),
-        seeds=(setup.seeds, setup.most),
-        images=int(setup.judged_images.sum()),
+        seeds=(experiment.seeds, experiment.most),
+        images=int(experiment.judged_images.sum()),
         workers=workers,
-        rows=tuple(_rows(planned, setup, measured, workers)),
+        rows=tuple(_rows(planned, experiment, measured, workers)),
         kept=len({u.cell.key for u in uses}) - len({u.cell.key for u in todo}),
-        answering=sent.times(sum(answer_seconds(subject, setup) for subject in teachers)),
-        memory=memory(setup, measured, workers),
+        answering=sent.times(sum(answer_seconds(target, experiment) for target in teachers)),
+        memory=memory(experiment, measured, workers),
         queries=sent,
         auditor=own,
         price=price,
         scatter=scatter,
-        power=_power(setup.seeds, setup.most, len(attacks["audited"]), setup, scatter),
+        power=_power(experiment.seeds, experiment.most, len(attacks["audited"]), experiment, scatter),
         efforts={
-            name: _power(s.seeds, s.most or s.seeds, len(s.attacks), setup, scatter)
+            name: _power(s.seeds, s.most or s.seeds, len(s.attacks), experiment, scatter)
             for name, s in EFFORTS.items()
             if name in ("smoke", "standard", "full")
         },
@@ -154,18 +154,22 @@ def _forecast(ground: Ground, price: float | None, scatter: Scatter) -> Forecast
     )
 
 
-def _power(first: int, most: int, attacks: int, setup: Setup, scatter: Scatter) -> Power:
-    return power(scatter, first, most, int(setup.judged_images.sum()), attacks * len(setup.students))
+def _power(first: int, most: int, attacks: int, experiment: Experiment, scatter: Scatter) -> Power:
+    return power(scatter, first, most, int(experiment.judged_images.sum()), attacks * len(experiment.students))
 
 
-def _rows(planned: Sequence[tuple[Setup, Phase]], setup: Setup, measured: Measured, workers: int) -> Iterator[Row]:
+def _rows(
+    planned: Sequence[tuple[Experiment, Phase]], experiment: Experiment, measured: Measurements, workers: int
+) -> Iterator[Row]:
     """Add up phases by their name, over the student architectures."""
     names = dict.fromkeys(phase.name for _, phase in planned)
-    exams = {"validation": len(setup.task.validation), "test": len(setup.task.test)}
+    eval_splits = {"validation": len(experiment.task.validation), "test": len(experiment.task.test)}
     for name in names:
         students = seconds = NOTHING
         for phase in (phase for _, phase in planned if phase.name == name):
-            answering = measured.exam * sum(exams[split] for split in phase.exams)  # by the parent, one after another
+            answering = measured.exam * sum(
+                eval_splits[split] for split in phase.eval_splits
+            )  # by the parent, one after another
             for work in phase.work:
                 one = work.length * measured.student(work.technique.name) / workers + answering
                 number = Span(work.least, work.most)
@@ -173,14 +177,16 @@ def _rows(planned: Sequence[tuple[Setup, Phase]], setup: Setup, measured: Measur
         yield Row(name, students, seconds)
 
 
-def asked_of(setup: Setup, attacks: Attacks, planned: Sequence[tuple[Setup, Phase]], measured: Measured) -> Span:
+def asked_of(
+    experiment: Experiment, attacks: Attacks, planned: Sequence[tuple[Experiment, Phase]], measured: Measurements
+) -> Span:
     """Return the queries that students need.
 
     An answer about a stored image is asked once, however many students rest on it; one about an image that an attack
     makes is every student's own.
     """
     kinds = {kind for a in attacks.values() if a.holds == "original" and a.views for kind in a.views.split("+")}
-    views = sum(1 if kind == "raw" else setup.recipe.views for kind in kinds) * len(setup.pool)
+    views = sum(1 if kind == "raw" else experiment.recipe.views for kind in kinds) * len(experiment.pool)
     found = Span(views, views)
     students: dict[type[Technique], Span] = defaultdict(lambda: NOTHING)
     for _, phase in planned:
@@ -189,7 +195,7 @@ def asked_of(setup: Setup, attacks: Attacks, planned: Sequence[tuple[Setup, Phas
                 students[work.technique] += Span(work.least, work.most).times(work.length)
     for technique, number in students.items():
         one, made = measured.queries.get(technique.name, 0), measured.made.get(technique.name, 1.0)
-        pool = setup.surrogate if getattr(technique, "holds", "") == "surrogate" else setup.pool
+        pool = experiment.surrogate if getattr(technique, "holds", "") == "surrogate" else experiment.pool
         about = one * (1 - made)  # stored images
         found += number.times(one * made) + Span(about, max(about, min(about * number.most, len(pool))))
     return found
@@ -200,9 +206,9 @@ def _ahead(technique: type[Technique]) -> bool:
     return issubclass(technique, Attack) and technique.holds == "original" and technique.views is not None
 
 
-def auditors(setup: Setup, audited: Subject) -> int:
+def auditors(experiment: Experiment, audited: Target) -> int:
     """Return what the auditor asks on its own account: both splits, the images that CMI is measured on, all probes."""
-    task = setup.task
+    task = experiment.task
     return (
         len(task.validation)
         + len(task.test)
@@ -212,21 +218,21 @@ def auditors(setup: Setup, audited: Subject) -> int:
     )
 
 
-def answer_seconds(subject: Subject, setup: Setup) -> float:
+def answer_seconds(target: Target, experiment: Experiment) -> float:
     """Return the seconds in which a teacher answers one image."""
-    pool = setup.task.validation.take(np.arange(min(ASKED, len(setup.task.validation))))
+    pool = experiment.task.validation.take(np.arange(min(ASKED, len(experiment.task.validation))))
     began = time.perf_counter()
-    oracle.top_classes(subject.full, pool)
+    oracle.top_classes(target.full, pool)
     return (time.perf_counter() - began) / len(pool)
 
 
-def memory(setup: Setup, measured: Measured, workers: int) -> int:
+def memory(experiment: Experiment, measured: Measurements, workers: int) -> int:
     """Return the bytes that an audit takes: this process, and every worker with all of the attacker's answers."""
     if not measured.worker_bytes:
-        return measured.own_bytes + stored(setup)
-    return measured.own_bytes + workers * (measured.worker_bytes + setup.pool.images.nbytes + stored(setup))
+        return measured.own_bytes + stored(experiment)
+    return measured.own_bytes + workers * (measured.worker_bytes + experiment.pool.images.nbytes + stored(experiment))
 
 
-def stored(setup: Setup) -> int:
+def stored(experiment: Experiment) -> int:
     """Return the bytes of the answers about all crops of the attacker's images."""
-    return len(setup.pool) * setup.recipe.views * len(setup.task.classes) * BYTES
+    return len(experiment.pool) * experiment.recipe.views * len(experiment.task.classes) * BYTES

@@ -16,14 +16,14 @@ import numpy as np
 from attacks.base import Attack, Technique
 from attacks.controls.ls import LS
 from audit.cache.store import Cache
-from audit.execution.bench import Bench
-from audit.execution.door import MADE
 from audit.execution.execute import executor
+from audit.execution.metering import MADE
+from audit.execution.runner import TrialRunner
 from audit.plan.cells import Cell, Result
-from audit.trials.protocol import Setup
-from reports.progress import Teller
+from audit.trials.protocol import Experiment
+from reports.progress import ProgressReporter
 from teachers.surface import FULL
-from teachers.targets.target import Subject
+from teachers.targets.target import Target
 from teachers.task import Pool
 from teachers.training import build_student, predict
 
@@ -34,7 +34,7 @@ EXAM = 512  # images
 
 
 @dataclass
-class Measured:
+class Measurements:
     """What was measured; seconds and queries are of one whole student, by technique."""
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -51,30 +51,30 @@ class Measured:
 
 
 def measure(
-    setup: Setup,
+    experiment: Experiment,
     techniques: Sequence[type[Technique]],
     jobs: int,
     limit: float = SECONDS,
     *,
     isolated: bool = False,
-) -> Measured:
+) -> Measurements:
     """Train a small part of a student of every technique, twice, and extend the line through both to a whole one.
 
     Images, steps and queries are cut alike. A teacher that knows the smoothed labels answers, so that the audited one
     is asked nothing. What does not come to its end within `limit` seconds is left out.
     """
-    began, found = time.monotonic(), Measured()
+    began, found = time.monotonic(), Measurements()
     every: list[type[Technique]] = [LS, *techniques]
-    named = [t for t in dict.fromkeys(every) if runs(setup, t)]
+    named = [t for t in dict.fromkeys(every) if runs(experiment, t)]
     with tempfile.TemporaryDirectory() as kept:
-        watch = _Watch(setup, jobs, Path(kept), isolated)
-        with closing(watch.bench(setup).executor) as crew:
+        watch = _Watch(experiment, jobs, Path(kept), isolated)
+        with closing(watch.runner(experiment).executor) as crew:
             watch.crew = crew
             list(watch.run([LS] * max(1, jobs), FIRST))  # imports, and what else comes once
             (_, first), *_ = [*watch.run([LS], FIRST), (LS, None)]
             if first is None:
                 return found
-            found.fraction = part(first.seconds / FIRST, len(named), jobs, limit, setup.recipe.steps)
+            found.fraction = part(first.seconds / FIRST, len(named), jobs, limit, experiment.recipe.steps)
             short = dict(watch.run(named, found.fraction / SHORTER))
             for technique, result in watch.run(named, found.fraction):
                 if technique in short:
@@ -83,14 +83,14 @@ def measure(
                     found.made[technique.name] = made(result)
                 if time.monotonic() - began > limit:
                     break
-        found.exam = answering(setup)
+        found.exam = answering(experiment)
     found.own_bytes, found.worker_bytes = peak(resource.RUSAGE_SELF), peak(resource.RUSAGE_CHILDREN)
-    if not isolated and (jobs == 1 or setup.device != "cpu"):
+    if not isolated and (jobs == 1 or experiment.device != "cpu"):
         found.worker_bytes = 0
     return found
 
 
-def runs(setup: Setup, technique: type[Technique]) -> bool:
+def runs(experiment: Experiment, technique: type[Technique]) -> bool:
     """Whether a teacher that shows probabilities can be attacked: not where an attack needs gradients."""
     return not issubclass(technique, Attack) or FULL.offers(technique.needs)
 
@@ -116,13 +116,13 @@ def made(result: Result) -> float:
     return own / result.charged if result.charged else 0.0
 
 
-def answering(setup: Setup) -> float:
+def answering(experiment: Experiment) -> float:
     """Return the seconds in which a student answers one image."""
-    network = build_student(setup.recipe, len(setup.task.classes), setup.task.shape)
-    exam = setup.task.validation.take(np.arange(min(EXAM, len(setup.task.validation))))
-    predict(network, exam, setup.device)
+    network = build_student(experiment.recipe, len(experiment.task.classes), experiment.task.shape)
+    exam = experiment.task.validation.take(np.arange(min(EXAM, len(experiment.task.validation))))
+    predict(network, exam, experiment.device)
     began = time.perf_counter()
-    predict(network, exam, setup.device)
+    predict(network, exam, experiment.device)
     return (time.perf_counter() - began) / len(exam)
 
 
@@ -135,69 +135,75 @@ def peak(who: int) -> int:
 class _Watch:
     """Lays out trainings of a part of a student."""
 
-    def __init__(self, setup: Setup, jobs: int, folder: Path, isolated: bool) -> None:
-        self.setup, self.jobs, self.cache = setup, jobs, Cache(folder)
-        self.crew = executor(jobs, setup.device, isolated=isolated)
+    def __init__(self, experiment: Experiment, jobs: int, folder: Path, isolated: bool) -> None:
+        self.experiment, self.jobs, self.cache = experiment, jobs, Cache(folder)
+        self.crew = executor(jobs, experiment.device, isolated=isolated)
 
-    def bench(self, setup: Setup) -> Bench:
+    def runner(self, experiment: Experiment) -> TrialRunner:
         """Return the workbench of a shortened audit."""
-        truth: Subject = setup.truth
-        return Bench(
+        truth: Target = experiment.truth
+        return TrialRunner(
             cache=self.cache,
             executor=self.crew,
             workers=self.jobs,
-            pools={pool.digest: pool for pool in (setup.pool, setup.nothing, setup.surrogate)},
-            exams={"validation": _some(setup.task.validation, EXAM)},
-            classes=len(setup.task.classes),
-            subjects={(truth.fingerprint, truth.surface.name): truth},
+            pools={pool.digest: pool for pool in (experiment.pool, experiment.nothing, experiment.surrogate)},
+            eval_splits={"validation": _some(experiment.task.validation, EXAM)},
+            classes=len(experiment.task.classes),
+            targets={(truth.fingerprint, truth.surface.name): truth},
             journal=self.cache.root / "journal.jsonl",
-            teller=Teller(quiet=True),
+            progress=ProgressReporter(quiet=True),
         )
 
     def run(self, techniques: Sequence[type[Technique]], fraction: float) -> Iterator[tuple[type[Technique], Result]]:
         """Train a part of a student of each technique; those that fail are left out."""
-        setup = shortened(self.setup, fraction)
-        bench = self.bench(setup)
+        experiment = shortened(self.experiment, fraction)
+        runner = self.runner(experiment)
         for kind in {technique.views for technique in techniques if issubclass(technique, Attack) and technique.views}:
-            bench.ask(setup.truth, setup.pool, kind, setup.recipe.views)  # as an audit does before it trains
-        cells = [self._cell(setup, technique, seed, fraction) for seed, technique in enumerate(techniques)]
+            runner.ask(
+                experiment.truth, experiment.pool, kind, experiment.recipe.views
+            )  # as an audit does before it trains
+        cells = [self._cell(experiment, technique, seed, fraction) for seed, technique in enumerate(techniques)]
         by_key = {cell.key: technique for cell, technique in zip(cells, techniques, strict=True)}
-        for outcome in self.crew.run([bench.job(cell) for cell in cells], bench.door, bench.exams):
+        for outcome in self.crew.run([runner.job(cell) for cell in cells], runner.door, runner.eval_splits):
             if isinstance(outcome, Result):
                 yield by_key[outcome.cell.key], outcome
 
-    def _cell(self, setup: Setup, technique: type[Technique], seed: int, fraction: float) -> Cell:
+    def _cell(self, experiment: Experiment, technique: type[Technique], seed: int, fraction: float) -> Cell:
         setting = self._setting(technique)
-        cell = setup.cell(setting, seed, setup.truth if isinstance(setting, Attack) else None, splits="validation")
+        cell = experiment.cell(
+            setting, seed, experiment.truth if isinstance(setting, Attack) else None, splits="validation"
+        )
         wished = getattr(setting, "queries", None)
         if wished is None:
             return cell
-        return cell.model_copy(update={"budget": max(setup.recipe.batch, round(self._within(wished) * fraction))})
+        return cell.model_copy(update={"budget": max(experiment.recipe.batch, round(self._within(wished) * fraction))})
 
     def queries(self, technique: type[Technique], result: Result, fraction: float) -> int:
         """Return what a whole student asks: what the technique says, or as many an image as this part did."""
         wished = getattr(self._setting(technique), "queries", None)
         if wished is not None:
             return self._within(wished)
-        return self._within(round(result.charged * len(self.setup.pool) / len(shortened(self.setup, fraction).pool)))
+        return self._within(
+            round(result.charged * len(self.experiment.pool) / len(shortened(self.experiment, fraction).pool))
+        )
 
     def _setting(self, technique: type[Technique]) -> Technique:
-        return self.setup.presets.get(technique.name) or technique.grid()[0]
+        return self.experiment.presets.get(technique.name) or technique.grid()[0]
 
     def _within(self, queries: int) -> int:
-        return queries if self.setup.budget is None else min(queries, self.setup.budget)
+        return queries if self.experiment.budget is None else min(queries, self.experiment.budget)
 
 
-def shortened(setup: Setup, fraction: float) -> Setup:
+def shortened(experiment: Experiment, fraction: float) -> Experiment:
     """Return the same audit with a part of its images and steps, at least two batches and one step."""
-    images = max(2 * setup.recipe.batch, round(fraction * len(setup.pool)))
-    surrogates = max(2 * setup.recipe.batch, round(fraction * len(setup.surrogate)))
-    steps = max(1, round(fraction * setup.recipe.steps))
+    images = max(2 * experiment.recipe.batch, round(fraction * len(experiment.pool)))
+    surrogates = max(2 * experiment.recipe.batch, round(fraction * len(experiment.surrogate)))
+    steps = max(1, round(fraction * experiment.recipe.steps))
     return replace(
-        setup,
-        pool=_some(setup.pool, images),
-        surrogate=_some(setup.surrogate, surrogates),
-        recipe=replace(setup.recipe, steps=steps),
+        experiment,
+        pool=_some(experiment.pool, images),
+        surrogate=_some(experiment.surrogate, surrogates),
+        recipe=replace(experiment.recipe, steps=steps),
         budget=None,
     )
 

@@ -10,10 +10,10 @@ from reports import terminal
 from reports.wording import duration
 
 
-def tell_plans(found: Sequence[Forecast]) -> None:
+def print_forecasts(found: Sequence[Forecast]) -> None:
     """Print what the audit of every surface will take and what it could see."""
     for one in found:
-        _tell_plan(one)
+        _print_forecast(one)
     if len(found) > 1:
         students, seconds, queries = (
             sum(span.most for span in spans)
@@ -26,7 +26,7 @@ def tell_plans(found: Sequence[Forecast]) -> None:
         )
 
 
-def _tell_plan(found: Forecast) -> None:
+def _print_forecast(found: Forecast) -> None:
     """Print what an audit will take and what it could see."""
     from audit.statistics.power import POWER
 
@@ -58,7 +58,7 @@ def _tell_plan(found: Forecast) -> None:
         say(f"The time of {found.techniques - found.measured} techniques is that of the others: they were not reached")
 
 
-def tell_plans_json(found: Sequence[Forecast]) -> None:
+def print_forecasts_json(found: Sequence[Forecast]) -> None:
     """Print the same for a script; seconds, bytes and fractions. Of several surfaces, under `surfaces`."""
     plans = [{**asdict(f), "trained": asdict(f.trained), "seconds": asdict(f.seconds)} for f in found]
     terminal.data(plans[0] if len(plans) == 1 else {"surfaces": plans})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from audit.finished.verify import verify
 from audit.gate.policy import PolicyFile
-from audit.gate.rules import Found, Outcome, findings, refuse_unknown
+from audit.gate.rules import Outcome, RuleResult, findings, refuse_unknown
 from audit.plan.names import listed
 from audit.plan.suite import Suite
 from reports.record import SCHEMA_VERSION, Record, RecordError, by_surface, load
@@ -19,12 +19,12 @@ CODES: dict[Outcome, int] = {"nothing": 5, "fail": 1, "separate": 3, "warn": 0, 
 
 
 @dataclass(frozen=True)
-class Gated:
+class GateResult:
     """A record, its folder, and what a policy says to it."""
 
     record: Record
     folder: Path
-    findings: tuple[Found, ...]
+    findings: tuple[RuleResult, ...]
 
     @property
     def code(self) -> int:
@@ -38,7 +38,7 @@ class Gated:
         return self.code == 0
 
 
-def gate(folder: Path, file: PolicyFile) -> Gated:
+def gate(folder: Path, file: PolicyFile) -> GateResult:
     """Verify the record of a folder, and ask it what a policy asks; of one that does not verify nothing is asked.
 
     Raises RecordError and RefusedInput where a record cannot be read, UsageError where the policy does not fit it.
@@ -51,9 +51,9 @@ def gate(folder: Path, file: PolicyFile) -> Gated:
         raise file.wrong(("baseline", "record"), "names the audit that is judged; give an earlier one")
     wrong = next(verify(folder), None)
     if wrong is not None:
-        return Gated(record, folder, (Found("record", "fail", f"it does not verify: {wrong}"),))
-    verified = Found("record", "pass", "every number and word of it follows from what was measured")
-    return Gated(record, folder, (verified, *findings(by_surface(record, folder), file, today(), baseline(file))))
+        return GateResult(record, folder, (RuleResult("record", "fail", f"it does not verify: {wrong}"),))
+    verified = RuleResult("record", "pass", "every number and word of it follows from what was measured")
+    return GateResult(record, folder, (verified, *findings(by_surface(record, folder), file, today(), baseline(file))))
 
 
 def today() -> date:

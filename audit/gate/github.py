@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from audit.gate.rules import Found, Outcome
+from audit.gate.rules import Outcome, RuleResult
 from reports import markdown, terminal
 from reports.printable import clean
 from reports.record import Record, Word
@@ -16,7 +16,7 @@ WORDS: dict[Word, str] = {"DISTILLABLE": "error", "INCONCLUSIVE": "warning", "UN
 MARKS: dict[Outcome, str] = {"pass": "✅", "warn": "⚠️", "fail": "❌", "separate": "❔", "nothing": "❌"}
 
 
-def tell(record: Record, folder: Path, word: Word, passes: bool, findings: Sequence[Found] = ()) -> None:
+def annotate(record: Record, folder: Path, word: Word, passes: bool, findings: Sequence[RuleResult] = ()) -> None:
     """Tell a GitHub job of an audit, where this is one; `word` is the worst of its surfaces'.
 
     Annotations go to standard error, which GitHub reads as well, so that standard output stays for --json.
@@ -29,7 +29,7 @@ def tell(record: Record, folder: Path, word: Word, passes: bool, findings: Seque
     _append("GITHUB_OUTPUT", "".join(f"{name}={_line(value)}\n" for name, value in outputs.items()))
 
 
-def commands(record: Record, word: Word, findings: Sequence[Found]) -> Iterable[str]:
+def commands(record: Record, word: Word, findings: Sequence[RuleResult]) -> Iterable[str]:
     """Return workflow commands: one for each finding that is not fine, or for the word where there is no policy."""
     name = record.teacher.name
     told = [(LEVELS[f.outcome], f"{f.rule} of {name}", f.sentence) for f in findings if f.outcome != "pass"]
@@ -44,7 +44,7 @@ def command(level: str, title: str, message: str) -> str:
     return f"::{level} title={_escaped(title, ':,')}::{_escaped(message)}"
 
 
-def summary(record: Record, findings: Sequence[Found]) -> str:
+def summary(record: Record, findings: Sequence[RuleResult]) -> str:
     """Return what a policy says, where one was asked, and the record's summary."""
     lines = ["## Policy", "", "| | Rule | Finding |", "|---|---|---|"]
     lines += [f"| {MARKS[f.outcome]} {f.outcome} | {f.rule} | {markdown.escape(f.sentence)} |" for f in findings]

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterator, Sequence
 from datetime import date, datetime
 from typing import Literal, NamedTuple
 
-from audit.analysis.derive import Facts, doubts, finding, whole
+from audit.analysis.derive import ResultArrays, doubts, finding, whole
 from audit.finished.verify import measured
 from audit.gate.policy import Baseline, Policy, PolicyFile, nearest
 from audit.gate.regression import Change, changes, lost, unlike
@@ -25,7 +25,7 @@ Outcome = Literal["pass", "warn", "fail", "separate", "nothing"]
 TOLD = 3  # attacks or reasons of a sentence, at most
 
 
-class Found(NamedTuple):
+class RuleResult(NamedTuple):
     """What one rule says."""
 
     rule: str
@@ -33,7 +33,9 @@ class Found(NamedTuple):
     sentence: str
 
 
-def findings(records: Sequence[Record], file: PolicyFile, day: date, before: Sequence[Record] = ()) -> Iterator[Found]:
+def findings(
+    records: Sequence[Record], file: PolicyFile, day: date, before: Sequence[Record] = ()
+) -> Iterator[RuleResult]:
     """Ask verified records what a policy asks on a day; `before` are those of its baseline.
 
     Raises UsageError where the policy names what is not known, or a baseline that cannot be compared.
@@ -52,9 +54,9 @@ def findings(records: Sequence[Record], file: PolicyFile, day: date, before: Seq
         rows = [row for row in record.comparisons if row.attack not in waived]
         for row in rows:
             if row.status == "failed":
-                yield Found("attacks", "fail", f"{_on(record)}: {record.named(row)} did not run: {row.reason}")
+                yield RuleResult("attacks", "fail", f"{_on(record)}: {record.named(row)} did not run: {row.reason}")
         if not any(row.status == "judged" for row in rows):
-            yield Found("verdict", "nothing", f"{_on(record)}: no attack was judged")
+            yield RuleResult("verdict", "nothing", f"{_on(record)}: no attack was judged")
             continue
         word = _word(policy, record, waived)
         if policy.baseline is None:
@@ -85,92 +87,92 @@ def ruled(record: Record, waived: Container[str], delta: float) -> Ruling:
     """Rule again, without the attacks that are waived, with a tolerance of δ."""
     rows = tuple(row for row in record.comparisons if row.attack not in waived)
     kept = record.model_copy(update={"comparisons": rows})
-    facts = Facts(kept)
+    facts = ResultArrays(kept)
     flags = doubts(facts, kept.comparisons, kept.controls)
     found = [finding(record, row, facts.looks(row) if row.students else None) for row in rows]
     return rule(found, flags, complete=whole(record), delta=delta)
 
 
-def _suite(policy: Policy, record: Record) -> Iterator[Found]:
+def _suite(policy: Policy, record: Record) -> Iterator[RuleResult]:
     asked, ran = policy.suite, record.suite
     if asked is None:
         return
     known = named(ran.name)
     if ran.name != asked.name:
-        yield Found("suite", "fail", f"the audit ran {ran.name}, the policy asks for {asked.name}")
+        yield RuleResult("suite", "fail", f"the audit ran {ran.name}, the policy asks for {asked.name}")
     elif known is None:
-        yield Found("suite", "fail", f"this version knows no suite named {ran.name}, so not what is all of it")
+        yield RuleResult("suite", "fail", f"this version knows no suite named {ran.name}, so not what is all of it")
     elif known.digest != ran.digest:
-        yield Found("suite", "fail", f"what the audit calls {ran.name} is not the suite of that name")
+        yield RuleResult("suite", "fail", f"what the audit calls {ran.name} is not the suite of that name")
     elif asked.complete and not whole(record):
         missing = sorted(set(known.attacks) - {row.attack for row in record.comparisons})
         lacks = f"without {_some(missing)}"
-        yield Found("suite", "fail", f"{ran.name} ran {lacks}; the policy asks for all of it (--attacks all)")
+        yield RuleResult("suite", "fail", f"{ran.name} ran {lacks}; the policy asks for all of it (--attacks all)")
     else:
-        yield Found("suite", "pass", f"{ran.name} ran" + (" in full" if whole(record) else ""))
+        yield RuleResult("suite", "pass", f"{ran.name} ran" + (" in full" if whole(record) else ""))
 
 
-def _surfaces(policy: Policy, records: Sequence[Record]) -> Iterator[Found]:
+def _surfaces(policy: Policy, records: Sequence[Record]) -> Iterator[RuleResult]:
     audited = [record.settings.surface for record in records]
     for record in records[1:]:
         if _subject(record) != _subject(records[0]):
-            yield Found("surfaces", "fail", f"{_on(record)}: another teacher, task or suite than on {audited[0]}")
+            yield RuleResult("surfaces", "fail", f"{_on(record)}: another teacher, task or suite than on {audited[0]}")
     for surface in policy.surfaces:
         if surface not in audited:
             near = difflib.get_close_matches(surface, audited, 1)
             way = f"did you mean {near[0]}? Else audit" if near else "audit"
             given = ",".join((*audited, surface))
-            yield Found("surfaces", "fail", f"{surface} was not audited; {way} it with --surface {given}")
+            yield RuleResult("surfaces", "fail", f"{surface} was not audited; {way} it with --surface {given}")
     judged = [surface for surface in audited if surface in policy.surfaces]
     if judged:
         left = [surface for surface in audited if surface not in policy.surfaces]
         beside = f"; not judged: {', '.join(left)}" if left else ""
-        yield Found("surfaces", "pass", f"judged: {', '.join(judged)}{beside}")
+        yield RuleResult("surfaces", "pass", f"judged: {', '.join(judged)}{beside}")
 
 
 def _subject(record: Record) -> tuple[str, ...]:
     return record.teacher.sha256, record.task.digest, record.suite.digest
 
 
-def _checkpoint(policy: Policy, record: Record) -> Iterator[Found]:
+def _checkpoint(policy: Policy, record: Record) -> Iterator[RuleResult]:
     asked, has = policy.checkpoint, record.teacher.sha256
     if asked is not None:
         fits = asked.lower() == has
         sentence = f"{record.teacher.name} has the sha256 {has}" + ("" if fits else f", the policy asks for {asked}")
-        yield Found("checkpoint", "pass" if fits else "fail", sentence)
+        yield RuleResult("checkpoint", "pass" if fits else "fail", sentence)
 
 
-def _age(policy: Policy, record: Record, day: date) -> Iterator[Found]:
+def _age(policy: Policy, record: Record, day: date) -> Iterator[RuleResult]:
     if policy.max_age_days is None:
         return
     made = record.times.created
     try:
         days = (day - datetime.fromisoformat(made).date()).days
     except ValueError:
-        yield Found("age", "fail", f"the audit has no date: {made!r}")
+        yield RuleResult("age", "fail", f"the audit has no date: {made!r}")
         return
     sentence = f"the audit of {made[:10]} is {days} days old, the policy allows {policy.max_age_days}"
     if days < 0:
-        yield Found("age", "fail", f"the audit is dated {made[:10]}, which is after today, {day}")
+        yield RuleResult("age", "fail", f"the audit is dated {made[:10]}, which is after today, {day}")
     else:
-        yield Found("age", "pass" if days <= policy.max_age_days else "fail", sentence)
+        yield RuleResult("age", "pass" if days <= policy.max_age_days else "fail", sentence)
 
 
-def _waivers(policy: Policy, records: Sequence[Record], day: date) -> Iterator[Found]:
+def _waivers(policy: Policy, records: Sequence[Record], day: date) -> Iterator[RuleResult]:
     """Say of every waiver what it leaves out, why and until when."""
     for waiver in policy.waive:
         where = "" if waiver.surface is None else f" on {waiver.surface}"
         name = f"{waiver.attack}{where}"
         rows = [r for r in records if waiver.surface in (None, r.settings.surface)]
         if waiver.until < day:
-            yield Found("waiver", "fail", f"the waiver of {name} expired on {waiver.until}: renew it or remove it")
+            yield RuleResult("waiver", "fail", f"the waiver of {name} expired on {waiver.until}: renew it or remove it")
         elif not any(row.attack == waiver.attack for record in rows for row in record.comparisons):
-            yield Found("waiver", "warn", f"the waiver of {name} waives nothing: it was not part of the audit")
+            yield RuleResult("waiver", "warn", f"the waiver of {name} waives nothing: it was not part of the audit")
         else:
-            yield Found("waiver", "warn", f"{name} is waived until {waiver.until}: {waiver.reason}")
+            yield RuleResult("waiver", "warn", f"{name} is waived until {waiver.until}: {waiver.reason}")
 
 
-def _word(policy: Policy, record: Record, waived: Container[str]) -> Found:
+def _word(policy: Policy, record: Record, waived: Container[str]) -> RuleResult:
     delta = _tolerance(policy, record)
     ruling = ruled(record, waived, delta)
     without = [row.attack for row in record.comparisons if row.attack in waived]
@@ -178,13 +180,13 @@ def _word(policy: Policy, record: Record, waived: Container[str]) -> Found:
     scope += f" at a tolerance of {100 * delta:g} points" if delta != record.verdict.delta else ""
     sentence = f"{_on(record)}: {ruling.word}{scope}: {_some(ruling.reasons, '; ')}"
     if ruling.word == "INCONCLUSIVE":
-        return Found("verdict", policy.inconclusive, f"{sentence}. What would settle it: {ruling.settle}")
-    return Found("verdict", "pass" if ruling.word == "UNDISTILLABLE" else "fail", sentence)
+        return RuleResult("verdict", policy.inconclusive, f"{sentence}. What would settle it: {ruling.settle}")
+    return RuleResult("verdict", "pass" if ruling.word == "UNDISTILLABLE" else "fail", sentence)
 
 
 def _regressions(
     file: PolicyFile, asked: Baseline, record: Record, before: Sequence[Record], waived: Container[str]
-) -> Iterator[Found]:
+) -> Iterator[RuleResult]:
     surface, delta = record.settings.surface, _tolerance(file.policy, record)
     other = next((one for one in before if one.settings.surface == surface), None)
     if other is None:
@@ -200,17 +202,17 @@ def _regressions(
     limit = f"{100 * delta:g} points"
     for change in found:
         if change.regressed:
-            yield Found("regression", "fail", f"{_on(record)}: the margin grew by more than {limit}: {change}")
+            yield RuleResult("regression", "fail", f"{_on(record)}: the margin grew by more than {limit}: {change}")
     for name in lost(record, other, waived):
         told = "was judged in the baseline and not in this audit: audit it, or waive it"
-        yield Found("regression", "fail", f"{_on(record)}: {name} {told}")
+        yield RuleResult("regression", "fail", f"{_on(record)}: {name} {told}")
     open_ = [change for change in found if not change.regressed and not change.held(delta)]
     if open_:
         told = _some([str(change) for change in sorted(open_, key=lambda c: -c.upper)], "; ")
-        yield Found("regression", asked.undecided, f"{_on(record)}: may have grown by more than {limit}: {told}")
+        yield RuleResult("regression", asked.undecided, f"{_on(record)}: may have grown by more than {limit}: {told}")
     held = [change for change in found if change.held(delta)]
     if held:
-        yield Found("regression", "pass", f"{_on(record)}: {_held(held, len(found), limit)}")
+        yield RuleResult("regression", "pass", f"{_on(record)}: {_held(held, len(found), limit)}")
 
 
 def _held(held: Sequence[Change], judged: int, limit: str) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from audit.cache.store import Cache
-from audit.trials import setup
-from reports.progress import Teller
+from audit.trials import preparation
+from reports.progress import ProgressReporter
 from teachers import intake, names, oracle
 from teachers.errors import AuditError, UsageError
 from teachers.intake.architecture import Candidate
@@ -18,12 +18,12 @@ from teachers.proportions import wilson
 from teachers.storage.store import default_cache
 from teachers.surface import FULL
 from teachers.targets import candidates as fitting
-from teachers.targets import identify, probe, target
-from teachers.targets.identify import Identified
+from teachers.targets import identify, probe
+from teachers.targets.identify import Identification
 from teachers.targets.isolation import one
-from teachers.targets.runtime import Place
+from teachers.targets.runtime import Runtime
 from teachers.targets.selection import Choice
-from teachers.targets.target import Opening, Subject
+from teachers.targets.target import Target, TeacherSpec, open_file, open_target, open_task
 from teachers.task import Task, known
 
 SIDE = 32  # pixels of noise, for networks that take any size
@@ -66,16 +66,16 @@ class Inspection:
     data: tuple[str, ...] = ()  # what was taken of the data and what was left out, a line each
 
 
-def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None) -> Inspection:
+def inspect(spec: TeacherSpec, *, device: str = "cpu", cache: Path | None = None) -> Inspection:
     """Open a checkpoint and say what it is, and with data how it is to be used.
 
     Raises RefusedInput where it cannot be opened, UsageError or RefusedInput where it does not fit the data.
     """
-    setup.check_device(device)
-    if opening.teacher in names.BUILT_IN:
-        raise UsageError(f"{opening.teacher} is built in and no file; see `audit ls teachers`")
-    path = Path(opening.teacher)
-    weights = target.open_file(opening)
+    preparation.check_device(device)
+    if spec.teacher in names.BUILT_IN:
+        raise UsageError(f"{spec.teacher} is built in and no file; see `audit ls teachers`")
+    path = Path(spec.teacher)
+    weights = open_file(spec)
     bare = Inspection(
         file=path.resolve().name,
         format=weights.kind,
@@ -89,17 +89,17 @@ def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None)
         size=None,
         fixed=False,
         outputs=None,
-        normalize=opening.normalize or (weights.card.normalize if weights.card else None),
+        normalize=spec.normalize or (weights.card.normalize if weights.card else None),
         choice=None,
-        order=opening.classes,
+        order=spec.classes,
         accuracy=None,
         undecided="",
         weights=weights.taken,
     )
     if weights.is_program:
-        return _program(bare, weights, opening, device, Cache(cache or default_cache()))
+        return _program(bare, weights, spec, device, Cache(cache or default_cache()))
     try:
-        fits = fitting.candidates(weights, opening)
+        fits = fitting.candidates(weights, spec)
     except UsageError as e:
         return replace(bare, undecided=str(e).removeprefix(f"{path} "))
     first = fits[0]
@@ -113,22 +113,22 @@ def inspect(opening: Opening, *, device: str = "cpu", cache: Path | None = None)
         changes=first.changes,
         left_over=first.left_over,
     )
-    if opening.data is None:
+    if spec.data is None:
         return _without_data(told, weights, fits, device)
-    place, lines = Place(Cache(cache or default_cache()), device, lambda line: None), list[str]()
-    task, _ = target.open_task(opening, place.cache, lines.append)
+    runtime, lines = Runtime(Cache(cache or default_cache()), device, lambda line: None), list[str]()
+    task, _ = open_task(spec, runtime.cache, lines.append)
     sized = replace(told, data=tuple(lines), classes=len(task.classes), channels=task.shape[0], size=task.shape[1])
-    return _on_data(sized, weights, opening, task, place)
+    return _on_data(sized, weights, spec, task, runtime)
 
 
-def _program(told: Inspection, weights: intake.Weights, opening: Opening, device: str, cache: Cache) -> Inspection:
+def _program(told: Inspection, weights: intake.Weights, spec: TeacherSpec, device: str, cache: Cache) -> Inspection:
     """Let a program answer, in a process of its own, about the test images of the data, if any was given."""
-    if opening.data is None:
+    if spec.data is None:
         return replace(told, undecided="brings its own network; give --data to see what it answers")
     lines: list[str] = []
-    task, _ = target.open_task(opening, cache, lines.append)
-    with one(opening, task, weights, Place(cache, device, Teller(False).note)) as subject:
-        teacher = subject.teacher
+    task, _ = open_task(spec, cache, lines.append)
+    with one(spec, task, weights, Runtime(cache, device, ProgressReporter(False).note)) as target:
+        teacher = target.teacher
         used = intake.Normalisation(teacher.mean, teacher.std, teacher.bgr)
         named = (text for text, given in probe.normalisations(task).items() if probe.same(given, used))
         return replace(
@@ -140,15 +140,15 @@ def _program(told: Inspection, weights: intake.Weights, opening: Opening, device
             channels=task.shape[0],
             size=task.shape[1],
             outputs=teacher.output or None,
-            normalize=opening.normalize or next(named, None),
-            accuracy=counted(subject, task),
+            normalize=spec.normalize or next(named, None),
+            accuracy=counted(target, task),
         )
 
 
-def counted(subject: Subject, task: Task) -> Accuracy:
+def counted(target: Target, task: Task) -> Accuracy:
     """Count what a teacher gets right of the test images."""
     labels = known(task.test)
-    right = int((oracle.top_classes(subject.full, task.test) == labels).sum())
+    right = int((oracle.top_classes(target.full, task.test) == labels).sum())
     return Accuracy(len(labels), right, *wilson(right, len(labels)))
 
 
@@ -157,8 +157,8 @@ def _without_data(told: Inspection, weights: intake.Weights, fits: Sequence[Cand
     first = fits[0]
     if first.classes is None:
         return replace(told, architecture=first.name, undecided="was not loaded; give --data")
-    side = first.size or SIDE
-    noise = torch.rand(fitting.LOOKED, first.channels, side, side, generator=torch.Generator().manual_seed(0))
+    arm = first.size or SIDE
+    noise = torch.rand(fitting.LOOKED, first.channels, arm, arm, generator=torch.Generator().manual_seed(0))
     try:
         loaded = fitting.apart(weights, [c.name for c in fits], first.classes, noise, device)
     except AuditError as e:
@@ -170,26 +170,26 @@ def _without_data(told: Inspection, weights: intake.Weights, fits: Sequence[Cand
     return replace(told, architecture=name)
 
 
-def _on_data(told: Inspection, weights: intake.Weights, opening: Opening, task: Task, place: Place) -> Inspection:
+def _on_data(told: Inspection, weights: intake.Weights, spec: TeacherSpec, task: Task, runtime: Runtime) -> Inspection:
     """Find out on validation images how a checkpoint is to be used, and count what it gets right of the test images."""
     if weights.card is None:
-        found = identify.identify(weights, opening, task, place.device)
+        found = identify.identify(weights, spec, task, runtime.device)
         told = _as_found(told, found, task)
-        opening = replace(opening, architecture=found.architecture, normalize=found.normalize)
+        spec = replace(spec, architecture=found.architecture, normalize=found.normalize)
         if found.permutation is not None or found.undecided:
             return told
-    subject = target.open_subject(opening, task, task.train, weights, FULL, 1, place)
-    x = torch.from_numpy(task.validation.images[: fitting.LOOKED]).float().div_(255).to(place.device)
+    target = open_target(spec, task, task.train, weights, FULL, 1, runtime)
+    x = torch.from_numpy(task.validation.images[: fitting.LOOKED]).float().div_(255).to(runtime.device)
     return replace(
         told,
-        architecture=subject.teacher.architecture,
-        outputs=subject.teacher.output or probe.kind(probe.raw(subject.teacher.here, x)),
-        parameters=subject.teacher.parameters or 0,
-        accuracy=counted(subject, task),
+        architecture=target.teacher.architecture,
+        outputs=target.teacher.output or probe.kind(probe.raw(target.teacher.here, x)),
+        parameters=target.teacher.parameters or 0,
+        accuracy=counted(target, task),
     )
 
 
-def _as_found(told: Inspection, found: Identified, task: Task) -> Inspection:
+def _as_found(told: Inspection, found: Identification, task: Task) -> Inspection:
     other = found.permutation
     return replace(
         told,

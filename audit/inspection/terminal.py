@@ -11,7 +11,7 @@ from teachers.names import quoted
 from teachers.targets.identify import why_normalised
 
 
-def tell(found: Inspection) -> None:
+def print_inspection(found: Inspection) -> None:
     """Print what a checkpoint is for a person."""
     for name, line in _inspected(found).items():
         terminal.say(f"{name:<14} {line}", whole=True)
@@ -58,6 +58,6 @@ def _inspected(found: Inspection) -> dict[str, str]:
     return lines | ({"undecided": f"it {found.undecided}"} if found.undecided else {})
 
 
-def tell_json(found: Inspection) -> None:
+def print_inspection_json(found: Inspection) -> None:
     """Print the same for a script."""
     terminal.data(asdict(found))

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from reports.record import Packed, Parameters, Planned, Regime, Trial
+from reports.record import CellPlan, PackedArray, Parameters, Regime, Trial
 from teachers.names import truth_digest
 
 
-class Plain(BaseModel):
+class FrozenData(BaseModel):
     """Plain frozen data that travels between processes and into the cache."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,7 +22,7 @@ class Plain(BaseModel):
 ENGINE = 2  # of what all students are trained with (fit, views, networks, losses): a new number makes all stale
 
 
-class Cell(Plain):
+class Cell(FrozenData):
     """One student to train, and on which splits to measure it."""
 
     engine: int = ENGINE
@@ -73,31 +73,31 @@ def cell_of(trial: Trial) -> Cell:
     )
 
 
-def planned(cell: Cell) -> Planned:
+def planned(cell: Cell) -> CellPlan:
     """Return what a record keeps of a cell beside the trial."""
-    same = Planned.model_fields.keys() & Cell.model_fields.keys()
-    return Planned(fingerprint=cell.teacher, **cell.model_dump(include=set(same)))
+    same = CellPlan.model_fields.keys() & Cell.model_fields.keys()
+    return CellPlan(fingerprint=cell.teacher, **cell.model_dump(include=set(same)))
 
 
-class Asked(Plain):
+class BlockUse(FrozenData):
     """The answers of one stored block that a cell rests on."""
 
     block: str
     images: int  # in the block
-    rows: Packed | None = None  # (images,) bool; None: all of them
+    rows: PackedArray | None = None  # (images,) bool; None: all of them
     estimate: bool = False  # whether they served to estimate gradients alone
 
 
-class Result(Plain):
+class Result(FrozenData):
     """A trained student's answers, and what `fit` and the oracle saw."""
 
     cell: Cell
     regime: Regime
-    validation: Packed  # (N,) uint16 top classes
-    test: Packed | None
+    validation: PackedArray  # (N,) uint16 top classes
+    test: PackedArray | None
     charged: int
     estimated: int = 0  # of these, to estimate gradients
-    asked: tuple[Asked, ...]
+    asked: tuple[BlockUse, ...]
     repeats: float | None
     diverged: bool
     network_parameters: int
@@ -105,7 +105,7 @@ class Result(Plain):
     step_seconds: float
 
 
-class Failure(Plain):
+class Failure(FrozenData):
     """A cell that could not be trained: one sentence, and the traceback where it was a bug."""
 
     cell: Cell

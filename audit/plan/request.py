@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attacks.base import Attack
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec
 
 
 @dataclass(frozen=True)
 class Request:
     """What the command line asks for."""
 
-    opening: Opening
+    spec: TeacherSpec
     attacks: str = "all"
     student: str | None = None
     seeds: int | None = None

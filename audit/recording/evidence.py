@@ -16,15 +16,15 @@ import numpy as np
 import torch
 
 import audit
-from audit.execution.bench import Bench
-from audit.plan.cells import Asked
+from audit.execution.runner import TrialRunner
+from audit.plan.cells import BlockUse
 from audit.plan.request import Request
-from audit.trials.protocol import Setup
+from audit.trials.protocol import Experiment
 from reports.record import (
     CMIPool,
     Environment,
     LedgerRow,
-    Packed,
+    PackedArray,
     Probe,
     Settings,
     SuiteInfo,
@@ -32,15 +32,15 @@ from reports.record import (
     Times,
     purpose_of,
 )
-from teachers.targets.target import Subject
+from teachers.targets.target import Target
 from teachers.task import known
 
 PACKAGES = ("numpy", "scipy", "torch", "torchvision", "timm", "matplotlib", "pydantic", "jinja2")
 
 
-def task_info(setup: Setup) -> TaskInfo:
+def task_info(experiment: Experiment) -> TaskInfo:
     """Describe the task."""
-    task = setup.task
+    task = experiment.task
     return TaskInfo(
         name=task.name,
         digest=task.digest,
@@ -49,46 +49,46 @@ def task_info(setup: Setup) -> TaskInfo:
         train=len(task.train),
         validation=len(task.validation),
         test=len(task.test),
-        validation_labels=Packed.of(known(task.validation).astype(np.uint16)),
-        test_labels=Packed.of(known(task.test).astype(np.uint16)),
-        pool_digest=setup.pool.digest,
-        held=len(setup.pool),
+        validation_labels=PackedArray.of(known(task.validation).astype(np.uint16)),
+        test_labels=PackedArray.of(known(task.test).astype(np.uint16)),
+        pool_digest=experiment.pool.digest,
+        held=len(experiment.pool),
     )
 
 
-def suite_info(setup: Setup, complete: bool, plugins: tuple[str, ...]) -> SuiteInfo:
+def suite_info(experiment: Experiment, complete: bool, plugins: tuple[str, ...]) -> SuiteInfo:
     """Describe the suite."""
-    suite = setup.suite
+    suite = experiment.suite
     return SuiteInfo(
         name=suite.name,
         digest=suite.digest,
         attacks=suite.attacks,
         complete=complete,
-        recipe=asdict(setup.recipe),
+        recipe=asdict(experiment.recipe),
         settings=suite.settings,
         tuning_seeds=suite.tuning_seeds,
-        seeds=setup.most,
+        seeds=experiment.most,
         plugins=plugins,
         controls=suite.controls,
     )
 
 
-def settings(request: Request, setup: Setup, isolated: bool) -> Settings:
+def settings(request: Request, experiment: Experiment, isolated: bool) -> Settings:
     """Describe what the command line chose."""
-    opening = request.opening
+    spec = request.spec
     return Settings(
-        teacher=opening.teacher,
-        data=opening.data,
-        architecture=opening.architecture,
-        normalize=opening.normalize,
-        size=opening.size,
-        classes=opening.classes,
-        weights=opening.weights,
-        input=opening.service.input,
-        output=opening.service.output,
-        headers=opening.service.headers,
-        plain_http=opening.service.plain,
-        student=",".join(setup.students),
+        teacher=spec.teacher,
+        data=spec.data,
+        architecture=spec.architecture,
+        normalize=spec.normalize,
+        size=spec.size,
+        classes=spec.classes,
+        weights=spec.weights,
+        input=spec.service.input,
+        output=spec.service.output,
+        headers=spec.service.headers,
+        plain_http=spec.service.plain,
+        student=",".join(experiment.students),
         surface=request.surface,
         shots=request.shots,
         labels=request.labels,
@@ -97,24 +97,26 @@ def settings(request: Request, setup: Setup, isolated: bool) -> Settings:
         surrogate=request.surrogate or "procedural",
         device=request.device,
         price=request.price,
-        dropped=setup.dropped,
+        dropped=experiment.dropped,
         isolated=isolated,
     )
 
 
-def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool], probe: Probe) -> tuple[LedgerRow, ...]:
+def ledger(
+    runner: TrialRunner, experiment: Experiment, pools: Sequence[CMIPool], probe: Probe
+) -> tuple[LedgerRow, ...]:
     """Add up the queries: charged to every attack's students, and the distinct answers they rest on.
 
     An answer that several attacks rest on is counted as sent once, under `shared`. What the teacher was asked in
     earlier audits counts too: the evidence rests on it.
     """
     charged: dict[tuple[str, str], int] = defaultdict(int)
-    teachers = [subject for subject in bench.subjects.values() if subject is not setup.truth]
-    boxes = {f"{subject.fingerprint} {subject.surface.name}" for subject in teachers}
-    blocks = {block: np.ones(images, bool) for block, images in bench.ahead.items() if block[0] in boxes}
+    teachers = [target for target in runner.targets.values() if target is not experiment.truth]
+    boxes = {f"{target.fingerprint} {target.surface.name}" for target in teachers}
+    blocks = {block: np.ones(images, bool) for block, images in runner.ahead.items() if block[0] in boxes}
     askers: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
-    for key, result in bench.results.items():
-        use = bench.uses[key]
+    for key, result in runner.results.items():
+        use = runner.uses[key]
         if use.teacher is None:
             continue
         who, guess = ((result.cell.technique, purpose_of(use.role, use.teacher, e)) for e in (False, True))
@@ -127,19 +129,19 @@ def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool], probe: Probe) -
             askers[block].add(guess if asked.estimate else who)
     sent: dict[tuple[str, str], int] = defaultdict(int)
     for block, rows in blocks.items():
-        alone = len(askers[block]) == 1 and block not in bench.ahead
+        alone = len(askers[block]) == 1 and block not in runner.ahead
         sent[next(iter(askers[block])) if alone else ("shared", "all")] += int(rows.sum())
     rows_ = [
         LedgerRow(attack=attack, purpose=purpose, charged=charged[attack, purpose], sent=sent[attack, purpose])
         for attack, purpose in sorted(charged)
     ]
     rows_.append(LedgerRow(attack="shared", purpose="all", charged=0, sent=sent["shared", "all"]))
-    evaluated = len(teachers) * (len(setup.task.validation) + len(setup.task.test))
+    evaluated = len(teachers) * (len(experiment.task.validation) + len(experiment.task.test))
     rows_.append(LedgerRow(attack="auditor", purpose="evaluate", charged=0, sent=evaluated))
-    if tried := sum(subject.tried for subject in teachers):
+    if tried := sum(target.tried for target in teachers):
         rows_.append(LedgerRow(attack="auditor", purpose="identify", charged=0, sent=tried))
     # What a remote teacher said of all validation images is kept, and not asked anew.
-    kept = ("validation", len(setup.task.validation)) if any(subject.remote for subject in teachers) else None
+    kept = ("validation", len(experiment.task.validation)) if any(target.remote for target in teachers) else None
     sizes = ((pool.name, pool.labels.shape[0]) for pool in pools)
     measured = sum(size for name, size in sizes if (name, size) != kept)
     rows_.append(LedgerRow(attack="auditor", purpose="cmi", charged=0, sent=measured))
@@ -147,14 +149,16 @@ def ledger(bench: Bench, setup: Setup, pools: Sequence[CMIPool], probe: Probe) -
     return tuple(rows_)
 
 
-def answered(bench: Bench, audited: Subject, setup: Setup, pools: Sequence[CMIPool], probe: Probe) -> int:
+def answered(
+    runner: TrialRunner, audited: Target, experiment: Experiment, pools: Sequence[CMIPool], probe: Probe
+) -> int:
     """Count the distinct answers of the audited teacher alone: what its owner would be paid for."""
-    mine = {key: r for key, r in bench.results.items() if bench.uses[key].teacher == audited.role}
-    subjects = {key: subject for key, subject in bench.subjects.items() if subject is audited}
-    return sum(row.sent for row in ledger(replace(bench, results=mine, subjects=subjects), setup, pools, probe))
+    mine = {key: r for key, r in runner.results.items() if runner.uses[key].teacher == audited.role}
+    targets = {key: target for key, target in runner.targets.items() if target is audited}
+    return sum(row.sent for row in ledger(replace(runner, results=mine, targets=targets), experiment, pools, probe))
 
 
-def _rows(asked: Asked) -> np.ndarray:
+def _rows(asked: BlockUse) -> np.ndarray:
     return np.ones(asked.images, bool) if asked.rows is None else asked.rows.array()
 
 
@@ -187,13 +191,13 @@ def journal(path: Path) -> str:
     return hashlib.sha256(path.read_bytes() if path.exists() else b"").hexdigest()
 
 
-def times(bench: Bench, wall: float) -> Times:
+def times(runner: TrialRunner, wall: float) -> Times:
     """Say how long it took, and how much of it was spent in training steps."""
-    stepping = sum(bench.results[key].step_seconds for key in bench.trained)
+    stepping = sum(runner.results[key].step_seconds for key in runner.trained)
     return Times(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         wall_seconds=wall,
-        training_share=min(1.0, stepping / (wall * bench.workers)),
-        trained=len(bench.trained),
-        reused=len(bench.results) - len(bench.trained),
+        training_share=min(1.0, stepping / (wall * runner.workers)),
+        trained=len(runner.trained),
+        reused=len(runner.results) - len(runner.trained),
     )

@@ -259,21 +259,21 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-class Bounded(NamedTuple):
+class LowerBound(NamedTuple):
     """A mean and its one-sided 95 % lower bound."""
 
     mean: float
     lower: float
 
 
-def over_images(scores: NDArray[np.integer[Any]]) -> Bounded:
+def over_images(scores: NDArray[np.integer[Any]]) -> LowerBound:
     """Bound the mean of scores (S, N) over images alone: of these very students, whatever other seeds would give."""
     from scipy.special import stdtrit
 
     by_image = scores.mean(axis=0)  # (N,)
     N = len(by_image)
     se = float(by_image.std(ddof=1)) / math.sqrt(N)
-    return Bounded(float(by_image.mean()), float(by_image.mean() + stdtrit(N - 1, 0.05) * se))
+    return LowerBound(float(by_image.mean()), float(by_image.mean() + stdtrit(N - 1, 0.05) * se))
 
 
 def _check(correct: NDArray[Any]) -> None:

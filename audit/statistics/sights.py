@@ -22,7 +22,7 @@ DOTS = 150  # images of a class in the triangle
 POINTS = 1_000  # images in the projection
 
 
-class Answered(NamedTuple):
+class AnswerSet(NamedTuple):
     """A teacher's answers on one set of images."""
 
     name: PoolName
@@ -31,10 +31,10 @@ class Answered(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sights:
+class ClusterView:
     """The answers on held-out images and what is known of them."""
 
-    answered: Answered
+    answered: AnswerSet
     curve: cmi.Curve
     classes: tuple[str, ...]
 
@@ -82,7 +82,7 @@ def seen(record: Record, curves: Sequence[cmi.Curve]) -> Clusters | None:
     None where the record holds none, or no answers on validation images.
     """
     pools = {
-        pool.name: Answered(pool.name, pool.answers.array(), pool.labels.array().astype(np.int64))
+        pool.name: AnswerSet(pool.name, pool.answers.array(), pool.labels.array().astype(np.int64))
         for pool in record.cmi
         if pool.name != "augmented"
     }
@@ -90,7 +90,7 @@ def seen(record: Record, curves: Sequence[cmi.Curve]) -> Clusters | None:
         return None
     held_out = pools.pop("validation")
     curve = next(curve for pool, curve in zip(record.cmi, curves, strict=True) if pool.name == held_out.name)
-    return _kept(clusters(Sights(held_out, curve, record.task.classes), tuple(pools.values())), record.clusters)
+    return _kept(clusters(ClusterView(held_out, curve, record.task.classes), tuple(pools.values())), record.clusters)
 
 
 def _kept(found: Clusters, held: Clusters) -> Clusters:
@@ -105,7 +105,7 @@ def _kept(found: Clusters, held: Clusters) -> Clusters:
     return found.model_copy(update={"spread": tuple(spread)})
 
 
-def clusters(sights: Sights, others: Sequence[Answered]) -> Clusters:
+def clusters(sights: ClusterView, others: Sequence[AnswerSet]) -> Clusters:
     """Show the most spread classes, three classes in a triangle on every set of images, and all of them on two axes."""
     corners = most_confused(sights.survey.means) if len(sights.classes) >= 3 else None
     maps = tuple(_corner(answered, corners) for answered in (*others, sights.answered)) if corners else ()
@@ -116,7 +116,7 @@ def clusters(sights: Sights, others: Sequence[Answered]) -> Clusters:
     )
 
 
-def _corner(answered: Answered, classes: tuple[int, int, int]) -> Map:
+def _corner(answered: AnswerSet, classes: tuple[int, int, int]) -> Map:
     """Place images of three classes in their triangle, at most `DOTS` of each."""
     rng = np.random.default_rng(0)
     of_each = [np.flatnonzero(answered.y == label) for label in classes]
@@ -124,7 +124,7 @@ def _corner(answered: Answered, classes: tuple[int, int, int]) -> Map:
     return _map(answered.name, barycentric(answered.log_p[rows][:, classes]), answered.y[rows])
 
 
-def _projection(answered: Answered, found: Survey) -> Projection:
+def _projection(answered: AnswerSet, found: Survey) -> Projection:
     rows = np.sort(np.random.default_rng(0).permutation(len(answered.y))[:POINTS])
     present = np.unique(answered.y)
     P = softmax(np.asarray(answered.log_p[rows], np.float64), 1)

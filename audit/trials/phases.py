@@ -11,8 +11,8 @@ from attacks.registry import CONTROLS, find
 from audit.plan.cells import Use
 from audit.plan.suite import LONGER, cost_shares
 from audit.trials import protocol
-from audit.trials.protocol import Attacks, Setup
-from teachers.targets.target import Subject
+from audit.trials.protocol import Attacks, Experiment
+from teachers.targets.target import Target
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Phase:
 
     name: str
     work: tuple[Work, ...]
-    exams: tuple[str, ...]  # splits that its students answer
+    eval_splits: tuple[str, ...]  # splits that its students answer
 
     @property
     def least(self) -> int:
@@ -45,11 +45,11 @@ class Phase:
         return sum(work.most for work in self.work)
 
 
-def tuning_uses(setup: Setup, teachers: Sequence[Subject], offered: Mapping[str, Attacks]) -> list[Use]:
+def tuning_uses(experiment: Experiment, teachers: Sequence[Target], offered: Mapping[str, Attacks]) -> list[Use]:
     """Return the students that attacks and controls are tuned with, whose number is known before."""
-    uses = protocol.rival_uses(setup, protocol.sweep(setup)) + protocol.baseline_uses(setup)
-    for subject in teachers:
-        uses += protocol.tuning_uses(setup, subject, offered[subject.role])
+    uses = protocol.rival_uses(experiment, protocol.sweep(experiment)) + protocol.baseline_uses(experiment)
+    for target in teachers:
+        uses += protocol.tuning_uses(experiment, target, offered[target.role])
     return uses
 
 
@@ -62,56 +62,56 @@ def tuning(uses: Sequence[Use]) -> Phase:
     return Phase("tuning", tuple(Work(find(t), n, n, who) for (t, who), n in counts.items()), ("validation",))
 
 
-def later(setup: Setup, offered: Mapping[str, Attacks]) -> list[Phase]:
+def later(experiment: Experiment, offered: Mapping[str, Attacks]) -> list[Phase]:
     """Return the phases after tuning, for the attacks on each teacher by its role.
 
     What tuning settles on decides how many controls attacks share: with one another, or with none.
     """
     both = ("validation", "test")
     phases = [
-        Phase("matching controls", tuple(_matching(setup, offered)), ("validation",)),
-        Phase("twice the steps", tuple(_longer(setup, offered["audited"])), ("validation",)),
-        Phase("judging", tuple(_judging(setup, offered["audited"])), both),
-        Phase("biting the ordinary teacher", tuple(_biting(setup, offered)), both),
-        Phase("smaller budgets", tuple(_cheaper(setup, offered)), both),
+        Phase("matching controls", tuple(_matching(experiment, offered)), ("validation",)),
+        Phase("twice the steps", tuple(_longer(experiment, offered["audited"])), ("validation",)),
+        Phase("judging", tuple(_judging(experiment, offered["audited"])), both),
+        Phase("biting the ordinary teacher", tuple(_biting(experiment, offered)), both),
+        Phase("smaller budgets", tuple(_cheaper(experiment, offered)), both),
     ]
     return [phase for phase in phases if phase.most]
 
 
-def _matching(setup: Setup, offered: Mapping[str, Attacks]) -> Iterator[Work]:
+def _matching(experiment: Experiment, offered: Mapping[str, Attacks]) -> Iterator[Work]:
     """Every other kind of view needs LS students, and every attack on probabilities its own on smoothed labels."""
-    seeds, attacks = setup.suite.tuning_seeds, list(_original(offered["audited"]))
+    seeds, attacks = experiment.suite.tuning_seeds, list(_original(offered["audited"]))
     kinds = {attack.views for attack in attacks} - {None, "crop"}
-    sweep = len(protocol.sweep(setup)) * seeds
+    sweep = len(protocol.sweep(experiment)) * seeds
     yield Work(LS, len(kinds) * sweep, max(len(kinds), len(attacks)) * sweep)
     for attack in attacks:
         if attack.needs == "probs":
             yield Work(attack, seeds, seeds * len(offered))
 
 
-def _longer(setup: Setup, attacks: Attacks) -> Iterator[Work]:
-    seeds, original = setup.suite.tuning_seeds, list(_original(attacks))
+def _longer(experiment: Experiment, attacks: Attacks) -> Iterator[Work]:
+    seeds, original = experiment.suite.tuning_seeds, list(_original(attacks))
     if seeds > 1 and original:
         yield Work(LS, seeds, seeds, length=LONGER)
         yield Work(original[0], seeds, seeds, "audited", length=LONGER)
 
 
-def _judging(setup: Setup, attacks: Attacks) -> Iterator[Work]:
-    first, most = setup.seeds, setup.most
+def _judging(experiment: Experiment, attacks: Attacks) -> Iterator[Work]:
+    first, most = experiment.seeds, experiment.most
     yield Work(LS, 2 * first, first + most)  # and those of the null control
-    for name in setup.suite.controls:
+    for name in experiment.suite.controls:
         yield Work(CONTROLS[name], first, first)
     for attack in attacks.values():
         # A label-only attack is set aside where the teacher repeats the labels.
-        least = 0 if protocol.labels_only(attack) else protocol.first_seeds(setup, attack, first)
+        least = 0 if protocol.labels_only(attack) else protocol.first_seeds(experiment, attack, first)
         yield Work(attack, least, most, "audited")
         if attack.holds == "original" and attack.needs == "probs":
             yield Work(attack, 0, most)
 
 
-def _biting(setup: Setup, offered: Mapping[str, Attacks]) -> Iterator[Work]:
+def _biting(experiment: Experiment, offered: Mapping[str, Attacks]) -> Iterator[Work]:
     """Where the audited teacher is the ordinary one, its judged students show whether an attack bites."""
-    seeds = setup.suite.bite_seeds
+    seeds = experiment.suite.bite_seeds
     *_, role = offered
     for attack in offered[role].values():
         if protocol.labels_only(attack):
@@ -122,13 +122,13 @@ def _biting(setup: Setup, offered: Mapping[str, Attacks]) -> Iterator[Work]:
             yield Work(attack, 0, seeds)
 
 
-def _cheaper(setup: Setup, offered: Mapping[str, Attacks]) -> Iterator[Work]:
+def _cheaper(experiment: Experiment, offered: Mapping[str, Attacks]) -> Iterator[Work]:
     """A point of a steal-cost curve is at an attack's own budget; of the audited teacher it was judged already."""
     for role, attacks in offered.items():
-        points = cost_shares(setup.suite.budgets)[: -1 if role == "audited" else None]
+        points = cost_shares(experiment.suite.budgets)[: -1 if role == "audited" else None]
         for attack in attacks.values():
             if attack.holds != "original":
-                seeds = protocol.first_seeds(setup, attack, setup.suite.bite_seeds)
+                seeds = protocol.first_seeds(experiment, attack, experiment.suite.bite_seeds)
                 yield from (Work(attack, seeds, seeds, role, length=share) for share in points)
 
 

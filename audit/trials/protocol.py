@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from attacks.base import Attack, Control, Technique
 from attacks.controls.ls import LS, SWEEP
 from attacks.registry import CONTROLS, origin
-from audit.execution.bench import Bench
+from audit.execution.runner import TrialRunner
 from audit.plan.cells import SMOOTHED, Cell, Result, Role, Use
 from audit.plan.measures import REPEATS
 from audit.plan.suite import FIRST_NULL_SEED, FIRST_TUNING_SEED, LONGER, Suite, cost_shares
 from audit.trials import protocol
 from reports.record import Regime
-from teachers.targets.isolation import Faculty, both
-from teachers.targets.target import Subject, smoothed_truth
+from teachers.targets.isolation import Targets, both
+from teachers.targets.target import Target, smoothed_truth
 from teachers.task import Pool, Task, known
 from teachers.training import Recipe
 
@@ -30,7 +30,7 @@ Attacks = dict[str, type[Attack]]
 
 
 @dataclass(frozen=True)
-class Setup:
+class Experiment:
     """What all cells of an audit share."""
 
     suite: Suite
@@ -53,7 +53,7 @@ class Setup:
         return min(self.suite.seeds, self.most)
 
     @cached_property
-    def truth(self) -> Subject:
+    def truth(self) -> Target:
         """A teacher that knows the smoothed labels of the attacker's images, and nothing else."""
         return smoothed_truth(self.pool, len(self.task.classes), self.recipe.views, self.device)
 
@@ -70,7 +70,7 @@ class Setup:
     def _seen(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
         return ~np.isin(labels, [self.task.classes.index(name) for name in self.dropped])
 
-    def cell(self, technique: Technique, seed: int, subject: Subject | None, **changes: Any) -> Cell:
+    def cell(self, technique: Technique, seed: int, target: Target | None, **changes: Any) -> Cell:
         """Name one student."""
         held = getattr(technique, "holds", "original")
         pool = self.pool if held == "original" else self.nothing
@@ -83,16 +83,16 @@ class Setup:
             pool=pool.digest,
             task=self.task.digest,
             surrogate=self.surrogate.digest if held == "surrogate" else None,
-            teacher=None if subject is None else subject.fingerprint,
-            surface=None if subject is None else subject.surface.name,
-            budget=None if subject is None else self.budget,
+            teacher=None if target is None else target.fingerprint,
+            surface=None if target is None else target.surface.name,
+            budget=None if target is None else self.budget,
             device=self.device,
         )
         return base.model_copy(update=changes)
 
 
 @dataclass(frozen=True)
-class Rival:
+class ControlCandidate:
     """Students without the teacher that an attack must beat: LS students, or the attack's own on smoothed labels.
 
     The LS student has the plain recipe or the attack's; the attack's own students have its loss, too.
@@ -100,7 +100,7 @@ class Rival:
 
     technique: LS | Attack
     recipe: Recipe
-    truth: Subject | None = None  # what an attack asks: it knows the smoothed labels and nothing else
+    truth: Target | None = None  # what an attack asks: it knows the smoothed labels and nothing else
 
     @property
     def name(self) -> str:
@@ -109,23 +109,23 @@ class Rival:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class TunedAttack:
     """What tuning settled on for one attack on one teacher."""
 
     attack: Attack
-    control: Rival
+    control: ControlCandidate
     tuned_over: int
 
 
-Settled = dict[str, dict[str, Chosen]]  # by role of the teacher, then by attack
+TunedAttacks = dict[str, dict[str, TunedAttack]]  # by role of the teacher, then by attack
 
 
 @dataclass
-class Side:
+class StudentArm:
     """One student architecture under attack: what its attacks are tuned to, and what they have come to."""
 
-    setup: Setup
-    settled: Settled
+    experiment: Experiment
+    settled: TunedAttacks
     looks: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by attack: judged seeds at each look so far
 
 
@@ -139,244 +139,263 @@ class Baseline:
     score: float
 
 
-def tuning_uses(setup: Setup, subject: Subject, attacks: Attacks) -> list[Use]:
+def tuning_uses(experiment: Experiment, target: Target, attacks: Attacks) -> list[Use]:
     """Return the students that tune attacks on a teacher: also of a single setting where its regime must be known."""
     return [
-        Use(cell, _role(cell, subject), subject.role, "attack")
+        Use(cell, _role(cell, target), target.role, "attack")
         for attack in attacks.values()
-        for setting in settings(setup, attack)
-        for cell in tuning_cells(setup, setting, subject)
-        if attack.holds == "original" or len(settings(setup, attack)) > 1
+        for setting in settings(experiment, attack)
+        for cell in tuning_cells(experiment, setting, target)
+        if attack.holds == "original" or len(settings(experiment, attack)) > 1
     ]
 
 
-def _role(cell: Cell, subject: Subject) -> Role:
+def _role(cell: Cell, target: Target) -> Role:
     if cell.splits == "validation":
         return "tune"
-    return "judge" if subject.role == "audited" else "bite"
+    return "judge" if target.role == "audited" else "bite"
 
 
-def settings(setup: Setup, attack: type[Attack]) -> tuple[Attack, ...]:
+def settings(experiment: Experiment, attack: type[Attack]) -> tuple[Attack, ...]:
     """Return the settings that an attack is tuned over: as many as the LS student, at most, or a preset alone."""
-    preset = setup.presets.get(attack.name)
-    return attack.grid()[: setup.suite.settings] if preset is None else (preset,)
+    preset = experiment.presets.get(attack.name)
+    return attack.grid()[: experiment.suite.settings] if preset is None else (preset,)
 
 
-def tuning_cells(setup: Setup, setting: Attack, subject: Subject) -> list[Cell]:
+def tuning_cells(experiment: Experiment, setting: Attack, target: Target) -> list[Cell]:
     """Return the students that a setting is chosen by; of a single one, the first judged one, for its regime."""
-    if len(settings(setup, type(setting))) == 1:
-        return [setup.cell(setting, 0, subject)]
-    return [setup.cell(setting, seed, subject, splits="validation") for seed in _tuning_seeds(setup)]
+    if len(settings(experiment, type(setting))) == 1:
+        return [experiment.cell(setting, 0, target)]
+    return [experiment.cell(setting, seed, target, splits="validation") for seed in _tuning_seeds(experiment)]
 
 
-def sweep(setup: Setup, regime: Regime | None = None) -> list[Rival]:
+def sweep(experiment: Experiment, regime: Regime | None = None) -> list[ControlCandidate]:
     """Return the smoothing sweep of the LS student, with the plain recipe or matched to an attack's regime."""
-    recipe, view = setup.recipe, "crop"
+    recipe, view = experiment.recipe, "crop"
     if regime is not None:
         recipe, view = Recipe(**regime.recipe), regime.view  # type: ignore[arg-type]  # it was written from a recipe
-    return [Rival(LS(smoothing=s, view=view), recipe) for s in SWEEP[: setup.suite.settings]]
+    return [ControlCandidate(LS(smoothing=s, view=view), recipe) for s in SWEEP[: experiment.suite.settings]]
 
 
-def rivals(setup: Setup, bench: Bench, subject: Subject, setting: Attack) -> list[Rival]:
+def candidates(experiment: Experiment, runner: TrialRunner, target: Target, setting: Attack) -> list[ControlCandidate]:
     """Return what a setting of an attack may have to beat."""
     if setting.holds != "original":
-        return sweep(setup)
-    matched = sweep(setup, regime_of(setup, bench, subject, setting))
-    own = [Rival(setting, setup.recipe, setup.truth)] if setting.needs == "probs" else []
-    return [*sweep(setup), *matched, *own]
+        return sweep(experiment)
+    matched = sweep(experiment, regime_of(experiment, runner, target, setting))
+    own = [ControlCandidate(setting, experiment.recipe, experiment.truth)] if setting.needs == "probs" else []
+    return [*sweep(experiment), *matched, *own]
 
 
-def rival_cells(setup: Setup, rival: Rival, seeds: Iterable[int], **changes: Any) -> list[Cell]:
-    recipe = asdict(rival.recipe)
-    return [setup.cell(rival.technique, s, rival.truth, recipe=recipe, **changes) for s in seeds]
+def rival_cells(
+    experiment: Experiment, candidate: ControlCandidate, seeds: Iterable[int], **changes: Any
+) -> list[Cell]:
+    recipe = asdict(candidate.recipe)
+    return [experiment.cell(candidate.technique, s, candidate.truth, recipe=recipe, **changes) for s in seeds]
 
 
-def rival_uses(setup: Setup, tried: Sequence[Rival]) -> list[Use]:
-    seeds = _tuning_seeds(setup)
-    cells = (cell for rival in tried for cell in rival_cells(setup, rival, seeds, splits="validation"))
+def rival_uses(experiment: Experiment, tried: Sequence[ControlCandidate]) -> list[Use]:
+    seeds = _tuning_seeds(experiment)
+    cells = (cell for candidate in tried for cell in rival_cells(experiment, candidate, seeds, splits="validation"))
     return [Use(cell, "tune", None, "control") for cell in cells]
 
 
-def regime_of(setup: Setup, bench: Bench, subject: Subject, setting: Attack) -> Regime | None:
+def regime_of(experiment: Experiment, runner: TrialRunner, target: Target, setting: Attack) -> Regime | None:
     """Return what `fit` saw of one setting, or None where it failed."""
-    results = bench.found(tuning_cells(setup, setting, subject))
+    results = runner.found(tuning_cells(experiment, setting, target))
     return None if results is None else results[0].regime
 
 
-def best_settings(setup: Setup, bench: Bench, subject: Subject, attacks: Attacks) -> list[Attack]:
+def best_settings(experiment: Experiment, runner: TrialRunner, target: Target, attacks: Attacks) -> list[Attack]:
     """Settle every attack that did not fail on its best setting, on validation."""
     found = []
     for attack in attacks.values():
-        tried = settings(setup, attack)
-        if bench.failure([c for s in tried for c in tuning_cells(setup, s, subject)]) is not None:
+        tried = settings(experiment, attack)
+        if runner.failure([c for s in tried for c in tuning_cells(experiment, s, target)]) is not None:
             continue
         scores = (
-            [0.0] if len(tried) == 1 else [_score(setup, bench.found(tuning_cells(setup, s, subject))) for s in tried]
+            [0.0]
+            if len(tried) == 1
+            else [_score(experiment, runner.found(tuning_cells(experiment, s, target))) for s in tried]
         )
         found.append(tried[int(np.argmax(scores))])
     return found
 
 
-def longer_uses(setup: Setup, bench: Bench, subject: Subject, tried: Sequence[Attack]) -> list[Use]:
+def longer_uses(experiment: Experiment, runner: TrialRunner, target: Target, tried: Sequence[Attack]) -> list[Use]:
     """Return students that are tuned for twice the steps: the plain LS student, and what is best of some attacks.
 
     They show whether the usual steps are enough. An attack of a single setting has no students of these seeds yet: it
     is trained for the usual steps, too. None where settings are chosen by a single seed.
     """
     original = [a for a in tried if a.holds == "original"]
-    if setup.suite.tuning_seeds < 2 or not original:
+    if experiment.suite.tuning_seeds < 2 or not original:
         return []
-    best = max(original, key=lambda a: _score(setup, bench.found(tuning_cells(setup, a, subject))))
-    ls, longer = best_ls(setup, bench), replace(setup.recipe, steps=LONGER * setup.recipe.steps)
-    cells = rival_cells(setup, replace(ls, recipe=longer), _tuning_seeds(setup), splits="validation")
+    best = max(original, key=lambda a: _score(experiment, runner.found(tuning_cells(experiment, a, target))))
+    ls, longer = best_ls(experiment, runner), replace(experiment.recipe, steps=LONGER * experiment.recipe.steps)
+    cells = rival_cells(experiment, replace(ls, recipe=longer), _tuning_seeds(experiment), splits="validation")
     return [Use(cell, "tune", None, "control") for cell in cells] + [
-        Use(setup.cell(best, seed, subject, recipe=asdict(recipe), splits="validation"), "tune", subject.role, "attack")
-        for recipe in (setup.recipe, longer)
-        for seed in _tuning_seeds(setup)
+        Use(
+            experiment.cell(best, seed, target, recipe=asdict(recipe), splits="validation"),
+            "tune",
+            target.role,
+            "attack",
+        )
+        for recipe in (experiment.recipe, longer)
+        for seed in _tuning_seeds(experiment)
     ]
 
 
-def choose(setup: Setup, bench: Bench, subject: Subject, best: Sequence[Attack]) -> dict[str, Chosen]:
+def choose(
+    experiment: Experiment, runner: TrialRunner, target: Target, best: Sequence[Attack]
+) -> dict[str, TunedAttack]:
     """Settle on the students without the teacher that are best on validation, for every attack's best setting."""
     return {
-        setting.name: Chosen(
+        setting.name: TunedAttack(
             setting,
-            best_rival(setup, bench, rivals(setup, bench, subject, setting)),
-            len(settings(setup, type(setting))),
+            best_rival(experiment, runner, candidates(experiment, runner, target, setting)),
+            len(settings(experiment, type(setting))),
         )
         for setting in best
-        if bench.failure(rivals_tuned(setup, bench, subject, setting)) is None
+        if runner.failure(rivals_tuned(experiment, runner, target, setting)) is None
     }
 
 
-def rivals_tuned(setup: Setup, bench: Bench, subject: Subject, setting: Attack) -> list[Cell]:
+def rivals_tuned(experiment: Experiment, runner: TrialRunner, target: Target, setting: Attack) -> list[Cell]:
     """Return the students on validation of what a setting may have to beat: without one of them it is not judged."""
-    seeds, tried = _tuning_seeds(setup), rivals(setup, bench, subject, setting)
-    return [cell for rival in tried for cell in rival_cells(setup, rival, seeds, splits="validation")]
+    seeds, tried = _tuning_seeds(experiment), candidates(experiment, runner, target, setting)
+    return [cell for candidate in tried for cell in rival_cells(experiment, candidate, seeds, splits="validation")]
 
 
-def best_rival(setup: Setup, bench: Bench, candidates: Sequence[Rival]) -> Rival:
+def best_rival(experiment: Experiment, runner: TrialRunner, candidates: Sequence[ControlCandidate]) -> ControlCandidate:
     """Return what is best on validation."""
-    return candidates[int(np.argmax([rival_score(setup, bench, c) for c in candidates]))]
+    return candidates[int(np.argmax([rival_score(experiment, runner, c) for c in candidates]))]
 
 
-def best_ls(setup: Setup, bench: Bench) -> Rival:
+def best_ls(experiment: Experiment, runner: TrialRunner) -> ControlCandidate:
     """Return the LS student with the plain recipe that is best on validation."""
-    return best_rival(setup, bench, sweep(setup))
+    return best_rival(experiment, runner, sweep(experiment))
 
 
-def baseline_uses(setup: Setup) -> list[Use]:
+def baseline_uses(experiment: Experiment) -> list[Use]:
     """Return the students that tune the no-victim baselines of the suite."""
     return [
         Use(cell, "tune", None, "control")
-        for name in setup.suite.controls
-        for setting in CONTROLS[name].grid()[: setup.suite.settings]
-        for cell in control_cells(setup, setting, _tuning_seeds(setup), splits="validation")
+        for name in experiment.suite.controls
+        for setting in CONTROLS[name].grid()[: experiment.suite.settings]
+        for cell in control_cells(experiment, setting, _tuning_seeds(experiment), splits="validation")
     ]
 
 
-def control_cells(setup: Setup, control: Control, seeds: Iterable[int], **changes: Any) -> list[Cell]:
-    return [setup.cell(control, seed, None, **changes) for seed in seeds]
+def control_cells(experiment: Experiment, control: Control, seeds: Iterable[int], **changes: Any) -> list[Cell]:
+    return [experiment.cell(control, seed, None, **changes) for seed in seeds]
 
 
-def baselines(setup: Setup, bench: Bench) -> list[Baseline]:
+def baselines(experiment: Experiment, runner: TrialRunner) -> list[Baseline]:
     """Settle every no-victim baseline of the suite on its best setting, the LS student with the plain recipe first."""
-    ls = best_ls(setup, bench)
+    ls = best_ls(experiment, runner)
     assert isinstance(ls.technique, LS)
-    found = [Baseline(ls.technique, setup.recipe, setup.suite.settings, control_score(setup, bench))]
-    for name in setup.suite.controls:
-        tried = CONTROLS[name].grid()[: setup.suite.settings]
-        cells = (control_cells(setup, c, _tuning_seeds(setup), splits="validation") for c in tried)
-        scores = [_score(setup, bench.found(c)) for c in cells]
+    found = [Baseline(ls.technique, experiment.recipe, experiment.suite.settings, control_score(experiment, runner))]
+    for name in experiment.suite.controls:
+        tried = CONTROLS[name].grid()[: experiment.suite.settings]
+        cells = (control_cells(experiment, c, _tuning_seeds(experiment), splits="validation") for c in tried)
+        scores = [_score(experiment, runner.found(c)) for c in cells]
         best = int(np.argmax(scores))
-        found.append(Baseline(tried[best], setup.recipe, len(tried), scores[best]))
+        found.append(Baseline(tried[best], experiment.recipe, len(tried), scores[best]))
     return found
 
 
-def baseline_cells(setup: Setup, baseline: Baseline, seeds: int) -> list[Cell]:
+def baseline_cells(experiment: Experiment, baseline: Baseline, seeds: int) -> list[Cell]:
     """Return the judged students of a baseline."""
-    return control_cells(setup, baseline.control, range(seeds))
+    return control_cells(experiment, baseline.control, range(seeds))
 
 
-def _tuning_seeds(setup: Setup) -> range:
-    return range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + setup.suite.tuning_seeds)
+def _tuning_seeds(experiment: Experiment) -> range:
+    return range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + experiment.suite.tuning_seeds)
 
 
-def control_score(setup: Setup, bench: Bench) -> float:
+def control_score(experiment: Experiment, runner: TrialRunner) -> float:
     """Return the validation accuracy of the best LS student with the plain recipe."""
-    return rival_score(setup, bench, best_ls(setup, bench))
+    return rival_score(experiment, runner, best_ls(experiment, runner))
 
 
-def rival_score(setup: Setup, bench: Bench, rival: Rival) -> float:
+def rival_score(experiment: Experiment, runner: TrialRunner, candidate: ControlCandidate) -> float:
     """Return the validation accuracy of students without the teacher."""
-    return _score(setup, bench.found(rival_cells(setup, rival, _tuning_seeds(setup), splits="validation")))
-
-
-def _score(setup: Setup, results: Sequence[Result] | None) -> float:
-    if results is None:
-        return -1.0
-    return float(np.mean([validation_accuracy(setup, r) for r in results]))
-
-
-def validation_accuracy(setup: Setup, result: Result) -> float:
-    hits = result.validation.array() == known(setup.task.validation)
-    return 0.0 if result.diverged else float(hits[setup.tuning_images].mean())
-
-
-def first_seeds(setup: Setup, attack: type[Attack], seeds: int) -> int:
-    """Return how many seeds an attack is judged on at first: fewer where it holds no original images."""
-    return seeds if attack.holds == "original" else min(seeds, setup.suite.query_seeds)
-
-
-def judged_cells(setup: Setup, chosen: Chosen, subject: Subject, seeds: int) -> tuple[list[Cell], list[Cell]]:
-    """Return the knockoff students and their LS students, paired by seed."""
-    attack = [setup.cell(chosen.attack, seed, subject) for seed in range(seeds)]
-    return attack, rival_cells(setup, chosen.control, range(seeds))
-
-
-def null_cells(setup: Setup, ls: Rival) -> tuple[list[Cell], list[Cell]]:
-    """Return LS students, and LS students of other seeds."""
-    return rival_cells(setup, ls, range(setup.seeds)), rival_cells(
-        setup, ls, range(FIRST_NULL_SEED, FIRST_NULL_SEED + setup.seeds)
+    return _score(
+        experiment, runner.found(rival_cells(experiment, candidate, _tuning_seeds(experiment), splits="validation"))
     )
 
 
-def label_bite_cells(setup: Setup, chosen: Chosen, subject: Subject) -> tuple[list[Cell], list[Cell]]:
+def _score(experiment: Experiment, results: Sequence[Result] | None) -> float:
+    if results is None:
+        return -1.0
+    return float(np.mean([validation_accuracy(experiment, r) for r in results]))
+
+
+def validation_accuracy(experiment: Experiment, result: Result) -> float:
+    hits = result.validation.array() == known(experiment.task.validation)
+    return 0.0 if result.diverged else float(hits[experiment.tuning_images].mean())
+
+
+def first_seeds(experiment: Experiment, attack: type[Attack], seeds: int) -> int:
+    """Return how many seeds an attack is judged on at first: fewer where it holds no original images."""
+    return seeds if attack.holds == "original" else min(seeds, experiment.suite.query_seeds)
+
+
+def judged_cells(
+    experiment: Experiment, tuned: TunedAttack, target: Target, seeds: int
+) -> tuple[list[Cell], list[Cell]]:
+    """Return the knockoff students and their LS students, paired by seed."""
+    attack = [experiment.cell(tuned.attack, seed, target) for seed in range(seeds)]
+    return attack, rival_cells(experiment, tuned.control, range(seeds))
+
+
+def null_cells(experiment: Experiment, ls: ControlCandidate) -> tuple[list[Cell], list[Cell]]:
+    """Return LS students, and LS students of other seeds."""
+    return rival_cells(experiment, ls, range(experiment.seeds)), rival_cells(
+        experiment, ls, range(FIRST_NULL_SEED, FIRST_NULL_SEED + experiment.seeds)
+    )
+
+
+def label_bite_cells(experiment: Experiment, tuned: TunedAttack, target: Target) -> tuple[list[Cell], list[Cell]]:
     """Return a label-only attack with a tenth of the labels, and the LS student on that tenth."""
-    seeds = range(setup.suite.bite_seeds)
-    attack = [setup.cell(chosen.attack, seed, subject, pool=setup.tenth.digest) for seed in seeds]
-    assert isinstance(chosen.control.technique, LS)
-    plain = Rival(LS(smoothing=chosen.control.technique.smoothing), setup.recipe)
-    return attack, rival_cells(setup, plain, seeds, pool=setup.tenth.digest)
+    seeds = range(experiment.suite.bite_seeds)
+    attack = [experiment.cell(tuned.attack, seed, target, pool=experiment.tenth.digest) for seed in seeds]
+    assert isinstance(tuned.control.technique, LS)
+    plain = ControlCandidate(LS(smoothing=tuned.control.technique.smoothing), experiment.recipe)
+    return attack, rival_cells(experiment, plain, seeds, pool=experiment.tenth.digest)
 
 
-def cost_cells(setup: Setup, bench: Bench, chosen: Chosen, subject: Subject) -> list[list[Cell]]:
+def cost_cells(experiment: Experiment, runner: TrialRunner, tuned: TunedAttack, target: Target) -> list[list[Cell]]:
     """Return an attack's students at smaller budgets, once its own number of queries is known, and at that number."""
-    own, _ = judged_cells(setup, chosen, subject, first_seeds(setup, type(chosen.attack), setup.suite.bite_seeds))
-    results = bench.found(own) if all(bench.known(cell) for cell in own) else None
+    own, _ = judged_cells(
+        experiment, tuned, target, first_seeds(experiment, type(tuned.attack), experiment.suite.bite_seeds)
+    )
+    results = runner.found(own) if all(runner.known(cell) for cell in own) else None
     if results is None:
         return [own]
     largest = max(r.charged for r in results)
-    budgets = [max(1, round(largest * share)) for share in cost_shares(setup.suite.budgets)[:-1]]
+    budgets = [max(1, round(largest * share)) for share in cost_shares(experiment.suite.budgets)[:-1]]
     return [*([cell.model_copy(update={"budget": budget}) for cell in own] for budget in budgets), own]
 
 
-def cost_uses(setup: Setup, bench: Bench, chosen: Chosen, subject: Subject) -> list[Use]:
+def cost_uses(experiment: Experiment, runner: TrialRunner, tuned: TunedAttack, target: Target) -> list[Use]:
     """Return the students of a steal-cost curve; none for attacks that hold original images."""
-    if type(chosen.attack).holds == "original":
+    if type(tuned.attack).holds == "original":
         return []
-    role: Role = "cost" if subject.role == "audited" else "bite"
-    return [Use(c, role, subject.role, "attack") for point in cost_cells(setup, bench, chosen, subject) for c in point]
+    role: Role = "cost" if target.role == "audited" else "bite"
+    return [
+        Use(c, role, target.role, "attack") for point in cost_cells(experiment, runner, tuned, target) for c in point
+    ]
 
 
-def bite_uses(setup: Setup, bench: Bench, chosen: Chosen, ordinary: Subject) -> list[Use]:
+def bite_uses(experiment: Experiment, runner: TrialRunner, tuned: TunedAttack, ordinary: Target) -> list[Use]:
     """Return the students that show whether an attack bites on the ordinary teacher."""
-    if type(chosen.attack).holds != "original":
-        return cost_uses(setup, bench, chosen, ordinary)
-    if labels_only(type(chosen.attack)):
-        knockoffs, students = label_bite_cells(setup, chosen, ordinary)
+    if type(tuned.attack).holds != "original":
+        return cost_uses(experiment, runner, tuned, ordinary)
+    if labels_only(type(tuned.attack)):
+        knockoffs, students = label_bite_cells(experiment, tuned, ordinary)
     else:
-        knockoffs, students = judged_cells(setup, chosen, ordinary, setup.suite.bite_seeds)
+        knockoffs, students = judged_cells(experiment, tuned, ordinary, experiment.suite.bite_seeds)
     controls = [Use(c, "bite", None, "control") for c in students]
     return controls + [Use(c, "bite", ordinary.role, "attack") for c in knockoffs]
 
@@ -386,25 +405,25 @@ def labels_only(attack: type[Attack]) -> bool:
     return attack.holds == "original" and attack.needs == "label"
 
 
-def offered(faculty: Faculty, attacks: Attacks) -> dict[str, Attacks]:
+def offered(targets: Targets, attacks: Attacks) -> dict[str, Attacks]:
     """Return the attacks that each teacher's surface allows, by its role."""
-    return {s.role: {n: a for n, a in attacks.items() if s.surface.offers(a.needs)} for s in both(faculty)}
+    return {s.role: {n: a for n, a in attacks.items() if s.surface.offers(a.needs)} for s in both(targets)}
 
 
-def sound(bench: Bench, cells: Sequence[Cell]) -> bool:
+def sound(runner: TrialRunner, cells: Sequence[Cell]) -> bool:
     """Whether students were trained, and none of them diverged."""
-    results = bench.found(cells)
+    results = runner.found(cells)
     return results is not None and not any(r.diverged for r in results)
 
 
-def set_aside(setup: Setup, bench: Bench, subject: Subject, chosen: Chosen) -> str | None:
+def set_aside(experiment: Experiment, runner: TrialRunner, target: Target, tuned: TunedAttack) -> str | None:
     """Return why an attack is its own control, or None."""
-    knockoffs, students = protocol.judged_cells(setup, chosen, subject, 1)
+    knockoffs, students = protocol.judged_cells(experiment, tuned, target, 1)
     if _keys(knockoffs) == _keys(students):
         return "the teacher answers with smoothed labels"
-    if not protocol.labels_only(type(chosen.attack)) or len(setup.pool.labelled) < len(setup.pool):
+    if not protocol.labels_only(type(tuned.attack)) or len(experiment.pool.labelled) < len(experiment.pool):
         return None
-    results = bench.found(protocol.tuning_cells(setup, chosen.attack, subject)) or []
+    results = runner.found(protocol.tuning_cells(experiment, tuned.attack, target)) or []
     repeats = [r.repeats for r in results if r.repeats is not None and r.regime.view in ("raw", "crop")]
     share = np.mean(repeats) if repeats else 0.0
     return f"the teacher repeats {share:.2%} of the labels" if share >= REPEATS else None

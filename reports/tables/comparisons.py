@@ -11,14 +11,14 @@ from reports.tables.table import Column, Table, bounded, settings
 from reports.wording import distils
 
 
-class Compared(NamedTuple):
+class ComparisonRow(NamedTuple):
     """A row of an attack or control, and the record that it stands in."""
 
     record: Record
     row: Comparison
 
 
-class Paired(NamedTuple):
+class StudentPair(NamedTuple):
     """The students at one place of a comparison; None where one side has fewer of them."""
 
     row: Comparison
@@ -36,19 +36,19 @@ class Point(NamedTuple):
     cost: Cost
 
 
-def _compared(record: Record) -> Iterator[Compared]:
-    return (Compared(record, row) for row in record.comparisons)
+def _compared(record: Record) -> Iterator[ComparisonRow]:
+    return (ComparisonRow(record, row) for row in record.comparisons)
 
 
-def _controls(record: Record) -> Iterator[Compared]:
-    return (Compared(record, row) for row in record.controls)
+def _controls(record: Record) -> Iterator[ComparisonRow]:
+    return (ComparisonRow(record, row) for row in record.controls)
 
 
-def _pairs(record: Record) -> Iterator[Paired]:
+def _pairs(record: Record) -> Iterator[StudentPair]:
     seeds = {trial.cell: trial.seed for trial in record.trials}
     for row in (*record.comparisons, *record.controls):
         for mine, control, baseline in zip_longest(row.students, row.control_students, row.baseline_students):
-            yield Paired(row, seeds.get(mine or control or baseline), mine, control, baseline)
+            yield StudentPair(row, seeds.get(mine or control or baseline), mine, control, baseline)
 
 
 def _points(record: Record) -> Iterator[Point]:
@@ -57,23 +57,23 @@ def _points(record: Record) -> Iterator[Point]:
             yield from (Point(row, teacher, cost) for cost in curve)
 
 
-def _in_margin(of: Callable[[Interval], float]) -> Callable[[Compared], float | None]:
+def _in_margin(of: Callable[[Interval], float]) -> Callable[[ComparisonRow], float | None]:
     return lambda own: None if own.row.margin is None else of(own.row.margin)
 
 
-def _bite(own: Compared) -> Interval | None:
+def _bite(own: ComparisonRow) -> Interval | None:
     return None if own.row.bite is None else own.row.bite.margin
 
 
-def _student(own: Compared) -> str:
+def _student(own: ComparisonRow) -> str:
     return own.row.student or own.record.settings.student
 
 
-def _count(of: Callable[[Interval], int]) -> Callable[[Compared], int | None]:
+def _count(of: Callable[[Interval], int]) -> Callable[[ComparisonRow], int | None]:
     return lambda own: None if own.row.margin is None else of(own.row.margin)
 
 
-_SETTINGS: Final[tuple[Column[Compared], ...]] = (
+_SETTINGS: Final[tuple[Column[ComparisonRow], ...]] = (
     Column("status", "text", "judged, identical (to its control), not applicable or failed", lambda c: c.row.status),
     Column("reason", "text", "why, where it was not judged", lambda c: c.row.reason),
     Column("settings", "text", "chosen on validation images, JSON", lambda c: settings(c.row.parameters)),
@@ -81,7 +81,7 @@ _SETTINGS: Final[tuple[Column[Compared], ...]] = (
     Column("control", "text", "the student without the teacher that it is compared with", lambda c: c.row.control),
     Column("control_settings", "text", "that one's settings, JSON", lambda c: settings(c.row.control_parameters)),
 )
-_MARGIN: Final[tuple[Column[Compared], ...]] = (
+_MARGIN: Final[tuple[Column[ComparisonRow], ...]] = (
     Column("accuracy", "number", "of its students on the test images, fraction", lambda c: c.row.accuracy),
     Column(
         "control_accuracy", "number", "of the students it is paired with, fraction", lambda c: c.row.control_accuracy
@@ -95,7 +95,7 @@ _MARGIN: Final[tuple[Column[Compared], ...]] = (
     Column("discordant", "number", "test images a seed on which the two differ", _in_margin(lambda m: m.discordant)),
 )
 
-ATTACKS: Final[Table[Compared]] = Table(
+ATTACKS: Final[Table[ComparisonRow]] = Table(
     "attacks",
     "One row for every attack on every student architecture, behind the surface of this record.",
     _compared,
@@ -159,7 +159,7 @@ ATTACKS: Final[Table[Compared]] = Table(
         ),
     ),
 )
-CONTROLS: Final[Table[Compared]] = Table(
+CONTROLS: Final[Table[ComparisonRow]] = Table(
     "controls",
     "One row for every comparison of students without the teacher: the null control (LS students with LS students of "
     "other seeds) and the other baselines.",
@@ -172,7 +172,7 @@ CONTROLS: Final[Table[Compared]] = Table(
         *_MARGIN,
     ),
 )
-PAIRS: Final[Table[Paired]] = Table(
+PAIRS: Final[Table[StudentPair]] = Table(
     "pairs",
     "Which students a row of `attacks` or `controls` compares, seed by seed; cells of `students`.",
     _pairs,

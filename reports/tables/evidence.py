@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from reports.record import Flag, Hardened, LedgerRow, Record, Trial
+from reports.record import Flag, LedgerRow, Record, SurfaceResult, Trial
 from reports.tables.table import Column, Table, bounded, settings
 
 
@@ -131,7 +131,7 @@ FLAGS: Final[Table[Flag]] = Table(
         Column("do", "text", "what to do", lambda f: f.do),
     ),
 )
-SURFACES: Final[Table[Hardened]] = Table(
+SURFACES: Final[Table[SurfaceResult]] = Table(
     "surfaces",
     "One row for every surface, where several were audited; each has an audit of its own beside the record.",
     lambda record: record.hardening,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from teachers.data import listings
-from teachers.data.listings import Left, Split
+from teachers.data.listings import Leftovers, Split
 from teachers.data.pixels import in_channels, of_files
 from teachers.data.stored import taken
 from teachers.errors import RefusedInput
@@ -28,7 +28,7 @@ def image_folder(
 
     `channels` is 1 or 3 where a network takes only these; `note` is told what was taken and what was left out.
     """
-    left = Left()
+    left = Leftovers()
     train = listings.split(root / "train", left)
     others = [listings.split(root / "test", left)]
     held_out = next((root / name for name in HELD_OUT_FOLDERS if (root / name).is_dir()), None)
@@ -48,7 +48,7 @@ def image_folder(
     return task
 
 
-def _told(root: Path, task: Task, splits: Sequence[Split], left: Left) -> str:
+def _told(root: Path, task: Task, splits: Sequence[Split], left: Leftovers) -> str:
     held_out = f"from {splits[2].folder.name}/" if len(splits) > 2 else "held out of train/"
     taken = (
         f"{shown(root)}: {len(task.classes)} classes; {len(task.train):,} images of train/ to train on, "
@@ -61,7 +61,7 @@ def loose_images(root: Path, shape: tuple[int, int, int], cache: Path | None = N
     """Load every image under `root`, in sorted order, resized and cropped to (C, H, W): gray or colour as C asks."""
     if not root.is_dir():
         raise RefusedInput(f"there is no folder {shown(root)}; give a folder of images")
-    left = Left()
+    left = Leftovers()
     files = listings.everything(root, left)
     if not files:
         raise RefusedInput(f"{shown(root)} holds no image ({listings.NAMED}); give a folder of images")

@@ -31,7 +31,7 @@ MOST_TAGGED = 2**20  # numbers in one tag of a TIFF, which are a hundred times a
 _alone = threading.Lock()
 
 
-class Metered(io.BytesIO):
+class MeteredBytes(io.BytesIO):
     """The bytes of a picture, which a decoder may read so many of, for so long."""
 
     def __init__(self, content: bytes) -> None:
@@ -63,7 +63,7 @@ def picture(path: Path, channels: int | None = None) -> Image:
     content = files.content(path, MOST_FILE, "a picture, or remove it")
     try:
         _refuse_tags(content)
-        stream = Metered(content)
+        stream = MeteredBytes(content)
         with Image.open(stream, formats=FORMATS) as image:
             if image.mode[0] in "IF":
                 named = f"{files.shown(path)} has more than 8 bits a channel (mode {image.mode})"

@@ -20,7 +20,7 @@ SHOWN = 5  # names that a sentence holds
 
 
 @dataclass
-class Left:
+class Leftovers:
     """What lies in a data set's folder and is no part of it; hidden files are nobody's."""
 
     kinds: Counter[str] = field(default_factory=Counter)  # by suffix
@@ -104,7 +104,7 @@ class Split:
         return Split(self.folder, {name: mine[same] for same, name in theirs.items()})
 
 
-def split(folder: Path, left: Left) -> Split:
+def split(folder: Path, left: Leftovers) -> Split:
     """List a split.
 
     Raises RefusedInput where it is missing, or a class folder is empty or has a name that cannot be told from others.
@@ -125,7 +125,7 @@ def split(folder: Path, left: Left) -> Split:
     return Split(folder, listed)
 
 
-def everything(root: Path, left: Left) -> list[Path]:
+def everything(root: Path, left: Leftovers) -> list[Path]:
     """List the images in a folder and those below it, sorted."""
     every = sorted(path for path in root.rglob("*") if not path.name.startswith(".") and not path.is_dir())
     for path in every:
@@ -139,7 +139,7 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _of_class(folder: Path, left: Left) -> list[Path]:
+def _of_class(folder: Path, left: Leftovers) -> list[Path]:
     files = []
     for path in _visible(folder):
         if _is_image(path):

@@ -16,7 +16,7 @@ import numpy as np
 from teachers import files
 from teachers.data import images
 from teachers.data.images import MOST_FILE, picture
-from teachers.data.stored import LARGE, Stored
+from teachers.data.stored import LARGE, StoredImages
 from teachers.errors import RefusedInput
 from teachers.notes import Note, silent
 from teachers.task import Images
@@ -61,7 +61,7 @@ def of_files(
             unfinished.unlink(missing_ok=True)
     os.utime(kept)  # what was not used for long is pruned first
     if kept.stat().st_size >= LARGE:
-        return cast(Images, Stored(kept))
+        return cast(Images, StoredImages(kept))
     held: Images = np.load(kept)
     return held
 

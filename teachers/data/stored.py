@@ -15,7 +15,7 @@ LARGE = 2**28  # bytes of images, from which on they stay on disk
 CHUNK = 256  # images that are read at once
 
 
-class Stored:
+class StoredImages:
     """Some rows of an array (N, C, H, W) uint8 in a .npy file; an index gives a copy in memory."""
 
     dtype = np.dtype(np.uint8)
@@ -47,15 +47,15 @@ class Stored:
         """Read all of it."""
         return self[:] if dtype is None else self[:].astype(dtype)
 
-    def take(self, index: Rows) -> Stored:
+    def take(self, index: Rows) -> StoredImages:
         """Keep some rows, still on disk."""
-        return Stored(self.path, self.rows[index])
+        return StoredImages(self.path, self.rows[index])
 
-    def __reduce__(self) -> tuple[type[Stored], tuple[Path, Rows]]:
-        return Stored, (self.path, self.rows)
+    def __reduce__(self) -> tuple[type[StoredImages], tuple[Path, Rows]]:
+        return StoredImages, (self.path, self.rows)
 
 
-def chunks(images: Stored | NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+def chunks(images: StoredImages | NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
     """Walk over images, a few at a time."""
     for at in range(0, len(images), CHUNK):
         yield np.ascontiguousarray(images[at : at + CHUNK])
@@ -63,4 +63,4 @@ def chunks(images: Stored | NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
 
 def taken(images: Any, index: Rows) -> Any:
     """Keep the images of `index`: on disk where they are on disk."""
-    return images.take(index) if isinstance(images, Stored) else images[index]
+    return images.take(index) if isinstance(images, StoredImages) else images[index]

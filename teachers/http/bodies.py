@@ -37,7 +37,7 @@ def collected(parts: Iterable[bytes], encoding: str, most: int, who: str) -> byt
     return bytes(text)
 
 
-class Twice(ValueError):
+class DuplicateKey(ValueError):
     """An object of JSON names a key twice."""
 
 
@@ -55,5 +55,5 @@ def parsed(body: bytes) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise Twice(next(key for key in found if sum(key == other for other, _ in pairs) > 1))
+        raise DuplicateKey(next(key for key in found if sum(key == other for other, _ in pairs) > 1))
     return found

@@ -35,7 +35,7 @@ def _whole(size: object) -> object:
 Size = Annotated[int, BeforeValidator(_whole), Field(ge=-1, le=2**31)]
 
 
-class Told(BaseModel):
+class TensorDescription(BaseModel):
     """An input or output, as metadata tells of it."""
 
     name: StrictStr
@@ -49,8 +49,8 @@ class Metadata(BaseModel):
     name: StrictStr | None = ""
     platform: StrictStr | None = ""
     versions: tuple[StrictStr, ...] | None = None
-    inputs: tuple[Told, ...] | None = None
-    outputs: tuple[Told, ...] | None = None
+    inputs: tuple[TensorDescription, ...] | None = None
+    outputs: tuple[TensorDescription, ...] | None = None
 
     @classmethod
     def of(cls, told: object, who: str) -> Metadata:
@@ -139,7 +139,7 @@ def _stated(text: str) -> dict[str, str]:
     return {"name": "", "datatype": "", "layout": "", **parts}
 
 
-def _input(inputs: Sequence[Told], stated: dict[str, str], name: str) -> Told:
+def _input(inputs: Sequence[TensorDescription], stated: dict[str, str], name: str) -> TensorDescription:
     """Return the input for images: the only one, or the one that the user names."""
     wanted, datatype = stated["name"], stated["datatype"]
     if not wanted and len(inputs) != 1:
@@ -150,7 +150,7 @@ def _input(inputs: Sequence[Told], stated: dict[str, str], name: str) -> Told:
     there = [told for told in inputs if wanted in ("", told.name)]
     if not there and inputs:
         raise UsageError(f"--input {wanted}: {name} takes {_names(inputs)}")
-    found = there[0] if there else Told(name=wanted, datatype=datatype or "FP32")
+    found = there[0] if there else TensorDescription(name=wanted, datatype=datatype or "FP32")
     if datatype and datatype != found.datatype:
         raise UsageError(f"--input {wanted}:{datatype}: {name} says that it takes {found.datatype:.60}")
     return found
@@ -174,7 +174,7 @@ def _layout(given: Sequence[int], shape: tuple[int, int, int]) -> tuple[Layout |
     return layout, single
 
 
-def _output(outputs: Sequence[Told], classes: int, name: str, service: Service) -> str | None:
+def _output(outputs: Sequence[TensorDescription], classes: int, name: str, service: Service) -> str | None:
     """Return the output to ask for: the one that the user names, or that alone fits; None where none is told of."""
     if service.output:
         if outputs and service.output not in [told.name for told in outputs]:
@@ -196,7 +196,7 @@ def _of_classes(shape: Sequence[int], classes: int) -> bool:
     return [size for size in shape[1:] if size != 1] == [classes] or tuple(shape) == (classes,)
 
 
-def _names(tensors: Sequence[Told]) -> str:
+def _names(tensors: Sequence[TensorDescription]) -> str:
     return ", ".join(f"{t.name:.60} ({t.datatype:.20} {_sizes(t.shape)})" for t in tensors[:4]) or "nothing"
 
 

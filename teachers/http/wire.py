@@ -20,7 +20,7 @@ import httpx
 from teachers.errors import RefusedInput, UsageError
 from teachers.http import credentials
 from teachers.http.address import USUAL, Address, Service
-from teachers.http.bodies import Twice, collected, parsed
+from teachers.http.bodies import DuplicateKey, collected, parsed
 from teachers.http.connection import Line, Overtime
 from teachers.http.redaction import Redaction
 from teachers.notes import Note
@@ -152,7 +152,7 @@ class Wire:
         if 200 <= status < 300:
             try:
                 return self._meant(parsed(body), images)
-            except Twice as e:
+            except DuplicateKey as e:
                 raise RefusedInput(
                     f"{self.address.url} answered JSON that says {self.scrubbed(str(e))} twice"
                 ) from None

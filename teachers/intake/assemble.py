@@ -20,10 +20,10 @@ from teachers.intake.fingerprint import idle
 from teachers.intake.formats import Program
 from teachers.intake.jail import GIB, confined, limits
 from teachers.intake.normalise import normalisation
-from teachers.intake.programs import Answering, program, rehearse
+from teachers.intake.programs import ProgramNetwork, program, rehearse
 from teachers.intake.spelling import spelled
 from teachers.intake.weights import Weights
-from teachers.networks import Preprocessed, Reordered
+from teachers.networks import PreprocessedNetwork, ReorderedNetwork
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Teacher:
     @property
     def taken(self) -> str:
         """Which of several outputs of a program is taken, as a line to tell, once it has answered."""
-        inner = self.network.network if isinstance(self.network, Preprocessed) else None
-        return inner.told if isinstance(inner, Answering) else ""
+        inner = self.network.network if isinstance(self.network, PreprocessedNetwork) else None
+        return inner.told if isinstance(inner, ProgramNetwork) else ""
 
     @property
     def parameters(self) -> int | None:
@@ -59,7 +59,7 @@ class Teacher:
         if self.network is None:
             return self.apart
         held = sum(p.numel() for p in self.network.parameters())
-        return held or sum(m.parameters_inside for m in self.network.modules() if isinstance(m, Answering))
+        return held or sum(m.parameters_inside for m in self.network.modules() if isinstance(m, ProgramNetwork))
 
     @property
     def here(self) -> nn.Module:
@@ -81,7 +81,7 @@ def assemble(weights: Weights, architecture: str, classes: int, shape: networks.
     if weights.is_program:
         if architecture:
             raise UsageError(f"{weights.path} brings its own architecture; leave --arch {architecture} out")
-        answering = Preprocessed(_rehearsed(weights, classes, shape), mean, std, bgr)
+        answering = PreprocessedNetwork(_rehearsed(weights, classes, shape), mean, std, bgr)
         name, named = weights.path.resolve().name, weights.output
         return Teacher(
             name, weights.sha256, answering, weights.kind, "unknown", mean, std, bgr=bgr, program=True, named=named
@@ -95,7 +95,7 @@ def assemble(weights: Weights, architecture: str, classes: int, shape: networks.
     network = networks.build(architecture, classes, shape)
     networks.try_out(network.eval(), architecture, classes, shape)
     network.load_state_dict(own)
-    whole = Preprocessed(network, mean, std, bgr)
+    whole = PreprocessedNetwork(network, mean, std, bgr)
     if card is not None and card.guard:
         kept = {n.removeprefix(GUARD): t for n, t in weights.tensors.items() if n.startswith(GUARD)}
         whole = guards.behind(whole, guards.restore(card.guard, classes, kept))
@@ -110,9 +110,9 @@ def reordered(teacher: Teacher, names: tuple[str, ...], classes: tuple[str, ...]
     """
     order = order_of(names, classes)
     network = teacher.network
-    if order == tuple(range(len(order))) or not isinstance(network, Preprocessed):
+    if order == tuple(range(len(order))) or not isinstance(network, PreprocessedNetwork):
         return teacher
-    return replace(teacher, network=network.around(Reordered(network.network, order)), order=order)
+    return replace(teacher, network=network.around(ReorderedNetwork(network.network, order)), order=order)
 
 
 def order_of(names: tuple[str, ...], classes: tuple[str, ...]) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator,
 
 from teachers import guards
 from teachers.intake.normalise import Normalisation
-from teachers.networks import NAME, Preprocessed
+from teachers.networks import NAME, PreprocessedNetwork
 
 GUARD = "guard."  # prefix of an output defence's tensors
 MOST_CLASSES = 100_000
@@ -95,11 +95,11 @@ class Card(BaseModel):
         return str(Normalisation(self.mean, self.std, self.bgr))
 
 
-def save_teacher(network: Preprocessed, card: Card, path: Path) -> None:
+def save_teacher(network: PreprocessedNetwork, card: Card, path: Path) -> None:
     """Write a checkpoint that needs no other flag: a .safetensors file, or a state dict with its card beside it."""
     inner = network.network
     tensors = inner.state_dict()
-    if isinstance(inner, guards.Guarded):
+    if isinstance(inner, guards.GuardedNetwork):
         own, kept = inner.network.state_dict(), inner.guard.state_dict()
         tensors = {**own, **{GUARD + name: t for name, t in kept.items()}}
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}

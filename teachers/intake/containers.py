@@ -24,7 +24,7 @@ Bytes = Callable[[Storage], bytearray]
 
 
 @dataclass(frozen=True)
-class Opened:
+class Container:
     """What a file's index says, with stand-ins for all that is no tensor, and where its storages are read from."""
 
     content: object
@@ -50,7 +50,7 @@ def _width(asked: Storage) -> int:
     return asked.dtype.itemsize if asked.dtype is not None else 1
 
 
-def opened(path: Path, kind: str) -> Opened:
+def opened(path: Path, kind: str) -> Container:
     """Read the index of a file of torch.save, "torch" or "torch-legacy"; nothing in it runs.
 
     Raises RefusedInput for an index or members that no checkpoint has; what pickle and zipfile raise for damage.
@@ -58,7 +58,7 @@ def opened(path: Path, kind: str) -> Opened:
     return _zip(path) if kind == "torch" else _legacy(path)
 
 
-def _zip(path: Path) -> Opened:
+def _zip(path: Path) -> Container:
     members = {m.filename: m for m in sound_members(path)}
     index = next(m for name, m in members.items() if name.partition("/")[2] == "data.pkl")
     if index.file_size > MOST_INDEX:
@@ -77,10 +77,10 @@ def _zip(path: Path) -> Opened:
         raise RefusedInput(f"{path} has values in the byte order {order[:40]!r}; save the checkpoint again")
     reader = Reader(io.BytesIO(read("data.pkl")))
     content = reader.load()
-    return Opened(content, reader.dangerous, lambda s: bytearray(read(f"data/{s.key}")), order != sys.byteorder)
+    return Container(content, reader.dangerous, lambda s: bytearray(read(f"data/{s.key}")), order != sys.byteorder)
 
 
-def _legacy(path: Path) -> Opened:
+def _legacy(path: Path) -> Container:
     """Read the pickles of an old file: two numbers, of what system it is, its content, and the keys of its storages."""
     with path.open("rb") as f:
         readers = [Reader(f) for _ in range(5)]
@@ -88,7 +88,7 @@ def _legacy(path: Path) -> Opened:
         dangerous = tuple(name for reader in readers for name in reader.dangerous)
         if version != LEGACY_VERSION or type(keys) is not list:
             if dangerous:
-                return Opened(None, dangerous, _nowhere)
+                return Container(None, dangerous, _nowhere)
             raise pickle.UnpicklingError("an old container of another version")
         widths = {s.key: _width(s) for reader in readers for s in reader.storages}
         places, size = {}, path.stat().st_size
@@ -106,7 +106,7 @@ def _legacy(path: Path) -> Opened:
             f.seek(at)
             return bytearray(f.read(length))
 
-    return Opened(content, dangerous, read)
+    return Container(content, dangerous, read)
 
 
 def _nowhere(storage: Storage) -> bytearray:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor
 
 from teachers.intake.rebuilt import is_tensor, plain
-from teachers.intake.standins import Declared, Standin
+from teachers.intake.standins import Standin, TensorDeclaration
 
 DEEP = 6  # mappings within mappings
 LONG = 64  # members of a list that is looked through
@@ -62,7 +62,7 @@ def _holds_a_matrix(where: str, named: Named) -> bool:
 def _dimensions(value: object) -> int:
     if isinstance(value, Tensor):
         return value.ndim
-    declared = value if isinstance(value, Declared) else plain(value)
+    declared = value if isinstance(value, TensorDeclaration) else plain(value)
     return len(declared.size) if declared is not None and isinstance(declared.size, tuple) else 2
 
 

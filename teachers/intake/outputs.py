@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from teachers.intake.assemble import Teacher
-from teachers.networks import Preprocessed
+from teachers.networks import PreprocessedNetwork
 from teachers.numbers import WHOLE, LogProbabilities, Numbers, finite, numbers
 
 
@@ -26,7 +26,7 @@ def outputs(teacher: Teacher, images: Tensor) -> Numbers | None:
 def as_logits(teacher: Teacher, found: Numbers | None) -> Teacher:
     """Return a teacher whose network gives logits, up to a constant, whatever its own outputs are."""
     network = teacher.network
-    if found is None or not isinstance(network, Preprocessed):
+    if found is None or not isinstance(network, PreprocessedNetwork):
         return teacher
     teacher = replace(teacher, output=found.output)
     if found.output not in WHOLE:

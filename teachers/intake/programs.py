@@ -62,7 +62,7 @@ class Output(NamedTuple):
     values: Tensor
 
 
-class Answering(nn.Module):
+class ProgramNetwork(nn.Module):
     """A program as a network: normalised float images (N, C, H, W) to (N, K), whatever it takes and gives."""
 
     def __init__(
@@ -112,7 +112,9 @@ class Answering(nn.Module):
         return y.is_floating_point() and y.shape[:1] == (images,) and y[0].numel() == self.classes
 
 
-def program(path: Path, kind: Program, shape: Shape, classes: int, tensors: Tensors, output: str = "") -> Answering:
+def program(
+    path: Path, kind: Program, shape: Shape, classes: int, tensors: Tensors, output: str = ""
+) -> ProgramNetwork:
     """Load a program as a network that takes normalised float images (N, C, H, W) and gives (N, K).
 
     `tensors` are what was read of a Hugging Face folder, `output` names one of several outputs. This runs the program's
@@ -136,7 +138,7 @@ def rehearse(path: Path, kind: Program, shape: Shape, classes: int, output: str,
     return {}
 
 
-def _ask(path: Path, network: Answering, shape: Shape, classes: int, many: int) -> None:
+def _ask(path: Path, network: ProgramNetwork, shape: Shape, classes: int, many: int) -> None:
     images = torch.rand(many, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         answers: Tensor = attempt(path, TAKES.format(shape=shape), lambda: network(images))
@@ -176,7 +178,7 @@ def _arranged(path: Path, declared: Sizes, shape: Shape) -> tuple[int | None, bo
     raise RefusedInput(f"{path} takes {sizes}, the data has images of shape {shape}; give --size or other --data")
 
 
-def _onnx(path: Path, shape: Shape, classes: int, tensors: Tensors) -> Answering:
+def _onnx(path: Path, shape: Shape, classes: int, tensors: Tensors) -> ProgramNetwork:
     onnx_files.require()
     session = onnx_files.open_session(path)
     inputs = session.get_inputs()
@@ -194,7 +196,7 @@ def _onnx(path: Path, shape: Shape, classes: int, tensors: Tensors) -> Answering
         found = zip(outputs, given, strict=True)
         return {name: torch.from_numpy(y) for name, y in found if hasattr(y, "dtype") and y.dtype.kind == "f"}
 
-    network = Answering(call, path, classes, batch, channels_last)
+    network = ProgramNetwork(call, path, classes, batch, channels_last)
     network.parameters_inside = onnx_files.parameters(path)
     return network
 
@@ -204,16 +206,16 @@ def _cast(x: Tensor, kind: torch.dtype) -> Tensor:
     return x.mul(255).round().clamp(0, 255).to(kind) if kind == torch.uint8 else x.to(kind)
 
 
-def _torchscript(path: Path, shape: Shape, classes: int, tensors: Tensors) -> Answering:
+def _torchscript(path: Path, shape: Shape, classes: int, tensors: Tensors) -> ProgramNetwork:
     def load() -> nn.Module:
         with path.open("rb") as f:
             loaded: nn.Module = torch.jit.load(f, map_location="cpu")  # type: ignore[no-untyped-call]
         return loaded
 
-    return Answering(Precision(attempt(path, "is a TorchScript file that does not load", load)), path, classes)
+    return ProgramNetwork(Precision(attempt(path, "is a TorchScript file that does not load", load)), path, classes)
 
 
-def _export(path: Path, shape: Shape, classes: int, tensors: Tensors) -> Answering:
+def _export(path: Path, shape: Shape, classes: int, tensors: Tensors) -> ProgramNetwork:
     def load() -> torch.export.ExportedProgram:
         with path.open("rb") as f:
             return torch.export.load(f)
@@ -227,20 +229,20 @@ def _export(path: Path, shape: Shape, classes: int, tensors: Tensors) -> Answeri
     batch, channels_last = _arranged(path, sizes, shape)
     inner, kind = exported.module(), taken[0].dtype
     # A function, because such a module refuses .eval() and stays where it was exported.
-    network = Answering(lambda x: inner(_cast(x.cpu(), kind)), path, classes, batch, channels_last)
+    network = ProgramNetwork(lambda x: inner(_cast(x.cpu(), kind)), path, classes, batch, channels_last)
     network.parameters_inside = sum(p.numel() for p in exported.parameters())
     return network
 
 
-def _module(path: Path, shape: Shape, classes: int, tensors: Tensors) -> Answering:
+def _module(path: Path, shape: Shape, classes: int, tensors: Tensors) -> ProgramNetwork:
     network = module_in(attempt(path, "cannot be unpickled", lambda: unpickled(path)))
     if network is None:
         raise RefusedInput(f"{path} holds no network; save its state dict")
     inner = network.module if isinstance(network, nn.DataParallel) else network
-    return Answering(inner.float(), path, classes)
+    return ProgramNetwork(inner.float(), path, classes)
 
 
-def _huggingface(path: Path, shape: Shape, classes: int, tensors: Tensors) -> Answering:
+def _huggingface(path: Path, shape: Shape, classes: int, tensors: Tensors) -> ProgramNetwork:
     huggingface.require()
     import transformers
 
@@ -254,10 +256,10 @@ def _huggingface(path: Path, shape: Shape, classes: int, tensors: Tensors) -> An
         except RefusedInput as e:
             raise RefusedInput(f"{path} {e}") from e
 
-    return Answering(attempt(path, "is a Hugging Face folder that does not load", load), path, classes)
+    return ProgramNetwork(attempt(path, "is a Hugging Face folder that does not load", load), path, classes)
 
 
-LOADERS: dict[Program, Callable[[Path, Shape, int, Tensors], Answering]] = {
+LOADERS: dict[Program, Callable[[Path, Shape, int, Tensors], ProgramNetwork]] = {
     "onnx": _onnx,
     "huggingface": _huggingface,
     "torchscript": _torchscript,

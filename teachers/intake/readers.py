@@ -16,7 +16,7 @@ from teachers.errors import RefusedInput
 from teachers.intake import onnx_files, pickles
 from teachers.intake.archives import sound_members
 from teachers.intake.beside import PLAIN
-from teachers.intake.containers import Opened, opened
+from teachers.intake.containers import Container, opened
 from teachers.intake.formats import kind_of
 from teachers.intake.huggingface import look, normalised
 from teachers.intake.jail import TENSORS
@@ -126,7 +126,7 @@ def _alone(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _opened(path: Path, kind: str, trust: bool) -> tuple[object, str | None, Opened | None]:
+def _opened(path: Path, kind: str, trust: bool) -> tuple[object, str | None, Container | None]:
     """Return what a file holds, its card, and where tensors that are only declared are read from."""
     if kind == "safetensors":
         return (*_safetensors(path), None)
@@ -224,7 +224,7 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
     return attempt(path, "is a damaged safetensors file", load)
 
 
-def _tensors(path: Path, content: object, held: Opened | None) -> dict[str, dict[str, Tensor]]:
+def _tensors(path: Path, content: object, held: Container | None) -> dict[str, dict[str, Tensor]]:
     """Return the mappings of tensors in a checkpoint by where they lie."""
     _count(path, len(entries(content)))
     found = mappings(content)

@@ -10,36 +10,36 @@ import torch
 from torch import Tensor
 
 from teachers.errors import RefusedInput
-from teachers.intake.containers import Opened
-from teachers.intake.standins import Declared, Odd, Standin, Storage
+from teachers.intake.containers import Container
+from teachers.intake.standins import Standin, Storage, TensorDeclaration, UnknownTensor
 
 TYPES = ("torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer", "torch.Tensor")
 
 
 def is_tensor(value: object) -> bool:
     """Whether a value of an index is, or is meant to be, a tensor."""
-    return isinstance(value, (Tensor, Declared, Odd)) or plain(value) is not None
+    return isinstance(value, (Tensor, TensorDeclaration, UnknownTensor)) or plain(value) is not None
 
 
-def plain(value: object) -> Declared | None:
+def plain(value: object) -> TensorDeclaration | None:
     """Return what is declared of a tensor, in the ways of all versions of torch; None of what is no plain one."""
-    if isinstance(value, Declared):
+    if isinstance(value, TensorDeclaration):
         return value
     if not isinstance(value, Standin):
         return None
-    if value.name in TYPES and value.args and isinstance(value.args[0], Declared):
+    if value.name in TYPES and value.args and isinstance(value.args[0], TensorDeclaration):
         return value.args[0]
     state = value.state
     oldest = value.name.startswith("torch.") and value.name.endswith("Tensor")
     if oldest and isinstance(state, tuple) and len(state) == 4 and isinstance(state[0], Storage):
-        return Declared(*state)
+        return TensorDeclaration(*state)
     return None
 
 
 class Maker:
     """Makes tensors; what shares a storage in the file shares it here."""
 
-    def __init__(self, path: Path, held: Opened) -> None:
+    def __init__(self, path: Path, held: Container) -> None:
         self.path, self.held = path, held
         self.storages: dict[str, torch.UntypedStorage] = {}
 
@@ -52,7 +52,7 @@ class Maker:
 
     def _made(self, name: str, value: object) -> Tensor:
         declared = plain(value)
-        if isinstance(value, Odd) and "." in value.function:
+        if isinstance(value, UnknownTensor) and "." in value.function:
             raise RefusedInput(
                 f"{self.path}: {name} is a tensor of {value.function}, which only code makes; save plain ones"
             )

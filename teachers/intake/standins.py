@@ -37,7 +37,7 @@ class Storage(NamedTuple):
     start: int = 0  # its first value within the whole storage, in very old files
 
 
-class Declared:
+class TensorDeclaration:
     """A tensor as a pickle declares it; nothing of it is checked yet."""
 
     __slots__ = ("dtype", "offset", "size", "storage", "stride")
@@ -49,7 +49,7 @@ class Declared:
         """Leave what a subclass keeps beside its values."""
 
 
-class Odd(NamedTuple):
+class UnknownTensor(NamedTuple):
     """A tensor that is no plain array of numbers, and what would rebuild it."""
 
     function: str
@@ -115,14 +115,16 @@ def _typed(function: object, kind: object, args: tuple[object, ...], state: obje
         and kind.name.startswith("torch.")
         and kind.name.count(".") < 4
     ):
-        return function(*args) if isinstance(function, Function) else Odd("torch._tensor._rebuild_from_type_v2")
-    return Odd(getattr(kind, "name", "") if isinstance(kind, type) else "torch._tensor._rebuild_from_type_v2")
+        return (
+            function(*args) if isinstance(function, Function) else UnknownTensor("torch._tensor._rebuild_from_type_v2")
+        )
+    return UnknownTensor(getattr(kind, "name", "") if isinstance(kind, type) else "torch._tensor._rebuild_from_type_v2")
 
 
 REBUILT: dict[str, Callable[..., object]] = {
-    "_rebuild_tensor": lambda storage, offset, size, stride: Declared(storage, offset, size, stride),
-    "_rebuild_tensor_v2": lambda storage, offset, size, stride, *_: Declared(storage, offset, size, stride),
-    "_rebuild_tensor_v3": lambda storage, offset, size, stride, grad, hooks, dtype, *_: Declared(
+    "_rebuild_tensor": lambda storage, offset, size, stride: TensorDeclaration(storage, offset, size, stride),
+    "_rebuild_tensor_v2": lambda storage, offset, size, stride, *_: TensorDeclaration(storage, offset, size, stride),
+    "_rebuild_tensor_v3": lambda storage, offset, size, stride, grad, hooks, dtype, *_: TensorDeclaration(
         storage, offset, size, stride, dtype
     ),
     "_rebuild_parameter": lambda data, *_: data,
@@ -162,7 +164,7 @@ class Reader(pickle.Unpickler):
         if whole in FUNCTIONS:
             return Function(FUNCTIONS[whole])
         if module == "torch._utils" and name.startswith("_rebuild_"):
-            return Function(lambda *args: Odd(name))
+            return Function(lambda *args: UnknownTensor(name))
         if module in ("torch", "torch.storage", "torch.cuda") and name.endswith("Storage"):
             return Kind(KINDS.get(name.removesuffix("Storage")))
         if whole in ("builtins.getattr", "__builtin__.getattr"):

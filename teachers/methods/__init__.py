@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from teachers import networks
 from teachers.errors import UsageError
 from teachers.methods.apgp import APGP
-from teachers.methods.base import Method, School, Weights
+from teachers.methods.base import Method, TeacherTraining, Weights
 from teachers.methods.cmim import CMIM
 from teachers.methods.distilled import Distilled
 from teachers.methods.label_smoothing import LabelSmoothing
@@ -23,9 +23,9 @@ from teachers.methods.plain import Plain
 from teachers.methods.purified import Purified
 from teachers.methods.stingy import Stingy
 from teachers.methods.student_friendly import StudentFriendly
-from teachers.networks import Preprocessed
+from teachers.networks import PreprocessedNetwork
 from teachers.task import Task, known
-from teachers.training import Keeper, Recipe, Student
+from teachers.training import Checkpointer, Recipe, Student
 
 OURS: tuple[type[Method], ...] = (
     Plain,
@@ -47,7 +47,7 @@ VERSION = 2  # of how `teach` trains: a new number makes cached teachers stale
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TeacherRecipe:
     """All that determines a taught teacher but the data."""
 
     method: Method
@@ -57,16 +57,16 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Taught:
+class TrainedTeacher:
     """A finished teacher, and what its method says of it."""
 
     student: Student
     measured: dict[str, float]
 
     @property
-    def network(self) -> Preprocessed:
+    def network(self) -> PreprocessedNetwork:
         """The network, raw pixels to logits."""
-        assert isinstance(self.student.network, Preprocessed)
+        assert isinstance(self.student.network, PreprocessedNetwork)
         return self.student.network
 
 
@@ -115,14 +115,14 @@ def teacher_recipe(task: Task, architecture: str | None = None, steps: int | Non
 
 
 def teach(
-    lesson: Lesson,
+    lesson: TeacherRecipe,
     task: Task,
     *,
     plain: Callable[[], Weights] | None = None,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
-    keeper: Keeper | None = None,
-) -> Taught:
+    keeper: Checkpointer | None = None,
+) -> TrainedTeacher:
     """Train a teacher on the training split of a task, a fresh view every epoch.
 
     `plain` gives the weights of the ordinary teacher where a method wants one; by default it is trained, too.
@@ -136,6 +136,8 @@ def teach(
         taught = teach(replace(lesson, method=Plain()), task, device=device)
         return taught.network.network.state_dict()
 
-    school = School(task, lesson.recipe, lesson.seed, plain or ordinary, device, progress, keeper)
+    school = TeacherTraining(task, lesson.recipe, lesson.seed, plain or ordinary, device, progress, keeper)
     student = lesson.method.teach(school)
-    return Taught(student, {} if student.report.diverged else lesson.method.measure(school, student.network.eval()))
+    return TrainedTeacher(
+        student, {} if student.report.diverged else lesson.method.measure(school, student.network.eval())
+    )

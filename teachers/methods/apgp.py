@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from teachers import guards
-from teachers.methods.base import Method, NotNegative, Positive, School, Share, divergence, validation_logits
+from teachers.methods.base import Method, NotNegative, Positive, Share, TeacherTraining, divergence, validation_logits
 from teachers.training import Batch, Outputs, Student
 
 
@@ -32,12 +32,12 @@ class APGP(Method):
     share: Share = 1 / 12  # of the ordinary teacher's steps
     rate: NotNegative = 10.0  # of the learning rate
 
-    def teach(self, school: School) -> Student:
+    def teach(self, school: TeacherTraining) -> Student:
         recipe = school.part(self.share, self.rate, wrap="teachers.guards:apgp")
         student = school.fit(Perturb(self, school.ordinary()), recipe=recipe, start=school.plain())
         return replace(student, network=guards.inside(student.network))
 
-    def measure(self, school: School, network: nn.Module) -> dict[str, float]:
+    def measure(self, school: TeacherTraining, network: nn.Module) -> dict[str, float]:
         """Return the divergence of what is shown from the ordinary teacher on validation images, in nats."""
         shown, own = validation_logits(school, network), validation_logits(school, school.ordinary())
         return {"KL to its own answers": float(divergence(shown, own))}

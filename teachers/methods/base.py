@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from teachers.task import Task
-from teachers.training import Keeper, Objective, Recipe, StoredStream, Stream, Student, build_student, fit
+from teachers.training import Checkpointer, Objective, Recipe, StoredStream, Stream, Student, build_student, fit
 from teachers.views import ViewSet
 
 Weights = Mapping[str, Tensor]
@@ -24,7 +24,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
-class School:
+class TeacherTraining:
     """Where a teacher is trained: the task's training images, the recipe, the seed, and the one loop.
 
     `plain` gives the weights of the ordinary teacher that a method starts from, avoids or copies.
@@ -36,7 +36,7 @@ class School:
     plain: Callable[[], Weights]
     device: str = "cpu"
     progress: Callable[[int, int], None] | None = None  # steps done, of how many
-    keeper: Keeper | None = None
+    keeper: Checkpointer | None = None
 
     @property
     def classes(self) -> int:
@@ -98,15 +98,15 @@ class Method(ABC):
     looks: ClassVar[bool] = False  # whether it looks at an ordinary teacher
 
     @abstractmethod
-    def teach(self, school: School) -> Student:
+    def teach(self, school: TeacherTraining) -> Student:
         """Train a teacher; its last step is the result."""
 
-    def measure(self, school: School, network: nn.Module) -> dict[str, float]:
+    def measure(self, school: TeacherTraining, network: nn.Module) -> dict[str, float]:
         """Return what is worth knowing of a finished teacher, by name, on validation images."""
         return {}
 
 
-def validation_logits(school: School, network: nn.Module) -> Tensor:
+def validation_logits(school: TeacherTraining, network: nn.Module) -> Tensor:
     """Return a network's logits of the validation images, (N, K)."""
     images = torch.from_numpy(np.asarray(school.task.validation.images))
     with torch.no_grad():

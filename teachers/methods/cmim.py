@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from teachers.methods.base import Method, NotNegative, Positive, School, Share, Weights
+from teachers.methods.base import Method, NotNegative, Positive, Share, TeacherTraining, Weights
 from teachers.methods.centroids import Alternating, Centroids, Remembering, Update
 from teachers.training import Batch, Outputs, Recipe, Student
 
@@ -33,10 +33,10 @@ class CMIM(Method):
     update: Update = "batch"
     decay: Share = 0.99  # of running means
 
-    def teach(self, school: School) -> Student:
+    def teach(self, school: TeacherTraining) -> Student:
         return self.concentrate(school, school.recipe)
 
-    def concentrate(self, school: School, recipe: Recipe, start: Weights | None = None) -> Student:
+    def concentrate(self, school: TeacherTraining, recipe: Recipe, start: Weights | None = None) -> Student:
         """Train with this loss and its class means."""
         centroids = Centroids(self.powers, school.classes, self.update, decay=self.decay, device=school.device)
         stream = Alternating(school.stream(recipe), centroids, school.task.train, school.epoch(recipe))

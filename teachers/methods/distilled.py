@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from teachers.methods.base import Method, Positive, School, Share, divergence
+from teachers.methods.base import Method, Positive, Share, TeacherTraining, divergence
 from teachers.training import Batch, Outputs, Student
 
 
@@ -24,7 +24,7 @@ class Distilled(Method):
     temperature: Positive = 4.0
     weight: Share = 0.9
 
-    def teach(self, school: School) -> Student:
+    def teach(self, school: TeacherTraining) -> Student:
         return school.fit(Imitate(self, school.ordinary()))
 
 

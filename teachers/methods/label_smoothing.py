@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from teachers.methods.base import Method, School, Share
+from teachers.methods.base import Method, Share, TeacherTraining
 from teachers.training import Batch, Outputs, Student
 
 
@@ -20,7 +20,7 @@ class LabelSmoothing(Method):
     paper = "Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7"
     smoothing: Share = 0.1
 
-    def teach(self, school: School) -> Student:
+    def teach(self, school: TeacherTraining) -> Student:
         return school.fit(self)
 
     def __call__(self, outputs: Outputs, batch: Batch, step: int) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from teachers.methods.base import Method, NotNegative, School, Share
+from teachers.methods.base import Method, NotNegative, Share, TeacherTraining
 from teachers.methods.centroids import Alternating, Centroids, Remembering, Update
 from teachers.training import Batch, Outputs, Student
 
@@ -31,7 +31,7 @@ class MCMI(Method):
     update: Update = "epoch"
     decay: Share = 0.99  # of running means
 
-    def teach(self, school: School) -> Student:
+    def teach(self, school: TeacherTraining) -> Student:
         recipe = school.part(self.share, self.rate)
         centroids = Centroids((1.0,), school.classes, self.update, decay=self.decay, device=school.device)
         stream = Alternating(school.stream(recipe), centroids, school.task.train, school.epoch(recipe))

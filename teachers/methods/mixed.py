@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from teachers.methods.base import Method, Positive, School
+from teachers.methods.base import Method, Positive, TeacherTraining
 from teachers.training import Batch, Outputs, StoredStream, Student
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Mixup(Method):
     paper = "Zhang, Cisse, Dauphin & Lopez-Paz, ICLR 2018, arXiv 1710.09412"
     alpha: Positive = 1.0
 
-    def teach(self, school: School) -> Student:
+    def teach(self, school: TeacherTraining) -> Student:
         return school.fit(self, stream=Mixing(school.stream(school.recipe), self.mixture))
 
     def mixture(self, images: int) -> v2.Transform:

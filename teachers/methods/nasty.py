@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from teachers.methods.base import Method, NotNegative, Positive, School, divergence, validation_logits
+from teachers.methods.base import Method, NotNegative, Positive, TeacherTraining, divergence, validation_logits
 from teachers.training import Batch, Outputs, Student
 
 
@@ -28,10 +28,10 @@ class Nasty(Method):
     weight: NotNegative = 0.015  # ω; the paper: 0.04 with τ = 4 for 10 classes, 0.005 with τ = 20 for 100
     temperature: Positive = 20.0  # τ
 
-    def teach(self, school: School) -> Student:
+    def teach(self, school: TeacherTraining) -> Student:
         return school.fit(Undermine(self, school.ordinary()))
 
-    def measure(self, school: School, network: nn.Module) -> dict[str, float]:
+    def measure(self, school: TeacherTraining, network: nn.Module) -> dict[str, float]:
         """Return the divergence from the ordinary teacher on validation images, in nats, at τ and at 1."""
         own, normal = validation_logits(school, network), validation_logits(school, school.ordinary())
         return {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from teachers.methods.base import Method, School
+from teachers.methods.base import Method, TeacherTraining
 from teachers.training import Batch, Outputs, Student
 
 
@@ -19,7 +19,7 @@ class Plain(Method):
     title = "the cross entropy with the labels: the ordinary teacher"
     paper = "the positive control of every audit"
 
-    def teach(self, school: School) -> Student:
+    def teach(self, school: TeacherTraining) -> Student:
         return school.fit(self)
 
     def __call__(self, outputs: Outputs, batch: Batch, step: int) -> Tensor:

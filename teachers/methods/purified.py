@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from teachers import guards
-from teachers.methods.base import NotNegative, School, Share
+from teachers.methods.base import NotNegative, Share, TeacherTraining
 from teachers.methods.cmim import CMIM
 from teachers.training import Student
 
@@ -26,7 +26,7 @@ class Purified(CMIM):
     share: Share = 1 / 12  # of the ordinary teacher's steps
     rate: NotNegative = 0.1  # of the learning rate
 
-    def teach(self, school: School) -> Student:
+    def teach(self, school: TeacherTraining) -> Student:
         recipe = school.part(self.share, self.rate, wrap="teachers.guards:purified")
         student = self.concentrate(school, recipe, start=school.plain())
         return replace(student, network=guards.inside(student.network))

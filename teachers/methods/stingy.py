@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from teachers import guards
-from teachers.methods.base import Method, School, Share
+from teachers.methods.base import Method, Share, TeacherTraining
 from teachers.methods.plain import Plain
-from teachers.networks import Preprocessed
+from teachers.networks import PreprocessedNetwork
 from teachers.training import Student
 
 
@@ -25,9 +25,9 @@ class Stingy(Method):
 
     share: Share = 0.1  # r; the paper: 0.1 for 100 classes and 0.2 for 10
 
-    def teach(self, school: School) -> Student:
+    def teach(self, school: TeacherTraining) -> Student:
         kept = max(2, round(self.share * school.classes))
         as_it_is = replace(school.recipe, steps=0)
         student = school.fit(Plain(), recipe=as_it_is, start=school.plain())
-        assert isinstance(student.network, Preprocessed)
-        return replace(student, network=guards.behind(student.network, guards.Shown(f"sparse:{kept}")))
+        assert isinstance(student.network, PreprocessedNetwork)
+        return replace(student, network=guards.behind(student.network, guards.SurfaceGuard(f"sparse:{kept}")))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from teachers.methods.base import Method, NotNegative, Positive, School, Share, divergence
+from teachers.methods.base import Method, NotNegative, Positive, Share, TeacherTraining, divergence
 from teachers.training import Batch, Outputs, Recipe, Student, build_student
 
 
@@ -33,7 +33,7 @@ class StudentFriendly(Method):
     share: Share = 1 / 6  # of the ordinary teacher's steps
     rate: NotNegative = 0.5  # of its learning rate
 
-    def teach(self, school: School) -> Student:
+    def teach(self, school: TeacherTraining) -> Student:
         recipe = school.part(self.share, self.rate)
         with torch.random.fork_rng():
             torch.manual_seed(school.seed + 1)

@@ -34,7 +34,7 @@ _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NO
 _OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # this process lacks something: no damage
 
 
-class Broken(ValueError):
+class DamagedEntry(ValueError):
     """An entry that is not what its name says; the message completes "it …"."""
 
 
@@ -73,7 +73,7 @@ def regular(path: Path) -> IO[bytes]:
     Raises OSError; Broken for anything else.
     """
     if not stat.S_ISREG(path.lstat().st_mode):
-        raise Broken("is no regular file")
+        raise DamagedEntry("is no regular file")
     return os.fdopen(os.open(path, _FLAGS), "rb")
 
 
@@ -101,12 +101,12 @@ def _checked(file: IO[bytes], name: str) -> Content:
             file.seek(0)
             return Content(file, size, False)
         if line[2] != name.encode():
-            raise Broken(f"holds {line[2].decode(errors='replace')[:100]}, not the one it is named after")
+            raise DamagedEntry(f"holds {line[2].decode(errors='replace')[:100]}, not the one it is named after")
         begin = file.tell()
         digest = _named(name)
         hashlib.file_digest(file, lambda: digest)  # type: ignore[arg-type]  # goes on from the name
         if digest.hexdigest().encode() != line[1]:
-            raise Broken("was damaged: its content has another checksum")
+            raise DamagedEntry("was damaged: its content has another checksum")
         file.seek(begin)
         return Content(file, size - begin, True)
     except OSError as e:
@@ -114,7 +114,7 @@ def _checked(file: IO[bytes], name: str) -> Content:
 
 
 def _unreadable(error: OSError) -> Exception:
-    return error if error.errno in _OURS else Broken(f"cannot be read ({error.strerror})")
+    return error if error.errno in _OURS else DamagedEntry(f"cannot be read ({error.strerror})")
 
 
 @contextmanager
@@ -122,13 +122,13 @@ def doubted(content: Content, sentence: str) -> Iterator[None]:
     """Say `sentence` where what an entry holds cannot be made sense of."""
     try:
         yield
-    except Broken:
+    except DamagedEntry:
         raise
     # NumPy, zipfile, torch and pydantic raise what they like on such bytes, TokenError and MemoryError among them.
     except Exception as e:
         if content.sealed and isinstance(e, MemoryError):  # what was meant to be read is larger than the memory
             raise
-        raise Broken(sentence) from e
+        raise DamagedEntry(sentence) from e
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Entries:
         """
         try:
             return self._parsed(name, parse)
-        except Broken:
+        except DamagedEntry:
             return self._once_more(name, parse, again)
 
     def _parsed(self, name: str, parse: Callable[[Content], T]) -> T | None:
@@ -174,7 +174,7 @@ class Entries:
         with self._writing(), self.lock(folder if folder.is_dir() else self.root):
             try:
                 return self._parsed(name, parse)
-            except Broken as e:
+            except DamagedEntry as e:
                 self.set_aside(name, f"{e}; {again}")
                 return None
 
@@ -224,7 +224,7 @@ class Entries:
     def _seal(self, name: str) -> None:
         """Put what has no seal under one, unless somebody was faster."""
         path = self.path(name)
-        with suppress(OSError, Broken), self.lock(path.parent), opened(path, name) as content:
+        with suppress(OSError, DamagedEntry), self.lock(path.parent), opened(path, name) as content:
             if not content.sealed:
                 write_whole(path, sealed(name, content.file.read()))
 

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from teachers import intake, kinds
-from teachers.data.stored import Stored
+from teachers.data.stored import StoredImages
 from teachers.errors import RefusedInput, UsageError
-from teachers.networks import Preprocessed
+from teachers.networks import PreprocessedNetwork
 from teachers.numbers import Output
 from teachers.storage.arrays import arrays
-from teachers.storage.entries import Broken, Content, doubted
+from teachers.storage.entries import Content, DamagedEntry, doubted
 from teachers.surface import WHOLE, Answers, Kind
 from teachers.task import Augment, Images, Pool
 
@@ -68,15 +68,15 @@ def block(content: Content, surface: str, classes: int | None = None) -> Block:
     whole, shown = there.ndim == 1 and len(values) == len(there), kinds.shown(surface)
     labels = shown == "label" if shown in WHOLE else values.ndim == 1
     if not whole or (values.ndim, values.dtype.kind) != ((1, "i") if labels else (2, "f")):
-        raise Broken("holds answers of another shape than an API gives")
+        raise DamagedEntry("holds answers of another shape than an API gives")
     if gradients is not None and (labels or gradients.ndim != 4 or len(gradients) != len(there)):
-        raise Broken("holds gradients of another shape than an API gives")
+        raise DamagedEntry("holds gradients of another shape than an API gives")
     if not content.sealed and gradients is not None and not np.isfinite(gradients).all():
-        raise Broken("holds gradients that are no numbers")
+        raise DamagedEntry("holds gradients that are no numbers")
     if classes is not None and values.ndim == 2 and values.shape[1] != classes:
-        raise Broken(f"answers for {values.shape[1]} classes in place of {classes}")
+        raise DamagedEntry(f"answers for {values.shape[1]} classes in place of {classes}")
     if not content.sealed and not _answered(values[there], surface, classes):
-        raise Broken("holds numbers that are no answers")
+        raise DamagedEntry("holds numbers that are no answers")
     return Block(there, values, gradients)
 
 
@@ -102,12 +102,12 @@ def pool(content: Content) -> Pool:
         labels = held["labels"]
         images = cast(Images, _stored(held) if "path" in held else held["images"])
         if images.ndim != 4 or labels.ndim != 1 or len(labels) not in (0, len(images)):
-            raise Broken("holds no images, or other labels than images")
+            raise DamagedEntry("holds no images, or other labels than images")
         return Pool(images, labels if len(labels) == len(images) else None, Augment(int(pad), bool(flip)))
 
 
-def _stored(held: Mapping[str, NDArray[Any]]) -> Stored:
-    return Stored(Path(held["path"].tobytes().decode()), held["rows"])
+def _stored(held: Mapping[str, NDArray[Any]]) -> StoredImages:
+    return StoredImages(Path(held["path"].tobytes().decode()), held["rows"])
 
 
 def output(content: Content) -> Output:
@@ -122,10 +122,10 @@ def state(content: Content) -> dict[str, Any]:
     with doubted(content, "is no unfinished training"):
         held = content.file.read()
         if not held.startswith(b"PK"):  # torch takes anything else for a pickle
-            raise Broken("is no unfinished training")
+            raise DamagedEntry("is no unfinished training")
         found: dict[str, Any] = torch.load(io.BytesIO(held), map_location="cpu", weights_only=True)
         if not {"step", "network", "optimisers", "objective", "chance"} <= found.keys():
-            raise Broken("is no unfinished training")
+            raise DamagedEntry("is no unfinished training")
         return found
 
 
@@ -139,7 +139,7 @@ def checkpoint(content: Content) -> Iterator[intake.Weights]:
         with _refused(content, "is no checkpoint that can be opened"):
             weights = intake.open_weights(path)
         if weights.kind != "safetensors" or weights.card is None:
-            raise Broken("is no teacher that was taught here")
+            raise DamagedEntry("is no teacher that was taught here")
         yield weights
 
 
@@ -158,10 +158,10 @@ def _refused(content: Content, sentence: str) -> Iterator[None]:
     except (RefusedInput, UsageError) as e:
         if content.sealed:
             raise
-        raise Broken(sentence) from e
+        raise DamagedEntry(sentence) from e
 
 
-def written(network: Preprocessed, card: intake.Card) -> bytes:
+def written(network: PreprocessedNetwork, card: intake.Card) -> bytes:
     """Return a taught teacher as it is kept."""
     with tempfile.TemporaryDirectory(prefix="distill-audit-") as folder:
         intake.save_teacher(network, card, Path(folder) / TEACHER)

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from teachers.data.stored import Stored
+from teachers.data.stored import StoredImages
 from teachers.errors import RefusedInput
 from teachers.files import shown
 from teachers.notes import Note, silent
 from teachers.places import place
 from teachers.storage import parsers
-from teachers.storage.entries import Broken, Content, Entries, opened, used
+from teachers.storage.entries import Content, DamagedEntry, Entries, opened, used
 from teachers.storage.parsers import Block
 from teachers.surface import Answers
 from teachers.task import Pool
@@ -102,9 +102,9 @@ class AnswerStore:
         def parse(content: Content) -> Block:
             found = parsers.block(content, self.folder.name, self._classes)
             if len(found.there) < size:
-                raise Broken(f"holds {len(found.there)} images in place of {size}")
+                raise DamagedEntry(f"holds {len(found.there)} images in place of {size}")
             if like is not None and parsers.form(found.held) != parsers.form(like):
-                raise Broken("holds other answers than were given now")
+                raise DamagedEntry("holds other answers than were given now")
             return found
 
         return self._entries.read(self._name(block), parse, again)
@@ -145,7 +145,7 @@ class Store:
         name = f"pools/{pool.digest}.npz"
         path = self.entries.path(name)
         if name not in self._whole or not path.exists():
-            laid_out = _laid_out(pool) if isinstance(pool.images, Stored) else None
+            laid_out = _laid_out(pool) if isinstance(pool.images, StoredImages) else None
             if not self.entries.read(name, lambda content: _holds(content, pool, laid_out), "it is written again"):
                 self.entries.write(name, laid_out or _laid_out(pool))
             self._whole.add(name)
@@ -161,7 +161,7 @@ def _laid_out(pool: Pool) -> bytes:
     content = io.BytesIO()
     labels = np.zeros(0, np.int64) if pool.labels is None else pool.labels
     augment = np.array([pool.augment.pad, pool.augment.flip], np.int64)
-    if isinstance(pool.images, Stored):  # the file is in the cache as it is
+    if isinstance(pool.images, StoredImages):  # the file is in the cache as it is
         where = np.frombuffer(str(pool.images.path.resolve()).encode(), np.uint8)
         np.savez(content, path=where, rows=pool.images.rows, augment=augment, labels=labels)
     else:
@@ -178,11 +178,11 @@ def _holds(content: Content, pool: Pool, laid_out: bytes | None) -> bool:
         content.file.read() == laid_out if laid_out else content.sealed or parsers.pool(content).digest == pool.digest
     )
     if not same and not content.sealed:
-        raise Broken("holds other images than its name says")
+        raise DamagedEntry("holds other images than its name says")
     return same
 
 
-class Unfinished:
+class TrainingCheckpoint:
     """An unfinished training, kept in a file now and then; a damaged file is set aside, and as good as none."""
 
     def __init__(self, path: Path, every: float = 60.0, entries: Entries | None = None) -> None:
@@ -219,6 +219,6 @@ def read_pool(path: Path) -> Pool:
     try:
         with opened(path, f"{path.parent.name}/{path.name}") as content:
             return parsers.pool(content)
-    except (FileNotFoundError, Broken) as e:
-        why = e if isinstance(e, Broken) else "is gone"
+    except (FileNotFoundError, DamagedEntry) as e:
+        why = e if isinstance(e, DamagedEntry) else "is gone"
         raise RefusedInput(f"{path} {why}; run the same command again, and it is written anew") from e

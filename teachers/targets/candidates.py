@@ -14,7 +14,7 @@ from teachers.errors import AuditError, RefusedInput, UsageError
 from teachers.intake import Teacher, Weights
 from teachers.intake.architecture import Candidate, Guess, guess, inside, left_over
 from teachers.targets import probe
-from teachers.targets.target import Opening
+from teachers.targets.target import TeacherSpec
 from teachers.task import Task
 
 MOST = 8  # networks that share all names and shapes, of which the likeliest are loaded
@@ -23,14 +23,14 @@ PLAIN = "none"  # the normalisation behind which networks are compared
 CLOSE = 1e-4  # between log-probabilities that are the same but for rounding
 
 
-def candidates(weights: Weights, opening: Opening) -> Sequence[Candidate]:
+def candidates(weights: Weights, spec: TeacherSpec) -> Sequence[Candidate]:
     """Return the networks that a checkpoint fits, or the one that the command line or its card names.
 
     Raises UsageError with the nearest network where there is none.
     """
     card = weights.card
     found = guess(weights.tensors)
-    name = opening.architecture or (card.architecture if card else None)
+    name = spec.architecture or (card.architecture if card else None)
     if card is None and not found.candidates and (inner := inside(weights.tensors)):
         raise UsageError(f"{weights.path} {_which(weights, inner)}")
     if name is not None:
@@ -68,7 +68,7 @@ def _which(weights: Weights, inner: Mapping[str, Candidate]) -> str:
     return f"may answer otherwise than what lies inside {at}: {said}; --weights {at} leaves {them} out"
 
 
-class Loaded(NamedTuple):
+class CandidateTeacher(NamedTuple):
     """A checkpoint in a network, what that gives, and other networks that answer alike."""
 
     teacher: Teacher
@@ -76,12 +76,14 @@ class Loaded(NamedTuple):
     alike: tuple[str, ...] = ()
 
 
-def apart(weights: Weights, names: Sequence[str], classes: int, x: Tensor, device: str = "cpu") -> dict[str, Loaded]:
+def apart(
+    weights: Weights, names: Sequence[str], classes: int, x: Tensor, device: str = "cpu"
+) -> dict[str, CandidateTeacher]:
     """Load a checkpoint into networks that it fits; those that answer images (n, C, H, W) alike count as one.
 
     Raises what loading raises, where none can be loaded.
     """
-    found: dict[str, Loaded] = {}
+    found: dict[str, CandidateTeacher] = {}
     refused: AuditError | None = None
     for name in names[:MOST]:
         try:
@@ -92,7 +94,7 @@ def apart(weights: Weights, names: Sequence[str], classes: int, x: Tensor, devic
         raw = probe.raw(teacher.here.to(device), x.to(device))
         twin = next((n for n, one in found.items() if _alike(one.raw, raw)), None)
         if twin is None:
-            found[name] = Loaded(teacher, raw)
+            found[name] = CandidateTeacher(teacher, raw)
         else:
             found[twin] = found[twin]._replace(alike=(*found[twin].alike, name))
     if not found and refused is not None:
@@ -100,9 +102,9 @@ def apart(weights: Weights, names: Sequence[str], classes: int, x: Tensor, devic
     return found
 
 
-def running(weights: Weights, shape: tuple[int, int, int], classes: int) -> Loaded:
+def running(weights: Weights, shape: tuple[int, int, int], classes: int) -> CandidateTeacher:
     """Let a program run, which brings its own network."""
-    return Loaded(intake.assemble(weights, "", classes, shape, PLAIN), torch.zeros(0, classes))
+    return CandidateTeacher(intake.assemble(weights, "", classes, shape, PLAIN), torch.zeros(0, classes))
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:

@@ -16,13 +16,13 @@ from teachers.errors import AuditError, RefusedInput, UsageError
 from teachers.http.address import is_address
 from teachers.intake import Teacher
 from teachers.names import quoted
-from teachers.networks import Preprocessed
+from teachers.networks import PreprocessedNetwork
 from teachers.proportions import Correct
 from teachers.targets import probe, questions
 from teachers.targets.candidates import LOOKED, apart, candidates, misfit, running
-from teachers.targets.runtime import Place
+from teachers.targets.runtime import Runtime
 from teachers.targets.selection import HALVED, Choice, Permutation, Tops, choose, permuted
-from teachers.targets.target import Opening, Subject
+from teachers.targets.target import Target, TeacherSpec
 from teachers.task import Task, known
 
 FEW = 256  # images on which every way to use a network is tried; those that may be the best on more
@@ -31,7 +31,7 @@ SHOWN = 10  # classes that a refusal names
 
 
 @dataclass(frozen=True)
-class Identified:
+class Identification:
     """How a checkpoint is to be used, and why."""
 
     architecture: str | None  # None where it is undecided
@@ -58,8 +58,8 @@ class Identified:
 
 
 def settled(
-    opening: Opening, task: Task, weights: intake.Weights | None, place: Place, *, programs: bool = False
-) -> Opening:
+    spec: TeacherSpec, task: Task, weights: intake.Weights | None, runtime: Runtime, *, programs: bool = False
+) -> TeacherSpec:
     """Fill in how a checkpoint is to be used where neither the command line nor its card says, and tell it.
 
     One that is a program is left alone, but where `programs` may run: in a process of their own.
@@ -67,32 +67,32 @@ def settled(
     Raises UsageError where that is undecided; RefusedInput where the classes are in another order.
     """
     if weights is not None and weights.is_program and not programs:
-        return opening
+        return spec
     if weights is None or weights.card is not None:
-        if opening.classes and not is_address(opening.teacher):
-            raise UsageError(f"--classes: {opening.teacher} says itself what its classes are; leave --classes out")
-        return opening
-    found = identify(weights, opening, task, place.device)
+        if spec.classes and not is_address(spec.teacher):
+            raise UsageError(f"--classes: {spec.teacher} says itself what its classes are; leave --classes out")
+        return spec
+    found = identify(weights, spec, task, runtime.device)
     for line in told(found, task):
-        place.note(line)
+        runtime.note(line)
     if found.permutation is not None:
         raise RefusedInput(f"{weights.path} {another_order(found.permutation, task)}")
     if found.undecided:
         raise UsageError(f"{weights.path} {found.undecided}")
     architecture = None if weights.is_program else found.architecture
-    return replace(opening, architecture=architecture, normalize=found.normalize, tried=found.asked)
+    return replace(spec, architecture=architecture, normalize=found.normalize, tried=found.asked)
 
 
-def refuse_other_order(subject: Subject, top: Tops, task: Task) -> None:
+def refuse_other_order(target: Target, top: Tops, task: Task) -> None:
     """Stop where a teacher behind a URL has its classes in another order, as it is found out of a file beforehand.
 
     `top` (M,) is what it says of the validation images.
     """
-    if subject.remote is None or subject.teacher.order:
+    if target.remote is None or target.teacher.order:
         return
     index = order(task)
     if other := permuted(top[index], known(task.validation)[index], len(task.classes)):
-        raise RefusedInput(f"{subject.teacher.name} {another_order(other, task)}")
+        raise RefusedInput(f"{target.teacher.name} {another_order(other, task)}")
 
 
 def order(task: Task) -> NDArray[np.int64]:
@@ -100,7 +100,7 @@ def order(task: Task) -> NDArray[np.int64]:
     return questions.drawn(len(task.validation))
 
 
-def identify(weights: intake.Weights, opening: Opening, task: Task, device: str) -> Identified:
+def identify(weights: intake.Weights, spec: TeacherSpec, task: Task, device: str) -> Identification:
     """Find out how a checkpoint is to be used, on validation images.
 
     Raises UsageError where no network fits, RefusedInput where none can be loaded.
@@ -112,7 +112,7 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
     if weights.is_program:
         loaded = {weights.kind: running(weights, task.shape, len(task.classes))}
     else:
-        fits = candidates(weights, opening)
+        fits = candidates(weights, spec)
         changes, left = fits[0].changes, fits[0].left_over
         weights = replace(weights, normalize=weights.normalize or fits[0].normalize)
         try:
@@ -122,17 +122,19 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
             if refused is None:
                 raise
             raise refused from e
-    teachers = {name: _in_order(one.teacher, opening, task) for name, one in loaded.items()}
-    ways, stated = _ways(weights, opening, task)
+    teachers = {name: _in_order(one.teacher, spec, task) for name, one in loaded.items()}
+    ways, stated = _ways(weights, spec, task)
     name, among, asked = next(iter(teachers)), None, len(x) * sum(1 + len(one.alike) for one in loaded.values())
     if len(teachers) > 1:
         among = choose({n: _at_best(t, ways, task, index[:FEW], device) for n, t in teachers.items()})
         asked += len(teachers) * len(ways) * min(FEW, len(index))
         if not among.clear:
-            return Identified(None, among=among, asked=asked, changes=changes, weights=weights.taken, left_over=left)
+            return Identification(
+                None, among=among, asked=asked, changes=changes, weights=weights.taken, left_over=left
+            )
         name = among.best
     tried = _tried(teachers[name], ways, task, index, device)
-    other = None if opening.classes else tried.other_order(len(task.classes))
+    other = None if spec.classes else tried.other_order(len(task.classes))
     choice = tried.choice
     if other is not None:
         normalize: str | None = other.behind
@@ -141,7 +143,7 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
     else:
         usual = stated or DEFAULT
         normalize = usual if usual in (choice.best, *choice.rivals) else None
-    return Identified(
+    return Identification(
         architecture=name,
         alike=loaded[name].alike,
         among=among,
@@ -157,10 +159,10 @@ def identify(weights: intake.Weights, opening: Opening, task: Task, device: str)
     )
 
 
-def _ways(weights: intake.Weights, opening: Opening, task: Task) -> tuple[list[str], str | None]:
+def _ways(weights: intake.Weights, spec: TeacherSpec, task: Task) -> tuple[list[str], str | None]:
     """Return the normalisations to try, and the one among them that the file itself states, if it does."""
-    if opening.normalize is not None:
-        return [opening.normalize], None
+    if spec.normalize is not None:
+        return [spec.normalize], None
     ways = probe.normalisations(task)
     if weights.normalize is None:
         return list(ways), None
@@ -172,11 +174,11 @@ def _ways(weights: intake.Weights, opening: Opening, task: Task) -> tuple[list[s
     return list(dict.fromkeys([*ways, name])), name
 
 
-def _in_order(teacher: Teacher, opening: Opening, task: Task) -> Teacher:
-    return intake.reordered(teacher, opening.classes, task.classes) if opening.classes else teacher
+def _in_order(teacher: Teacher, spec: TeacherSpec, task: Task) -> Teacher:
+    return intake.reordered(teacher, spec.classes, task.classes) if spec.classes else teacher
 
 
-class Other(NamedTuple):
+class ClassOrder(NamedTuple):
     """Another order of the classes, and the normalisation behind which it was found."""
 
     behind: str
@@ -184,7 +186,7 @@ class Other(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Tried:
+class Attempts:
     """A network behind several normalisations: which is clearly best, and its answers behind those that may be."""
 
     choice: Choice
@@ -192,28 +194,28 @@ class Tried:
     labels: NDArray[np.int64]
     asked: int  # images, each counted for every way that it was tried
 
-    def other_order(self, classes: int) -> Other | None:
+    def other_order(self, classes: int) -> ClassOrder | None:
         """Return the best other order of the classes, if the network is more accurate in it than in the data's own."""
         tries = len(self.choice.accuracies)
         found = {way: permuted(top, self.labels, classes, tries) for way, top in self.tops.items()}
         best = self.choice.accuracies[self.choice.best]
         least = max(1 - HALVED * (1 - best), math.nextafter(best, 2))
-        better = [Other(way, p) for way, p in found.items() if p and p.accuracy >= least]
+        better = [ClassOrder(way, p) for way, p in found.items() if p and p.accuracy >= least]
         return max(better, key=lambda other: other.permutation.accuracy, default=None)
 
 
-def _tried(teacher: Teacher, ways: Sequence[str], task: Task, index: NDArray[np.int64], device: str) -> Tried:
+def _tried(teacher: Teacher, ways: Sequence[str], task: Task, index: NDArray[np.int64], device: str) -> Attempts:
     """Try normalisations on few images, and those that may be the best on all of them."""
     few = index[:FEW]
     first = choose(_right(_tops(teacher, ways, task, few, device), task, few))
     left = [way for way in ways if way in (first.best, *first.rivals)]
     tops, labels = _tops(teacher, left, task, index, device), known(task.validation)[index]
     asked = len(ways) * len(few) + len(left) * len(index)
-    return Tried(first.then(choose(_right(tops, task, index), others=len(ways) - 1)), tops, labels, asked)
+    return Attempts(first.then(choose(_right(tops, task, index), others=len(ways) - 1)), tops, labels, asked)
 
 
 def _tops(teacher: Teacher, ways: Sequence[str], task: Task, index: NDArray[np.int64], device: str) -> dict[str, Tops]:
-    assert isinstance(teacher.network, Preprocessed)
+    assert isinstance(teacher.network, PreprocessedNetwork)
     network = teacher.network.network
     return {
         way: probe.tops_behind(network, intake.normalisation(way, task.shape[0]), task, index, device) for way in ways
@@ -231,7 +233,7 @@ def _at_best(teacher: Teacher, ways: Sequence[str], task: Task, index: NDArray[n
     return max(tried.values(), key=lambda right: int(right.sum()))
 
 
-def told(found: Identified, task: Task) -> list[str]:
+def told(found: Identification, task: Task) -> list[str]:
     """Say how a checkpoint is used, a line each."""
     if found.architecture is None:
         return []

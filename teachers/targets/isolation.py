@@ -26,12 +26,11 @@ from teachers.processes import frames, limits, messages, pipes, trees
 from teachers.processes.messages import MOST_CLASSES
 from teachers.processes.pipes import Arrays, Limits, PipeError, Silence
 from teachers.surface import FULL, Answers, Surface
-from teachers.targets import target
 from teachers.targets.probe import ProbeResult
-from teachers.targets.process import SPEC, ProbeAnswer, Role, Spec, SubjectAnswer, Which, _teach
-from teachers.targets.process import _described as _described
-from teachers.targets.runtime import Place
-from teachers.targets.target import Opening, Subject
+from teachers.targets.process import TARGET_SPEC, ProbeAnswer, Role, SubjectAnswer, TargetSpec, Which, serve
+from teachers.targets.process import describe as describe
+from teachers.targets.runtime import Runtime
+from teachers.targets.target import Target, TeacherSpec, open_target
 from teachers.task import Task
 
 TRIES = 3  # of a question to a process that is killed
@@ -44,16 +43,16 @@ NOTHING = Limits(0, 0)
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Faculty(Protocol):
+class Targets(Protocol):
     """The audited teacher and the ordinary one, which are one where the audited one is ordinary."""
 
     @property
-    def audited(self) -> Subject:
+    def audited(self) -> Target:
         """The teacher that is audited."""
         ...
 
     @property
-    def ordinary(self) -> Subject:
+    def ordinary(self) -> Target:
         """The positive control, taught when it is first wanted."""
         ...
 
@@ -67,57 +66,57 @@ class Faculty(Protocol):
 
 
 @contextmanager
-def one(opening: Opening, task: Task, weights: intake.Weights | None, place: Place) -> Iterator[Subject]:
+def one(spec: TeacherSpec, task: Task, weights: intake.Weights | None, runtime: Runtime) -> Iterator[Target]:
     """Open a teacher that shows all it has to the auditor; one that is a program in a process of its own."""
     if weights is None or not weights.is_program:
-        yield target.open_subject(opening, task, task.train, weights, FULL, 1, place)
+        yield open_target(spec, task, task.train, weights, FULL, 1, runtime)
         return
-    spec = Spec(opening, FULL.name, 1, place.device)
-    with closing(Apart(opening, place.cache.root, place.note)) as apart:
-        yield apart.open(spec, place.cache.pool(task.train)).audited
+    wanted = TargetSpec(spec, FULL.name, 1, runtime.device)
+    with closing(IsolatedTargets(spec, runtime.cache.root, runtime.note)) as apart:
+        yield apart.open(wanted, runtime.cache.pool(task.train)).audited
 
 
-def both(faculty: Faculty) -> list[Subject]:
+def both(targets: Targets) -> list[Target]:
     """Return the teachers to attack: one, where the audited teacher is the ordinary one."""
-    one, other = faculty.audited, faculty.ordinary
+    one, other = targets.audited, targets.ordinary
     return [one] if other is one else [one, other]
 
 
-class Apart:
+class IsolatedTargets:
     """Teachers in a process of their own: images go in, answers come out, and nothing else can be had.
 
     The process opens the file and the data while this one does, and builds the teacher once it is said how. One that
     is killed or stopped from outside is started again, and asked again.
     """
 
-    audited: Subject
+    audited: Target
 
-    def __init__(self, opening: Opening, cache: Path, note: Note) -> None:
-        self._note, self._began = note, (opening, cache)
+    def __init__(self, spec: TeacherSpec, cache: Path, note: Note) -> None:
+        self._note, self._began = note, (spec, cache)
         self._opened: tuple[dict[str, Any], dict[str, Any]] | None = None  # what opening it was, and what it told
         self._start()
 
     def _start(self) -> None:
         self._pipe, theirs = frames.pair()
         # Not a daemon: it opens files in a child of its own.
-        self._process = trees.start(_teach, theirs, *self._began, daemon=False)
+        self._process = trees.start(serve, theirs, *self._began, daemon=False)
         theirs.close()
 
-    def open(self, spec: Spec, pool: Path) -> Apart:
+    def open(self, wanted: TargetSpec, pool: Path) -> IsolatedTargets:
         """Build the audited teacher.
 
         Raises what opening its file raises.
         """
-        asked = {"do": "open", "spec": SPEC.dump_python(spec, mode="json"), "pool": str(pool)}
+        asked = {"do": "open", "spec": TARGET_SPEC.dump_python(wanted, mode="json"), "pool": str(pool)}
         told = self._call(asked)[0]
         self._opened = asked, told
         heard = self._subject(told)
-        built_in = spec.opening.teacher in SYNTHETIC  # by what was opened, not by what its process tells
+        built_in = wanted.teacher.teacher in SYNTHETIC  # by what was opened, not by what its process tells
         self.audited = replace(heard, teacher=replace(heard.teacher, synthetic=built_in))
         return self
 
     @cached_property
-    def ordinary(self) -> Subject:
+    def ordinary(self) -> Target:
         told = self._call({"do": "ordinary"})[0]
         return self.audited if told.get("subject") is None else self._subject(told)
 
@@ -213,8 +212,8 @@ class Apart:
         except PipeError as e:
             raise RefusedInput(f"the teacher's process sent what is no answer ({e})") from e
 
-    def _subject(self, told: dict[str, Any]) -> Subject:
-        d = self._parsed(SubjectAnswer, told).subject
+    def _subject(self, told: dict[str, Any]) -> Target:
+        d = self._parsed(SubjectAnswer, told).target
         teacher = Teacher(
             d.name,
             d.sha256,
@@ -230,7 +229,7 @@ class Apart:
         )
         surface = Surface.parse(d.surface)
         full, box, whole = (self._box(d.role, which) for which in get_args(Which))
-        return Subject(d.role, teacher, surface, d.fingerprint, full, box, whole, d.behind, tried=d.tried)
+        return Target(d.role, teacher, surface, d.fingerprint, full, box, whole, d.behind, tried=d.tried)
 
     def _box(self, role: Role, which: Which) -> Ask:
         def ask(images: Tensor) -> Answers:

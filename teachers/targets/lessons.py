@@ -13,38 +13,40 @@ from filelock import FileLock
 
 from teachers import methods
 from teachers.errors import RefusedInput
-from teachers.guards import Guarded
+from teachers.guards import GuardedNetwork
 from teachers.intake import Card, Teacher
 from teachers.methods.base import Weights
-from teachers.networks import Preprocessed
+from teachers.networks import PreprocessedNetwork
 from teachers.notes import Note
 from teachers.storage import parsers
-from teachers.storage.entries import Broken, Content
-from teachers.storage.store import Unfinished
-from teachers.targets.runtime import Place
+from teachers.storage.entries import Content, DamagedEntry
+from teachers.storage.store import TrainingCheckpoint
+from teachers.targets.runtime import Runtime
 from teachers.task import Task
 
 TELL_EVERY = 30.0  # seconds
 
 
-def ordinary_teacher(task: Task, place: Place, name: str = "ordinary") -> Teacher:
+def ordinary_teacher(task: Task, runtime: Runtime, name: str = "ordinary") -> Teacher:
     """Return the task's plain teacher, trained once."""
-    lesson = methods.Lesson(methods.method("plain"), methods.teacher_recipe(task))
-    return taught(lesson, task, place, name=name)
+    lesson = methods.TeacherRecipe(methods.method("plain"), methods.teacher_recipe(task))
+    return taught(lesson, task, runtime, name=name)
 
 
-def taught(lesson: methods.Lesson, task: Task, place: Place, name: str, init: Teacher | None = None) -> Teacher:
+def taught(
+    lesson: methods.TeacherRecipe, task: Task, runtime: Runtime, name: str, init: Teacher | None = None
+) -> Teacher:
     """Return the teacher of a lesson: from the cache, or trained now and kept there.
 
     `init` takes the place of the ordinary teacher that a method starts from, avoids or copies.
     """
-    path, entries = place.cache.teacher(lesson_key(lesson, task, place.device)), place.cache.entries
+    path, entries = runtime.cache.teacher(lesson_key(lesson, task, runtime.device)), runtime.cache.entries
 
     def assembled(content: Content) -> Teacher:
         found = parsers.teacher(content, lesson.recipe.architecture, len(task.classes), task.shape)
         is_of = found.card and (found.card.method, found.card.seed, found.card.task_digest)
         if is_of != (lesson.method.name, lesson.seed, task.digest):
-            raise Broken("holds the teacher of another lesson")
+            raise DamagedEntry("holds the teacher of another lesson")
         return found
 
     key = path.relative_to(entries.root).as_posix()
@@ -52,8 +54,8 @@ def taught(lesson: methods.Lesson, task: Task, place: Place, name: str, init: Te
     with FileLock(path.with_suffix(".lock")):
         found = entries.read(key, assembled, "it is taught again")
         if found is None:
-            unfinished = Unfinished(path.with_suffix(".part"), entries=entries)
-            entries.write(key, parsers.written(*_teach(lesson, task, place, init, unfinished)))
+            unfinished = TrainingCheckpoint(path.with_suffix(".part"), entries=entries)
+            entries.write(key, parsers.written(*_teach(lesson, task, runtime, init, unfinished)))
             found = entries.read(key, assembled, "it is taught again")
     if found is None:
         raise RefusedInput(f"{path} was written and cannot be read; give another --cache")
@@ -61,17 +63,17 @@ def taught(lesson: methods.Lesson, task: Task, place: Place, name: str, init: Te
 
 
 def _teach(
-    lesson: methods.Lesson, task: Task, place: Place, init: Teacher | None, unfinished: Unfinished
-) -> tuple[Preprocessed, Card]:
+    lesson: methods.TeacherRecipe, task: Task, runtime: Runtime, init: Teacher | None, unfinished: TrainingCheckpoint
+) -> tuple[PreprocessedNetwork, Card]:
     recipe = lesson.recipe
 
     def ordinary() -> Weights:
-        plain = methods.Lesson(methods.method("plain"), recipe, lesson.seed)
-        teacher = init or taught(plain, task, place, name="ordinary")
-        assert isinstance(teacher.network, Preprocessed)
+        plain = methods.TeacherRecipe(methods.method("plain"), recipe, lesson.seed)
+        teacher = init or taught(plain, task, runtime, name="ordinary")
+        assert isinstance(teacher.network, PreprocessedNetwork)
         return teacher.network.network.state_dict()
 
-    place.note(f"teaching {recipe.architecture} on {task.name} ({lesson.method.name}, {recipe.steps} steps)")
+    runtime.note(f"teaching {recipe.architecture} on {task.name} ({lesson.method.name}, {recipe.steps} steps)")
     threads = torch.get_num_threads()
     # Fixed, so that one machine's teacher is another's; small images gain nothing from a second thread.
     torch.set_num_threads(1 if min(task.shape[1:]) < 24 else 2)
@@ -79,8 +81,8 @@ def _teach(
         lesson,
         task,
         plain=ordinary,
-        device=place.device,
-        progress=_ticker(place.note),
+        device=runtime.device,
+        progress=_ticker(runtime.note),
         keeper=unfinished,
     )
     torch.set_num_threads(threads)
@@ -109,7 +111,7 @@ def _ticker(note: Note) -> Callable[[int, int], None]:
     return tick
 
 
-def lesson_key(lesson: methods.Lesson, task: Task, device: str) -> str:
+def lesson_key(lesson: methods.TeacherRecipe, task: Task, device: str) -> str:
     """Return all that determines a taught teacher, as text."""
     parts = {
         "version": methods.VERSION,
@@ -124,7 +126,7 @@ def lesson_key(lesson: methods.Lesson, task: Task, device: str) -> str:
     return json.dumps(parts, sort_keys=True)
 
 
-def card(lesson: methods.Lesson, task: Task, data: str, taught: methods.Taught) -> Card:
+def card(lesson: methods.TeacherRecipe, task: Task, data: str, taught: methods.TrainedTeacher) -> Card:
     """Describe a taught teacher, so that its checkpoint needs no other flag."""
     network = taught.network
     return Card(
@@ -138,6 +140,6 @@ def card(lesson: methods.Lesson, task: Task, data: str, taught: methods.Taught) 
         method=lesson.method.name,
         settings=asdict(lesson.method),
         seed=lesson.seed,
-        guard=network.network.told if isinstance(network.network, Guarded) else "",
+        guard=network.network.told if isinstance(network.network, GuardedNetwork) else "",
         measured=taught.measured,
     )

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from teachers.data.stored import chunks
 from teachers.errors import RefusedInput
-from teachers.guards import Guarded
+from teachers.guards import GuardedNetwork
 from teachers.intake import NORMALISATIONS, Normalisation, Teacher, normalisation
 from teachers.intake.normalise import BGR
-from teachers.networks import Preprocessed, Reordered
+from teachers.networks import PreprocessedNetwork, ReorderedNetwork
 from teachers.numbers import WHOLE, finite, numbers
 from teachers.oracle import Ask, Box
 from teachers.targets.questions import BATCH, GROUP, GROUPS, drawn, queries
 from teachers.targets.selection import Tops
-from teachers.targets.target import Subject
+from teachers.targets.target import Target
 from teachers.task import Images, Pool, Task, known
 
 COLOURS = 2_000  # training images, at most, whose mean and spread are a normalisation to try
@@ -44,18 +44,18 @@ class ProbeResult:
     duplicated: NDArray[np.bool_]  # (N,) test images that are in the training split, too
 
 
-def probe(subject: Subject, task: Task, top: Tops, device: str = "cpu") -> ProbeResult:
+def probe(target: Target, task: Task, top: Tops, device: str = "cpu") -> ProbeResult:
     """Ask a teacher's full box the same images again, in other batches and behind other normalisations.
 
     `top` (M,) is what it says of the validation images.
     """
     order = drawn(len(task.validation))
     batch = order[:BATCH]
-    first, softmaxed = listened(subject, task.validation, batch)
-    again = ask(subject.full, task.validation, batch)
+    first, softmaxed = listened(target, task.validation, batch)
+    again = ask(target.full, task.validation, batch)
     few = batch[: GROUPS * GROUP]
-    apart = [ask(subject.full, task.validation, few[at : at + GROUP]) for at in range(0, len(few), GROUP)]
-    normalised = behind_others(subject.teacher, task, order, device)
+    apart = [ask(target.full, task.validation, few[at : at + GROUP]) for at in range(0, len(few), GROUP)]
+    normalised = behind_others(target.teacher, task, order, device)
     return ProbeResult(
         images=len(batch),
         queries=queries(len(task.validation), len(normalised)),
@@ -89,19 +89,19 @@ def raw(network: nn.Module, x: Tensor) -> Tensor:
 
 def innermost(network: nn.Module) -> nn.Module:
     """Return the network as its owner knows it: without our preprocessing, order of classes and guard."""
-    inner = network.network if isinstance(network, Preprocessed) else network
-    return inner.network if isinstance(inner, Guarded | Reordered) else inner
+    inner = network.network if isinstance(network, PreprocessedNetwork) else network
+    return inner.network if isinstance(inner, GuardedNetwork | ReorderedNetwork) else inner
 
 
-def listened(subject: Subject, pool: Pool, index: NDArray[np.int64]) -> tuple[NDArray[np.float32], bool]:
+def listened(target: Target, pool: Pool, index: NDArray[np.int64]) -> tuple[NDArray[np.float32], bool]:
     """Return log-probabilities of some images, and whether the network's own outputs were distributions already.
 
     They are not where it is behind an API: there, what kind of numbers they are is told by the answers themselves.
     """
-    if subject.teacher.network is None:
-        return ask(subject.full, pool, index), False
-    with listening(subject.teacher.network) as outputs:
-        first = ask(subject.full, pool, index)
+    if target.teacher.network is None:
+        return ask(target.full, pool, index), False
+    with listening(target.teacher.network) as outputs:
+        first = ask(target.full, pool, index)
     return first, kind(outputs[0][: len(index)]) in WHOLE
 
 
@@ -129,7 +129,7 @@ def behind_others(
     teacher: Teacher, task: Task, index: NDArray[np.int64], device: str = "cpu"
 ) -> dict[str, NDArray[np.bool_]]:
     """Say what a network gets right of some validation images behind every other normalisation, where it has one."""
-    if not isinstance(teacher.network, Preprocessed):
+    if not isinstance(teacher.network, PreprocessedNetwork):
         return {}
     right, network = known(task.validation)[index], teacher.network.network
     return {
@@ -143,7 +143,7 @@ def tops_behind(
 ) -> Tops:
     """Return a network's top class of some validation images behind a normalisation, K where it gives NaN, (n,)."""
     try:
-        answers = ask(Box(Preprocessed(network, *given), device=device), task.validation, index)
+        answers = ask(Box(PreprocessedNetwork(network, *given), device=device), task.validation, index)
     except RefusedInput:  # NaN: not the normalisation of this network
         return np.full(len(index), len(task.classes), np.uint16)
     top: Tops = answers.argmax(1).astype(np.uint16)
@@ -152,8 +152,8 @@ def tops_behind(
 
 def candidates(teacher: Teacher, task: Task) -> list[str]:
     """Return the normalisations to try that are not a teacher's own."""
-    chosen = Normalisation(teacher.mean, teacher.std, teacher.bgr)
-    return [text for text, given in normalisations(task).items() if not same(given, chosen)]
+    tuned = Normalisation(teacher.mean, teacher.std, teacher.bgr)
+    return [text for text, given in normalisations(task).items() if not same(given, tuned)]
 
 
 def normalisations(task: Task) -> dict[str, Normalisation]:

@@ -21,11 +21,10 @@ from teachers.processes.pipes import Arrays, Limits
 from teachers.storage.store import Store, read_pool
 from teachers.surface import Surface
 from teachers.targets import probe as probes
-from teachers.targets import target
 from teachers.targets.identify import settled
 from teachers.targets.probe import ProbeResult
-from teachers.targets.runtime import Place
-from teachers.targets.target import Opening, Subject
+from teachers.targets.runtime import Runtime
+from teachers.targets.target import Target, TeacherSpec, open_ordinary, open_target, open_task
 from teachers.task import Pool, Task
 
 MEMORY = 8 * limits.GIB  # that a teacher may take beside several times its file, and what it begins with
@@ -35,31 +34,37 @@ Which = Literal["full", "box", "whole"]
 
 
 @dataclass(frozen=True)
-class Spec:
+class TargetSpec:
     """What is opened: a teacher behind a surface, for what an attacker holds of a task."""
 
-    opening: Opening
+    teacher: TeacherSpec
     surface: str
     views: int
     device: str
 
 
-SPEC = TypeAdapter(Spec)
+TARGET_SPEC = TypeAdapter(TargetSpec)
 Opened = tuple[Task, intake.Weights | None]
 
 
-class Here:
+class InProcessTargets:
     """Teachers in this process."""
 
     def __init__(
-        self, spec: Spec, task: Task, pool: Pool, weights: intake.Weights | None, place: Place, surface: Surface
+        self,
+        wanted: TargetSpec,
+        task: Task,
+        pool: Pool,
+        weights: intake.Weights | None,
+        runtime: Runtime,
+        surface: Surface,
     ) -> None:
-        self._task, self._place = task, place
-        self.audited = target.open_subject(spec.opening, task, pool, weights, surface, spec.views, place)
+        self._task, self._place = task, runtime
+        self.audited = open_target(wanted.teacher, task, pool, weights, surface, wanted.views, runtime)
 
     @cached_property
-    def ordinary(self) -> Subject:
-        return target.open_ordinary(self.audited, self._task, self._place)
+    def ordinary(self) -> Target:
+        return open_ordinary(self.audited, self._task, self._place)
 
     def probe(self, top: np.ndarray) -> ProbeResult:
         return probes.probe(self.audited, self._task, top, self._place.device)
@@ -68,7 +73,7 @@ class Here:
         """Nothing is held."""
 
 
-class Described(BaseModel):
+class TargetDescription(BaseModel):
     """A subject as its process tells of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,7 +98,7 @@ class Described(BaseModel):
 class SubjectAnswer(BaseModel):
     """A subject as a message; None: the audited one is the ordinary one."""
 
-    subject: Described
+    target: TargetDescription
 
 
 class ProbeAnswer(BaseModel):
@@ -114,16 +119,16 @@ def _probed(found: ProbeResult) -> tuple[dict[str, Any], Arrays]:
     return {**told, "normalised": list(behind)}, {**arrays, "normalised": rights}
 
 
-def _teach(pipe: Connection, opening: Opening, cache: Path) -> None:
+def serve(pipe: Connection, spec: TeacherSpec, cache: Path) -> None:
     """Open the file and the data; hold the teachers and answer until the pipe closes."""
-    school: Here | None = None
+    school: InProcessTargets | None = None
 
     def note(line: str) -> None:
         pipes.send(pipe, {"note": line})
 
     kept = Store(cache, note)
     try:
-        opened: Opened | AuditError = target.open_task(opening, kept)
+        opened: Opened | AuditError = open_task(spec, kept)
     except AuditError as e:
         opened = e  # told once it is asked for
 
@@ -133,7 +138,9 @@ def _teach(pipe: Connection, opening: Opening, cache: Path) -> None:
         except (EOFError, OSError):
             return
         try:
-            school = school or _open(SPEC.validate_python(header["spec"]), Path(header["pool"]), opened, kept, note)
+            school = school or _open(
+                TARGET_SPEC.validate_python(header["spec"]), Path(header["pool"]), opened, kept, note
+            )
             message = _done(school, header, arrays)
         except AuditError as e:
             message = messages.refusal(e), {}
@@ -150,40 +157,40 @@ def _failed(error: Exception, arrays: Arrays) -> str:
     return f"the teacher failed on {asked}: {type(error).__name__}: {said}"
 
 
-def _open(spec: Spec, pool: Path, opened: Opened | AuditError, cache: Store, note: Note) -> Here:
+def _open(wanted: TargetSpec, pool: Path, opened: Opened | AuditError, cache: Store, note: Note) -> InProcessTargets:
     if isinstance(opened, AuditError):
         raise opened
     task, weights = opened
-    if spec.device == "cpu":  # a GPU's driver reserves more than it uses
-        size = sum(file.stat().st_size for file in _files(Path(spec.opening.teacher)))
+    if wanted.device == "cpu":  # a GPU's driver reserves more than it uses
+        size = sum(file.stat().st_size for file in _files(Path(wanted.teacher.teacher)))
         limits.hold_memory(min(3 * limits.spare() // 4, MEMORY + 6 * size))
-    place = Place(cache, spec.device, note)
+    runtime = Runtime(cache, wanted.device, note)
     if weights is not None and weights.is_program:
-        spec = replace(spec, opening=settled(spec.opening, task, weights, place, programs=True))
-    return Here(spec, task, read_pool(pool), weights, place, Surface.parse(spec.surface))
+        wanted = replace(wanted, teacher=settled(wanted.teacher, task, weights, runtime, programs=True))
+    return InProcessTargets(wanted, task, read_pool(pool), weights, runtime, Surface.parse(wanted.surface))
 
 
 def _files(path: Path) -> list[Path]:
     return [file for file in (path, *path.glob("*")) if file.is_file()]
 
 
-def _done(school: Here, header: dict[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
+def _done(school: InProcessTargets, header: dict[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
     if header["do"] == "ask":
-        subject = school.audited if header["role"] == "audited" else school.ordinary
+        target = school.audited if header["role"] == "audited" else school.ordinary
         if header["threads"] != torch.get_num_threads():  # as many as would answer in the process that asks
             torch.set_num_threads(header["threads"])
-        return messages.told(getattr(subject, header["which"])(torch.from_numpy(arrays["images"])))
+        return messages.told(getattr(target, header["which"])(torch.from_numpy(arrays["images"])))
     if header["do"] == "probe":
         return _probed(school.probe(arrays["top"]))
-    subject = school.audited if header["do"] == "open" else school.ordinary
-    same = header["do"] == "ordinary" and subject is school.audited
-    return {"subject": None if same else _described(subject)}, {}
+    target = school.audited if header["do"] == "open" else school.ordinary
+    same = header["do"] == "ordinary" and target is school.audited
+    return {"subject": None if same else describe(target)}, {}
 
 
-def _described(subject: Subject) -> dict[str, Any]:
-    teacher = subject.teacher
-    return Described(
-        role=subject.role,
+def describe(target: Target) -> dict[str, Any]:
+    teacher = target.teacher
+    return TargetDescription(
+        role=target.role,
         name=teacher.name,
         sha256=teacher.sha256,
         architecture=teacher.architecture,
@@ -193,9 +200,9 @@ def _described(subject: Subject) -> dict[str, Any]:
         bgr=teacher.bgr,
         card=teacher.card,
         parameters=teacher.parameters,
-        surface=subject.surface.name,
-        fingerprint=subject.fingerprint,
-        behind=subject.behind,
-        tried=subject.tried,
+        surface=target.surface.name,
+        fingerprint=target.fingerprint,
+        behind=target.behind,
+        tried=target.tried,
         output=teacher.output,
     ).model_dump(mode="json")

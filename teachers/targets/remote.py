@@ -22,7 +22,7 @@ from teachers.task import Task
 AUDITOR = "a-"  # begins the name of a block of images that the auditor asked about on its own account
 
 
-class Kept:
+class CachedAnswers:
     """A remote teacher's full answers, each stored as it arrives: the auditor's own measurements.
 
     Images that are asked about again are a question of their own, so that a teacher that is not deterministic can be

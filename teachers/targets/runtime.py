@@ -9,7 +9,7 @@ from teachers.storage.store import Store
 
 
 @dataclass(frozen=True)
-class Place:
+class Runtime:
     """Where teachers are kept and run, and whom to tell."""
 
     cache: Store

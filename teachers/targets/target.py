@@ -17,7 +17,7 @@ from teachers import intake, synthetic
 from teachers.data import datasets
 from teachers.errors import RefusedInput, UsageError
 from teachers.files import composed
-from teachers.guards import Guarded, Shown
+from teachers.guards import GuardedNetwork, SurfaceGuard
 from teachers.http import credentials
 from teachers.http.address import USUAL, Address, Service, is_address
 from teachers.http.remote import Remote, RemoteBox
@@ -26,21 +26,21 @@ from teachers.http.wire import Wire
 from teachers.intake import Card, Teacher
 from teachers.intake.channels import of_shape
 from teachers.names import BUILT_IN, DEMO, HALF_LEAK, NOISY, PLACEBO, SYNTHETIC, TRUTH, quoted, truth_digest
-from teachers.networks import Preprocessed
+from teachers.networks import PreprocessedNetwork
 from teachers.notes import Note, silent
 from teachers.numbers import ENOUGH, WHOLE
 from teachers.oracle import Ask, Box, top_classes
 from teachers.proportions import wilson
 from teachers.storage.store import Store
 from teachers.surface import FULL, Surface
-from teachers.synthetic import HalfLeak, Held, Noisy, SmoothedTruth, placebo
+from teachers.synthetic import HalfLeak, LabelMemory, Noisy, SmoothedTruth, placebo
 from teachers.targets import remote
 from teachers.targets.lessons import ordinary_teacher
-from teachers.targets.runtime import Place
+from teachers.targets.runtime import Runtime
 from teachers.task import Pool, Task, known, majority
 
 # Built over the ordinary teacher's network, for what the attacker holds of the task.
-ALTERED: dict[str, Callable[[nn.Module, Task, Held], nn.Module]] = {
+ALTERED: dict[str, Callable[[nn.Module, Task, LabelMemory], nn.Module]] = {
     PLACEBO: placebo,
     HALF_LEAK: lambda network, task, held: HalfLeak(network, held),
     NOISY: lambda network, task, held: Noisy(network),
@@ -48,7 +48,7 @@ ALTERED: dict[str, Callable[[nn.Module, Task, Held], nn.Module]] = {
 
 
 @dataclass(frozen=True)
-class Opening:
+class TeacherSpec:
     """What the command line says about the teacher and the task."""
 
     teacher: str
@@ -65,7 +65,7 @@ class Opening:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Target:
     """A teacher as an audit meets it."""
 
     role: Literal["audited", "ordinary"]
@@ -91,84 +91,84 @@ def slug(name: str) -> str:
     return re.sub(r"[^0-9A-Za-z.-]+", "-", stem).strip("-.")[:60] or "teacher"
 
 
-def open_task(opening: Opening, cache: Store, note: Note = silent) -> tuple[Task, intake.Weights | None]:
+def open_task(spec: TeacherSpec, cache: Store, note: Note = silent) -> tuple[Task, intake.Weights | None]:
     """Load the data that the command line or the checkpoint names, in the channels that the network takes.
 
     Raises UsageError or RefusedInput with one sentence where neither does, or where they differ.
     """
-    if opening.teacher in BUILT_IN:
-        return datasets.load(opening.data or "glyphs", cache.root, opening.size, opening.channels, note), None
-    if is_address(opening.teacher):
-        return _remote_task(opening, cache, note), None
-    weights = open_file(opening)
+    if spec.teacher in BUILT_IN:
+        return datasets.load(spec.data or "glyphs", cache.root, spec.size, spec.channels, note), None
+    if is_address(spec.teacher):
+        return _remote_task(spec, cache, note), None
+    weights = open_file(spec)
     card = weights.card
-    if card is None and opening.data is None:
-        raise UsageError(f"{opening.teacher} does not say what it was trained on; give --data")
-    data = opening.data or (card.data if card else "")
-    if opening.data is None:
-        note(f"data: {data}, which {opening.teacher} names")
-    size = opening.size or (card.size if card else None)
+    if card is None and spec.data is None:
+        raise UsageError(f"{spec.teacher} does not say what it was trained on; give --data")
+    data = spec.data or (card.data if card else "")
+    if spec.data is None:
+        note(f"data: {data}, which {spec.teacher} names")
+    size = spec.size or (card.size if card else None)
     task = datasets.load(data, cache.root, size, note=note)
     channels = weights.channels
     other = channels not in (None, task.shape[0])
     if other and weights.is_program and intake.answers(weights, len(task.classes), task.shape):
         channels = None  # it takes them as they are
-    task = _in_channels(task, channels, opening, data, size, cache, note)
+    task = _in_channels(task, channels, spec, data, size, cache, note)
     if card is not None:
-        _agree(card, task, opening)
+        _agree(card, task, spec)
     return task, weights
 
 
-def open_file(opening: Opening) -> intake.Weights:
+def open_file(spec: TeacherSpec) -> intake.Weights:
     """Open the checkpoint that the command line names.
 
     Raises UsageError for what is said of a URL alone; what `intake.open_weights` raises.
     """
-    output = opening.service.output
-    if replace(opening.service, output="") != USUAL:
-        raise UsageError(f"--input, --header and --plain-http are of a teacher behind a URL; {opening.teacher} is none")
-    weights = intake.open_weights(Path(opening.teacher), opening.trust, opening.weights)
+    output = spec.service.output
+    if replace(spec.service, output="") != USUAL:
+        raise UsageError(f"--input, --header and --plain-http are of a teacher behind a URL; {spec.teacher} is none")
+    weights = intake.open_weights(Path(spec.teacher), spec.trust, spec.weights)
     if output and not weights.is_program:
-        raise UsageError(f"--output {output}: {opening.teacher} is tensors, whose network has one; leave it out")
+        raise UsageError(f"--output {output}: {spec.teacher} is tensors, whose network has one; leave it out")
     return replace(weights, output=output)
 
 
 def _in_channels(
-    task: Task, channels: int | None, opening: Opening, data: str, size: int | None, cache: Store, note: Note
+    task: Task, channels: int | None, spec: TeacherSpec, data: str, size: int | None, cache: Store, note: Note
 ) -> Task:
     """Read the images of a task again where the network takes other channels, 1 or 3; None changes nothing."""
     if channels is None or channels == task.shape[0] or task.shape[0] not in (1, 3):
         return task
     how = "gray images are read in colour" if channels == 3 else "images with colours are read as gray"
-    note(f"{opening.teacher} takes {channels} channel{'s' * (channels > 1)}: {how}")
+    note(f"{spec.teacher} takes {channels} channel{'s' * (channels > 1)}: {how}")
     return datasets.load(data, cache.root, size, channels)
 
 
-def _remote_task(opening: Opening, cache: Store, note: Note) -> Task:
-    address = Address.parse(opening.teacher, opening.service.plain)
-    credentials.headers(opening.service.headers)  # what is missing is told before anything is loaded
-    if opening.data is None:
+def _remote_task(spec: TeacherSpec, cache: Store, note: Note) -> Task:
+    address = Address.parse(spec.teacher, spec.service.plain)
+    credentials.headers(spec.service.headers)  # what is missing is told before anything is loaded
+    if spec.data is None:
         raise UsageError("a teacher behind a URL does not say what it was taught; give --data")
-    if opening.architecture is not None:
+    if spec.architecture is not None:
         raise UsageError("--arch names the network of a checkpoint; a teacher behind a URL keeps its own")
-    if opening.weights is not None:
+    if spec.weights is not None:
         raise UsageError("--weights names some of a checkpoint's; a teacher behind a URL keeps its own")
-    task = datasets.load(opening.data, cache.root, opening.size, note=note)
-    channels = of_shape(declared(Wire(address, note, opening.service).get(), opening.service))
-    return _in_channels(task, channels, opening, opening.data, opening.size, cache, note)
+    task = datasets.load(spec.data, cache.root, spec.size, note=note)
+    channels = of_shape(declared(Wire(address, note, spec.service).get(), spec.service))
+    return _in_channels(task, channels, spec, spec.data, spec.size, cache, note)
 
 
-def _agree(card: Card, task: Task, opening: Opening) -> None:
+def _agree(card: Card, task: Task, spec: TeacherSpec) -> None:
     if tuple(map(composed, card.classes)) != tuple(map(composed, task.classes)):
         raise RefusedInput(
-            f"{opening.teacher} was taught {len(card.classes)} classes ({_some(card.classes)}) but the data has "
+            f"{spec.teacher} was taught {len(card.classes)} classes ({_some(card.classes)}) but the data has "
             f"{len(task.classes)} ({_some(task.classes)}); give the --data it was trained for"
         )
     if card.shape != task.shape:
-        raise RefusedInput(f"{opening.teacher} takes images of shape {card.shape}, the data has {task.shape}")
-    if opening.data is None and card.task_digest != task.digest:
+        raise RefusedInput(f"{spec.teacher} takes images of shape {card.shape}, the data has {task.shape}")
+    if spec.data is None and card.task_digest != task.digest:
         raise RefusedInput(
-            f"the data at {card.data} is not what {opening.teacher} was taught on (it has changed since); "
+            f"the data at {card.data} is not what {spec.teacher} was taught on (it has changed since); "
             "name it with --data to audit on it all the same"
         )
 
@@ -177,62 +177,62 @@ def _some(names: tuple[str, ...]) -> str:
     return ", ".join(map(quoted, names[:4])) + (", …" if len(names) > 4 else "")
 
 
-def open_subject(
-    opening: Opening,
+def open_target(
+    spec: TeacherSpec,
     task: Task,
     pool: Pool,
     weights: intake.Weights | None,
     surface: Surface,
     views: int,
-    place: Place,
-) -> Subject:
+    runtime: Runtime,
+) -> Target:
     """Build the audited teacher."""
-    if opening.teacher == DEMO:
-        return _subject("audited", ordinary_teacher(task, place, name=DEMO), surface, place.device)
-    if opening.teacher == TRUTH:
-        return smoothed_truth(pool, len(task.classes), views, place.device, surface)
-    if opening.teacher in SYNTHETIC:
-        return altered(opening.teacher, task, pool, views, surface, place)
-    if is_address(opening.teacher):
-        return behind_url(opening, task, surface, place)
+    if spec.teacher == DEMO:
+        return _subject("audited", ordinary_teacher(task, runtime, name=DEMO), surface, runtime.device)
+    if spec.teacher == TRUTH:
+        return smoothed_truth(pool, len(task.classes), views, runtime.device, surface)
+    if spec.teacher in SYNTHETIC:
+        return altered(spec.teacher, task, pool, views, surface, runtime)
+    if is_address(spec.teacher):
+        return behind_url(spec, task, surface, runtime)
     assert weights is not None
     card = weights.card
-    architecture = opening.architecture or (card.architecture if card else "")
-    normalize = opening.normalize or (card.normalize if card else "none")
+    architecture = spec.architecture or (card.architecture if card else "")
+    normalize = spec.normalize or (card.normalize if card else "none")
     teacher = intake.assemble(weights, architecture, len(task.classes), task.shape, normalize)
-    tried = opening.tried
+    tried = spec.tried
     if card is None:
-        teacher, looked = _as_logits(teacher, task, place)
+        teacher, looked = _as_logits(teacher, task, runtime)
         tried += looked
-    if opening.classes:
-        teacher = intake.reordered(teacher, opening.classes, task.classes)
-    return replace(_subject("audited", teacher, surface, place.device), tried=tried)
+    if spec.classes:
+        teacher = intake.reordered(teacher, spec.classes, task.classes)
+    return replace(_subject("audited", teacher, surface, runtime.device), tried=tried)
 
 
-def _as_logits(teacher: Teacher, task: Task, place: Place) -> tuple[Teacher, int]:
+def _as_logits(teacher: Teacher, task: Task, runtime: Runtime) -> tuple[Teacher, int]:
     """Find out on some validation images what a network's outputs are; return a teacher of logits, and how many."""
     some = task.validation.images[:ENOUGH]
-    x = torch.from_numpy(some).float().div_(255).to(place.device)
-    teacher.here.to(place.device)
+    x = torch.from_numpy(some).float().div_(255).to(runtime.device)
+    teacher.here.to(runtime.device)
     found = intake.outputs(teacher, x)
     if found is not None and found.output in WHOLE:
-        place.note(f"{teacher.name} answers with {found.told}")
+        runtime.note(f"{teacher.name} answers with {found.told}")
     return intake.as_logits(teacher, found), len(some)
 
 
-def behind_url(opening: Opening, task: Task, surface: Surface, place: Place) -> Subject:
+def behind_url(spec: TeacherSpec, task: Task, surface: Surface, runtime: Runtime) -> Target:
     """Open a teacher that is an API already: attackers and the auditor ask it alike."""
-    order = intake.order_of(opening.classes, task.classes) if opening.classes else ()
-    found = remote.connect(opening.teacher, opening.normalize, task, place.cache, place.note, opening.service, order)
-    kept = remote.store(found, place.cache, len(task.classes))
+    order = intake.order_of(spec.classes, task.classes) if spec.classes else ()
+    found = remote.connect(spec.teacher, spec.normalize, task, runtime.cache, runtime.note, spec.service, order)
+    kept = remote.store(found, runtime.cache, len(task.classes))
     # Two accounts, so that the images that CMI is measured on are not asked about anew where accuracy was measured.
-    full, whole = (remote.Kept(RemoteBox(found), kept) for _ in range(2))
+    full, whole = (remote.CachedAnswers(RemoteBox(found), kept) for _ in range(2))
     name, mark = found.address.name, found.fingerprint
     teacher = Teacher(name, mark, None, found.platform or "unknown", "unknown", *found.normalise, order=order)
-    return Subject("audited", teacher, surface, mark, full, RemoteBox(found, surface), whole, remote=found)
+    return Target("audited", teacher, surface, mark, full, RemoteBox(found, surface), whole, remote=found)
 
 
-def smoothed_truth(pool: Pool, classes: int, views: int, device: str, surface: Surface = FULL) -> Subject:
+def smoothed_truth(pool: Pool, classes: int, views: int, device: str, surface: Surface = FULL) -> Target:
     """Build the teacher that answers the smoothed labels of a pool's images and of their crop views."""
     sha256 = truth_digest(pool.digest, views)
     network = SmoothedTruth(pool, classes, views)
@@ -240,17 +240,17 @@ def smoothed_truth(pool: Pool, classes: int, views: int, device: str, surface: S
     return _subject("audited", teacher, surface, device)
 
 
-def altered(name: str, task: Task, pool: Pool, views: int, surface: Surface, place: Place) -> Subject:
+def altered(name: str, task: Task, pool: Pool, views: int, surface: Surface, runtime: Runtime) -> Target:
     """Build a synthetic teacher that alters what the task's ordinary teacher answers."""
-    ordinary = ordinary_teacher(task, place)
+    ordinary = ordinary_teacher(task, runtime)
     text = f"{name} {synthetic.VERSION} {fingerprint(ordinary)} {pool.digest} {views}"
-    network = ALTERED[name](ordinary.here, task, Held(pool, views))
+    network = ALTERED[name](ordinary.here, task, LabelMemory(pool, views))
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     teacher = Teacher(name, sha256, network, name, name, ordinary.mean, ordinary.std, synthetic=True)
-    return _subject("audited", teacher, surface, place.device)
+    return _subject("audited", teacher, surface, runtime.device)
 
 
-def open_ordinary(audited: Subject, task: Task, place: Place) -> Subject:
+def open_ordinary(audited: Target, task: Task, runtime: Runtime) -> Target:
     """Build the positive control: an ordinary teacher that answers with full probabilities.
 
     It explains its answers where the audited teacher does, so that attacks on explanations can be seen to bite.
@@ -258,20 +258,24 @@ def open_ordinary(audited: Subject, task: Task, place: Place) -> Subject:
     surface = audited.surface if audited.surface.kind == "gradients" else FULL
     if audited.teacher.name == DEMO and audited.surface == surface:
         return audited
-    ordinary = _subject("ordinary", ordinary_teacher(task, place), surface, place.device)
+    ordinary = _subject("ordinary", ordinary_teacher(task, runtime), surface, runtime.device)
     same = ordinary.fingerprint == audited.fingerprint and audited.surface == surface
     return audited if same else ordinary
 
 
-def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Surface, device: str) -> Subject:
+def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Surface, device: str) -> Target:
     full = whole = Box(teacher.here, device=device)
     behind, shown = "", Box(teacher.here, surface, device)
     outer = teacher.here
-    guarded = outer.network if isinstance(outer, Preprocessed) else None
-    if isinstance(outer, Preprocessed) and isinstance(guarded, Guarded) and isinstance(guarded.guard, Shown):
+    guarded = outer.network if isinstance(outer, PreprocessedNetwork) else None
+    if (
+        isinstance(outer, PreprocessedNetwork)
+        and isinstance(guarded, GuardedNetwork)
+        and isinstance(guarded.guard, SurfaceGuard)
+    ):
         whole = Box(outer.around(guarded.network), device=device)
         behind = guarded.told
-    return Subject(role, teacher, surface, fingerprint(teacher), full, shown, whole, behind)
+    return Target(role, teacher, surface, fingerprint(teacher), full, shown, whole, behind)
 
 
 def fingerprint(teacher: Teacher) -> str:

@@ -19,7 +19,7 @@ from audit.plan.request import Request
 from audit.plan.suite import Suite
 from audit.statistics.sequential import HORIZON
 from audit.trials import protocol
-from audit.trials.protocol import Attacks, Setup
+from audit.trials.protocol import Attacks, Experiment
 from teachers import networks
 from teachers.data.folders import loose_images
 from teachers.data.procedural import procedural
@@ -27,7 +27,7 @@ from teachers.errors import NothingAudited, UsageError
 from teachers.names import quoted
 from teachers.notes import Note, silent
 from teachers.places import place
-from teachers.targets.target import Subject
+from teachers.targets.target import Target
 from teachers.task import Pool, Task, few_labels, few_shot, without
 from teachers.training import Recipe
 
@@ -36,7 +36,7 @@ SURROGATES = 20_000  # images of the procedural pool that ships with the tool
 
 
 @dataclass(frozen=True)
-class Picked:
+class AttackSelection:
     """The attacks to run, the plug-ins among them, and which of them run with a preset."""
 
     attacks: Attacks
@@ -44,7 +44,7 @@ class Picked:
     presets: dict[str, Attack]
 
 
-def pick(names: str, suite: Suite, fixed: Sequence[Attack] = ()) -> Picked:
+def pick(names: str, suite: Suite, fixed: Sequence[Attack] = ()) -> AttackSelection:
     """Return the attacks to run: `all` is the suite and every installed plug-in, `NAME:PRESET` a named setting.
 
     Raises UsageError for an unknown name or preset, or a plug-in that does not import.
@@ -53,16 +53,16 @@ def pick(names: str, suite: Suite, fixed: Sequence[Attack] = ()) -> Picked:
     wanted = (*suite.attacks, *plugins) if names == "all" else listed(names)
     if not wanted:
         raise NothingAudited("no attack was named; give --attacks all, or names from `audit ls attacks`")
-    chosen, presets = {}, {attack.name: attack for attack in fixed}
+    tuned, presets = {}, {attack.name: attack for attack in fixed}
     for text in wanted:
         name, _, preset = text.partition(":")
         if name not in known:
             registry.find(name)
             raise UsageError(f"{name} is a control, not an attack; every audit trains it")
-        chosen[name] = known[name]
+        tuned[name] = known[name]
         if preset:
             presets[name] = _preset(known[name], preset)
-    return Picked(chosen, tuple(f"{n}: {registry.origin(plugins[n])}" for n in chosen if n in plugins), presets)
+    return AttackSelection(tuned, tuple(f"{n}: {registry.origin(plugins[n])}" for n in tuned if n in plugins), presets)
 
 
 def _preset(attack: type[Attack], name: str) -> Attack:
@@ -73,7 +73,9 @@ def _preset(attack: type[Attack], name: str) -> Attack:
     return presets[name]
 
 
-def prepare(request: Request, suite: Suite, picked: Picked, task: Task, cache: Cache, note: Note = silent) -> Setup:
+def prepare(
+    request: Request, suite: Suite, selection: AttackSelection, task: Task, cache: Cache, note: Note = silent
+) -> Experiment:
     """Settle what all cells share.
 
     Raises UsageError where options do not fit this machine or this task.
@@ -90,10 +92,10 @@ def prepare(request: Request, suite: Suite, picked: Picked, task: Task, cache: C
     if not 2 <= most <= HORIZON:
         raise UsageError(f"--seeds {most}: an interval needs at least 2, and the error is spent over {HORIZON}")
     named = students(request, task)
-    original = any(attack.holds == "original" for attack in picked.attacks.values())
+    original = any(attack.holds == "original" for attack in selection.attacks.values())
     views = affordable(request.budget, suite, pool) if original else suite.views
     recipe = Recipe(named[0], suite.steps_for(len(pool)), suite.batch, suite.lr, views=views)
-    return Setup(
+    return Experiment(
         suite=suite,
         task=task,
         pool=pool,
@@ -106,7 +108,7 @@ def prepare(request: Request, suite: Suite, picked: Picked, task: Task, cache: C
         budget=request.budget,
         device=request.device,
         dropped=dropped,
-        presets=picked.presets,
+        presets=selection.presets,
     )
 
 
@@ -123,9 +125,9 @@ def students(request: Request, task: Task) -> tuple[str, ...]:
     return names
 
 
-def for_students(setup: Setup) -> list[Setup]:
+def for_students(experiment: Experiment) -> list[Experiment]:
     """Return the same for every student architecture."""
-    return [replace(setup, recipe=replace(setup.recipe, architecture=name)) for name in setup.students]
+    return [replace(experiment, recipe=replace(experiment.recipe, architecture=name)) for name in experiment.students]
 
 
 def _dropped(text: str, task: Task) -> tuple[str, ...]:
@@ -171,21 +173,21 @@ def surrogate(folder: str | None, task: Task, cache: Cache, note: Note = silent)
     return Pool(loose_images(place(folder), task.shape, cache.root, note))
 
 
-def identify(setup: Setup, audited: Subject, attacks: Attacks) -> str:
+def identify(experiment: Experiment, audited: Target, attacks: Attacks) -> str:
     """Return the digest of the question: of all but the seeds, 64 hex digits."""
     parts: dict[str, Any] = {
         "protocol": question.VERSION,
         "teacher": audited.fingerprint,
         "surface": audited.surface.name,
-        "task": setup.task.digest,
-        "pool": setup.pool.digest,
-        "surrogate": setup.surrogate.digest,
-        "suite": setup.suite.digest,
+        "task": experiment.task.digest,
+        "pool": experiment.pool.digest,
+        "surrogate": experiment.surrogate.digest,
+        "suite": experiment.suite.digest,
         "attacks": {name: [attack.version, registry.origin(attack)] for name, attack in attacks.items()},
-        "students": setup.students,
-        "budget": setup.budget,
-        "dropped": setup.dropped,
-        "presets": {name: attack.parameters for name, attack in setup.presets.items()},
-        "device": setup.device,
+        "students": experiment.students,
+        "budget": experiment.budget,
+        "dropped": experiment.dropped,
+        "presets": {name: attack.parameters for name, attack in experiment.presets.items()},
+        "device": experiment.device,
     }
     return question.of_question(parts)

@@ -12,32 +12,32 @@ import numpy as np
 
 from attacks import registry
 from audit.cache.store import Cache
-from audit.execution.door import Desk, Door, blocks
 from audit.execution.execute import Executor
-from audit.execution.measure import Exams
+from audit.execution.measure import EvalSplits
+from audit.execution.metering import CachedTeacher, MeteredOracle, blocks
 from audit.execution.worker import Job
 from audit.plan.cells import Cell, Failure, Result, Use
-from reports.progress import Teller
+from reports.progress import ProgressReporter
 from teachers.errors import RefusedInput, UsageError
 from teachers.oracle import at_once
-from teachers.targets.target import Subject
+from teachers.targets.target import Target
 from teachers.task import Pool
 from teachers.views import ViewSet
 
 
 @dataclass
-class Bench:
+class TrialRunner:
     """Everything that training a cell takes."""
 
     cache: Cache
     executor: Executor
     workers: int
     pools: dict[str, Pool]  # by digest: what attackers may hold
-    exams: Exams
+    eval_splits: EvalSplits
     classes: int
-    subjects: dict[tuple[str, str], Subject]  # by fingerprint and surface
+    targets: dict[tuple[str, str], Target]  # by fingerprint and surface
     journal: Path
-    teller: Teller
+    progress: ProgressReporter
     uses: dict[str, Use] = field(default_factory=dict)  # by cell key, in the order of the plan
     results: dict[str, Result] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Bench:
         `later` is the number of students that later phases want; as many of them are taken to exist as of these.
         """
         fresh = [use for use in uses if self.uses.setdefault(use.cell.key, use) is use]
-        sizes = {name: len(pool) for name, pool in self.exams.items()}
+        sizes = {name: len(pool) for name, pool in self.eval_splits.items()}
         for use in fresh:
             stored = self.cache.result(use.cell, sizes, self.classes)
             if stored is not None:
@@ -59,8 +59,8 @@ class Bench:
         if not todo:
             return
         later = round(later * len(todo) / len(fresh))
-        with self.teller.training(phase, len(todo), self.workers, later) as step:
-            for outcome in self.executor.run([self.job(use.cell) for use in todo], self.door, self.exams):
+        with self.progress.training(phase, len(todo), self.workers, later) as step:
+            for outcome in self.executor.run([self.job(use.cell) for use in todo], self.door, self.eval_splits):
                 step.advance(outcome.seconds if isinstance(outcome, Result) else 0.0)
                 self._keep(outcome)
 
@@ -99,27 +99,27 @@ class Bench:
         pool, owner = self.cache.pool(self.pools[cell.pool]), owner_of(cell)
         return Job(cell=cell, pool=pool, surrogate=surrogate, classes=self.classes, owner=owner)
 
-    def door(self, cell: Cell) -> Door | None:
+    def door(self, cell: Cell) -> MeteredOracle | None:
         """Return a cell's way to its teacher; None for a student that asks nobody."""
         if cell.teacher is None or cell.surface is None:
             return None
-        subject = self.subjects[cell.teacher, cell.surface]
+        target = self.targets[cell.teacher, cell.surface]
         held = {digest: self.pools[digest] for digest in (cell.pool, cell.surrogate) if digest is not None}
-        return Door(self._desk(subject), subject.surface, held, cell.budget)
+        return MeteredOracle(self._desk(target), target.surface, held, cell.budget)
 
-    def _desk(self, subject: Subject) -> Desk:
+    def _desk(self, target: Target) -> CachedTeacher:
         shape = next(iter(self.pools.values())).shape
-        metered = subject.remote is not None
-        store = self.cache.answers(subject.fingerprint, subject.surface.name, self.classes, metered=metered)
-        return Desk(store, subject.box, at_once(shape))
+        metered = target.remote is not None
+        store = self.cache.answers(target.fingerprint, target.surface.name, self.classes, metered=metered)
+        return CachedTeacher(store, target.box, at_once(shape))
 
-    def ask(self, subject: Subject, pool: Pool, kind: str, views: int) -> None:
+    def ask(self, target: Target, pool: Pool, kind: str, views: int) -> None:
         """Ask a teacher about all views of a pool that are not stored yet; kinds are joined by +."""
-        desk = self._desk(subject)
+        desk = self._desk(target)
         for part in kind.split("+"):
             for block, rows, pixels in blocks(pool, ViewSet(part, views), np.arange(len(pool))):  # type: ignore[arg-type]
                 desk.complete(block, rows, pixels)
-                self.ahead[f"{subject.fingerprint} {subject.surface.name}", block.name] = len(rows)
+                self.ahead[f"{target.fingerprint} {target.surface.name}", block.name] = len(rows)
 
     def known(self, cell: Cell) -> bool:
         """Whether a cell was trained, or tried."""

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audit.plan.cells import Asked
-from reports.record import Packed
+from audit.plan.cells import BlockUse
+from reports.record import PackedArray
 from teachers.http.remote import RemoteBox
 from teachers.oracle import CHUNK, Ask, Oracle
 from teachers.storage.store import AnswerStore, Rows
@@ -36,7 +36,7 @@ Pixels = Callable[[Rows], Tensor]  # rows of a block to float images (n, C, H, W
 
 
 @dataclass(frozen=True)
-class Desk:
+class CachedTeacher:
     """Answers of one teacher through one surface: from the store, and asked where they are not there yet."""
 
     store: AnswerStore
@@ -73,13 +73,13 @@ class Desk:
         return stored[torch.from_numpy(rows)]
 
 
-class Door:
+class MeteredOracle:
     """One cell's way to its teacher: charges every image before it is asked, and remembers what the cell rests on.
 
     `held` are the pools that the cell's attack holds, by digest.
     """
 
-    def __init__(self, desk: Desk, surface: Surface, held: Mapping[str, Pool], budget: int | None) -> None:
+    def __init__(self, desk: CachedTeacher, surface: Surface, held: Mapping[str, Pool], budget: int | None) -> None:
         shape = next(iter(held.values())).shape
         self._desk, self._held = desk, held
         self._oracle = Oracle(self._made, surface=surface, shape=shape, budget=budget, estimate_by=self._guessed)
@@ -93,13 +93,13 @@ class Door:
         return self._oracle.charged
 
     @property
-    def rests(self) -> tuple[Asked, ...]:
+    def rests(self) -> tuple[BlockUse, ...]:
         """What was asked, or found stored."""
         return tuple(
-            Asked(
+            BlockUse(
                 block=name,
                 images=len(rows),
-                rows=None if rows.all() else Packed.of(rows),
+                rows=None if rows.all() else PackedArray.of(rows),
                 estimate=name in self._estimates,
             )
             for name, rows in sorted(self._rests.items())
