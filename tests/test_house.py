@@ -31,7 +31,7 @@ ORDER = {
     "audit": (
         *("statistics", "plan", "analysis", "cache", "execution", "trials", "recording", "folder", "diagnosis"),
         *("context", "forecast", "inspection", "run", "surfaces", "finished", "warm", "teach", "gate", "selftest"),
-        *("commands", "cli"),
+        *("commands", "__main__", "cli"),
     ),
 }
 FLAT = 8  # files that lie in audit/ itself, at most
