@@ -77,8 +77,6 @@ def test_the_version_is_told(argv: list[str], capsys: pytest.CaptureFixture[str]
     assert call(capsys, *argv) == (0, f"distill-audit {__version__}\n", "")
 
 
-
-
 @pytest.mark.parametrize("argv", [["audit"], ["audit", "run", "--teacher", "demo"], ["audit", "--help"], ["audit.cli"]])
 def test_python_m_is_refused_by_naming_the_command(argv: list[str], tmp_path: Path) -> None:
     """Also where it would go wrong: in a folder whose packages are called like ours."""
