@@ -14,21 +14,24 @@ class Term(NamedTuple):
 
 BITES: Final = Term(
     "Bites",
-    "An attack bites if it works where nothing resists it: on the ordinary teacher, it trains a better student than its "
-    "attacker could have without asking. What that is depends on what the attacker holds: an LS student on the same images, "
-    "or on the few labels that are known, or, without any original image, the largest class. An attack that does not bite "
-    "fails even there, so its failure on the audited teacher is no evidence of resistance.",
+    "An attack bites if it works where nothing resists it: on the ordinary teacher, it trains a better student "
+    "than its attacker could have without asking. What that is depends on what the attacker holds: an LS student "
+    "on the same images, or on the few labels that are known, or, without any original image, the largest class. "
+    "An attack that does not bite fails even there, so its failure on the audited teacher is no evidence of "
+    "resistance.",
 )
 WORDS: Final = (
     Term(
         "DISTILLABLE",
-        "At least one attack trains a better student with the teacher's answers than the same student is without them. The "
-        "probability of saying so by chance is held below 5\u00a0%, whatever the number of attacks and looks.",
+        "At least one attack trains a better student with the teacher's answers than the same student is without "
+        "them. The probability of saying so by chance is held below 5\u00a0%, whatever the number of attacks and "
+        "looks.",
     ),
     Term(
         "UNDISTILLABLE",
-        "Every attack that applies was run, at least one of them bites, and the upper bound of every margin is below the "
-        "tolerance. It holds for the scope printed with it, and for no other attack, student, surface or amount of data.",
+        "Every attack that applies was run, at least one of them bites, and the upper bound of every margin is "
+        "below the tolerance. It holds for the scope printed with it, and for no other attack, student, surface "
+        "or amount of data.",
     ),
     Term("INCONCLUSIVE", "Neither could be shown. It does not mean “safe”."),
 )
@@ -46,30 +49,30 @@ TERMS: Final = (
     Term("Knockoff student", "A student trained with the teacher's answers."),
     Term(
         "LS student",
-        "The same student trained with label smoothing and no teacher: same initial weights, images, order and steps. Its "
-        "amount of smoothing, zero included, is the best on validation images.",
+        "The same student trained with label smoothing and no teacher: same initial weights, images, order and "
+        "steps. Its amount of smoothing, zero included, is the best on validation images.",
     ),
     Term("Margin", "Accuracy of the knockoff student minus accuracy of the LS student, in percentage points."),
     Term("Tolerance", "The margin that is too small to matter: half a point."),
     Term(
         "Seed",
-        "The number that fixes a student's initial weights and the order of its images. Students of several seeds show how "
-        "much of a margin is chance.",
+        "The number that fixes a student's initial weights and the order of its images. Students of several seeds "
+        "show how much of a margin is chance.",
     ),
     Term(
         "Look",
-        "A judgement of the results so far. Seeds are added while a comparison is open; each look spends a part of the "
-        "allowed error, by the information that it brings.",
+        "A judgement of the results so far. Seeds are added while a comparison is open; each look spends a part "
+        "of the allowed error, by the information that it brings.",
     ),
     Term(
         "Discordant images",
-        "Test images that one of two students gets right and the other wrong: all that tells them apart. With fewer than "
-        "about 30 a seed no interval can be trusted, and more test images or a harder task are needed.",
+        "Test images that one of two students gets right and the other wrong: all that tells them apart. With "
+        "fewer than about 30 a seed no interval can be trusted, and more test images or a harder task are needed.",
     ),
     Term(
         "Ordinary teacher",
-        "A teacher of the same task, trained by plain cross entropy, that shows full probabilities and resists nothing: the "
-        "positive control of every attack.",
+        "A teacher of the same task, trained by plain cross entropy, that shows full probabilities and resists "
+        "nothing: the positive control of every attack.",
     ),
     BITES,
     Term("Null control", "LS students against LS students of other seeds: a comparison that must find nothing."),
@@ -83,14 +86,14 @@ TERMS: Final = (
     Term("Steal-cost curve", "Accuracy of knockoff students against the number of queries that they rest on."),
     Term(
         "CMI",
-        "Conditional mutual information between image and answer, given the class: the mean divergence of answers from the "
-        "mean answer of their class, in nats. 0: every image of a class gets the same answer.",
+        "Conditional mutual information between image and answer, given the class: the mean divergence of answers "
+        "from the mean answer of their class, in nats. 0: every image of a class gets the same answer.",
     ),
     Term("NCMI", "CMI divided by Γ, the mean cross entropy between answers to images of different classes."),
     Term(
         "Temperature",
-        "The number by which logits are divided before the softmax; above 1 it softens answers. An attacker who sees "
-        "probabilities can choose it.",
+        "The number by which logits are divided before the softmax; above 1 it softens answers. An attacker who "
+        "sees probabilities can choose it.",
     ),
     Term(
         "Record",
