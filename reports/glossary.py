@@ -39,7 +39,8 @@ TERMS: Final = (
     Term("Teacher", "The audited model. Attacks send it images and see its answers, nothing else."),
     Term(
         "Attack",
-        "A way to train a copy of a teacher from its answers, as an attacker could who holds and sees so much.",
+        "A way to train a student from the teacher's answers. It stands for one attacker, who holds certain images and "
+        "labels, and sees certain answers.",
     ),
     Term(
         "Surface", "What the API shows of an answer: all probabilities, the largest few, rounded ones, the label alone…"
