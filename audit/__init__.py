@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from reports.frames import Frames
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def load(runtime: str | Path) -> Frames:

@@ -6,19 +6,21 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from audit import __version__
 from audit.commands import BUG, COMMAND_LINE, INTERRUPTED, OK, auditing, caching, finished, listing
+from audit.commands.groups import CONTEXT, Group
 from audit.commands.options import expanded
 from reports import streams, terminal
 
 app = typer.Typer(
     name="audit",
     help="If I put this model behind an API, how much better a copy can someone train by asking it?",
-    no_args_is_help=True,
-    add_completion=False,
+    cls=Group,
+    context_settings=CONTEXT,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -30,6 +32,8 @@ COMMANDS = (
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, or of what a user may write to it
 ROOM = "make room or give a place that you may use; finished students are kept, and the same command goes on from there"
 OURS = ("attacks", "teachers", "reports")  # packages beside this one
+PLATFORMS = "audits run on Linux and macOS; install distill-audit inside WSL (`wsl --install`), and run it there"
+WINDOWS = ("win32", "cygwin", "msys")  # as `sys.platform` names it
 for command in COMMANDS:
     app.command()(command)
 for typed in (app, caching.cache_app):
@@ -42,8 +46,25 @@ app.add_typer(caching.cache_app)
 CommandLineError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        terminal.say(f"distill-audit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
 def main() -> NoReturn:
     """Run the command line and exit with its code: a user's mistake prints one line, a bug a traceback."""
+    if sys.platform in WINDOWS:
+        sys.exit(_say(f"this system is Windows ({sys.platform}); {PLATFORMS}", COMMAND_LINE))
     # Read when torch is imported: on shared cores, threads that spin while they wait make a teacher far slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     streams.prepare()
@@ -119,3 +140,9 @@ def _shadowed() -> str | None:
         if spec is None or spec.origin is None or Path(spec.origin).resolve().parent.parent != home:
             return name
     return None
+
+
+if __name__ == "__main__":  # `python -m audit.cli`
+    from audit.__main__ import refuse
+
+    refuse()

@@ -6,8 +6,8 @@ import math
 from typing import Final
 
 from reports import bag
+from reports.names import quoted
 from reports.record import Comparison, Cost, Interval, LedgerRow, Parameters, Record, Word
-from teachers.names import quoted
 
 MISSING: Final = "–"
 HOLDS: Final = {"original": "original data", "surrogate": "surrogate images", "no data": "no data"}

@@ -31,7 +31,7 @@ ORDER = {
     "audit": (
         *("statistics", "plan", "analysis", "cache", "execution", "trials", "recording", "folder", "diagnosis"),
         *("context", "forecast", "inspection", "run", "surfaces", "finished", "warm", "teach", "gate", "selftest"),
-        *("commands", "cli"),
+        *("commands", "__main__", "cli"),
     ),
 }
 FLAT = 8  # files that lie in audit/ itself, at most
@@ -72,7 +72,8 @@ def test_no_import_runs_back_up(house: str) -> None:
 
 
 def test_few_files_lie_in_no_package() -> None:
-    assert len([path for path in (ROOT / "audit").glob("*.py") if path.name != "__init__.py"]) <= FLAT
+    """`__init__` and `__main__` can lie nowhere else."""
+    assert len([path for path in (ROOT / "audit").glob("*.py") if not path.name.startswith("__")]) <= FLAT
 
 
 PURE = (
@@ -234,7 +235,7 @@ METHOD_FILES = ("guards", "training", "views", "networks")
 def test_a_changed_engine_has_a_new_number() -> None:
     """Where this fails: if students come out differently, raise ENGINE in its file; then pin the new digest."""
     files = [ROOT / "attacks" / "base.py", *(ROOT / "teachers" / f"{name}.py" for name in ENGINE_FILES)]
-    assert f"{ENGINE} {digest(files)}" == "2 2759226620e2cce1"
+    assert f"{ENGINE} {digest(files)}" == "2 597947857519cd26"
 
 
 def test_a_changed_way_to_teach_has_a_new_number() -> None:
@@ -243,12 +244,12 @@ def test_a_changed_way_to_teach_has_a_new_number() -> None:
         *(ROOT / "teachers" / f"{name}.py" for name in METHOD_FILES),
         *sorted((ROOT / "teachers/methods").glob("*.py")),
     ]
-    assert f"{VERSION} {digest(files)}" == "2 eefa3a187bb1d7d6"
+    assert f"{VERSION} {digest(files)}" == "2 85826adbff0999b1"
 
 
 def test_a_changed_synthetic_teacher_has_a_new_number() -> None:
     """Where this fails: if answers come out differently, raise VERSION in the file, then pin the new digest."""
-    assert f"{synthetic.VERSION} {digest([ROOT / 'teachers' / 'synthetic.py'])}" == "1 1a31b248b4e48fd1"
+    assert f"{synthetic.VERSION} {digest([ROOT / 'teachers' / 'synthetic.py'])}" == "1 0eca450cf6f22c09"
 
 
 def test_every_attack_has_a_file_named_after_it() -> None:

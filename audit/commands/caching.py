@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from audit.commands.groups import Group
 from audit.commands.options import (
     Attacks,
     Budget,
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
 cache_app = typer.Typer(
     name="cache",
     help="Look into the cache of students, teachers and answers; prune it, carry it to another machine, warm it.",
-    no_args_is_help=True,
-    add_completion=False,
+    cls=Group,
     rich_markup_mode=None,
 )
 

@@ -1,0 +1,117 @@
+"""What the words of an audit mean: the glossary of every report, and docs/glossary.md."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Term(NamedTuple):
+    """A word and what it means."""
+
+    name: str
+    meaning: str
+
+
+BITES: Final = Term(
+    "Bites",
+    "An attack bites if it works where nothing resists it: on the ordinary teacher, it trains a better student "
+    "than its attacker could have without asking. What that is depends on what the attacker holds: an LS student "
+    "on the same images, or on the few labels that are known, or, without any original image, the largest class. "
+    "An attack that does not bite fails even there, so its failure on the audited teacher is no evidence of "
+    "resistance.",
+)
+WORDS: Final = (
+    Term(
+        "DISTILLABLE",
+        "At least one attack trains a better student with the teacher's answers than the same student is without "
+        "them. The probability of saying so by chance is held below 5\u00a0%, whatever the number of attacks and "
+        "looks.",
+    ),
+    Term(
+        "UNDISTILLABLE",
+        "Every attack that applies was run, at least one of them bites, and the upper bound of every margin is "
+        "below the tolerance. It holds for the scope printed with it, and for no other attack, student, surface "
+        "or amount of data.",
+    ),
+    Term("INCONCLUSIVE", "Neither could be shown. It does not mean “safe”."),
+)
+TERMS: Final = (
+    Term("Teacher", "The audited model. Attacks send it images and see its answers, nothing else."),
+    Term(
+        "Attack",
+        "A way to train a student from the teacher's answers. It stands for one attacker, who holds certain images and "
+        "labels, and sees certain answers.",
+    ),
+    Term(
+        "Surface", "What the API shows of an answer: all probabilities, the largest few, rounded ones, the label alone…"
+    ),
+    Term("Query", "One image sent to the teacher. A budget is the most queries that one student may rest on."),
+    Term("Student", "The network that an attacker trains; one architecture for attacks and controls."),
+    Term("Knockoff student", "A student trained with the teacher's answers."),
+    Term(
+        "LS student",
+        "The same student trained with label smoothing and no teacher: same initial weights, images, order and "
+        "steps. Its amount of smoothing, zero included, is the best on validation images.",
+    ),
+    Term("Margin", "Accuracy of the knockoff student minus accuracy of the LS student, in percentage points."),
+    Term("Tolerance", "The margin that is too small to matter: half a point."),
+    Term(
+        "Seed",
+        "The number that fixes a student's initial weights and the order of its images. Students of several seeds "
+        "show how much of a margin is chance.",
+    ),
+    Term(
+        "Look",
+        "A judgement of the results so far. Seeds are added while a comparison is open; each look spends a part "
+        "of the allowed error, by the information that it brings.",
+    ),
+    Term(
+        "Discordant images",
+        "Test images that one of two students gets right and the other wrong: all that tells them apart. With "
+        "fewer than about 30 a seed no interval can be trusted, and more test images or a harder task are needed.",
+    ),
+    Term(
+        "Ordinary teacher",
+        "A teacher of the same task, trained by plain cross entropy, that shows full probabilities and resists "
+        "nothing: the positive control of every attack.",
+    ),
+    BITES,
+    Term("Null control", "LS students against LS students of other seeds: a comparison that must find nothing."),
+    Term("Suite", "A named, numbered and frozen list of attacks with their recipe and seeds; each effort has one."),
+    Term("Scope", "What a verdict speaks of: suite, surface, budget, student and data."),
+    Term("Flag", "A doubt about the audit itself, which may limit what the verdict can be."),
+    Term(
+        "Agreement",
+        "The share of test images on which a student names the class that its teacher names, right or wrong.",
+    ),
+    Term("Steal-cost curve", "Accuracy of knockoff students against the number of queries that they rest on."),
+    Term(
+        "CMI",
+        "Conditional mutual information between image and answer, given the class: the mean divergence of answers "
+        "from the mean answer of their class, in nats. 0: every image of a class gets the same answer.",
+    ),
+    Term("NCMI", "CMI divided by Γ, the mean cross entropy between answers to images of different classes."),
+    Term(
+        "Temperature",
+        "The number by which logits are divided before the softmax; above 1 it softens answers. An attacker who "
+        "sees probabilities can choose it.",
+    ),
+    Term(
+        "Record",
+        "The file record.json: all that was measured. Every report is made from it, and audit verify checks it.",
+    ),
+)
+
+HEAD: Final = """# Glossary
+
+The words of reports, pages and messages. The exact rules are in [the rules of the verdict](verdict.md).
+"""
+
+
+def page() -> str:
+    """Write docs/glossary.md."""
+    parts = {"The three words of a verdict": WORDS, "Terms": TERMS}
+    lines = [HEAD]
+    for title, terms in parts.items():
+        lines += [f"## {title}\n", *(f"### {term.name}\n\n{term.meaning}\n" for term in terms)]
+    return "\n".join(lines)

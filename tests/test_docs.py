@@ -1,0 +1,146 @@
+"""What is written about the tool: pages that find each other, one glossary, and one version everywhere."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import yaml
+from sample_record import sample_record
+from test_reports import Page
+
+from audit import __version__
+from reports import glossary, html
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load(text(name))
+
+
+def links(name: str) -> list[str]:
+    """Return where a page leads, by its links that are no URLs; code shows none."""
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", text(name), flags=re.DOTALL)
+    return [link for link in LINK.findall(prose) if "://" not in link]
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the names of a page's headings, as GitHub and mkdocs make them."""
+    heads = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    made = {re.sub(r"[^\w\s-]", "", head).strip().lower().replace(" ", "-") for head in heads}
+    return made | set(re.findall(r'<a (?:id|name)="([^"]*)"', path.read_text(encoding="utf-8")))
+
+
+def titles(nav: object) -> Iterator[str]:
+    """List the pages of a navigation, in its order."""
+    if isinstance(nav, str):
+        yield nav
+    for part in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
+        yield from titles(part)
+
+
+WRITTEN = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", *(f"docs/{page}" for page in PAGES)]
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_every_link_leads_somewhere(name: str) -> None:
+    for link in links(name):
+        place, _, anchor = link.partition("#")
+        target = ((ROOT / name).parent / place).resolve() if place else ROOT / name
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+        if name.startswith("docs/"):
+            assert target.parent == ROOT / "docs", f"{link}: the site holds docs/ alone; write the path as code"
+
+
+def test_the_index_and_the_site_list_every_page_in_one_order() -> None:
+    listed = links("docs/index.md")
+    assert sorted([*listed, "index.md"]) == PAGES
+    nav = read("mkdocs.yml")["nav"]
+    assert list(titles(nav)) == ["index.md", *listed]
+    asked = [title for part in nav if isinstance(part, dict) for title in part]
+    assert asked == re.findall(r"^## (.*)$", text("docs/index.md"), re.MULTILINE)
+
+
+def test_ci_builds_the_site_and_fails_at_a_warning() -> None:
+    assert re.search(r"pip install .*\bdocs\b.*\n(.*\n)*mkdocs build .*--strict", text(".ci/run"))
+    assert "bash .ci/run" in text(".github/workflows/ci.yml")
+
+
+def test_the_page_of_the_glossary_is_that_of_the_reports() -> None:
+    """Where this fails: python -c "from reports.glossary import page; print(page(), end='')" > docs/glossary.md."""
+    assert text("docs/glossary.md") == glossary.page()
+    said = " ".join(" ".join(Page(html.render(sample_record())).said).split())
+    for term in (*glossary.WORDS, *glossary.TERMS):
+        assert term.name in said
+        assert " ".join(term.meaning.split()) in said
+
+
+def test_the_glossary_is_short_and_names_each_term_once() -> None:
+    names = [term.name for term in (*glossary.WORDS, *glossary.TERMS)]
+    assert len(names) == len(set(names)) <= 30
+    assert glossary.BITES in glossary.TERMS
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/verdict.md", "docs/index.md"])
+def test_who_meets_the_word_bites_finds_what_it_means(name: str) -> None:
+    assert re.search(r"glossary\.md|\*\*Bites\.\*\* An attack bites if", text(name))
+
+
+VERSION = re.compile(r"^## (\S+) - (\S+)$", re.MULTILINE)
+
+
+def test_the_changelog_is_one_of_versions_with_dates() -> None:
+    log = text("CHANGELOG.md")
+    heads = re.findall(r"^## (.*)$", log, re.MULTILINE)
+    versions = VERSION.findall(log)
+    assert heads == ["Unreleased", *(f"{version} - {day}" for version, day in versions)]
+    days = [date.fromisoformat(day) for _, day in versions]
+    assert days == sorted(days, reverse=True)
+    assert versions[0][0] == __version__
+    kinds = set(re.findall(r"^### (.*)$", log, re.MULTILINE))
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    for version in re.split(r"^## ", log, flags=re.MULTILINE):
+        assert not re.search(r"^- ", version.partition("\n### ")[0], re.MULTILINE), "each entry is of a kind"
+
+
+# Citation File Format 1.2.0: what it demands, and what else we give.
+DEMANDED = {"cff-version", "message", "title", "authors"}
+GIVEN = {"type", "abstract", "version", "date-released", "license", "keywords"}
+
+
+def test_the_citation_is_of_this_version_and_of_its_day() -> None:
+    cited = read("CITATION.cff")
+    assert cited.keys() == DEMANDED | GIVEN
+    assert (cited["cff-version"], cited["type"], cited["license"]) == ("1.2.0", "software", "Apache-2.0")
+    assert all(author.keys() <= {"name", "family-names", "given-names"} for author in cited["authors"])
+    assert (cited["version"], cited["date-released"]) == VERSION.findall(text("CHANGELOG.md"))[0]
+
+
+def test_the_pythons_of_the_package_are_those_of_ci() -> None:
+    project = tomllib.loads(text("pyproject.toml"))["project"]
+    (job,) = cast("dict[str, Any]", read(".github/workflows/ci.yml"))["jobs"].values()
+    tested = job["strategy"]["matrix"]["python"]
+    named = [c.rpartition(" ")[2] for c in project["classifiers"] if c.startswith("Programming Language :: Python :: ")]
+    assert named == tested
+    assert project["requires-python"] == f">={tested[0]}"
+    assert f"Python {' and '.join(tested)}" in text("README.md")
+
+
+def test_a_vulnerability_is_reported_in_private() -> None:
+    told = text("SECURITY.md")
+    assert "private vulnerability reporting" in told
+    assert "docs/wall.md" in links("SECURITY.md")
+    assert "@" not in told
