@@ -38,9 +38,4 @@ BUILT_IN = {
 
 def quoted(name: str) -> str:
     """Return a name as a part of a list with commas, in quotes where it holds a comma or quotes."""
-    return in_quotes(name) if "," in name or '"' in name else name
-
-
-def in_quotes(name: str) -> str:
-    """Return a name in double quotes, a quote in it written twice."""
-    return '"' + name.replace('"', '""') + '"'
+    return '"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name

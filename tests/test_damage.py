@@ -23,13 +23,14 @@ from sample_cache import ANSWERED, LESSON, OUTPUT, POOL, QUESTION, STATE, bare, 
 from audit import cli
 from audit import run as audit
 from audit.cache import results
-from audit.cache.checking import Broken, check
+from audit.cache.checking import DamagedEntry, check
 from audit.cache.damage import damage, mended
 from audit.cache.entries import Entry, contents
 from audit.cache.listing import inventory, plain
 from audit.cache.looks import looked, remember_looks
 from audit.cache.pruning import prune
 from audit.cache.store import Cache
+from audit.plan.cells import BlockUse
 from audit.plan.request import Request
 from reports.record import PackedArray, Record
 from teachers.data.datasets import load as load_task
@@ -82,7 +83,7 @@ def test_every_flipped_bit_and_every_cut_is_noticed(kind: str, root: Path) -> No
     raw = entry.path.read_bytes()
     for change in [flipped] * FLIPS + [cut] * CUTS:
         entry.path.write_bytes(change(raw, chance))
-        with pytest.raises(Broken):
+        with pytest.raises(DamagedEntry):
             check(entry.kind, entry.path, entry.name)
 
 
@@ -93,7 +94,7 @@ def test_every_byte_of_an_entry_matters(root: Path) -> None:
         changed = bytearray(raw)
         changed[at] ^= 1 << at % 8
         entry.path.write_bytes(changed)
-        with pytest.raises(Broken):
+        with pytest.raises(DamagedEntry):
             check("looks", entry.path, entry.name)
 
 
@@ -107,7 +108,7 @@ def test_damage_of_what_has_no_seal_is_noticed_where_it_shows(
     raw = bare(entry)
     for _ in range(10):
         entry.path.write_bytes(change(raw, chance))
-        with suppress(Broken):
+        with suppress(DamagedEntry):
             check(entry.kind, entry.path, entry.name)
 
 
@@ -279,7 +280,7 @@ BAD_STUDENTS = {
     "a negative count": {"charged": -1},
     "seconds without end": {"seconds": float("nan")},
     "more repeats than images": {"repeats": 1.5},
-    "rows of another block": {"asked": (parsers.Asked(block="x-0", images=4, rows=PackedArray.of(np.ones(9, bool))),)},
+    "rows of another block": {"asked": (BlockUse(block="x-0", images=4, rows=PackedArray.of(np.ones(9, bool))),)},
     "another cell": {"cell": cell(1)},
     "no number of views": {"cell": cell(0, recipe={"views": "many"})},
 }

@@ -57,7 +57,7 @@ def test_a_limit_that_stops_the_reading_is_named(script: tuple[str, str], limit:
 
 LOWER = """
 import resource
-from teachers import limits
+from teachers.processes import limits
 said = limits.lower("RLIMIT_CPU", {wanted}, grace=2), limits.lower("RLIMIT_CORE", 0)
 print(*resource.getrlimit(resource.RLIMIT_CPU), *said, sep=",")
 """

@@ -102,7 +102,7 @@ def test_a_sound_network_raises_nothing_and_every_query_is_counted(task: Task, m
         return real(self, images)
 
     monkeypatch.setattr(Box, "__call__", counted)
-    found = probe(of, task, top)
+    found = probe_info(probe(of, task, top))
     assert raised(found) == []
     assert found.queries == sent["all"]
     assert not found.repeated.array().any()
@@ -202,7 +202,7 @@ def test_a_teacher_that_is_no_network_of_ours_is_asked_all_the_same(task: Task, 
     from teachers.targets.target import smoothed_truth
 
     truth = smoothed_truth(task.train, len(task.classes), 1, "cpu")
-    found = probe(truth, task, top_classes(truth.full, task.validation))
+    found = probe_info(probe(truth, task, top_classes(truth.full, task.validation)))
     assert found.normalised == ()
     assert raised(found) == []
 
@@ -254,6 +254,6 @@ def test_a_network_that_takes_blue_first_is_found_out(task: Task) -> None:
     network = classifier(turned, *HALF)
     whole = PreprocessedNetwork(network, (0.5,) * 3, (0.5,) * 3)
     of = target(whole, (0.5,) * 3, (0.5,) * 3)
-    found = probe(of, colour, top_classes(of.full, colour.validation))
+    found = probe_info(probe(of, colour, top_classes(of.full, colour.validation)))
     flag = next(flag for flag in flags.of_answers(found) if flag.id == "other-normalisation")
     assert "--normalize half/bgr" in flag.do

@@ -20,7 +20,6 @@ from test_reports import HOSTILE, Page
 from audit.analysis import derive
 from audit.diagnosis import pools, thumbnails
 from audit.diagnosis.pools import illustrated
-from audit.recording import evidence
 from audit.statistics import sights
 from reports import cluster_figures, html, svg
 from reports.clusters import UNSEEN, Clusters, Map, Picture, Triangle
@@ -141,7 +140,7 @@ def test_thumbnails_are_of_the_images_whose_answers_were_kept(
     """Of large data a sample of the validation images is kept; the images may lie on disk."""
     images = np.arange(200, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 4, 4), np.uint8)
     y = np.arange(200) % 4
-    monkeypatch.setattr(evidence, "CMI_ENTRIES", 4 * 80)
+    monkeypatch.setattr(pools, "CMI_ENTRIES", 4 * 80)
     np.save(tmp_path / "images.npy", images)
     pool = Pool(StoredImages(tmp_path / "images.npy") if on_disk else images, y)  # type: ignore[arg-type]
     kept = pools._sample(pool, 4)

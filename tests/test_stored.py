@@ -84,16 +84,17 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import numpy as np
-from teachers.targets.target import smoothed_truth, log_probs
+from teachers.oracle import log_probs
+from teachers.targets.target import smoothed_truth
 from audit.cache.store import Cache
-from teachers.data.stored import Stored
+from teachers.data.stored import StoredImages
 from teachers.task import Augment, Pool
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 file = np.lib.format.open_memmap(folder / f"{count}.npy", "w+", np.uint8, (count, 3, 32, 32))
 for at in range(0, count, 1_000):
     file[at:at + 1_000] = at % 251
 del file
-pool = Pool(Stored(folder / f"{count}.npy"), np.arange(count) % 10, Augment(pad=4, flip=True))
+pool = Pool(StoredImages(folder / f"{count}.npy"), np.arange(count) % 10, Augment(pad=4, flip=True))
 subject = smoothed_truth(pool, 10, 1, "cpu")
 Cache(folder / "cache").pool(pool)
 assert len(log_probs(subject.full, pool)) == count
