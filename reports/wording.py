@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from pydantic import ByteSize
+
 from reports import bag
 from reports.names import quoted
 from reports.record import Comparison, Cost, Interval, LedgerRow, Parameters, Record, Word
@@ -62,6 +64,11 @@ def within(value: float | None, se: float | None, digits: int = 3) -> str:
 def count(value: int | None) -> str:
     """Write a count with separators between thousands."""
     return "no limit" if value is None else f"{value:,}"
+
+
+def size(number: float) -> str:
+    """Write bytes in the unit that suits them: 12.3 KB."""
+    return ByteSize(number).human_readable(decimal=True, separator=" ")
 
 
 def duration(seconds: float) -> str:

@@ -25,9 +25,9 @@ from audit.cache.entries import CARRIED, STAGING, Entry, Kind, contents, kind_of
 from audit.cache.listing import inventory
 from audit.cache.merging import Brought
 from audit.cache.merging import merge as _merge
-from audit.cache.pruning import written
 from audit.cache.results import MOST_TEXT
 from audit.cache.store import Cache
+from reports import wording
 from teachers.errors import RefusedInput, UsageError
 from teachers.storage.entries import opened, regular, sealed
 from teachers.storage.parsers import MOST_WORDS
@@ -87,7 +87,7 @@ def _carriable(entry: Entry) -> None:
     Raises Broken.
     """
     if entry.bytes > LARGEST:
-        raise checking.DamagedEntry(f"is larger than {written(LARGEST)}, and stays here")
+        raise checking.DamagedEntry(f"is larger than {wording.size(LARGEST)}, and stays here")
     if entry.kind == "answers":
         checking.check(entry.kind, entry.path, entry.name)
     try:
@@ -167,8 +167,8 @@ def _unpacked(file: Path, staging: Path, most: int) -> Iterator[tuple[Kind, str]
             total += info.size
             if info.size > LARGEST or total > most or len(names) == MOST_ENTRIES:
                 raise RefusedInput(
-                    f"{file} holds more than {written(most)}, {written(LARGEST)} an entry, or {MOST_ENTRIES:,} "
-                    "entries; allow more with --max-size, if you know who wrote it"
+                    f"{file} holds more than {wording.size(most)}, {wording.size(LARGEST)} an entry, or "
+                    f"{MOST_ENTRIES:,} entries; allow more with --max-size, if you know who wrote it"
                 )
             if info.size > SMALL.get("output" if info.name.endswith("/output") else kind, LARGEST):
                 raise RefusedInput(f"{file}: {_short(info.name)} is too large for what it is; {GIVE}")

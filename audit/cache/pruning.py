@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from audit.cache.entries import OURS, STAGING, Contents, Entry, contents
 from audit.cache.listing import inventory
@@ -16,10 +17,8 @@ from teachers.errors import RefusedInput, UsageError
 from teachers.storage.store import hold
 
 DAY = 86_400.0
-MOST_DIGITS = 30  # of a size
-UNITS = {"": 1, **{f"{p}B": 1_000**i for i, p in enumerate(("", "K", "M", "G", "T"))}} | {
-    f"{p}IB": 1_024**i for i, p in enumerate(("K", "M", "G", "T"), start=1)
-}
+MOST_SIZE = 2**63  # bytes
+_SIZE: TypeAdapter[ByteSize] = TypeAdapter(ByteSize)
 
 
 @dataclass(frozen=True)
@@ -99,16 +98,10 @@ def size_of(text: str) -> int:
 
     Raises UsageError.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", text.strip().upper())
-    if match is None or match[2] not in UNITS or len(match[1]) > MOST_DIGITS:
+    try:
+        size = _SIZE.validate_python(text.strip())
+    except ValidationError:
+        size = None
+    if size is None or size > MOST_SIZE:
         raise UsageError(f"--max-size {text!r} is no size; give a number and a unit, such as 500MB or 2GB")
-    return int(float(match[1]) * UNITS[match[2]])
-
-
-def written(size: float) -> str:
-    """Write bytes as a person would."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1_000 or unit == "GB":
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1_000
-    raise AssertionError
+    return size

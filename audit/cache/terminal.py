@@ -8,13 +8,14 @@ from pathlib import Path
 
 from audit.cache.archive import ExportSummary
 from audit.cache.listing import Inventory, Row, day, shelves
-from audit.cache.pruning import PruneSummary, written
+from audit.cache.pruning import PruneSummary
+from reports import wording
 from reports.printable import printable
 
 
 def listed(found: Inventory) -> Iterator[str]:
     """Tell of a cache: a line for every kind, technique and teacher."""
-    yield f"{found.contents.root}: {written(found.contents.bytes)}"
+    yield f"{found.contents.root}: {wording.size(found.contents.bytes)}"
     for shelf in shelves(found):
         yield _line(shelf.kind, shelf.row)
         for title, rows in (("by technique", shelf.techniques), ("by teacher", shelf.teachers)):
@@ -25,21 +26,21 @@ def listed(found: Inventory) -> Iterator[str]:
 
 
 def _line(title: str, row: Row) -> str:
-    return f"{title:40} {row.entries:8,} {written(row.bytes):>10}  {day(row.used)[:10]}"
+    return f"{title:40} {row.entries:8,} {wording.size(row.bytes):>10}  {day(row.used)[:10]}"
 
 
 def removed(done: PruneSummary, dry: bool) -> Iterator[str]:
     """Tell what was removed, or would be."""
     verb = "would remove" if dry else "removed"
     what = counted(Counter(entry.kind for entry in done.removed)) or "nothing"
-    yield f"{verb} {what}: {written(done.freed)} freed, {written(done.left)} left"
+    yield f"{verb} {what}: {wording.size(done.freed)} freed, {wording.size(done.left)} left"
     yield from _named(done.broken, done.foreign)
 
 
 def exported(done: ExportSummary, file: Path) -> Iterator[str]:
     """Tell what an archive holds."""
     what = counted(Counter(entry.kind for entry in done.entries)) or "nothing"
-    yield f"{file}: {what}; {written(done.bytes)}"
+    yield f"{file}: {what}; {wording.size(done.bytes)}"
     yield from _named(done.broken, ())
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from platformdirs import user_cache_path
 
 from teachers.data.stored import StoredImages
 from teachers.errors import RefusedInput
@@ -32,11 +33,7 @@ Rows = NDArray[np.int64]
 
 def default_cache() -> Path:
     """Return $DISTILL_AUDIT_CACHE, or the folder that this system keeps caches in."""
-    if named := os.environ.get("DISTILL_AUDIT_CACHE"):
-        return place(named)
-    if sys.platform == "darwin":
-        return place("~/Library/Caches/distill-audit")
-    return place(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "distill-audit"
+    return place(os.environ.get("DISTILL_AUDIT_CACHE") or user_cache_path("distill-audit"))
 
 
 def hold(root: Path, *, alone: bool = False) -> int:
