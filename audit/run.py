@@ -187,7 +187,7 @@ def settle(experiment: Experiment, runner: TrialRunner, context: RunContext) -> 
     matched = [
         r for s in teachers for setting in best[s.role] for r in protocol.candidates(experiment, runner, s, setting)
     ]
-    runner.train("matching controls", protocol.rival_uses(experiment, matched), later)
+    runner.train("matching controls", protocol.candidate_uses(experiment, matched), later)
     tuned: TunedAttacks = {s.role: protocol.choose(experiment, runner, s, best[s.role]) for s in teachers}
     asking = [c.attack for c in tuned["audited"].values() if set_aside(experiment, runner, audited, c) is None]
     runner.train("twice the steps", protocol.longer_uses(experiment, runner, audited, asking), later)

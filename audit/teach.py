@@ -16,7 +16,7 @@ from teachers.intake import Teacher
 from teachers.networks import PreprocessedNetwork
 from teachers.oracle import Box
 from teachers.storage.store import default_cache
-from teachers.targets import lessons, runtime
+from teachers.targets import runtime, teaching
 from teachers.targets.target import refuse_chance, validation_accuracy
 from teachers.task import Task
 
@@ -55,7 +55,7 @@ def teach(
     lesson = methods.TeacherRecipe(method, recipe, seed, base.sha256 if base else "")
     given = data not in datasets.EMBEDDED and Path(data).is_dir()
     origin = str(Path(data).resolve()) if given else data
-    teacher = lessons.taught(lesson, task, runtime.Runtime(kept, device, progress.note), name=out.name, init=base)
+    teacher = teaching.taught(lesson, task, runtime.Runtime(kept, device, progress.note), name=out.name, init=base)
     assert isinstance(teacher.network, PreprocessedNetwork)
     assert teacher.card is not None
     intake.save_teacher(teacher.network, teacher.card.model_copy(update={"data": origin, "size": size}), out)

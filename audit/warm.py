@@ -68,7 +68,7 @@ def _warm(experiment: Experiment, runner: TrialRunner, context: RunContext) -> N
     tried = [protocol.candidates(experiment, runner, ordinary, setting) for setting in every]
     runner.train(
         "matching controls",
-        protocol.rival_uses(experiment, [candidate for candidates in tried for candidate in candidates]),
+        protocol.candidate_uses(experiment, [candidate for candidates in tried for candidate in candidates]),
     )
     best = protocol.best_settings(experiment, runner, ordinary, attacks)
     arm = StudentArm(experiment, {ordinary.role: protocol.choose(experiment, runner, ordinary, best)})
@@ -85,11 +85,13 @@ def _longer(experiment: Experiment, runner: TrialRunner) -> list[Use]:
     longer = replace(
         protocol.best_ls(experiment, runner), recipe=replace(experiment.recipe, steps=LONGER * experiment.recipe.steps)
     )
-    return protocol.rival_uses(experiment, [longer])
+    return protocol.candidate_uses(experiment, [longer])
 
 
 def _judged(experiment: Experiment, runner: TrialRunner, tried: Iterable[Sequence[ControlCandidate]]) -> list[Use]:
     """Return what each setting has to beat, at the most judged seeds."""
-    best = (protocol.best_rival(experiment, runner, candidates) for candidates in tried)
-    cells = (cell for candidate in best for cell in protocol.rival_cells(experiment, candidate, range(experiment.most)))
+    best = (protocol.best_candidate(experiment, runner, candidates) for candidates in tried)
+    cells = (
+        cell for candidate in best for cell in protocol.candidate_cells(experiment, candidate, range(experiment.most))
+    )
     return [Use(cell, "judge", None, "control") for cell in cells]

@@ -110,7 +110,7 @@ def attempt(
 ) -> Attempt:
     """Train the students of a setting, and the LS students that they must beat."""
     plain = protocol.sweep(experiment)
-    runner.train("ls", protocol.rival_uses(experiment, plain))
+    runner.train("ls", protocol.candidate_uses(experiment, plain))
     asks = target if isinstance(setting, Attack) else None
     cells = [experiment.cell(setting, FIRST_TUNING_SEED + s, asks) for s in range(experiment.suite.tuning_seeds)]
     cells = [cell.model_copy(update={"splits": "validation"}) for cell in cells]
@@ -123,8 +123,8 @@ def attempt(
     results, controls = [runner.results[cell.key] for cell in cells], plain
     if getattr(setting, "holds", "original") == "original":
         controls = controls + protocol.sweep(experiment, results[0].regime)
-        runner.train("matched ls", protocol.rival_uses(experiment, controls))
-    best = protocol.best_rival(experiment, runner, controls)
+        runner.train("matched ls", protocol.candidate_uses(experiment, controls))
+    best = protocol.best_candidate(experiment, runner, controls)
     return Attempt(
         np.array([protocol.validation_accuracy(experiment, r) for r in results]),
         ls_accuracy(experiment, runner, best),
@@ -137,7 +137,7 @@ def attempt(
 def ls_accuracy(experiment: Experiment, runner: TrialRunner, best: ControlCandidate) -> NDArray[np.float64]:
     """Return the validation accuracy of the LS student by seed."""
     seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + experiment.suite.tuning_seeds)
-    cells = protocol.rival_cells(experiment, best, seeds, splits="validation")
+    cells = protocol.candidate_cells(experiment, best, seeds, splits="validation")
     return np.array([protocol.validation_accuracy(experiment, runner.results[c.key]) for c in cells])
 
 

@@ -93,7 +93,7 @@ def train(request: Request) -> LSPool:
 def _train(experiment: Experiment, runner: TrialRunner) -> LSPool:
     with closing(runner.executor):
         tried = protocol.sweep(experiment)
-        runner.train("tuning", protocol.rival_uses(experiment, tried))
+        runner.train("tuning", protocol.candidate_uses(experiment, tried))
         best = protocol.best_ls(experiment, runner)
         other = next(rival for rival in tried if rival != best)
         return LSPool(
@@ -112,7 +112,7 @@ def smoothing_of(rival: ControlCandidate) -> float:
 
 def right(experiment: Experiment, runner: TrialRunner, rival: ControlCandidate, students: int) -> Correct:
     """Return what students of the pool's seeds got right, (students, N)."""
-    cells = protocol.rival_cells(experiment, rival, range(FIRST_SEED, FIRST_SEED + students))
+    cells = protocol.candidate_cells(experiment, rival, range(FIRST_SEED, FIRST_SEED + students))
     runner.train("pool", [Use(cell, "null", None, "control") for cell in cells])
     packed = [runner.results[cell.key].test for cell in cells]
     return np.array([test.array() == known(experiment.task.test) for test in packed if test is not None])

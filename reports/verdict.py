@@ -25,7 +25,7 @@ def print_verdict(record: Record, folder: Path) -> None:
     for line in wording.beside(record):
         terminal.say(line)
     if record.hardening:
-        _tell_surfaces(record)
+        _print_surfaces(record)
         terminal.say(wording.hardening(record))
     if wording.cost(record):
         terminal.say(wording.cost(record))
@@ -40,7 +40,7 @@ def print_verdict(record: Record, folder: Path) -> None:
     )
 
 
-def _tell_surfaces(record: Record) -> None:
+def _print_surfaces(record: Record) -> None:
     rows = []
     for row in record.hardening:
         margin = "" if row.margin is None else f"{wording.points(row.margin.mean)} {wording.span(row.margin)}"

@@ -40,9 +40,9 @@ from teachers.storage import entries as seals
 from teachers.storage import parsers
 from teachers.storage.entries import Entries
 from teachers.storage.store import TrainingCheckpoint, read_pool
-from teachers.targets.lessons import ordinary_teacher
 from teachers.targets.runtime import Runtime
 from teachers.targets.target import TeacherSpec
+from teachers.targets.teaching import ordinary_teacher
 from teachers.task import Pool
 
 KINDS = ("students", "answers", "output", "looks", "pools", "unfinished", "teachers")

@@ -24,7 +24,7 @@ from teachers import intake, networks
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake import jail
 from teachers.intake.formats import kind_of
-from teachers.targets import lessons, runtime
+from teachers.targets import runtime, teaching
 from teachers.targets.target import TeacherSpec, fingerprint, open_task, validation_accuracy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -214,7 +214,7 @@ class TestOnnx:
     def test_an_audit_of_an_onnx_file_ends_in_a_verdict(self, tmp_path: Path, kept: Path) -> None:
         cache = Cache(kept)
         task, _ = open_task(TeacherSpec("demo", "digits"), cache)
-        demo = lessons.ordinary_teacher(task, runtime.Runtime(cache, "cpu", print))
+        demo = teaching.ordinary_teacher(task, runtime.Runtime(cache, "cpu", print))
         path = tmp_path / "demo.onnx"
         torch.onnx.export(demo.network.eval(), (torch.rand(4, *task.shape),), path, dynamo=False)
         asked = Request(TeacherSpec(str(path), "digits"), effort="smoke", cache=kept, out=tmp_path / "out", quiet=True)

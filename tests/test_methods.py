@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from teachers.targets.lessons import recipe_key
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,9 +27,9 @@ from teachers.methods.nasty import Nasty, Undermine
 from teachers.methods.student_friendly import Feedback, StudentFriendly
 from teachers.networks import PreprocessedNetwork
 from teachers.storage.store import TrainingCheckpoint
-from teachers.targets.lessons import card, lesson_key, taught
 from teachers.targets.runtime import Runtime
 from teachers.targets.target import fingerprint
+from teachers.targets.teaching import card, taught
 from teachers.task import Augment, Pool, Task
 from teachers.training import Batch, Outputs, Recipe
 
@@ -286,7 +287,7 @@ def test_a_guard_is_part_of_what_a_teacher_is(tmp_path: Path) -> None:
     few, more = (taught(lesson("stingy", share=share), held, place, "t") for share in ("0.7", "1"))
     assert fingerprint(few) != fingerprint(more)
     other = replace(held, test=held.validation)
-    assert lesson_key(lesson("plain"), held, "cpu") != lesson_key(lesson("plain"), other, "cpu")
+    assert recipe_key(lesson("plain"), held, "cpu") != recipe_key(lesson("plain"), other, "cpu")
 
 
 @pytest.mark.parametrize("name", ["apgp", "purified"])

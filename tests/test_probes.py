@@ -24,10 +24,10 @@ from teachers.intake import NORMALISATIONS, Teacher
 from teachers.networks import PreprocessedNetwork
 from teachers.oracle import Box, top_classes
 from teachers.surface import FULL
-from teachers.targets.lessons import ordinary_teacher
 from teachers.targets.probe import candidates, normalisations, probe
 from teachers.targets.runtime import Runtime
 from teachers.targets.target import Target, TeacherSpec
+from teachers.targets.teaching import ordinary_teacher
 from teachers.task import Pool, Task, known
 
 HALF = ((0.5,), (0.5,))

@@ -23,9 +23,9 @@ from reports.record import Record, load
 from teachers.data.datasets import load as load_task
 from teachers.errors import RefusedInput, UsageError
 from teachers.processes.forks import TOKEN
-from teachers.targets.lessons import ordinary_teacher
 from teachers.targets.runtime import Runtime
 from teachers.targets.target import TeacherSpec
+from teachers.targets.teaching import ordinary_teacher
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

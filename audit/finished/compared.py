@@ -52,11 +52,11 @@ def compare(
 def print_comparison(board: Leaderboard, written: Sequence[Path]) -> None:
     """Print a leaderboard for a person."""
     terminal.say(telling.title(board))
-    _tell_places(board)
+    _print_places(board)
     if board.pair is not None:
         now, before = (plain(name, LONGEST) for name in board.pair[::-1])
         terminal.say(f"Margins of {now} less those of {before}:")
-        _tell_differences(board)
+        _print_differences(board)
     for line in (*telling.remarks(board), *map(str, written)):
         terminal.say(line, whole=True)
 
@@ -66,20 +66,20 @@ def print_comparison_json(board: Leaderboard, written: Sequence[Path]) -> None:
     terminal.data({**board.model_dump(mode="json"), "files": [str(path) for path in written]})
 
 
-def _tell_places(board: Leaderboard) -> None:
+def _print_places(board: Leaderboard) -> None:
     rows = []
     for e in board.entries:
         margin = points(None) if e.margin is None else f"{points(e.margin.mean)} {span(e.margin)}"
         told = (percent(e.accuracy, 1), number(e.cmi), telling.judged(e))
         rows.append((e.name, e.word, margin, points(e.floor), e.strongest, telling.gap(e.above), *told))
     heads = ("teacher", "verdict", "largest margin, points (95 %)", "floor", "strongest", "over the place before")
-    _tell_table((*heads, "accuracy", "CMI", "judged"), rows)
+    _print_table((*heads, "accuracy", "CMI", "judged"), rows)
 
 
-def _tell_differences(board: Leaderboard) -> None:
+def _print_differences(board: Leaderboard) -> None:
     rows = [(d.attack, telling.gap(d), probability(d.p_holm), f"{d.seeds[0]}, {d.seeds[1]}") for d in board.differences]
-    _tell_table(("attack", "difference, points (95 %)", "Holm p", "seeds"), rows)
+    _print_table(("attack", "difference, points (95 %)", "Holm p", "seeds"), rows)
 
 
-def _tell_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     terminal.table(heads, ([plain(cell, LONGEST) for cell in row] for row in rows))

@@ -138,8 +138,8 @@ class ComparisonBuilder:
         That is the attack's own LS student where no other baseline is better.
         """
         best = max(self.baselines, key=lambda baseline: baseline.score)
-        if best.score <= protocol.rival_score(self.experiment, self.runner, tuned.control):
-            cells = protocol.rival_cells(self.experiment, tuned.control, range(seeds))
+        if best.score <= protocol.candidate_score(self.experiment, self.runner, tuned.control):
+            cells = protocol.candidate_cells(self.experiment, tuned.control, range(seeds))
             return {"baseline": tuned.control.name, "baseline_students": _keys(cells)}
         cells = protocol.baseline_cells(self.experiment, best, seeds)
         return {"baseline": best.control.name, "baseline_students": _keys(cells)} if sound(self.runner, cells) else {}
@@ -173,7 +173,7 @@ class ComparisonBuilder:
         experiment = self.experiment
         tried = protocol.settings(experiment, attack)
         tuning = [c for s in tried for c in protocol.tuning_cells(experiment, s, self.audited)]
-        beside = [c for s in tried for c in protocol.rivals_tuned(experiment, self.runner, self.audited, s)]
+        beside = [c for s in tried for c in protocol.candidates_tuned(experiment, self.runner, self.audited, s)]
         failure = self.runner.failure([*tuning, *cells, *beside])
         return _aside(row, "failed", "a student diverged (NaN)" if failure is None else failure.sentence)
 

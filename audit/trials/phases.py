@@ -47,7 +47,7 @@ class Phase:
 
 def tuning_uses(experiment: Experiment, teachers: Sequence[Target], offered: Mapping[str, Attacks]) -> list[Use]:
     """Return the students that attacks and controls are tuned with, whose number is known before."""
-    uses = protocol.rival_uses(experiment, protocol.sweep(experiment)) + protocol.baseline_uses(experiment)
+    uses = protocol.candidate_uses(experiment, protocol.sweep(experiment)) + protocol.baseline_uses(experiment)
     for target in teachers:
         uses += protocol.tuning_uses(experiment, target, offered[target.role])
     return uses

@@ -17,7 +17,6 @@ from audit.execution.runner import TrialRunner
 from audit.plan.cells import SMOOTHED, Cell, Result, Role, Use
 from audit.plan.measures import REPEATS
 from audit.plan.suite import FIRST_NULL_SEED, FIRST_TUNING_SEED, LONGER, Suite, cost_shares
-from audit.trials import protocol
 from reports.record import Regime
 from teachers.targets.isolation import Targets, both
 from teachers.targets.target import Target, smoothed_truth
@@ -186,16 +185,16 @@ def candidates(experiment: Experiment, runner: TrialRunner, target: Target, sett
     return [*sweep(experiment), *matched, *own]
 
 
-def rival_cells(
+def candidate_cells(
     experiment: Experiment, candidate: ControlCandidate, seeds: Iterable[int], **changes: Any
 ) -> list[Cell]:
     recipe = asdict(candidate.recipe)
     return [experiment.cell(candidate.technique, s, candidate.truth, recipe=recipe, **changes) for s in seeds]
 
 
-def rival_uses(experiment: Experiment, tried: Sequence[ControlCandidate]) -> list[Use]:
+def candidate_uses(experiment: Experiment, tried: Sequence[ControlCandidate]) -> list[Use]:
     seeds = _tuning_seeds(experiment)
-    cells = (cell for candidate in tried for cell in rival_cells(experiment, candidate, seeds, splits="validation"))
+    cells = (cell for candidate in tried for cell in candidate_cells(experiment, candidate, seeds, splits="validation"))
     return [Use(cell, "tune", None, "control") for cell in cells]
 
 
@@ -232,7 +231,7 @@ def longer_uses(experiment: Experiment, runner: TrialRunner, target: Target, tri
         return []
     best = max(original, key=lambda a: _score(experiment, runner.found(tuning_cells(experiment, a, target))))
     ls, longer = best_ls(experiment, runner), replace(experiment.recipe, steps=LONGER * experiment.recipe.steps)
-    cells = rival_cells(experiment, replace(ls, recipe=longer), _tuning_seeds(experiment), splits="validation")
+    cells = candidate_cells(experiment, replace(ls, recipe=longer), _tuning_seeds(experiment), splits="validation")
     return [Use(cell, "tune", None, "control") for cell in cells] + [
         Use(
             experiment.cell(best, seed, target, recipe=asdict(recipe), splits="validation"),
@@ -252,28 +251,30 @@ def choose(
     return {
         setting.name: TunedAttack(
             setting,
-            best_rival(experiment, runner, candidates(experiment, runner, target, setting)),
+            best_candidate(experiment, runner, candidates(experiment, runner, target, setting)),
             len(settings(experiment, type(setting))),
         )
         for setting in best
-        if runner.failure(rivals_tuned(experiment, runner, target, setting)) is None
+        if runner.failure(candidates_tuned(experiment, runner, target, setting)) is None
     }
 
 
-def rivals_tuned(experiment: Experiment, runner: TrialRunner, target: Target, setting: Attack) -> list[Cell]:
+def candidates_tuned(experiment: Experiment, runner: TrialRunner, target: Target, setting: Attack) -> list[Cell]:
     """Return the students on validation of what a setting may have to beat: without one of them it is not judged."""
     seeds, tried = _tuning_seeds(experiment), candidates(experiment, runner, target, setting)
-    return [cell for candidate in tried for cell in rival_cells(experiment, candidate, seeds, splits="validation")]
+    return [cell for candidate in tried for cell in candidate_cells(experiment, candidate, seeds, splits="validation")]
 
 
-def best_rival(experiment: Experiment, runner: TrialRunner, candidates: Sequence[ControlCandidate]) -> ControlCandidate:
+def best_candidate(
+    experiment: Experiment, runner: TrialRunner, candidates: Sequence[ControlCandidate]
+) -> ControlCandidate:
     """Return what is best on validation."""
-    return candidates[int(np.argmax([rival_score(experiment, runner, c) for c in candidates]))]
+    return candidates[int(np.argmax([candidate_score(experiment, runner, c) for c in candidates]))]
 
 
 def best_ls(experiment: Experiment, runner: TrialRunner) -> ControlCandidate:
     """Return the LS student with the plain recipe that is best on validation."""
-    return best_rival(experiment, runner, sweep(experiment))
+    return best_candidate(experiment, runner, sweep(experiment))
 
 
 def baseline_uses(experiment: Experiment) -> list[Use]:
@@ -315,13 +316,13 @@ def _tuning_seeds(experiment: Experiment) -> range:
 
 def control_score(experiment: Experiment, runner: TrialRunner) -> float:
     """Return the validation accuracy of the best LS student with the plain recipe."""
-    return rival_score(experiment, runner, best_ls(experiment, runner))
+    return candidate_score(experiment, runner, best_ls(experiment, runner))
 
 
-def rival_score(experiment: Experiment, runner: TrialRunner, candidate: ControlCandidate) -> float:
+def candidate_score(experiment: Experiment, runner: TrialRunner, candidate: ControlCandidate) -> float:
     """Return the validation accuracy of students without the teacher."""
     return _score(
-        experiment, runner.found(rival_cells(experiment, candidate, _tuning_seeds(experiment), splits="validation"))
+        experiment, runner.found(candidate_cells(experiment, candidate, _tuning_seeds(experiment), splits="validation"))
     )
 
 
@@ -346,12 +347,12 @@ def judged_cells(
 ) -> tuple[list[Cell], list[Cell]]:
     """Return the knockoff students and their LS students, paired by seed."""
     attack = [experiment.cell(tuned.attack, seed, target) for seed in range(seeds)]
-    return attack, rival_cells(experiment, tuned.control, range(seeds))
+    return attack, candidate_cells(experiment, tuned.control, range(seeds))
 
 
 def null_cells(experiment: Experiment, ls: ControlCandidate) -> tuple[list[Cell], list[Cell]]:
     """Return LS students, and LS students of other seeds."""
-    return rival_cells(experiment, ls, range(experiment.seeds)), rival_cells(
+    return candidate_cells(experiment, ls, range(experiment.seeds)), candidate_cells(
         experiment, ls, range(FIRST_NULL_SEED, FIRST_NULL_SEED + experiment.seeds)
     )
 
@@ -362,7 +363,7 @@ def label_bite_cells(experiment: Experiment, tuned: TunedAttack, target: Target)
     attack = [experiment.cell(tuned.attack, seed, target, pool=experiment.tenth.digest) for seed in seeds]
     assert isinstance(tuned.control.technique, LS)
     plain = ControlCandidate(LS(smoothing=tuned.control.technique.smoothing), experiment.recipe)
-    return attack, rival_cells(experiment, plain, seeds, pool=experiment.tenth.digest)
+    return attack, candidate_cells(experiment, plain, seeds, pool=experiment.tenth.digest)
 
 
 def cost_cells(experiment: Experiment, runner: TrialRunner, tuned: TunedAttack, target: Target) -> list[list[Cell]]:
@@ -418,12 +419,12 @@ def sound(runner: TrialRunner, cells: Sequence[Cell]) -> bool:
 
 def set_aside(experiment: Experiment, runner: TrialRunner, target: Target, tuned: TunedAttack) -> str | None:
     """Return why an attack is its own control, or None."""
-    knockoffs, students = protocol.judged_cells(experiment, tuned, target, 1)
+    knockoffs, students = judged_cells(experiment, tuned, target, 1)
     if _keys(knockoffs) == _keys(students):
         return "the teacher answers with smoothed labels"
-    if not protocol.labels_only(type(tuned.attack)) or len(experiment.pool.labelled) < len(experiment.pool):
+    if not labels_only(type(tuned.attack)) or len(experiment.pool.labelled) < len(experiment.pool):
         return None
-    results = runner.found(protocol.tuning_cells(experiment, tuned.attack, target)) or []
+    results = runner.found(tuning_cells(experiment, tuned.attack, target)) or []
     repeats = [r.repeats for r in results if r.repeats is not None and r.regime.view in ("raw", "crop")]
     share = np.mean(repeats) if repeats else 0.0
     return f"the teacher repeats {share:.2%} of the labels" if share >= REPEATS else None

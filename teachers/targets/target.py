@@ -35,8 +35,8 @@ from teachers.storage.store import Store
 from teachers.surface import FULL, Surface
 from teachers.synthetic import HalfLeak, LabelMemory, Noisy, SmoothedTruth, placebo
 from teachers.targets import remote
-from teachers.targets.lessons import ordinary_teacher
 from teachers.targets.runtime import Runtime
+from teachers.targets.teaching import ordinary_teacher
 from teachers.task import Pool, Task, known, majority
 
 # Built over the ordinary teacher's network, for what the attacker holds of the task.
@@ -188,7 +188,7 @@ def open_target(
 ) -> Target:
     """Build the audited teacher."""
     if spec.teacher == DEMO:
-        return _subject("audited", ordinary_teacher(task, runtime, name=DEMO), surface, runtime.device)
+        return _target("audited", ordinary_teacher(task, runtime, name=DEMO), surface, runtime.device)
     if spec.teacher == TRUTH:
         return smoothed_truth(pool, len(task.classes), views, runtime.device, surface)
     if spec.teacher in SYNTHETIC:
@@ -206,7 +206,7 @@ def open_target(
         tried += looked
     if spec.classes:
         teacher = intake.reordered(teacher, spec.classes, task.classes)
-    return replace(_subject("audited", teacher, surface, runtime.device), tried=tried)
+    return replace(_target("audited", teacher, surface, runtime.device), tried=tried)
 
 
 def _as_logits(teacher: Teacher, task: Task, runtime: Runtime) -> tuple[Teacher, int]:
@@ -237,7 +237,7 @@ def smoothed_truth(pool: Pool, classes: int, views: int, device: str, surface: S
     sha256 = truth_digest(pool.digest, views)
     network = SmoothedTruth(pool, classes, views)
     teacher = Teacher(TRUTH, sha256, network, TRUTH, TRUTH, (0.0,), (1.0,), synthetic=True)
-    return _subject("audited", teacher, surface, device)
+    return _target("audited", teacher, surface, device)
 
 
 def altered(name: str, task: Task, pool: Pool, views: int, surface: Surface, runtime: Runtime) -> Target:
@@ -247,7 +247,7 @@ def altered(name: str, task: Task, pool: Pool, views: int, surface: Surface, run
     network = ALTERED[name](ordinary.here, task, LabelMemory(pool, views))
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     teacher = Teacher(name, sha256, network, name, name, ordinary.mean, ordinary.std, synthetic=True)
-    return _subject("audited", teacher, surface, runtime.device)
+    return _target("audited", teacher, surface, runtime.device)
 
 
 def open_ordinary(audited: Target, task: Task, runtime: Runtime) -> Target:
@@ -258,12 +258,12 @@ def open_ordinary(audited: Target, task: Task, runtime: Runtime) -> Target:
     surface = audited.surface if audited.surface.kind == "gradients" else FULL
     if audited.teacher.name == DEMO and audited.surface == surface:
         return audited
-    ordinary = _subject("ordinary", ordinary_teacher(task, runtime), surface, runtime.device)
+    ordinary = _target("ordinary", ordinary_teacher(task, runtime), surface, runtime.device)
     same = ordinary.fingerprint == audited.fingerprint and audited.surface == surface
     return audited if same else ordinary
 
 
-def _subject(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Surface, device: str) -> Target:
+def _target(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Surface, device: str) -> Target:
     full = whole = Box(teacher.here, device=device)
     behind, shown = "", Box(teacher.here, surface, device)
     outer = teacher.here

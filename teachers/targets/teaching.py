@@ -40,7 +40,7 @@ def taught(
 
     `init` takes the place of the ordinary teacher that a method starts from, avoids or copies.
     """
-    path, entries = runtime.cache.teacher(lesson_key(lesson, task, runtime.device)), runtime.cache.entries
+    path, entries = runtime.cache.teacher(recipe_key(lesson, task, runtime.device)), runtime.cache.entries
 
     def assembled(content: Content) -> Teacher:
         found = parsers.teacher(content, lesson.recipe.architecture, len(task.classes), task.shape)
@@ -111,7 +111,7 @@ def _ticker(note: Note) -> Callable[[int, int], None]:
     return tick
 
 
-def lesson_key(lesson: methods.TeacherRecipe, task: Task, device: str) -> str:
+def recipe_key(lesson: methods.TeacherRecipe, task: Task, device: str) -> str:
     """Return all that determines a taught teacher, as text."""
     parts = {
         "version": methods.VERSION,
