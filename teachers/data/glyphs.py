@@ -77,7 +77,7 @@ def _affine(n: int, draws: Draws) -> Ints:
     """
     sixteenths = (
         draws.normal(n) * ROTATION * 16 // ONE
-    )  # of a degree: with few angles, none is close to a rounding boundary
+    )  # of a degree: of so few angles none is near a rounding edge
     angle = np.deg2rad(sixteenths / 16)
     cos, sin = (np.rint(f(angle) * ONE).astype(np.int64) for f in (np.cos, np.sin))
     size = SIZES[0] * ONE + draws.uniform(n) * (SIZES[1] - SIZES[0])

@@ -1,4 +1,4 @@
-"""One picture of a stranger's data set: opened as one of a few formats, under limits of bytes and of time."""
+"""Read one picture of an untrusted data set, in one of a few formats, within limits of size and time."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-# Others are not tried: reading EPS starts Ghostscript, and nobody needs the sixty others.
+# No other format is tried: reading EPS starts Ghostscript, and nobody needs the other sixty.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 GRAY_MODES = frozenset({"1", "L", "LA"})
-BYTES = {"1": 1, "L": 1, "P": 1}  # of a pixel in memory; 4 in all other modes
+BYTES = {"1": 1, "L": 1, "P": 1}  # per pixel in memory; 4 in all other modes
 
 MOST_FILE = 2**28  # bytes
-MOST_HEAD = 2**26  # that are read before the size is known: profiles, comments, tags
-MOST_DECODED = 2**30  # bytes of memory, the copy of another mode included
-LARGE = 2**26  # bytes of memory, from which on one picture is decoded at a time
+MOST_HEAD = 2**26  # bytes read before the image size is known: profiles, comments, tags
+MOST_DECODED = 2**30  # bytes of memory, including the copy for a change of mode
+LARGE = 2**26  # bytes of memory: pictures of at least this size are decoded one at a time
 SECONDS = 120  # of processor time
-MOST_TAGGED = 2**20  # numbers in one tag of a TIFF, which are a hundred times as large in memory
+MOST_TAGGED = 2**20  # numbers in one TIFF tag; in memory they take a hundred times their file size
 
 _alone = threading.Lock()
 
 
 class MeteredBytes(io.BytesIO):
-    """The bytes of a picture, which a decoder may read so many of, for so long."""
+    """The bytes of a picture, with limits on how many a decoder reads and for how long."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)
@@ -40,7 +40,7 @@ class MeteredBytes(io.BytesIO):
         self._end = time.thread_time() + SECONDS
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as any file does.
+        """Read like any file.
 
         Raises ValueError beyond the limits.
         """

@@ -1,4 +1,4 @@
-"""Zip files of strangers: looked at before anything in them is unpacked."""
+"""Check untrusted zip files before anything in them is unpacked."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 from teachers.errors import RefusedInput
 
 MOST_MEMBERS = 100_000
-HIGHEST_RATIO = 200  # of sizes, unpacked to packed; the code of TorchScript files reaches about 20
-SMALL = 2**20  # below this many bytes a ratio says nothing
+HIGHEST_RATIO = 200  # of unpacked to packed size; the code in TorchScript files reaches about 20
+SMALL = 2**20  # bytes: the ratio of smaller members is not checked
 
 
 def sound_members(path: Path) -> list[zipfile.ZipInfo]:
-    """Return the members of a zip file whose declared sizes are possible.
+    """Return the members of a zip file after checking that their declared sizes are possible.
 
-    Raises RefusedInput for a damaged file, for members that overlap, hide behind another's name or are encrypted, and
-    for one that unpacks to far more than it is.
+    Raises RefusedInput if the file is damaged, if members overlap, share a name or are encrypted, or if one unpacks to
+    far more bytes than it has.
     """
     try:
         with zipfile.ZipFile(path) as z:

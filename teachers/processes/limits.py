@@ -18,7 +18,7 @@ WANTING = (
     "failed to map segment",
     "memory",
     "can't start new thread",
-)  # parts of error messages that mean too little memory
+)  # in error messages about memory
 CGROUPS = ("memory.max", "memory/memory.limit_in_bytes")
 
 
@@ -79,7 +79,7 @@ def question(shape: Sequence[int]) -> float:
 def hold_memory(more: int) -> None:
     """Limit this process to `more` bytes beyond what it uses now; allocating more raises MemoryError.
 
-    The limit counts private writable pages: neither a GPU driver's reservations nor mapped files. Only Linux enforces it.
+    The limit counts private writable pages, not a GPU driver's reservations or mapped files. Only Linux enforces it.
     """
     if began := size("VmData"):
         lower("RLIMIT_DATA", began + more)

@@ -152,7 +152,7 @@ def teacher(content: Content, architecture: str, classes: int, shape: tuple[int,
 
 @contextmanager
 def _refused(content: Content, sentence: str) -> Iterator[None]:
-    """Turn a refusal into DamagedEntry with `sentence`, unless a seal proves the file whole: then this machine fails."""
+    """Turn a refusal into DamagedEntry with `sentence`; with a seal the file is whole, and the refusal is raised."""
     try:
         yield
     except (RefusedInput, UsageError) as e:
