@@ -79,7 +79,7 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 def stated(beside: Tensors) -> str | None:
-    """Return means and standard deviations as a normalisation; None if any other tensor is there, such as a temperature.
+    """Return means and standard deviations as a normalisation; None if any other tensor is there, as a temperature.
 
     Several must agree. Values for pixels from 0 to 255 are scaled to pixels from 0 to 1.
     """

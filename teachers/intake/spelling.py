@@ -41,7 +41,7 @@ class Spelling:
 def spellings(tensors: Mapping[str, Tensor]) -> Iterator[Spelling]:
     """Yield a checkpoint's tensors under all names that a network may use for them, the present names first.
 
-    A wrapper adds its name in front (`module.conv1.weight`) or in the middle, and may add tensors: the mean and standard
+    A wrapper adds its name in front (`module.conv1.weight`) or in the middle, and may add tensors: mean and standard
     deviation of its images, losses, metrics and copies. A last layer replaced by a dropout and a layer has a number
     (`fc.1.weight` for `fc.weight`), and a last layer outside a body may have any name. No other tensor is ignored.
     """
