@@ -130,12 +130,12 @@ def reverse_sigmoid(log_probs: Tensor, beta: float, gamma: float = GAMMA) -> Ten
 
 
 def mad(log_probs: Tensor, budget: float) -> Tensor:
-    """Show the answer within L1 distance `budget` of p that rotates an attacker's gradient most, with the same top class.
+    """Show the answer within an L1 distance of p that rotates an attacker's gradient most, with the same top class.
 
-    Maximising angular deviation (Orekondy, Schiele & Fritz, Prediction poisoning, ICLR 2020) for an untrained surrogate:
-    the gradient of its last layer is (s − p) hᵀ, s uniform, so the angle is that between s − p and s − p'. As there, p'
-    is searched on the lines from p to the corners of the simplex; here each line ends where the budget, or the lead of
-    the top class, is used up.
+    Maximising angular deviation (Orekondy, Schiele & Fritz, Prediction poisoning, ICLR 2020) for an untrained
+    surrogate: the gradient of its last layer is (s − p) hᵀ, s uniform, so the angle is that between s − p and s − p'.
+    As there, p' is searched on the lines from p to the corners of the simplex; here each line ends where the budget
+    (the L1 distance), or the lead of the top class, is used up.
     """
     p = log_probs.double().exp()
     pull, (lead, best) = 1 / p.shape[-1] - p, p.max(-1, keepdim=True)

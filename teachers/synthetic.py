@@ -63,7 +63,7 @@ class SmoothedTruth(nn.Module):
 
 
 class AlteredTeacher(nn.Module):
-    """An ordinary teacher with the attacker's labels; an image without one has the teacher's top class as its target."""
+    """An ordinary teacher with the attacker's labels; the target of an image without one is the teacher's top class."""
 
     def __init__(self, network: nn.Module, held: LabelMemory) -> None:
         super().__init__()
@@ -79,9 +79,10 @@ class Placebo(AlteredTeacher):
     """Answer with Q_y, the ordinary teacher's mean answer to training images of class y, with other classes shuffled.
 
     y is the image's target. The entries of the other classes are shuffled for every image, seeded by its digest. Given
-    its label, the answer to a training image is therefore independent of what the image shows, and no class is closer to
-    y than another: an attacker could produce all answers from the label, the number Q_y(y), and the unordered numbers
-    Q_y(j ≠ y). Averaging over a class yields label smoothing with ε = 1 − Q_y(y) per class, and discards only noise.
+    its label, the answer to a training image is therefore independent of what the image shows, and no class is closer
+    to y than another: an attacker could produce all answers from the label, the number Q_y(y), and the unordered
+    numbers Q_y(j ≠ y). Averaging over a class yields label smoothing with ε = 1 − Q_y(y) per class, and discards only
+    noise.
     Hence an audit must not find it distillable, and soft KD, which has the averager's loss and settings but does not
     average, must not beat the averager. (An attack with another loss may, because of its loss.)
     """
@@ -136,7 +137,7 @@ class Noisy(nn.Module):
         keys = digests(x)
         before = {
             key: self._asked.get(key, 0) for key in keys
-        }  # a batch counts as one query, since padding may repeat an image in it
+        }  # a batch is one query: padding repeats an image
         self._asked |= {key: count + 1 for key, count in before.items()}
         noise = np.stack([_generator(key, before[key]).standard_normal(logits.shape[1]) for key in keys])
         return logits + self._sd * torch.from_numpy(noise).to(logits)

@@ -1,4 +1,4 @@
-"""A learned perturbation of the answers that keeps the accuracy: APGP, one of the methods that CMIM is compared with."""
+"""A learned perturbation of the answers that keeps the accuracy: APGP, which CMIM's paper compares with."""
 
 from __future__ import annotations
 
