@@ -135,9 +135,7 @@ class Noisy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.network(x)
         keys = digests(x)
-        before = {
-            key: self._asked.get(key, 0) for key in keys
-        }  # a batch is one query: padding repeats an image
+        before = {key: self._asked.get(key, 0) for key in keys}  # a batch is one query: padding repeats an image
         self._asked |= {key: count + 1 for key, count in before.items()}
         noise = np.stack([_generator(key, before[key]).standard_normal(logits.shape[1]) for key in keys])
         return logits + self._sd * torch.from_numpy(noise).to(logits)

@@ -146,7 +146,7 @@ class _Mean(nn.Module):
 
 
 def _head(size: torch.Size, classes: int) -> nn.Module:
-    """Build a separable convolution that halves feature maps, then a linear layer; only the latter for other features."""
+    """Build a separable convolution that halves feature maps, then a linear layer; or just that for other features."""
     if len(size) != 4:
         return nn.Sequential(_Mean(), nn.Linear(size[-1], classes))
     c = size[1]
