@@ -78,7 +78,7 @@ class Numbers:
             found = numbers(rows, who)
         if found.output != self.output:
             raise RefusedInput(
-                f"{who} answered {found.output}; its first answers were {self.output}; if the model was exchanged, "
+                f"{who} answered {found.output}; its first answers were {self.output}; if the model was replaced, "
                 "audit it as another version or with another --cache"
             )
 

@@ -47,7 +47,7 @@ class MeteredBytes(io.BytesIO):
         part = super().read(size)
         self.left -= len(part)
         if self.left < 0:
-            raise ValueError("it has far more before its pixels than a picture has")
+            raise ValueError("its header is far larger than a picture's")
         if time.thread_time() > self._end:
             raise ValueError(f"it takes more than {SECONDS} s to read")
         return part

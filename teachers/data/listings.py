@@ -158,7 +158,7 @@ def _of_class(folder: Path, left: Leftovers) -> list[Path]:
 def _class_name(folder: Path) -> str:
     if shown(folder.name) != folder.name:
         raise RefusedInput(
-            f"class folder {shown(folder)} has a name that is no UTF-8, and stands in no record; rename it"
+            f"class folder {shown(folder)} has a name that is not UTF-8, so it cannot be recorded; rename it"
         )
     return folder.name
 

@@ -48,7 +48,7 @@ class Address:
         if url.username is not None or url.password is not None or url.query or url.fragment:
             raise UsageError(
                 f"the URL of --teacher holds a user, a query or a fragment; put a bearer token into ${TOKEN} instead, "
-                "other credentials behind --header"
+                "and other credentials into --header"
             )
         found = re.fullmatch(r"(?P<prefix>.*)/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?/*", url.path)
         if scheme not in ("http", "https") or not host or found is None or re.search(r"[\x00-\x20\x7f]", text):
@@ -57,8 +57,8 @@ class Address:
             raise UsageError(f"{text!r} names no model; give {FORM}")
         if scheme == "http" and not plain and not loopback(host):
             raise UsageError(
-                f"{host} would be asked without encryption; give an https address, or --plain-http where all between "
-                "here and there is yours (http needs neither on loopback)"
+                f"{host} would be asked without encryption; give an https address, or --plain-http if the whole "
+                "network in between is yours (on loopback, http needs neither)"
             )
         where = f"[{host}]" if ":" in host else _ascii(host)
         base = f"{scheme}://{where}{'' if port is None else f':{port}'}{found['prefix']}"

@@ -29,11 +29,11 @@ def collected(parts: Iterable[bytes], encoding: str, most: int, who: str) -> byt
         try:
             text += part if unpack is None else unpack.decompress(part, most + 1 - len(text))
         except zlib.error:
-            raise RefusedInput(f"{who} answered what it says is {kind}, and is none") from None
+            raise RefusedInput(f"{who} answered a body marked as {kind}, which it is not") from None
         if max(len(text), taken) > most or (unpack is not None and unpack.unconsumed_tail):
             raise RefusedInput(f"{who} answered more than {most >> 20} MiB to one question")
     if unpack is not None and taken and not unpack.eof:
-        raise RefusedInput(f"{who} answered {kind} that ends before its end")
+        raise RefusedInput(f"{who} answered {kind} that is cut off")
     return bytes(text)
 
 

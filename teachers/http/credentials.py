@@ -31,7 +31,7 @@ def headers(stated: Sequence[str]) -> dict[str, str]:
         if not value:
             raise UsageError(f"--header {name}={variable}: the environment variable {variable} is not set, or empty")
         if name.lower() in map(str.lower, found):
-            raise UsageError(f"--header {name}: given twice; ${TOKEN} is the bearer of an Authorization, too")
+            raise UsageError(f"--header {name}: given twice; ${TOKEN} sets an Authorization header, too")
         found["Host" if name.lower() in OPEN else name] = _value(variable, value)
     return found
 
@@ -45,7 +45,7 @@ def split(stated: str) -> tuple[str, str]:
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
         raise UsageError("--header takes NAME=VARIABLE: a header's name, and the environment variable with its value")
     if name.lower() in OURS:
-        raise UsageError(f"--header {name}: every request has one of its own; leave it out")
+        raise UsageError(f"--header {name}: every request sets this header by itself; leave it out")
     return name, variable
 
 

@@ -57,10 +57,10 @@ class Remote:
             self.signature = Signature.of(told, shape, classes, self.address.url, service)
             platform = Metadata.of(told, self.address.url).platform or ""
         if self.signature.datatype == "UINT8" and normalise != PLAIN:
-            raise UsageError(f"{self.address.url} takes pixels as bytes, which cannot be normalised; no --normalize")
+            raise UsageError(f"{self.address.url} takes pixels as bytes, not normalised ones; leave --normalize out")
         ready = self._wire.get("/ready")
         if isinstance(ready, dict) and ready.get("ready") is False:
-            raise RefusedInput(f"{self.address.url} is not ready, as it says; run the same command again later")
+            raise RefusedInput(f"{self.address.url} says that it is not ready; run the same command again later")
         self.platform = self._wire.scrubbed(platform, 60)
         self.normalise, self.order = normalise, order
         self._numbers: Numbers | None = None  # None until the output type is known

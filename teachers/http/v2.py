@@ -144,7 +144,7 @@ def _input(inputs: Sequence[TensorDescription], stated: dict[str, str], name: st
     wanted, datatype = stated["name"], stated["datatype"]
     if not wanted and len(inputs) != 1:
         raise RefusedInput(
-            f"{name} takes {_names(inputs)}; it must tell of one input, for images, in its metadata, or name it with "
+            f"{name} takes {_names(inputs)}; its metadata must list one input, for images, or you name the input with "
             "--input NAME[:DATATYPE]"
         )
     there = [told for told in inputs if wanted in ("", told.name)]

@@ -84,7 +84,7 @@ class Wire:
             raise UsageError("a SOCKS proxy needs an extra: pip install 'httpx[socks]'; or unset ALL_PROXY") from None
         except (httpx.InvalidURL, ValueError, OSError) as e:
             told = self.scrubbed(str(e)) or type(e).__name__
-            raise UsageError(f"the proxies in the environment cannot be used ({told}); mend {PROXIES}") from None
+            raise UsageError(f"the proxies in the environment cannot be used ({told}); correct {PROXIES}") from None
 
     def get(self, path: str = "") -> Any:
         """Return the parsed JSON at a path below the model's URL, or None if the reply is empty.
@@ -110,10 +110,10 @@ class Wire:
             try:
                 status, headers, text = self._once(method, path, body, images)
             except Overtime:
-                told = f"{self.address.url} had not ended its answer after {TOTAL:.0f} s"
+                told = f"{self.address.url} did not finish its answer in {TOTAL:.0f} s"
                 if images > 1:
                     raise TooMuch(f"{told}, to {images} images at once") from None
-                raise RefusedInput(f"{told}; see what holds it up, and run the same command again") from None
+                raise RefusedInput(f"{told}; find out what delays it, and run the same command again") from None
             except (httpx.HTTPError, httpx.InvalidURL) as e:
                 told = f"{self.address.url} cannot be reached: {self.scrubbed(str(e)) or type(e).__name__}"
                 if "CERTIFICATE_VERIFY_FAILED" in str(e):
@@ -122,7 +122,7 @@ class Wire:
                     raise TooMuch(f"{told}, with {images} images at once") from None
                 if not again:
                     raise RefusedInput(
-                        f"{told}, twice; see that it is served, and run the same command again"
+                        f"{told}, twice; check that it is running, and run the same command again"
                     ) from None
                 again = False
                 continue
@@ -154,15 +154,17 @@ class Wire:
                 return self._meant(parsed(body), images)
             except DuplicateKey as e:
                 raise RefusedInput(
-                    f"{self.address.url} answered JSON that says {self.scrubbed(str(e))} twice"
+                    f"{self.address.url} answered JSON with the key {self.scrubbed(str(e))} twice"
                 ) from None
             except (ValueError, RecursionError):
                 raise RefusedInput(f"{self.address.url} answered no JSON: {self.scrubbed(text)}") from None
         told = f"{self.address.url} answered {status}: {self.scrubbed(text) or 'nothing'}"
         if 300 <= status < 400:
-            raise RefusedInput(f"{self.address.url} answered {status}, a redirect, and none is followed; give its goal")
+            raise RefusedInput(
+                f"{self.address.url} answered {status}, a redirect, which is not followed; give the final URL"
+            )
         if status in (401, 403):
-            raise RefusedInput(f"{told}; put a bearer token that may ask into ${TOKEN}")
+            raise RefusedInput(f"{told}; put a bearer token that has access into ${TOKEN}")
         if status == 413 or (status == 400 and images and SIZE.search(text)):
             raise TooMuch(f"{told}, to {images} images at once")
         raise RefusedInput(told)
@@ -184,8 +186,8 @@ class Wire:
         if waited + seconds > PATIENCE:
             told = self.scrubbed(body.decode("utf-8", "replace")) or "nothing"
             raise RefusedInput(
-                f"{self.address.url} answered {status} ({told}) and would be waited for {waited + seconds:.0f} s, more "
-                f"than {PATIENCE:.0f}; run the same command later: what was answered is kept"
+                f"{self.address.url} answered {status} ({told}) and asks to wait {waited + seconds:.0f} s in all, more "
+                f"than {PATIENCE:.0f}; run the same command later: the answers so far are kept"
             )
         self._note(f"{self.address.url} answered {status}; waiting {seconds:.0f} s")
         self._sleep(seconds)
@@ -216,4 +218,4 @@ def certificates() -> ssl.SSLContext:
         return ssl.create_default_context(cafile=file or None, capath=folder or None)
     except (OSError, ssl.SSLError) as e:
         which = f"SSL_CERT_FILE={file}" if file else f"SSL_CERT_DIR={folder}"
-        raise UsageError(f"{which} holds no certificates ({e.strerror or e}); mend it or unset it") from None
+        raise UsageError(f"{which} holds no certificates ({e.strerror or e}); correct it or unset it") from None

@@ -25,7 +25,7 @@ def sound_members(path: Path) -> list[zipfile.ZipInfo]:
         raise RefusedInput(f"{path} is a damaged zip file ({e}); save the checkpoint again") from e
     size, names = path.stat().st_size, {member.filename for member in members}
     if len(members) > MOST_MEMBERS:
-        raise RefusedInput(f"{path} has {len(members)} members, of which a checkpoint has at most {MOST_MEMBERS}")
+        raise RefusedInput(f"{path} has {len(members)} members; a checkpoint has at most {MOST_MEMBERS}")
     if len(names) < len(members):
         raise RefusedInput(f"{path} has several members of one name; save the checkpoint again")
     if any(member.flag_bits & 1 for member in members):
@@ -35,7 +35,7 @@ def sound_members(path: Path) -> list[zipfile.ZipInfo]:
         raise RefusedInput(f"{path} has {size} bytes but its members declare {packed}: a damaged or hostile zip file")
     for member in members:
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise RefusedInput(f"{path}: {member.filename} is packed in a way that no checkpoint is; save it again")
+            raise RefusedInput(f"{path}: {member.filename} is compressed as no checkpoint is; save it again")
         if member.header_offset + member.compress_size > size:
             raise RefusedInput(f"{path}: {member.filename} lies outside of the file: a damaged or hostile zip file")
         stored = member.compress_type == zipfile.ZIP_STORED

@@ -68,7 +68,7 @@ class Teacher:
         Raises RefusedInput if it is behind an API or in another process.
         """
         if self.network is None:
-            raise RefusedInput(f"{self.name} is behind an API, which shows answers alone; give its checkpoint")
+            raise RefusedInput(f"{self.name} is behind an API, which shows only answers; give its checkpoint")
         return self.network
 
 
@@ -158,7 +158,7 @@ def _check_fit(weights: Weights, tensors: Mapping[str, Tensor], architecture: st
     surplus = sorted(given.keys() - wanted.keys())
     if (missing or surplus) and weights.card is not None and weights.card.architecture == architecture:
         raise RefusedInput(
-            f"{weights.path} says that it is {architecture}, and its tensors are another network's; give its state "
+            f"{weights.path} says that it is {architecture}, but its tensors are another network's; give its state "
             "dict alone"
         )
     if surplus and not missing:

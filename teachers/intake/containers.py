@@ -71,7 +71,7 @@ def _zip(path: Path) -> Container:
 
     version = int(read("version")) if f"{top}/version" in members else NEWEST
     if version > NEWEST:
-        raise RefusedInput(f"{path} is of version {version}, of which {NEWEST} is the newest known; save it again")
+        raise RefusedInput(f"{path} has the format version {version}; the newest known is {NEWEST}; save it again")
     order = read("byteorder").decode("ascii") if f"{top}/byteorder" in members else "little"
     if order not in ("little", "big"):
         raise RefusedInput(f"{path} has values in the byte order {order[:40]!r}; save the checkpoint again")

@@ -112,7 +112,7 @@ def _place(path: Path, tensor: Any) -> dict[str, str]:
     where = {entry.key: entry.value for entry in tensor.external_data}
     if len(where) < len(tensor.external_data) or "*" in where.get("location", ""):
         raise RefusedInput(
-            f"{path}: {tensor.name[:80]!r} lies in two places, or in none that is a file; export it in one piece"
+            f"{path}: {tensor.name[:80]!r} has two locations, or one that is no file; export it in one piece"
         )
     return where
 
@@ -174,4 +174,4 @@ def open_session(path: Path) -> Any:
         text = re.sub(r"^.*?(failed:|: [A-Z_]+ :) *(/onnxruntime_src/.*\) )?", "", " ".join(str(e).split()))
         if "alloc" in text.lower() and "memory" in text.lower():
             raise MemoryError from e
-        raise RefusedInput(f"{path} is not taken by onnxruntime ({text[:200]}); export it again") from e
+        raise RefusedInput(f"{path} is not accepted by onnxruntime ({text[:200]}); export it again") from e

@@ -144,7 +144,7 @@ def _ask(path: Path, network: ProgramNetwork, shape: Shape, classes: int, many: 
         answers: Tensor = attempt(path, TAKES.format(shape=shape), lambda: network(images))
     if answers.shape != (many, classes) or bool(torch.isnan(answers).any()):
         given = tuple(answers.shape)
-        raise RefusedInput(f"{path} gives NaN, or no row an image: {given} for {many}; this model is broken")
+        raise RefusedInput(f"{path} answers NaN, or not one row per image: {given} for {many}; this model is broken")
     if network.rivals:
         raise RefusedInput(
             f"{path} has {len(network.rivals)} outputs of {classes} numbers that name other classes "

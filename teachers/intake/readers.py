@@ -246,7 +246,7 @@ def _tensors(path: Path, content: object, held: Container | None) -> dict[str, d
 
 def _count(path: Path, keys: int) -> None:
     if keys > MOST_TENSORS:
-        raise RefusedInput(f"{path} holds {keys} keys, of which a checkpoint has at most {MOST_TENSORS}")
+        raise RefusedInput(f"{path} holds {keys} keys; a checkpoint has at most {MOST_TENSORS}")
 
 
 def _sound(path: Path, tensors: Mapping[str, Tensor]) -> None:

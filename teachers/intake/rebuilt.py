@@ -54,7 +54,7 @@ class Maker:
         declared = plain(value)
         if isinstance(value, UnknownTensor) and "." in value.function:
             raise RefusedInput(
-                f"{self.path}: {name} is a tensor of {value.function}, which only code makes; save plain ones"
+                f"{self.path}: {name} is a tensor of {value.function}, which only code can build; save plain ones"
             )
         if declared is None:
             raise RefusedInput(f"{self.path}: {name} is sparse, quantised or empty of values; save a plain state dict")
@@ -67,7 +67,7 @@ class Maker:
             or offset is None
             or len(size) != len(stride)
         ):
-            raise RefusedInput(f"{self.path}: {name} is declared in no way that a tensor can be; save it again")
+            raise RefusedInput(f"{self.path}: {name} has an invalid declaration; save it again")
         dtype = declared.dtype if isinstance(declared.dtype, torch.dtype) else storage.dtype
         if dtype is None:
             raise RefusedInput(f"{self.path}: {name} is sparse, quantised or empty of values; save a plain state dict")

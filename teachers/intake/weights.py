@@ -65,7 +65,7 @@ def open_weights(path: Path, trust: bool = False, name: str | None = None) -> We
     try:
         there = path.exists()
     except OSError as e:
-        raise RefusedInput(f"{path} cannot be looked at ({e.strerror}); give a checkpoint") from e
+        raise RefusedInput(f"{path} cannot be opened ({e.strerror}); give a checkpoint") from e
     if not there:
         if path.is_symlink():
             raise RefusedInput(f"{path} is a link to nothing; give a checkpoint")

@@ -208,7 +208,7 @@ class Entries:
         """
         path = self.path(name)
         if self._in_the_way(path) != path:
-            self.set_aside(name, "has no folder to lie in")
+            self.set_aside(name, "cannot be stored: a file is in the place of its folder")
         with self._writing():
             path.parent.mkdir(parents=True, exist_ok=True)
         return path

@@ -84,7 +84,7 @@ class AnswerStore:
             new["gradients"] = answers.gradients.numpy()
         self._entries.make_room(self._name(block))
         with self._entries.lock(self.folder):
-            stored = self._read(block, size, "what it held is asked about again", new)
+            stored = self._read(block, size, "its images are asked about again", new)
             there = np.zeros(size, bool)
             held = {name: np.zeros((size, *a.shape[1:]), a.dtype) for name, a in new.items()}
             if stored is not None:
@@ -204,7 +204,7 @@ class TrainingCheckpoint:
 
     def load(self) -> dict[str, Any] | None:
         """Return the saved state, or None."""
-        return self._entries.read(self._name, parsers.state, "the lesson begins anew")
+        return self._entries.read(self._name, parsers.state, "training starts again from the beginning")
 
     @property
     def _name(self) -> str:
@@ -221,4 +221,4 @@ def read_pool(path: Path) -> Pool:
             return parsers.pool(content)
     except (FileNotFoundError, DamagedEntry) as e:
         why = e if isinstance(e, DamagedEntry) else "is gone"
-        raise RefusedInput(f"{path} {why}; run the same command again, and it is written anew") from e
+        raise RefusedInput(f"{path} {why}; run the same command again, which rewrites it") from e

@@ -65,7 +65,7 @@ def _which(weights: Weights, inner: Mapping[str, Candidate]) -> str:
     rest = tuple(name for name in weights.tensors if not name.startswith(f"{at}."))
     said = left_over(fit.name, len(weights.tensors) - len(rest), rest)
     them = "it" if len(rest) == 1 else "them"
-    return f"may answer otherwise than what lies inside {at}: {said}; --weights {at} leaves {them} out"
+    return f"may answer differently from the network inside {at}: {said}; --weights {at} leaves {them} out"
 
 
 class CandidateTeacher(NamedTuple):

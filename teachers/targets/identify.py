@@ -281,8 +281,8 @@ def another_order(found: Permutation, task: Task) -> str:
     more = ", …" if len(found.classes) > SHOWN else ""
     return (
         f"has its classes in another order: reordered as {', '.join(names)}{more} it is right on {found.accuracy:.1%} "
-        f"of {found.images:,} validation images that had no part in finding this, as it is on {found.before:.1%}; give "
-        "--classes FILE, one class name a line in the order of the network's outputs"
+        f"of {found.images:,} validation images not used to find this order, without reordering on {found.before:.1%}; "
+        "give --classes FILE, one class name per line in the order of the network's outputs"
     )
 
 

@@ -158,13 +158,13 @@ class IsolatedTargets:
             except (EOFError, ConnectionError) as e:
                 code = trees.end(self._process, after=5.0)
                 if -code not in KILLS and code != LOST:
-                    raise RefusedInput(f"{_end(code, arrays)}; nothing that was stored is lost") from e
+                    raise RefusedInput(f"{_end(code, arrays)}; the answers so far are kept") from e
             except PipeError as e:
                 if not isinstance(e, Silence) or not trees.stopped(self._process):
-                    raise RefusedInput(f"the teacher's process sent what is no answer ({e})") from e
+                    raise RefusedInput(f"the teacher's process sent an invalid answer ({e})") from e
                 trees.end(self._process)
             self._again()
-        raise RefusedInput("the teacher's process died (out of memory?); nothing that was stored is lost")
+        raise RefusedInput("the teacher's process died (out of memory?); the answers so far are kept")
 
     def _again(self) -> None:
         """Restart the process, and open the same teacher in it."""
@@ -175,7 +175,7 @@ class IsolatedTargets:
         asked, told = self._opened
         with suppress(EOFError, ConnectionError, Silence):  # killed again: the next question notices it
             if self._once(asked)[0] != told:
-                raise RefusedInput("the teacher's process died, and the teacher is another one now; start again")
+                raise RefusedInput("the teacher's process died, and the reopened one differs; start the audit again")
 
     def _once(
         self,
@@ -210,7 +210,7 @@ class IsolatedTargets:
         try:
             yield
         except PipeError as e:
-            raise RefusedInput(f"the teacher's process sent what is no answer ({e})") from e
+            raise RefusedInput(f"the teacher's process sent an invalid answer ({e})") from e
 
     def _subject(self, told: dict[str, Any]) -> Target:
         d = self._parsed(SubjectAnswer, told).target
@@ -248,6 +248,6 @@ def _end(code: int, arrays: Arrays | None) -> str:
     images = (arrays or {}).get("images")
     asked = "a question" if images is None else f"a question of {len(images):,} images"
     if -code == signal.SIGALRM:
-        return f"the teacher did not come to an end on {asked}, although it had a minute and more; this model is broken"
+        return f"the teacher did not finish {asked} in its time, a minute or more; this model is broken"
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return f"the teacher's process died on {asked} ({how})"

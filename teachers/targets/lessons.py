@@ -46,7 +46,7 @@ def taught(
         found = parsers.teacher(content, lesson.recipe.architecture, len(task.classes), task.shape)
         is_of = found.card and (found.card.method, found.card.seed, found.card.task_digest)
         if is_of != (lesson.method.name, lesson.seed, task.digest):
-            raise DamagedEntry("holds the teacher of another lesson")
+            raise DamagedEntry("holds the teacher of another recipe")
         return found
 
     key = path.relative_to(entries.root).as_posix()

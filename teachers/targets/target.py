@@ -126,10 +126,10 @@ def open_file(spec: TeacherSpec) -> intake.Weights:
     """
     output = spec.service.output
     if replace(spec.service, output="") != USUAL:
-        raise UsageError(f"--input, --header and --plain-http are of a teacher behind a URL; {spec.teacher} is none")
+        raise UsageError(f"--input, --header and --plain-http are for a teacher behind a URL; {spec.teacher} is no URL")
     weights = intake.open_weights(Path(spec.teacher), spec.trust, spec.weights)
     if output and not weights.is_program:
-        raise UsageError(f"--output {output}: {spec.teacher} is tensors, whose network has one; leave it out")
+        raise UsageError(f"--output {output}: {spec.teacher} holds tensors, whose network has one output; leave it out")
     return replace(weights, output=output)
 
 
@@ -150,9 +150,9 @@ def _remote_task(spec: TeacherSpec, cache: Store, note: Note) -> Task:
     if spec.data is None:
         raise UsageError("a teacher behind a URL does not say what it was taught; give --data")
     if spec.architecture is not None:
-        raise UsageError("--arch names the network of a checkpoint; a teacher behind a URL keeps its own")
+        raise UsageError("--arch names the network of a checkpoint; a teacher behind a URL has its own; leave it out")
     if spec.weights is not None:
-        raise UsageError("--weights names some of a checkpoint's; a teacher behind a URL keeps its own")
+        raise UsageError("--weights chooses a network in a checkpoint; a teacher behind a URL has one; leave it out")
     task = datasets.load(spec.data, cache.root, spec.size, note=note)
     channels = of_shape(declared(Wire(address, note, spec.service).get(), spec.service))
     return _in_channels(task, channels, spec, spec.data, spec.size, cache, note)
@@ -169,7 +169,7 @@ def _agree(card: Card, task: Task, spec: TeacherSpec) -> None:
     if spec.data is None and card.task_digest != task.digest:
         raise RefusedInput(
             f"the data at {card.data} is not what {spec.teacher} was taught on (it has changed since); "
-            "name it with --data to audit on it all the same"
+            "name it with --data to audit on it anyway"
         )
 
 
