@@ -127,7 +127,7 @@ ANSWERS: dict[str, tuple[Reply, str]] = {
     "a body for ever": (endlessly(CHUNKED, b"2000\r\n" + b" " * 8192 + b"\r\n"), "more than 1 MiB"),
     "nothing at all": (silent, SILENT),
     "redirects to itself": (once("", "Location: infer", status="302 Found"), "redirect, which is not followed"),
-    "a redirect to another host": (once("", "Location: http://127.0.0.2/", status="307 X"), "none is followed"),
+    "a redirect to another host": (once("", "Location: http://127.0.0.2/", status="307 X"), "which is not followed"),
     # no HTTP, or odd
     "another protocol": (lambda: iter([b"SSH-2.0-OpenSSH_9.6\r\n"]), "cannot be reached"),
     "HTTP/2": (lambda: iter([b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" + bytes(18)]), "cannot be reached"),

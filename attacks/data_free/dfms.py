@@ -130,7 +130,7 @@ class GAN:
             return eight_bit(self._imagine(count))
 
     def train(self, epochs: float, clone: nn.Module | None, diversity: float) -> None:
-        """Train for so many epochs of the proxy images."""
+        """Train for a number of epochs (passes over the proxy images)."""
         for _ in range(ceil(epochs * len(self._proxies) / self._attack.gan_batch)):
             self.step(clone, diversity)
 

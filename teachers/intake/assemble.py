@@ -106,7 +106,7 @@ def assemble(weights: Weights, architecture: str, classes: int, shape: networks.
 def reordered(teacher: Teacher, names: tuple[str, ...], classes: tuple[str, ...]) -> Teacher:
     """Reorder a network's outputs, which follow the order of `names`, to the order of a task's classes.
 
-    Raises UsageError where these are other classes.
+    Raises UsageError if they do not name the same classes.
     """
     order = order_of(names, classes)
     network = teacher.network
@@ -118,7 +118,7 @@ def reordered(teacher: Teacher, names: tuple[str, ...], classes: tuple[str, ...]
 def order_of(names: tuple[str, ...], classes: tuple[str, ...]) -> tuple[int, ...]:
     """Return for each class of a task the index of its output, given the teacher's order of class `names`.
 
-    Raises UsageError where these are other classes.
+    Raises UsageError if they do not name the same classes.
     """
     names, classes = tuple(map(composed, names)), tuple(map(composed, classes))
     if odd := sorted(set(names) ^ set(classes)):

@@ -62,7 +62,7 @@ def settled(
 ) -> TeacherSpec:
     """Fill in what neither the command line nor the card says about a checkpoint, and note what was found.
 
-    A checkpoint that is a program is left as it is, unless `programs` is set: then this runs in an isolated process.
+    A program is not identified unless `programs` is set, which requires that this process is isolated.
 
     Raises UsageError if something stays undecided, RefusedInput if the classes are in another order.
     """
