@@ -1,1 +1,1 @@
-"""How a student is got from a black box: one technique, one file."""
+"""Techniques that train a student from a black box's answers: one technique, one file."""

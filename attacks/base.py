@@ -1,4 +1,4 @@
-"""The contract of an attack: fields are hyperparameters, `run(lab)` is the technique."""
+"""The interface of an attack: its fields are hyperparameters, `run(lab)` is the technique."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Library = Callable[[Pool, ViewSet, Index], Answers]  # the stored answers about 
 
 
 class Lab:
-    """What an attacker has: a black box, the images they hold, and one way to train.
+    """All that an attacker has: a black box, their images, and a function that trains a student.
 
-    `oracle` is None for controls. `pool` holds the attacker's images of the task (none for attacks that hold none);
-    `surrogate` other images, unlabelled. `seed` is the only source of chance.
+    `oracle` is None for controls. `pool` holds the attacker's images of the task, and is empty for attacks that have
+    none; `surrogate` holds other, unlabelled images. `seed` is the only source of randomness.
     """
 
     def __init__(
@@ -56,18 +56,18 @@ class Lab:
 
     @property
     def oracle(self) -> Oracle:
-        """The black box: float images in [0, 1] to answers, within the budget."""
+        """The black box: it answers float images in [0, 1] within the budget; raise PermissionError for a control."""
         if self._oracle is None:
             raise PermissionError("a control is handed no oracle")
         return self._oracle
 
     def spend(self, wish: int) -> int:
-        """Return how many queries to make: what is wished for, or what the budget leaves."""
+        """Return the number of queries to make: `wish`, or what the budget leaves if that is less."""
         budget = self.oracle.budget
         return wish if budget is None else min(wish, budget - self.oracle.charged)
 
     def view_set(self, kind: str, views: int | None = None) -> ViewSet:
-        """Return as many views of a kind as the recipe stores, or as are wished for."""
+        """Return a set of `views` views of a kind, by default as many as the recipe stores."""
         return ViewSet(kind, 1 if kind == "raw" else views or self.recipe.views)  # type: ignore[arg-type]  # it checks
 
     def answers(
@@ -75,13 +75,13 @@ class Lab:
     ) -> Answers:
         """Return the teacher's answers about all views of a pool's images, view-major; each is asked once and stored.
 
-        Kinds joined by + follow each other. Raises BudgetExceeded before anything is asked.
+        The answers of kinds joined by + follow each other. Raises BudgetExceeded before anything is asked.
         """
         pool = pool or self.pool
         index = np.arange(len(pool)) if only is None else sorted_(only)
         sets = [self.view_set(part, views) for part in kind.split("+")]
         self.oracle.charge(sum(s.count for s in sets) * len(index))
-        ask = self._library or self._ask_all  # not kept: a lab that holds itself outlives its student's use
+        ask = self._library or self._ask_all  # not stored: a lab that refers to itself would stay in memory
         return concatenate([ask(pool, s, index) for s in sets])
 
     def stream(
@@ -94,10 +94,10 @@ class Lab:
         views: int | None = None,
         source: str = "original",
     ) -> StoredStream | JoinedStream:
-        """Return batches of views with their answers; without answers, of the labelled images alone.
+        """Return batches of views with their answers; without answers, batches of labelled images only.
 
-        `crop+strong` hands out every image twice, once through each kind. The answers need not be about the views that
-        are handed out: any that lie view-major over as many views and images will do.
+        `crop+strong` shows every image twice, in one view of each kind. The answers need not be about the same views:
+        any answers in view-major order for as many views and images will do.
         """
         pool = pool or self.pool
         only = None if only is None else sorted_(only)
@@ -127,7 +127,7 @@ class Lab:
         return parts[0] if len(parts) == 1 else JoinedStream(parts)
 
     def fit(self, stream: Stream, objective: Objective, recipe: Recipe | None = None) -> Student:
-        """Train a freshly initialised student; the last one trained is compared, earlier ones are cost."""
+        """Train a freshly initialised student; only the last one trained is compared, earlier ones count as cost."""
         self.last = fit(
             recipe or self.recipe,
             stream,
@@ -144,17 +144,17 @@ class Lab:
 
 @dataclass(frozen=True, kw_only=True)
 class Technique(ABC):
-    """What attacks and controls share."""
+    """The base class of attacks and controls."""
 
     name: ClassVar[str]
     title: ClassVar[str]
     paper: ClassVar[str]
-    version: ClassVar[int] = 1  # a new number makes stored students stale
-    published: ClassVar[str] = ""  # a figure of the paper that was verified, with its setting
+    version: ClassVar[int] = 1  # raising it makes stored students invalid
+    published: ClassVar[str] = ""  # a verified figure from the paper, with its setting
 
     @classmethod
     def grid(cls) -> tuple[Self, ...]:
-        """Return the settings it may be tuned over, the default first; at most eight."""
+        """Return the settings to tune over, the default first; at most eight."""
         return (cls(),)
 
     @abstractmethod
@@ -179,25 +179,25 @@ class Technique(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(Technique):
-    """A way to get a student from a black box."""
+    """A technique that trains a student from a black box's answers."""
 
     needs: ClassVar[Kind]  # the least an answer must hold
     holds: ClassVar[Holds]
-    views: ClassVar[str | None] = None  # the stored views it asks about; None: it decides while it runs
+    views: ClassVar[str | None] = None  # the stored views it asks about; None if it decides while it runs
 
     @classmethod
     def presets(cls) -> Mapping[str, Attack]:
-        """Return settings by name that are too large for a default: `--attacks NAME:paper` runs one, untuned."""
+        """Return named settings that are too expensive as defaults: `--attacks NAME:paper` runs one, without tuning."""
         return {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Control(Technique):
-    """A no-victim baseline: handed no oracle."""
+    """A no-teacher baseline: it gets no oracle."""
 
 
 def sorted_(only: Index) -> Index:
-    """Refuse indices that are not strictly increasing: answers come in the order of the pool."""
+    """Return the indices; raise ValueError unless they increase strictly, since answers come in the pool's order."""
     if len(only) > 1 and not (np.diff(only) > 0).all():
         raise ValueError("`only` must be strictly increasing indices; sort them, and keep each once")
     return only

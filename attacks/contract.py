@@ -1,4 +1,4 @@
-"""The public contract test: every registered attack runs it, a stranger's too.
+"""The public contract test, which every registered attack must pass, also those of plug-ins.
 
 from attacks.contract import check_attack
 check_attack(MyAttack)
@@ -23,9 +23,9 @@ CLASSES, SHAPE = 3, (1, 8, 8)
 
 
 def check_attack(attack: type[Attack]) -> None:
-    """Hold an attack to its contract on a tiny task.
+    """Check that an attack keeps the contract on a tiny task.
 
-    Raises AssertionError with a sentence that names what does not hold.
+    Raises AssertionError with a sentence that names what is wrong.
     """
     check_declaration(attack)
     for surface in map(Surface, (*get_args(Kind), "top:2+round:1")):
@@ -34,7 +34,7 @@ def check_attack(attack: type[Attack]) -> None:
 
 
 def check_declaration(attack: type[Attack]) -> None:
-    """Check what an attack says of itself, and that constructing it does no work."""
+    """Check an attack's class attributes, its settings, and that it is a frozen dataclass."""
     for attribute in ("name", "title", "paper", "needs", "holds"):
         assert getattr(attack, attribute, None), f"{attack.__name__} has no {attribute}"
     assert attack.needs in get_args(Kind), f"{attack.name}: needs must be one of {get_args(Kind)}"
@@ -54,7 +54,7 @@ def check_declaration(attack: type[Attack]) -> None:
 
 
 def check_run(attack: type[Attack], surface: Surface) -> None:
-    """Check that an attack trains a student within its budget, the same one for the same seed."""
+    """Check that an attack trains a student within its budget, and that the same seed gives the same student."""
     setting = _small(attack())
     first, oracle = _attempt(setting, surface, seed=1)
     again, _ = _attempt(setting, surface, seed=1)

@@ -1,4 +1,4 @@
-"""What plug-ins say of themselves, asked in a process of its own: their code never runs where an audit is judged."""
+"""Read plug-ins' declarations in a process of its own: their code never runs in the process that judges an audit."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from teachers.processes.frames import Clock, PipeError
 from teachers.surface import Kind
 
 GROUP = "distill_audit.attacks"
-SECONDS, SIZE = 120.0, 2**24  # in which plug-ins must have said what they are, and in how many bytes
-MEMORY = 8 * limits.GIB  # that importing all of them may take
+SECONDS, SIZE = 120.0, 2**24  # limits of time and bytes for the declarations of all plug-ins
+MEMORY = 8 * limits.GIB  # bytes that importing all of them may take
 
 Setting = dict[str, int | float | str | bool | None]
 
 
 class Declaration(BaseModel):
-    """All that an audit must know of a plug-in's attack before it runs."""
+    """All that an audit must know about a plug-in's attack before it runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,7 +45,7 @@ class Declaration(BaseModel):
     presets: dict[str, Setting]
     doc: str
     origin: str  # distribution, version and digest of its package
-    package: str  # that its class is defined in
+    package: str  # the package that defines its class
 
 
 class Unusable(BaseModel):
@@ -61,15 +61,15 @@ Answer = TypeAdapter(list[Declaration | Unusable])
 
 
 class Point(NamedTuple):
-    """Where a distribution says that an attack is."""
+    """An entry point: where a distribution registers an attack."""
 
     value: str  # module:class
     distribution: str
-    home: str  # its version and place
+    home: str  # its version and path
 
     @classmethod
     def of(cls, point: EntryPoint) -> Point:
-        """Return what the installed files say, without an import."""
+        """Read it from the installed files, without importing anything."""
         dist = point.dist
         return cls(point.value, dist.name if dist else "", f"{dist.version} {dist.locate_file('')}" if dist else "")
 
@@ -77,14 +77,14 @@ class Point(NamedTuple):
 def declared() -> dict[str, type[Attack]]:
     """Return a stand-in for every attack that other installed distributions register; none of them can run.
 
-    Raises UsageError where one does not import or is no named Attack: a missing attack would read as one survived.
+    Raises UsageError if one does not import or is no named Attack: a missing attack would look like one resisted.
     """
     points = tuple(Point.of(point) for point in entry_points(group=GROUP))
     return dict(_asked(points)) if points else {}
 
 
 def load(name: str) -> type[Attack] | None:
-    """Import the plug-in whose attack has a name; None where there is none. Only for the process that trains."""
+    """Import the plug-in's attack of this name, or return None if there is none; only for the process that trains."""
     for point in entry_points(group=GROUP):
         attack = _loaded(point)
         if attack.name == name:
@@ -94,7 +94,7 @@ def load(name: str) -> type[Attack] | None:
 
 @cache
 def _asked(points: tuple[Point, ...]) -> Mapping[str, type[Attack]]:
-    """Ask once for the distributions that are installed now."""
+    """Read the declarations once for the distributions installed now."""
     found = {}
     for point, answer in zip(points, _answers(points), strict=True):
         if isinstance(answer, Unusable):
@@ -128,7 +128,7 @@ def _answers(points: tuple[Point, ...]) -> list[Declaration | Unusable]:
 
 
 def stand_in(declaration: Declaration, point: Point) -> type[Attack]:
-    """Build a class that has the settings and the name of an attack, and none of its code."""
+    """Build a class with the name and the settings of an attack, but none of its code."""
 
     def run(self: Attack, lab: object) -> NoReturn:
         raise TypeError(f"{declaration.name} is a plug-in: it runs in a worker alone")
@@ -153,7 +153,7 @@ def stand_in(declaration: Declaration, point: Point) -> type[Attack]:
 
 
 def _declare(pipe: Connection) -> None:
-    """Say what is installed; strangers' code runs here, and may do as it likes."""
+    """Send the declarations of all installed plug-ins; their untrusted code runs here, in an isolated process."""
     limits.hold_memory(MEMORY)
     pipe.send_bytes(Answer.dump_json([_one(point) for point in entry_points(group=GROUP)]))
 
@@ -173,7 +173,7 @@ def _one(point: EntryPoint) -> Declaration | Unusable:
         )
     except UsageError as e:
         return Unusable(problem="class", sentence=str(e))
-    except (Exception, SystemExit) as e:  # a stranger's module may raise anything
+    except (Exception, SystemExit) as e:  # a plug-in's module may raise anything
         return Unusable(problem="import", sentence=str(e))
 
 
@@ -194,7 +194,7 @@ def _origin(point: EntryPoint, attack: type[Attack]) -> str:
 
 
 def _source(attack: type[Attack]) -> str:
-    """Return the digest of all Python files of the package, or of the module, that defines an attack."""
+    """Return a digest of all Python files of the package, or of the module, that defines an attack."""
     home = Path(inspect.getfile(importlib.import_module(attack.__module__.split(".")[0])))
     files = sorted(home.parent.rglob("*.py")) if home.name == "__init__.py" else [home]
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Losses that several techniques share; each is summed over classes and averaged over the batch."""
+"""Losses shared by several techniques; each is summed over classes and averaged over the batch."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def kd(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
 
 
 def kl(log_target: Tensor, log_student: Tensor) -> Tensor:
-    """Return KL(target ‖ student) of log distributions (B, K), summed over classes and averaged over the batch.
+    """Return KL(target ‖ student) of log-distributions (B, K), summed over classes and averaged over the batch.
 
-    Entries of −inf in the target, which an API did not show, add nothing.
+    Entries of −inf in the target, which an API did not show, contribute nothing.
     """
     return F.kl_div(log_student, log_target.exp(), reduction="batchmean")
 
 
 def target_class(batch: Batch) -> Tensor:
-    """Return the label of every image, or the teacher's top class where it is not known, (B,)."""
+    """Return the label of every image, or the teacher's top class if it is unknown, (B,)."""
     assert batch.answers is not None
     return torch.where(batch.labels == UNLABELLED, batch.answers.labels, batch.labels)
 
@@ -40,7 +40,7 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def supervised(outputs: Outputs, batch: Batch) -> Tensor:
-    """Return the cross entropy with the labels that are known."""
+    """Return the cross entropy with the known labels."""
     return cross_entropy(outputs.logits, batch.truth(outputs.logits.shape[1]))
 
 

@@ -1,4 +1,4 @@
-"""All attacks and controls by name: ours, and those of installed plug-ins."""
+"""Find attacks and controls by name: ours, and those of installed plug-ins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attacks.base import Attack, Technique
 from attacks.controls import CONTROLS as CONTROLS
 from teachers.errors import UsageError
 
-WRAPPED = ("network", "classes", "shape")  # what a wrapping is given
+WRAPPED = ("network", "classes", "shape")  # the parameters of a wrapping function
 FAMILIES = (logits, resistant, labels, surrogate, data_free, gradients)
 OURS: tuple[type[Attack], ...] = tuple(attack for family in FAMILIES for attack in family.ATTACKS)
 
@@ -19,8 +19,8 @@ OURS: tuple[type[Attack], ...] = tuple(attack for family in FAMILIES for attack 
 def plugins() -> dict[str, type[Attack]]:
     """Return stand-ins for the attacks that other installed distributions register.
 
-    Raises UsageError where one does not import, is no Attack, or takes a name that is taken: a missing attack would
-    read as an attack survived.
+    Raises UsageError if one does not import, is no Attack, or uses an existing name: a missing attack would look like
+    one that the teacher resisted.
     """
     found = declared.declared()
     for name in found:
@@ -35,27 +35,27 @@ def attacks() -> dict[str, type[Attack]]:
 
 
 def find(name: str) -> type[Technique]:
-    """Return an attack or control by name; of a plug-in's attack a stand-in that cannot run.
+    """Return an attack or control by name; for a plug-in's attack, a stand-in that cannot run.
 
-    Raises UsageError with near names where there is none of that name.
+    Raises UsageError, which suggests similar names, if there is none of that name.
     """
     return _ours().get(name) or _find({**_ours(), **plugins()}, name)
 
 
 def runnable(name: str) -> type[Technique]:
-    """Return an attack or control by name, a plug-in's imported: only for the process that trains."""
+    """Return an attack or control by name, importing a plug-in's code: only for the process that trains."""
     return _ours().get(name) or declared.load(name) or _find(_ours(), name)
 
 
 def origin(technique: type[Technique]) -> str:
-    """Return where a technique comes from: empty for ours, else distribution, version and digest of its package."""
+    """Return a technique's origin: empty for ours, else the distribution, version and digest of its package."""
     return getattr(technique, "origin", "")
 
 
 def owner(name: str, wrap: str | None = None) -> str:
-    """Return the distribution whose code trains a technique's students, wrapped or not: empty where all is ours.
+    """Return the distribution whose code trains a technique's students, also if wrapped; empty if all code is ours.
 
-    Raises UsageError where nobody's attack has such a wrapping.
+    Raises UsageError if the wrapping belongs to no attack's package.
     """
     technique = find(name)
     if wrap is None or wraps(wrap):
@@ -65,11 +65,11 @@ def owner(name: str, wrap: str | None = None) -> str:
     for plugin in known:
         if package in getattr(plugin, "packages", ()):
             return str(getattr(plugin, "distribution", ""))
-    raise UsageError(f"{name} wraps its student by {wrap!r}, which is of no attack; name a function of its own package")
+    raise UsageError(f"{name} wraps its student by {wrap!r}, which is no attack's; name a function of its own package")
 
 
 def wraps(name: str) -> bool:
-    """Whether a wrapping, `module:function`, is one of ours: of an attack's file, and takes what one is given."""
+    """Whether a wrapping, `module:function`, is ours: defined in an attack's file, with the parameters WRAPPED."""
     module, _, function = name.partition(":")
     if module not in {technique.__module__ for technique in _ours().values()}:
         return False

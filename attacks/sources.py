@@ -1,4 +1,4 @@
-"""What our own techniques say of themselves, read from their sources: without torch, and without importing one."""
+"""Read our attacks' class attributes from their source code, without torch and without importing them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from teachers.kinds import Kind
 
 
 class Statement(NamedTuple):
-    """What an attack's class says that its record must say, too."""
+    """The class attributes of an attack that its record must repeat."""
 
     needs: Kind
     holds: str
-    views: str | None  # kinds of stored views that it asks about, joined by +; None: it decides while it runs
+    views: str | None  # kinds of stored views that it asks about, joined by +; None if it decides while it runs
     version: int
 
 
 @cache
 def statements() -> Mapping[str, Statement]:
-    """Return what every attack of this package states, by its name."""
+    """Return the statement of every attack in this package, by the attack's name."""
     classes = {node.name: node for node in _classes()}
     found = {}
     for node in classes.values():
@@ -48,7 +48,7 @@ def _classes() -> Iterator[ast.ClassDef]:
 
 
 def _attributes(node: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> dict[str, object]:
-    """Return the plain values that a class states, those of its bases included."""
+    """Return the constant class attributes of a class and its bases."""
     found: dict[str, object] = {}
     for base in node.bases:
         if isinstance(base, ast.Name) and base.id in classes:

@@ -40,7 +40,7 @@ class Guessed:
     """At which place the right name came, and how long that took."""
 
     case: Case
-    runtime: int | None  # from 1
+    place: int | None  # from 1
     first: str
     of: int
     seconds: float
@@ -107,8 +107,8 @@ def guessed(case: Case) -> Guessed:
     began = time.perf_counter()
     names = [candidate.name for candidate in guess(case.tensors).candidates]
     seconds = time.perf_counter() - began
-    runtime = names.index(case.name) + 1 if case.name in names else None
-    return Guessed(case, runtime, names[0] if names else "–", len(names), seconds)
+    place = names.index(case.name) + 1 if case.name in names else None
+    return Guessed(case, place, names[0] if names else "–", len(names), seconds)
 
 
 def main() -> None:
@@ -124,10 +124,10 @@ def main() -> None:
     for case in cases(asked.number, asked.seed):
         row = guessed(case)
         rows.append(row)
-        told = (case.name, case.classes, case.size, row.runtime or "–", row.of, row.first, f"{row.seconds:.2f}")
+        told = (case.name, case.classes, case.size, row.place or "–", row.of, row.first, f"{row.seconds:.2f}")
         print(f"| {' | '.join(map(str, told))} |", flush=True)
-    first = sum(row.runtime == 1 for row in rows)
-    near = sum(row.runtime is not None and row.runtime <= FIRST for row in rows)
+    first = sum(row.place == 1 for row in rows)
+    near = sum(row.place is not None and row.place <= FIRST for row in rows)
     print(
         f"\n{first} of {len(rows)} first, {near} ({near / len(rows):.0%}) among the first {FIRST}; at most "
         f"{max(row.seconds for row in rows):.2f} s"

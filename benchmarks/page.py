@@ -39,12 +39,12 @@ def main() -> None:
     from reports import cost_figures, figures, html
     from reports.record import load, save
 
-    with tempfile.TemporaryDirectory() as runtime:
+    with tempfile.TemporaryDirectory() as place:
         if asked.record is None:
             sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
             from sample_record import large_record
 
-            asked.record = Path(runtime) / "record.json"
+            asked.record = Path(place) / "record.json"
             save(large_record(), asked.record)
         record = load(asked.record)
         page = html.render(record)

@@ -1,1 +1,1 @@
-"""What is attacked, and how any network here is trained."""
+"""Teachers, the targets of attacks, and the training of every network."""

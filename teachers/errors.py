@@ -1,8 +1,8 @@
-"""What can go wrong through no bug of ours; each message holds the value, the limit and the way out."""
+"""Errors that are not bugs of ours; each message gives the value, the limit and what to do."""
 
 
 class AuditError(Exception):
-    """Stop the program with one sentence and `exit_code`; never a traceback."""
+    """Stop the program with one sentence and `exit_code`, without a traceback."""
 
     exit_code = 70
 
@@ -26,4 +26,4 @@ class NothingAudited(AuditError):
 
 
 class BudgetExceeded(UsageError):
-    """A query would pass the budget; raised before it is sent."""
+    """A query would exceed the budget; raised before it is sent."""

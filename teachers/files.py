@@ -1,4 +1,4 @@
-"""Files: of strangers only regular ones are opened, whatever bytes their names are; ours are written whole."""
+"""Read untrusted files only if they are regular, whatever their names; write our own files whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from pathlib import Path
 
 from teachers.errors import RefusedInput
 
-KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder"}  # a socket cannot be opened at all
+KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder"}  # a socket cannot be opened
 
 
 def shown(name: Path | str) -> str:
-    """Return a name as text that any file can hold; bytes that are no UTF-8 are written as \\xNN."""
+    """Return a name as UTF-8 text; bytes that are not UTF-8 are written as \\xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def composed(name: str) -> str:
-    """Return a name as it is compared: archives of macOS write accents apart from their letters (NFD)."""
+    """Return a name in the form used for comparison (NFC): macOS archives separate accents from letters (NFD)."""
     return unicodedata.normalize("NFC", name)
 
 
 def content(path: Path, most: int, what: str) -> bytes:
-    """Read a file, or what a link leads to, of at most `most` bytes; `what` completes "give …" in refusals.
+    """Read a file, or a link's target, of at most `most` bytes; `what` completes "give …" in error messages.
 
-    Raises RefusedInput where it is no regular file (a pipe would be waited for, a device has no end), is larger or
-    cannot be read.
+    Raises RefusedInput if it is no regular file (reading a pipe could wait forever, a device has no end), is larger
+    or cannot be read.
     """
     try:
-        # Opening a pipe does not wait for its other end.
+        # O_NONBLOCK: opening a pipe does not wait for its other end.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
@@ -50,9 +50,9 @@ def content(path: Path, most: int, what: str) -> bytes:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write to a temporary name, flush to disk, rename.
+    """Write a file whole or not at all: write a temporary file, flush it to disk, rename it.
 
-    Raises OSError that names the file where it cannot be written; nothing of it is left.
+    Raises OSError that names the file if it cannot be written; the temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -62,7 +62,7 @@ def write_whole(path: Path, content: bytes) -> None:
             f.flush()
             os.fsync(f.fileno())
         partial.replace(path)
-    except OSError as e:  # of a full disk, it names no file
+    except OSError as e:  # if the disk is full, the error names no file
         with suppress(OSError):
             partial.unlink()
         raise OSError(e.errno, e.strerror, str(path)) from e

@@ -1,4 +1,4 @@
-"""Output defences that travel with a checkpoint: what stands between a network and its API."""
+"""Output defences saved in a checkpoint: guards that change a network's answers before they are shown."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from teachers.surface import Surface
 
 
 class GuardedNetwork(nn.Module):
-    """A network whose answers pass a guard: images to log-probabilities (N, K), −inf where nothing is shown.
+    """A network with a guard on its answers: from images to log-probabilities (N, K), −inf where nothing is shown.
 
-    The network stays as it is, whatever is trained: only the guard learns.
+    The network is frozen: only the guard is trained.
     """
 
     guard: nn.Module
@@ -28,11 +28,11 @@ class GuardedNetwork(nn.Module):
 
     @property
     def told(self) -> str:
-        """The guard's name, as a checkpoint keeps it."""
+        """The guard's name in a checkpoint."""
         return str(self.guard.name)
 
     def train(self, mode: bool = True) -> GuardedNetwork:
-        """Put the guard alone into training mode."""
+        """Put only the guard into training mode."""
         super().train(mode)
         self.network.eval()
         return self
@@ -43,7 +43,7 @@ class GuardedNetwork(nn.Module):
 
 
 class SurfaceGuard(nn.Module):
-    """What a surface shows, as a guard: log-probabilities (N, K) to log-probabilities."""
+    """A surface as a guard: from log-probabilities (N, K) to log-probabilities."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -56,9 +56,9 @@ class SurfaceGuard(nn.Module):
 
 
 class Residual(nn.Module):
-    """log p + MLP(p), renormalised: the residual perturbation of CMIM's rival APGP.
+    """Return log p + MLP(p), renormalised: the residual perturbation of APGP.
 
-    Nearly the identity at first, but not quite: there, the divergence that is to grow has no slope.
+    It starts near the identity but not at it, where the gradient of the divergence to be maximised is zero.
     """
 
     name = "apgp"
@@ -74,7 +74,7 @@ class Residual(nn.Module):
 
 
 class Purifier(nn.Module):
-    """W log p + b, renormalised, W (K, K): the identity at first."""
+    """Return W log p + b, renormalised, with W (K, K); it starts as the identity."""
 
     name = "purified"
 
@@ -92,30 +92,30 @@ LEARNED: Mapping[str, Callable[[int], nn.Module]] = {"apgp": Residual, "purified
 
 
 def apgp(network: nn.Module, classes: int, shape: Shape) -> nn.Module:
-    """Put a residual perturbation behind a network (a recipe's wrapping)."""
+    """Apply a residual perturbation to a network's answers (a recipe's `wrap`)."""
     return GuardedNetwork(network, Residual(classes))
 
 
 def purified(network: nn.Module, classes: int, shape: Shape) -> nn.Module:
-    """Put a linear transform behind a network (a recipe's wrapping)."""
+    """Apply a linear transform to a network's answers (a recipe's `wrap`)."""
     return GuardedNetwork(network, Purifier(classes))
 
 
 def behind(network: PreprocessedNetwork, guard: nn.Module) -> PreprocessedNetwork:
-    """Put a guard behind a network that takes raw pixels."""
+    """Apply a guard to the answers of a network that takes raw pixels."""
     return network.around(GuardedNetwork(network.network, guard))
 
 
 def inside(network: nn.Module) -> PreprocessedNetwork:
-    """Turn a guarded network of raw pixels inside out, so that the normalisation is outermost."""
+    """Move the guard of a network that takes raw pixels inside it, so that the normalisation is outermost."""
     guarded = cast(GuardedNetwork, network)
     return behind(cast(PreprocessedNetwork, guarded.network), guarded.guard)
 
 
 def restore(name: str, classes: int, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """Build a guard by the name in a checkpoint, with its tensors.
+    """Build a guard from its name and tensors in a checkpoint.
 
-    Raises RefusedInput where the name is unknown or the tensors do not fit.
+    Raises RefusedInput if the name is unknown or the tensors do not fit.
     """
 
     def build() -> nn.Module:
@@ -123,7 +123,7 @@ def restore(name: str, classes: int, tensors: Mapping[str, Tensor]) -> nn.Module
 
     try:
         wanted = {key: t.shape for key, t in weightless(build).state_dict().items()}
-        if wanted != {key: t.shape for key, t in tensors.items()}:  # before it takes memory
+        if wanted != {key: t.shape for key, t in tensors.items()}:  # checked before memory is allocated
             raise UsageError(f"{name!r} has other tensors")
         guard = build()
         guard.load_state_dict(tensors)

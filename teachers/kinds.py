@@ -1,21 +1,21 @@
-"""What an answer holds at most, told by its surface's name alone: without torch."""
+"""Derive from a surface's name the most that its answers hold; no torch."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
-Kind = Literal["label", "probs", "gradients"]  # each holds all that those before it do
+Kind = Literal["label", "probs", "gradients"]  # each holds all information of those before it
 
-EIGHT = "uint8"  # first, if at all: it is done to what goes in
+EIGHT = "uint8"  # only as the first part: it changes the images, not the answers
 
 
 def shown(surface: str) -> str:
-    """Return what a surface does to answers."""
+    """Return the part of a surface's name that concerns answers."""
     return "probs" if surface == EIGHT else surface.removeprefix(f"{EIGHT}+")
 
 
 def kind(surface: str) -> Kind:
-    """Return what an answer holds at most."""
+    """Return the most that an answer holds."""
     found = shown(surface)
     return "label" if found == "label" else "gradients" if found == "gradients" else "probs"
 

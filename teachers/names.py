@@ -1,4 +1,4 @@
-"""Names of the teachers that are built in, and names in lists; no torch."""
+"""The names of built-in teachers, and quotes for names in lists; no torch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ HALF_LEAK = "half-leak"
 NOISY = "noisy"
 
 
-SYNTHETIC = frozenset({TRUTH, PLACEBO, HALF_LEAK, NOISY})  # teachers that are no models
+SYNTHETIC = frozenset({TRUTH, PLACEBO, HALF_LEAK, NOISY})  # teachers that are not trained models
 
 
 def truth_digest(pool: str, views: int) -> str:
-    """Return the fingerprint of the teacher that answers the smoothed labels of a pool, by that pool's digest."""
+    """Return the fingerprint of the smoothed-truth teacher for a pool, given the pool's digest."""
     return hashlib.sha256(f"{TRUTH} {pool} {views}".encode()).hexdigest()
 
 
@@ -37,5 +37,5 @@ BUILT_IN = {
 
 
 def quoted(name: str) -> str:
-    """Return a name as a part of a list with commas, in quotes where it holds a comma or quotes."""
+    """Return a name for a comma-separated list, in quotes if it contains a comma or a quote."""
     return '"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name

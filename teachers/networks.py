@@ -1,4 +1,4 @@
-"""Networks by name: small ones that ship with the tool; timm and torchvision names for the rest."""
+"""Build networks by name: small ones of our own, and those of timm and torchvision."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ OURS = {
     "resnet18-small": "torchvision's ResNet-18 with a 3×3 first convolution and no pooling after it, as for CIFAR",
 }
 
-NAME = re.compile(r"((torchvision|timm):)?[A-Za-z0-9_-]{1,80}(\.[a-z0-9_]{1,80})?")  # no hub, no place
+NAME = re.compile(r"((torchvision|timm):)?[A-Za-z0-9_-]{1,80}(\.[a-z0-9_]{1,80})?")  # no hub names, no paths
 DEEPEST = 1_202  # He et al.'s deepest ResNet for small images
 WIDEST = 2**16
 
 
 class ConvNet(nn.Sequential):
-    """One convolution block a width, each halving the image, then a linear layer."""
+    """One convolution block per width, each of which halves the image, then a linear layer."""
 
     def __init__(self, widths: tuple[int, ...], classes: int, shape: Shape, *, strided: bool) -> None:
         channels, height, width = shape
@@ -84,7 +84,7 @@ class ResNet(nn.Module):
 class PreprocessedNetwork(nn.Module):
     """A network that takes raw pixels in [0, 1] and normalises them itself, channel by channel.
 
-    `bgr` turns the order of the channels round once they are normalised.
+    `bgr` reverses the channels after they are normalised.
     """
 
     network: nn.Module
@@ -104,13 +104,13 @@ class PreprocessedNetwork(nn.Module):
         return logits
 
     def around(self, network: nn.Module) -> PreprocessedNetwork:
-        """Put the same preprocessing before another network."""
+        """Return another network with the same preprocessing."""
         mean, std = (tuple(part.flatten().tolist()) for part in (self.mean, self.std))
         return PreprocessedNetwork(network, mean, std, self.bgr)
 
 
 class ReorderedNetwork(nn.Module):
-    """A network whose outputs are put into another order of the classes: the i-th is output `order[i]` of its own."""
+    """A network with its outputs in another order: the i-th output is the inner network's output `order[i]`."""
 
     order: Tensor
 
@@ -125,9 +125,9 @@ class ReorderedNetwork(nn.Module):
 
 
 def build(name: str, classes: int, shape: Shape) -> nn.Module:
-    """Build a network by name with fresh weights; it gives logits (N, classes).
+    """Build a network by name with fresh weights; it returns logits (N, classes).
 
-    Raises UsageError with near names where there is none of that name.
+    Raises UsageError, which suggests similar names, if there is none of that name.
     """
     if not NAME.fullmatch(name):
         raise UsageError(
@@ -156,7 +156,7 @@ def build(name: str, classes: int, shape: Shape) -> nn.Module:
 
 
 class _Weightless(TorchFunctionMode):
-    """Give parameters no memory, and other tensors theirs: some networks reckon their widths with tensors."""
+    """Allocate no memory for parameters, but do so for other tensors, with which some networks compute their widths."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -168,7 +168,7 @@ class _Weightless(TorchFunctionMode):
 
 
 def weightless(build: Callable[[], nn.Module]) -> nn.Module:
-    """Build a network without memory for its weights."""
+    """Build a network without allocating its weights."""
     try:
         with torch.device("meta"):
             return build()
@@ -178,7 +178,7 @@ def weightless(build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def in_timm(name: str) -> bool:
-    """Return whether the timm that is installed has a network of this name, which may end in a tag of its weights."""
+    """Whether the installed timm has a network of this name, which may end in a tag of its weights."""
     import timm
 
     if not NAME.fullmatch(name) or ":" in name or not timm.is_model(name):
@@ -218,7 +218,7 @@ def _from_library(name: str, classes: int, shape: Shape) -> nn.Module:
 
 
 def _of_torchvision(plain: str, classes: int, shape: Shape) -> nn.Module:
-    """Build one of torchvision's, without auxiliary heads: training alone asks these, and by another loss than ours."""
+    """Build a network of torchvision without auxiliary heads: only training uses them, with another loss than ours."""
     import torchvision.models
 
     more: dict[str, Any] = {"image_size": shape[1]} if plain.startswith("vit_") else {}
@@ -229,9 +229,9 @@ def _of_torchvision(plain: str, classes: int, shape: Shape) -> nn.Module:
 
 
 def try_out(network: nn.Module, name: str, classes: int, shape: Shape) -> None:
-    """Pass two images through a network in the mode that it is in.
+    """Pass two images through a network in its present mode.
 
-    Raises UsageError where it does not take images of this shape or gives anything but one logit a class.
+    Raises UsageError if it does not take images of this shape, or does not return one logit per class.
     """
     try:
         with torch.no_grad():
@@ -251,5 +251,5 @@ def _reason(error: Exception) -> str:
 
 
 def raw_pixels(network: nn.Module, channels: int) -> PreprocessedNetwork:
-    """Wrap a network of ours: pixels to [-2, 2], whatever the data, so that nothing about it leaks in."""
+    """Wrap a network of ours: scale pixels to [-2, 2], the same for all data, so that no data statistics leak in."""
     return PreprocessedNetwork(network, (0.5,) * channels, (0.25,) * channels)

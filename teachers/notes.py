@@ -1,4 +1,4 @@
-"""One line to whoever wants to hear what is being done."""
+"""Functions that report progress, one line at a time."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ Note = Callable[[str], None]
 
 
 def silent(line: str) -> None:
-    """Tell nobody."""
+    """Ignore the line."""

@@ -1,4 +1,4 @@
-"""What a teacher's numbers are: the one place that tells logits from probabilities, for files and for URLs."""
+"""Recognise a teacher's output type (logits, probabilities…), the same way for files and for URLs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from teachers.errors import RefusedInput
 Rows = NDArray[np.float64]  # (n, K)
 Output = Literal["logits", "probabilities", "percentages", "log-probabilities"]
 
-WHOLE: dict[Output, float] = {"probabilities": 1.0, "percentages": 100.0}  # sums of all classes
-ENOUGH = 32  # images whose answers say what the numbers are
-SUM = 1e-3  # how far the sums of probabilities in single precision may be from one
-LOOSE = 0.05  # the same of their logarithms in later answers
-EXACT = 1e-5  # how far other sums may be apart that are one but for single precision
-NEAR = 2e-7  # of a value: what single precision may change
-STEPS = {  # that probabilities are rounded to, the coarsest first, and how that is written
+WHOLE: dict[Output, float] = {"probabilities": 1.0, "percentages": 100.0}  # the sum over all classes
+ENOUGH = 32  # images whose answers suffice to recognise the type
+SUM = 1e-3  # largest deviation from one of a sum of probabilities in single precision
+LOOSE = 0.05  # the same for sums from logarithms, in later answers
+EXACT = 1e-5  # largest relative deviation of equal sums in single precision
+NEAR = 2e-7  # relative rounding error of single precision
+STEPS = {  # steps that probabilities may be rounded to, the coarsest first, and how that is written
     0.1: "round:1",
     0.01: "round:2",
     1 / 255: "in steps of 1/255",
@@ -31,20 +31,20 @@ STEPS = {  # that probabilities are rounded to, the coarsest first, and how that
     1e-4: "round:4",
     1e-5: "round:5",
 }
-HALF = {8: 2**-8, 11: 2**-11}  # significant bits of bfloat16 and half precision: the last of them
-DIGITS = (2, 3)  # significant decimal digits that a sum shows
+HALF = {8: 2**-8, 11: 2**-11}  # by significant bits of bfloat16 and half precision: the value of the last bit
+DIGITS = (2, 3)  # numbers of significant decimal digits that are recognised
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """What the rows of a teacher's answers are, and which surface they already lie behind."""
+    """The output type of a teacher, and the surface that its answers have already passed."""
 
     output: Output
-    shown: str = ""  # as --surface writes it, or in words; empty where nothing is hidden
+    shown: str = ""  # as --surface takes it, or in words; empty if nothing is hidden
 
     @property
     def told(self) -> str:
-        """What they are, as the end of a sentence."""
+        """A description of the output type, for the end of a sentence."""
         if not self.shown:
             return self.output
         if self.shown == "label":
@@ -53,9 +53,9 @@ class Numbers:
         return f"{self.output} {as_}: they are audited, and their CMI measured, as they come"
 
     def log_probs(self, values: Tensor, who: str) -> Tensor:
-        """Return the log-probabilities that rows (n, K) stand for: −inf where nothing is shown.
+        """Convert rows (n, K) of this output type to log-probabilities: −inf where nothing is shown.
 
-        Raises RefusedInput where the rows are something else than these numbers.
+        Raises RefusedInput if the rows are of another type.
         """
         self._hold(values, who)
         if self.output == "logits":
@@ -63,7 +63,7 @@ class Numbers:
         if self.output == "log-probabilities":
             return values.clamp(max=0).float()
         p = values / WHOLE[self.output]
-        least = torch.finfo(p.dtype).tiny  # so that no slope is infinite
+        least = torch.finfo(p.dtype).tiny  # so that no gradient is infinite
         logs = p.clamp(min=least).log()
         return torch.where(p > 0, torch.where(logs > 0, 0.0, logs), -torch.inf).float()
 
@@ -71,20 +71,20 @@ class Numbers:
         rows = finite(values)
         if not len(rows) or _inside(rows, self.output):
             return
-        if self.output == "logits":  # few may look like anything, and logits of like images like scores
+        if self.output == "logits":  # a few logits may look like any type, and logits of similar images like scores
             if len(rows) < ENOUGH or (found := _whole(rows)) is None:
                 return
         else:
             found = numbers(rows, who)
         if found.output != self.output:
             raise RefusedInput(
-                f"{who} answered {found.output}; its first answers were {self.output}; if the model was exchanged, "
+                f"{who} answered {found.output}; its first answers were {self.output}; if the model was replaced, "
                 "audit it as another version or with another --cache"
             )
 
 
 class LogProbabilities(nn.Module):
-    """A network whose outputs are probabilities or percentages, as one that gives their logarithms."""
+    """A network that returns the log-probabilities of one that returns probabilities or percentages."""
 
     def __init__(self, network: nn.Module, numbers: Numbers, who: str) -> None:
         super().__init__()
@@ -95,12 +95,12 @@ class LogProbabilities(nn.Module):
 
 
 def numbers(rows: Rows, who: str) -> Numbers:
-    """Say what finite rows (n, K) are, all of them together.
+    """Recognise the output type of finite rows (n, K), all of them together.
 
-    Non-negative rows with a common sum of one, or of 100, up to what rounding of K classes allows, or cut off after
-    the same number of classes, are probabilities; rows below 0 whose exponentials sum to one are log-probabilities;
-    all else are logits. Raises RefusedInput for other rows in [0, 1], scores of one class each or nothing, and for
-    other common sums, such as 255 or the number of trees in a forest.
+    Non-negative rows that sum to one, or to 100, up to the rounding of K classes, or that show the same number of top
+    classes only, are probabilities or percentages; rows below 0 whose exponentials sum to one are log-probabilities;
+    all others are logits. Raises RefusedInput for other rows in [0, 1], such as independent scores per class, and for
+    another common sum, such as 255 or the number of trees in a forest.
     """
     if (found := _whole(rows)) is not None:
         return found
@@ -116,13 +116,13 @@ def numbers(rows: Rows, who: str) -> Numbers:
 
 
 def _whole(rows: Rows) -> Numbers | None:
-    """Say as parts of which whole rows are given, if they are."""
+    """Recognise rows that are probabilities or percentages; None if they are neither."""
     if not (rows >= -NEAR).all():
         return None
     for output, whole in WHOLE.items():
         p = rows.clip(0) / whole
         if output == "percentages" and rows.max() <= 1 and not _sum_to_one(p):
-            continue  # many scores of little each
+            continue  # many small scores
         shown = _shares(p, _relative(rows))
         if shown is not None:
             return Numbers(output, shown)
@@ -130,7 +130,7 @@ def _whole(rows: Rows) -> Numbers | None:
 
 
 def _common(rows: Rows) -> float | None:
-    """Return the sum that many non-negative rows, not all the same, have in common but for rounding, if they do."""
+    """Return the sum that many non-negative rows, not all equal, share up to rounding, or None."""
     if len(rows) < ENOUGH or not (rows >= -NEAR).all() or (rows == rows[0]).all():
         return None
     totals = rows.sum(1)
@@ -141,17 +141,17 @@ def _common(rows: Rows) -> float | None:
 
 
 def finite(values: Tensor) -> Rows:
-    """Return the rows of numbers (n, K) that are answers: no NaN, and not infinite alone."""
+    """Return the valid rows of numbers (n, K): those without NaN whose largest value is finite."""
     rows: Rows = values.detach().double().cpu().numpy()
     kept: Rows = rows[~np.isnan(rows).any(1) & np.isfinite(rows.max(1, initial=-np.inf))]
     return kept
 
 
 def _inside(rows: Rows, output: Output) -> bool:
-    """Whether rows are these numbers beyond doubt: the short way for most."""
+    """Whether rows are certainly of this output type: a quick check for most answers."""
     if output == "logits":
         return bool((rows < -SUM).any() and (rows > SUM).any())
-    if output == "log-probabilities":  # of few digits, too
+    if output == "log-probabilities":  # also with few digits
         return bool((rows <= NEAR).all()) and _sum_to_one(np.exp(rows), LOOSE)
     return bool((rows >= -NEAR).all()) and _sum_to_one(rows / WHOLE[output])
 
@@ -169,9 +169,9 @@ def _scores(rows: Rows, who: str) -> RefusedInput:
 
 
 def _shares(p: Rows, share: float) -> str | None:
-    """Say behind which surface rows are distributions, the empty one too; None where they are none.
+    """Return the surface that rows of distributions have passed, empty for none; None if they are no distributions.
 
-    `share` is how far sums may be off by the significant digits of what was given.
+    `share` is the deviation of sums that the values' significant digits allow.
     """
     total, there = p.sum(1), (p > 0).sum(1)
     (low, high), k = _allowed(p, share), int(there.max(initial=0))
@@ -187,9 +187,9 @@ def _shares(p: Rows, share: float) -> str | None:
 
 
 def _cut(p: Rows, k: int, share: float) -> bool:
-    """Whether rows are the k largest of K probabilities: no more is missing than K − k of the smallest one shown.
+    """Whether rows are the k largest of K probabilities: the missing mass is at most K − k times the smallest shown.
 
-    What is missing of rows that show fewer was rounded to zero.
+    In rows that show fewer than k, the others were rounded to zero.
     """
     there, half = (p > 0).sum(1), _step(p) / 2
     smallest = np.where(there == k, np.where(p > 0, p, 1).min(1), 0)
@@ -198,21 +198,21 @@ def _cut(p: Rows, k: int, share: float) -> bool:
 
 
 def _allowed(p: Rows, share: float) -> tuple[Rows, Rows]:
-    """Return how far sums may be below and above one, (n,) each, by the precision that the values show."""
+    """Return how far sums may be below and above one, (n,) each, given the precision of the values."""
     half = _step(p) / 2
-    # What rounds to zero makes a sum smaller alone.
+    # A value rounded to zero can only make a sum smaller.
     below, above = (np.maximum(max(SUM, share), half * n) for n in (np.full(len(p), p.shape[1]), (p > 0).sum(1)))
     return below, above
 
 
 def _step(p: Rows) -> float:
-    """Return the coarsest of the steps that all values are multiples of, or 0."""
+    """Return the coarsest step in STEPS of which all values are multiples, or 0."""
     return next((s for s in STEPS if (np.abs(p - np.round(p / s) * s) <= NEAR * p).all()), 0.0)
 
 
 def _relative(p: Rows) -> float:
-    """Return how far a sum may be off by values of few significant digits or bits, a sum of them included."""
-    parts = p[p > 2**-14]  # smaller ones have fewer digits in half precision, and no weight
+    """Return the relative error of a sum of values with few significant digits or bits; 0 if they have many."""
+    parts = p[p > 2**-14]  # smaller ones have fewer digits in half precision, and hardly matter
     mantissa = np.frexp(parts)[0]
     for bits, last in HALF.items():
         if (mantissa * 2**bits % 1 == 0).all():

@@ -1,4 +1,4 @@
-"""The only door to a teacher: images in, answers out."""
+"""The only access to a teacher: images in, answers out."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from teachers.errors import BudgetExceeded, RefusedInput
 from teachers.surface import FULL, Answers, Surface, concatenate
 from teachers.task import Pool
 
-# Images a forward pass: the last one is padded, because an answer may depend on the size of its batch in the last bit.
+# Images per forward pass; the last batch is padded, because the last bit of an answer may depend on the batch size.
 CHUNK = 256
-PIXELS = CHUNK * 3 * 64 * 64  # of a forward pass: larger images than that go fewer at a time
+PIXELS = CHUNK * 3 * 64 * 64  # per forward pass: fewer images at a time if they are larger than 64 × 64
 
 Ask = Callable[[Tensor], Answers]
 
 
 def at_once(shape: tuple[int, int, int]) -> int:
-    """Return how many images a question holds: many small ones, in whole chunks, so that no answer depends on it."""
+    """Return the number of images per question: a multiple of CHUNK, so that no answer depends on it."""
     return CHUNK * max(1, PIXELS // (CHUNK * math.prod(shape)))
 
 
 def batch(shape: tuple[int, int, int]) -> int:
-    """Return how many images a network is given at once, whatever a question holds."""
+    """Return the number of images per forward pass, whatever a question holds."""
     return max(16, min(CHUNK, PIXELS // math.prod(shape)))
 
 
 class Oracle:
-    """Answer float images (N, C, H, W) in [0, 1], raw pixels: the teacher's own preprocessing is behind it.
+    """Answer float images (N, C, H, W) in [0, 1], as raw pixels: the teacher does its own preprocessing.
 
-    `budget` is the number of images it will answer in all (None: no limit); `charged` counts them. A query that would
-    pass the budget raises BudgetExceeded before anything is sent. Answers carry no graph. `estimate_by` is asked
-    where a query serves an estimate of a gradient, so that a ledger can tell; `ask` where it is not given.
+    `budget` is the number of images it answers in all (None: no limit); `charged` counts them. A query that would
+    exceed the budget raises BudgetExceeded before anything is sent. Answers have no autograd graph. Queries that serve
+    to estimate a gradient go to `estimate_by`, so that a ledger can count them apart; by default also to `ask`.
     """
 
     def __init__(
@@ -59,19 +59,19 @@ class Oracle:
     def __call__(self, images: Tensor) -> Answers:
         """Ask about a batch.
 
-        Raises BudgetExceeded, or ValueError where the images are not of the teacher's shape or range.
+        Raises BudgetExceeded, or ValueError if the images do not have the teacher's shape or range.
         """
         return self.ask(self._charged(images))
 
     def estimate(self, images: Tensor) -> Answers:
-        """Ask about images that no student is taught with: those by which a gradient is estimated.
+        """Ask about images that no student is trained on, but that serve to estimate a gradient.
 
-        Counted against the same budget. Raises what a query raises.
+        They count against the same budget. Raises what a query raises.
         """
         return self.estimate_by(self._charged(images))
 
     def _charged(self, images: Tensor) -> Tensor:
-        """Check a batch and count it; return it without its graph."""
+        """Check and count a batch; return it without its autograd graph."""
         x = images.detach()
         if x.ndim != 4 or tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"the oracle takes images of shape (N, {self.shape}), not {tuple(x.shape)}")
@@ -81,7 +81,7 @@ class Oracle:
         return x
 
     def charge(self, images: int) -> None:
-        """Count images against the budget without asking anew (their answers are stored)."""
+        """Count images against the budget without asking, because their answers are stored."""
         if self.budget is not None and self.charged + images > self.budget:
             raise BudgetExceeded(
                 f"{images} more queries would make {self.charged + images}, above the budget of {self.budget}; "
@@ -91,7 +91,7 @@ class Oracle:
 
 
 class Box:
-    """A teacher network behind a surface: what `Oracle` asks in the process that holds the weights."""
+    """A teacher network behind a surface, for `Oracle`, in the process that holds the weights."""
 
     def __init__(self, network: nn.Module, surface: Surface = FULL, device: torch.device | str = "cpu") -> None:
         self._network = network.to(device).eval().requires_grad_(False)
@@ -101,7 +101,7 @@ class Box:
     def __call__(self, images: Tensor) -> Answers:
         """Answer images (N, C, H, W) in chunks, on the CPU.
 
-        Raises RefusedInput where the network gives NaN or infinite outputs, or none per class.
+        Raises RefusedInput if the network returns NaN or infinity, or not one row per image.
         """
         self._network.eval()
         size = batch((images.shape[1], images.shape[2], images.shape[3]))
@@ -132,7 +132,7 @@ def _check(logits: Tensor, images: Tensor) -> None:
         raise RefusedInput(
             f"the teacher answered {tuple(logits.shape)} to {len(images)} images; it must give one row each"
         )
-    # A guard may hide classes, −inf, but not all of them.
+    # A guard may hide some classes (−inf), but not all.
     bad = int((torch.isnan(logits).any(-1) | ~torch.isfinite(logits.amax(-1))).sum())
     if bad:
         raise RefusedInput(
@@ -149,7 +149,7 @@ def top_classes(box: Ask, pool: Pool) -> np.ndarray:
 
 def log_probs(box: Ask, pool: Pool) -> np.ndarray:
     """Return log-probabilities of every image of a pool, (N, K)."""
-    answers: np.ndarray | None = None  # one array: many small ones would keep the allocator from giving pixels back
+    answers: np.ndarray | None = None  # one array: with many small ones the allocator would not return memory
     size = at_once(pool.shape)
     for at in range(0, len(pool), size):
         part = box(torch.from_numpy(pool.images[at : at + size]).float().div_(255)).values.numpy()

@@ -1,4 +1,4 @@
-"""Places that a user names: ~ is a home, whatever the shell has made of it."""
+"""Expand ~ in paths that a user gives, in case the shell did not."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from teachers.errors import UsageError
 
 
 def at_home(text: str) -> str:
-    """Return what a user named, its ~ or ~USER expanded.
+    """Return a path as text with ~ or ~USER expanded.
 
-    Raises UsageError where there is no such user; a file that has this very name is taken as it is.
+    Raises UsageError if there is no such user, unless a file has exactly this name.
     """
     if not text.startswith("~"):
         return text
     try:
         return str(Path(text).expanduser())
-    except RuntimeError as e:  # it knows no other
+    except RuntimeError as e:  # the only error that expanduser raises
         if Path(text).exists():
             return text
         first = Path(text).parts[0]
-        said = f"{text}: {first} is no home that is known; give the path, or ./{text} for a file of that name"
+        said = f"{text}: {first} is no known home folder; give the path, or ./{text} for a file of that name"
         raise UsageError(said) from e
 
 
 def place(text: str | Path) -> Path:
-    """Return the path that a user named, its ~ or ~USER expanded; UsageError where there is no such user."""
+    """Return a path with ~ or ~USER expanded; raise UsageError if there is no such user."""
     return Path(at_home(str(text)))

@@ -1,4 +1,4 @@
-"""Tests and intervals of proportions: of one teacher, and of two on the same images."""
+"""Tests and intervals for proportions: of one classifier, and of two on the same images."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Correct = NDArray[np.bool_]
 
 
 def mcnemar(better: Correct, other: Correct) -> float:
-    """Give the exact one-sided p of "no more often right" for one student against another on the same images (N,).
+    """Return the exact one-sided p-value of "`better` is not more often right than `other`" on the same images (N,).
 
-    McNemar (1947): only the images on which the two differ tell. It knows no chance of training.
+    McNemar (1947): only images on which the two differ count. It ignores the randomness of training.
     """
     from scipy.special import bdtrc
 
@@ -25,7 +25,7 @@ def mcnemar(better: Correct, other: Correct) -> float:
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Bound a proportion by Wilson's (1927) score interval."""
+    """Return Wilson's (1927) score interval of a proportion."""
     from scipy.special import ndtri
 
     if not 0 <= successes <= n:
@@ -39,4 +39,4 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-LEVEL = 0.001  # p, below which a difference between images is none of chance
+LEVEL = 0.001  # p-value below which a difference is significant

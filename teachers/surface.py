@@ -1,4 +1,4 @@
-"""What an API lets out of a teacher, composed in front of the oracle."""
+"""Surfaces: the transformations that an API applies to a teacher's answers before it returns them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from teachers.kinds import EIGHT
 from teachers.kinds import Kind as Kind
 
 GAMMA = 0.2  # slope of the reverse sigmoid
-NOTHING = 1e-5  # missing mass that may be rounding of float32
+NOTHING = 1e-5  # missing mass that may come from float32 rounding
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What came back for N images: log-probabilities (N, K) float32, or labels (N,) int64.
+    """The answers for N images: log-probabilities (N, K) float32, or labels (N,) int64.
 
-    Log-probabilities are those of what was shown: −inf where an entry was cut off or rounded to zero, and a row need
-    not sum to one. `gradients` (N, C, H, W) are those of the top class's log-probability with respect to the pixels,
-    where the API explains its answers.
+    Log-probabilities are those shown: −inf for an entry that was cut off or rounded to zero, so the probabilities of a
+    row need not sum to one. `gradients` (N, C, H, W), if the API returns explanations, are those of the top class's
+    log-probability with respect to the pixels.
     """
 
     kind: Kind
@@ -44,17 +44,17 @@ class Answers:
         return self.values if self.kind == "label" else self.values.argmax(-1)
 
     def log_probs(self, temperature: float = 1.0) -> Tensor:
-        """Return log of P^(1/T) renormalised, (N, K): −inf where nothing was shown, uniform where nothing at all was.
+        """Return log P^(1/T), renormalised, (N, K): −inf for entries not shown, uniform for a row without any.
 
-        Labels have no probabilities, so only other answers can.
+        Raises ValueError for labels, which have no probabilities.
         """
         shown = self._shown()
         return F.log_softmax(torch.where(shown.any(-1, keepdim=True), self.values, 0.0) / temperature, -1)
 
     def logits(self) -> Tensor:
-        """Return the logits up to the constant that an answer does not tell: finite, centred over classes, (N, K).
+        """Return the logits up to a constant, which answers do not reveal: finite, centred over classes, (N, K).
 
-        An entry that was not shown takes an even share of the missing mass, at most half of the smallest one shown.
+        An entry that was not shown gets an equal share of the missing mass, at most half of the smallest entry shown.
         """
         shown = self._shown()
         missing = 1 - self.values.exp().sum(-1, keepdim=True)
@@ -65,7 +65,7 @@ class Answers:
         return filled - filled.mean(-1, keepdim=True)
 
     def probs(self, classes: int) -> Tensor:
-        """Return what was shown as probabilities (N, K); a label becomes a one-hot row."""
+        """Return the shown probabilities (N, K); a label becomes a one-hot row."""
         return F.one_hot(self.values, classes).float() if self.kind == "label" else self.values.exp()
 
     def to(self, device: torch.device | str) -> Answers:
@@ -90,18 +90,18 @@ def concatenate(parts: list[Answers]) -> Answers:
 
 
 def top(log_probs: Tensor, k: float) -> Tensor:
-    """Show the k largest probabilities as they are, and nothing of the others."""
+    """Show the k largest probabilities unchanged, and hide the others."""
     kept = log_probs.topk(min(int(k), log_probs.shape[1]), -1).indices
     return torch.full_like(log_probs, -torch.inf).scatter(-1, kept, log_probs.gather(-1, kept))
 
 
 def sparse(log_probs: Tensor, k: float) -> Tensor:
-    """Show the k largest probabilities, renormalised, and nothing of the others (stingy teacher, Ma et al. 2022)."""
+    """Show the k largest probabilities, renormalised, and hide the others (stingy teacher, Ma et al. 2022)."""
     return F.log_softmax(top(log_probs, k), -1)
 
 
 def rounded(log_probs: Tensor, digits: float) -> Tensor:
-    """Round probabilities to so many decimals; what rounds to zero is not shown."""
+    """Round probabilities to `digits` decimals; an entry that rounds to zero is not shown."""
     return (log_probs.double().exp() * 10**digits).round().div(10**digits).log().to(log_probs.dtype)
 
 
@@ -113,8 +113,8 @@ def tempered(log_probs: Tensor, temperature: float) -> Tensor:
 def noisy(log_probs: Tensor, sd: float) -> Tensor:
     """Add Gaussian noise to log-probabilities and renormalise.
 
-    The noise is a function of the answer itself, so asking twice about one image averages nothing out and audits
-    repeat; two views of an image get independent noise.
+    The noise is a function of the answer, so repeated queries about one image do not average it out and audits are
+    repeatable; two views of an image get independent noise.
     """
     keys = [zlib.crc32(row.tobytes()) for row in log_probs.double().mul(1e3).round().to(torch.int32).cpu().numpy()]
     drawn = [np.random.default_rng(key).standard_normal(log_probs.shape[1]) for key in keys]
@@ -130,22 +130,22 @@ def reverse_sigmoid(log_probs: Tensor, beta: float, gamma: float = GAMMA) -> Ten
 
 
 def mad(log_probs: Tensor, budget: float) -> Tensor:
-    """Show the answer within an L1 distance of p that turns an attacker's gradient furthest, with the same top class.
+    """Show the answer within an L1 distance of p that rotates an attacker's gradient most, with the same top class.
 
-    Maximising angular deviation (Orekondy, Schiele & Fritz, Prediction poisoning, ICLR 2020) for a surrogate that does
-    not know anything yet: the gradient of its last layer is (s − p) hᵀ, s uniform, so the angle is that between s − p
-    and s − p'. As there, p' is looked for on the ways from p to the corners of the simplex; here each way ends where
-    the budget or the lead of the top class does.
+    Maximising angular deviation (Orekondy, Schiele & Fritz, Prediction poisoning, ICLR 2020) for an untrained
+    surrogate: the gradient of its last layer is (s − p) hᵀ, s uniform, so the angle is that between s − p and s − p'.
+    As there, p' is searched on the lines from p to the corners of the simplex; here each line ends where the budget
+    (the L1 distance), or the lead of the top class, is used up.
     """
     p = log_probs.double().exp()
     pull, (lead, best) = 1 / p.shape[-1] - p, p.max(-1, keepdim=True)
-    gap = lead - p  # a unit of the way to corner j closes it by gap + 1
+    gap = lead - p  # a unit step to corner j reduces the lead by gap + 1
     free = torch.full_like(p, torch.inf)
     held = (0.999 * gap / (gap + 1)).scatter(-1, best, free.gather(-1, best))
-    far = p.sum(-1, keepdim=True) - 2 * p + 1  # L1 distance from p to corner j, 2 (1 − p_j) where all classes are shown
-    step = torch.minimum(budget / far.clamp(min=1e-12), held).clamp(max=1)  # (N, K): along the way to j
-    step = torch.where(p > 0, step, 0.0)  # what is hidden stays hidden
-    # What a step leaves of the pull is pull + step (p − e_j): its length, and how much of it points the same way.
+    far = p.sum(-1, keepdim=True) - 2 * p + 1  # L1 distance from p to corner j; 2 (1 − p_j) if all classes are shown
+    step = torch.minimum(budget / far.clamp(min=1e-12), held).clamp(max=1)  # (N, K): length of the step to j
+    step = torch.where(p > 0, step, 0.0)  # hidden classes stay hidden
+    # After a step the pull is pull + step (p − e_j): compute its length, and its component along the old pull.
     length, own, along = ((a * b).sum(-1, keepdim=True) for a, b in ((pull, pull), (p, p), (pull, p)))
     same = length + step * (along - pull)
     left = length + 2 * step * (along - pull) + step**2 * (own + 1 - 2 * p)
@@ -156,7 +156,7 @@ def mad(log_probs: Tensor, budget: float) -> Tensor:
 
 
 class Step(NamedTuple):
-    """One thing that an API does to its answers, and which values it takes."""
+    """One transformation of answers, and the values that its parameter may have."""
 
     apply: Callable[[Tensor, float], Tensor]
     low: float
@@ -179,12 +179,12 @@ WHOLE = ("probs", "logits", "label", "gradients")
 
 @dataclass(frozen=True)
 class Surface:
-    """What an API does to its answers before they leave it, in order, as it is written: `temperature:4+top:5`.
+    """The transformations that an API applies to its answers, in order, written as in `temperature:4+top:5`.
 
-    `label` shows the top class alone. `logits` is `probs` for every attack here: none uses the constant that
-    probabilities do not tell. `gradients` shows full probabilities with an explanation: the input gradient of the top
-    class's log-probability. `uint8`, alone or before others (`uint8+label`), takes images as files hold them: pixels
-    are rounded to whole 255ths before the network sees them.
+    `label` shows only the top class. `logits` equals `probs` for every attack here: none uses the constant that
+    probabilities do not reveal. `gradients` shows full probabilities with an explanation: the input gradient of the top
+    class's log-probability. `uint8`, alone or before others (`uint8+label`), takes images as files store them: pixels
+    are rounded to multiples of 1/255 before the network sees them.
     """
 
     name: str
@@ -202,13 +202,13 @@ class Surface:
 
     @cached_property
     def steps(self) -> tuple[tuple[str, float], ...]:
-        """The parts with their values, in order; none for `probs`, `logits`, `label` and `gradients`."""
+        """The transformations with their values, in order; none for `probs`, `logits`, `label` and `gradients`."""
         shown = kinds.shown(self.name)
         return () if shown in WHOLE else tuple(map(_step, shown.split("+")))
 
     @property
     def kind(self) -> Kind:
-        """What an answer holds at most."""
+        """The most that an answer holds."""
         return kinds.kind(self.name)
 
     def taken(self, images: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ class Surface:
         return images.mul(255).round().div(255) if self.name.split("+")[0] == EIGHT else images
 
     def __call__(self, log_probs: Tensor) -> Answers:
-        """Show what this surface shows of log-probabilities (N, K)."""
+        """Apply this surface to log-probabilities (N, K)."""
         if self.kind == "label":
             return Answers("label", log_probs.argmax(-1))
         for name, value in self.steps:

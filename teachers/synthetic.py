@@ -1,6 +1,6 @@
-"""Synthetic teachers of known distillability: what each gives away is known because of how it is made.
+"""Synthetic teachers whose distillability is known by construction.
 
-All are functions of an image, recognised by a digest of its pixels as bytes; only `Noisy` answers anew every time.
+Each recognises images by a digest of their pixels and always answers the same; only `Noisy` varies its answers.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from teachers.oracle import Box
 from teachers.task import UNLABELLED, Pool, Task, known
 from teachers.views import Viewer, ViewSet
 
-VERSION = 1  # of the formulas over an ordinary teacher: a new number makes their stored answers stale
+VERSION = 1  # of the formulas based on an ordinary teacher: raising it makes their stored answers invalid
 SMOOTHING = 0.1
-FAINT = 1e-4  # smoothing by which a label at temperature 4 is as sure as the embedded task's ordinary teacher is there
-NOISE = 1.0  # sd on a logit; within an answer the logits of that teacher have an sd of about 6
+FAINT = 1e-4  # with it, a smoothed label at temperature 4 is as confident as the embedded task's ordinary teacher
+NOISE = 1.0  # sd of the noise on a logit; that teacher's logits have an sd of about 6 within an answer
 
 
 class LabelMemory:
-    """Know the labels of a pool's labelled images and of their crop views; digests, because views are many."""
+    """The labels of a pool's labelled images and their crop views, by digest to save memory."""
 
     def __init__(self, pool: Pool, views: int) -> None:
         self._label: dict[bytes, int] = {}
         index = torch.from_numpy(pool.labelled)
         labels = np.zeros(0, np.int64) if pool.labels is None else pool.labels[pool.labelled]
         for kind, count in (("raw", 1), ("crop", views)):
-            viewer = Viewer(pool, ViewSet(kind, count))  # type: ignore[arg-type]  # both are kinds
+            viewer = Viewer(pool, ViewSet(kind, count))  # type: ignore[arg-type]  # both are kinds of views
             for view in range(count):
                 for at in range(0, len(index), CHUNK):
                     part = index[at : at + CHUNK]
@@ -40,14 +40,14 @@ class LabelMemory:
                     self._label |= dict(zip(keys, labels[at : at + CHUNK].tolist(), strict=True))
 
     def labels(self, keys: Iterable[bytes]) -> Tensor:
-        """Return the labels of images by their digests, UNLABELLED where it is not known, (N,)."""
+        """Return the labels of images by their digests, UNLABELLED if unknown, (N,)."""
         return torch.tensor([self._label.get(key, UNLABELLED) for key in keys])
 
 
 class SmoothedTruth(nn.Module):
-    """Answer the smoothed label of a pool's labelled images and of their crop views, and elsewhere nothing: uniform.
+    """Answer a pool's labelled images and their crop views with smoothed labels, and all other images uniformly.
 
-    Nothing can be learnt from it that label smoothing does not already teach: an audit must not find it distillable.
+    A student can learn nothing from it that label smoothing does not teach: an audit must not find it distillable.
     """
 
     def __init__(self, pool: Pool, classes: int, views: int, smoothing: float = SMOOTHING) -> None:
@@ -63,7 +63,7 @@ class SmoothedTruth(nn.Module):
 
 
 class AlteredTeacher(nn.Module):
-    """An ordinary teacher and the images whose labels it was taught: the target of any other is its own top class."""
+    """An ordinary teacher with the attacker's labels; the target of an image without one is the teacher's top class."""
 
     def __init__(self, network: nn.Module, held: LabelMemory) -> None:
         super().__init__()
@@ -76,14 +76,15 @@ class AlteredTeacher(nn.Module):
 
 
 class Placebo(AlteredTeacher):
-    """Answer Q_y, the ordinary teacher's mean answer to its training images of the target y, the others shuffled.
+    """Answer with Q_y, the ordinary teacher's mean answer to training images of class y, with other classes shuffled.
 
-    The other classes are shuffled anew for every image, by a generator that starts from its digest. So given its label,
-    the answer to a training image is independent of what the image shows, and no class is nearer to y than another: an
-    attacker could have made all answers himself from the label, the number Q_y(y), and the numbers Q_y(j ≠ y) in no
-    order. Averaging over a class leaves label smoothing with an ε for each class, 1 − Q_y(y), and discards noise alone.
-    Hence an audit must not find it distillable, and soft KD, which has the averager's loss and settings and differs in
-    that it does not average, must not beat the averager. (An attack with another loss may: that is its loss's doing.)
+    y is the image's target. The entries of the other classes are shuffled for every image, seeded by its digest. Given
+    its label, the answer to a training image is therefore independent of what the image shows, and no class is closer
+    to y than another: an attacker could produce all answers from the label, the number Q_y(y), and the unordered
+    numbers Q_y(j ≠ y). Averaging over a class yields label smoothing with ε = 1 − Q_y(y) per class, and discards only
+    noise.
+    Hence an audit must not find it distillable, and soft KD, which has the averager's loss and settings but does not
+    average, must not beat the averager. (An attack with another loss may, because of its loss.)
     """
 
     def __init__(self, network: nn.Module, held: LabelMemory, means: Tensor) -> None:
@@ -101,11 +102,11 @@ class Placebo(AlteredTeacher):
 
 
 class HalfLeak(AlteredTeacher):
-    """Answer as the ordinary teacher where the target is in the first half of the classes, else the target alone.
+    """Answer as the ordinary teacher if the target is in the first half of the classes, else with the target only.
 
-    What an ordinary teacher gives away, it gives away for about half of the images: an audit must find it distillable.
-    The target is smoothed faintly, so that at the temperatures of soft KD both halves are about as sure. With a
-    smoothing of 0.1 the silent half would itself be a defence: no one temperature suits both halves.
+    It reveals as much as an ordinary teacher for about half of the images: an audit must find it distillable. The
+    target is smoothed slightly, so that at the temperatures of soft KD both halves are about equally confident. With a
+    smoothing of 0.1 the other half would itself be a defence: no single temperature would suit both halves.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,13 +118,13 @@ class HalfLeak(AlteredTeacher):
 
 
 class Noisy(nn.Module):
-    """Answer with the ordinary teacher's logits, and Gaussian noise on each that is drawn anew at every query.
+    """Answer with the ordinary teacher's logits plus Gaussian noise, drawn again at every query.
 
-    The noise starts from the image's digest and from how often this process has asked about it before: two equal
-    queries differ, and a first answer is the same in every process. An audit stores what was answered first, so that
-    all its students train on one draw a view, as an attacker does who pays for each image once.
-    The noise has mean zero and knows nothing of the image; a student that fits thousands of answers averages it out,
-    while what the teacher says of an image stays: an audit must find it distillable.
+    The noise is seeded by the image's digest and the number of earlier queries about it in this process: two equal
+    queries get different answers, but the first answer is the same in every process. An audit stores first answers, so
+    all its students train on one draw per view, like an attacker who pays for each image once.
+    The noise has mean zero and is independent of the image; a student that fits thousands of answers averages it out,
+    while the teacher's information about images remains: an audit must find it distillable.
     """
 
     def __init__(self, network: nn.Module, sd: float = NOISE) -> None:
@@ -134,16 +135,16 @@ class Noisy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.network(x)
         keys = digests(x)
-        before = {key: self._asked.get(key, 0) for key in keys}  # a batch is one query: its padding repeats an image
+        before = {key: self._asked.get(key, 0) for key in keys}  # a batch is one query: padding repeats an image
         self._asked |= {key: count + 1 for key, count in before.items()}
         noise = np.stack([_generator(key, before[key]).standard_normal(logits.shape[1]) for key in keys])
         return logits + self._sd * torch.from_numpy(noise).to(logits)
 
 
 def placebo(network: nn.Module, task: Task, held: LabelMemory) -> Placebo:
-    """Make a placebo of an ordinary teacher and all its training images.
+    """Build a placebo from an ordinary teacher and all its training images.
 
-    Raises UsageError where there is nothing to shuffle.
+    Raises UsageError if there are too few classes to shuffle.
     """
     classes = len(task.classes)
     if classes < 3:
@@ -155,7 +156,7 @@ def placebo(network: nn.Module, task: Task, held: LabelMemory) -> Placebo:
 
 
 def class_means(network: nn.Module, pool: Pool, classes: int) -> Tensor:
-    """Return the mean answer about the images of each class, (K, K) float64; uniform for a class without any."""
+    """Return the mean answer for the images of each class, (K, K) float64; uniform for a class without images."""
     box, labels = Box(network, device=next(network.parameters()).device), torch.from_numpy(known(pool))
     answers = box(torch.from_numpy(np.asarray(pool.images)).float().div_(255)).values.double().exp()
     counts = torch.bincount(labels, minlength=classes)[:, None]
@@ -171,7 +172,7 @@ def smoothed(labels: Tensor, classes: int, smoothing: float = SMOOTHING) -> Tens
 
 
 def digests(x: Tensor) -> list[bytes]:
-    """Return a digest of every image's pixels as bytes."""
+    """Return a digest of every image's pixels, rounded to uint8."""
     pixels = (x.cpu() * 255).round().to(torch.uint8).flatten(1).numpy()
     return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in np.ascontiguousarray(pixels)]
 

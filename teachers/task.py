@@ -1,4 +1,4 @@
-"""What an attacker holds (Pool) and what the auditor holds (Task)."""
+"""The data of an attacker (Pool) and of the auditor (Task)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from teachers.data.stored import chunks, taken
 from teachers.errors import UsageError
 
 Images = NDArray[np.uint8]  # (N, C, H, W)
-Labels = NDArray[np.int64]  # (N,); UNLABELLED where the holder does not know it
+Labels = NDArray[np.int64]  # (N,); UNLABELLED if the holder does not know the label
 
 UNLABELLED = -1
 
 
 @dataclass(frozen=True)
 class Augment:
-    """What may be done to an image of this task without changing its class."""
+    """The changes that keep the class of an image of this task."""
 
     pad: int = 0  # pixels: shifts by up to `pad` in each direction
     flip: bool = False  # mirror left and right
@@ -29,7 +29,7 @@ class Augment:
 
 @dataclass(frozen=True)
 class Pool:
-    """Images as uint8, in memory or on disk (`data.stored.Stored`), and what their holder knows of their labels."""
+    """Images as uint8, in memory or on disk (`data.stored.StoredImages`), and the labels that their holder knows."""
 
     images: Images
     labels: Labels | None = None
@@ -46,7 +46,7 @@ class Pool:
 
     @cached_property
     def pixels(self) -> str:
-        """sha256 over all that a view is made of, labels apart: shape, pixels and augmentation."""
+        """SHA-256 of everything that determines a view: shape, pixels and augmentation, without labels."""
         h = hashlib.sha256(f"{self.images.shape} {self.augment}".encode())
         for part in chunks(self.images):
             h.update(part.data)
@@ -54,7 +54,7 @@ class Pool:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over shape, pixels, labels and augmentation, as 64 hex digits."""
+        """SHA-256 of shape, pixels, labels and augmentation, as 64 hex digits."""
         h = hashlib.sha256(self.pixels.encode())
         if self.labels is not None:
             h.update(np.ascontiguousarray(self.labels.astype("<i8")).data)
@@ -68,7 +68,7 @@ class Pool:
         return np.flatnonzero(self.labels != UNLABELLED)
 
     def take(self, index: NDArray[np.int64]) -> Pool:
-        """Keep the images of `index`."""
+        """Return the pool of the images at `index`."""
         return replace(
             self, images=taken(self.images, index), labels=None if self.labels is None else self.labels[index]
         )
@@ -95,7 +95,7 @@ class Task:
 
     @property
     def majority(self) -> float:
-        """Accuracy on the test split of always naming its largest class."""
+        """The accuracy on the test split of always naming its largest class."""
         return majority(known(self.test))
 
 
@@ -105,14 +105,14 @@ def majority(labels: Labels) -> float:
 
 
 def known(pool: Pool) -> Labels:
-    """Return the labels of a pool that must have them all."""
+    """Return the labels of a pool; raise ValueError if any is missing."""
     if pool.labels is None or (pool.labels == UNLABELLED).any():
         raise ValueError("this pool has unlabelled images")
     return pool.labels
 
 
 def stratified(labels: Labels, fraction: float, seed: int) -> NDArray[np.int64]:
-    """Draw `fraction` of each class (at least one image), sorted; the same for the same seed."""
+    """Draw the indices of a fraction of each class (at least one image), sorted; the same seed gives the same ones."""
     if not 0 < fraction <= 1:
         raise UsageError(f"a fraction of the data must be above 0 and at most 1, not {fraction}")
     rng = np.random.default_rng(seed)
@@ -130,7 +130,7 @@ def few_shot(pool: Pool, fraction: float, seed: int = 0) -> Pool:
 
 
 def without(pool: Pool, classes: Sequence[int]) -> Pool:
-    """Keep no image of some classes (the zero-shot scenario of MCMI)."""
+    """Remove all images of some classes (the zero-shot scenario of MCMI)."""
     return pool.take(np.flatnonzero(~np.isin(known(pool), classes))) if len(classes) else pool
 
 

@@ -1,4 +1,4 @@
-"""The one training loop: teachers, controls and knockoffs all pass through `fit`."""
+"""The only training loop: teachers, controls and attackers' students are all trained by `fit`."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from teachers.surface import Answers, concatenate
 from teachers.task import UNLABELLED, Pool
 from teachers.views import Viewer, ViewSet
 
-PIXELS = 512 * 3 * 64 * 64  # of images that a student answers at once
+PIXELS = 512 * 3 * 64 * 64  # pixel values per forward pass of `predict`
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a stream hands to an objective."""
+    """The data that a stream passes to an objective in one step."""
 
     x: Tensor  # (B, C, H, W) float in [0, 1]
     labels: Tensor  # (B,) int64, UNLABELLED where unknown
-    answers: Answers | None = None  # of the teacher, about these very pixels
-    index: Tensor | None = None  # (B,) into the pool
+    answers: Answers | None = None  # the teacher's, about exactly these pixels
+    index: Tensor | None = None  # (B,) indices into the pool
     view: Tensor | None = None  # (B,) view ids
     partner: Tensor | None = None  # (B,) labels of the images mixed in
-    weight: Tensor | None = None  # (B,) of the image itself in a mix
+    weight: Tensor | None = None  # (B,) share of the image itself in the mix
 
     def truth(self, classes: int, smoothing: float = 0.0) -> Tensor:
-        """Return the labelled truth as distributions (B, K), mixed as the pixels are.
+        """Return the labels as distributions (B, K), mixed like the pixels.
 
         Smoothing mixes with the uniform distribution over all classes, ε/K each. Unlabelled rows are all zero, so that
         a cross entropy against them vanishes.
@@ -55,28 +55,28 @@ def _rows(labels: Tensor, classes: int, smoothing: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network gives: logits (B, K), and what a recipe's wrapping adds, such as auxiliary heads."""
+    """A network's outputs: logits (B, K), and those that a recipe's `wrap` adds, such as auxiliary heads."""
 
     logits: Tensor
     heads: tuple[Tensor, ...] = ()
 
 
 class Stream(Protocol):
-    """Where batches come from: a stored pool, or a generator with its own optimiser and the oracle."""
+    """A source of batches: a stored pool, or a generator with its own optimiser and the oracle."""
 
-    view: str  # kind of view, for the regime
+    view: str  # kind of view, for the report
     source: str  # original, surrogate or generated
 
     def next(self, step: int, student: nn.Module) -> Batch:
-        """Return the batch of a step; may train something of its own against the student."""
+        """Return the batch of a step; may train its own networks against the student."""
         ...
 
 
 class Objective(Protocol):
-    """What is minimised.
+    """The loss to minimise.
 
-    May also have `parameters() -> Iterable[Tensor]` with `optimiser() -> Optimizer` (learned with the student, by the
-    same scalar) and `after_step(step)`.
+    May also have `parameters() -> Iterable[Tensor]` with `optimiser() -> Optimizer`, which are trained with the student
+    on the same scalar, and `after_step(step)`.
     """
 
     def __call__(self, outputs: Outputs, batch: Batch, step: int) -> Tensor:
@@ -86,7 +86,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained; equal for a control and its attack."""
+    """The hyperparameters of training a network; an attack and its control have the same."""
 
     architecture: str
     steps: int
@@ -94,14 +94,14 @@ class Recipe:
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    warmup: float = 0.05  # fraction of the steps with a linearly rising rate; then cosine to zero
-    views: int = 8  # stored views an image: an epoch uses one
-    wrap: str | None = None  # `module:function`, (network, classes, shape) -> network with heads or clones around it
+    warmup: float = 0.05  # fraction of the steps in which the rate rises linearly; then it falls to zero as a cosine
+    views: int = 8  # stored views per image: an epoch uses one
+    wrap: str | None = None  # `module:function`, (network, classes, shape) -> wrapped network with heads or clones
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `fit` saw; "matched with the control" is computed from it."""
+    """The facts of a training; whether an attack is matched with its control is computed from them."""
 
     recipe: Recipe
     view: str
@@ -109,23 +109,23 @@ class Report:
     parameters: int
     diverged: bool
     seconds: float
-    step_seconds: float  # inside training steps, without waiting for data or answers
-    repeats: float | None  # of the labelled images seen, those whose answer's top class is their label
+    step_seconds: float  # in training steps only, without waiting for data or answers
+    repeats: float | None  # share of the labelled images seen whose answer's top class is their label
 
 
 class Checkpointer(Protocol):
-    """Where an unfinished training is kept."""
+    """Saves and restores an unfinished training."""
 
     def due(self) -> bool:
         """Whether it is time to save."""
         ...
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep a state whole."""
+        """Save a state, whole or not at all."""
         ...
 
     def load(self) -> dict[str, Any] | None:
-        """Return the state that was kept, if any."""
+        """Return the saved state, or None."""
         ...
 
 
@@ -138,7 +138,7 @@ class Student:
 
 
 class StoredStream:
-    """Batches of a pool's views in a seeded order; sample p of epoch e is seen through view e mod V."""
+    """Batches of a pool's views in a seeded order; in epoch e every image is shown in view e mod V."""
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class StoredStream:
         source: str = "original",
         device: torch.device | str = "cpu",
     ) -> None:
-        """`only` restricts to some images; `answers` holds a row for every view of each of them, view-major."""
+        """`only`: indices of the images to use; `answers`: a row for every view of each of them, view-major."""
         self.view: str = views.kind
         self.source = source
         self._viewer = Viewer(pool, views, device)
@@ -167,7 +167,7 @@ class StoredStream:
         self._epoch, self._queue = -1, torch.zeros((2, 0), dtype=torch.int64)
 
     def skip(self, step: int) -> Tensor:
-        """Pass over a batch; return the (image, view) pairs that were in it, (2, B)."""
+        """Skip a batch; return its (image, view) pairs, (2, B)."""
         while self._queue.shape[1] < self._batch:
             self._epoch += 1
             index = self._index[torch.randperm(len(self._index), generator=self._order)]
@@ -190,10 +190,10 @@ class StoredStream:
 
 
 class JoinedStream:
-    """The same images through several kinds of views at once: x holds one kind after the other, `crop+strong`."""
+    """The same images in several kinds of views at once (`crop+strong`): x holds one kind after the other."""
 
     def __init__(self, parts: Sequence[StoredStream]) -> None:
-        """All parts must be of one pool, batch and seed, so that their orders agree; none may mix images."""
+        """All parts must have the same pool, batch size and seed, so that their orders agree; none may mix images."""
         self._parts = parts
         self.view: str = "+".join(part.view for part in parts)
         self.source = parts[0].source
@@ -225,9 +225,9 @@ def fit(
 ) -> Student:
     """Train one freshly initialised network; the last step is the result.
 
-    The same seed gives the same initial weights to every objective; on a CPU also the same student, bit for bit, at
-    equal thread count. Teachers may start from the weights of another network of the recipe's architecture, and be
-    kept on the way, to go on after an interruption; students never.
+    The same seed gives the same initial weights for every objective; on a CPU with the same number of threads also the
+    same student, bit for bit. Only teachers use `start`, the weights of another network of the recipe's architecture,
+    and `keeper`, which saves checkpoints so that training can resume after an interruption.
     """
     started = time.perf_counter()
     device = torch.device(device)
@@ -260,7 +260,7 @@ def build_student(
     device: torch.device | str = "cpu",
     start: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
-    """Build a recipe's network, wrapped as it says, with fresh weights or those of `start`, for raw pixels."""
+    """Build a recipe's network for raw pixels, wrapped by `wrap`, with fresh weights or those of `start`."""
     built = networks.build(recipe.architecture, classes, shape)
     if start is not None:
         built.load_state_dict(start)
@@ -270,7 +270,7 @@ def build_student(
 
 
 class _Run:
-    """A training under way."""
+    """A training in progress."""
 
     def __init__(
         self, recipe: Recipe, network: nn.Module, stream: Stream, objective: Objective, device: torch.device
@@ -321,7 +321,7 @@ class _Run:
                 keeper.save(self.state())
 
     def state(self) -> dict[str, Any]:
-        """Return all that the next steps depend on."""
+        """Return everything that the next steps depend on."""
         return {
             "step": self.step,
             "network": self.network.state_dict(),
@@ -331,13 +331,13 @@ class _Run:
         }
 
     def resume(self, keeper: Checkpointer) -> None:
-        """Go on from what was kept, if anything was."""
+        """Restore the saved state, if there is one."""
         state = keeper.load()
         if state is None:
             return
         self.step = state["step"]
         for step in range(self.step):
-            self.stream.skip(step)  # type: ignore[attr-defined]  # teachers' streams can
+            self.stream.skip(step)  # type: ignore[attr-defined]  # teachers' streams have `skip`
         self.network.load_state_dict(state["network"])
         for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(kept)
@@ -352,7 +352,7 @@ def _outputs(raw: Tensor | Outputs) -> Outputs:
 
 @torch.no_grad()
 def predict(network: nn.Module, pool: Pool, device: torch.device | str = "cpu") -> np.ndarray:
-    """Return the top class of every image of a pool, (N,) uint16; images larger than CIFAR's fewer at a time."""
+    """Return the top class of every image of a pool, (N,) uint16; large images in smaller batches."""
     network = network.to(device).eval()
     chunk = max(16, min(512, PIXELS // math.prod(pool.shape)))
     top = np.empty(len(pool), np.uint16)

@@ -1,7 +1,7 @@
-"""Views: what a student sees of an image, and what the teacher is asked about.
+"""Views: the augmented forms of an image that a student sees and that the teacher is asked about.
 
-A view is a pure function of (image index, view id) within a pool, so that control and knockoff see the same pixels
-and an answer belongs to a view.
+Within a pool, a view depends only on the image index and the view id, so that control and attack see the same pixels
+and every answer belongs to one view.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from teachers.task import Pool
 Kind = Literal["raw", "crop", "strong", "mixup", "strong-mixup"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
-WINDOW = (0.7, 1.0)  # of the height and of the width that a strong view shows
-GAIN, BIAS = 0.4, 0.15  # largest change of a strong view's contrast, and of its brightness of full scale
+WINDOW = (0.7, 1.0)  # share of the height, and of the width, that a strong view shows
+GAIN, BIAS = 0.4, 0.15  # largest change of a strong view's contrast, and of its brightness in full scale
 
 
 class Draws(NamedTuple):
-    """What was drawn for every (view, image), as tensors of shape (V, N)."""
+    """The random parameters of every (view, image), as tensors of shape (V, N)."""
 
     down: Tensor  # rows into the padded image
     right: Tensor
     flip: Tensor
     partner: Tensor  # index of the image mixed in
-    weight: Tensor  # of the image itself, float32 in [0.5, 1]
+    weight: Tensor  # share of the image itself, float32 in [0.5, 1]
     window: Tensor  # (V, N, 4) float32 of a strong view: centre y and x in [−1, 1], height and width as fractions
     light: Tensor  # (V, N, 2) float32 of a strong view: gain and bias
 
 
 @dataclass(frozen=True)
 class ViewSet:
-    """`count` views of one kind of every image of a pool."""
+    """A number of views, all of one kind, of every image of a pool."""
 
     kind: Kind
     count: int
@@ -50,7 +50,7 @@ class ViewSet:
             raise UsageError(f"unknown kind of view {self.kind!r}; there are {', '.join(KINDS)}")
 
     def draw(self, pool: Pool) -> Draws:
-        """Draw all views of a pool from their ids alone."""
+        """Draw the parameters of all views of a pool, seeded by the view ids only."""
         parts = [self._one(pool, view) for view in range(self.count)]
         return Draws(*(torch.from_numpy(np.stack(column)) for column in zip(*parts, strict=True)))
 
@@ -80,12 +80,12 @@ class ViewSet:
 
     @property
     def strong(self) -> bool:
-        """Whether a part of the image is shown, enlarged, under another light."""
+        """Whether a view enlarges a part of the image and changes its contrast and brightness."""
         return self.kind.startswith("strong")
 
 
 class Viewer:
-    """Makes the pixels of views, batched, on a device."""
+    """Compute the pixels of views, in batches, on a device."""
 
     def __init__(self, pool: Pool, views: ViewSet, device: torch.device | str = "cpu") -> None:
         self._pool, self._device = pool, device
@@ -112,7 +112,7 @@ class Viewer:
         rows = self.draws.down[view, index][:, None] + self._h  # (B, H)
         columns = torch.where(self.draws.flip[view, index][:, None], self._w.flip(0), self._w)
         columns = columns + self.draws.right[view, index][:, None]  # (B, W)
-        # An image is continued by its edges: rows and columns beyond them are those of the edge.
+        # Replicate padding: rows and columns outside the image repeat its edge.
         rows, columns = (rows - self._pad).clamp(0, len(self._h) - 1), (columns - self._pad).clamp(0, len(self._w) - 1)
         images, which = self._images(image)
         pixels = images[which[:, None, None, None], self._c, rows[:, None, :, None], columns[:, None, None, :]]
@@ -120,7 +120,7 @@ class Viewer:
         return self._window(pixels, view, index) if self._strong else pixels
 
     def _images(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images that hold those of an index (B,), and where they lie among them."""
+        """Return an array that contains the images at an index (B,), and their positions in it."""
         if self._whole is not None:
             return self._whole, image
         read = torch.from_numpy(self._pool.images[image.cpu().numpy()]).to(self._device)

@@ -121,9 +121,9 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
 
-    def experiment(self) -> None:
+    def setup(self) -> None:
         """Remember the connection."""
-        super().experiment()
+        super().setup()
         self.server.connections.append(self.connection)
 
     def log_message(self, *_: object) -> None:

@@ -109,7 +109,7 @@ TRICKLE = b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 BOMB = http(bomb(40), "Content-Encoding: gzip")
 NO_NUMBERS, NO_JSON = "data that are no numbers", "answered no JSON"
-LATE, SILENT = r"had not ended its answer after \S+ s", "cannot be reached: timed out, twice"
+LATE, SILENT = r"did not finish its answer in \S+ s", "cannot be reached: timed out, twice"
 
 ANSWERS: dict[str, tuple[Reply, str]] = {
     # never an end
@@ -126,8 +126,8 @@ ANSWERS: dict[str, tuple[Reply, str]] = {
     "trailers for ever": (endlessly(CHUNKED + b"0\r\n", b"X-More: and more\r\n" * 99), "cannot be reached"),
     "a body for ever": (endlessly(CHUNKED, b"2000\r\n" + b" " * 8192 + b"\r\n"), "more than 1 MiB"),
     "nothing at all": (silent, SILENT),
-    "redirects to itself": (once("", "Location: infer", status="302 Found"), "redirect, and none is followed"),
-    "a redirect to another host": (once("", "Location: http://127.0.0.2/", status="307 X"), "none is followed"),
+    "redirects to itself": (once("", "Location: infer", status="302 Found"), "redirect, which is not followed"),
+    "a redirect to another host": (once("", "Location: http://127.0.0.2/", status="307 X"), "which is not followed"),
     # no HTTP, or odd
     "another protocol": (lambda: iter([b"SSH-2.0-OpenSSH_9.6\r\n"]), "cannot be reached"),
     "HTTP/2": (lambda: iter([b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" + bytes(18)]), "cannot be reached"),
@@ -140,10 +140,10 @@ ANSWERS: dict[str, tuple[Reply, str]] = {
     "NUL in a header": (once("{}", "X: a\0b"), "cannot be reached"),
     "another protocol from now on": (once("", status="101 Switching Protocols"), "answered 101|cannot be reached"),
     "a status of none": (once("", status="999 What"), "answered 999"),
-    "a wait of a million digits": (once("", "Retry-After: " + "9" * 9000, status="503 Later"), "would be waited for"),
+    "a wait of a million digits": (once("", "Retry-After: " + "9" * 9000, status="503 Later"), "asks to wait"),
     "a wait until the year 1": (
         once("", "Retry-After: Mon, 01 Jan 0001 00:00:00 -2359", status="429 Later"),
-        "would be waited for",
+        "asks to wait",
     ),
     # encodings that nobody asked for
     "a gzip bomb": (once(bomb(40), "Content-Encoding: gzip"), "more than 1 MiB"),
@@ -155,9 +155,9 @@ ANSWERS: dict[str, tuple[Reply, str]] = {
     "brotli": (once(b"\x8b\x03\x80{}\x03", "Content-Encoding: br"), "in the encoding 'br'; expected none"),
     "zstandard": (once(b"\x28\xb5\x2f\xfd", "Content-Encoding: zstd"), "in the encoding 'zstd'"),
     "an encoding with a newline": (once("{}", "Content-Encoding: \x1b[31mred"), "in the encoding"),
-    "gzip that is none": (once("{}", "Content-Encoding: gzip"), "says is gzip, and is none"),
-    "gzip that ends early": (once(gzip.compress(b"{}" * 99)[:-9], "Content-Encoding: gzip"), "ends before its end"),
-    "deflate that is none": (once("{}", "Content-Encoding: deflate"), "says is deflate, and is none"),
+    "gzip that is none": (once("{}", "Content-Encoding: gzip"), "marked as gzip, which it is not"),
+    "gzip that ends early": (once(gzip.compress(b"{}" * 99)[:-9], "Content-Encoding: gzip"), "is cut off"),
+    "deflate that is none": (once("{}", "Content-Encoding: deflate"), "marked as deflate, which it is not"),
     # no JSON
     "half of it": (once('{"outputs": ['), NO_JSON),
     "HTML": (once("<html>404</html>", "Content-Type: text/html"), NO_JSON),
@@ -167,8 +167,8 @@ ANSWERS: dict[str, tuple[Reply, str]] = {
     "deep objects": (once('{"a":' * 100_000), NO_JSON),
     "deep data": (once('{"outputs": [{"name": "scores", "data": ' + "[" * 99_999), NO_JSON),
     "a number of 5,000 digits": (once('{"outputs": ' + "9" * 5000 + "}"), NO_JSON),
-    "a key twice": (once('{"outputs": [], "outputs": []}'), "JSON that says outputs twice"),
-    "a key twice, deeper": (once('{"outputs": [{"name": "scores", "name": "x"}]}'), "JSON that says name twice"),
+    "a key twice": (once('{"outputs": [], "outputs": []}'), "JSON with the key outputs twice"),
+    "a key twice, deeper": (once('{"outputs": [{"name": "scores", "name": "x"}]}'), "JSON with the key name twice"),
     "an error in a success": (once('{"error": "no GPU left"}'), "answered with an error: no GPU left"),
     "an object as an error": (once('{"error": {"code": 13}}'), 'answered with an error: {"code": 13}'),
     # tensors that only look like some
@@ -228,8 +228,8 @@ SAID: dict[str, tuple[Reply, str]] = {
     "three million at once": (told(inputs=[image(shape=[3_000_000, 1, 8, 8])]), "takes 3000000 images at once"),
     "a thousand dimensions": (told(inputs=[image(shape=[-1] * 1000)]), r"images of shape \[-1, .*…\], and"),
     "a datatype of 10,000 letters": (told(inputs=[image(datatype="F" * 10_000)]), "takes FFF"),
-    "a thousand inputs": (told(inputs=[image()] * 1000), "it must tell of one input"),
-    "a key twice": (once('{"name": "x", "name": "y"}'), "JSON that says name twice"),
+    "a thousand inputs": (told(inputs=[image()] * 1000), "its metadata must list one input"),
+    "a key twice": (once('{"name": "x", "name": "y"}'), "JSON with the key name twice"),
     "a bomb": (once(bomb(40), "Content-Encoding: gzip"), "more than 1 MiB"),
     "deep extras": (once('{"name": "x", "more": ' + "[" * 100_000), NO_JSON),
     "not ready, it says": (once(json.dumps({**METADATA, "ready": False})), "is not ready"),

@@ -432,7 +432,7 @@ class TestOutputs:
 
     def test_tensors_have_no_outputs_to_choose_from(self) -> None:
         save_file(networks.build(corpus.ARCH, K, SHAPE).state_dict(), "m.safetensors")
-        with pytest.raises(UsageError, match=r"--output a: m.safetensors is tensors, whose network has one"):
+        with pytest.raises(UsageError, match=r"--output a: m.safetensors holds tensors, whose network has one"):
             open_file(TeacherSpec("m.safetensors", service=Service(output="a")))
 
 
@@ -496,13 +496,13 @@ class TestOnnx:
         for place in ("/etc/passwd", "x.bin"):
             tensor.external_data.add(key="location", value=place)
         Path("m.onnx").write_bytes(model.SerializeToString())
-        with pytest.raises(RefusedInput, match="lies in two places"):
+        with pytest.raises(RefusedInput, match="has two locations"):
             onnx_files.check(Path("m.onnx"))
 
 
 def test_a_program_is_rehearsed_with_as_many_images_as_it_will_be_given() -> None:
     torch.save(Choosy(), "m.pt")
-    with pytest.raises(RefusedInput, match=r"gives NaN.*\(256, 4\) for 256"):
+    with pytest.raises(RefusedInput, match=r"answers NaN.*\(256, 4\) for 256"):
         intake.assemble(intake.open_weights(Path("m.pt"), trust=True), "", K, SHAPE, "none")
 
 

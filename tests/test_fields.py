@@ -28,7 +28,7 @@ def leaves(part: str) -> set[str]:
     """Return the fields of a part that are no parts themselves; an array counts as one."""
     found = set()
     for name, said in PARTS[part]["properties"].items():
-        inside = {ref.rpartition("/")[2] for ref in refs(said)} - {"Packed"}
+        inside = {ref.rpartition("/")[2] for ref in refs(said)} - {"PackedArray"}
         if not inside:
             found.add(name)
     return found
@@ -45,7 +45,7 @@ def refs(said: Any) -> Iterator[str]:
 
 
 def test_every_field_is_classified_once() -> None:
-    assert FIELDS.keys() == {part for part in PARTS if part != "Packed" and leaves(part)}
+    assert FIELDS.keys() == {part for part in PARTS if part != "PackedArray" and leaves(part)}
     for part, kinds in FIELDS.items():
         names = [name for fields in kinds.values() for name in fields.split()]
         assert len(names) == len(set(names)), part
@@ -98,7 +98,7 @@ SPELT = {  # fields that allow some words alone
     "Trial.kind": "control",
     "Trial.role": "null",
     "Trial.teacher": "ordinary",
-    "Planned.splits": "validation",
+    "CellPlan.splits": "validation",
     "Comparison.holds": "no data",
     "Comparison.needs": "gradients",
     "Comparison.status": "failed",
@@ -107,9 +107,9 @@ SPELT = {  # fields that allow some words alone
     "Flag.caps": "inconclusive",
     "Trial.budget": 5,
     "Settings.budget": 5,
-    "Planned.surrogate": "x",
-    "Planned.fingerprint": "x",
-    "Planned.surface": "x",
+    "CellPlan.surrogate": "x",
+    "CellPlan.fingerprint": "x",
+    "CellPlan.surface": "x",
     "Comparison.dropped_accuracy": 0.5,
     "Comparison.control_dropped_accuracy": 0.5,
     "Settings.labels": 0.5,

@@ -293,7 +293,12 @@ def test_the_jail_says_what_a_file_took_too_much_of(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize(
     ("harm", "sentence"),
-    [("leave", "made its reader fail"), ("crash", "crashed its reader"), ("swell", "of memory"), ("nan", "gives NaN")],
+    [
+        ("leave", "made its reader fail"),
+        ("crash", "crashed its reader"),
+        ("swell", "of memory"),
+        ("nan", "answers NaN"),
+    ],
 )
 def test_a_trusted_program_is_tried_in_the_jail_first(tmp_path: Path, harm: str, sentence: str) -> None:
     torch.save(jailed.Harmful(harm), tmp_path / "m.pt")

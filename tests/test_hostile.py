@@ -105,7 +105,7 @@ def test_the_sentence_says_what_is_wrong(name: str, words: str, tmp_path: Path) 
         "values missing": "2556 bytes but its shape declares 2560",
         "nan": "has NaN values",
         "an empty graph": "an empty graph",
-        "a foreign operator": "is not taken by onnxruntime",
+        "a foreign operator": "is not accepted by onnxruntime",
     }.items(),
 )
 def test_the_sentence_says_what_is_wrong_with_an_onnx_file(name: str, words: str, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_all_that_a_record_keeps_of_an_isolated_teacher_is_told() -> None:
     teacher = Teacher("m", 64 * "a", network, "small", "plain", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), bgr=True)
     box = Box(network)
     target = Target("audited", teacher, FULL, 64 * "b", box, box, box, "stingy", tried=7)
-    told = json.loads(json.dumps({"subject": isolation.describe(target)}))
+    told = json.loads(json.dumps({"target": isolation.describe(target)}))
     heard = object.__new__(isolation.IsolatedTargets)._subject(told)
     assert heard.teacher == replace(teacher, network=None, apart=teacher.parameters)
     assert replace(heard, teacher=teacher, full=box, box=box, whole=box) == target

@@ -141,14 +141,14 @@ FORGED = {
     "a weight is missing": (student(changed(WEIGHT, None)), "by name"),
     "a weight too many": (student(changed("extra", np.zeros(3, "f4"))), "by name"),
     "a weight of labels": (student(changed("labels", np.zeros(300, "i8"))), "by name"),
-    "another's wrapping": (student(weights(), wrap="os:system"), "which is of no attack"),
-    "a wrapping by a path": (student(weights(), wrap="attacks.data_free.disguide:copy.os.system"), "of no attack"),
-    "a helper of ours as a wrapping": (student(weights(), wrap="attacks.resistant.skeptical:_head"), "of no attack"),
+    "another's wrapping": (student(weights(), wrap="os:system"), "which is no attack's"),
+    "a wrapping by a path": (student(weights(), wrap="attacks.data_free.disguide:copy.os.system"), "no attack's"),
+    "a helper of ours as a wrapping": (student(weights(), wrap="attacks.resistant.skeptical:_head"), "no attack's"),
     "a library's function of a file of ours": (
         student(weights(), wrap="attacks.resistant.skeptical:nn"),
-        "of no attack",
+        "no attack's",
     ),
-    "a wrapping of no name": (student(weights(), wrap=""), "of no attack"),
+    "a wrapping of no name": (student(weights(), wrap=""), "no attack's"),
     "heads that are not there": (student(weights(), wrap="attacks.resistant.skeptical:with_heads"), "by name"),
 }
 

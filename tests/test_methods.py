@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from teachers.targets.lessons import recipe_key
+from teachers.targets.teaching import recipe_key
 from torch import Tensor, nn
 from torch.nn import functional as F
 

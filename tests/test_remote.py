@@ -209,7 +209,7 @@ def test_no_question_waits_longer_than_ten_minutes(server: FakeServer) -> None:
     told = Told()
     asked = box(server, told)
     server.faults += [Fault(429, "slow down", {"Retry-After": "400"})] * 2
-    with pytest.raises(RefusedInput, match=r"answered 429 \(slow down\) and would be waited for 800 s"):
+    with pytest.raises(RefusedInput, match=r"answered 429 \(slow down\) and asks to wait 800 s in all"):
         asked(IMAGES[:5])
     assert told.slept == [400]
     server.faults += [Fault(503)] * 1_000
@@ -226,7 +226,7 @@ def test_a_broken_connection_is_tried_once_more(server: FakeServer) -> None:
         server.faults.append(fault)
         same(asked(IMAGES[:5]).values, IMAGES[:5])
         server.faults += [fault, fault]
-        with pytest.raises(RefusedInput, match=r"cannot be reached: .*, twice; see that it is served"):
+        with pytest.raises(RefusedInput, match=r"cannot be reached: .*, twice; check that it is running"):
             asked(IMAGES[:5])
     assert asked.sent == server.images == 40
 
@@ -301,8 +301,8 @@ IMAGE = {"name": "images", "datatype": "FP32", "shape": [-1, 1, 8, 8]}
 @pytest.mark.parametrize(
     ("metadata", "sentence"),
     [
-        ({"inputs": []}, "takes nothing; it must tell of one input"),
-        ({"inputs": [IMAGE, IMAGE]}, "it must tell of one input"),
+        ({"inputs": []}, "takes nothing; its metadata must list one input"),
+        ({"inputs": [IMAGE, IMAGE]}, "its metadata must list one input"),
         ({"inputs": [{**IMAGE, "shape": [-1, 3, 32, 32]}]}, r"shape \[-1, 3, 32, 32\], and the data has \(1, 8, 8\)"),
         ({"inputs": [{**IMAGE, "shape": [-1, 64]}]}, r"shape \[-1, 64\]"),
         ({"inputs": [{**IMAGE, "shape": []}]}, r"shape \[\]"),
@@ -422,7 +422,7 @@ def test_the_token_goes_to_the_server_and_nowhere_else(server: FakeServer, monke
         remote(server)
     errors.append("".join(traceback.format_exception(refused.value)))
     assert elsewhere.tokens == []
-    assert "a redirect, and none is followed" in errors[3]
+    assert "a redirect, which is not followed" in errors[3]
     seen = [*errors, *told.notes, repr(asked), repr(asked.remote), asked.fingerprint, asked.remote.platform]
     assert not [text for text in seen if "s3cret" in text]
 

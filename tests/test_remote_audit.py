@@ -122,7 +122,7 @@ def test_cmi_of_a_teacher_behind_a_url_needs_no_network(server: FakeServer, kept
 
 
 @pytest.mark.parametrize(
-    ("opening", "sentence"),
+    ("spec", "sentence"),
     [
         (TeacherSpec("https://host/v2/models/x"), "give --data"),
         (TeacherSpec("https://host/v2/models/x", "digits", "resnet-8"), "--arch names the network of a checkpoint"),

@@ -104,7 +104,7 @@ def opened(cache: Path, teacher: str, normalize: str | None = "none") -> tuple[I
 @pytest.mark.parametrize(
     ("harm", "sentence"),
     [
-        pytest.param("loops", "did not come to an end", marks=pytest.mark.slow),
+        pytest.param("loops", "did not finish", marks=pytest.mark.slow),
         ("swells", "needs more memory than the 8"),
     ],
 )

@@ -201,8 +201,8 @@ def test_headers_come_out_of_the_environment_and_no_child_has_them(monkeypatch: 
         ("X-Key=", "takes NAME=VARIABLE"),
         ("=GATE", "takes NAME=VARIABLE"),
         ("X-Key=NOT_THERE", "NOT_THERE is not set"),
-        ("Content-Length=GATE", "has one of its own"),
-        ("accept-encoding=GATE", "has one of its own"),
+        ("Content-Length=GATE", "every request sets this header"),
+        ("accept-encoding=GATE", "every request sets this header"),
         ("X-Key=BROKEN", "no header may hold"),
         ("X-Key=FOREIGN", "no header may hold"),
         ("authorization=GATE", "given twice"),
@@ -254,7 +254,7 @@ def test_what_metadata_leaves_out_the_user_states(metadata: dict[str, object], s
 @pytest.mark.parametrize(
     ("metadata", "service", "sentence"),
     [
-        ({"inputs": []}, Service(), "or name it with --input"),
+        ({"inputs": []}, Service(), "or you name the input with --input"),
         ({}, Service("image"), "--input image: .* takes images"),
         ({}, Service("images:UINT8"), "says that it takes FP32"),
         ({}, Service("images:INT64"), "FP32 or UINT8, not as INT64"),
@@ -428,7 +428,7 @@ def test_a_slow_loris_behind_tls_is_ended_too(
 
 def test_options_of_a_server_are_none_of_a_file(tmp_path: Path) -> None:
     for service in (Service(input="x"), Service(headers=("A=B",)), Service(plain=True)):
-        with pytest.raises(UsageError, match="of a teacher behind a URL"):
+        with pytest.raises(UsageError, match="for a teacher behind a URL"):
             open_task(TeacherSpec(str(tmp_path / "m.pt"), "digits", service=service), Cache(tmp_path))
 
 

@@ -213,7 +213,7 @@ def test_the_attestation_is_a_valid_statement(folder: Path) -> None:
     statement = Statement([], "", {})
     json_format.ParseDict(told, statement.pb)
     statement.validate()
-    assert statement.pb.target[0].digest["sha256"] == record.teacher.sha256
+    assert statement.pb.subject[0].digest["sha256"] == record.teacher.sha256
     json_format.ParseDict(told["predicate"], pb.TestResult())
 
 

@@ -170,7 +170,7 @@ def test_a_home_that_nobody_has_gets_a_sentence_and_a_file_so_named_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="~nosuchuser is no home"):
+    with pytest.raises(UsageError, match="~nosuchuser is no known home"):
         place("~nosuchuser/x")
     Path("~nosuchuser").touch()
     assert place("~nosuchuser") == Path("~nosuchuser")

@@ -1,4 +1,4 @@
-"""No-victim baselines: what an attacker can train without asking anybody."""
+"""No-teacher baselines: what an attacker can train without asking a teacher."""
 
 from __future__ import annotations
 

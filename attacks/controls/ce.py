@@ -1,4 +1,4 @@
-"""CE: the student of the labels alone, unsmoothed."""
+"""CE: a student trained on the labels only, without smoothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DIST of smoothed labels: what a distillation loss is worth when nobody is asked."""
+"""DIST with smoothed labels: what a distillation loss achieves without a teacher."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from teachers.training import Batch, Outputs, Student
 
 @dataclass(frozen=True, kw_only=True)
 class DistLS(Control):
-    """DIST's loss with the smoothed labels in the teacher's place.
+    """DIST's loss with smoothed labels in place of the teacher's answers.
 
-    On smoothed labels its correlations make a better student than the cross entropy does in as many steps, so a gain
-    over the LS student can be the loss's own.
+    On smoothed labels this loss trains a better student than the cross entropy in as many steps, so a gain over the LS
+    student can come from the loss alone.
     """
 
     name = "dist-ls"

@@ -1,4 +1,4 @@
-"""No-victim baselines: what an attacker can train without asking anybody."""
+"""LS: a student trained with label smoothing, the main no-teacher baseline."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from attacks.base import Control, Lab
 from attacks.losses import cross_entropy
 from teachers.training import Batch, Outputs, Student
 
-SWEEP = (0.1, 0.0, 0.05, 0.2)  # smoothing settings of the LS student, as many as an attack may be tuned over
+SWEEP = (0.1, 0.0, 0.05, 0.2)  # smoothing values tried for the LS student, as many as the settings of an attack
 
 
 @dataclass(frozen=True, kw_only=True)
 class LS(Control):
-    """The LS student: cross entropy with labels smoothed by ε/K on every class, on the views it is given.
+    """The LS student: cross entropy with labels smoothed by ε/K on every class, on views of kind `view`.
 
-    ε = 0 is the CE student. `view` matches the control to an attack that trains on other views; where the recipe adds
-    heads to match one that has them, each learns the same.
+    ε = 0 gives the CE student. `view` matches the control to an attack that trains on other views; if the recipe adds
+    heads, to match an attack that has them, each head learns the same labels.
     """
 
     name = "ls"

@@ -1,4 +1,4 @@
-"""LW-KD: a light teacher of an easy synthetic task with as many classes (Liu et al., arXiv 2005.09163)."""
+"""LW-KD: a light teacher, trained on an easy synthetic task with as many classes (Liu et al., arXiv 2005.09163)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from teachers.task import UNLABELLED, Augment, Pool
 from teachers.training import Batch, Outputs, Student
 from teachers.views import ViewSet
 
-PATCH, NOISE = 4, 0.25  # cells a side of a synthetic pattern; sd of its pixel noise, of full scale
+PATCH, NOISE = 4, 0.25  # cells per side of a synthetic pattern; sd of its pixel noise, of full scale
 
 
 @dataclass(frozen=True, kw_only=True)
 class LWKD(Control):
-    """(1 − α) CE + α T² KL(light^T ‖ p_s^T) + γ adversarial, light the answer to a synthetic image of the same class.
+    """(1 − α) CE + α T² KL(l^T ‖ p_s^T) + γ A, l the light teacher's answer to a synthetic image of the same class.
 
-    A critic D tells the light teacher's softened answers from the student's; the student minimises −log D of its own.
-    Verified is the abstract alone (synthetic easy images, a light teacher, KD and an adversarial loss): the patterns,
-    the critic and all weights are ours.
+    A critic D learns to distinguish the light teacher's softened answers from the student's; the adversarial loss A is
+    −log D of the student's. Only the abstract was available (easy synthetic images, a light teacher, KD and an
+    adversarial loss): the patterns, the critic and all weights are ours.
     """
 
     name = "lw-kd"
@@ -38,7 +38,7 @@ class LWKD(Control):
     temperature: float = 4.0
     weight: float = 0.5  # α
     adversarial: float = 0.1  # γ
-    images: int = 50  # synthetic ones a class
+    images: int = 50  # synthetic images per class
     architecture: str = "strided-8-8"  # of the light teacher
 
     @classmethod
@@ -64,7 +64,7 @@ class LWKD(Control):
 
 
 class Mimicry:
-    """The objective: labels, the light teacher's answers, and a critic learned by the same scalar."""
+    """The objective: labels, the light teacher's answers, and a critic trained on the same scalar."""
 
     def __init__(self, attack: LWKD, classes: int, seed: int, device: str) -> None:
         self._attack = attack
@@ -88,7 +88,7 @@ class Mimicry:
 
 
 def synthetic(shape: tuple[int, int, int], classes: int, images: int, seed: int) -> Pool:
-    """Draw an easy task: every class is a coarse random pattern, its images differ in noise alone."""
+    """Draw an easy task: every class is a coarse random pattern, and its images differ only by noise."""
     rng = np.random.default_rng(seed)
     c, h, w = shape
     patterns = torch.from_numpy(rng.random((classes, c, PATCH, PATCH)))
@@ -99,7 +99,7 @@ def synthetic(shape: tuple[int, int, int], classes: int, images: int, seed: int)
 
 
 def paired(told: Tensor, classes: Tensor, labels: Tensor, seed: int) -> Tensor:
-    """Return for every label the answer to an image of that class, drawn at random, (len(labels), K)."""
+    """Return for every label the answer to a random image of that class, (len(labels), K)."""
     order = torch.randperm(len(told), generator=torch.Generator().manual_seed(seed))
     ranked = order[classes[order].argsort(stable=True)]  # rows class by class, shuffled within
     count = torch.bincount(classes)

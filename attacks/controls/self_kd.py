@@ -1,4 +1,4 @@
-"""Self-KD: a student distilled from one like itself (born-again networks, Furlanello et al., ICML 2018)."""
+"""Self-KD: a student distilled from another student (born-again networks, Furlanello et al., ICML 2018)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from teachers.task import Pool
 from teachers.training import Batch, Outputs, Student
 from teachers.views import Viewer, ViewSet
 
-CHUNK = 512  # images a forward pass
+CHUNK = 512  # images per forward pass
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelfKD(Control):
-    """Train an LS student; train a fresh one with (1 − α) CE + α T² KL(first^T ‖ p_s^T) on the first one's answers.
+    """Train an LS student, then a new one with (1 − α) CE + α T² KL(first^T ‖ p_s^T) on the first one's answers.
 
-    What distillation gives where the teacher knows nothing that the attacker does not.
+    It shows the gain of distillation if the teacher knows nothing that the attacker does not know.
     """
 
     name = "self-kd"
@@ -50,7 +50,7 @@ class SelfKD(Control):
 
 @torch.no_grad()
 def log_probs(network: nn.Module, pool: Pool, views: ViewSet, device: str) -> Tensor:
-    """Return the attacker's own network's log-probabilities about all views of a pool, view-major, on the CPU."""
+    """Return the log-probabilities of an attacker's network for all views of a pool, view-major, on the CPU."""
     viewer = Viewer(pool, views, device)
     parts = []
     for view in range(views.count):

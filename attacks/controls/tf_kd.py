@@ -1,4 +1,4 @@
-"""Tf-KD: a virtual teacher that is almost sure of the label (Yuan et al., CVPR 2020, arXiv 1909.11723)."""
+"""Tf-KD: a virtual teacher that is almost certain of the label (Yuan et al., CVPR 2020, arXiv 1909.11723)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from teachers.training import Batch, Outputs, Student
 
 @dataclass(frozen=True, kw_only=True)
 class TfKD(Control):
-    """(1 − α) CE + α T² KL(v^T ‖ p_s^T), v(label) = 0.99 and the rest even: distillation without any teacher.
+    """(1 − α) CE + α T² KL(v^T ‖ p_s^T), v(label) = 0.99 and the rest uniform: distillation without a teacher.
 
-    v^T is v^(1/T) renormalised, as the paper's text has it; its public code takes the softmax of v/T instead.
+    v^T is v^(1/T) renormalised, as in the paper's text; its public code uses the softmax of v/T instead.
     """
 
     name = "tf-kd"

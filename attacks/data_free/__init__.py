@@ -1,4 +1,4 @@
-"""Attacks that hold no images at all: noise, or images that a generator makes while it asks."""
+"""Attacks without images of the task: they ask about noise, or about images from a generator."""
 
 from __future__ import annotations
 

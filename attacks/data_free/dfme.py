@@ -1,4 +1,4 @@
-"""DFME: a generator looks for images on which student and teacher disagree (Truong et al., CVPR 2021)."""
+"""DFME: a generator searches for images on which student and teacher disagree (Truong et al., CVPR 2021)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from teachers.surface import Answers
 
 @dataclass(frozen=True, kw_only=True)
 class DFME(ZerothOrder):
-    """max over G, min over S of Σ_k |z_k − (log p_k − mean log p)|; G climbs by forward differences.
+    """max over G, min over S of Σ_k |z_k − (log p_k − mean log p)|; forward differences give G's gradient.
 
-    The rate is that of the sum over classes: 0.1 on a mean over ten classes, as published, is 0.01.
+    The learning rate is for a sum over classes: the published 0.1, for a mean over ten classes, becomes 0.01.
     """
 
     name = "dfme"
@@ -25,9 +25,9 @@ class DFME(ZerothOrder):
     holds = "no data"
 
     queries: int = 50_000
-    batch: int = 64  # 256 for the paper's budget: steps are few where queries are
+    batch: int = 64  # 256 for the paper's budget: with few queries there are few steps
     fresh: int = 5
-    replay: int = 10  # none in the paper: answers are dear here
+    replay: int = 10  # none in the paper: answers are scarce here
     lr: float = 0.01
     generator_lr: float = 1e-4
     directions: int = 1

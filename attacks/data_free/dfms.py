@@ -1,4 +1,4 @@
-"""DFMS-SL: a GAN on proxy images, drawn towards what the clone finds diverse (Sanyal et al., CVPR 2022)."""
+"""DFMS-SL: a GAN on proxy images, trained for diverse predictions of the clone (Sanyal et al., CVPR 2022)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from teachers.training import Batch, Student
 
 @dataclass(frozen=True, kw_only=True)
 class DFMS(Attack):
-    """Clone: CE with the victim's answers about proxy and generated images, half of a batch each.
+    """Clone: CE with the victim's answers about proxy and generated images, half a batch each.
 
     Generator: log(1 + e^{−D(G(z))}) + d Σ_c p̄_c log p̄_c + e · H, p̄ the clone's mean answer and H its mean entropy; the
-    discriminator sees proxy images. Stages: GAN alone, clone on proxy images, GAN with a small d, then all by turns.
+    discriminator sees proxy images. Stages: GAN alone, clone on proxy images, GAN with a small d, then both in turns.
     """
 
     name = "dfms"
@@ -36,17 +36,17 @@ class DFMS(Attack):
     holds = "surrogate"
 
     queries: int = 20_000
-    generated: float = 0.5  # of the queries; the others are about proxy images
-    gan_epochs: float = 0.32  # of all proxy images, which cost no queries here
+    generated: float = 0.5  # share of the queries; the others are about proxy images
+    gan_epochs: float = 0.32  # passes over all proxy images, which cost no queries here
     gan_batch: int = 32
     gan_lr: float = 1e-3
-    width: int = 8  # of generator and discriminator
-    alone: float = 0.25  # fraction of the steps in which the clone sees proxy images alone
+    width: int = 8  # channels of generator and discriminator
+    alone: float = 0.25  # fraction of the steps in which the clone sees only proxy images
     settling: float = 0.08  # epochs of the GAN with `small_diversity`
     small_diversity: float = 10.0
     diversity: float = 500.0
     entropy: float = 0.0
-    passes: float = 5.0  # how often an image is seen, where that takes more steps than the recipe has
+    passes: float = 5.0  # how often an image is seen, if that takes more steps than the recipe has
 
     @classmethod
     def presets(cls) -> Mapping[str, DFMS]:
@@ -58,7 +58,7 @@ class DFMS(Attack):
 
 
 class Turns:
-    """Batches of proxy images, and later of generated ones too, while the GAN is trained against the clone."""
+    """Batches of proxy images, later also of generated ones, while the GAN is trained against the clone."""
 
     view = "raw"
     source = "surrogate"
@@ -104,11 +104,11 @@ class Turns:
         return known.to(self._lab.device)
 
 
-MEMORY = 200_000  # generated images kept
+MEMORY = 200_000  # generated images stored
 
 
 class GAN:
-    """A small DCGAN whose generator may also be pushed by a clone."""
+    """A small DCGAN whose generator's loss may include a clone's predictions."""
 
     def __init__(self, proxies: Tensor, attack: DFMS, chance: torch.Generator) -> None:
         self._proxies, self._attack, self._chance = proxies, attack, chance
@@ -116,21 +116,21 @@ class GAN:
         device = proxies.device
         self._generator = Generator((c, h, w), width=attack.width).to(device)
         self._critic = discriminator((c, h, w), attack.width).to(device)
-        betas = (0.5, 0.999)  # as DCGAN
+        betas = (0.5, 0.999)  # as in DCGAN
         self._makes = torch.optim.Adam(self._generator.parameters(), attack.gan_lr, betas)
         self._judges = torch.optim.Adam(self._critic.parameters(), attack.gan_lr, betas)
-        # The generator's last batch norm has no scale of its own: lend it that of the proxy images.
+        # The generator's last batch norm has no learned scale: use that of the proxy images.
         spread = proxies[:4096].float().div(255).clamp(0.01, 0.99).mul(2).sub(1).atanh()
         self._shift, self._scale = spread.mean((0, 2, 3), keepdim=True), spread.std((0, 2, 3), keepdim=True)
 
     def images(self, count: int) -> Tensor:
-        """Return new images as 8-bit pixels would be, (N, C, H, W)."""
+        """Return new images rounded to 8-bit pixels, (N, C, H, W)."""
         self._generator.eval()
         with torch.no_grad():
             return eight_bit(self._imagine(count))
 
     def train(self, epochs: float, clone: nn.Module | None, diversity: float) -> None:
-        """Take the steps that show the proxy images so many times."""
+        """Train for a number of epochs (passes over the proxy images)."""
         for _ in range(ceil(epochs * len(self._proxies) / self._attack.gan_batch)):
             self.step(clone, diversity)
 
@@ -156,12 +156,12 @@ class GAN:
 def pull(logits: Tensor, diversity: float, entropy: float) -> Tensor:
     """Return d Σ_c p̄_c log p̄_c + e · mean H(p) of a clone's answers (B, K)."""
     log_p = F.log_softmax(logits, -1)
-    mean = log_p.exp().mean(0).clamp(min=1e-8)  # a class that never comes has no finite slope otherwise
+    mean = log_p.exp().mean(0).clamp(min=1e-8)  # keeps the gradient finite for a class that never occurs
     return diversity * (mean * mean.log()).sum() - entropy * (log_p.exp() * log_p).sum(-1).mean()
 
 
 def discriminator(shape: Shape, width: int) -> nn.Module:
-    """Return two strided convolutions and a linear layer: images to one logit, (B, 1)."""
+    """Return two strided convolutions and a linear layer: from images to one logit, (B, 1)."""
     c, h, w = shape
     return nn.Sequential(
         nn.Conv2d(c, width, 4, 2, 1),
@@ -175,7 +175,7 @@ def discriminator(shape: Shape, width: int) -> nn.Module:
 
 
 def joined(a: Batch, b: Batch) -> Batch:
-    """Put two batches without labels into one."""
+    """Join two batches without labels."""
     assert a.answers is not None
     assert b.answers is not None
     return Batch(torch.cat([a.x, b.x]), torch.cat([a.labels, b.labels]), concatenate([a.answers, b.answers]))

@@ -1,4 +1,4 @@
-"""DFMS-HL: DFMS with nothing but the victim's top class (Sanyal et al., CVPR 2022)."""
+"""DFMS-HL: DFMS with only the victim's top class (Sanyal et al., CVPR 2022)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from teachers.surface import Kind
 
 @dataclass(frozen=True, kw_only=True)
 class DFMSHL(DFMS):
-    """Clone: CE with the victim's hard labels; the generator's loss is computed on the clone alone, as in DFMS."""
+    """Clone: CE with the victim's hard labels; the generator's loss uses only the clone, as in DFMS."""
 
     name = "dfms-hl"
     title = "Data-free model stealing with proxy images, hard labels"

@@ -1,4 +1,4 @@
-"""DisGUIDE: a generator looks for images on which two clones disagree (Rosenthal et al., AAAI 2023)."""
+"""DisGUIDE: a generator searches for images on which two clones disagree (Rosenthal et al., AAAI 2023)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from teachers.training import Batch, Outputs, Student
 
 @dataclass(frozen=True, kw_only=True)
 class DisGUIDE(GameAttack):
-    """min over both S of Σ_k |z_k − (log p_k − mean log p)|, or of the cross entropy where answers are labels;
+    """min over both S of Σ_k |z_k − (log p_k − mean log p)|, or of the cross entropy if answers are labels;
 
     min over G of −mean_x Σ_k std(p₁, p₂) + λ Σ_k p̄_k log p̄_k, p̄ the mean over images and clones: no queries. λ is
-    that of the sum over classes: 0.2 on a mean over ten classes and 0.04 on one over a hundred, as published, are 2
-    and 4. The student that is compared is the first clone.
+    for a sum over classes: the published 0.2 and 0.04, for means over ten and a hundred classes, become 2 and 4. The
+    first clone is the student that is compared.
     """
 
     name = "disguide"
@@ -33,7 +33,7 @@ class DisGUIDE(GameAttack):
     holds = "no data"
 
     queries: int = 50_000
-    batch: int = 64  # 256 for the paper's budget: steps are few where queries are
+    batch: int = 64  # 256 for the paper's budget: with few queries there are few steps
     fresh: int = 1
     replay: int = 3
     lr: float = 0.003
@@ -58,7 +58,7 @@ class DisGUIDE(GameAttack):
 
 
 class Dispute(Game):
-    """The generator needs the clones alone."""
+    """A game in which the generator is trained on the clones only, without queries."""
 
     def __init__(self, lab: Lab, rules: DisGUIDE) -> None:
         super().__init__(lab, rules, asked=0)
@@ -73,12 +73,12 @@ class Dispute(Game):
 def dispute(logits: Tensor, diversity: float) -> Tensor:
     """Return −mean_x Σ_k std(p₁, p₂) + λ Σ_k p̄_k log p̄_k of clones' logits, (2, B, K)."""
     p = F.softmax(logits, -1)
-    mean = p.mean((0, 1)).clamp(min=1e-8)  # a class that never comes has no finite slope otherwise
+    mean = p.mean((0, 1)).clamp(min=1e-8)  # keeps the gradient finite for a class that never occurs
     return diversity * (mean * mean.log()).sum() - p.std(0).sum(-1).mean()
 
 
 class Clones(nn.Module):
-    """Two networks that see the same images."""
+    """Two networks that get the same images."""
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Clones(nn.Module):
 
 
 def clones(network: nn.Module, classes: int, shape: Shape) -> nn.Module:
-    """Return a network with a second one beside it that starts from other weights."""
+    """Return a network together with a second one of the same architecture and other initial weights."""
     second = copy.deepcopy(network)
     for module in second.modules():
         reset = getattr(module, "reset_parameters", None)

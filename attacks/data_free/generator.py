@@ -1,4 +1,4 @@
-"""The image generator that data-free attacks train, and the game it plays against the student."""
+"""The image generator of data-free attacks, and the game that trains it against the student."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from teachers.training import Batch, Recipe
 
 
 class Generator(nn.Module):
-    """Noise (B, latent) to images before their last activation (B, C, H, W), any size (as DFME's and MAZE's, smaller).
+    """Map noise (B, latent) to images before their last activation (B, C, H, W); smaller than DFME's and MAZE's.
 
     `pixels` maps them to [0, 1].
     """
@@ -55,11 +55,11 @@ def pixels(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class GameAttack(Attack):
-    """What attacks share whose generator plays against the student in rounds."""
+    """Base class of attacks whose generator plays against the student in rounds."""
 
     queries: int
     batch: int
-    fresh: int  # student steps of a round on new images
+    fresh: int  # student steps per round on new images
     replay: int  # student steps of a round on images that were answered in any round so far
     lr: float
     generator_lr: float
@@ -68,16 +68,16 @@ class GameAttack(Attack):
 
 
 class Game(ABC):
-    """A stream in rounds: the generator is trained once, the student sees new images, then remembered ones.
+    """A stream in rounds: train the generator once, show the student new images, then stored ones.
 
-    `steps` are the student steps that the queries pay for: whole rounds, then new images alone, so that all queries
-    but less than a batch are made.
+    `steps` is the number of student steps that the queries allow: whole rounds, then new images only, so that fewer
+    queries than a batch are left.
     """
 
     view, source = "raw", "generated"
 
     def __init__(self, lab: Lab, rules: GameAttack, asked: int) -> None:
-        """`asked` is how many batches a round asks about besides those that are new to the student."""
+        """`asked`: batches that a round asks about in addition to the student's new images."""
         self.lab, self.rules = lab, rules
         queries, cost = lab.spend(rules.queries), asked + rules.fresh
         self.batch = max(1, min(rules.batch, queries // cost))
@@ -101,9 +101,9 @@ class Game(ABC):
 
     @abstractmethod
     def improve(self, student: nn.Module) -> Batch | None:
-        """Train the generator once against a student in eval mode.
+        """Train the generator for one step against a student in eval mode.
 
-        May return answered images, which the student then sees as the first new ones of the round.
+        May return answered images, which become the student's first new batch of the round.
         """
 
     def next(self, step: int, student: nn.Module) -> Batch:
@@ -112,7 +112,7 @@ class Game(ABC):
             return self.memory.draw(self.batch, self.chance)
         known = None
         if now < self.rounds and place == 0:
-            # The student's cosine: the papers lower both rates together.
+            # The same cosine as the student's rate: the papers lower both rates together.
             self.optimiser.param_groups[0]["lr"] = self.rules.generator_lr * (1 + cos(pi * now / self.rounds)) / 2
             known = self.improve(student.eval())
         batch = known or self.ask(pixels(self.imagine().detach()))
@@ -122,7 +122,7 @@ class Game(ABC):
         return batch
 
     def imagine(self) -> Tensor:
-        """Return new images of the generator before their last activation, (B, C, H, W)."""
+        """Return new images of the generator, before their last activation, (B, C, H, W)."""
         z = torch.randn(self.batch, self.generator.latent, generator=self.chance)
         images: Tensor = self.generator(z.to(self.lab.device))
         return images
@@ -132,7 +132,7 @@ class Game(ABC):
         return batch_of(x, self.lab.oracle(x).to(self.lab.device))
 
     def step_generator(self, slopes: Iterable[Tensor]) -> None:
-        """Step the generator along the slopes of what it minimises."""
+        """Take one optimiser step of the generator with the given gradients."""
         for weight, slope in zip(self.generator.parameters(), slopes, strict=True):
             weight.grad = slope
         self.optimiser.step()

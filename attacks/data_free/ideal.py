@@ -1,4 +1,4 @@
-"""IDEAL: a new generator each round dreams what the student is sure of (Zhang, Chen & Lyu, ICLR 2023)."""
+"""IDEAL: in each round a new generator makes images that the student is sure of (Zhang, Chen & Lyu, ICLR 2023)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from teachers.training import Batch, Recipe, Student
 
 @dataclass(frozen=True, kw_only=True)
 class IDEAL(Attack):
-    """Each round: G anew, a few steps of min CE(z_s(G(z)), y) + balance · Σ_c p̄_c log p̄_c, then one label an image.
+    """Each round: a new G, a few steps of min CE(z_s(G(z)), y) + balance · Σ_c p̄_c log p̄_c, then one label per image.
 
-    y is spread evenly over classes, p̄ is the student's mean answer. The student is trained throughout on all images
-    so far, with the cross entropy; no image is asked about twice. The paper's augmentations are those of photographs:
-    here every image is seen at a brightness drawn at random, so that letters on black are among what is asked about.
+    y is uniform over classes, p̄ is the student's mean answer. The student is trained throughout on all images so far,
+    with the cross entropy; no image is asked about twice. The paper's augmentations suit photographs; here every image
+    gets a random brightness instead, so that some resemble letters on black.
     """
 
     name = "ideal"
@@ -37,13 +37,13 @@ class IDEAL(Attack):
     rounds: int = 100
     generator_steps: int = 5
     generator_batch: int = 32
-    width: int = 8  # of the generator
+    width: int = 8  # channels of the generator
     lr: float = 1e-3
     balance: float = 5.0
-    brightness: float = -1.5  # before the tanh: middle of the range that it is drawn from
-    contrast: float = 1.0  # half of that range
-    gathering: float = 0.8  # fraction of the steps over which rounds are spread; the others see all images
-    passes: float = 4.0  # how often an image is seen, where that takes more steps than the recipe has
+    brightness: float = -1.5  # middle of the range of random shifts, before the tanh
+    contrast: float = 1.0  # half the width of that range
+    gathering: float = 0.8  # fraction of the steps over which the rounds are spread; later steps use all images
+    passes: float = 4.0  # how often an image is seen, if that takes more steps than the recipe has
 
     @classmethod
     def grid(cls) -> tuple[IDEAL, ...]:
@@ -59,12 +59,12 @@ class IDEAL(Attack):
 
 
 def long_enough(recipe: Recipe, queries: int, passes: float) -> Recipe:
-    """Return a recipe whose student sees every image so often on average, at least as long as it was."""
+    """Return the recipe with enough steps to see every image `passes` times on average, and no fewer than before."""
     return replace(recipe, steps=max(recipe.steps, round(passes * queries / recipe.batch)))
 
 
 class Dreams:
-    """Batches of all images so far; every round adds some."""
+    """Batches of all images so far; every round adds new ones."""
 
     view = "raw"
     source = "generated"
@@ -72,7 +72,7 @@ class Dreams:
     def __init__(self, attack: IDEAL, lab: Lab) -> None:
         self._attack, self._lab = attack, lab
         self._total = lab.spend(attack.queries)
-        # A small budget means fewer rounds, not rounds too small to train a generator on.
+        # With a small budget, make fewer rounds rather than rounds too small to train a generator.
         self._rounds, self._round = max(1, min(attack.rounds, self._total // attack.generator_batch)), 0
         self.recipe = long_enough(lab.recipe, self._total, attack.passes)
         self._gathering = max(1, round(attack.gathering * self.recipe.steps))
@@ -112,12 +112,12 @@ class Dreams:
 
 
 def balanced(count: int, classes: int, chance: torch.Generator) -> Tensor:
-    """Return labels in random order, as often as each other but for one, (N,)."""
+    """Return labels in random order, (N,); the counts of the classes differ by at most one."""
     first = torch.randperm(classes, generator=chance)
     return first[torch.arange(count) % classes][torch.randperm(count, generator=chance)]
 
 
 def dreaming(logits: Tensor, wanted: Tensor, balance: float) -> Tensor:
     """Return CE(z, y) + balance · Σ_c p̄_c log p̄_c, p̄ the mean answer of the batch."""
-    mean = F.softmax(logits, -1).mean(0).clamp(min=1e-8)  # a class that never comes has no finite slope otherwise
+    mean = F.softmax(logits, -1).mean(0).clamp(min=1e-8)  # keeps the gradient finite for a class that never occurs
     return F.cross_entropy(logits, wanted) + balance * (mean * mean.log()).sum()

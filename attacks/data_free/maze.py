@@ -14,7 +14,7 @@ from teachers.surface import Answers
 
 @dataclass(frozen=True, kw_only=True)
 class MAZE(ZerothOrder):
-    """max over G, min over S of KL(teacher ‖ student); G climbs along m directions, S also replays old answers."""
+    """max over G, min over S of KL(teacher ‖ student); m directions give G's gradient, S also replays old answers."""
 
     name = "maze"
     title = "MAZE"
@@ -24,13 +24,13 @@ class MAZE(ZerothOrder):
     holds = "no data"
 
     queries: int = 50_000
-    batch: int = 32  # 128 for the paper's budget: steps are few where queries are
+    batch: int = 32  # 128 for the paper's budget: with few queries there are few steps
     fresh: int = 5
     replay: int = 10
     lr: float = 0.1
     generator_lr: float = 1e-4
     adam: bool = False
-    directions: int = 1  # 10 in the paper, which leave half as many answers for the student
+    directions: int = 1  # 10 in the paper, which would leave half as many answers for the student
     epsilon: float = 1e-3
     shared: bool = True
 

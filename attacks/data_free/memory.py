@@ -1,4 +1,4 @@
-"""What a data-free attack keeps of what it asked, for its student to see again."""
+"""Store answered images of a data-free attack, so that its student can see them again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from teachers.training import Batch
 
 
 class Memory:
-    """Images that were asked about, as 8-bit pixels, with their answers; the oldest give way."""
+    """Answered images as 8-bit pixels, with their answers; the oldest are overwritten if it is full."""
 
     def __init__(self, room: int, shape: Shape, device: str) -> None:
         self._images = torch.empty((max(1, room), *shape), dtype=torch.uint8, device=device)
@@ -23,7 +23,7 @@ class Memory:
         return min(self._seen, len(self._images))
 
     def add(self, images: Tensor, answers: Answers) -> None:
-        """Keep float images in [0, 1], (N, C, H, W), rounded to 8 bits."""
+        """Store float images in [0, 1], (N, C, H, W), rounded to 8 bits."""
         if self._values is None:
             self._kind = answers.kind
             self._values = answers.values.new_empty((len(self._images), *answers.values.shape[1:]))
@@ -33,7 +33,7 @@ class Memory:
         self._seen += len(images)
 
     def draw(self, count: int, chance: torch.Generator) -> Batch:
-        """Draw images with replacement as a batch without labels."""
+        """Draw images with replacement, as a batch without labels."""
         assert self._values is not None
         rows = torch.randint(len(self), (count,), generator=chance).to(self._images.device)
         unknown = torch.full_like(rows, UNLABELLED)
@@ -41,5 +41,5 @@ class Memory:
 
 
 def eight_bit(images: Tensor) -> Tensor:
-    """Round images in [0, 1] to what 8 bits can hold, as an API would be sent."""
+    """Round images in [0, 1] to 8 bits, as they would be sent to an API."""
     return images.mul(255).round().div(255)

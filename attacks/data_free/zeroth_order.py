@@ -1,4 +1,4 @@
-"""A generator that climbs a black box by forward differences, as DFME and MAZE do."""
+"""A generator whose gradient through a black box is estimated by forward differences, as in DFME and MAZE."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from teachers.training import Batch, Outputs, Student
 
 @dataclass(frozen=True, kw_only=True)
 class ZerothOrder(GameAttack):
-    """The generator maximises a divergence between student and teacher that the student minimises.
+    """The generator maximises a divergence between student and teacher, which the student minimises.
 
-    A round asks B · [(m + 1) + fresh] images, or B fewer where the student also learns from the ones that the generator
+    A round asks about B · [(m + 1) + fresh] images, or B fewer if the student also learns from those that the generator
     asked about.
     """
 
     directions: int  # m
     epsilon: float
-    shared: bool  # the generator's own images are the first new ones of the student
+    shared: bool  # whether the generator's images are also the student's first new ones
 
     @abstractmethod
     def divergence(self, logits: Tensor, answers: Answers) -> Tensor:
-        """Return how far a student's logits are from the teacher's answers, image by image, (B,)."""
+        """Return the divergence of a student's logits from the teacher's answers per image, (B,)."""
 
     def run(self, lab: Lab) -> Student:
         duel = Duel(lab, self)
@@ -41,7 +41,7 @@ class ZerothOrder(GameAttack):
 
 
 class Duel(Game):
-    """The generator's slope comes from answers alone; nothing flows back through the teacher."""
+    """A game that estimates the generator's gradient from answers, without backpropagation through the teacher."""
 
     def __init__(self, lab: Lab, rules: ZerothOrder) -> None:
         super().__init__(lab, rules, rules.directions + 1 - rules.shared)
@@ -77,7 +77,7 @@ def forward_differences(function: Callable[[Tensor], Tensor], x: Tensor, directi
     """Return (d/m) Σ_k [f(x + εu_k) − f(x)] / ε · u_k for every image, (B, C, H, W).
 
     x (B, C, H, W), directions (m, B, C, H, W) of unit length; the function maps (N, C, H, W) to (N,) and is called
-    once, about the images themselves first.
+    once, on the images themselves followed by the moved ones.
     """
     points = torch.cat([x[None], x + epsilon * directions])  # (m + 1, B, C, H, W)
     values = function(points.flatten(0, 1)).reshape(points.shape[:2])

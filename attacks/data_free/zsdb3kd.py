@@ -1,4 +1,4 @@
-"""ZSDB3KD: distances to decision boundaries, found with labels alone, become soft labels (Wang, ICML 2021)."""
+"""ZSDB3KD: turn distances to decision boundaries, measured with labels only, into soft labels (Wang, ICML 2021)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Label = Callable[[Tensor], Tensor]  # images (N, C, H, W) to the top class of ea
 class ZSDB3KD(Attack):
     """T² KL(softmax(v/T) ‖ softmax(z/T)) with v_k = 1 / dist(x → class k) for other classes and v_y = Σ_{k≠y} v_k.
 
-    Noise of all scales is sorted by its label, then pushed away from its boundaries for some moves; every image on the
-    way is kept. A distance is a bisection towards the nearest image that is known to be of the class, which costs
-    `halvings` queries where the paper's sign-OPT costs thousands.
+    Noise of all scales is labelled by the teacher, then moved away from its boundaries in `moves` steps; the images of
+    every step are used. A distance is measured by bisection towards the nearest image known to be of the other class,
+    which costs `halvings` queries; the paper's sign-OPT costs thousands.
     """
 
     name = "zsdb3kd"
@@ -36,11 +36,11 @@ class ZSDB3KD(Attack):
     holds = "no data"
 
     queries: int = 50_000
-    searching: float = 0.1  # of the queries, for noise
+    searching: float = 0.1  # share of the queries, for labelling noise
     moves: int = 1
-    stride: float = 0.5  # of a move, in the L2 norm of pixels in [0, 1]
+    stride: float = 0.5  # L2 length of a move, with pixels in [0, 1]
     halvings: int = 2
-    nearest: float = 0.25  # shorter distances count as this one
+    nearest: float = 0.25  # lower limit of a distance
     temperature: float = 20.0
 
     @classmethod
@@ -72,11 +72,11 @@ class ZSDB3KD(Attack):
         labels = label(known)
         left = total - len(known)
         others = len(seen(labels)) - 1
-        if not others:  # no boundary in sight
+        if not others:  # only one class was seen: no boundary is known
             return known, torch.zeros(len(known), lab.classes)
         waiting = in_turn(labels, chance)
         count = left // ((self.moves + 1) * others * self.halvings + self.moves)
-        if not count:  # not one image is affordable
+        if not count:  # the budget does not suffice for one image
             return known, torch.zeros(len(known), lab.classes)
         now, waiting = waiting[:count], waiting[count:]
         x, y = known[now], labels[now]
@@ -89,7 +89,7 @@ class ZSDB3KD(Attack):
             if move < self.moves:
                 moved = eight_bit(away(x, points, distance, self.stride))
                 stays = label(moved) == y
-                # What left its class is dropped, and the next noise image takes its place.
+                # An image that left its class is replaced by the next noise image.
                 free, waiting = waiting[: int((~stays).sum())], waiting[int((~stays).sum()) :]
                 x = torch.cat([moved[stays], known[free]])
                 y = torch.cat([y[stays], labels[free]])
@@ -99,7 +99,7 @@ class ZSDB3KD(Attack):
 
 
 def noise(count: int, shape: Shape, chance: torch.Generator) -> Tensor:
-    """Draw noise of all scales, from two cells a side to pixels, and of all brightnesses, (N, C, H, W) in [0, 1]."""
+    """Draw noise of all scales, from two cells per side to pixels, and of all brightnesses, (N, C, H, W) in [0, 1]."""
     c, h, w = shape
     sides = [2**power for power in range(1, max(h, w).bit_length()) if 2**power <= max(h, w)]
     sizes = [len(part) for part in torch.arange(count).tensor_split(len(sides))]
@@ -116,20 +116,20 @@ def seen(labels: Tensor) -> list[int]:
 
 
 def in_turn(labels: Tensor, chance: torch.Generator) -> Tensor:
-    """Return all indices, one of every class at a time while it lasts, in random order within a class."""
+    """Return all indices, cycling through the classes, in random order within each class."""
     order = torch.randperm(len(labels), generator=chance)
     sorted_, by_class = labels[order].sort(stable=True)
     counts = labels.bincount()
-    place = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[sorted_]  # of each within its class
+    place = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[sorted_]  # rank of each within its class
     return order[by_class[place.argsort(stable=True)]]
 
 
 def boundaries(
     x: Tensor, y: Tensor, known: Tensor, labels: Tensor, classes: int, halvings: int, label: Label
 ) -> Tensor:
-    """Return a point of every other class near its boundary with x, (N, K, C, H, W); infinity where none is known.
+    """Return for every other class a point near its boundary with x, (N, K, C, H, W); infinity if none is known.
 
-    Bisects the way to the nearest known image of the class. The own class of x stays at infinity.
+    Bisects the line to the nearest known image of that class. The entry for x's own class is infinity.
     """
     points = x.new_full((len(x), classes, *x.shape[1:]), torch.inf)
     rows, columns, ends = [], [], []
@@ -151,19 +151,19 @@ def boundaries(
 
 
 def between(start: Tensor, end: Tensor, way: Tensor) -> Tensor:
-    """Return points a fraction (N,) of the way, (N, C, H, W) in [0, 1]."""
+    """Return the points at a fraction `way` (N,) from start to end, (N, C, H, W) in [0, 1]."""
     return (start + way[:, None, None, None] * (end - start)).clamp(0, 1)
 
 
 def inverse(distance: Tensor, y: Tensor) -> Tensor:
-    """Return v of distances (N, K): 1/dist, zero for what is infinitely far, and for class y the sum of the others."""
+    """Return v for distances (N, K): 1/dist, zero at infinite distance, and for class y the sum of the others."""
     own = F.one_hot(y, distance.shape[1]).bool()
     values = (1 / distance).masked_fill(own, 0)
     return torch.where(own, values.sum(-1, keepdim=True), values)
 
 
 def away(x: Tensor, points: Tensor, distance: Tensor, stride: float) -> Tensor:
-    """Move images by a stride against the mean direction of their boundaries, near ones counting more."""
+    """Move images by a stride away from their boundaries, in the mean direction weighted by 1/distance²."""
     near = torch.isfinite(distance)[:, :, None, None, None]
     weight = (1 / distance**2)[:, :, None, None, None]
     push = torch.where(near, (x[:, None] - points) * weight, 0.0).sum(1)

@@ -1,4 +1,4 @@
-"""Attacks on an API that explains itself: input gradients as a leak, and what answers alone tell of them."""
+"""Attacks that use input gradients: those that an API returns, and those estimated from its answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What both backward-pass attacks share: images made where the student parts from the teacher."""
+"""The base of both backward-pass attacks: auxiliary images on which the student differs from the teacher."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from teachers.task import UNLABELLED
 from teachers.training import Batch, Outputs, Stream, Student
 from teachers.views import Viewer
 
-CHUNK = 256  # images that climb together
+CHUNK = 256  # images that are moved together
 
 
 @dataclass(frozen=True, kw_only=True)
 class Auxiliary(Attack):
-    """Train, climb the student's difference from the teacher, train anew on training and auxiliary images.
+    """Train, move images to increase the student's difference from the teacher, train again on these and the old ones.
 
-    The loss is (1 − α) CE + α T² KL(p_t^T ‖ p_s^T); auxiliary images have no label and add nothing to the CE.
+    The loss is (1 − α) CE + α T² KL(p_t^T ‖ p_s^T); auxiliary images have no label and do not enter the CE.
     """
 
     temperature: float = 4.0
     weight: float = 0.9  # α
-    extra: int = 25_000  # queries besides the stored views
+    extra: int = 25_000  # queries in addition to the stored views
     rounds: int = 1
-    ascent: int = 1  # steps that an image climbs
-    stride: float = 0.05  # root mean square change of a pixel in a step, of full scale
-    share: float = 0.5  # of a batch that is auxiliary
+    ascent: int = 1  # gradient steps per image
+    stride: float = 0.05  # root mean square change of a pixel per step, of full scale
+    share: float = 0.5  # share of auxiliary images in a batch
 
     @property
     @abstractmethod
     def price(self) -> int:
-        """The queries that one auxiliary image costs."""
+        """The number of queries per auxiliary image."""
 
     @abstractmethod
     def slope(self, lab: Lab, network: nn.Module, x: Tensor, answers: Answers, chance: torch.Generator) -> Tensor:
-        """Return the direction of steepest divergence at images whose answers are known, (B, C, H, W)."""
+        """Return the gradient of the divergence at images x whose answers are known, (B, C, H, W)."""
 
     def run(self, lab: Lab) -> Student:
         answers = lab.answers("crop")
@@ -61,7 +61,7 @@ class Auxiliary(Attack):
     def climb(
         self, lab: Lab, network: nn.Module, rows: Tensor, answers: Answers, chance: torch.Generator
     ) -> tuple[Tensor, Answers]:
-        """Move stored views uphill; return the images with the teacher's answers about them."""
+        """Move stored views to increase the divergence; return the new images with the teacher's answers about them."""
         viewer, rows = Viewer(lab.pool, lab.view_set("crop"), lab.device), rows.to(lab.device)
         x, answers = viewer(rows % len(lab.pool), rows // len(lab.pool)), answers.to(lab.device)
         for _ in range(self.ascent):
@@ -75,13 +75,13 @@ class Auxiliary(Attack):
 
 
 def uphill(x: Tensor, slope: Tensor, stride: float) -> Tensor:
-    """Step along each image's slope so far that pixels change by `stride` in the root mean square, within [0, 1]."""
+    """Move each image along its gradient by a root mean square pixel change of `stride`, clipped to [0, 1]."""
     length = slope.square().mean((1, 2, 3), keepdim=True).sqrt()
     return (x + stride * slope / length.clamp(min=1e-12)).clamp(0, 1)
 
 
 class Augmented:
-    """A stream in which so large a share of every batch is replaced by auxiliary images, drawn with replacement."""
+    """A stream that replaces a share of every batch by auxiliary images, drawn with replacement."""
 
     def __init__(self, stream: Stream, images: Tensor, answers: Answers, share: float, seed: int) -> None:
         self._stream, self.view, self.source = stream, stream.view, stream.source

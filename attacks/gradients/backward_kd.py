@@ -1,4 +1,4 @@
-"""Backward-pass KD: make images where the student parts from the teacher (Jafari et al. 2023, arXiv 2301.12006)."""
+"""Backward-pass KD: create images on which student and teacher differ (Jafari et al. 2023, arXiv 2301.12006)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from teachers.surface import Answers
 
 @dataclass(frozen=True, kw_only=True)
 class BackwardKD(Auxiliary):
-    """Climb (log p_t[c] − log p_s[c])², c the teacher's top class, along 2 (log p_t[c] − log p_s[c]) (g_t − g_s).
+    """Maximise (log p_t[c] − log p_s[c])², c the teacher's top class, along 2 (log p_t[c] − log p_s[c]) (g_t − g_s).
 
-    An answer explains itself, so a step costs one query: the one that the next step or the student uses.
+    An answer includes its gradient, so a step costs one query, whose answer the next step or the student uses.
     """
 
     name = "backward-kd"
@@ -29,7 +29,7 @@ class BackwardKD(Auxiliary):
 
     @classmethod
     def grid(cls) -> tuple[BackwardKD, ...]:
-        return cls(), cls(rounds=3)  # three rounds pay where images are few
+        return cls(), cls(rounds=3)  # three rounds help if there are few images
 
     @property
     def price(self) -> int:

@@ -1,4 +1,4 @@
-"""Backward-pass KD without a backward pass: slopes by forward differences (after Jafari et al. 2023, 2301.12006)."""
+"""Backward-pass KD without the teacher's gradients, which forward differences replace (after Jafari et al. 2023)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from teachers.surface import Answers
 
 @dataclass(frozen=True, kw_only=True)
 class BackwardKDZO(Auxiliary):
-    """Climb KL(p_t ‖ p_s): the student's part of the slope is exact, the teacher's is seen along m directions.
+    """Maximise KL(p_t ‖ p_s): the student's part of the gradient is exact, the teacher's is measured in m directions.
 
-    Of the teacher's part only its projection Σ_k v_k [D(x + v_k) − D(x)] / |v_k|² is known, D with the student's answer
-    held still, v_k = εu_k cut where pixels would leave [0, 1]. Scaled by d/m, to be unbiased, its noise would
-    drown the student's part.
+    Of the teacher's part only its projection Σ_k v_k [D(x + v_k) − D(x)] / |v_k|² is known, where D holds the student's
+    answer fixed and v_k = εu_k is clipped so that pixels stay in [0, 1]. The factor d/m that would make it unbiased is
+    left out: it would make the noise much larger than the student's part.
     """
 
     name = "backward-kd-zo"
@@ -30,7 +30,7 @@ class BackwardKDZO(Auxiliary):
     views = "crop"
 
     directions: int = 4  # m
-    epsilon: float = 0.1  # length of a trial step, all pixels together
+    epsilon: float = 0.1  # Euclidean length of a trial step over all pixels
 
     @property
     def price(self) -> int:
@@ -50,12 +50,12 @@ class BackwardKDZO(Auxiliary):
 
 
 def divergence(answers: Answers, log_s: Tensor) -> Tensor:
-    """Return KL(p_t ‖ p_s) image by image, (B,)."""
+    """Return KL(p_t ‖ p_s) per image, (B,)."""
     return F.kl_div(log_s, answers.log_probs().exp(), reduction="none").sum(-1)
 
 
 def orthonormal(count: int, like: Tensor, chance: torch.Generator) -> Tensor:
-    """Draw orthonormal directions, as many as there are pixels at most, for every image: (m, B, C, H, W)."""
+    """Draw orthonormal directions for every image, at most one per pixel value: (m, B, C, H, W)."""
     drawn = torch.randn((len(like), like[0].numel(), count), generator=chance, dtype=like.dtype)
     directions: Tensor = torch.linalg.qr(drawn).Q.movedim(-1, 0).reshape(-1, *like.shape)
     return directions.to(like.device)

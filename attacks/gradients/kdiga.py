@@ -17,8 +17,9 @@ from teachers.training import Batch, Outputs, Stream, Student
 class KDIGA(Attack):
     """(1 − α) CE + α T² KL(p_t^T ‖ p_s^T) + γ ‖g_s − g_t‖² / mean ‖g_t‖², g = ∇_x log p[c], c the teacher's top class.
 
-    The paper aligns the gradients of the cross entropy with the label; an API explains its top class alone. The mean
-    over all answers makes γ free of the scale of pixels. With `cosine` the last term is γ (1 − cos(g_s, g_t)).
+    The paper aligns the gradients of the cross entropy with the label; an API gives those of its top class only. The
+    mean over all answers makes γ independent of the scale of pixels. With `cosine` the last term is
+    γ (1 − cos(g_s, g_t)).
     """
 
     name = "kdiga"
@@ -52,7 +53,7 @@ class KDIGA(Attack):
         return lab.fit(Differentiable(lab.stream("crop", answers)), loss)
 
     def misalignment(self, logits: Tensor, batch: Batch, scale: float) -> Tensor:
-        """Return how far the student's explanations are from the teacher's, averaged over the batch."""
+        """Return the distance of the student's input gradients from the teacher's, averaged over the batch."""
         assert batch.answers is not None
         assert batch.answers.gradients is not None
         mine = saliency(logits, batch.x, batch.answers.labels, create_graph=True).flatten(1)
@@ -63,7 +64,7 @@ class KDIGA(Attack):
 
 
 def saliency(logits: Tensor, x: Tensor, top: Tensor, *, create_graph: bool = False) -> Tensor:
-    """Return the gradient of log p[top] with respect to the pixels, (B, C, H, W), as an API explains an answer."""
+    """Return the gradient of log p[top] with respect to the pixels, (B, C, H, W), as an API returns it."""
     told = F.log_softmax(logits, -1).gather(-1, top[:, None]).sum()
     (slope,) = torch.autograd.grad(told, x, create_graph=create_graph)
     return slope

@@ -1,4 +1,4 @@
-"""MEGEX: data-free extraction led by explanations (Miura, Hasegawa & Shibahara 2021, arXiv 2107.08909)."""
+"""MEGEX: data-free extraction guided by explanations (Miura, Hasegawa & Shibahara 2021, arXiv 2107.08909)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from teachers.training import Batch, Outputs, Student
 class MEGEX(GameAttack):
     """The student minimises Σ_k |z_k − (log p_k − mean log p)|, the generator maximises |log p_t[c] − log p_s[c]|.
 
-    c is the class that the API explains: through it alone does the teacher's exact slope reach the generator, without
-    trial queries. The student also learns from the images that the generator asked about. A batch of 256 without
-    replay needs millions of queries; the defaults are for fifty thousand.
+    c is the class that the API explains: its exact gradient replaces the generator's trial queries. The student also
+    learns from the images that the generator asked about. A batch of 256 without replay needs millions of queries; the
+    defaults are for fifty thousand.
     """
 
     name = "megex"
@@ -52,7 +52,7 @@ class MEGEX(GameAttack):
 
 
 class Explained(Game):
-    """The generator climbs along the explanations; what it asked about is the student's first new batch."""
+    """A game in which the generator follows the explanations; its images are the student's first new batch."""
 
     def improve(self, student: nn.Module) -> Batch:
         x = pixels(self.imagine())
@@ -64,10 +64,10 @@ class Explained(Game):
 
 
 def disagreement(logits: Tensor, answers: Answers, x: Tensor) -> Tensor:
-    """Return |log p_t[c] − log p_s[c]| image by image, (B,); its slope with respect to x includes the teacher's."""
+    """Return |log p_t[c] − log p_s[c]| per image, (B,); its gradient with respect to x includes the teacher's."""
     assert answers.gradients is not None
     top = answers.labels[:, None]
-    # Zero by value: to first order, what the teacher's answer does as the pixels move.
+    # Its value is zero; its gradient is the first-order change of the teacher's answer with the pixels.
     moved = (answers.gradients * (x - x.detach())).sum((1, 2, 3))
     theirs = answers.values.gather(-1, top)[:, 0] + moved
     return (theirs - F.log_softmax(logits, -1).gather(-1, top)[:, 0]).abs()

@@ -1,4 +1,4 @@
-"""Attacks that need nothing but the teacher's top class."""
+"""Attacks that need only the teacher's top class."""
 
 from __future__ import annotations
 

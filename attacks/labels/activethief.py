@@ -19,10 +19,11 @@ from teachers.views import ViewSet
 
 @dataclass(frozen=True, kw_only=True)
 class ActiveThief(Attack):
-    """Ask about images drawn at random; then, round by round, train a clone and ask about those that it chooses.
+    """Ask about random images; then, in each round, train a clone and ask about the images that it chooses.
 
-    `entropy` takes the images it is least sure of, `k-center` those farthest in its outputs from all asked before,
-    `random` any. The paper's 20 rounds of trained clones are 4 of fewer steps; the last student gets all of its own.
+    `entropy` takes the images that the clone is least sure of, `k-center` those whose outputs are farthest from all
+    asked before, `random` any. Here 4 rounds with shorter training replace the paper's 20; the last student is trained
+    in full.
     """
 
     name = "activethief"
@@ -33,11 +34,11 @@ class ActiveThief(Attack):
     holds = "surrogate"
 
     queries: int = 10_000
-    longer: float = 4.0  # times the recipe's steps, for the student
+    longer: float = 4.0  # multiple of the recipe's steps, for the student
     clone: float = 1.0  # the same for the clone of each round
     rounds: int = 4
     strategy: str = "entropy"
-    soft: bool = False  # learn probabilities where the answers hold them
+    soft: bool = False  # learn from probabilities if the answers hold them
 
     @classmethod
     def grid(cls) -> tuple[ActiveThief, ...]:
@@ -45,7 +46,7 @@ class ActiveThief(Attack):
 
     def run(self, lab: Lab) -> Student:
         pool, wish = lab.surrogate, lab.spend(self.queries)
-        rounds = min(self.rounds, wish - 1) if wish < len(pool) else 0  # where all are asked there is nothing to choose
+        rounds = min(self.rounds, wish - 1) if wish < len(pool) else 0  # no choice if all are asked about
         sizes = [len(part) for part in np.array_split(np.arange(min(wish, len(pool))), rounds + 1)]
         only = draw(pool, sizes[0], lab.seed)
         answers = lab.answers("raw", pool=pool, only=only)
@@ -65,7 +66,7 @@ class ActiveThief(Attack):
 
 
 def choose(strategy: str, outputs: Tensor, asked: Index, count: int, seed: int) -> Index:
-    """Return the sorted indices of `count` images not asked about yet, by the clone's log-probabilities (N, K)."""
+    """Return the sorted indices of `count` new images to ask about, given the clone's log-probabilities (N, K)."""
     left = np.setdiff1d(np.arange(len(outputs)), asked)
     if strategy == "entropy":
         entropy = -(outputs[left].exp() * outputs[left]).sum(-1).numpy()
@@ -78,7 +79,7 @@ def choose(strategy: str, outputs: Tensor, asked: Index, count: int, seed: int) 
 
 
 def farthest(points: Tensor, centres: Tensor, count: int) -> Index:
-    """Return rows taken one by one, each farthest from all centres and from those taken before (greedy k-center)."""
+    """Return `count` rows, each the farthest from all centres and from the rows chosen before (greedy k-center)."""
     near = torch.cat([torch.cdist(part, centres).amin(1) for part in torch.split(points, 4096)])
     taken = []
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""CopycatCNN: hard labels of unrelated images are enough for a copy (Correia-Silva et al., IJCNN 2018)."""
+"""CopycatCNN: copy a network from its hard labels of unrelated images (Correia-Silva et al., IJCNN 2018)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from teachers.training import Batch, Outputs, Student
 
 @dataclass(frozen=True, kw_only=True)
 class Copycat(Attack):
-    """Cross entropy with the teacher's top class of unrelated images; `balance` shows every class equally often."""
+    """Cross entropy with the teacher's top class of unrelated images; `balance` makes all classes equally frequent."""
 
     name = "copycat"
     title = "Copycat CNN"
@@ -27,7 +27,7 @@ class Copycat(Attack):
     holds = "surrogate"
 
     queries: int = 20_000
-    longer: float = 4.0  # times the recipe's steps
+    longer: float = 4.0  # multiple of the recipe's steps
     balance: bool = True
 
     @classmethod
@@ -45,7 +45,7 @@ class Copycat(Attack):
 
 
 def balanced(labels: Index, seed: int) -> Index:
-    """Draw as many rows as there are, the same number of every class seen: some repeatedly, others not at all."""
+    """Draw as many rows as there are labels, equally many of every class seen; rows may repeat or be left out."""
     rng = np.random.default_rng(seed)
     seen = np.unique(labels)
     share = [len(part) for part in np.array_split(np.arange(len(labels)), len(seen))]

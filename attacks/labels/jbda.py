@@ -15,14 +15,14 @@ from teachers.surface import Answers
 from teachers.task import Images, Pool
 from teachers.training import Student
 
-CHUNK = 512  # images a gradient pass
+CHUNK = 512  # images per gradient pass
 
 
 @dataclass(frozen=True, kw_only=True)
 class JBDA(Attack):
-    """Round by round, train a clone on the teacher's labels and ask about x + λ sign(∂ z_clone[label] / ∂x), clipped.
+    """In each round, train a clone on the teacher's labels and ask about x + λ sign(∂ z_clone[label] / ∂x), clipped.
 
-    Each round doubles the images, while the budget lasts. The last student learns the labels of all of them, on crops.
+    Each round doubles the number of images until the budget is spent. The last student learns all labels, on crops.
     """
 
     name = "jbda"
@@ -34,12 +34,12 @@ class JBDA(Attack):
     queries: int = 50_000
     step: float = 0.1  # λ, of full scale
     rounds: int = 4
-    clone: float = 0.5  # times the recipe's steps, for the clone of each round
+    clone: float = 0.5  # multiple of the recipe's steps, for the clone of each round
     longer: float = 1.0  # the same for the student
 
     @classmethod
     def grid(cls) -> tuple[JBDA, ...]:
-        few = cls(rounds=1, step=0.03)  # moved images soon outweigh real ones
+        few = cls(rounds=1, step=0.03)  # with more rounds, moved images would outnumber real ones
         return cls(), few, replace(few, longer=2.0), cls(rounds=1, longer=2.0)
 
     def run(self, lab: Lab) -> Student:
@@ -57,7 +57,7 @@ class JBDA(Attack):
         return self._train(lab, pool, labels, self.longer)
 
     def _train(self, lab: Lab, pool: Pool, labels: Tensor, times: float) -> Student:
-        told = Answers("label", labels.repeat(lab.recipe.views))  # of the images as they are, whatever the crop
+        told = Answers("label", labels.repeat(lab.recipe.views))  # labels of the uncropped images
         return lab.fit(lab.stream("crop", told, pool=pool), copied, lengthened(lab.recipe, times))
 
 

@@ -1,4 +1,4 @@
-"""Label KD: train on the teacher's top class alone, on shifted and cropped views."""
+"""Label KD: train on the teacher's top class only, on shifted and cropped views."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Label KD on mixed views: the teacher names the class of images between two others (cf. Beyer et al. 2022)."""
+"""Label KD on mixed views: the teacher labels mixtures of two images (cf. Beyer et al. 2022)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attacks that hold the original images and see probabilities."""
+"""Attacks that have the original images and get probabilities."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from teachers.training import Batch, Outputs, Student
 class CKD(Attack):
     """CE + w mean_{i≠j} ‖(z_s[i] − z_s[j]) − (z_t[i] − z_t[j])‖² / 2K, logits centred over classes.
 
-    What all answers of a teacher have in common cancels; centring removes the constant that each log-probability
-    carries. Squares are summed over classes, and 1 / 2K is the scale of T² KL as T grows.
+    Any component common to all answers of a teacher cancels; centring removes each answer's additive constant. Squares
+    are summed over classes, and 1 / 2K is the scale of T² KL as T grows.
     """
 
     name = "ckd"
@@ -43,5 +43,5 @@ class CKD(Attack):
 
 
 def between_pairs(rows: Tensor) -> Tensor:
-    """Return the mean of ‖r_i − r_j‖² over all pairs of different rows: twice their variance, summed over columns."""
+    """Return the mean of ‖r_i − r_j‖² over all pairs of different rows: twice the variance, summed over columns."""
     return 2 * (rows - rows.mean(0)).square().sum() / max(1, len(rows) - 1)

@@ -1,4 +1,4 @@
-"""CTKD: a temperature learned against the student, ever harder (Li et al., AAAI 2023, arXiv 2211.16231)."""
+"""CTKD: a temperature learned against the student, with rising strength (Li et al., AAAI 2023, arXiv 2211.16231)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from teachers.training import Batch, Outputs, Student
 
 @dataclass(frozen=True, kw_only=True)
 class CTKD(Attack):
-    """(1 − α) CE + α T² KL(p_t^T ‖ p_s^T) with T = start + span σ(θ); θ climbs what the student descends.
+    """(1 − α) CE + α T² KL(p_t^T ‖ p_s^T) with T = start + span σ(θ); θ maximises the loss that the student minimises.
 
-    θ is one number for all images, stepped through a gradient reversal whose strength rises from 0 to 1 as a cosine.
-    It adds nothing to the student, so the LS control keeps its steps and views and gets no heads.
+    θ is one number for all images, trained through a gradient reversal whose strength rises from 0 to 1 as a cosine. It
+    adds nothing to the student, so the LS control has the same steps and views, and no heads.
     """
 
     name = "ctkd"
@@ -46,7 +46,7 @@ class CTKD(Attack):
 
 
 class Curriculum:
-    """The objective, with the temperature it learns."""
+    """The objective and its learned temperature."""
 
     def __init__(self, attack: CTKD, steps: int, device: str) -> None:
         self._attack = attack
@@ -54,7 +54,7 @@ class Curriculum:
         self.theta = nn.Parameter(torch.ones((), device=device))
 
     def __call__(self, outputs: Outputs, batch: Batch, step: int) -> Tensor:
-        """Return the student's loss; its gradient with respect to θ has the other sign."""
+        """Return the student's loss; its gradient with respect to θ is reversed."""
         strength = (1 - math.cos(math.pi * min(1.0, step / self._rising))) / 2
         reversed_ = self.theta.detach() + strength * (self.theta.detach() - self.theta)
         distilled = tempered(outputs.logits, batch, self.temperature(reversed_))
@@ -66,11 +66,11 @@ class Curriculum:
         return self._attack.start + self._attack.span * torch.sigmoid(theta)
 
     def parameters(self) -> Iterable[Tensor]:
-        """Return what is learned beside the student."""
+        """Return the parameters trained besides the student's."""
         return [self.theta]
 
     def optimiser(self) -> torch.optim.Optimizer:
-        """Return a fresh optimiser of θ."""
+        """Return a new optimiser for θ."""
         return torch.optim.SGD(self.parameters(), self._attack.lr, momentum=0.9)
 
 

@@ -16,8 +16,8 @@ from teachers.training import Batch, Outputs, Student
 class DIST(Attack):
     """CE + β τ² mean_i (1 − r(p_t[i], p_s[i])) + γ τ² mean_k (1 − r(p_t[:, k], p_s[:, k])), r Pearson's correlation.
 
-    The first compares the classes of one image, the second the images of a batch for one class: a teacher's scale and
-    offset drop out of both.
+    The first compares the classes of one image, the second the images of a batch for one class: both are independent of
+    a teacher's scale and offset.
     """
 
     name = "dist"
@@ -50,5 +50,5 @@ class DIST(Attack):
 
 
 def pearson(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:
-    """Return the correlation of each pair of rows, (N,); zero, without a gradient, where either row is constant."""
+    """Return the correlation of each pair of rows, (N,); zero, without a gradient, if either row is constant."""
     return F.cosine_similarity(a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True), -1, eps)

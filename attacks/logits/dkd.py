@@ -28,7 +28,7 @@ class DKD(Attack):
     temperature: float = 4.0
     alpha: float = 1.0
     beta: float = 8.0
-    warmup: float = 20 / 240  # fraction of the steps over which the distilled part rises, as in the paper's schedule
+    warmup: float = 20 / 240  # fraction of the steps in which the distilled part rises, as in the paper's schedule
 
     @classmethod
     def grid(cls) -> tuple[DKD, ...]:
@@ -43,7 +43,7 @@ class DKD(Attack):
         return lab.fit(lab.stream("crop", lab.answers("crop")), loss)
 
     def distilled(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return T² (α TCKD + β NCKD); where no label is known, the teacher's top class is the target."""
+        """Return T² (α TCKD + β NCKD); for an image without a label, the teacher's top class is the target."""
         assert batch.answers is not None
         hot = F.one_hot(target_class(batch), logits.shape[1]).bool()
         log_s = F.log_softmax(logits / self.temperature, -1)
@@ -54,12 +54,12 @@ class DKD(Attack):
 
 
 def _binary(log_p: Tensor, hot: Tensor) -> Tensor:
-    """Return the log distribution (B, 2) of target against all others."""
+    """Return the log-distribution (B, 2) of the target class against all others."""
     others = log_p.masked_fill(hot, -torch.inf).logsumexp(-1)
     return torch.stack([log_p[hot], others], -1).clamp(min=-100)
 
 
 def _others(log_p: Tensor, hot: Tensor) -> Tensor:
-    """Return the log distribution (B, K−1) over non-target classes; nothing where none of them was shown."""
+    """Return the log-distribution (B, K−1) over non-target classes; −inf in a row where none of them was shown."""
     rest = F.log_softmax(log_p[~hot].reshape(len(log_p), -1), -1)
     return torch.where(rest.isnan(), -torch.inf, rest)

@@ -13,9 +13,9 @@ from teachers.training import Batch, Outputs, Student
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionMatching(Attack):
-    """T² KL(p_t^T ‖ p_s^T) alone, on many mixed views that teacher and student share, for several times as many steps.
+    """T² KL(p_t^T ‖ p_s^T) only, on many mixed views shared by teacher and student, for several times as many steps.
 
-    No label is used. The LS control is trained as long, on the same views.
+    No label is used. The LS control is trained for as many steps on the same views.
     """
 
     name = "function-matching"
@@ -26,9 +26,9 @@ class FunctionMatching(Attack):
     holds = "original"
 
     temperature: float = 2.0
-    kind: str = "mixup"  # of view
-    looks: int = 16  # views an image, fewer where the budget is smaller
-    patience: float = 3.0  # times the steps of the recipe
+    kind: str = "mixup"  # kind of view
+    looks: int = 16  # views per image; fewer if the budget is smaller
+    patience: float = 3.0  # multiple of the recipe's steps
 
     @classmethod
     def grid(cls) -> tuple[FunctionMatching, ...]:

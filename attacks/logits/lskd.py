@@ -14,7 +14,7 @@ from teachers.training import Batch, Outputs, Student
 
 @dataclass(frozen=True, kw_only=True)
 class LSKD(Attack):
-    """0.1 CE + 9 T² KL between softmaxes of z-scored logits: blind to how a teacher scales or shifts its logits."""
+    """0.1 CE + 9 T² KL between softmaxes of z-scored logits: independent of the scale and offset of the logits."""
 
     name = "lskd"
     title = "Logit-standardised knowledge distillation"

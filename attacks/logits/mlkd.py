@@ -12,7 +12,7 @@ from attacks.losses import kd, soft_target, supervised
 from teachers.training import Batch, Outputs, Student
 
 TEMPERATURES = (2.0, 3.0, 4.0, 5.0, 6.0)
-CROWD = 12.8  # images of a class in a batch: 128 of ten classes, the most with which it was measured
+CROWD = 12.8  # images per class in a batch of 128 with ten classes, the most for which it was measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +20,10 @@ class MLKD(Attack):
     """c (CE_weak + CE_strong) + w mean_T [KD of the strong view + masked (KD + both Grams) of the weak one].
 
     KD is T² KL. The batch Gram compares P Pᵀ (B, B) per image, the class Gram Pᵀ P (K, K) per class, squares summed and
-    divided by B and K. The mask keeps the images, and the classes, of which the teacher is less sure than their median.
-    A class Gram sums over the B/K images of a class (0.64 in the paper), its square grows with (B/K)²: beyond `CROWD`
-    images it is that of so many, for with two classes it would drown the labels and every other level.
-    The paper sums over temperatures and steps a quarter as far; summed at our rate, students diverge.
+    divided by B and K. The mask keeps the images, and the classes, whose confidence is at most the median.
+    A class Gram sums over the B/K images of a class (0.64 in the paper), so its square grows with (B/K)². It is scaled
+    down to the value for `CROWD` images per class: with two classes it would dominate the labels and all other terms.
+    The paper sums over temperatures with a quarter of our learning rate; the sum at our rate makes students diverge.
     """
 
     name = "mlkd"
@@ -48,7 +48,7 @@ class MLKD(Attack):
 
     def loss(self, outputs: Outputs, batch: Batch, step: int) -> Tensor:
         assert batch.answers is not None
-        half = len(outputs.logits) // 2  # the weak views come first, the same images' strong views after them
+        half = len(outputs.logits) // 2  # first the weak views, then the strong views of the same images
         weak = replace(batch, answers=batch.answers[:half])
         strong = replace(batch, answers=batch.answers[half:])
         distilled = sum(
@@ -73,6 +73,6 @@ class MLKD(Attack):
         return (images * (instance + between_images)).mean() + (classes * between_classes).mean()
 
     def _mask(self, confidence: Tensor) -> Tensor:
-        """Return 1 where confidence is at most its median, and 0 elsewhere; 1 everywhere unless masked."""
+        """Return 1 where confidence is at most its median, else 0; without `masked`, 1 everywhere."""
         kept = confidence <= confidence.quantile(0.5) if self.masked else confidence == confidence
         return kept.to(confidence.dtype)

@@ -13,7 +13,7 @@ from teachers.training import Batch, Outputs, Student
 
 @dataclass(frozen=True, kw_only=True)
 class MSE(Attack):
-    """CE + w ‖z_s − z_t‖² / 2K, both centred over classes: log-probabilities tell logits up to a constant.
+    """CE + w ‖z_s − z_t‖² / 2K, both centred over classes: log-probabilities give logits up to a constant.
 
     Squares are summed over classes; 1 / 2K makes w = 1 the limit of T² KL as T grows (Hinton et al. 2015, section 2.1).
     """

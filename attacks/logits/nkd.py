@@ -14,7 +14,7 @@ from teachers.training import Batch, Outputs, Student
 
 @dataclass(frozen=True, kw_only=True)
 class NKD(Attack):
-    """CE − p_t[y] log p_s[y] − γ T² Σ_{j≠y} N(p_t^T)_j log N(p_s^T)_j, N renormalising over the non-target classes."""
+    """CE − p_t[y] log p_s[y] − γ T² Σ_{j≠y} N(p_t^T)_j log N(p_s^T)_j, N renormalises over the non-target classes."""
 
     name = "nkd"
     title = "Normalised knowledge distillation"
@@ -38,11 +38,11 @@ class NKD(Attack):
         return supervised(outputs, batch) + self.distilled(outputs.logits, batch)
 
     def distilled(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return both parts; where no label is known, the teacher's top class is the target."""
+        """Return both parts; for an image without a label, the teacher's top class is the target."""
         hot = F.one_hot(target_class(batch), logits.shape[1]).bool()
         target = -(soft_target(batch, 1.0)[hot] * F.log_softmax(logits, -1)[hot]).mean()
         soft = soft_target(batch, self.temperature)[~hot].reshape(len(logits), -1)  # (B, K−1)
-        # a row of which nothing but the target was shown stays zero and adds nothing
+        # a row that shows only the target class stays zero and contributes nothing
         soft = soft / soft.sum(-1, keepdim=True).clamp(min=1e-30)
         log_s = F.log_softmax(logits[~hot].reshape(len(logits), -1) / self.temperature, -1)
         return target - self.gamma * self.temperature**2 * (soft * log_s).sum(-1).mean()

@@ -1,4 +1,4 @@
-"""Role-wise augmentation: teacher and student each see their own view (Fu et al. 2020, arXiv 2004.08861)."""
+"""Role-wise augmentation: teacher and student get different views (Fu et al. 2020, arXiv 2004.08861)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ CANDIDATES = ("raw", "crop", "strong")
 class RoleWise(Attack):
     """(1 − α) CE + α T² KL(p_t(v_t)^T ‖ p_s(v_s)^T): the student sees one kind of view, the teacher another.
 
-    The teacher's view is chosen by queries: a few labelled images are asked through every kind, and the kind whose
-    answers have the lowest cross entropy with the labels is kept. The LS control is matched to the student's view.
+    The teacher's kind of view is chosen by queries: a few labelled images are asked about in every kind, and the kind
+    whose answers have the lowest cross entropy with the labels is used. The LS control has the student's view.
     """
 
     name = "rolewise"
@@ -33,8 +33,8 @@ class RoleWise(Attack):
 
     temperature: float = 4.0
     weight: float = 0.9
-    student: str = "crop"  # kind of view
-    trial: int = 200  # images asked through every kind
+    student: str = "crop"  # the student's kind of view
+    trial: int = 200  # images asked about in every kind
 
     @classmethod
     def grid(cls) -> tuple[RoleWise, ...]:
@@ -43,7 +43,7 @@ class RoleWise(Attack):
     def run(self, lab: Lab) -> Student:
         kind = self.choose(lab)
         images = len(lab.pool)
-        # a budget that the trial has bitten into pays for fewer views, each of which then teaches several of ours
+        # after the trial, the budget may allow fewer teacher views, each of which then serves several student views
         count = lab.view_set(kind, max(1, lab.spend(lab.recipe.views * images) // images)).count
         answers = lab.answers(kind, views=count)
         handed = sum(lab.view_set(part).count for part in self.student.split("+"))
@@ -51,7 +51,7 @@ class RoleWise(Attack):
         return lab.fit(lab.stream(self.student, answers[rows]), self.loss)
 
     def choose(self, lab: Lab) -> str:
-        """Ask some images through every kind of view; return the kind that the teacher answers best."""
+        """Ask about some images in every kind of view; return the kind that the teacher answers best."""
         only = self._sample(lab)
         if not len(only):
             return CANDIDATES[0]
@@ -64,7 +64,7 @@ class RoleWise(Attack):
         return CANDIDATES[int(np.argmin(losses))]
 
     def _sample(self, lab: Lab) -> Index:
-        """Draw labelled images, or any where none is labelled, as many as leave a query for every image."""
+        """Draw labelled images, or any if none is labelled; their number leaves a query for every image."""
         pool = lab.pool
         images = pool.labelled if len(pool.labelled) else np.arange(len(pool))
         spare = lab.spend(len(pool) + len(CANDIDATES) * self.trial) - len(pool)

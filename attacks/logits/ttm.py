@@ -1,4 +1,4 @@
-"""TTM: temper the teacher alone, a power transform of its answer (Zheng & Yang, ICLR 2024, arXiv 2402.11148)."""
+"""TTM: temper only the teacher, by a power transform of its answer (Zheng & Yang, ICLR 2024, arXiv 2402.11148)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from teachers.training import Batch, Outputs, Student
 
 @dataclass(frozen=True, kw_only=True)
 class TTM(Attack):
-    """CE + β KL(p_t^γ / U ‖ p_s) with U = Σ_k p_t[k]^γ; weighted (WTTM), every image's KL is multiplied by its U.
+    """CE + β KL(p_t^γ / U ‖ p_s) with U = Σ_k p_t[k]^γ; if `weighted` (WTTM), every image's KL is multiplied by its U.
 
-    U grows with the spread of an answer, so that WTTM listens to a teacher most where it is least sure.
+    U grows with the spread of an answer: WTTM gives most weight to the images of which the teacher is least sure.
     """
 
     name = "ttm"
@@ -27,7 +27,7 @@ class TTM(Attack):
     holds = "original"
     views = "crop"
 
-    gamma: float = 0.1  # exponent, one over a temperature
+    gamma: float = 0.1  # exponent, the inverse of a temperature
     beta: float = 45.0
     weighted: bool = False
 

@@ -1,4 +1,4 @@
-"""Attacks made for teachers that resist: they use what such a teacher cannot help telling."""
+"""Attacks for teachers that resist distillation: they use the information that such a teacher cannot hide."""
 
 from __future__ import annotations
 

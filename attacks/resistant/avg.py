@@ -18,7 +18,7 @@ from teachers.training import Batch, Outputs, Student
 class AVG(Attack):
     """(1 − α) CE + α T² KL(Q_y^T ‖ p_s^T), Q_y the mean of the teacher's softened answers over the class.
 
-    Q_y is all that a teacher with zero CMI still tells; distilling it directly is the decisive attack on such a one.
+    Q_y is all the information in the answers of a teacher with zero CMI: for such a teacher, this attack is decisive.
     """
 
     name = "avg"
@@ -49,7 +49,7 @@ class AVG(Attack):
 
 
 def class_means(answers: Answers, labels: Tensor, temperature: float) -> Tensor:
-    """Return Q_y = mean of P^(1/T) over each class, (K, K); unlabelled answers count for their own top class.
+    """Return Q_y = mean of P^(1/T) over each class, (K, K); an answer without a label counts for its top class.
 
     A class without answers gets the uniform row.
     """

@@ -1,7 +1,7 @@
 """Inversion: undo what the API does to its answers, then distil.
 
-The attacker knows the surface but not the teacher (Kerckhoffs's principle). What it hides is filled with what it shows
-of other images of the same class, by expectation maximisation (Dempster, Laird & Rubin 1977).
+The attacker knows the surface but not the teacher (Kerckhoffs's principle). Hidden entries are estimated from the
+answers to other images of the same class, by expectation maximisation (Dempster, Laird & Rubin 1977).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from teachers.task import UNLABELLED
 from teachers.training import Student
 
 ROUNDS = 10  # of expectation maximisation
-SMALLEST = float(np.log(1e-7))  # logit below which the reverse sigmoid tells nothing apart
+SMALLEST = float(np.log(1e-7))  # logit below which the reverse sigmoid's values cannot be distinguished
 TABLE = 8_000  # points of the reverse sigmoid's table
 TRIED, HALVINGS = 80, 16  # coarse and fine steps of the search for its normaliser
 CHUNK = 2048  # answers searched at once
@@ -33,10 +33,11 @@ Tail = Literal["class", "even", "hidden"]
 
 @dataclass(frozen=True, kw_only=True)
 class Inversion(Attack):
-    """(1 − α) CE + α T² KL(p̂_t^T ‖ p_s^T), p̂_t what the teacher must have said for the API to show what it shows.
+    """(1 − α) CE + α T² KL(p̂_t^T ‖ p_s^T), p̂_t the teacher's answer, reconstructed from the one that the API shows.
 
-    A temperature becomes its power; the reverse sigmoid is inverted for the only normaliser under which probabilities
-    sum to one; hidden entries share the missing mass as the class's mean answer does, none above what could be hidden.
+    A temperature is undone by a power; the reverse sigmoid is inverted with the only normaliser under which the
+    probabilities sum to one; hidden entries share the missing mass in proportion to the class's mean answer, up to the
+    largest value that could be hidden.
     """
 
     name = "inversion"
@@ -48,7 +49,7 @@ class Inversion(Attack):
 
     temperature: float = 4.0
     weight: float = 0.9  # α
-    tail: Tail = "class"  # hidden entries share as their class does, or evenly, or stay hidden
+    tail: Tail = "class"  # hidden entries: in proportion to the class's mean, in equal shares, or left hidden
 
     @classmethod
     def grid(cls) -> tuple[Inversion, ...]:
@@ -64,9 +65,9 @@ class Inversion(Attack):
 
 
 def invert(log_probs: Tensor, steps: Sequence[tuple[str, float]], labels: Tensor, tail: Tail = "class") -> Tensor:
-    """Return log-probabilities (N, K) as they were before an API's steps.
+    """Return log-probabilities (N, K) as they were before an API's transformations.
 
-    Noise stays, and what `sparse` and `mad` have done: the answers do not tell how much that is.
+    `noise`, `sparse` and `mad` are not undone: the answers do not reveal how large their changes are.
     """
     cut = any(name == "top" for name, _ in steps)
     for name, value in reversed(steps):
@@ -76,22 +77,22 @@ def invert(log_probs: Tensor, steps: Sequence[tuple[str, float]], labels: Tensor
         elif name == "temperature":
             log_probs = F.log_softmax(log_probs * value, -1)
         elif name == "reverse-sigmoid" and value > 0:
-            told = torch.isfinite(log_probs).any(-1)  # rounding may have left nothing to see
+            told = torch.isfinite(log_probs).any(-1)  # rounding may have hidden every entry
             log_probs = log_probs.clone()
             log_probs[told] = unreverse(log_probs[told], value)
     return log_probs
 
 
 def fill(log_probs: Tensor, labels: Tensor, unit: float, *, cut: bool, prior: bool) -> Tensor:
-    """Share the missing mass among hidden entries, (N, K); `unit` is that of rounding, or zero where none is done.
+    """Distribute the missing mass over hidden entries, (N, K); `unit` is the step of rounding, or zero without it.
 
-    A hidden entry is no larger than half a unit, or, where all but the top ones are cut, than the smallest shown.
+    A hidden entry is at most half a unit or, if all but the top ones are cut, at most the smallest entry shown.
     """
     p = log_probs.double().exp()
     hidden = p == 0
     smallest = torch.where(hidden, 1.0, p).amin(-1, keepdim=True)
     most = smallest.clamp(min=unit / 2) if cut else torch.full_like(smallest, unit / 2)
-    # Rounding up may leave nothing missing: then half of what a single entry may hide is taken to be.
+    # Rounding up may leave no missing mass: then assume half of what a single entry can hide.
     missing = (1 - p.sum(-1, keepdim=True)).clamp(min=max(unit / 4, 1e-7))
     k = p.shape[1]
     shares = torch.full((k, k), 1 / k, dtype=p.dtype)
@@ -102,22 +103,22 @@ def fill(log_probs: Tensor, labels: Tensor, unit: float, *, cut: bool, prior: bo
         filled = filled / filled.sum(-1, keepdim=True)
         counts = torch.bincount(labels, minlength=k)[:, None]
         sums = torch.zeros_like(shares).index_add_(0, labels, filled)
-        shares = (sums + 1 / k) / (counts + 1)  # one uniform answer more, so that no class is ruled out
+        shares = (sums + 1 / k) / (counts + 1)  # plus one uniform answer, so that no class has zero probability
     return filled.log().float()
 
 
 def unreverse(shown: Tensor, beta: float, gamma: float = GAMMA) -> Tensor:
     """Return log p (N, K) from q = r(p) / Σ r(p), r(p) = p − β (σ(γ logit p) − 1/2).
 
-    r falls, rises and falls again. The top class, whose probability parametrises the unknown Σ r(p), lies past the
-    first fall; any other lies in it, unless it is too large for that.
+    r decreases, increases and decreases again. The top class, whose probability parametrises the unknown Σ r(p), lies
+    beyond the first decrease; any other class lies in it, unless its value is too large for that.
     """
     table = _Table(beta, gamma)
     return torch.cat([table.restore(part) for part in torch.split(shown.double().exp(), CHUNK)]).log().float()
 
 
 class _Table:
-    """The inverse of the reverse sigmoid for all classes but the top one, by equal steps of its value."""
+    """The inverse of the reverse sigmoid for all classes but the top one, tabulated in equal steps of its value."""
 
     def __init__(self, beta: float, gamma: float) -> None:
         self._beta, self._gamma = beta, gamma
@@ -137,7 +138,7 @@ class _Table:
         errors = torch.stack([self._excess(q, t.expand(len(q))) for t in tried], -1)  # (N, TRIED)
         best = errors.abs().argmin(-1)
         before, after = (best - 1).clamp(min=0), (best + 1).clamp(max=TRIED - 1)
-        # The root lies where the sign changes; if it changes on neither side, the closest is as good as it gets.
+        # The root lies where the sign changes; if it changes on neither side, the closest point is used.
         crossed = errors.gather(-1, before[:, None]).sign() != errors.gather(-1, best[:, None]).sign()
         low = tried[torch.where(crossed[:, 0], before, best)]
         high = tried[torch.where(crossed[:, 0], best, after)]

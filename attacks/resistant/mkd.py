@@ -1,4 +1,4 @@
-"""MKD: pass the teacher through a learned Markov kernel for each class (Yang & Ye, ECCV 2024)."""
+"""MKD: transform the teacher's answers by a learned Markov kernel for each class (Yang & Ye, ECCV 2024)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from teachers.training import Batch, Outputs, Student
 class MKD(Attack):
     """(1 − α) CE + α T² KL(M_yᵀ p_t^T ‖ p_s^T), M_y = softmax over rows of s_y I + U_y V_yᵀ.
 
-    The kernels minimise the same divergence against the student as it is, the student against the kernels as they are.
+    The kernels minimise this divergence for the present student, and the student for the present kernels.
     """
 
     name = "mkd"
@@ -32,7 +32,7 @@ class MKD(Attack):
     weight: float = 0.9  # α
     rank: int = 3  # columns of U and V
     rate: float = 0.01  # the kernels' Adam learns at this fraction of the student's rate
-    stays: float = 0.9  # mass that a kernel leaves on the diagonal when it starts
+    stays: float = 0.9  # mass on the diagonal of the initial kernels
 
     @classmethod
     def grid(cls) -> tuple[MKD, ...]:
@@ -43,13 +43,13 @@ class MKD(Attack):
 
 
 class Markov:
-    """The objective of student and kernels, as one scalar."""
+    """The objective of the student and the kernels, as one scalar."""
 
     def __init__(self, attack: MKD, lab: Lab) -> None:
         k = lab.classes
         drawn = torch.randn((k, k, attack.rank), generator=torch.Generator().manual_seed(lab.seed))
         start = math.log(max(k - 1, 1) * attack.stays / (1 - attack.stays))
-        # V starts at zero, so every kernel starts at the same mixture with the identity; U must not, or neither learns.
+        # V starts at zero, so that all kernels start equal; U must not start at zero, or neither would learn.
         self._s = torch.full((k,), start, device=lab.device, requires_grad=True)
         self._u = drawn.to(lab.device).requires_grad_()
         self._v = torch.zeros_like(drawn, device=lab.device).requires_grad_()
@@ -68,7 +68,7 @@ class Markov:
         return [self._s, self._u, self._v]
 
     def kernel(self, y: Tensor) -> Tensor:
-        """Return the right-stochastic kernels of classes y, (B, K, K): row i says where the teacher's class i goes."""
+        """Return the right-stochastic kernels of classes y, (B, K, K): row i redistributes the teacher's class i."""
         s = self._s[y][:, None, None] * torch.eye(self._s.shape[0], device=y.device)
         return F.softmax(s + self._u[y] @ self._v[y].mT, -1)
 

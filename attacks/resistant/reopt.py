@@ -1,4 +1,4 @@
-"""Re-optimised KD: search temperature, weight and trust together; a teacher that errs is not heard on that image.
+"""Re-optimised KD: tune temperature, weight and trust together; ignore the teacher on images where it errs.
 
 The trust follows conditional teacher-student learning (Meng et al., ICASSP 2019, arXiv 1904.12399).
 """
@@ -19,7 +19,7 @@ from teachers.training import Batch, Outputs, Student
 
 @dataclass(frozen=True, kw_only=True)
 class Reopt(Attack):
-    """Mean over images of (1 − α_i) CE_i + α_i T² KL_i; α_i = α, or 0 where a known label refutes the teacher."""
+    """Mean over images of (1 − α_i) CE_i + α_i T² KL_i; α_i = α, or 0 if the teacher contradicts a known label."""
 
     name = "reopt"
     title = "Re-optimised knowledge distillation with trust by image"
@@ -30,7 +30,7 @@ class Reopt(Attack):
 
     temperature: float = 4.0
     weight: float = 0.5  # α
-    trust: bool = True  # whether the teacher is heard only where no known label refutes it
+    trust: bool = True  # whether to ignore the teacher where it contradicts a known label
 
     @classmethod
     def grid(cls) -> tuple[Reopt, ...]:

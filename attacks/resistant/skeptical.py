@@ -1,4 +1,4 @@
-"""Skeptical student: the teacher supervises a shallow head alone, never the last one (Kundu et al., NeurIPS 2021)."""
+"""Skeptical student: the teacher supervises only a shallow head, never the last one (Kundu et al., NeurIPS 2021)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from teachers.training import Batch, Outputs, Student
 class Skeptical(Attack):
     """CE(z) + α T² KL(p_t^T ‖ p_a^T) + (1 − α) CE(a) + 0.3 KL(p_z^T ‖ p_d^T) + 0.7 CE(d).
 
-    z is the last head, a a shallow one, d the deepest of those in between; before the delay is over CE(z) alone.
+    z is the last head, a a shallow one, d the deepest auxiliary head; until the delay is over the loss is CE(z).
     """
 
     name = "skeptical"
@@ -35,9 +35,9 @@ class Skeptical(Attack):
 
     temperature: float = 4.0
     weight: float = 0.9  # α
-    shallow: int = 0  # which head hears the teacher, from the shallowest
-    coupling: float = 0.3  # of the deepest auxiliary head to the last one
-    delay: float = 0.0  # fraction of the steps
+    shallow: int = 0  # index of the head that the teacher supervises; 0 is the shallowest
+    coupling: float = 0.3  # weight of the coupling between the deepest auxiliary head and the last one
+    delay: float = 0.0  # fraction of the steps before the teacher is used
 
     @classmethod
     def grid(cls) -> tuple[Skeptical, ...]:
@@ -53,11 +53,11 @@ class Skeptical(Attack):
         return lab.fit(lab.stream("crop", lab.answers("crop")), loss, recipe)
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
-        """Return the loss after the delay; a network with fewer heads than `shallow` takes its deepest."""
+        """Return the loss after the delay; if the network has too few heads for `shallow`, the deepest is used."""
         T, truth = self.temperature, batch.truth(outputs.logits.shape[1])
         hears, deepest = outputs.heads[min(self.shallow, len(outputs.heads) - 1)], outputs.heads[-1]
         told = self.weight * kd(hears, soft_target(batch, T), T) + (1 - self.weight) * cross_entropy(hears, truth)
-        # Both sides of the coupling learn, and it is not scaled by T², as in the published code.
+        # As in the published code, gradients flow to both sides of the coupling, and it is not scaled by T².
         together = kl(F.log_softmax(outputs.logits / T, -1), F.log_softmax(deepest / T, -1))
         coupled = self.coupling * together + (1 - self.coupling) * cross_entropy(deepest, truth)
         return supervised(outputs, batch) + told + coupled
@@ -74,7 +74,7 @@ class Headed(nn.Module):
 
     def forward(self, x: Tensor) -> Outputs:
         seen: dict[str, Tensor] = {}
-        # Hooks for the time of one pass alone: a network that keeps closures can be neither copied nor pickled.
+        # Hooks for one pass only: a network that stores closures can be neither copied nor pickled.
         handles = [_watch(self.network, name, seen) for name in self._places]
         try:
             logits: Tensor = self.network(x)
@@ -85,10 +85,10 @@ class Headed(nn.Module):
 
 
 def with_heads(network: nn.Module, classes: int, shape: Shape) -> nn.Module:
-    """Put a head on every stage of a network but the last: on the last output of every size that its maps shrink to.
+    """Put a head on every stage of a network but the last: on the last output of each size of its feature maps.
 
-    Where there are no two stages (transformers, perceptrons) there is one head, half way through the outputs of the
-    commonest shape.
+    A network without two stages (transformers, perceptrons) gets one head, on the middle output among those of the most
+    common shape.
     """
     outputs = _outputs(network, shape)
     stages: dict[tuple[int, int], tuple[str, torch.Size]] = {}
@@ -100,7 +100,7 @@ def with_heads(network: nn.Module, classes: int, shape: Shape) -> nn.Module:
         if abs(size[2] / height - size[3] / width) > 1 / height + 1 / width:  # attention, or channels last
             continue
         learns = any(True for _ in network.get_submodule(name).parameters(recurse=False))
-        if size[2] * size[3] == smallest or learns:  # pooling alone starts no stage
+        if size[2] * size[3] == smallest or learns:  # pooling does not start a stage
             smallest = size[2] * size[3]
             stages[size[2], size[3]] = name, size
     places = list(stages.values())[:-1]
@@ -112,7 +112,7 @@ def with_heads(network: nn.Module, classes: int, shape: Shape) -> nn.Module:
 
 
 def _outputs(network: nn.Module, shape: Shape) -> list[tuple[str, torch.Size]]:
-    """Return name and output shape of every inner module that a pass calls exactly once, in order of completion."""
+    """Return the name and output shape of every inner module that a pass calls exactly once, in order of completion."""
     found: list[tuple[str, torch.Size]] = []
 
     def note(name: str) -> Any:
@@ -146,7 +146,7 @@ class _Mean(nn.Module):
 
 
 def _head(size: torch.Size, classes: int) -> nn.Module:
-    """Build a separable convolution that halves maps, then a linear layer; of other features a linear layer alone."""
+    """Build a separable convolution that halves feature maps, then a linear layer; or just that for other features."""
     if len(size) != 4:
         return nn.Sequential(_Mean(), nn.Linear(size[-1], classes))
     c = size[1]

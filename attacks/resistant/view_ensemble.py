@@ -1,6 +1,6 @@
-"""View ensemble: average the teacher over all views of an image, which averages noise out of its answers.
+"""View ensemble: average the teacher's answers over all views of an image, which reduces their noise.
 
-Ensembling over transformed copies of one input follows data distillation (Radosavovic et al., CVPR 2018).
+Averaging over transformed copies of one input follows data distillation (Radosavovic et al., CVPR 2018).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ViewEnsemble(Attack):
 
     temperature: float = 4.0
     weight: float = 0.9  # α
-    geometric: bool = True  # mean of the logits rather than of the probabilities
+    geometric: bool = True  # average logits instead of probabilities
 
     @classmethod
     def grid(cls) -> tuple[ViewEnsemble, ...]:
@@ -38,7 +38,7 @@ class ViewEnsemble(Attack):
 
 
 def ensemble(answers: Answers, views: int, *, geometric: bool) -> Answers:
-    """Give every view of an image the mean answer over its views; view-major in, view-major out, (V·N, K)."""
+    """Replace every view's answer by the mean over the image's views; view-major in and out, (V·N, K)."""
     rows = answers.logits() if geometric else answers.log_probs().exp()
     mean = rows.reshape(views, -1, rows.shape[1]).mean(0)  # (N, K)
     return Answers("probs", (mean if geometric else mean.log()).log_softmax(-1).repeat(views, 1))

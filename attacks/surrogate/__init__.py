@@ -1,4 +1,4 @@
-"""Attacks that ask about other images than the teacher's: Knockoff Nets."""
+"""Attacks that ask about images from outside the task: Knockoff Nets."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from teachers.training import Batch, Outputs, Recipe, Student
 
 @dataclass(frozen=True, kw_only=True)
 class Knockoff(Attack):
-    """Draw images at random without replacement, ask once, train with the soft cross entropy; labels become one-hot."""
+    """Ask about random images, drawn without replacement; train with the soft cross entropy; labels become one-hot."""
 
     name = "knockoff"
     version = 2
@@ -24,7 +24,7 @@ class Knockoff(Attack):
     holds = "surrogate"
 
     queries: int = 20_000
-    longer: float = 4.0  # times the recipe's steps; the paper trains for 100 to 200 epochs
+    longer: float = 4.0  # multiple of the recipe's steps; the paper trains for 100 to 200 epochs
 
     def run(self, lab: Lab) -> Student:
         pool = lab.surrogate
@@ -35,11 +35,11 @@ class Knockoff(Attack):
 
 
 def lengthened(recipe: Recipe, times: float) -> Recipe:
-    """Return the recipe with so many times its steps: an attack without original data has no control to match."""
+    """Return the recipe with its steps multiplied: an attack without original data has no control to match."""
     return replace(recipe, steps=max(1, round(times * recipe.steps)))
 
 
 def imitate(outputs: Outputs, batch: Batch, step: int) -> Tensor:
-    """Return the cross entropy with the teacher's answer as it came."""
+    """Return the cross entropy with the teacher's answer."""
     assert batch.answers is not None
     return cross_entropy(outputs.logits, batch.answers.probs(outputs.logits.shape[1]))

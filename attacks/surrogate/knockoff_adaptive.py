@@ -20,8 +20,8 @@ from teachers.views import Viewer, ViewSet
 
 Floats = NDArray[np.float64]
 
-SIDE = 8  # pixels a side of the thumbnails by which images are grouped
-WINDOW = 25  # blocks that a reward is compared with, the paper's Δ
+SIDE = 8  # pixels per side of the thumbnails by which images are clustered
+WINDOW = 25  # blocks over which rewards are standardised, the paper's Δ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,8 @@ class KnockoffAdaptive(Attack):
     """Draw a group from π = softmax(H), ask about an image of it, then H += (r − r̄)(one-hot − π) / N(group).
 
     r sums the certainty of an answer, its diversity Σ max(0, y − ȳ) and the clone's loss, each as a z-score over the
-    last 25 blocks. The clone learns online; a fresh student then learns all answers. Where the paper has a hierarchy
-    of classes, groups are clusters of thumbnails.
+    last 25 blocks. The clone is trained online; a new student is then trained on all answers. Groups are clusters of
+    thumbnails; in the paper they are a hierarchy of classes.
     """
 
     name = "knockoff-adaptive"
@@ -40,9 +40,9 @@ class KnockoffAdaptive(Attack):
     holds = "surrogate"
 
     queries: int = 10_000
-    longer: float = 4.0  # times the recipe's steps, for the student
+    longer: float = 4.0  # multiple of the recipe's steps, for the student
     groups: int = 20
-    block: int = 64  # images asked about between two looks at the rewards
+    block: int = 64  # images asked about between two updates of the policy
     certainty: bool = True
     diversity: bool = True
     loss: bool = True
@@ -53,7 +53,7 @@ class KnockoffAdaptive(Attack):
             asking = Asking(lab, self, wish)
             lab.fit(asking, imitate, lengthened(lab.recipe, asking.blocks / lab.recipe.steps))
             only, answers = asking.collected()
-        else:  # nothing to choose
+        else:  # all are asked about: no choice
             only = draw(pool, wish, lab.seed)
             answers = lab.answers("raw", pool=pool, only=only)
         stream = lab.stream("raw", answers, pool=pool, only=only, source="surrogate")
@@ -61,7 +61,7 @@ class KnockoffAdaptive(Attack):
 
 
 class Asking:
-    """The stream of the clone: each batch is one block of images, chosen by the bandit and just asked about."""
+    """The clone's stream: each batch is a block of images that the bandit chose and the teacher has just answered."""
 
     view, source = "raw", "surrogate"
 
@@ -82,20 +82,20 @@ class Asking:
         answers = self._lab.oracle(x)
         self._asked.append((images, answers))
         self._bandit.learn(groups, self._reward(answers, x.to(self._lab.device), student))
-        again = torch.from_numpy(np.resize(np.arange(len(x)), max(len(x), self._attack.block)))  # never one image alone
+        again = torch.from_numpy(np.resize(np.arange(len(x)), max(len(x), self._attack.block)))  # never one image only
         labels = torch.full_like(again, UNLABELLED)
         device = self._lab.device
         return Batch(x[again].to(device), labels.to(device), answers[again].to(device))
 
     def collected(self) -> tuple[Index, Answers]:
-        """Return all images asked about, in the order of the pool, with their answers."""
+        """Return the indices of all images asked about, in the pool's order, with their answers."""
         images = np.concatenate([part for part, _ in self._asked])
         order = np.argsort(images)
         return images[order], concatenate([part for _, part in self._asked])[torch.from_numpy(order)]
 
     @torch.no_grad()
     def _reward(self, answers: Answers, x: Tensor, student: nn.Module) -> Floats:
-        """Return r − r̄ of every image of a block, (B,)."""
+        """Return r − r̄ of every image in a block, (B,)."""
         y = answers.probs(self._lab.classes)
         self._recent.append(y.double().numpy())
         parts = {}
@@ -116,7 +116,7 @@ class Asking:
 
 
 class Bandit:
-    """A policy over groups of images, each asked about once."""
+    """A policy over groups of images; each image is drawn once."""
 
     def __init__(self, members: list[Index], seed: int) -> None:
         self._rng = np.random.default_rng(seed)
@@ -125,13 +125,13 @@ class Bandit:
         self._taken = np.zeros(len(members))
 
     def policy(self) -> Floats:
-        """Return the probability of every group, none for those that are used up."""
+        """Return the probability of every group; zero for groups that are used up."""
         open_ = np.array([len(part) > 0 for part in self._left])
         weight = np.where(open_, np.exp(self.preference - self.preference.max(where=open_, initial=-np.inf)), 0)
         return np.asarray(weight / weight.sum())
 
     def draw(self, count: int) -> tuple[Index, Index]:
-        """Return so many groups, and an image of each that was not drawn before."""
+        """Draw `count` groups, and from each an image that was not drawn before; return groups and images."""
         groups = np.empty(count, np.int64)
         images = np.empty(count, np.int64)
         for i in range(count):
@@ -140,7 +140,7 @@ class Bandit:
         return groups, images
 
     def learn(self, groups: Index, advantages: Floats) -> None:
-        """Move towards the groups that paid more than the baseline; a group's step is one over how often it paid."""
+        """Prefer groups with a reward above the baseline more; a group's step size is one over its number of draws."""
         share = np.exp(self.preference - self.preference.max())
         share /= share.sum()
         for group, advantage in zip(groups, advantages, strict=True):
@@ -149,15 +149,15 @@ class Bandit:
 
 
 def standing(window: deque[Floats]) -> Floats:
-    """Return the z-scores of the last block among all blocks of a window; zero where they do not differ."""
+    """Return the z-scores of the last block among all blocks of a window; zero if all values are equal."""
     seen = np.concatenate(window)
     sd = seen.std()
     return np.asarray((window[-1] - seen.mean()) / sd) if sd > 1e-9 else np.zeros(len(window[-1]))
 
 
 def grouped(pool: Pool, groups: int, seed: int) -> list[Index]:
-    """Cluster a pool's images by their thumbnails; return the indices of each cluster."""
-    from sklearn.cluster import MiniBatchKMeans  # a second, which no other command need wait for
+    """Cluster a pool's images by their thumbnails; return the indices of each cluster's images."""
+    from sklearn.cluster import MiniBatchKMeans  # takes a second; imported only here
 
     parts = (torch.from_numpy(pool.images[at : at + 512]).float() for at in range(0, len(pool), 512))
     thumbnails = torch.cat([F.adaptive_avg_pool2d(part, SIDE).flatten(1) for part in parts])

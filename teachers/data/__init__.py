@@ -1,1 +1,1 @@
-"""Data sets, from a name, a folder or the embedded files to a task."""
+"""Load data sets as tasks: by name, from a folder, or embedded ones."""

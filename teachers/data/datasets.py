@@ -19,11 +19,11 @@ from teachers.notes import Note, silent
 from teachers.places import place
 from teachers.task import Augment, Pool, Task
 
-LARGEST = 2**14  # pixels to a side, which take a GiB of memory
+LARGEST = 2**14  # pixels per side, at most: such an image takes about a GiB of memory
 
 
 def catalogue() -> dict[str, str]:
-    """Name every form of `load`'s spec, with one line on each."""
+    """Return every form of `load`'s spec, with a line that describes it."""
     return {
         "glyphs": "62 characters in 20 fonts, 16x16 gray, noisy; 3,100 / 3,100 / 6,200 images (embedded, the default)",
         "digits": "scikit-learn's handwritten digits, 8x8 gray; 900 / 300 / 597 images (embedded)",
@@ -37,9 +37,9 @@ def load(
 ) -> Task:
     """Load the data set `spec`, one of `catalogue`'s forms.
 
-    `cache` keeps a folder's decoded images for the next start. `size` (pixels) resizes the shorter side of pictures
-    and crops the middle. `channels` reads them as gray (1) or in colour (3), whatever they are; `note` is told what is
-    taken of a folder. Raises UsageError for an unknown name and RefusedInput for data that cannot be used.
+    `cache` stores a folder's decoded images for the next start. `size` (pixels) resizes the shorter side of pictures
+    and crops the middle. `channels` converts them to gray (1) or colour (3); `note` gets a line on which files of a
+    folder are used. Raises UsageError for an unknown name and RefusedInput for data that cannot be used.
     """
     if size is not None and not 1 <= size <= LARGEST:
         raise UsageError(f"--size must be at least 1 pixel and at most {LARGEST}, not {size}")
@@ -64,7 +64,7 @@ def load(
 
 
 def _read_as(task: Task, channels: int) -> Task:
-    """Turn the images of a task in memory into gray or into three channels."""
+    """Convert the images of a task in memory to gray (1) or to three channels."""
     pools = (task.train, task.validation, task.test)
     train, validation, test = (replace(pool, images=in_channels(pool.images, channels)) for pool in pools)
     return replace(task, train=train, validation=validation, test=test)
@@ -82,7 +82,7 @@ def _digits() -> Task:
     data, labels = load_digits(return_X_y=True)
     images = ((data.astype(np.int64) * 255 + 8) // 16).astype(np.uint8).reshape(-1, 1, 8, 8)
     order = np.random.default_rng(0).permutation(len(labels))
-    place = np.empty(len(labels))  # of each image within its class, from 0 to 1
+    place = np.empty(len(labels))  # the rank of each image within its class, from 0 to 1
     for c in range(10):
         of_class = order[labels[order] == c]
         place[of_class] = np.arange(len(of_class)) / len(of_class)

@@ -1,4 +1,4 @@
-"""Load a folder of images, and turn any stack of decoded images into a task."""
+"""Load a folder of images, and build a task from decoded images."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from teachers.files import shown
 from teachers.notes import Note, silent
 from teachers.task import Augment, Images, Labels, Pool, Task, known, stratified
 
-HELD_OUT_FOLDERS = ("validation", "val")  # the first that is there is used
-MANY, HELD_OUT = 15_000, 3_000  # a large training split gives up at least HELD_OUT images: fewer mislead tuning
+HELD_OUT_FOLDERS = ("validation", "val")  # the first one present is used
+MANY, HELD_OUT = 15_000, 3_000  # from a training split of MANY images, hold out at least HELD_OUT: fewer mislead tuning
 
 
 def image_folder(
@@ -26,7 +26,7 @@ def image_folder(
 ) -> Task:
     """Load `root`/train/<class>/* and test/<class>/*; without validation/ or val/, hold training images out.
 
-    `channels` is 1 or 3 where a network takes only these; `note` is told what was taken and what was left out.
+    `channels` (1 or 3) converts the images to what a network takes; `note` gets a line on files used and left out.
     """
     left = Leftovers()
     train = listings.split(root / "train", left)
@@ -58,7 +58,7 @@ def _told(root: Path, task: Task, splits: Sequence[Split], left: Leftovers) -> s
 
 
 def loose_images(root: Path, shape: tuple[int, int, int], cache: Path | None = None, note: Note = silent) -> Images:
-    """Load every image under `root`, in sorted order, resized and cropped to (C, H, W): gray or colour as C asks."""
+    """Load every image under `root`, in sorted order, resized and cropped to (C, H, W): gray if C is 1, else colour."""
     if not root.is_dir():
         raise RefusedInput(f"there is no folder {shown(root)}; give a folder of images")
     left = Leftovers()
@@ -66,7 +66,7 @@ def loose_images(root: Path, shape: tuple[int, int, int], cache: Path | None = N
     if not files:
         raise RefusedInput(f"{shown(root)} holds no image ({listings.NAMED}); give a folder of images")
     channels, height, width = shape
-    images = np.asarray(of_files(files, max(height, width), None, cache, note))  # squares
+    images = np.asarray(of_files(files, max(height, width), None, cache, note))  # square images
     note(f"{shown(root)}: {len(files):,} surrogate images" + (f"; {left}" if left else ""))
     top, across = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
     return in_channels(images[:, :, top : top + height, across : across + width], channels)
@@ -75,7 +75,7 @@ def loose_images(root: Path, shape: tuple[int, int, int], cache: Path | None = N
 def assembled(
     name: str, classes: tuple[str, ...], images: Images, labels: Labels, counts: list[int], *, flip: bool
 ) -> Task:
-    """Cut images in the order training, test, validation; without the last, hold some training images out."""
+    """Build a task from images ordered training, test, validation; without the last, hold out training images."""
     if len(classes) < 2:
         raise RefusedInput(f"{name} has {len(classes)} class; a data set needs at least 2")
     augment = Augment(pad=max(1, min(images.shape[2:]) // 8), flip=flip)
@@ -98,7 +98,7 @@ def _held_out(train: Pool, classes: tuple[str, ...]) -> tuple[Pool, Pool]:
         raise RefusedInput(
             f"class {scarce} has {counts.min()} training images; validation takes one, so give at least 2"
         )
-    # Each class is rounded on its own: half an image more for each keeps the promise of HELD_OUT.
+    # Each class is rounded on its own: half an image more per class guarantees at least HELD_OUT.
     wanted = (HELD_OUT + len(classes) / 2) / len(train) if len(train) >= MANY else 0
     chosen = stratified(labels, max(0.1, wanted), seed=0)
     return train.take(np.setdiff1d(np.arange(len(train)), chosen)), train.take(chosen)

@@ -71,11 +71,11 @@ def _pool(bitmaps: Images, per_class: int, draws: Draws) -> Pool:
 
 
 def _affine(n: int, draws: Draws) -> Ints:
-    """Draw where in its bitmap each image looks: x and y of the middle, x and y of one step right, (4, N).
+    """Draw the part of its bitmap that each image shows: x and y of the middle, x and y of one step right, (4, N).
 
     In bitmap pixels / ONE; a step is one pixel / FINE. A step down is the step right turned by 90 degrees.
     """
-    sixteenths = draws.normal(n) * ROTATION * 16 // ONE  # of a degree: few angles, so none is near a rounding edge
+    sixteenths = draws.normal(n) * ROTATION * 16 // ONE  # of a degree: of so few angles none is near a rounding edge
     angle = np.deg2rad(sixteenths / 16)
     cos, sin = (np.rint(f(angle) * ONE).astype(np.int64) for f in (np.cos, np.sin))
     size = SIZES[0] * ONE + draws.uniform(n) * (SIZES[1] - SIZES[0])

@@ -1,4 +1,4 @@
-"""One picture of a stranger's data set: opened as one of a few formats, under limits of bytes and of time."""
+"""Read one picture of an untrusted data set, in one of a few formats, within limits of size and time."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-# Others are not tried: reading EPS starts Ghostscript, and nobody needs the sixty others.
+# No other format is tried: reading EPS starts Ghostscript, and nobody needs the other sixty.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 GRAY_MODES = frozenset({"1", "L", "LA"})
-BYTES = {"1": 1, "L": 1, "P": 1}  # of a pixel in memory; 4 in all other modes
+BYTES = {"1": 1, "L": 1, "P": 1}  # per pixel in memory; 4 in all other modes
 
 MOST_FILE = 2**28  # bytes
-MOST_HEAD = 2**26  # that are read before the size is known: profiles, comments, tags
-MOST_DECODED = 2**30  # bytes of memory, the copy of another mode included
-LARGE = 2**26  # bytes of memory, from which on one picture is decoded at a time
+MOST_HEAD = 2**26  # bytes read before the image size is known: profiles, comments, tags
+MOST_DECODED = 2**30  # bytes of memory, including the copy for a change of mode
+LARGE = 2**26  # bytes of memory: pictures of at least this size are decoded one at a time
 SECONDS = 120  # of processor time
-MOST_TAGGED = 2**20  # numbers in one tag of a TIFF, which are a hundred times as large in memory
+MOST_TAGGED = 2**20  # numbers in one TIFF tag; in memory they take a hundred times their file size
 
 _alone = threading.Lock()
 
 
 class MeteredBytes(io.BytesIO):
-    """The bytes of a picture, which a decoder may read so many of, for so long."""
+    """The bytes of a picture, with limits on how many a decoder reads and for how long."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)
@@ -40,14 +40,14 @@ class MeteredBytes(io.BytesIO):
         self._end = time.thread_time() + SECONDS
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as any file does.
+        """Read like any file.
 
         Raises ValueError beyond the limits.
         """
         part = super().read(size)
         self.left -= len(part)
         if self.left < 0:
-            raise ValueError("it has far more before its pixels than a picture has")
+            raise ValueError("its header is far larger than a picture's")
         if time.thread_time() > self._end:
             raise ValueError(f"it takes more than {SECONDS} s to read")
         return part
@@ -56,7 +56,7 @@ class MeteredBytes(io.BytesIO):
 def picture(path: Path, channels: int | None = None) -> Image:
     """Read a picture: mode L or RGB as `channels` asks for 1 or 3, or else as the file has it.
 
-    Raises RefusedInput, which names the file, for all that is no picture, or more than one needs.
+    Raises RefusedInput, which names the file, if it is no picture or decoding takes too much memory or time.
     """
     from PIL import Image
 
@@ -68,16 +68,16 @@ def picture(path: Path, channels: int | None = None) -> Image:
             if image.mode[0] in "IF":
                 named = f"{files.shown(path)} has more than 8 bits a channel (mode {image.mode})"
                 raise RefusedInput(f"{named}; save it with 8 bits")
-            stream.left = 2 * len(content) + MOST_DECODED  # what lies behind the head
+            stream.left = 2 * len(content) + MOST_DECODED  # for the bytes after the header
             return _decoded(image, channels)
     except (RefusedInput, KeyboardInterrupt):
         raise
-    except Exception as e:  # decoders of strangers' bytes: whatever they stumble over is the file's fault
+    except Exception as e:  # decoders raise many kinds of errors on untrusted bytes; the file is at fault
         raise RefusedInput(f"{files.shown(path)} cannot be read as an image ({_why(e)}); replace or remove it") from e
 
 
 def plain(image: Image, channels: int | None = None) -> Image:
-    """Convert to mode L or RGB: gray modes to L and others to RGB, alpha dropped; then as `channels` asks."""
+    """Convert gray modes to L and others to RGB, without alpha; then to L or RGB if `channels` is 1 or 3."""
     own = "L" if image.mode in GRAY_MODES else "RGB"
     wanted = {1: "L", 3: "RGB"}.get(channels or 0, own)
     for mode in (own, wanted):
@@ -88,7 +88,7 @@ def plain(image: Image, channels: int | None = None) -> Image:
 
 
 def _decoded(image: Image, channels: int | None) -> Image:
-    """Decode a picture whose size is known, large ones one at a time."""
+    """Decode a picture after checking the memory it needs; large pictures are decoded one at a time."""
     a_pixel = BYTES.get(image.mode, 4)
     if image.mode not in ("L", "RGB"):
         a_pixel += 1 if image.mode in GRAY_MODES else 4
@@ -107,15 +107,15 @@ def _decoded(image: Image, channels: int | None) -> Image:
 def _why(error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
-    if isinstance(error, UnidentifiedImageError):  # whose message holds the address of an object
+    if isinstance(error, UnidentifiedImageError):  # its message holds the address of an object
         return f"it is none of {', '.join(FORMATS)}"
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _refuse_tags(content: bytes) -> None:
-    """Refuse a TIFF whose tags hold very many numbers: each becomes an object.
+    """Refuse a TIFF whose tags hold very many numbers, since each becomes a Python object.
 
-    Raises ValueError; what is no TIFF passes.
+    Raises ValueError; a file that is no TIFF passes.
     """
     order = {b"II": "<", b"MM": ">"}.get(content[:2])
     if order is None or len(content) < 16:
@@ -124,7 +124,7 @@ def _refuse_tags(content: bytes) -> None:
     at: int = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)[0]
     counted, entry = ("Q", struct.Struct(order + "HHQ8x")) if big else ("H", struct.Struct(order + "HHI4x"))
     if at + 8 > len(content):
-        return  # damaged, as its decoder will say
+        return  # damaged; its decoder reports it
     (tags,) = struct.unpack_from(order + counted, content, at)
     at += struct.calcsize(order + counted)
     tags = min(tags, (len(content) - at) // entry.size)

@@ -1,4 +1,4 @@
-"""Which files of a folder are a data set's images, and what is passed over."""
+"""List the image files of a data set's folder, and count the files that are left out."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from teachers.files import composed, shown
 from teachers.task import Labels
 
 NAMED = " ".join(sorted(SUFFIXES))
-SHOWN = 5  # names that a sentence holds
+SHOWN = 5  # names in a sentence, at most
 
 
 @dataclass
 class Leftovers:
-    """What lies in a data set's folder and is no part of it; hidden files are nobody's."""
+    """The files in a data set's folder that are not part of it; hidden files are not counted."""
 
     kinds: Counter[str] = field(default_factory=Counter)  # by suffix
     nested: Counter[str] = field(default_factory=Counter)  # images, by the folder below a class folder
     loose: int = 0  # images outside of class folders
-    links: int = 0  # to nothing
-    folders: list[str] = field(default_factory=list)  # beside the splits
+    links: int = 0  # broken links
+    folders: list[str] = field(default_factory=list)  # that are no split
 
     def other(self, path: Path) -> None:
-        """Count a file that is no image of a class."""
+        """Count a file that is no class's image."""
         if path.suffix.lower() in SUFFIXES:
             self.loose += 1
         elif path.is_symlink() and not path.exists():
@@ -39,13 +39,13 @@ class Leftovers:
             self.kinds[shown(path.suffix.lower()) or "no suffix"] += 1
 
     def below(self, folder: Path) -> None:
-        """Count the images of a folder that lies in a class folder."""
+        """Count the images in a sub-folder of a class folder."""
         images = sum(_is_image(Path(name)) for _, _, names in os.walk(folder) for name in names)
         if images:
             self.nested[shown(folder)] += images
 
     def beside(self, root: Path, used: Sequence[str]) -> None:
-        """Note what lies beside the splits."""
+        """Count the images and folders next to the splits' folders."""
         for path in _visible(root):
             if path.is_dir() and path.name not in used:
                 self.folders.append(shown(path.name) + "/")
@@ -56,7 +56,7 @@ class Leftovers:
         return bool(self.kinds or self.nested or self.loose or self.links or self.folders)
 
     def __str__(self) -> str:
-        """Say it as a part of a sentence."""
+        """Describe them as part of a sentence."""
         parts = []
         if self.folders:
             parts.append(f"the folder{'s' * (len(self.folders) > 1)} {some(self.folders)}")
@@ -80,20 +80,20 @@ def _images(number: int) -> str:
 
 @dataclass(frozen=True)
 class Split:
-    """The image files of each class folder, both sorted."""
+    """The image files of each class folder, sorted by class and by name."""
 
     folder: Path
     classes: dict[str, list[Path]]
 
     @property
     def labels(self) -> Labels:
-        """The class of every file, in order."""
+        """The class index of every file, in order."""
         return np.repeat(np.arange(len(self.classes)), [len(of_class) for of_class in self.classes.values()])
 
     def arranged(self, other: Split) -> Split:
-        """Return it with the names and the order of another split, where accents may be written otherwise.
+        """Return this split with the class names and order of another; accents may be encoded differently in the two.
 
-        Raises RefusedInput where the two do not hold the same classes.
+        Raises RefusedInput if the two do not have the same classes.
         """
         mine = {composed(name): of_class for name, of_class in self.classes.items()}
         theirs = {composed(name): name for name in other.classes}
@@ -105,9 +105,9 @@ class Split:
 
 
 def split(folder: Path, left: Leftovers) -> Split:
-    """List a split.
+    """List the classes and files of a split.
 
-    Raises RefusedInput where it is missing, or a class folder is empty or has a name that cannot be told from others.
+    Raises RefusedInput if it is missing, or a class folder is empty or has the same name as another.
     """
     if not folder.is_dir():
         there = [shown(path.name) for path in _visible(folder.parent) if path.is_dir()]
@@ -126,7 +126,7 @@ def split(folder: Path, left: Leftovers) -> Split:
 
 
 def everything(root: Path, left: Leftovers) -> list[Path]:
-    """List the images in a folder and those below it, sorted."""
+    """List the images in a folder and its sub-folders, sorted."""
     every = sorted(path for path in root.rglob("*") if not path.name.startswith(".") and not path.is_dir())
     for path in every:
         if not _is_image(path):
@@ -135,7 +135,7 @@ def everything(root: Path, left: Leftovers) -> list[Path]:
 
 
 def some(names: Sequence[str]) -> str:
-    """Name the first of several."""
+    """Return the first few names, and the number of the others."""
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
@@ -158,7 +158,7 @@ def _of_class(folder: Path, left: Leftovers) -> list[Path]:
 def _class_name(folder: Path) -> str:
     if shown(folder.name) != folder.name:
         raise RefusedInput(
-            f"class folder {shown(folder)} has a name that is no UTF-8, and stands in no record; rename it"
+            f"class folder {shown(folder)} has a name that is not UTF-8, so it cannot be recorded; rename it"
         )
     return folder.name
 

@@ -24,7 +24,7 @@ FONTS = (*DEJAVU, *STIX, *COMPUTER_MODERN)
 SIDE = 32
 EM = 26  # pixels; the largest size at which every character fits
 BASELINE = 23  # rows from the top: ascenders and descenders then leave the same margin
-FINE = 8  # drawn this much larger and averaged, since small sizes are hinted differently from build to build
+FINE = 8  # draw this much larger and average, since font libraries hint small sizes differently
 
 
 def bitmap(font: ImageFont.FreeTypeFont, character: str) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Pictures of a data set as one array, kept for the next start under a digest of what the files hold."""
+"""Decode a data set's pictures into one array, cached under a digest of the files' content."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 READERS = 2  # threads
-VERSION = 2  # of what is kept; another one is decoded anew
-DIGEST = 32  # bytes of SHA-256 at the end of a kept file, of all before them
+VERSION = 2  # of the cached format; files with another version are decoded again
+DIGEST = 32  # bytes at the end of a cached file: the SHA-256 of all bytes before them
 BLOCK = 2**20
 
 
 def of_files(
     paths: Sequence[Path], size: int | None, channels: int | None, cache: Path | None, note: Note = silent
 ) -> Images:
-    """Decode pictures, or read back what an earlier start decoded from files of the same content.
+    """Decode pictures, or read the cached result of decoding files with the same content.
 
-    Raises RefusedInput, which names the file, for one that is no picture.
+    Raises RefusedInput, which names the file, if one is no picture.
     """
 
     def into(path: Path | None) -> Images:
@@ -59,7 +59,7 @@ def of_files(
             unfinished.replace(kept)
         finally:
             unfinished.unlink(missing_ok=True)
-    os.utime(kept)  # what was not used for long is pruned first
+    os.utime(kept)  # the least recently used is pruned first
     if kept.stat().st_size >= LARGE:
         return cast(Images, StoredImages(kept))
     held: Images = np.load(kept)
@@ -67,7 +67,7 @@ def of_files(
 
 
 def _key(paths: Sequence[Path], size: int | None, channels: int | None) -> str:
-    """Digest what the files hold: sizes and times say nothing of files that archives and tools wrote."""
+    """Return a digest of the files' content: sizes and times are not reliable, as archives and tools set them."""
 
     def of(path: Path) -> bytes:
         return hashlib.sha256(files.content(path, MOST_FILE, "a picture, or remove it")).digest()
@@ -89,7 +89,7 @@ def _whole(kept: Path) -> bool:
 
 
 def _digest(path: Path, length: int) -> bytes:
-    """Return the SHA-256 of the first bytes of a file."""
+    """Return the SHA-256 of the first `length` bytes of a file."""
     found = hashlib.sha256()
     with path.open("rb") as file:
         while length:
@@ -109,7 +109,7 @@ def decoded(
 ) -> Images:
     """Stack `count` images of mode L or RGB: (count, C, H, W) in memory, or in the .npy file `into`.
 
-    C is `channels`, or else 1 where all are gray and 3 where one is not.
+    C is `channels` if given; otherwise 1 if all images are gray, else 3.
     """
     from PIL import ImageOps
     from PIL.Image import Resampling
@@ -130,7 +130,7 @@ def decoded(
         return gray
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of decoders, about files whose pixels can be read
+        warnings.simplefilter("ignore")  # decoders warn about files that they can read
         width, height = sized(0).size
         stack = _empty(into, (count, channels or 3, height, width))
         with ThreadPoolExecutor(READERS) as threads:
@@ -139,7 +139,7 @@ def decoded(
 
 
 def _one_channel(stack: Images, into: Path | None) -> Images:
-    """Keep the first of three channels that are equal."""
+    """Return the first of three equal channels."""
     count, _, height, width = stack.shape
     aside = None if into is None else into.with_name(f"{into.name}.gray")
     gray = _empty(aside, (count, 1, height, width))
@@ -151,9 +151,9 @@ def _one_channel(stack: Images, into: Path | None) -> Images:
 
 
 def _empty(path: Path | None, shape: tuple[int, ...]) -> Images:
-    """Make room for images.
+    """Allocate an array for images, in memory or in a file.
 
-    Raises RefusedInput where there is not enough.
+    Raises RefusedInput if there is not enough room.
     """
     count, channels, height, width = shape
     needed, told = count * channels * height * width, f"{count} images of {width}x{height} pixels"
@@ -170,7 +170,7 @@ def _empty(path: Path | None, shape: tuple[int, ...]) -> Images:
 
 
 def in_channels(stack: Images, channels: int) -> Images:
-    """Turn images (N, C, H, W) of gray into three equal channels, or of colours into gray."""
+    """Convert images (N, C, H, W): gray to three equal channels, or colour to gray."""
     if stack.shape[1] == channels:
         return np.ascontiguousarray(stack)
     if channels == 3:

@@ -1,4 +1,4 @@
-"""Draw unlabelled pictures of nothing in particular: the "public pool of unrelated images" of a Knockoff attack."""
+"""Draw unlabelled abstract pictures: the "public pool of unrelated images" of a Knockoff attack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from teachers.task import Pool
 Floats = NDArray[np.float32]
 Draw = Callable[[int, Floats, Floats, float, np.random.Generator], Floats]
 
-CHUNK = 2**20  # floats held at once in each working array
+CHUNK = 2**20  # floats in each working array, at most
 
 STROKES, SEGMENTS = 3, 4  # a picture has one to three strokes
 GRATING_PERIOD = (0.15, 0.8)  # of the shorter side
@@ -37,7 +37,7 @@ def procedural(count: int, shape: tuple[int, int, int], seed: int = 0) -> Pool:
 
 
 def _masks(n: int, h: int, w: int, start: int, rng: np.random.Generator) -> Floats:
-    """Draw where each picture has ink, 0..1, (n, h, w); lengths are in units of half the shorter side."""
+    """Draw each picture's ink mask, 0..1, (n, h, w); lengths are in units of half the shorter side."""
     unit = min(h, w) / 2
     y = ((np.arange(h) + 0.5 - h / 2) / unit).astype(np.float32)[:, None]
     x = ((np.arange(w) + 0.5 - w / 2) / unit).astype(np.float32)[None, :]

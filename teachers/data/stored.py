@@ -1,4 +1,4 @@
-"""Images that stay on disk: read a few at a time, so that memory does not grow with the data set."""
+"""Images that stay on disk and are read a few at a time, so that memory does not grow with the data set."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.int64]
 
-LARGE = 2**28  # bytes of images, from which on they stay on disk
-CHUNK = 256  # images that are read at once
+LARGE = 2**28  # bytes: image arrays of at least this size stay on disk
+CHUNK = 256  # images read at once
 
 
 class StoredImages:
-    """Some rows of an array (N, C, H, W) uint8 in a .npy file; an index gives a copy in memory."""
+    """Some rows of an array (N, C, H, W) uint8 in a .npy file; indexing returns a copy in memory."""
 
     dtype = np.dtype(np.uint8)
     ndim = 4
@@ -29,7 +29,7 @@ class StoredImages:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory: of the rows alone."""
+        """Bytes in memory: those of the row indices only."""
         return self.rows.nbytes
 
     def __len__(self) -> int:
@@ -44,11 +44,11 @@ class StoredImages:
             yield from part
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:
-        """Read all of it."""
+        """Read all images."""
         return self[:] if dtype is None else self[:].astype(dtype)
 
     def take(self, index: Rows) -> StoredImages:
-        """Keep some rows, still on disk."""
+        """Select some rows, still on disk."""
         return StoredImages(self.path, self.rows[index])
 
     def __reduce__(self) -> tuple[type[StoredImages], tuple[Path, Rows]]:
@@ -56,11 +56,11 @@ class StoredImages:
 
 
 def chunks(images: StoredImages | NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """Walk over images, a few at a time."""
+    """Yield images in blocks of CHUNK."""
     for at in range(0, len(images), CHUNK):
         yield np.ascontiguousarray(images[at : at + CHUNK])
 
 
 def taken(images: Any, index: Rows) -> Any:
-    """Keep the images of `index`: on disk where they are on disk."""
+    """Select the images at `index`; images on disk stay on disk."""
     return images.take(index) if isinstance(images, StoredImages) else images[index]

@@ -1,4 +1,4 @@
-"""A data set that torchvision finds on disk; nothing is downloaded, and what lies there is a stranger's."""
+"""Load a data set that torchvision finds on disk, without downloading anything or trusting its files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from teachers.task import Task
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# A mirrored digit, letter, text or road sign is another class or none.
+# Not flipped: a mirrored digit, letter, text or road sign belongs to another class or to none.
 ONE_HANDED = frozenset({"MNIST", "KMNIST", "QMNIST", "EMNIST", "USPS", "SVHN", "GTSRB", "RenderedSST2"})
 MOST_UNPACKED = 2**25  # bytes; USPS has 18 MB of text
 
@@ -30,9 +30,9 @@ Read = TypeVar("Read")
 
 
 def torchvision_set(name: str, root: Path, size: int | None, channels: int | None) -> Task:
-    """Load a data set with a training and a test split that lies under `root`.
+    """Load the torchvision data set `name`, which has a training and a test split, from `root`.
 
-    Raises UsageError for a name that is none, RefusedInput for what cannot be read.
+    Raises UsageError for an unknown name, RefusedInput for files that cannot be read.
     """
     kind = _reader(name)
     _refuse_bombs(root)
@@ -60,7 +60,7 @@ def _task(kind: Any, root: Path, size: int | None, channels: int | None) -> Task
     return assembled(kind.__name__, classes, images, labels, [len(s) for s in sets], flip=flip)
 
 
-def _reader(name: str) -> Any:  # torchvision's classes share no type that promises a length
+def _reader(name: str) -> Any:  # torchvision's classes share no type with a length
     """Find torchvision's class for a data set with a training and a test split."""
     from torchvision import datasets
 
@@ -98,22 +98,22 @@ def _with_first(data: Any) -> tuple[Any, Any]:
 
 
 def _attempt(what: str, reader: Callable[[], Read]) -> Read:
-    """Run torchvision over files of strangers.
+    """Run torchvision's code on untrusted files.
 
-    Raises RefusedInput for whatever it stumbles over.
+    Raises RefusedInput for any error.
     """
     from PIL import EpsImagePlugin
 
-    EpsImagePlugin.gs_binary = False  # it lets Pillow open any format: no picture starts Ghostscript
+    EpsImagePlugin.gs_binary = False  # torchvision lets Pillow open any format; no picture may start Ghostscript
     try:
         return reader()
-    except Exception as e:  # readers of strangers' bytes: whatever they stumble over is the files' fault
+    except Exception as e:  # readers raise many kinds of errors on untrusted bytes; the files are at fault
         said = " ".join(str(e).split())[:300] or type(e).__name__
         raise RefusedInput(f"{what} ({said}); put it there first, nothing is downloaded here") from e
 
 
 def _refuse_bombs(root: Path) -> None:
-    """Refuse a compressed USPS that unpacks to far more than there is of it: torchvision takes all of it at once."""
+    """Refuse a compressed USPS file that unpacks to far more than USPS holds: torchvision unpacks all of it at once."""
     for name in ("usps.bz2", "usps.t.bz2"):
         path = root / name
         if path.is_file() and not _unpacks(path):
@@ -121,7 +121,7 @@ def _refuse_bombs(root: Path) -> None:
 
 
 def _unpacks(path: Path) -> bool:
-    """Whether a compressed file stays below the limit; a damaged one is refused by its reader."""
+    """Whether a compressed file unpacks to less than the limit; its reader refuses a damaged one later."""
     read = 0
     try:
         with bz2.open(path) as file:

@@ -1,4 +1,4 @@
-"""While somebody else's library reads a folder: files in it that are no files are not opened."""
+"""Stop a library that reads a folder from opening pipes, devices and oversized files in it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-MOST = 2**30  # bytes of a file that is read whole, without a checksum
+MOST = 2**30  # bytes, at most, of a file that torchvision reads whole and without a checksum
 
-_watched: Counter[str] = Counter()  # folders, as absolute paths; changed by the thread that asks for a data set
+_watched: Counter[str] = Counter()  # folders, as absolute paths; changed only by the thread that loads a data set
 
 
 @contextmanager
 def below(folder: Path) -> Iterator[None]:
-    """Let Python open only regular files in a folder: others raise OSError, where a pipe would be waited for."""
+    """Let Python open only regular files in a folder: others raise OSError, since opening a pipe would wait forever."""
     _install()
     name = os.path.abspath(folder)
     _watched[name] += 1
@@ -31,7 +31,7 @@ def below(folder: Path) -> Iterator[None]:
 
 @cache
 def _install() -> None:
-    sys.addaudithook(_check)  # for good: Python takes none away
+    sys.addaudithook(_check)  # for good: Python cannot remove an audit hook
 
 
 def _check(event: str, args: tuple[Any, ...]) -> None:
@@ -43,7 +43,7 @@ def _check(event: str, args: tuple[Any, ...]) -> None:
     try:
         found = os.stat(path)
     except OSError:
-        return  # as whoever opens it will find out
+        return  # whoever opens it gets the error
     if not stat.S_ISREG(found.st_mode):
         raise OSError(f"{path} is no regular file")
     if path.endswith("-ubyte") and found.st_size > MOST:

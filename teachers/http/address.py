@@ -1,4 +1,4 @@
-"""Where a model answers over HTTP, and what the command line says about its server; no torch."""
+"""The address of a model behind HTTP, and the command line's options for its server; no torch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FORM = "https://HOST/v2/models/NAME[/versions/V]"
 
 @dataclass(frozen=True)
 class Service:
-    """What the command line says about a server: tensors by name, headers by environment variable."""
+    """The command line's options for a server: tensor names, and headers whose values are environment variables."""
 
     input: str = ""  # NAME, NAME:DATATYPE or NAME:DATATYPE:LAYOUT
     output: str = ""  # NAME
-    headers: tuple[str, ...] = ()  # NAME=VARIABLE: values stay in the environment
-    plain: bool = False  # http without encryption is allowed, for servers inside a cluster
+    headers: tuple[str, ...] = ()  # NAME=VARIABLE each: the values stay in the environment
+    plain: bool = False  # allow http without encryption, for servers inside a cluster
 
 
 USUAL = Service()
@@ -28,27 +28,27 @@ USUAL = Service()
 
 @dataclass(frozen=True)
 class Address:
-    """Where a model of the Open Inference Protocol V2 answers."""
+    """The address of a model that speaks the Open Inference Protocol V2."""
 
     base: str  # up to and without /v2
-    model: str  # as the URL quotes it
+    model: str  # percent-encoded, as in the URL
     version: str | None
 
     @classmethod
     def parse(cls, text: str, plain: bool = False) -> Address:
-        """Read https://HOST/v2/models/NAME, with /versions/V or not; `plain` allows http to any host.
+        """Parse https://HOST/v2/models/NAME[/versions/V]; `plain` allows http to any host.
 
-        Raises UsageError where it is none, carries a secret, or would be asked without encryption over a network.
+        Raises UsageError if it is no such URL, carries a secret, or would send images unencrypted over a network.
         """
         try:
             url = urlsplit(text)
             scheme, host, port = url.scheme.lower(), url.hostname or "", url.port
-        except ValueError:  # it quotes the URL, whose user and password are no one's business
+        except ValueError:  # its message quotes the URL, which may hold a password
             raise UsageError(f"--teacher is no URL; give {FORM}") from None
         if url.username is not None or url.password is not None or url.query or url.fragment:
             raise UsageError(
                 f"the URL of --teacher holds a user, a query or a fragment; put a bearer token into ${TOKEN} instead, "
-                "other credentials behind --header"
+                "and other credentials into --header"
             )
         found = re.fullmatch(r"(?P<prefix>.*)/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?/*", url.path)
         if scheme not in ("http", "https") or not host or found is None or re.search(r"[\x00-\x20\x7f]", text):
@@ -57,8 +57,8 @@ class Address:
             raise UsageError(f"{text!r} names no model; give {FORM}")
         if scheme == "http" and not plain and not loopback(host):
             raise UsageError(
-                f"{host} would be asked without encryption; give an https address, or --plain-http where all between "
-                "here and there is yours (http needs neither on loopback)"
+                f"{host} would be asked without encryption; give an https address, or --plain-http if the whole "
+                "network in between is yours (on loopback, http needs neither)"
             )
         where = f"[{host}]" if ":" in host else _ascii(host)
         base = f"{scheme}://{where}{'' if port is None else f':{port}'}{found['prefix']}"
@@ -72,22 +72,22 @@ class Address:
 
     @property
     def name(self) -> str:
-        """What a report calls the model."""
+        """The model's name in reports."""
         return unquote(self.model if self.version is None else f"{self.model}-{self.version}")
 
     @property
     def local(self) -> bool:
-        """Whether it is this machine that answers."""
+        """Whether the server runs on this machine."""
         return loopback(urlsplit(self.base).hostname or "")
 
 
 def is_address(text: str) -> bool:
-    """Whether a teacher is named by a URL."""
+    """Whether a teacher is given as a URL."""
     return re.match(r"https?://", text, re.IGNORECASE) is not None
 
 
 def loopback(host: str) -> bool:
-    """Whether a host is this machine, by its name or number alone."""
+    """Whether a host name or IP address means this machine; nothing is looked up."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -95,9 +95,9 @@ def loopback(host: str) -> bool:
 
 
 def _ascii(host: str) -> str:
-    """Return a host as it is asked for.
+    """Return a host name in ASCII, as it is looked up.
 
-    Raises UsageError where it is none: a part that is empty or too long, or in letters that have no such form.
+    Raises UsageError if it is no host name: a part is empty or too long, or cannot be encoded.
     """
     name = host if host.isascii() else _encoded(host)
     if len(name) > 253 or not all(0 < len(part) < 64 for part in name.removesuffix(".").split(".")):
@@ -106,7 +106,7 @@ def _ascii(host: str) -> str:
 
 
 def _encoded(host: str) -> str:
-    import httpx  # for such names alone
+    import httpx  # heavy, and only such names need it
 
     try:
         return httpx.URL(f"https://{host}/").raw_host.decode("ascii")

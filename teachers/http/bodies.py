@@ -1,4 +1,4 @@
-"""What a server sends, read within bounds: bytes, and the JSON that they hold."""
+"""Read a server's reply within size limits: its bytes, and the JSON that they hold."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 from teachers.errors import RefusedInput
 
-BRACKETS = 2**22  # lists and objects of a reply: each takes twenty times what it takes as text
+BRACKETS = 2**22  # lists and objects in a reply, at most: each takes twenty times more memory than its text
 ZIPPED = ("gzip", "x-gzip", "deflate")
-EITHER = 32 + zlib.MAX_WBITS  # zlib's word for gzip or zlib
+EITHER = 32 + zlib.MAX_WBITS  # zlib's `wbits` value that accepts gzip and zlib
 
 
 def collected(parts: Iterable[bytes], encoding: str, most: int, who: str) -> bytes:
-    """Join the parts of a body, unpacked where it is gzip, although nobody asked for that.
+    """Join the parts of a body, and decompress it: some servers send gzip although the request does not accept it.
 
-    Raises RefusedInput where there is more of it than `most` bytes, or it cannot be unpacked.
+    Raises RefusedInput if it has more than `most` bytes or cannot be decompressed.
     """
     kind = encoding.strip().lower()
     if kind not in ("", "identity", *ZIPPED):
@@ -29,22 +29,22 @@ def collected(parts: Iterable[bytes], encoding: str, most: int, who: str) -> byt
         try:
             text += part if unpack is None else unpack.decompress(part, most + 1 - len(text))
         except zlib.error:
-            raise RefusedInput(f"{who} answered what it says is {kind}, and is none") from None
+            raise RefusedInput(f"{who} answered a body marked as {kind}, which it is not") from None
         if max(len(text), taken) > most or (unpack is not None and unpack.unconsumed_tail):
             raise RefusedInput(f"{who} answered more than {most >> 20} MiB to one question")
     if unpack is not None and taken and not unpack.eof:
-        raise RefusedInput(f"{who} answered {kind} that ends before its end")
+        raise RefusedInput(f"{who} answered {kind} that is cut off")
     return bytes(text)
 
 
 class DuplicateKey(ValueError):
-    """An object of JSON names a key twice."""
+    """A JSON object has a key twice."""
 
 
 def parsed(body: bytes) -> Any:
-    """Return what JSON holds, or None where there is nothing.
+    """Parse JSON; return None for an empty body.
 
-    Raises ValueError or RecursionError where it is none, names a key twice, or holds too much.
+    Raises ValueError or RecursionError if it is not JSON, has a key twice, or is too large.
     """
     text = body.decode("utf-8-sig")
     if body.count(b"[") + body.count(b"{") > BRACKETS:

@@ -1,4 +1,4 @@
-"""The connection in use, which is cut when a question has taken too long: a stranger's server may never end."""
+"""Cut the connection when a request takes too long in all: an untrusted server may never finish its reply."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import httpx
 
 
 class Overtime(Exception):
-    """A question took longer in all than it may."""
+    """A request took longer in all than allowed."""
 
 
 class Line:
-    """Cut a client's connection from outside: httpx limits single reads, and a byte a second never ends."""
+    """A client's connection, cut from outside: httpx limits single reads only, so one byte a second would never end."""
 
     def __init__(self) -> None:
-        self._stream: Any = None  # the network stream that was opened last; there is one at a time
+        self._stream: Any = None  # the network stream opened last; only one is open at a time
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[dict[str, Any]]:
-        """Give a request's extensions; what it does has to end in time.
+        """Yield the extensions for a request that must finish within `seconds`.
 
-        Raises Overtime where it did not.
+        Raises Overtime if it does not.
         """
         over = threading.Event()
 
@@ -50,7 +50,7 @@ class Line:
             raise
         finally:
             timer.cancel()
-        if over.is_set():  # a body without a length ends wherever the connection does
+        if over.is_set():  # a body without a length looks complete when the connection is cut
             raise Overtime
 
     def _shut(self) -> None:

@@ -1,4 +1,4 @@
-"""What a server is shown and nobody else: a token and headers out of the environment."""
+"""Secrets for the server alone: a token and headers, read from the environment."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from teachers.processes import forks
 from teachers.processes.forks import TOKEN
 
 OURS = ("accept-encoding", "connection", "content-length", "content-type", "cookie", "expect", "transfer-encoding")
-OPEN = ("host",)  # its value is no secret
-SHORT = 4  # letters, of which a header's value is no secret
+OPEN = ("host",)  # headers whose value is no secret
+SHORT = 4  # a header value with fewer letters is not treated as a secret
 
 
 def headers(stated: Sequence[str]) -> dict[str, str]:
-    """Return the headers of every request: the token's, and those that the command line names as NAME=VARIABLE.
+    """Return the headers of every request: the token's, and those given on the command line as NAME=VARIABLE.
 
-    Raises UsageError where one is none, or its variable holds nothing or what no header may hold.
+    Raises UsageError if one is malformed, or its variable is empty or holds characters that no header may hold.
     """
     token = os.environ.get(TOKEN, "").strip()
     found: dict[str, str] = {"Authorization": f"Bearer {_value(TOKEN, token)}"} if token else {}
@@ -31,7 +31,7 @@ def headers(stated: Sequence[str]) -> dict[str, str]:
         if not value:
             raise UsageError(f"--header {name}={variable}: the environment variable {variable} is not set, or empty")
         if name.lower() in map(str.lower, found):
-            raise UsageError(f"--header {name}: given twice; ${TOKEN} is the bearer of an Authorization, too")
+            raise UsageError(f"--header {name}: given twice; ${TOKEN} sets an Authorization header, too")
         found["Host" if name.lower() in OPEN else name] = _value(variable, value)
     return found
 
@@ -39,13 +39,13 @@ def headers(stated: Sequence[str]) -> dict[str, str]:
 def split(stated: str) -> tuple[str, str]:
     """Split NAME=VARIABLE.
 
-    Raises UsageError, which does not repeat what may be a secret.
+    Raises UsageError; its message does not quote the value, which may be a secret.
     """
     name, _, variable = stated.partition("=")
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
         raise UsageError("--header takes NAME=VARIABLE: a header's name, and the environment variable with its value")
     if name.lower() in OURS:
-        raise UsageError(f"--header {name}: every request has one of its own; leave it out")
+        raise UsageError(f"--header {name}: every request sets this header by itself; leave it out")
     return name, variable
 
 
@@ -56,7 +56,7 @@ def _value(variable: str, value: str) -> str:
 
 
 def secrets(sent: Mapping[str, str]) -> set[str]:
-    """Return what no text may show: values of headers with their parts, and the passwords of proxies."""
+    """Return what must never be printed: header values, their parts, and proxy passwords."""
     found: set[str] = set()
     for name, value in sent.items():
         if name.lower() not in OPEN and len(value) >= SHORT:

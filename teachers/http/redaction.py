@@ -1,4 +1,4 @@
-"""Texts of strangers without our secrets, whether they are echoed plainly, escaped, encoded or taken apart."""
+"""Remove our secrets from a server's texts, whether it echoes them plainly, escaped, encoded or interrupted."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-LONG = 2**16  # characters of a text that are looked through
-EDGE = 3  # letters at the ends of a secret that what stands beside it may change
-SHORT = 4 * EDGE  # letters of a secret, of which fewer are looked for whole
-LAYERS = 3  # of escapes around escapes
+LONG = 2**16  # characters of a text that are searched; the rest is dropped
+EDGE = 3  # letters at each end of a secret that neighbouring letters may change, as in base64
+SHORT = 4 * EDGE  # a secret with fewer letters is searched for whole, not without its ends
+LAYERS = 3  # of nested escapes
 SEQUENCE = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\))")
 ESCAPE = re.compile(
     r"\\u00(?P<u>[0-9a-f]{2})|\\x(?P<x>[0-9a-f]{2})|%(?P<url>[0-9a-f]{2})|&#x0*(?P<hex>[0-9a-f]{1,2});"
@@ -22,32 +22,33 @@ NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 
 
 class Letters(NamedTuple):
-    """The printable ASCII letters of a text, escapes for what they stand for, and where each of them is written."""
+    """The printable ASCII letters of a text after unescaping, and the span of the text where each is written."""
 
     text: str
     spans: list[tuple[int, int]]
 
 
 class Place(NamedTuple):
-    """Where a secret lies in a text."""
+    """The place of a secret in a text."""
 
     start: int
     end: int
-    whole: bool  # with its ends, which what stands beside it may have changed
+    whole: bool  # the ends match, too; they may differ because neighbouring letters change them
 
 
 class Redaction:
-    """What takes secrets out of texts."""
+    """Remove secrets from texts."""
 
     def __init__(self, hidden: Iterable[str]) -> None:
         forms = {form for secret in hidden for form in _forms(secret)}
-        self._cores: dict[str, set[str]] = {}  # of what is looked for without its ends, all that it may be
+        # For each text to search for, a secret without its ends: the whole secrets that it may come from.
+        self._cores: dict[str, set[str]] = {}
         for whole in (reading for form in forms for reading in _read(form)):
             core = whole[EDGE:-EDGE] if len(whole) >= SHORT else whole
             self._cores.setdefault(core, set()).add(whole)
 
     def __call__(self, text: str, most: int) -> str:
-        """Return a text as one printable line of at most so many characters."""
+        """Return a text without secrets, as one printable line of at most `most` characters."""
         plain = self._without(text[:LONG])
         if len(text) > LONG:  # a secret may have been cut in two
             plain = plain[: -LONG // 16]
@@ -70,7 +71,7 @@ class Redaction:
         return "".join([*kept, text[at:]])
 
     def _within(self, letters: Letters) -> Iterator[Place]:
-        """Walk over the parts of a text that hold a secret, or all of one but its ends."""
+        """Yield the places in a text that hold a secret, or a secret except for its ends."""
         text, spans = letters
         for core, forms in self._cores.items():
             edge = EDGE if forms - {core} else 0
@@ -82,7 +83,7 @@ class Redaction:
 
 
 def _readings(text: str) -> Iterator[Letters]:
-    """Read a text in every way in which a secret may lie in it: with a terminal's sequences and without, unescaped."""
+    """Yield every reading of a text in which a secret may hide: with and without terminal sequences, and unescaped."""
     yield _printed(text, [(at, at + 1) for at in range(len(text))])
     bounds = [0, *(edge for found in SEQUENCE.finditer(text) for edge in found.span()), len(text)]
     outside = [at for start, end in list(pairwise(bounds))[::2] for at in range(start, end)]
@@ -99,7 +100,7 @@ def _printed(text: str, spans: list[tuple[int, int]]) -> Letters:
 
 
 def _unescaped(letters: Letters) -> Letters:
-    """Read one layer of escapes; those of control characters and blanks stand for nothing."""
+    """Undo one layer of escapes; escaped control characters and blanks are dropped."""
     text, spans = [], []
     for found in ESCAPE.finditer(letters.text):
         letter = _meant(found)
@@ -120,12 +121,12 @@ def _meant(found: re.Match[str]) -> str:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Return a secret as it is, and within what is written in hexadecimal digits or in base64."""
+    """Yield a secret as it is, in hexadecimal digits, and in base64 at each alignment."""
     yield secret
     if len(secret) <= EDGE:
         return
     yield secret.encode().hex()
-    for before, first in enumerate((0, 2, 3)):  # letters that hold what comes before it, too
+    for before, first in enumerate((0, 2, 3)):  # leading letters that also encode the bytes before the secret
         given = bytes(before) + secret.encode()
         whole = base64.b64encode(given).decode()[first : len(given) * 8 // 6]
         yield whole
@@ -133,7 +134,7 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _read(form: str) -> Iterator[str]:
-    """Return what a secret is in every reading that a text is given."""
+    """Yield a secret in the same readings as a text (see `_readings`)."""
     letters = _printed(form, [(0, 0)] * len(form))
     for _ in range(LAYERS + 1):
         if letters.text:

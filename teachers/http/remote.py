@@ -1,4 +1,4 @@
-"""A teacher that is an API already: asked over the Open Inference Protocol V2, answering as a `Box` does."""
+"""A teacher behind an API: asked over the Open Inference Protocol V2, it answers as a `Box` does."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from teachers.notes import Note
 from teachers.numbers import ENOUGH, Numbers, Output, numbers
 from teachers.surface import FULL, Answers, Surface, concatenate
 
-BATCH = 64  # images of a request, at first
-NUMBERS = 2**20  # most pixel values of one, whose JSON is about 20 MB
-LONG = 500  # characters of a refusal
+BATCH = 64  # images per request, at first
+NUMBERS = 2**20  # pixel values per request, at most; their JSON is about 20 MB
+LONG = 500  # characters of an error message, at most
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation by channel
 PLAIN: Stats = ((0.0,), (1.0,))
 
 
 class Remote:
-    """A model behind a URL: what it is, how it is asked, and how many images it was sent."""
+    """A model behind a URL: its metadata, its request format, and the number of images sent to it."""
 
     def __init__(
         self,
@@ -46,9 +46,9 @@ class Remote:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Ask a model what it is; `order` says by class which of its outputs it is, where they are in another order.
+        """Read a model's metadata; `order` gives for each class its output's index, if not the data's order.
 
-        Raises UsageError or RefusedInput with one sentence where it cannot be asked about images of this shape.
+        Raises UsageError or RefusedInput with one sentence if it cannot be asked about images of this shape.
         """
         self.address = Address.parse(address, service.plain)
         self._wire = Wire(self.address, note, service, sleep=sleep, clock=clock)
@@ -57,37 +57,37 @@ class Remote:
             self.signature = Signature.of(told, shape, classes, self.address.url, service)
             platform = Metadata.of(told, self.address.url).platform or ""
         if self.signature.datatype == "UINT8" and normalise != PLAIN:
-            raise UsageError(f"{self.address.url} takes pixels as bytes, which cannot be normalised; no --normalize")
+            raise UsageError(f"{self.address.url} takes pixels as bytes, not normalised ones; leave --normalize out")
         ready = self._wire.get("/ready")
         if isinstance(ready, dict) and ready.get("ready") is False:
-            raise RefusedInput(f"{self.address.url} is not ready, as it says; run the same command again later")
+            raise RefusedInput(f"{self.address.url} says that it is not ready; run the same command again later")
         self.platform = self._wire.scrubbed(platform, 60)
         self.normalise, self.order = normalise, order
-        self._numbers: Numbers | None = None  # once it is known
+        self._numbers: Numbers | None = None  # None until the output type is known
         self._remember: Callable[[Output], object] = lambda output: None
-        self._answering: tuple[object, object] | None = None  # the model and the version that answered first
+        self._answering: tuple[object, object] | None = None  # the model and version of the first answer
         self.fingerprint = _fingerprint(self.address, told, normalise, service, order, self._wire.host)
         self._classes, self._note = classes, note
         self.batch = self.signature.batch or max(1, min(BATCH, NUMBERS // int(np.prod(shape))))
 
     def expect(self, output: Output | None, remember: Callable[[Output], object]) -> None:
-        """Hold the model to what its numbers were in earlier answers, or say what they are in the first ones."""
+        """Set the output type known from an earlier run; if None, the first answers show it and `remember` gets it."""
         self._numbers, self._remember = output and Numbers(output), remember
 
     @property
     def output(self) -> Output | None:
-        """What its numbers are, once it is known."""
+        """The model's output type, or None until it is known."""
         return None if self._numbers is None else self._numbers.output
 
     @property
     def sent(self) -> int:
-        """Images that went over the wire, those of retries and of padding included."""
+        """The number of images sent, including retries and padding."""
         return self._wire.sent
 
     def ask(self, images: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Yield log-probabilities (n, K) of images (N, C, H, W) in [0, 1], a request at a time, as they arrive.
+        """Yield log-probabilities (n, K) of images (N, C, H, W) in [0, 1] as they arrive, one request at a time.
 
-        The first answers are held until there are enough of them to say what their numbers are.
+        The first answers are held back until there are enough of them to recognise the output type.
         """
         first: list[tuple[slice, NDArray[np.float64]]] = []
         for part, found in self._rows(images):
@@ -101,7 +101,7 @@ class Remote:
             first.clear()
 
     def _rows(self, images: Tensor) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-        """Yield rows of numbers, a request at a time; one that is too large is halved, and so are those after it."""
+        """Yield rows of numbers, one request at a time; if a request is too large, it and all later ones are halved."""
         x, at = self._prepared(images), 0
         while at < len(x):
             part = x[at : at + self.batch]
@@ -123,7 +123,7 @@ class Remote:
         return images.float() if self.normalise == PLAIN else (images.float() - mean) / std
 
     def _request(self, x: Tensor) -> NDArray[np.float64]:
-        """Send some images; a model that takes a fixed number of them is sent copies of the first beside them."""
+        """Send some images; for a model with a fixed batch size, pad them with copies of the first."""
         short = 0 if self.signature.batch is None else self.signature.batch - len(x)
         padded = torch.cat([x, x[:1].expand(short, -1, -1, -1)]) if short else x
         reply = self._wire.post("/infer", self.signature.request(padded), len(padded))
@@ -133,7 +133,7 @@ class Remote:
         return found[: len(x), list(self.order)] if self.order else found[: len(x)]
 
     def _hold(self, reply: object) -> None:
-        """Refuse answers of another model, or of another version of it, than the one that answered first."""
+        """Refuse an answer from another model or version than the first answer came from."""
         if not isinstance(reply, dict):
             return
         now = reply.get("model_name"), reply.get("model_version")
@@ -144,7 +144,7 @@ class Remote:
 
     @contextmanager
     def _quoting(self) -> Iterator[None]:
-        """Let refusals quote what a server said as `Wire` does."""
+        """Remove secrets from error messages that quote the server."""
         try:
             yield
         except (RefusedInput, UsageError) as e:
@@ -159,7 +159,7 @@ class Remote:
         return found
 
     def _settle(self, first: NDArray[np.float64]) -> None:
-        """Say what the numbers are, by the first answers."""
+        """Recognise the output type from the first answers, remember it and note it."""
         self._numbers = numbers(first, self.address.url)
         self._remember(self._numbers.output)
         self._note(f"{self.address.url} answers with {self._numbers.told}")
@@ -170,7 +170,7 @@ class Remote:
 
 
 class RemoteBox:
-    """A remote teacher behind a surface: what `Oracle` asks. Boxes of one teacher share its count and its batch."""
+    """A remote teacher behind a surface, for `Oracle`. Boxes of one teacher share its image count and batch size."""
 
     def __init__(self, remote: Remote, surface: Surface = FULL) -> None:
         if surface.kind == "gradients":
@@ -179,7 +179,7 @@ class RemoteBox:
 
     @property
     def sent(self) -> int:
-        """Images that went over the wire."""
+        """The number of images sent."""
         return self.remote.sent
 
     @property
@@ -190,12 +190,12 @@ class RemoteBox:
     def __call__(self, images: Tensor) -> Answers:
         """Answer images (N, C, H, W).
 
-        Raises RefusedInput where the server's answers are none.
+        Raises RefusedInput if the server's answers are invalid.
         """
         return concatenate([answers for _, answers in self.batches(images)])
 
     def batches(self, images: Tensor) -> Iterator[tuple[slice, Answers]]:
-        """Answer images (N, C, H, W) a request at a time, as the answers arrive: which images, and the answers."""
+        """Answer images (N, C, H, W) one request at a time; yield which images, and their answers, as these arrive."""
         for part, log_probs in self.remote.ask(images):
             yield part, self.surface(log_probs)
 
@@ -203,7 +203,7 @@ class RemoteBox:
 def _fingerprint(
     address: Address, metadata: object, normalise: Stats, service: Service, order: tuple[int, ...], host: str
 ) -> str:
-    """Return a digest of where a model is, of all that it says of itself, and of how it is asked."""
+    """Return a digest of a model's address, its metadata, and how it is asked."""
     parts = [address.url, address.model, address.version, metadata, *([] if normalise == PLAIN else normalise)]
     stated = {"input": service.input, "output": service.output, "order": order, "host": host}
     if any(stated.values()):

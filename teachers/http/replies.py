@@ -1,4 +1,4 @@
-"""Answers of the Open Inference Protocol V2: a row of numbers for every image, and nothing that only looks like one."""
+"""Read answers of the Open Inference Protocol V2: exactly one row of numbers per image, or an error."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from teachers.http.v2 import FLOATS
 
 
 def rows(reply: object, images: int, classes: int, name: str, wanted: str | None) -> NDArray[np.float64]:
-    """Read an answer: a row of numbers for every image, (N, K).
+    """Return the numbers of an answer, one row per image, (N, K).
 
-    Raises RefusedInput where it holds anything else.
+    Raises RefusedInput if it holds anything else.
     """
     found = _tensor(reply, name, wanted)
     datatype, shape = found.get("datatype"), found.get("shape")
@@ -54,7 +54,7 @@ def _misshapen(name: str, shape: object, images: int, classes: int) -> RefusedIn
 
 
 def _short(shape: object) -> str:
-    """Write a shape that may be anything, numbers of a thousand digits among it."""
+    """Return a short text for a shape from a reply, which may hold anything, even numbers of a thousand digits."""
     if isinstance(shape, list):
         return f"[{', '.join(_short(size) for size in shape[:8])}]"
     return repr(shape)[:20] if isinstance(shape, float) else str(shape)[:60] if not _huge(shape) else "a huge number"
@@ -65,7 +65,7 @@ def _huge(size: object) -> bool:
 
 
 def _values(data: object, shape: Sequence[int], name: str) -> NDArray[np.float64]:
-    """Return numbers, which lie in one list or in lists of the shape; null is NaN, as some servers write it."""
+    """Return numbers from a flat list, or from nested lists of the shape; null means NaN, as some servers write it."""
     flat = _flat(data, shape)
     if flat is None or not all(type(v) in (int, float) or v is None for v in flat):
         raise RefusedInput(f"{name} answered data that are no numbers")

@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol V2: what a model's metadata says it takes, and images in."""
+"""Read a model's metadata in the Open Inference Protocol V2, and write images as requests."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from teachers.http.address import USUAL, Service
 Layout = Literal["NCHW", "NHWC"]
 Datatype = Literal["FP32", "UINT8"]
 FLOATS = ("FP16", "FP32", "FP64")
-MOST = 2**24  # pixel values of a batch that a model is fixed to
+MOST = 2**24  # pixel values in a fixed batch, at most
 STATED = re.compile(r"(?P<name>.+?)(:(?P<datatype>BOOL|BYTES|B?FP?\d+|U?INT\d+))?(:(?P<layout>NCHW|NHWC))?", re.ASCII)
 
 
 def _whole(size: object) -> object:
-    """Let through whole numbers, and those that gateways write as text."""
+    """Accept whole numbers, also as text, which some gateways send."""
     if isinstance(size, str) and re.fullmatch(r"-1|\d{1,9}", size, re.ASCII):
         return int(size)
     if type(size) is not int:
@@ -36,7 +36,7 @@ Size = Annotated[int, BeforeValidator(_whole), Field(ge=-1, le=2**31)]
 
 
 class TensorDescription(BaseModel):
-    """An input or output, as metadata tells of it."""
+    """An input or output in a model's metadata."""
 
     name: StrictStr
     datatype: StrictStr
@@ -44,7 +44,7 @@ class TensorDescription(BaseModel):
 
 
 class Metadata(BaseModel):
-    """What `GET /v2/models/NAME` tells."""
+    """The reply to `GET /v2/models/NAME`."""
 
     name: StrictStr | None = ""
     platform: StrictStr | None = ""
@@ -54,9 +54,9 @@ class Metadata(BaseModel):
 
     @classmethod
     def of(cls, told: object, who: str) -> Metadata:
-        """Read what a server told.
+        """Parse a server's reply.
 
-        Raises RefusedInput where that is something else.
+        Raises RefusedInput if it is not such metadata.
         """
         try:
             return cls.model_validate({} if told is None else told)
@@ -67,22 +67,22 @@ class Metadata(BaseModel):
 
 @dataclass(frozen=True)
 class Signature:
-    """How a model is asked."""
+    """The request format of a model."""
 
     input: str
     datatype: Datatype
     layout: Layout
-    batch: int | None  # images of every request, where the model takes no other number
-    output: str | None  # None: neither metadata nor the user name one, so there must be one
-    single: bool = False  # an image is sent without a dimension for their number
+    batch: int | None  # images per request if the model takes only this number
+    output: str | None  # None if neither metadata nor the user names it: a reply must then hold exactly one
+    single: bool = False  # an image is sent without a batch dimension
 
     @classmethod
     def of(
         cls, metadata: object, shape: tuple[int, int, int], classes: int, name: str, service: Service = USUAL
     ) -> Signature:
-        """Settle how to ask a model about images of a shape (C, H, W), as metadata or the user says.
+        """Derive a model's request format for images of shape (C, H, W) from its metadata and the user's options.
 
-        Raises RefusedInput where it takes, or gives, something else; UsageError where the user names what is not there.
+        Raises RefusedInput if its inputs or outputs do not fit; UsageError if the user names a tensor that it lacks.
         """
         told = Metadata.of(metadata, name)
         stated = _stated(service.input)
@@ -108,7 +108,7 @@ class Signature:
         return cls(first.name, datatype, layout, batch, _output(told.outputs or (), classes, name, service), single)
 
     def request(self, images: Tensor) -> bytes:
-        """Write images (N, C, H, W), bytes where the model takes these, as a request."""
+        """Return the body of a request for images (N, C, H, W), which are uint8 if the model takes UINT8."""
         x = images if self.layout == "NCHW" else images.permute(0, 2, 3, 1)
         shape = list(x.shape[1:] if self.single else x.shape)
         tensor = {"name": self.input, "datatype": self.datatype, "shape": shape, "data": x.flatten().tolist()}
@@ -119,18 +119,18 @@ class Signature:
 
 
 def declared(metadata: object, service: Service = USUAL) -> tuple[int, ...]:
-    """Return the shape of a model's input for images, unknown sizes −1; empty where its metadata tells of none."""
+    """Return the shape of a model's input for images, unknown sizes as −1; empty if its metadata gives none."""
     try:
         inputs = Metadata.of(metadata, "").inputs or ()
         return _input(inputs, _stated(service.input), "").shape
-    except AuditError:  # as the one who asks it will say
+    except AuditError:  # `Signature.of` reports it later
         return ()
 
 
 def _stated(text: str) -> dict[str, str]:
-    """Split --input NAME[:DATATYPE[:LAYOUT]]; what is left out is empty.
+    """Split --input NAME[:DATATYPE[:LAYOUT]]; missing parts are empty.
 
-    Raises UsageError for a datatype that no image is sent as.
+    Raises UsageError for a datatype other than FP32 and UINT8.
     """
     found = STATED.fullmatch(text)
     parts = {name: part or "" for name, part in found.groupdict().items()} if found else {}
@@ -140,11 +140,11 @@ def _stated(text: str) -> dict[str, str]:
 
 
 def _input(inputs: Sequence[TensorDescription], stated: dict[str, str], name: str) -> TensorDescription:
-    """Return the input for images: the only one, or the one that the user names."""
+    """Return the input for images: the one that the user names, or the only one."""
     wanted, datatype = stated["name"], stated["datatype"]
     if not wanted and len(inputs) != 1:
         raise RefusedInput(
-            f"{name} takes {_names(inputs)}; it must tell of one input, for images, in its metadata, or name it with "
+            f"{name} takes {_names(inputs)}; its metadata must list one input, for images, or you name the input with "
             "--input NAME[:DATATYPE]"
         )
     there = [told for told in inputs if wanted in ("", told.name)]
@@ -157,9 +157,9 @@ def _input(inputs: Sequence[TensorDescription], stated: dict[str, str], name: st
 
 
 def _layout(given: Sequence[int], shape: tuple[int, int, int]) -> tuple[Layout | None, bool]:
-    """Return the layout in which images (C, H, W) fit a model's shape, whose unknown sizes are −1; None: in none.
+    """Return the layout in which images (C, H, W) fit a model's input shape (unknown sizes −1), None if none does,
 
-    Further, whether it has no dimension for their number. Where there is no shape at all, channels are first.
+    and whether the input has no batch dimension. An empty shape fits no layout.
     """
 
     def fits(sizes: Sequence[int], wanted: Sequence[int]) -> bool:
@@ -175,7 +175,7 @@ def _layout(given: Sequence[int], shape: tuple[int, int, int]) -> tuple[Layout |
 
 
 def _output(outputs: Sequence[TensorDescription], classes: int, name: str, service: Service) -> str | None:
-    """Return the output to ask for: the one that the user names, or that alone fits; None where none is told of."""
+    """Return the output to ask for: the one that the user names, or the only one that fits; None if none is listed."""
     if service.output:
         if outputs and service.output not in [told.name for told in outputs]:
             raise UsageError(f"--output {service.output}: {name} gives {_names(outputs)}")
@@ -192,7 +192,7 @@ def _output(outputs: Sequence[TensorDescription], classes: int, name: str, servi
 
 
 def _of_classes(shape: Sequence[int], classes: int) -> bool:
-    """Whether an output's shape is (N, K), with dimensions of one or not."""
+    """Whether an output's shape is (N, K), apart from dimensions of size one."""
     return [size for size in shape[1:] if size != 1] == [classes] or tuple(shape) == (classes,)
 
 

@@ -1,4 +1,4 @@
-"""Polite questions to a model's URL over HTTP: one retry, waiting when told to, an end in time, secrets that stay."""
+"""Send requests to a model's URL: retry once, wait when the server asks, keep a time limit, never leak secrets."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from teachers.notes import Note
 from teachers.processes.forks import TOKEN
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)  # seconds of silence
-TOTAL = 180.0  # seconds of a request in all, however it trickles
-PATIENCE = 600.0  # seconds that one question waits in all where the server says "later"
-LARGEST = 2**26  # bytes of a reply
-TOLD = 200  # characters of a body that an error quotes
-LARGEST_TOLD = 2**20  # bytes that are looked through for it
+TOTAL = 180.0  # seconds of a request in all, however slowly bytes arrive
+PATIENCE = 600.0  # seconds that one request waits in all if the server says "later"
+LARGEST = 2**26  # bytes of a reply, at most
+TOLD = 200  # characters of a reply quoted in an error message
+LARGEST_TOLD = 2**20  # bytes of a reply that are searched for that quote
 LATER = (429, 503)
-ERRORS = ("error", "errors", "detail", "message")  # under which servers say what went wrong
-SIZE = re.compile(r"batch|size|large|limit|exceed|shape|dimension", re.IGNORECASE)  # a complaint that fewer may mend
+ERRORS = ("error", "errors", "detail", "message")  # keys under which servers report an error
+SIZE = re.compile(r"batch|size|large|limit|exceed|shape|dimension", re.IGNORECASE)  # errors that fewer images may avoid
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 PROXIES = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY"
 
 
 class TooMuch(RefusedInput):
-    """A question was too large for the server, or for its time: fewer images at once may do."""
+    """A request was too large or too slow for the server; fewer images at once may succeed."""
 
 
 class Wire:
-    """Questions to one model's URL; `sent` counts the images that went over it, those of retries included.
+    """Requests to one model's URL; `sent` counts the images sent, including retries.
 
-    The token and other headers are read once and never leave the requests: redirects are not followed, and what a
-    server says is quoted without them.
+    The token and other headers are read once and appear in requests only: redirects are not followed, and quotes of the
+    server's replies have them removed.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class Wire:
         self.address, self.sent = address, 0
         self._note, self._sleep, self._clock = note, sleep, clock
         headers = credentials.headers(service.headers)
-        self.host = headers.get("Host", "")  # where the command line names one: whom a gateway asks
+        self.host = headers.get("Host", "")  # if the command line gives one: a gateway routes by it
         self._redacted, self._line = Redaction(credentials.secrets(headers)), Line()
         self._client = self._connected({"Accept-Encoding": "identity", **headers})
         self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         weakref.finalize(self, self._client.close)
 
     def _connected(self, headers: dict[str, str]) -> httpx.Client:
-        """Return a client that keeps to the environment's certificates, and beyond this machine to its proxies."""
+        """Return a client that uses the environment's certificates, and its proxies unless the server is local."""
         verify = True if self.address.local and self.address.base.startswith("http:") else certificates()
         try:
             return httpx.Client(
@@ -84,24 +84,24 @@ class Wire:
             raise UsageError("a SOCKS proxy needs an extra: pip install 'httpx[socks]'; or unset ALL_PROXY") from None
         except (httpx.InvalidURL, ValueError, OSError) as e:
             told = self.scrubbed(str(e)) or type(e).__name__
-            raise UsageError(f"the proxies in the environment cannot be used ({told}); mend {PROXIES}") from None
+            raise UsageError(f"the proxies in the environment cannot be used ({told}); correct {PROXIES}") from None
 
     def get(self, path: str = "") -> Any:
-        """Return what is below the model's URL, from JSON, or None where nothing came.
+        """Return the parsed JSON at a path below the model's URL, or None if the reply is empty.
 
-        Raises RefusedInput with one sentence where the server cannot be reached, or says something else.
+        Raises RefusedInput with one sentence if the server cannot be reached or answers anything else.
         """
         return self._ask("GET", path, None, 0)
 
     def post(self, path: str, body: bytes, images: int) -> Any:
-        """Send JSON that holds some images, and return the answer.
+        """Send JSON that holds `images` images, and return the parsed answer.
 
-        Raises TooMuch where fewer of them may do, else as `get`.
+        Raises TooMuch if fewer images may succeed, otherwise as `get` does.
         """
         return self._ask("POST", path, body, images)
 
     def scrubbed(self, text: str, most: int = TOLD) -> str:
-        """Return a server's text as one printable line, without secrets."""
+        """Return a server's text without secrets, as one printable line."""
         return self._redacted(text, most)
 
     def _ask(self, method: str, path: str, body: bytes | None, images: int) -> Any:
@@ -110,10 +110,10 @@ class Wire:
             try:
                 status, headers, text = self._once(method, path, body, images)
             except Overtime:
-                told = f"{self.address.url} had not ended its answer after {TOTAL:.0f} s"
+                told = f"{self.address.url} did not finish its answer in {TOTAL:.0f} s"
                 if images > 1:
                     raise TooMuch(f"{told}, to {images} images at once") from None
-                raise RefusedInput(f"{told}; see what holds it up, and run the same command again") from None
+                raise RefusedInput(f"{told}; find out what delays it, and run the same command again") from None
             except (httpx.HTTPError, httpx.InvalidURL) as e:
                 told = f"{self.address.url} cannot be reached: {self.scrubbed(str(e)) or type(e).__name__}"
                 if "CERTIFICATE_VERIFY_FAILED" in str(e):
@@ -122,7 +122,7 @@ class Wire:
                     raise TooMuch(f"{told}, with {images} images at once") from None
                 if not again:
                     raise RefusedInput(
-                        f"{told}, twice; see that it is served, and run the same command again"
+                        f"{told}, twice; check that it is running, and run the same command again"
                     ) from None
                 again = False
                 continue
@@ -154,21 +154,23 @@ class Wire:
                 return self._meant(parsed(body), images)
             except DuplicateKey as e:
                 raise RefusedInput(
-                    f"{self.address.url} answered JSON that says {self.scrubbed(str(e))} twice"
+                    f"{self.address.url} answered JSON with the key {self.scrubbed(str(e))} twice"
                 ) from None
             except (ValueError, RecursionError):
                 raise RefusedInput(f"{self.address.url} answered no JSON: {self.scrubbed(text)}") from None
         told = f"{self.address.url} answered {status}: {self.scrubbed(text) or 'nothing'}"
         if 300 <= status < 400:
-            raise RefusedInput(f"{self.address.url} answered {status}, a redirect, and none is followed; give its goal")
+            raise RefusedInput(
+                f"{self.address.url} answered {status}, a redirect, which is not followed; give the final URL"
+            )
         if status in (401, 403):
-            raise RefusedInput(f"{told}; put a bearer token that may ask into ${TOKEN}")
+            raise RefusedInput(f"{told}; put a bearer token that has access into ${TOKEN}")
         if status == 413 or (status == 400 and images and SIZE.search(text)):
             raise TooMuch(f"{told}, to {images} images at once")
         raise RefusedInput(told)
 
     def _meant(self, reply: Any, images: int) -> Any:
-        """Return a reply, unless it is an error in the clothes of a success."""
+        """Return a reply, or raise if it is an error sent with a success status."""
         said = reply if isinstance(reply, dict) else {}
         error = next((said[key] for key in ERRORS if said.get(key)), None)
         if not error or reply.get("outputs") or reply.get("inputs"):
@@ -184,15 +186,15 @@ class Wire:
         if waited + seconds > PATIENCE:
             told = self.scrubbed(body.decode("utf-8", "replace")) or "nothing"
             raise RefusedInput(
-                f"{self.address.url} answered {status} ({told}) and would be waited for {waited + seconds:.0f} s, more "
-                f"than {PATIENCE:.0f}; run the same command later: what was answered is kept"
+                f"{self.address.url} answered {status} ({told}) and asks to wait {waited + seconds:.0f} s in all, more "
+                f"than {PATIENCE:.0f}; run the same command later: the answers so far are kept"
             )
         self._note(f"{self.address.url} answered {status}; waiting {seconds:.0f} s")
         self._sleep(seconds)
         return seconds
 
     def _after(self, asked: str, waited: float) -> float:
-        """Return the seconds that Retry-After asks for; each wait doubles the sum where it asks for none."""
+        """Return the seconds that Retry-After asks for; without it, wait as long as before in all, at most 60 s."""
         if re.fullmatch(r"\d+", asked.strip(), re.ASCII):
             return float(asked)
         try:
@@ -203,9 +205,9 @@ class Wire:
 
 
 def certificates() -> ssl.SSLContext:
-    """Return whom to trust: those of SSL_CERT_FILE and SSL_CERT_DIR where these are set.
+    """Return the trusted certificates: those in SSL_CERT_FILE and SSL_CERT_DIR if set, else the defaults.
 
-    Raises UsageError where there are none.
+    Raises UsageError if these hold none.
     """
     file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     if not file and not folder:
@@ -216,4 +218,4 @@ def certificates() -> ssl.SSLContext:
         return ssl.create_default_context(cafile=file or None, capath=folder or None)
     except (OSError, ssl.SSLError) as e:
         which = f"SSL_CERT_FILE={file}" if file else f"SSL_CERT_DIR={folder}"
-        raise UsageError(f"{which} holds no certificates ({e.strerror or e}); mend it or unset it") from None
+        raise UsageError(f"{which} holds no certificates ({e.strerror or e}); correct it or unset it") from None

@@ -1,4 +1,4 @@
-"""From "any checkpoint" to a callable network: the only place that opens a stranger's file."""
+"""Turn any checkpoint into a callable network; the only package that opens untrusted model files."""
 
 from teachers.intake.assemble import Teacher, answers, assemble, order_of, reordered
 from teachers.intake.card import Card, save_teacher

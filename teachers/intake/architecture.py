@@ -1,4 +1,4 @@
-"""Guess an architecture from the names and shapes of a checkpoint's tensors, without building a thousand networks."""
+"""Guess an architecture from the names and shapes of a checkpoint's tensors, by an index of a thousand networks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from teachers.errors import AuditError
 from teachers.intake.fingerprint import Entry, Shapes, alike, digest, digest_of_shapes, idle, index, masked, sketch
 from teachers.intake.spelling import Spelling, spellings
 
-COMPARED = 4  # networks that a checkpoint which fits none is compared with
-SHOWN = 4  # names of tensors in a sentence
-HEADS = 8  # first parts of names that are looked into
-NEAR = 0.2  # share of tensors in common, below which two networks are not alike
-VARIANTS = ("tf_", "gluon_", "legacy_", "flexivit_")  # what timm keeps beside networks of the plain name
+COMPARED = 4  # networks compared exactly with a checkpoint that fits none
+SHOWN = 4  # tensor names in a sentence, at most
+HEADS = 8  # name prefixes that are searched for networks
+NEAR = 0.2  # least share of common tensors for two networks to be called similar
+VARIANTS = ("tf_", "gluon_", "legacy_", "flexivit_")  # prefixes of timm's variants of a plainly named network
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,21 @@ class Candidate:
     name: str  # as networks.build takes it
     classes: int | None
     channels: int
-    size: int | None  # pixels to a side, by the weights or else by default; None where neither tells
-    fixed: bool  # whether the weights fit that size alone
-    changes: tuple[str, ...] = ()  # from the checkpoint's names of tensors to the network's, as parts of a sentence
-    normalize: str | None = None  # what the checkpoint states, as --normalize takes it
-    own: int = field(default=0, compare=False)  # tensors that are the network's
-    left: tuple[str, ...] = ()  # tensors beside it, which are left out
+    size: int | None  # pixels per side, from the weights or else the default; None if neither gives it
+    fixed: bool  # whether the weights fit only that size
+    changes: tuple[str, ...] = ()  # how tensor names were changed to the network's, as parts of a sentence
+    normalize: str | None = None  # the normalisation that the checkpoint states, as --normalize takes it
+    own: int = field(default=0, compare=False)  # number of tensors that belong to the network
+    left: tuple[str, ...] = ()  # names of other tensors, which are ignored
 
     @property
     def left_over(self) -> str:
-        """What is left out, as a sentence; empty where nothing is."""
+        """A sentence about the ignored tensors; empty if there are none."""
         return left_over(self.name, self.own, self.left)
 
 
 def left_over(name: str, own: int, left: Sequence[str]) -> str:
-    """Say which of a checkpoint's tensors are a network's, and which are left over; nothing where all are its."""
+    """Return a sentence on how many tensors belong to a network and which are left over; empty if none is."""
     more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
     said = f"{own} of {own + len(left)} tensors are {name}'s; left over: {', '.join(left[:SHOWN])}{more}"
     return said if left else ""
@@ -50,27 +50,27 @@ def left_over(name: str, own: int, left: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Guess:
-    """The networks that fit, the likeliest first; where none does, the nearest and what differs."""
+    """The networks that fit, the likeliest first; if none does, the nearest one and how it differs."""
 
     candidates: tuple[Candidate, ...]
     nearest: str = ""
     differs: str = ""
-    surplus: str = ""  # where all tensors of the nearest are there: which others are, as a sentence
+    surplus: str = ""  # if all tensors of the nearest are present: a sentence on the additional ones
 
     @property
     def told(self) -> str:
-        """What is said of the nearest network, as a part of a sentence."""
+        """A description of the nearest network, as part of a sentence."""
         if not self.nearest:
             return f"none of {len(index()):,} networks is like it"
         return f"the nearest is {self.nearest}: {self.differs}"
 
 
 def guess(tensors: Mapping[str, Tensor]) -> Guess:
-    """Say which networks of ours, of torchvision and of timm have tensors of these names and shapes.
+    """Find the networks of ours, of torchvision and of timm whose tensors have these names and shapes.
 
-    Of the names only what a wrapper adds may differ (`spellings`); the number of classes, of input channels and the
-    input size may be any. Networks that share all names and shapes are ranked: ours, torchvision's, timm's; in timm
-    the one whose input size is that of the weights, then plain names.
+    Names may differ only by what a wrapper adds (`spellings`). Any number of classes, input channels and any input size
+    fit. Networks that share all names and shapes are ranked: ours, torchvision's, timm's; within timm, first the one
+    with the input size of the weights, then plain names.
     """
     inmost = shapes_of(tensors)
     for spelling in spellings(tensors):
@@ -87,7 +87,7 @@ def _as_spelled(fit: Candidate, by: Spelling) -> Candidate:
 
 
 def inside(tensors: Mapping[str, Tensor]) -> dict[str, Candidate]:
-    """Return the networks that lie inside first parts of names, such as a student and its teacher."""
+    """Return the networks that a checkpoint holds under name prefixes, such as a student and its teacher."""
     found: dict[str, Candidate] = {}
     below = [name.split(".") for name in tensors]
     heads = Counter(".".join(parts[:deep]) for parts in below for deep in (1, 2) if len(parts) > deep)
@@ -100,12 +100,12 @@ def inside(tensors: Mapping[str, Tensor]) -> dict[str, Candidate]:
 
 
 def guess_plainly(tensors: Mapping[str, Tensor]) -> tuple[Candidate, ...]:
-    """Return the networks that fit, without a word of those that do not."""
+    """Return the networks that fit, without searching for the nearest if none does."""
     return next((f for s in spellings(tensors) if (f := _fitting(shapes_of(s.tensors)))), ())
 
 
 def channels_of(tensors: Mapping[str, Tensor]) -> int | None:
-    """Return the input channels of the network that tensors fit; None where none does."""
+    """Return the input channels of the network that tensors fit, or None."""
     return next((fit.channels for fit in guess_plainly(tensors)), None)
 
 
@@ -137,7 +137,7 @@ def _candidate(entry: Entry, shapes: Shapes, native: int | None, sized: bool) ->
 
 
 def _sized(entry: Entry, shapes: Shapes) -> bool:
-    """Whether the input size that the length of a position embedding tells is that of all the weights."""
+    """Whether the input size derived from the position embedding fits all the weights."""
     size, classes = _size(entry, shapes), entry.classes.of(shapes) if entry.classes else None
     return not entry.fixed or _fits(entry.name, classes, (_channels(entry, shapes), size, size), shapes)
 
@@ -151,7 +151,7 @@ def _size(entry: Entry, shapes: Shapes) -> int | None:
 
 
 def _fits(name: str, classes: int | None, shape: tuple[int, int | None, int | None], shapes: Shapes) -> bool:
-    """Whether a network of this input size has exactly these shapes."""
+    """Whether a network built for this input has exactly these tensor shapes."""
     channels, height, width = shape
     if height is None or width is None:
         return False
@@ -162,7 +162,7 @@ def _fits(name: str, classes: int | None, shape: tuple[int, int | None, int | No
 
 
 def weightless(name: str, classes: int, shape: networks.Shape) -> nn.Module:
-    """Build a network without memory for its weights."""
+    """Build a network without allocating its weights."""
     return networks.weightless(lambda: networks.build(name, classes, shape))
 
 
@@ -172,12 +172,12 @@ def built(name: str, classes: int, shape: networks.Shape) -> dict[str, tuple[int
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of tensors on which answers depend."""
+    """Return the shapes of the tensors that influence the answers."""
     return {key: tuple(t.shape) for key, t in tensors.items() if not idle(key)}
 
 
 def _of_ours(shapes: Shapes) -> Candidate | None:
-    """Recognise the networks of ours whose names hold numbers: their depth and widths follow from the shapes."""
+    """Recognise our own networks whose names contain numbers, by the depth and widths that the shapes imply."""
     if "stem.0.weight" in shapes and "head.weight" in shapes:
         blocks = {key.split(".")[1] for key in shapes if re.fullmatch(r"blocks\.\d+\.conv1\.weight", key)}
         found = _checked(f"resnet-{2 * len(blocks) + 2}", shapes["stem.0.weight"], shapes["head.weight"], 1, shapes)
@@ -188,7 +188,7 @@ def _of_ours(shapes: Shapes) -> Candidate | None:
             widths.append(shapes[f"{step * len(widths)}.weight"][0])
         head = shapes.get(f"{step * len(widths) + 1}.weight", ())
         if widths and len(head) == 2:
-            side = round((head[1] / widths[-1]) ** 0.5) << len(widths)  # a power of two fits, others are rounded
+            side = round((head[1] / widths[-1]) ** 0.5) << len(widths)  # exact for powers of two, rounded for others
             name = "-".join(map(str, (kind, *widths)))
             return _checked(name, shapes["0.weight"], head, side, shapes)
     return None
@@ -201,7 +201,7 @@ def _checked(name: str, first: tuple[int, ...], head: tuple[int, ...], side: int
 
 
 def _nearest(shapes: Shapes) -> Guess:
-    """Compare with the networks that share most: what sketches estimate, for the best of them exactly."""
+    """Find the nearest network: rank all by the overlap of sketches, then compare the best ones exactly."""
     mine = sketch(shapes, {})
     scored = sorted(((alike(mine, entry.sketch), entry) for entry in index()), key=lambda pair: -pair[0])
     compared = [(_compare(entry, shapes), entry) for score, entry in scored[:COMPARED] if score >= NEAR]
@@ -214,26 +214,26 @@ def _nearest(shapes: Shapes) -> Guess:
 
 @dataclass(frozen=True)
 class Difference:
-    """In which tensors a checkpoint differs from a network."""
+    """The tensors in which a checkpoint differs from a network."""
 
     missing: tuple[str, ...]
     surplus: tuple[str, ...]
     wrong: tuple[str, ...]  # "name shape, not shape"
-    own: int = 0  # tensors of the network
+    own: int = 0  # number of the network's tensors
 
     @property
     def number(self) -> int:
-        """How many tensors differ."""
+        """The number of tensors that differ."""
         return len(self.missing) + len(self.surplus) + len(self.wrong)
 
     def __str__(self) -> str:
-        """Say how many differ and name the first, as a part of a sentence."""
+        """Describe how many tensors differ and name the first of each kind, as part of a sentence."""
         kinds = ((self.missing, "missing"), (self.surplus, "surplus"), (self.wrong, "of another shape"))
         return ", ".join(f"{len(of)} tensors {what} (first: {of[0]})" for of, what in kinds if of)
 
 
 def _compare(entry: Entry, given: Shapes) -> Difference:
-    """Compare a checkpoint with a network, lengths that are open apart."""
+    """Compare a checkpoint with a network, ignoring lengths that depend on classes, channels or input size."""
     wanted, opened = built(entry.name, 2, (_channels(entry, given), entry.size, entry.size)), entry.open
     return Difference(
         missing=tuple(key for key in wanted if key not in given),

@@ -1,4 +1,4 @@
-"""Zip files of strangers: looked at before anything in them is unpacked."""
+"""Check untrusted zip files before anything in them is unpacked."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 from teachers.errors import RefusedInput
 
 MOST_MEMBERS = 100_000
-HIGHEST_RATIO = 200  # of sizes, unpacked to packed; the code of TorchScript files reaches about 20
-SMALL = 2**20  # below this many bytes a ratio says nothing
+HIGHEST_RATIO = 200  # of unpacked to packed size; the code in TorchScript files reaches about 20
+SMALL = 2**20  # bytes: the ratio of smaller members is not checked
 
 
 def sound_members(path: Path) -> list[zipfile.ZipInfo]:
-    """Return the members of a zip file whose declared sizes are possible.
+    """Return the members of a zip file after checking that their declared sizes are possible.
 
-    Raises RefusedInput for a damaged file, for members that overlap, hide behind another's name or are encrypted, and
-    for one that unpacks to far more than it is.
+    Raises RefusedInput if the file is damaged, if members overlap, share a name or are encrypted, or if one unpacks to
+    far more bytes than it has.
     """
     try:
         with zipfile.ZipFile(path) as z:
@@ -25,7 +25,7 @@ def sound_members(path: Path) -> list[zipfile.ZipInfo]:
         raise RefusedInput(f"{path} is a damaged zip file ({e}); save the checkpoint again") from e
     size, names = path.stat().st_size, {member.filename for member in members}
     if len(members) > MOST_MEMBERS:
-        raise RefusedInput(f"{path} has {len(members)} members, of which a checkpoint has at most {MOST_MEMBERS}")
+        raise RefusedInput(f"{path} has {len(members)} members; a checkpoint has at most {MOST_MEMBERS}")
     if len(names) < len(members):
         raise RefusedInput(f"{path} has several members of one name; save the checkpoint again")
     if any(member.flag_bits & 1 for member in members):
@@ -35,7 +35,7 @@ def sound_members(path: Path) -> list[zipfile.ZipInfo]:
         raise RefusedInput(f"{path} has {size} bytes but its members declare {packed}: a damaged or hostile zip file")
     for member in members:
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise RefusedInput(f"{path}: {member.filename} is packed in a way that no checkpoint is; save it again")
+            raise RefusedInput(f"{path}: {member.filename} is compressed as no checkpoint is; save it again")
         if member.header_offset + member.compress_size > size:
             raise RefusedInput(f"{path}: {member.filename} lies outside of the file: a damaged or hostile zip file")
         stored = member.compress_type == zipfile.ZIP_STORED

@@ -1,4 +1,4 @@
-"""Weights and an architecture to a callable network."""
+"""Build a callable network from weights and an architecture."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ class Teacher:
 
     name: str
     sha256: str
-    network: nn.Module | None  # None: it is behind an API or in another process, which show answers alone
+    network: nn.Module | None  # None if it is behind an API or in another process
     architecture: str
     method: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     card: Card | None = None
-    apart: int | None = None  # parameters of a network that another process holds
-    program: bool = False  # it answers by itself: its digest is the file's, not its tensors'
-    synthetic: bool = False  # built in, and no model: its digest is that of what it was made from
+    apart: int | None = None  # number of parameters if another process holds the network
+    program: bool = False  # the file is a program: the digest is the file's, not its tensors'
+    synthetic: bool = False  # built in, and no trained model: the digest is that of its ingredients
 
-    bgr: bool = False  # whether the network takes blue first
-    order: tuple[int, ...] = ()  # outputs of the network by class of the task, where they are not in its order
-    output: str = ""  # what its own numbers are, where that was found out: logits, probabilities…
-    named: str = ""  # of several outputs of a program, the one that the user names
+    bgr: bool = False  # whether the network expects channels in the order blue, green, red
+    order: tuple[int, ...] = ()  # for each class of the task, the index of its output, if not in the same order
+    output: str = ""  # type of the network's own outputs, if recognised: logits, probabilities…
+    named: str = ""  # the output that the user names, if a program has several
 
     @property
     def taken(self) -> str:
-        """Which of several outputs of a program is taken, as a line to tell, once it has answered."""
+        """A line that names which of a program's several outputs is used; known after the first answer."""
         inner = self.network.network if isinstance(self.network, PreprocessedNetwork) else None
         return inner.told if isinstance(inner, ProgramNetwork) else ""
 
     @property
     def parameters(self) -> int | None:
-        """How many parameters it has, where it can be told, also where only the program knows."""
+        """The number of parameters, also inside a program; None if unknown."""
         if self.network is None:
             return self.apart
         held = sum(p.numel() for p in self.network.parameters())
@@ -63,19 +63,19 @@ class Teacher:
 
     @property
     def here(self) -> nn.Module:
-        """The network itself.
+        """The network, which this process holds.
 
-        Raises RefusedInput where it is behind an API or in another process, which show answers alone.
+        Raises RefusedInput if it is behind an API or in another process.
         """
         if self.network is None:
-            raise RefusedInput(f"{self.name} is behind an API, which shows answers alone; give its checkpoint")
+            raise RefusedInput(f"{self.name} is behind an API, which shows only answers; give its checkpoint")
         return self.network
 
 
 def assemble(weights: Weights, architecture: str, classes: int, shape: networks.Shape, normalize: str) -> Teacher:
-    """Put the tensors of a foreign checkpoint into a network, or load the program that it is.
+    """Load a checkpoint's tensors into a network, or load the program that the checkpoint is.
 
-    Raises RefusedInput where keys or shapes differ, naming them.
+    Raises RefusedInput that names the keys or shapes that differ.
     """
     mean, std, bgr = normalisation(normalize, shape[0])
     if weights.is_program:
@@ -91,7 +91,7 @@ def assemble(weights: Weights, architecture: str, classes: int, shape: networks.
     wanted = weightless(architecture, classes, shape).state_dict()
     own = {n: t for n, t in spelled(own, wanted).tensors.items() if n in wanted or not idle(n)}
     _check_fit(replace(weights, tensors=own), wanted, architecture, classes)
-    # Only now, so that a few bytes that name a large network do not build it.
+    # Only after the check, so that a tiny file that names a large network does not make us build it.
     network = networks.build(architecture, classes, shape)
     networks.try_out(network.eval(), architecture, classes, shape)
     network.load_state_dict(own)
@@ -104,9 +104,9 @@ def assemble(weights: Weights, architecture: str, classes: int, shape: networks.
 
 
 def reordered(teacher: Teacher, names: tuple[str, ...], classes: tuple[str, ...]) -> Teacher:
-    """Put a network's outputs, of which it has one for each of `names` in turn, into the order of a task's classes.
+    """Reorder a network's outputs, which follow the order of `names`, to the order of a task's classes.
 
-    Raises UsageError where these are other classes.
+    Raises UsageError if they do not name the same classes.
     """
     order = order_of(names, classes)
     network = teacher.network
@@ -116,9 +116,9 @@ def reordered(teacher: Teacher, names: tuple[str, ...], classes: tuple[str, ...]
 
 
 def order_of(names: tuple[str, ...], classes: tuple[str, ...]) -> tuple[int, ...]:
-    """Return by class of a task which of a teacher's outputs it is, which has one for each of `names` in turn.
+    """Return for each class of a task the index of its output, given the teacher's order of class `names`.
 
-    Raises UsageError where these are other classes.
+    Raises UsageError if they do not name the same classes.
     """
     names, classes = tuple(map(composed, names)), tuple(map(composed, classes))
     if odd := sorted(set(names) ^ set(classes)):
@@ -129,13 +129,13 @@ def order_of(names: tuple[str, ...], classes: tuple[str, ...]) -> tuple[int, ...
 
 
 def _rehearsed(weights: Weights, classes: int, shape: networks.Shape) -> nn.Module:
-    """Load a program here once it has loaded and answered in the jail."""
+    """Load a program in this process, after it has loaded and answered in the jail."""
     _rehearse(weights, classes, shape)
     return program(weights.path, cast(Program, weights.kind), shape, classes, weights.tensors, weights.output)
 
 
 def answers(weights: Weights, classes: int, shape: networks.Shape) -> bool:
-    """Whether a program answers images of a shape, found out in the jail."""
+    """Whether a program answers images of a shape; tried in the jail."""
     try:
         _rehearse(weights, classes, shape)
     except RefusedInput:
@@ -158,7 +158,7 @@ def _check_fit(weights: Weights, tensors: Mapping[str, Tensor], architecture: st
     surplus = sorted(given.keys() - wanted.keys())
     if (missing or surplus) and weights.card is not None and weights.card.architecture == architecture:
         raise RefusedInput(
-            f"{weights.path} says that it is {architecture}, and its tensors are another network's; give its state "
+            f"{weights.path} says that it is {architecture}, but its tensors are another network's; give its state "
             "dict alone"
         )
     if surplus and not missing:

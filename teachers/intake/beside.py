@@ -1,4 +1,4 @@
-"""What a training script keeps beside a network, on which no answer depends, and what may decide it."""
+"""Recognise tensors that training scripts save with a network: those that cannot change its answers, and others."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from teachers.intake.normalise import Normalisation
 
 Tensors = Mapping[str, Tensor]
 
-LONGEST = 200  # letters of a name that is looked at
-FEW = 4  # channels whose mean and spread a script may keep beside the network
+LONGEST = 200  # characters of a name, at most; longer ones are not matched
+FEW = 4  # channels, at most, whose mean and standard deviation a script may save with the network
 MEANS = re.compile(r"(new_|image_|pixel_|norm_)?(means?|mu)")
 SPREADS = re.compile(r"(new_|image_|pixel_|norm_)?(stds?|sds?|sigma)")
 LOSS = r"(\w*_)?(loss(es)?|crit|criterions?|criteria|cross_?entropy|bce|nll|focal)(_\w+)?\d*"
@@ -33,22 +33,22 @@ PLAIN = ("state_dict", "model_state_dict", "model", "net", "module", "ema", "mod
 
 
 def is_beside(name: str, tensor: Tensor) -> bool:
-    """Whether a tensor outside of a network is a loss's, a metric's, a random generator's or a counter's."""
+    """Whether a tensor outside a network belongs to a loss, a metric, a random generator or a counter."""
     if len(name) <= LONGEST and IDLE.fullmatch(name):
         return True
     return tensor.numel() == 1 and not tensor.is_floating_point() and not name.endswith(COUNTER)
 
 
 def is_statistic(name: str) -> bool:
-    """Whether a tensor is the mean or the spread of images, by its name."""
+    """Whether a tensor is the mean or the standard deviation of images, judging by its name."""
     last = name.rpartition(".")[2]
     return MEANS.fullmatch(last) is not None or SPREADS.fullmatch(last) is not None
 
 
 def plainest(names: Sequence[str]) -> str | None:
-    """Return the name that training scripts give to the network itself; None where none of them is plainly that.
+    """Return the name that training scripts usually give to the network itself, or None if no name is clear.
 
-    It is the first of the usual ones; else the one that all others only add to, as `params_ema` does to `params`.
+    It is the first of the usual names; otherwise the one contained in all others, like `params` in `params_ema`.
     """
     ends = {name.rpartition(".")[2]: name for name in reversed(names)}
     if "" in names:
@@ -61,7 +61,7 @@ def plainest(names: Sequence[str]) -> str | None:
 
 
 def copies(inside: Tensors, beside: Tensors) -> dict[str, bool]:
-    """Return where beside a network others of the same tensors lie, and whether each has the same values."""
+    """Return the prefixes of a network's copies in the same checkpoint, and whether each has the same values."""
     shapes = {name: t.shape for name, t in inside.items() if not name.endswith(COUNTER)}
     last = next(iter(shapes), None)
     found = {}
@@ -79,9 +79,9 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 def stated(beside: Tensors) -> str | None:
-    """Return means and spreads as a normalisation; None where anything else is there, such as a temperature.
+    """Return means and standard deviations as a normalisation; None if any other tensor is there, as a temperature.
 
-    Several must agree. Those of pixels from 0 to 255 are brought to pixels from 0 to 1.
+    Several must agree. Values for pixels from 0 to 255 are scaled to pixels from 0 to 1.
     """
     found: tuple[set[tuple[float, ...]], ...] = (set(), set())
     for name, t in beside.items():

@@ -1,4 +1,4 @@
-"""Build the index of architectures, in a quarter of an hour: `python -m teachers.intake.build_index`."""
+"""Build the index of architectures in about 15 minutes: `python -m teachers.intake.build_index`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from teachers.intake.fingerprint import (
 )
 
 CLASSES, OTHER_CLASSES = 1_000, 37
-SIZES = (32, 64, 96, 128, 160, 192, 256)  # the first that is not its own and that a network takes
+SIZES = (32, 64, 96, 128, 160, 192, 256)  # other input sizes to try, in this order
 UNBUILDABLE = (RuntimeError, AssertionError, ValueError, TypeError, IndexError, NotImplementedError, AttributeError)
 
 
 def names() -> Iterator[str]:
-    """Return the networks to look at, those that are preferred first."""
+    """Return the names of the networks to index, preferred ones first."""
     import timm
     import torchvision.models
 
@@ -40,7 +40,7 @@ def names() -> Iterator[str]:
 
 
 def entry(name: str) -> Entry:
-    """Describe a network.
+    """Return a network's entry in the index.
 
     Raises what building it raises.
     """
@@ -70,7 +70,7 @@ def entry(name: str) -> Entry:
 
 
 def _opened(plain: Shapes, *others: Shapes) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that are not the same in all of some networks, with ANY for the lengths that are not."""
+    """Return the shapes that differ between networks, with ANY in place of the lengths that differ."""
     found = {}
     for key, shape in plain.items():
         values = [shape, *(other[key] for other in others)]
@@ -89,7 +89,7 @@ class Resized(NamedTuple):
 
 
 def _resized(name: str, size: int, plain: Shapes) -> Resized | None:
-    """Build a network at the first other size that it takes with tensors of the same names."""
+    """Build a network at the first other input size that keeps its tensor names; None if there is none."""
     for small in (s for s in SIZES if s != size):
         try:
             shapes = built(name, CLASSES, (3, small, small))
@@ -101,7 +101,7 @@ def _resized(name: str, size: int, plain: Shapes) -> Resized | None:
 
 
 def _native(name: str) -> tuple[int, bool]:
-    """Return the input size of a network, and whether its weights belong to it."""
+    """Return a network's default input size, and whether its weights depend on it."""
     library, _, plain = name.rpartition(":")
     if library == "timm":
         import timm
@@ -112,7 +112,7 @@ def _native(name: str) -> tuple[int, bool]:
 
 
 def _changed(plain: Shapes, other: Shapes, before: int, after: int) -> Length | None:
-    """Return the first length that went from one value to another."""
+    """Return the first length that changed from `before` to `after`."""
     for key, shape in plain.items():
         pairs = list(zip(shape, other[key], strict=False))
         if (before, after) in pairs:
@@ -121,7 +121,7 @@ def _changed(plain: Shapes, other: Shapes, before: int, after: int) -> Length | 
 
 
 def _grid(plain: Shapes, resized: Shapes, size: int, small: int) -> Grid | None:
-    """Return the length that tells the input size: of a position embedding, or else the first that changes."""
+    """Return the length that depends on the input size: a position embedding's if possible, else the first changed."""
     for key in sorted(plain, key=lambda k: ("pos_embed" not in k, list(plain).index(k))):
         for dim, pair in enumerate(zip(plain[key], resized[key], strict=False)):
             if pair[0] != pair[1]:
@@ -130,11 +130,11 @@ def _grid(plain: Shapes, resized: Shapes, size: int, small: int) -> Grid | None:
 
 
 def main() -> None:
-    """Write the index; networks that cannot be built without memory are named and counted."""
+    """Write the index; name and count the networks that cannot be built without allocating weights."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name(INDEX))
     out = parser.parse_args().out
-    warnings.simplefilter("ignore")  # of networks that nobody uses here
+    warnings.simplefilter("ignore")  # the networks are not used
     found, skipped = [], []
     for name in names():
         try:

@@ -1,4 +1,4 @@
-"""What a checkpoint of ours says about itself, so that `audit run` needs no other flag."""
+"""The card in a checkpoint of ours, which describes it, so that `audit run` needs no other option."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from teachers.networks import NAME, PreprocessedNetwork
 
 GUARD = "guard."  # prefix of an output defence's tensors
 MOST_CLASSES = 100_000
-MOST_PIXELS = 10**7  # of one image, over its channels
-MOST_PATH, MOST_PART = 4_096, 255  # bytes of a place and of a name in it, as file systems have it
+MOST_PIXELS = 10**7  # values of one image, over all its channels
+MOST_PATH, MOST_PART = 4_096, 255  # bytes of a path and of one name in it: the limits of file systems
 
 Word = Annotated[str, Field(max_length=200)]
 Side = Annotated[int, Field(strict=True, ge=1)]
@@ -27,7 +27,7 @@ Setting = float | Word | Annotated[tuple[float, ...], Field(max_length=1_000)]
 
 
 class Card(BaseModel):
-    """What a checkpoint of ours says about itself; a stranger may have written it."""
+    """A checkpoint's description of itself; not trusted, since anyone may have written it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,17 +36,17 @@ class Card(BaseModel):
     shape: tuple[Side, Side, Side]
     mean: tuple[FiniteFloat, ...]
     std: tuple[Annotated[FiniteFloat, Field(gt=0)], ...]
-    bgr: bool = False  # whether the network takes blue first
+    bgr: bool = False  # whether the network expects channels in the order blue, green, red
     data: str  # as given to --data
     task_digest: Word
     method: Word
     settings: Annotated[dict[Word, Setting], Field(max_length=100)] = {}
     seed: int = 0
     size: Annotated[int, Field(ge=1, le=MOST_PIXELS)] | None = None
-    guard: Word = ""  # output defence between the network and its API (teachers/guards.py)
+    guard: Word = ""  # output defence in front of the network (teachers/guards.py)
     measured: Annotated[
         dict[Word, FiniteFloat], Field(max_length=100)
-    ] = {}  # what the method says of the finished teacher
+    ] = {}  # figures that the method measured on the finished teacher
 
     @field_validator("architecture")
     @classmethod
@@ -96,7 +96,7 @@ class Card(BaseModel):
 
 
 def save_teacher(network: PreprocessedNetwork, card: Card, path: Path) -> None:
-    """Write a checkpoint that needs no other flag: a .safetensors file, or a state dict with its card beside it."""
+    """Write a checkpoint with its card, as a .safetensors file or with torch.save, depending on the suffix."""
     inner = network.network
     tensors = inner.state_dict()
     if isinstance(inner, guards.GuardedNetwork):
@@ -109,7 +109,7 @@ def save_teacher(network: PreprocessedNetwork, card: Card, path: Path) -> None:
     try:
         partial.write_bytes(_bytes(tensors, text, path.suffix))
         partial.replace(path)
-    except OSError as e:  # of a full disk, it names no file
+    except OSError as e:  # if the disk is full, the error names no file
         partial.unlink(missing_ok=True)
         raise OSError(e.errno, e.strerror, str(path)) from e
 
@@ -119,6 +119,6 @@ def _bytes(tensors: dict[str, torch.Tensor], card: str, suffix: str) -> bytes:
         from safetensors.torch import save
 
         return save(tensors, metadata={"distill_audit": card})
-    content = io.BytesIO()  # by a file's name, the archive would hold the temporary one
+    content = io.BytesIO()  # written to a file, the archive would contain the temporary file's name
     torch.save({"state_dict": tensors, "distill_audit": card}, content)
     return content.getvalue()

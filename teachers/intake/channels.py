@@ -1,4 +1,4 @@
-"""How many channels the images of a network have: these decide how the images of a data set are read."""
+"""Find how many input channels a network has, which decides how a data set's images are read."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from teachers.errors import AuditError
 from teachers.intake import huggingface, readers
 
-READ = (1, 3)  # channels that images can be read in: gray, or red, green and blue
+READ = (1, 3)  # channels that images can have: gray, or red, green and blue
 
 
 def read(path: Path, trust: bool, folder: Path) -> dict[str, Any]:
-    """Read a file as `readers.read` does, and look how many channels a program's images have."""
+    """Read a file as `readers.read` does, and add the number of input channels if it is a program."""
     found = readers.read(path, trust, folder)
     look = LOOKS.get(str(found["kind"]))
     if look is None:
@@ -22,13 +22,13 @@ def read(path: Path, trust: bool, folder: Path) -> dict[str, Any]:
         channels = look(path)
     except (AuditError, MemoryError):
         raise
-    except Exception:  # no reader refused it; what it does not say is found out when it answers
+    except Exception:  # the file is readable; if it does not state its channels, its answers will show them
         channels = None
     return {**found, "channels": channels if channels in READ else None}
 
 
 def of_shape(declared: Sequence[int | None]) -> int | None:
-    """Return the channels of a declared input (N, C, H, W) or (N, H, W, C), whose unknown sizes are None or below 1."""
+    """Return the channels of a declared input (N, C, H, W) or (N, H, W, C); unknown sizes are None or below 1."""
     if len(declared) != 4:
         return None
     return next((declared[at] for at in (1, 3) if declared[at] in READ), None)

@@ -14,9 +14,9 @@ DO = "give one class name a line"
 
 
 def class_names(path: Path) -> tuple[str, ...]:
-    """Read a file of one class name a line, in the order of a network's outputs.
+    """Read a file with one class name per line, in the order of a network's outputs.
 
-    Raises RefusedInput where it cannot be read, or names none or one twice, accents written in whatever way.
+    Raises RefusedInput if it cannot be read, is empty, or names a class twice, even with accents encoded differently.
     """
     its = f"--classes: {files.shown(path)}"
     try:

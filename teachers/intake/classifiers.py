@@ -1,6 +1,6 @@
-"""Hugging Face's image classifiers, built from what a stranger's configuration may say: numbers, and words known here.
+"""Build Hugging Face image classifiers from an untrusted configuration, of which only numbers and known words are used.
 
-Neither transformers nor timm is shown the folder: they get a class by name, values by name, and tensors.
+Neither transformers nor timm reads the folder: they get a class name, named values, and tensors.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from teachers import networks
 from teachers.errors import RefusedInput
 
 TIMM = "timm_wrapper"
-INSIDE = "timm_model."  # before the names of such a network's tensors
+INSIDE = "timm_model."  # prefix of the tensor names of such a network
 
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Types of transformers whose class for images takes pixels alone; the second part reads its sizes from vision_config.
+# Model types in transformers whose image classifier takes pixels only; those in PAIRED have sizes in vision_config.
 TYPES = _names(
     """beit bit convnext convnextv2 cvt data2vec-vision deit dinat dinov2 dinov2_with_registers donut-swin
     efficientformer efficientnet focalnet hgnet_v2 hiera ijepa imagegpt levit mobilenet_v1 mobilenet_v2 mobilevit
@@ -40,43 +40,43 @@ PAIRED = {
     "siglip": "SiglipVisionConfig",
     "siglip2": "Siglip2VisionConfig",
 }
-# What create_model may be told of a network; none of it names a place.
+# Arguments that timm's create_model may get; none of them names a file or URL.
 ARGUMENTS = _names(
     """attn_drop_rate class_token depth depths dims drop_path_rate drop_rate dynamic_img_pad dynamic_img_size embed_dim
     embed_dims global_pool head_hidden_size img_size in_chans init_values mlp_ratio num_heads num_reg_tokens
     output_stride patch_size pos_drop_rate pre_norm proj_drop_rate qkv_bias qk_norm reg_tokens strict_img_size
     window_size"""
 )
-# Kinds of layers, padding and pooling; names of activations come from transformers' own table.
+# Kinds of layers, padding and pooling; names of activations come from transformers' table.
 WORDS = _names(
     """SAME VALID avg avgmax basic bottleneck catavgmax dw_bn kv linear map max mean preactivation q same token valid x
     y"""
 ) | {""}
-# A class's own, but not of a classifier's shape: what a backbone gives to others, and what is read apart.
+# Settings of a class that do not shape a classifier: a backbone's outputs, and those read separately.
 OTHERS = _names("""_out_features _out_indices kwargs num_labels out_features out_indices text_config vision_config""")
 MOST_CLASSES = 100_000
-MOST = 2**20  # of a length, a width or a count
+MOST = 2**20  # for a length, a width or a count
 LONGEST = 512  # values in a list
-DEEP = 4  # lists in lists
+DEEP = 4  # nested lists, at most
 MOST_MODULES = 10_000
-ROOM = 2**24  # values that a network may hold beyond those of the file: tables reckoned when it is built
+ROOM = 2**24  # values that a network may have beyond the file's: tables computed while it is built
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is built: a network's name, how many classes it tells apart, and its sizes."""
+    """The network to build: its type, its number of classes, and its sizes."""
 
     kind: str
     classes: int
     sizes: Mapping[str, Any]
-    named: tuple[str, ...] = ()  # classes of transformers that the configuration wants
+    named: tuple[str, ...] = ()  # the classes of transformers that the configuration names
 
 
 def plan(config: Mapping[str, Any]) -> Plan:
-    """Read a configuration.
+    """Return the network that a configuration describes.
 
-    Raises RefusedInput, as a sentence that goes on from the folder's name, for a type that is no image classifier here
-    and for a value that is neither a number in bounds nor a word known here.
+    Raises RefusedInput, whose message continues a sentence that begins with the folder's name, for a type that is no
+    known image classifier and for a value that is neither a number within limits nor a known word.
     """
     kind = config["model_type"]
     if kind == TIMM:
@@ -88,9 +88,9 @@ def plan(config: Mapping[str, Any]) -> Plan:
 
 
 def network(wanted: Plan, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """Build a classifier and put tensors into it.
+    """Build a classifier and load tensors into it.
 
-    Raises RefusedInput, as a sentence that goes on from the folder's name, where they are not all of the network's.
+    Raises RefusedInput, whose message continues a sentence that begins with the folder's name, if tensors are missing.
     """
     build = _timm_builder(wanted) if wanted.kind == TIMM else _builder(wanted)
     held = sum(t.numel() for t in tensors.values())
@@ -106,7 +106,7 @@ def network(wanted: Plan, tensors: Mapping[str, Tensor]) -> nn.Module:
         told = made.load_state_dict({name.removeprefix(INSIDE): t for name, t in tensors.items()}, strict=False)
         missing = list(told.missing_keys)
     else:
-        # By no name, so that nothing is looked for anywhere: from_pretrained knows the names tensors had in old files.
+        # The name None keeps from_pretrained from looking for files; it also translates tensor names of old versions.
         made, loaded = type(empty).from_pretrained(  # type: ignore[attr-defined]
             None, config=empty.config, state_dict=dict(tensors), dtype=torch.float32, output_loading_info=True
         )
@@ -127,7 +127,7 @@ def _same_shapes(empty: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def _few_modules() -> Iterator[None]:
-    """Stop building a network that is all depth: without memory for weights, too, a million layers take minutes."""
+    """Stop building a network with too many modules: even without weights, a million layers take minutes."""
     made = 0
 
     def count(*_: object) -> None:
@@ -159,14 +159,14 @@ def _classes(config: Mapping[str, Any]) -> int:
     names = config.get("id2label") or config.get("label_names")
     named = len(names) if isinstance(names, (Mapping, list)) else 0
     said = [config[key] for key in ("num_labels", "num_classes") if config.get(key) is not None]
-    count = named or (said[0] if said else 2)  # as transformers has it
+    count = named or (said[0] if said else 2)  # 2 is the default of transformers
     if type(count) is not int or not 1 <= count <= MOST_CLASSES:
         raise RefusedInput(f"has {str(count)[:80]} classes; a classifier here has 1 to {MOST_CLASSES:,}")
     return count
 
 
 def _own(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the configuration says of sizes, by the names that its class has for them."""
+    """Return the sizes in a configuration, by the names that its class uses."""
     import transformers
 
     if kind not in PAIRED:
@@ -181,7 +181,7 @@ def _own(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sizes(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the values that are a configuration class's own: what all share tells nothing of a network's shape."""
+    """Return the values that this configuration class adds; those common to all classes do not shape a network."""
     import transformers
 
     common = inspect.signature(transformers.PretrainedConfig.__init__).parameters.keys()
@@ -211,7 +211,7 @@ def _activations() -> frozenset[str]:
 
 
 def _builder(wanted: Plan) -> Callable[[], nn.Module]:
-    """Return what builds a classifier of transformers by its configuration's class and its own."""
+    """Return a function that builds a classifier of transformers."""
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as CLASSES
 

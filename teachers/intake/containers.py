@@ -1,4 +1,4 @@
-"""The two containers of torch.save: an index, which is a pickle, and the bytes of the storages that it names."""
+"""Read the two container formats of torch.save: an index, which is a pickle, and the bytes of its storages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from teachers.intake.archives import sound_members
 from teachers.intake.standins import Reader, Storage
 
 MOST_INDEX = 32 * 2**20  # bytes; a network of 5,000 tensors has about half a megabyte
-NEWEST = 10  # version of the container
+NEWEST = 10  # version of the zip container
 LEGACY_VERSION = 1001
 
 Bytes = Callable[[Storage], bytearray]
@@ -25,12 +25,12 @@ Bytes = Callable[[Storage], bytearray]
 
 @dataclass(frozen=True)
 class Container:
-    """What a file's index says, with stand-ins for all that is no tensor, and where its storages are read from."""
+    """A file's unpickled index, with stand-ins for everything but tensors, and a function that reads its storages."""
 
     content: object
-    dangerous: tuple[str, ...]  # names of what the index would run
+    dangerous: tuple[str, ...]  # names of the functions that the index would run
     bytes_of: Bytes
-    swapped: bool = False  # whether values are in the other byte order
+    swapped: bool = False  # whether values have the other byte order than this machine
 
     def storage(self, asked: Storage) -> torch.UntypedStorage:
         """Read the values of a storage."""
@@ -51,9 +51,9 @@ def _width(asked: Storage) -> int:
 
 
 def opened(path: Path, kind: str) -> Container:
-    """Read the index of a file of torch.save, "torch" or "torch-legacy"; nothing in it runs.
+    """Read the index of a file of `kind` "torch" or "torch-legacy"; no code in it runs.
 
-    Raises RefusedInput for an index or members that no checkpoint has; what pickle and zipfile raise for damage.
+    Raises RefusedInput for an index or members that no checkpoint has, and what pickle and zipfile raise for damage.
     """
     return _zip(path) if kind == "torch" else _legacy(path)
 
@@ -71,7 +71,7 @@ def _zip(path: Path) -> Container:
 
     version = int(read("version")) if f"{top}/version" in members else NEWEST
     if version > NEWEST:
-        raise RefusedInput(f"{path} is of version {version}, of which {NEWEST} is the newest known; save it again")
+        raise RefusedInput(f"{path} has the format version {version}; the newest known is {NEWEST}; save it again")
     order = read("byteorder").decode("ascii") if f"{top}/byteorder" in members else "little"
     if order not in ("little", "big"):
         raise RefusedInput(f"{path} has values in the byte order {order[:40]!r}; save the checkpoint again")
@@ -81,7 +81,7 @@ def _zip(path: Path) -> Container:
 
 
 def _legacy(path: Path) -> Container:
-    """Read the pickles of an old file: two numbers, of what system it is, its content, and the keys of its storages."""
+    """Read the pickles of an old file: magic number, version, system information, content, and storage keys."""
     with path.open("rb") as f:
         readers = [Reader(f) for _ in range(5)]
         _, version, _, content, keys = (reader.load() for reader in readers)

@@ -1,4 +1,4 @@
-"""What tells one architecture from another: names and shapes of its tensors, whatever its classes and input size."""
+"""Identify an architecture by its tensors' names and shapes, whatever its number of classes and input size."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 Shapes = Mapping[str, tuple[int, ...]]
 
 INDEX = "architectures.json.gz"
-ANY = -1  # a length that classes, channels or the input size decide
-SKETCH = 48  # smallest token hashes of a network: two sketches tell how much their networks share
-COUNTER = "num_batches_tracked"  # of batch norms: old checkpoints lack it, and no answer depends on it
-AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")  # heads of GoogLeNet and Inception that training alone asks
+ANY = -1  # a length that depends on the classes, the channels or the input size
+SKETCH = 48  # smallest token hashes kept per network: two sketches estimate the share of common tensors
+COUNTER = "num_batches_tracked"  # of batch norms: old checkpoints lack it, and it never changes an answer
+AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")  # heads of GoogLeNet and Inception that only training uses
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,21 @@ class Length:
     dim: int
 
     def of(self, shapes: Shapes) -> int | None:
-        """Return what it is in a network, None where there is no such tensor."""
+        """Return its value in a network, None if there is no such tensor."""
         shape = shapes.get(self.key, ())
         return shape[self.dim] if self.dim < len(shape) else None
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A length that grows with the area of the input: what it is at two sizes, in pixels."""
+    """A length that grows with the input's area, given by its values at two input sizes in pixels."""
 
     length: Length
     sizes: tuple[int, int]
     values: tuple[int, int]
 
     def size(self, shapes: Shapes) -> int | None:
-        """Return the input size of a network, None where no whole number gives this length."""
+        """Return a network's input size, None if no whole number gives this length."""
         value, (s, t), (u, v) = self.length.of(shapes), self.sizes, self.values
         if value is None or u == v:
             return None
@@ -57,59 +57,59 @@ class Grid:
 
 @dataclass(frozen=True)
 class Entry:
-    """A network of the index."""
+    """A network in the index."""
 
     name: str  # as networks.build takes it
-    keys: str  # digest of the tensors' names
-    shapes: str  # digest of names and shapes, open lengths apart
-    open: Mapping[str, tuple[int, ...]]  # shapes with lengths that are ANY, by tensor
-    size: int  # pixels to a side, by default
+    keys: str  # digest of the tensor names
+    shapes: str  # digest of names and shapes, without open lengths
+    open: Mapping[str, tuple[int, ...]]  # the shapes that have open lengths (ANY), by tensor
+    size: int  # pixels per side, by default
     fixed: bool  # whether the weights belong to one input size
     classes: Length | None
     channels: Length | None
     grid: Grid | None
-    native: str  # as `shapes`, at the default size: only what classes and channels decide is open
-    narrow: Mapping[str, tuple[int, ...]]  # as `open`, at the default size
+    native: str  # like `shapes` at the default size: only lengths that depend on classes and channels are open
+    narrow: Mapping[str, tuple[int, ...]]  # like `open`, at the default size
     sketch: NDArray[np.uint32]
 
 
 def idle(name: str) -> bool:
-    """Return whether no answer depends on a tensor of this name, so that it may be missing, or left out."""
+    """Whether no answer depends on a tensor of this name, so that it may be missing or ignored."""
     return name.endswith(COUNTER) or name.startswith(AUXILIARY)
 
 
 def digest(lines: Iterable[str]) -> str:
-    """Return a short digest of lines in any order."""
+    """Return a short digest of lines; their order does not matter."""
     return hashlib.blake2b("\n".join(sorted(lines)).encode(), digest_size=8).hexdigest()
 
 
 def digest_of_shapes(shapes: Shapes, opened: Shapes) -> str:
-    """Return a digest of names and shapes that does not see open lengths."""
+    """Return a digest of names and shapes that ignores open lengths."""
     return digest(f"{key} {masked(shape, opened.get(key))}" for key, shape in shapes.items())
 
 
 def masked(shape: tuple[int, ...], opened: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Return a shape with the lengths that are open in another of as many dimensions set to ANY."""
+    """Return a shape with ANY wherever `opened`, if it has as many dimensions, has ANY."""
     if opened is None or len(opened) != len(shape):
         return shape
     return tuple(ANY if o == ANY else n for n, o in zip(shape, opened, strict=True))
 
 
 def sketch(shapes: Shapes, opened: Shapes) -> NDArray[np.uint32]:
-    """Return the smallest hashes of a network's names with shapes, (SKETCH,) or fewer, sorted."""
+    """Return the SKETCH smallest hashes of a network's names with shapes, sorted; fewer if it has fewer tensors."""
     tokens = (f"{key} {shape}".encode() for key, shape in shapes.items() if key not in opened)
     hashes = {int.from_bytes(hashlib.blake2b(token, digest_size=4).digest(), "little") for token in tokens}
     return np.array(sorted(hashes)[:SKETCH], np.uint32)
 
 
 def alike(mine: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
-    """Estimate which share of two networks' tensors they have in common, from their sketches (Broder 1997)."""
+    """Estimate the share of tensors that two networks have in common, from their sketches (Broder 1997)."""
     union = np.union1d(mine, other)[:SKETCH]
     return float(np.isin(union, np.intersect1d(mine, other)).mean()) if len(union) else 0.0
 
 
 def written(entries: Iterable[Entry]) -> bytes:
-    """Return an index as bytes, the same for the same entries."""
+    """Return an index as bytes, identical for identical entries."""
     lines = []
     for entry in entries:
         told = asdict(entry) | {"sketch": base64.b64encode(entry.sketch.tobytes()).decode()}

@@ -1,4 +1,4 @@
-"""Formats told apart by content, never by extension."""
+"""Recognise file formats by content, never by extension."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from teachers.errors import RefusedInput
 from teachers.intake.archives import sound_members
 
 Kind = Literal["torch", "torch-legacy", "safetensors", "onnx", "huggingface", "torchscript", "export", "pickle"]
-Program = Literal["onnx", "huggingface", "torchscript", "export", "module"]  # what answers by itself
+Program = Literal["onnx", "huggingface", "torchscript", "export", "module"]  # formats that answer by themselves
 PROGRAMS: tuple[str, ...] = get_args(Program)
 
 LEGACY = bytes.fromhex("80028a0a6cfc9c46f920")  # pickle of torch's old magic number
@@ -28,9 +28,9 @@ FOREIGN = {
 
 
 def kind_of(path: Path) -> Kind:
-    """Tell what a file is.
+    """Return the format of a file or folder.
 
-    Raises RefusedInput where it is nothing that this tool opens, naming what it is where that is known.
+    Raises RefusedInput, which names the format if known, if this tool does not open it.
     """
     if path.is_dir():
         return "huggingface"
@@ -76,7 +76,7 @@ def _zip_kind(path: Path) -> Kind:
 
 
 def _looks_like_onnx(f: BinaryIO, size: int) -> bool:
-    """Walk over the first fields of a protobuf message: an ir_version, others that ModelProto has, then a graph."""
+    """Whether the first fields of a protobuf message are an ir_version, other fields of ModelProto, then a graph."""
     began = False
     while f.tell() < size:
         tag = _varint(f)

@@ -1,4 +1,4 @@
-"""Hugging Face image-classification folders: what lies in them, before transformers is let near."""
+"""Check Hugging Face image-classification folders before transformers is used."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ADAPTER = "adapter_config.json"
 PREPROCESSOR = "preprocessor_config.json"
 INSTALL = "pip install 'distill-audit[hf]'"
 MOST_FILES = 10_000
-MOST_VALUE = 1e6  # of a mean; of one over a spread
+MOST_VALUE = 1e6  # largest mean, and largest 1 / standard deviation
 MOST_TEXT = 4 * 2**20  # bytes of a JSON file
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 def require() -> None:
-    """Refuse folders where the extra is not installed, saying how to."""
+    """Raise RefusedInput, which says how to install the extra, if transformers is missing."""
     try:
         import transformers  # noqa: F401
     except ImportError as e:
@@ -30,7 +30,7 @@ def require() -> None:
 
 
 def files(path: Path) -> list[Path]:
-    """Return the files of a folder, hidden ones apart.
+    """Return the files of a folder, without hidden ones.
 
     Raises RefusedInput for symbolic links, wherever they lead, and for a folder of very many files.
     """
@@ -52,9 +52,9 @@ def files(path: Path) -> list[Path]:
 
 
 def look(path: Path, check: Callable[[Path], None]) -> None:
-    """Look at the configuration and pass every file of weights to `check`; nothing of the folder runs.
+    """Check the configuration, and call `check` for every file of weights; no code of the folder runs.
 
-    Raises RefusedInput with one sentence where it is no image classifier, or brings code of its own.
+    Raises RefusedInput with one sentence if it is no image classifier or brings its own code.
     """
     held = {file.relative_to(path).as_posix() for file in files(path)}
     if "config.json" not in held:
@@ -88,12 +88,12 @@ def look(path: Path, check: Callable[[Path], None]) -> None:
 
 
 def configuration(path: Path) -> dict[str, Any]:
-    """Return what lies in a folder's config.json."""
+    """Return the content of a folder's config.json."""
     return _json(path / "config.json")
 
 
 def _names(key: str, config: object) -> bool:
-    """Return whether a configuration has a key at any depth."""
+    """Whether a configuration has a key at any depth."""
     left = [config]
     while left:
         part = left.pop()
@@ -107,9 +107,9 @@ def _names(key: str, config: object) -> bool:
 
 
 def normalised(path: Path) -> str | None:
-    """Return the normalisation that a folder states for its images, as --normalize takes it; None where it states none.
+    """Return the normalisation that a folder states for its images, as --normalize takes it, or None.
 
-    What is not plainly a mean and a spread of three channels, or of all, is none.
+    A mean and a standard deviation count only if they have one value each, or one per channel of three.
     """
     file = path / PREPROCESSOR
     said = _json(file) if file.is_file() else {}

@@ -1,4 +1,4 @@
-"""A stranger's file is read in a child process that may take little memory and time; only tensors come back."""
+"""Read an untrusted file in a child process with limited memory and time; only tensors come back."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from teachers.processes import forks
 from teachers.processes.limits import GIB as GIB
 from teachers.processes.limits import available, below, lower, size
 
-REPORT, TENSORS = "report.json", "tensors.safetensors"  # what a child leaves; never a pickle
+REPORT, TENSORS = "report.json", "tensors.safetensors"  # the files that a child writes; never a pickle
 MOST_REPORT = 4 * 2**20
 
-Work = Callable[[Path], Mapping[str, Any]]  # given a folder for its files, returns what JSON can hold
+Work = Callable[[Path], Mapping[str, Any]]  # gets a folder for its files, returns data that JSON can hold
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a child may take beyond what it begins with."""
+    """The limits of a child process, on top of what it uses at its start."""
 
     memory: int  # bytes
-    seconds: int  # of processor time, and on the clock
+    seconds: int  # of processor time, and of wall-clock time
 
 
 def limits(size: int, *, base: int = GIB, times: int = 4) -> Limits:
-    """Return what reading a file of `size` bytes may take: a base, and several copies of it."""
+    """Return the limits for reading a file of `size` bytes: memory for a base and for several copies of the file."""
     return Limits(base + times * size, 60 + size // (20 * 2**20))
 
 
 def confined(work: Work, folder: Path, path: Path, may: Limits) -> dict[str, Any]:
-    """Do work on a stranger's file in a child process and return its report.
+    """Do work on an untrusted file in a child process and return its report.
 
-    Raises RefusedInput with one sentence where the child refuses the file, passes a limit or dies.
+    Raises RefusedInput with one sentence if the child refuses the file, exceeds a limit or dies.
     """
     free = available()
     if may.memory > free:
@@ -46,7 +46,7 @@ def confined(work: Work, folder: Path, path: Path, may: Limits) -> dict[str, Any
             f"{path} may take {_gib(may.memory)} of memory to open, {_gib(free)} are free; use a machine with more"
         )
     child = forks.start(_child, work, folder, may)
-    child.join(may.seconds + 5)  # its own alarm rings first
+    child.join(may.seconds + 5)  # longer than its own alarm
     if child.is_alive():
         child.kill()
         child.join()
@@ -72,7 +72,7 @@ def _memory(may: Limits, flag: str) -> str:
 
 
 def _end(code: int, may: Limits) -> str:
-    """Say how a child ended that left no report, and which limit of the machine's own may have ended it."""
+    """Describe how a child without a report ended, and which of the shell's own limits may be the cause."""
     wanted = {"RLIMIT_CPU": may.seconds, "RLIMIT_FSIZE": may.memory, "RLIMIT_AS": size("VmSize") + may.memory}
     flags = [flag for kind, most in wanted.items() if (flag := below(kind, most))]
     hint = f" (this shell has limits of its own: raise ulimit {', '.join(flags)})" if flags else ""
@@ -87,7 +87,7 @@ def _end(code: int, may: Limits) -> str:
 
 def _child(work: Work, folder: Path, may: Limits) -> None:
     warnings.simplefilter("ignore")
-    forks.hush()  # a refusal is one sentence
+    forks.hush()  # only the refusal's sentence is printed
     began, flag = _enter(may)
     try:
         found = dict(work(folder))
@@ -96,19 +96,19 @@ def _child(work: Work, folder: Path, may: Limits) -> None:
     except MemoryError:
         found = {"swollen": flag}
     (folder / REPORT).write_text(json.dumps({**found, "grown": size("VmPeak") - began}), encoding="utf-8")
-    os._exit(0)  # whatever a program left to be done at the end is not done
+    os._exit(0)  # skips exit handlers that a program registered
 
 
 def _enter(may: Limits) -> tuple[int, str]:
-    """Set the limits; return how large the process is now, and the flag of `ulimit` that leaves it less memory."""
+    """Set the limits; return the process's present size, and the `ulimit` flag that allows less memory, if any."""
     import torch
 
     torch.set_num_threads(1)
     began, flag = size("VmSize"), ""
-    if began:  # only Linux says, and only Linux keeps to it
+    if began:  # only Linux reports the size and enforces the limit
         flag = lower("RLIMIT_AS", began + may.memory)
-    lower("RLIMIT_CPU", may.seconds, grace=2)  # a signal that is known, then the end
+    lower("RLIMIT_CPU", may.seconds, grace=2)  # first a signal that tells the cause, then SIGKILL
     lower("RLIMIT_FSIZE", may.memory)
     lower("RLIMIT_CORE", 0)
-    signal.setitimer(signal.ITIMER_REAL, may.seconds)  # kept where the parent dies
+    signal.setitimer(signal.ITIMER_REAL, may.seconds)  # works even if the parent dies
     return began, flag

@@ -1,4 +1,4 @@
-"""Where in a checkpoint tensors lie by name: found by looking, whatever training scripts call it."""
+"""Find the state dicts in a checkpoint, whatever names the training script gave them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 from teachers.intake.rebuilt import is_tensor, plain
 from teachers.intake.standins import Standin, TensorDeclaration
 
-DEEP = 6  # mappings within mappings
-LONG = 64  # members of a list that is looked through
-MOST = 16  # mappings that are made; a training script has two or three that may be networks
+DEEP = 6  # levels of nested mappings that are searched
+LONG = 64  # members of a list that are searched
+MOST = 16  # mappings returned, at most; a training script saves two or three that may be networks
 OF_TRAINING = re.compile(r"(^|[._])(optim\w*|\w*schedulers?|\w*scalers?)($|[._])", re.IGNORECASE)
 
-Named = dict[str, object]  # tensors, made or declared, by name
+Named = dict[str, object]  # tensors, loaded or declared, by name
 
 
 def mappings(content: object) -> dict[str, Named]:
-    """Return the mappings of tensors in a checkpoint by where they lie, such as "model" or "state.model".
+    """Return the mappings of tensors in a checkpoint by their path in it, such as "model" or "state.model".
 
-    Of several, those that hold a matrix, and of these those that no optimiser keeps; the largest `MOST` of them.
+    If there are several, prefer those with a matrix, then those outside an optimiser; return the largest `MOST`.
     """
     found = dict(_within(content, (), set()))
     for rule in (_holds_a_matrix, lambda where, named: not OF_TRAINING.search(where)):
@@ -31,7 +31,7 @@ def mappings(content: object) -> dict[str, Named]:
 
 
 def entries(value: object) -> Mapping[object, object]:
-    """Return what a value maps by key, also where its class is a stranger's."""
+    """Return a value's items by key, also if its class is unknown and a stand-in holds them."""
     if isinstance(value, Standin):
         return value.pairs
     return value if isinstance(value, Mapping) else {}
@@ -46,7 +46,7 @@ def _within(value: object, at: tuple[str, ...], seen: set[int]) -> Iterator[tupl
             yield from _within(member, (*at, str(i)), seen)
         return
     held = entries(value)
-    held = {key: member for key, member in held.items() if isinstance(key, str)}  # an optimiser's are by number
+    held = {key: member for key, member in held.items() if isinstance(key, str)}  # an optimiser's keys are numbers
     named = {str(key): member for key, member in held.items() if is_tensor(member)}
     if named:
         yield ".".join(at), named
@@ -67,7 +67,7 @@ def _dimensions(value: object) -> int:
 
 
 def module_within(content: object) -> str | None:
-    """Return the class of the network that was saved whole, unless there are as many tensors outside of it."""
+    """Return the class name of a network saved as a whole module, unless as many tensors lie outside it."""
     modules = [v for v in (content, *entries(content).values()) if isinstance(v, Standin) and _is_module(v)]
     if not modules:
         return None
@@ -81,7 +81,7 @@ def _is_module(value: Standin) -> bool:
 
 
 def _held(value: Standin) -> int:
-    """Count the tensors of a module and of those inside it."""
+    """Count the tensors of a module and its submodules."""
     todo, seen, count = [value], set(), 0
     while todo:
         one = todo.pop()

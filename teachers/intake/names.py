@@ -1,10 +1,10 @@
-"""Names that pickles ask for: what is merely built, and what would run something."""
+"""Classify the names that a pickle imports: harmless to build, or able to run code."""
 
 from __future__ import annotations
 
 import re
 
-# Functions that the parts of a checkpoint are pickled by; any other function that a file names is there to be called.
+# Functions that unpickling needs to rebuild a checkpoint's parts; any other function in a file is there to be called.
 CONSTRUCTORS = re.compile(
     r"(builtins|__builtin__)\.(set|frozenset|complex|bytearray|bytes|slice|x?range|object|list|dict|tuple|str|unicode"
     r"|basestring|int|long|float|bool|type)"
@@ -15,7 +15,7 @@ CONSTRUCTORS = re.compile(
     r"|torch\.(device|dtype|layout|\w+_format|strided|serialization\._get_layout)"
     r"|[\w.]+\._*(unpickle|reconstruct|rebuild|new|pyx_unpickle|\w+_ctor)(_\w+)?"
 )
-# Modules of which even a class, once built, runs something or opens the way to it.
+# Modules whose functions, and even whose classes when built, run code or give access to it.
 RUNS = re.compile(
     r"(os|posix|nt|sys|subprocess|_posixsubprocess|shutil|runpy|importlib|imp|zipimport|pkgutil|ctypes|_ctypes|cffi|socket"
     r"|_socket|ssl|pty|pdb|bdb|codeop|cProfile|timeit|webbrowser|urllib2?|http|httplib|ftplib|smtplib|telnetlib|asyncio"
@@ -28,11 +28,11 @@ RUNS = re.compile(
 
 
 def runs(name: str) -> bool:
-    """Whether what has this name runs something as soon as it is built, or opens the way to it."""
+    """Whether an object of this name runs code when it is built, or gives access to code."""
     return RUNS.fullmatch(name) is not None and CONSTRUCTORS.fullmatch(name) is None
 
 
 def is_function(module: str, name: str) -> bool:
-    """Whether a name is a function's, as Python's names go: classes begin with a capital letter."""
+    """Whether a name is a function's, by Python's convention that class names begin with a capital letter."""
     first = name.strip("_")[:1]
     return not first.isupper() and CONSTRUCTORS.fullmatch(f"{module}.{name}") is None

@@ -1,4 +1,4 @@
-"""Normalisation as --normalize takes it."""
+"""Parse normalisations in the form that --normalize takes."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ NORMALISATIONS = {
 }
 
 
-BGR = "/bgr"  # ends a normalisation of networks that take blue first
+BGR = "/bgr"  # suffix for networks that expect channels in the order blue, green, red
 
 
 class Normalisation(NamedTuple):
-    """Mean and spread of red, green and blue, and whether a network then takes blue first."""
+    """Mean and standard deviation per channel, and whether the network then takes blue, green, red."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     bgr: bool = False
 
     def __str__(self) -> str:
-        """Return it as --normalize takes it."""
+        """Return the form that --normalize takes."""
         return "/".join(",".join(map(str, part)) for part in (self.mean, self.std)) + BGR * self.bgr
 
 
 def normalisation(text: str, channels: int) -> Normalisation:
-    """Read --normalize: a name or `mean/std` with commas between channels, such as `0.5,0.5,0.5/0.25,0.25,0.25`.
+    """Parse --normalize: a name or `mean/std` with commas between channels, such as `0.5,0.5,0.5/0.25,0.25,0.25`.
 
-    `/bgr` after either turns the channels round once they are normalised.
+    `/bgr` after either reverses the channels after they are normalised.
     """
     plain, bgr = text.removesuffix(BGR), text.endswith(BGR)
     if bgr and channels != 3:

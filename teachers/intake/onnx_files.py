@@ -1,4 +1,4 @@
-"""ONNX files: looked at without running them, and what lies beside them kept to their folder."""
+"""Check ONNX files without running them, and allow external data in their folder only."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 from teachers.errors import RefusedInput
 
 INSTALL = "pip install 'distill-audit[onnx]'"
-UNSIZED = ("INT4", "INT2", "FLOAT4", "STRING", "UNDEFINED")  # of no fixed size, or of a part of a byte
-FLOATS = {1: np.float32, 10: np.float16, 11: np.float64}  # TensorProto's numbers
+UNSIZED = ("INT4", "INT2", "FLOAT4", "STRING", "UNDEFINED")  # types without a fixed size, or smaller than a byte
+FLOATS = {1: np.float32, 10: np.float16, 11: np.float64}  # by TensorProto's type numbers
 
 
 def require() -> None:
-    """Refuse ONNX files where the extra is not installed, saying how to."""
+    """Raise RefusedInput, which says how to install the extra, if it is missing."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -27,7 +27,7 @@ def require() -> None:
 
 
 def check(path: Path) -> list[str]:
-    """Return the files of external data; nothing of the graph runs.
+    """Check an ONNX file without running its graph; return the names of its files of external data.
 
     Raises RefusedInput for a damaged file, values that are NaN or not as many as declared, and external data outside
     the folder of the file.
@@ -55,7 +55,7 @@ def check(path: Path) -> list[str]:
 
 
 def parameters(path: Path) -> int:
-    """Return how many float values the graph of a checked file holds, running statistics included."""
+    """Return the number of float values in the graph of a checked file, including running statistics."""
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph
@@ -63,14 +63,14 @@ def parameters(path: Path) -> int:
 
 
 def _all_tensors(model: Any) -> Iterator[Any]:
-    """Walk over the tensors of a model's graph and functions."""
+    """Yield the tensors of a model's graph and functions."""
     yield from _tensors(model.graph)
     for function in model.functions:
         yield from _in_nodes(function.node)
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
-    """Walk over the tensors of a graph and of the graphs inside it."""
+    """Yield the tensors of a graph and of the graphs inside it."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
@@ -92,7 +92,7 @@ def _in_nodes(nodes: Any) -> Iterator[Any]:
 
 
 def _size(tensor: Any) -> int | None:
-    """Return how many bytes a tensor's shape declares; None for types of no fixed or of half a byte."""
+    """Return the number of bytes that a tensor's shape declares; None for types in UNSIZED."""
     import onnx
 
     try:
@@ -105,20 +105,20 @@ def _size(tensor: Any) -> int | None:
 
 
 def _place(path: Path, tensor: Any) -> dict[str, str]:
-    """Return where a tensor's external data lie.
+    """Return the location of a tensor's external data.
 
-    Raises RefusedInput where the file says it twice, or names memory in place of a file, as onnxruntime may read it.
+    Raises RefusedInput if it is given twice, or names memory instead of a file, which onnxruntime would read.
     """
     where = {entry.key: entry.value for entry in tensor.external_data}
     if len(where) < len(tensor.external_data) or "*" in where.get("location", ""):
         raise RefusedInput(
-            f"{path}: {tensor.name[:80]!r} lies in two places, or in none that is a file; export it in one piece"
+            f"{path}: {tensor.name[:80]!r} has two locations, or one that is no file; export it in one piece"
         )
     return where
 
 
 def _inside(path: Path, tensor: Any, where: dict[str, str]) -> str:
-    """Return a tensor's file of external data, which must be a plain one in the folder and hold all of it."""
+    """Return the name of a tensor's external file, which must be a plain file in the folder and hold all its bytes."""
     location = where.get("location", "")
     name = f"{path}: {tensor.name[:80]!r} lies in {location[:80]!r}"
     file = path.parent / location
@@ -149,7 +149,7 @@ def _values(path: Path, tensor: Any, raw: bytes) -> None:
         raise RefusedInput(
             f"{path}: {tensor.name[:80]!r} has {len(raw)} bytes but its shape declares {declared}; export it again"
         )
-    # Infinity is no fault here: masks of attention are made of it.
+    # Infinity is allowed: attention masks use it.
     if tensor.data_type in FLOATS and np.isnan(np.frombuffer(raw, FLOATS[tensor.data_type])).any():
         raise _broken(path, tensor)
 
@@ -159,9 +159,9 @@ def _broken(path: Path, tensor: Any) -> RefusedInput:
 
 
 def open_session(path: Path) -> Any:
-    """Return an onnxruntime session of one thread.
+    """Return an onnxruntime session with one thread.
 
-    Raises RefusedInput where onnxruntime does not take the file.
+    Raises RefusedInput if onnxruntime does not accept the file.
     """
     import onnxruntime
 
@@ -170,8 +170,8 @@ def open_session(path: Path) -> Any:
     options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as e:  # its own exceptions share no base but this
+    except Exception as e:  # onnxruntime's exceptions have no other common base
         text = re.sub(r"^.*?(failed:|: [A-Z_]+ :) *(/onnxruntime_src/.*\) )?", "", " ".join(str(e).split()))
         if "alloc" in text.lower() and "memory" in text.lower():
             raise MemoryError from e
-        raise RefusedInput(f"{path} is not taken by onnxruntime ({text[:200]}); export it again") from e
+        raise RefusedInput(f"{path} is not accepted by onnxruntime ({text[:200]}); export it again") from e

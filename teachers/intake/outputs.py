@@ -1,4 +1,4 @@
-"""What the outputs of a checkpoint's network are, told from what it says of some images."""
+"""Recognise the output type of a checkpoint's network from its answers to some images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from teachers.numbers import WHOLE, LogProbabilities, Numbers, finite, numbers
 
 
 def outputs(teacher: Teacher, images: Tensor) -> Numbers | None:
-    """Say what a network's own outputs are, by images (n, C, H, W); None where it answers none of them with a row.
+    """Recognise a network's output type by its answers to images (n, C, H, W); None if no answer is a finite row.
 
-    Raises RefusedInput where they are scores in [0, 1] of one class each.
+    Raises RefusedInput if they are independent scores in [0, 1], one per class.
     """
     with torch.no_grad():
         raw: Tensor = teacher.here.eval()(images)
@@ -24,7 +24,7 @@ def outputs(teacher: Teacher, images: Tensor) -> Numbers | None:
 
 
 def as_logits(teacher: Teacher, found: Numbers | None) -> Teacher:
-    """Return a teacher whose network gives logits, up to a constant, whatever its own outputs are."""
+    """Return a teacher whose network gives logits, up to a constant, whatever its output type is."""
     network = teacher.network
     if found is None or not isinstance(network, PreprocessedNetwork):
         return teacher

@@ -1,4 +1,4 @@
-"""What a pickle would import and call, read without running it."""
+"""List what a pickle would import, without running it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 MOST_STEPS = 2_000_000
-PARTS = 4  # pickles that torch's old container begins with
+PARTS = 4  # pickles at the beginning of torch's old container
 OF_TENSORS = re.compile(
     r"collections\.OrderedDict|torch(\._utils|\.storage)?\.\w+|torch\.nn\.parameter\.Parameter"
     r"|argparse\.Namespace|pathlib\.PosixPath|numpy\.(_?core\.multiarray\.scalar|dtype)|_codecs\.encode"
@@ -19,7 +19,7 @@ OF_TENSORS = re.compile(
 
 
 def wanted(path: Path) -> tuple[str, ...]:
-    """Name the globals, beyond those of tensors, that a pickle or a file of torch.save would import."""
+    """Return the globals that a pickle or a file of torch.save would import, apart from those of tensors."""
     with _opened(path) as f:
         return tuple(_harmful(f))
 
@@ -34,11 +34,11 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     with zipfile.ZipFile(path) as z:
         index = next(name for name in z.namelist() if name.partition("/")[2] == "data.pkl")
         with z.open(index) as inside:
-            yield inside  # type: ignore[misc]  # it reads as a file does
+            yield inside  # type: ignore[misc]  # it behaves like a file
 
 
 def told(names: tuple[str, ...]) -> str:
-    """Name a few of them in a sentence."""
+    """Return the first few names and the number of the others, for a sentence."""
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return ", ".join(name[:80] for name in names[:4]) + more
 
@@ -52,7 +52,7 @@ def _harmful(f: BinaryIO) -> Iterator[str]:
 
 
 def _globals(f: BinaryIO) -> Iterator[str]:
-    """Walk over the instructions; STACK_GLOBAL takes the two strings that were pushed, or fetched, last."""
+    """Yield the globals in a pickle's instructions; STACK_GLOBAL uses the last two strings pushed or fetched."""
     steps = 0
     for _ in range(PARTS):
         memo: dict[int, object] = {}
@@ -74,5 +74,5 @@ def _globals(f: BinaryIO) -> Iterator[str]:
                     pushed = [pushed[-1], memo.get(int(argument or 0))]
                 elif "UNICODE" in code.name or "STRING" in code.name:
                     pushed = [pushed[-1], argument]
-        except (ValueError, IndexError, EOFError, UnicodeError, OverflowError):  # the end, or a broken one
+        except (ValueError, IndexError, EOFError, UnicodeError, OverflowError):  # the pickle ends or is damaged
             return

@@ -1,4 +1,4 @@
-"""Networks that come with their own code: ONNX, Hugging Face, TorchScript, torch.export and pickled modules."""
+"""Load networks that are programs: ONNX, Hugging Face, TorchScript, torch.export and pickled modules."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from teachers.processes import limits
 Shape = tuple[int, int, int]
 Call = Callable[[Tensor], object]
 Tensors = Mapping[str, Tensor]
-Sizes = list[int | None]  # of a declared input; None where it takes any
+Sizes = list[int | None]  # of a declared input; None where any size is accepted
 
-TAKEN = {  # by an ONNX graph; one that takes bytes does its own normalisation
+TAKEN = {  # input types of an ONNX graph; one that takes uint8 normalises by itself
     "tensor(float)": torch.float32,
     "tensor(double)": torch.float64,
     "tensor(float16)": torch.float16,
     "tensor(uint8)": torch.uint8,
 }
 TAKES = "does not answer images of shape {shape}"
-PRECISIONS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # the order in which they are tried
-PATIENCE = 15.0  # seconds that a rehearsal with a whole batch may be reckoned to take
-CHOSEN = "logits"  # an output of this name is taken before all others
+PRECISIONS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # in the order in which they are tried
+PATIENCE = 15.0  # seconds: a rehearsal with a whole batch is skipped if it would take longer
+CHOSEN = "logits"  # the name of the output that is preferred
 
 
 class Precision(nn.Module):
-    """A module that takes images in one precision alone: the first that it answers, single before others."""
+    """A module called with images in one precision: the first of PRECISIONS that it answers."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -56,25 +56,25 @@ class Precision(nn.Module):
 
 
 class Output(NamedTuple):
-    """One of the tensors that a program answers."""
+    """One of the tensors that a program returns."""
 
     name: str
     values: Tensor
 
 
 class ProgramNetwork(nn.Module):
-    """A program as a network: normalised float images (N, C, H, W) to (N, K), whatever it takes and gives."""
+    """A program as a network from normalised float images (N, C, H, W) to (N, K), whatever its own formats are."""
 
     def __init__(
         self, call: Call, path: Path, classes: int, batch: int | None = None, channels_last: bool = False
     ) -> None:
         super().__init__()
         self.call, self.path, self.classes = call, path, classes
-        self.parameters_inside = 0  # of a program that is no torch module
+        self.parameters_inside = 0  # number of parameters of a program that is no torch module
         self.batch, self.channels_last = batch, channels_last
-        self.wanted = ""  # the output that the user names
-        self.told = ""  # which of several outputs is taken, as a line to tell
-        self.rivals: tuple[str, ...] = ()  # outputs that could be taken and name other classes
+        self.wanted = ""  # the output that the user names, if any
+        self.told = ""  # which of several outputs is used, as a line to print
+        self.rivals: tuple[str, ...] = ()  # outputs that also fit but predict other classes
 
     def forward(self, x: Tensor) -> Tensor:
         if self.channels_last:
@@ -117,8 +117,8 @@ def program(
 ) -> ProgramNetwork:
     """Load a program as a network that takes normalised float images (N, C, H, W) and gives (N, K).
 
-    `tensors` are what was read of a Hugging Face folder, `output` names one of several outputs. This runs the program's
-    code, but for ONNX and Hugging Face. Raises RefusedInput where it does not load or takes other images.
+    `tensors` are those of a Hugging Face folder; `output` names one of several outputs. This runs the program's code,
+    except for ONNX and Hugging Face. Raises RefusedInput if it does not load or takes other images.
     """
     network = LOADERS[kind](path, shape, classes, tensors).eval()
     network.wanted = output
@@ -126,9 +126,9 @@ def program(
 
 
 def rehearse(path: Path, kind: Program, shape: Shape, classes: int, output: str, folder: Path) -> dict[str, Any]:
-    """Load a program and ask it about three images, and about as many as it will be given at once.
+    """Load a program and ask it about three images, then about a whole batch unless that would be slow.
 
-    Done in the jail before it is done outside. Raises RefusedInput where it does not answer.
+    This happens in the jail before it happens outside. Raises RefusedInput if the program does not answer.
     """
     network = program(path, kind, shape, classes, in_folder(path) if kind == "huggingface" else {}, output)
     began = time.perf_counter()
@@ -144,7 +144,7 @@ def _ask(path: Path, network: ProgramNetwork, shape: Shape, classes: int, many: 
         answers: Tensor = attempt(path, TAKES.format(shape=shape), lambda: network(images))
     if answers.shape != (many, classes) or bool(torch.isnan(answers).any()):
         given = tuple(answers.shape)
-        raise RefusedInput(f"{path} gives NaN, or no row an image: {given} for {many}; this model is broken")
+        raise RefusedInput(f"{path} answers NaN, or not one row per image: {given} for {many}; this model is broken")
     if network.rivals:
         raise RefusedInput(
             f"{path} has {len(network.rivals)} outputs of {classes} numbers that name other classes "
@@ -153,7 +153,7 @@ def _ask(path: Path, network: ProgramNetwork, shape: Shape, classes: int, many: 
 
 
 def _outputs(answer: object) -> list[Output]:
-    """Return the tensors of an answer by name, or by number where they have none."""
+    """Return the tensors of an answer with their names, or their positions if they have none."""
     if isinstance(answer, Tensor):
         return [Output("0", answer)]
     if isinstance(answer, Mapping):
@@ -166,9 +166,9 @@ def _outputs(answer: object) -> list[Output]:
 
 
 def _arranged(path: Path, declared: Sizes, shape: Shape) -> tuple[int | None, bool]:
-    """Return the fixed batch size of a declared input, and whether its channels are last.
+    """Return the fixed batch size of a declared input, or None, and whether its channels are last.
 
-    Raises RefusedInput where it takes other images.
+    Raises RefusedInput if it takes images of another shape.
     """
     C, H, W = shape
     for channels_last, wanted in ((False, (C, H, W)), (True, (H, W, C))):
@@ -202,7 +202,7 @@ def _onnx(path: Path, shape: Shape, classes: int, tensors: Tensors) -> ProgramNe
 
 
 def _cast(x: Tensor, kind: torch.dtype) -> Tensor:
-    """Return normalised images as a program declares them; one that takes bytes is given pixels."""
+    """Convert images to the type that a program declares; for uint8, to pixels from 0 to 255."""
     return x.mul(255).round().clamp(0, 255).to(kind) if kind == torch.uint8 else x.to(kind)
 
 
@@ -228,7 +228,7 @@ def _export(path: Path, shape: Shape, classes: int, tensors: Tensors) -> Program
     sizes: Sizes = [d if isinstance(d, int) else None for d in taken[0].shape]
     batch, channels_last = _arranged(path, sizes, shape)
     inner, kind = exported.module(), taken[0].dtype
-    # A function, because such a module refuses .eval() and stays where it was exported.
+    # A function, because such a module refuses .eval() and must stay on the device of its export.
     network = ProgramNetwork(lambda x: inner(_cast(x.cpu(), kind)), path, classes, batch, channels_last)
     network.parameters_inside = sum(p.numel() for p in exported.parameters())
     return network

@@ -1,4 +1,4 @@
-"""The readers of strangers' files: they run in the jail alone, and leave tensors in a safetensors file."""
+"""Read untrusted files, in the jail only; the tensors go into a safetensors file."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from teachers.intake.rebuilt import Maker
 
 MOST_TENSORS = 100_000
 MOST_HEADER = 32 * 2**20  # bytes
-OURS = "distill_audit"  # under which a card lies
+OURS = "distill_audit"  # the key of a card
 TRUST = "--trust-model-code runs it"
 
 Read = TypeVar("Read")
 
 
 def read(path: Path, trust: bool, folder: Path) -> dict[str, Any]:
-    """Read a file: its tensors go to `folder`, the rest is returned.
+    """Read a file: write its tensors to `folder`, and return everything else about it.
 
-    Raises RefusedInput with one sentence for what is no checkpoint, is broken, or would run code without `trust`.
+    Raises RefusedInput with one sentence if it is no checkpoint, is damaged, or would run code without `trust`.
     """
     kind = kind_of(path)
     if kind == "huggingface":
@@ -57,7 +57,7 @@ def read(path: Path, trust: bool, folder: Path) -> dict[str, Any]:
 
 
 def module_in(content: object) -> nn.Module | None:
-    """Return the network that an unpickled file is, or holds as checkpoints hold their weights."""
+    """Return the network that an unpickled file is, or holds under one of the usual keys; else None."""
     if isinstance(content, nn.Module):
         return content
     found = [content.get(nest) for nest in PLAIN] if isinstance(content, Mapping) else []
@@ -65,7 +65,7 @@ def module_in(content: object) -> nn.Module | None:
 
 
 def attempt(path: Path, what: str, reader: Callable[[], Read]) -> Read:
-    """Run somebody else's reader over a stranger's file: whatever it stumbles over is the file's fault."""
+    """Run a library's reader on an untrusted file; turn any of its errors into RefusedInput."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -79,7 +79,7 @@ def attempt(path: Path, what: str, reader: Callable[[], Read]) -> Read:
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error's first sentence, short, without colours or places in somebody's source."""
+    """Return an error's first sentence, shortened, without colour codes and source locations."""
     text = re.sub(r"\x1b\[[0-9;]*m|^\[enforce fail[^\]]*\][ .]*", "", str(error)).strip()
     if not text or isinstance(error, LookupError):
         return f"{type(error).__name__} {text}".strip()[:200]
@@ -105,7 +105,7 @@ def _refuse_program(path: Path, kind: str, trust: bool) -> None:
 def in_folder(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a Hugging Face folder.
 
-    Raises RefusedInput for a folder that is no image classifier of tensors alone.
+    Raises RefusedInput if the folder is no image classifier, or holds more than tensors.
     """
     held: dict[str, Tensor] = {}
     look(path, lambda weights: held.update(_alone(weights)))
@@ -113,7 +113,7 @@ def in_folder(path: Path) -> dict[str, Tensor]:
 
 
 def _alone(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of weights inside a Hugging Face folder, which hold nothing else."""
+    """Return the tensors of a weights file in a Hugging Face folder, which must hold nothing else."""
     kind = kind_of(path)
     if kind not in ("torch", "torch-legacy", "safetensors"):
         raise RefusedInput(f"{path} holds no weights")
@@ -127,7 +127,7 @@ def _alone(path: Path) -> dict[str, Tensor]:
 
 
 def _opened(path: Path, kind: str, trust: bool) -> tuple[object, str | None, Container | None]:
-    """Return what a file holds, its card, and where tensors that are only declared are read from."""
+    """Return a file's content, its card, and the container from which declared tensors are read."""
     if kind == "safetensors":
         return (*_safetensors(path), None)
     if kind == "pickle":
@@ -154,7 +154,7 @@ def _opened(path: Path, kind: str, trust: bool) -> tuple[object, str | None, Con
 
 
 def _is_whole(content: object) -> bool:
-    """Whether a file's weights need somebody's classes: it is a network, or has no other tensors by name."""
+    """Whether a file's weights need its author's classes: it is a whole module, or has no tensors by name."""
     return module_within(content) is not None or not mappings(content)
 
 
@@ -174,7 +174,7 @@ def _unpickled(path: Path) -> object:
 def unpickled(path: Path) -> object:
     """Unpickle a file that the user trusts: this runs its code.
 
-    Raises RefusedInput where a class that it names is not to be found, with the two ways out.
+    Raises RefusedInput, with the two remedies, if a class that it names cannot be found.
     """
     import pickle
 
@@ -194,7 +194,7 @@ def unpickled(path: Path) -> object:
 
 
 def _lost(path: Path, error: ImportError | AttributeError) -> str:
-    """Say which class of a whole module is not to be found; nothing where something else is wrong."""
+    """Describe the class of a whole module that cannot be found; empty if the error has another cause."""
     if isinstance(error, ImportError):
         package = error.name or ""
         title = next((name for name in pickles.wanted(path) if name.startswith(f"{package}.")), "")
@@ -219,13 +219,13 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
         with safe_open(path, "pt") as f:
             _count(path, len(f.keys()))
             text = (f.metadata() or {}).get(OURS)
-            return {name: f.get_tensor(name) for name in f.keys()}, text  # noqa: SIM118  # safe_open is no mapping
+            return {name: f.get_tensor(name) for name in f.keys()}, text  # noqa: SIM118  # safe_open is not a mapping
 
     return attempt(path, "is a damaged safetensors file", load)
 
 
 def _tensors(path: Path, content: object, held: Container | None) -> dict[str, dict[str, Tensor]]:
-    """Return the mappings of tensors in a checkpoint by where they lie."""
+    """Return the mappings of tensors in a checkpoint by their path in it."""
     _count(path, len(entries(content)))
     found = mappings(content)
     if not found:
@@ -246,11 +246,11 @@ def _tensors(path: Path, content: object, held: Container | None) -> dict[str, d
 
 def _count(path: Path, keys: int) -> None:
     if keys > MOST_TENSORS:
-        raise RefusedInput(f"{path} holds {keys} keys, of which a checkpoint has at most {MOST_TENSORS}")
+        raise RefusedInput(f"{path} holds {keys} keys; a checkpoint has at most {MOST_TENSORS}")
 
 
 def _sound(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that are not plain arrays of numbers, or larger than what the file holds."""
+    """Refuse tensors that are not plain arrays of numbers, or that declare more values than the file holds."""
     for name, t in tensors.items():
         if t.layout != torch.strided or t.is_quantized or t.is_meta or t.is_nested:
             raise RefusedInput(f"{path}: {name} is sparse, quantised or empty of values; save a plain state dict")
@@ -262,7 +262,7 @@ def _sound(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are no numbers."""
+    """Refuse weights that are NaN or infinite."""
     bad = [name for name, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t.float()).all())]
     if bad:
         raise RefusedInput(f"{path}: {bad[0]} has NaN or infinite values ({len(bad)} tensors do); this model is broken")
@@ -271,7 +271,7 @@ def finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def _leave(found: Sequence[Mapping[str, Tensor]], folder: Path) -> None:
     from safetensors.torch import save_file
 
-    # Weights that a network uses twice are two here: safetensors holds no views.
+    # Copy weights that share memory: safetensors cannot store views.
     own: dict[str, Tensor] = {}
     seen = set()
     for i, tensors in enumerate(found):

@@ -1,4 +1,4 @@
-"""Tensors as an index declares them, checked against what the file holds, then made."""
+"""Build tensors from their declarations in an index, after checking these against the file."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TYPES = ("torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer", "torch.Ten
 
 
 def is_tensor(value: object) -> bool:
-    """Whether a value of an index is, or is meant to be, a tensor."""
+    """Whether a value in an index is a tensor or declares one."""
     return isinstance(value, (Tensor, TensorDeclaration, UnknownTensor)) or plain(value) is not None
 
 
 def plain(value: object) -> TensorDeclaration | None:
-    """Return what is declared of a tensor, in the ways of all versions of torch; None of what is no plain one."""
+    """Return a tensor's declaration, in any torch version's form; None if it is no plain tensor."""
     if isinstance(value, TensorDeclaration):
         return value
     if not isinstance(value, Standin):
@@ -37,16 +37,16 @@ def plain(value: object) -> TensorDeclaration | None:
 
 
 class Maker:
-    """Makes tensors; what shares a storage in the file shares it here."""
+    """Build tensors; those that share a storage in the file share it here."""
 
     def __init__(self, path: Path, held: Container) -> None:
         self.path, self.held = path, held
         self.storages: dict[str, torch.UntypedStorage] = {}
 
     def tensors(self, values: Mapping[str, object]) -> dict[str, Tensor]:
-        """Make the tensors of a mapping, plain ones.
+        """Build the tensors of a mapping, which must be plain.
 
-        Raises RefusedInput for one that declares more than the file holds.
+        Raises RefusedInput if one is not plain or declares more than the file holds.
         """
         return {name: value if isinstance(value, Tensor) else self._made(name, value) for name, value in values.items()}
 
@@ -54,7 +54,7 @@ class Maker:
         declared = plain(value)
         if isinstance(value, UnknownTensor) and "." in value.function:
             raise RefusedInput(
-                f"{self.path}: {name} is a tensor of {value.function}, which only code makes; save plain ones"
+                f"{self.path}: {name} is a tensor of {value.function}, which only code can build; save plain ones"
             )
         if declared is None:
             raise RefusedInput(f"{self.path}: {name} is sparse, quantised or empty of values; save a plain state dict")
@@ -67,7 +67,7 @@ class Maker:
             or offset is None
             or len(size) != len(stride)
         ):
-            raise RefusedInput(f"{self.path}: {name} is declared in no way that a tensor can be; save it again")
+            raise RefusedInput(f"{self.path}: {name} has an invalid declaration; save it again")
         dtype = declared.dtype if isinstance(declared.dtype, torch.dtype) else storage.dtype
         if dtype is None:
             raise RefusedInput(f"{self.path}: {name} is sparse, quantised or empty of values; save a plain state dict")

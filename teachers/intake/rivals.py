@@ -1,4 +1,4 @@
-"""Several mappings of tensors in one checkpoint: which of them is the network's."""
+"""Choose the network's weights if a checkpoint holds several mappings of tensors."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ SHOWN = 8  # names in a sentence
 
 @dataclass(frozen=True)
 class Choice:
-    """The tensors that are taken, and a sentence that says so where there were others."""
+    """The chosen tensors, and a sentence about the choice if there were others."""
 
     tensors: Tensors
     told: str = ""
 
 
 def chosen(path: Path, held: Mapping[str, Tensors], name: str | None) -> Choice:
-    """Take the one mapping that `name` names, or that a network of ours, of torchvision or of timm fits.
+    """Choose the mapping that `name` names, or the only one that fits a known network.
 
-    Where several fit, or none does, the one of the plain name is taken (`plainest`), and told.
+    If several fit, or none does, choose the one with the usual name (`plainest`), and say so.
 
-    Raises UsageError where no name is the plain one, or where there is none of this name.
+    Raises UsageError if no name is clear, or no mapping has the given name.
     """
     if name is not None:
         return _named(path, held, name)
@@ -51,13 +51,13 @@ def chosen(path: Path, held: Mapping[str, Tensors], name: str | None) -> Choice:
 
 
 def _large(held: Mapping[str, Tensors]) -> list[str]:
-    """Return the mappings that have at least half as many tensors as the largest."""
+    """Return the mappings with at least half as many tensors as the largest."""
     most = max(len(tensors) for tensors in held.values())
     return [where for where, tensors in held.items() if 2 * len(tensors) >= most]
 
 
 def _named(path: Path, held: Mapping[str, Tensors], name: str) -> Choice:
-    """Return what lies under a name: a mapping, or the tensors of one whose names begin so."""
+    """Return the tensors under a name: a mapping's, or those whose own names begin with it."""
     whole = {where: tensors for where, tensors in held.items() if where == name or where.endswith(f".{name}")}
     parts = {where: _below(tensors, where, name) for where, tensors in held.items()}
     found = [tensors for tensors in ({name: held[name]} if name in held else whole or parts).values() if tensors]
@@ -75,6 +75,6 @@ def _below(tensors: Tensors, where: str, name: str) -> Tensors:
 
 
 def _listed(held: Mapping[str, Tensors], names: Iterable[str]) -> str:
-    """Name mappings, and how many tensors each has."""
+    """Return the names of mappings with their numbers of tensors."""
     told = [f"{where or 'the top'} ({len(held[where])} tensors)" for where in names]
     return ", ".join(told[:SHOWN]) + (", …" if len(told) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""Names of tensors: as a training script left them, and as a network itself calls them."""
+"""Translate tensor names from a training script's form to the network's own."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 from teachers.intake.beside import AVERAGES, LONGEST, copies, is_beside, is_statistic, plainest, stated
 from teachers.intake.fingerprint import idle
 
-DEEP = 6  # wrappers around a network, and itself
-MOST = 8  # lone layers of which one may be the last
-TRIED, FIRST, MANY = 40, 6, 10_000  # spellings; of more tensors than any network has, fewer
-COPIES = 16  # of a network beside it
-HEADS = 4  # first parts of names inside one of which a network may lie
+DEEP = 6  # nested wrappers, plus the network itself
+MOST = 8  # candidates for a renamed last layer, at most
+TRIED, FIRST, MANY = 40, 6, 10_000  # spellings to try; only FIRST for more than MANY tensors
+COPIES = 16  # copies of a network next to it, at most
+HEADS = 4  # name prefixes that are tried as wrappers
 LASTS = ("fc", "classifier", "head", "head.fc", "heads.head", "last_linear", *(f"classifier.{i}" for i in (1, 2, 3, 6)))
 PARTS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
-OLD = (  # names that earlier versions of torchvision gave
+OLD = (  # names in earlier versions of torchvision
     (re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..+)"), r"\1\2"),
     (re.compile(r"(.*\.mlp)\.linear_1\.(weight|bias)"), r"\1.0.\2"),
     (re.compile(r"(.*\.mlp)\.linear_2\.(weight|bias)"), r"\1.3.\2"),
@@ -29,22 +29,21 @@ OLD = (  # names that earlier versions of torchvision gave
 
 @dataclass(frozen=True)
 class Spelling:
-    """A checkpoint's tensors by other names, and what was changed, as parts of a sentence."""
+    """A checkpoint's tensors under other names, and the changes as parts of a sentence."""
 
     tensors: Mapping[str, Tensor]
     changes: tuple[str, ...] = ()
-    normalize: str | None = None  # what lies beside the network, as --normalize takes it
-    left: tuple[str, ...] = ()  # names of tensors beside the network on which no answer depends
-    joined: bool = False  # whether tensors are taken together that may not belong together
+    normalize: str | None = None  # the normalisation saved with the network, as --normalize takes it
+    left: tuple[str, ...] = ()  # names of ignored tensors, which no answer depends on
+    joined: bool = False  # whether tensors were combined that may not belong together
 
 
 def spellings(tensors: Mapping[str, Tensor]) -> Iterator[Spelling]:
-    """Yield all names that a network may have for a checkpoint's tensors, those that they have first.
+    """Yield a checkpoint's tensors under all names that a network may use for them, the present names first.
 
-    A wrapper puts its own name before all of them (`module.conv1.weight`) or into their midst, and may keep beside them
-    the mean and spread of its images, losses, metrics and other copies; a last layer that was replaced by a dropout and
-    a layer has a number (`fc.1.weight` for `fc.weight`), and one beside a body may have any name. Nothing else is left
-    out.
+    A wrapper adds its name in front (`module.conv1.weight`) or in the middle, and may add tensors: mean and standard
+    deviation of its images, losses, metrics and copies. A last layer replaced by a dropout and a layer has a number
+    (`fc.1.weight` for `fc.weight`), and a last layer outside a body may have any name. No other tensor is ignored.
     """
     tried = []
     for spelling in islice(_all(Spelling(tensors)), TRIED if len(tensors) <= MANY else FIRST):
@@ -68,7 +67,7 @@ def _all(first: Spelling) -> Iterator[Spelling]:
 
 
 def spelled(tensors: Mapping[str, Tensor], wanted: Collection[str]) -> Spelling:
-    """Return a checkpoint's tensors by the names that a network wants; as they are, where no spelling has these."""
+    """Return a checkpoint's tensors under the names that a network wants, or unchanged if no spelling fits."""
     names = _counted(wanted)
     return next((s for s in spellings(tensors) if _counted(s.tensors) == names), Spelling(tensors))
 
@@ -78,7 +77,7 @@ def _counted(names: Collection[str]) -> set[str]:
 
 
 def _stacked_as_one(found: Spelling) -> Iterator[Spelling]:
-    """Yield names as they are, and with a layer that stands alone in a sequence called as the sequence is."""
+    """Yield the names unchanged, then with each single layer of a sequence renamed to the sequence."""
     yield found
     for stem, number in _stacked(found.tensors):
         layer = {f"{stem}.{number}.{part}": f"{stem}.{part}" for part in ("weight", "bias")}
@@ -87,7 +86,7 @@ def _stacked_as_one(found: Spelling) -> Iterator[Spelling]:
 
 
 def _stacked(tensors: Mapping[str, Tensor]) -> list[tuple[str, str]]:
-    """Return where a linear layer is all that a sequence holds: its name and the layer's number."""
+    """Return the sequences that hold only a linear layer: the sequence's name and the layer's number."""
     inside = Counter(name.rsplit(".", above)[0] for name in tensors for above in (1, 2) if name.count(".") >= above)
     found = []
     for name, tensor in tensors.items():
@@ -98,7 +97,7 @@ def _stacked(tensors: Mapping[str, Tensor]) -> list[tuple[str, str]]:
 
 
 def _last_renamed(found: Spelling) -> Iterator[Spelling]:
-    """Yield a body with the one linear layer beside it under the names that networks give to their last."""
+    """Yield a body whose single outside linear layer is renamed to each usual name of a last layer."""
     inside = Counter(name.partition(".")[0] for name in found.tensors)
     stems = [n.removesuffix(".weight") for n, t in found.tensors.items() if t.ndim == 2 and n.endswith(".weight")]
     lone = [s for s in stems if inside[s.partition(".")[0]] == 1 + (f"{s}.bias" in found.tensors)]
@@ -111,7 +110,7 @@ def _last_renamed(found: Spelling) -> Iterator[Spelling]:
 
 
 def _alone(found: Spelling) -> Spelling:
-    """Leave out losses, metrics and counters."""
+    """Ignore losses, metrics and counters."""
     left = tuple(name for name, t in found.tensors.items() if is_beside(name, t))
     if not left:
         return found
@@ -121,7 +120,7 @@ def _alone(found: Spelling) -> Spelling:
 
 
 def _renamed(found: Spelling) -> Spelling:
-    """Take out what wrappers put into names, but for their first part, and give old names their new ones."""
+    """Remove wrappers' names from the middle of tensor names, and replace torchvision's old names."""
     names = {name: _new(name) for name in found.tensors}
     if len(set(names.values())) < len(names) or all(name == new for name, new in names.items()):
         return found
@@ -145,7 +144,7 @@ def _bare(name: str) -> str:
 
 
 def _unwrapped(found: Spelling) -> Iterator[Spelling]:
-    """Yield what lies inside the first part of names, where what lies beside it may be left out or belongs to it."""
+    """Yield the tensors under a name prefix, if the others can be ignored or belong to the same network."""
     heads = Counter(name.partition(".")[0] for name in found.tensors if "." in name)
     for head, _ in heads.most_common(HEADS):
         inside = {n.removeprefix(f"{head}."): t for n, t in found.tensors.items() if n.startswith(f"{head}.")}
@@ -166,7 +165,7 @@ def _unwrapped(found: Spelling) -> Iterator[Spelling]:
 
 
 def _unnormalised(found: Spelling) -> Iterator[Spelling]:
-    """Yield a network without a module beside its own that does nothing but normalise (`data_preprocessor.mean`)."""
+    """Yield a network without a module next to it that only normalises (`data_preprocessor.mean`)."""
     for head in {name.partition(".")[0] for name in found.tensors if is_statistic(name)}:
         held = {n: t for n, t in found.tensors.items() if n.startswith(f"{head}.")}
         rest = {n: t for n, t in found.tensors.items() if n not in held}
@@ -176,13 +175,13 @@ def _unnormalised(found: Spelling) -> Iterator[Spelling]:
 
 
 def _apart(inside: Spelling, head: str, beside: Mapping[str, Tensor]) -> Iterator[Spelling]:
-    """Yield a network without what lies beside it: copies, where it has the plain name, and a normalisation."""
+    """Yield a network without the tensors next to it: its copies, if it has the usual name, and a normalisation."""
     others = copies(inside.tensors, beside)
-    if len(others) > COPIES:  # an ensemble's at best
+    if len(others) > COPIES:  # probably an ensemble
         return
     differ = [at for at, same in others.items() if not same]
     if differ and (plainest([head, *differ]) != head or not all(AVERAGES.search(at) for at in differ)):
-        return  # an ensemble's, perhaps
+        return  # perhaps an ensemble
     rest = {n: t for n, t in beside.items() if not any(n.startswith(f"{at}.") for at in others)}
     told = tuple(f"not {at}, other values of the same tensors" for at in differ)
     left = (*inside.left, *(n for n in beside if n not in rest))

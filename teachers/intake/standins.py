@@ -1,4 +1,4 @@
-"""A pickle is read with nothing of it imported or called: stand-ins take the place of all that is no tensor."""
+"""Read a pickle without importing or calling anything it names: stand-ins replace everything but tensors."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ KINDS = {  # of storages
 
 
 class Storage(NamedTuple):
-    """Where the values of tensors lie in a file."""
+    """A storage in a file, which holds the values of tensors."""
 
-    dtype: torch.dtype | None  # None: of a kind that no tensor here has
+    dtype: torch.dtype | None  # None if unknown
     key: str
     numel: int
-    start: int = 0  # its first value within the whole storage, in very old files
+    start: int = 0  # index of its first value in the whole storage, in very old files
 
 
 class TensorDeclaration:
-    """A tensor as a pickle declares it; nothing of it is checked yet."""
+    """A tensor as a pickle declares it, not checked yet."""
 
     __slots__ = ("dtype", "offset", "size", "storage", "stride")
 
@@ -46,29 +46,29 @@ class TensorDeclaration:
         self.storage, self.offset, self.size, self.stride, self.dtype = storage, offset, size, stride, dtype
 
     def __setstate__(self, state: object) -> None:
-        """Leave what a subclass keeps beside its values."""
+        """Ignore a subclass's other attributes."""
 
 
 class UnknownTensor(NamedTuple):
-    """A tensor that is no plain array of numbers, and what would rebuild it."""
+    """A tensor that is no plain array of numbers, and the function that would rebuild it."""
 
     function: str
 
 
 class Pairs(dict[Any, Any]):
-    """An ordered dict; what else it holds (`_metadata`) is left."""
+    """An ordered dict; its attributes (`_metadata`) are ignored."""
 
     def __setstate__(self, state: object) -> None:
-        """Leave it."""
+        """Ignore attributes."""
 
 
 class Standin:
-    """Takes whatever a pickle makes of it, and does nothing; its subclasses bear a name that a pickle asked for."""
+    """Stand in for an object of a pickle and do nothing; each subclass has the name of a global in the pickle."""
 
     name = ""
     reader: Reader
     args: tuple[object, ...]
-    pairs: dict[object, object]  # what was set by a key
+    pairs: dict[object, object]  # items set by key
     state: object
 
     def __new__(cls, *args: object, **more: object) -> Standin:
@@ -87,13 +87,13 @@ class Standin:
         self.pairs[key] = value
 
     def append(self, item: object) -> None:
-        """Leave an item."""
+        """Ignore an item."""
 
     extend = add = append
 
 
 class Function:
-    """A function of ours under the name of one that a pickle asked for; a pickle can call it and nothing else."""
+    """One of our functions in place of one that a pickle names; the pickle can call it and do nothing else with it."""
 
     __slots__ = ("call",)
 
@@ -108,7 +108,7 @@ class Function:
 
 
 def _typed(function: object, kind: object, args: tuple[object, ...], state: object) -> object:
-    """Rebuild a tensor that has attributes; one of a class of somebody's is odd."""
+    """Rebuild a tensor with attributes; return UnknownTensor if its class is not torch's own."""
     if (
         isinstance(kind, type)
         and issubclass(kind, Standin)
@@ -139,18 +139,18 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
 
 
 class Reader(pickle.Unpickler):
-    """Reads a pickle; keeps the globals that it asked for, and in `running` those that would run something."""
+    """Read a pickle; collect the globals that it names, and in `running` those that would run code."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="latin1")
         self.names: dict[str, object] = {}
         self.running: set[str] = set()
-        self.functions: set[str] = set()  # named, and made no object of so far
+        self.functions: set[str] = set()  # functions that the pickle names
         self.built: set[str] = set()
         self.storages: list[Storage] = []
 
     def find_class(self, module: str, name: str) -> object:
-        """Return what stands in for a global; no module is looked at."""
+        """Return the stand-in for a global, without importing any module."""
         whole = f"{module}.{name}"
         if whole not in self.names:
             self.names[whole] = self._found(module, name, whole)
@@ -176,33 +176,33 @@ class Reader(pickle.Unpickler):
         return self.standin(whole)
 
     def standin(self, name: str) -> type[Standin]:
-        """Return a new class that does nothing, under a name."""
+        """Return a new class with this name that does nothing."""
         return type("Standin", (Standin,), {"name": name, "reader": self})
 
     def _attribute(self, owner: object, name: object) -> object:
-        """Stand in for a member of a class, such as an enumeration's; any other attribute opens the way to code."""
+        """Stand in for a class's member, such as an enumeration's; any other attribute could give access to code."""
         if isinstance(owner, type) and issubclass(owner, Standin) and type(name) is str:
             return self.standin(f"{owner.name}.{name}")
         self.running.add("getattr")
         return self.standin("getattr")
 
     def call(self, what: type[Standin], args: tuple[object, ...]) -> None:
-        """Note that a pickle would call something, which may be given what runs."""
+        """Note that a pickle would call `what`; it is dangerous if it is a function or gets a dangerous argument."""
         given = {a.name for a in args if isinstance(a, type) and issubclass(a, Standin)}
         if given & self.running or is_function(*what.name.rpartition(".")[::2]):
             self.running.add(what.name)
 
     @property
     def dangerous(self) -> tuple[str, ...]:
-        """The names of what would run something, in the order of the file; empty where stand-ins are enough."""
+        """The names of globals that would run code, in the file's order; empty if the pickle is harmless."""
         found = self.running | (self.functions - self.built)
         return (*(name for name in self.names if name in found), *sorted(found - self.names.keys()))
 
     def persistent_load(self, pid: object) -> object:
-        """Return where a storage lies; nothing else lies outside of a pickle."""
+        """Return the storage that a persistent id names; no other kind of id is accepted."""
         if (
             type(pid) is tuple and len(pid) == 4 and pid[0] == "module"
-        ):  # of very old whole modules: a class, its source
+        ):  # in very old whole modules: a class and its source
             return pid[1]
         if type(pid) is not tuple or len(pid) not in (5, 6) or pid[0] != "storage" or type(pid[1]) is not Kind:
             raise pickle.UnpicklingError("a pickle that asks for more than storages")
@@ -214,7 +214,7 @@ class Reader(pickle.Unpickler):
 
 
 class Kind(NamedTuple):
-    """A kind of storage."""
+    """The element type of a storage."""
 
     dtype: torch.dtype | None
 

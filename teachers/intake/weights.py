@@ -1,4 +1,4 @@
-"""Weights out of a stranger's file: tensors by name, nothing executed."""
+"""Open the weights in an untrusted file: tensors by name, without executing anything."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ FLAT = re.compile(r"(^|\.)_?flat_param(_\d+)?$")
 
 @dataclass(frozen=True)
 class Weights:
-    """An opened file: tensors by name, and its card if it has one of ours; a program has none and answers by itself."""
+    """An opened file: its tensors by name and its card, if any; a program has neither and answers by itself."""
 
     path: Path
-    sha256: str  # of the file; of a folder or a file with others beside it, over all of them
+    sha256: str  # of the file; for a folder, or a file with external data, of all files together
     tensors: dict[str, Tensor]
     card: Card | None
     kind: str = "torch"  # torch, torch-legacy, safetensors, or one of PROGRAMS
-    normalize: str | None = None  # what it says of its images itself, as --normalize takes it
-    taken: str = ""  # which of several mappings of tensors these are, as a sentence
-    output: str = ""  # of a program with several, the one that the user names
-    declared: int | None = None  # channels of a program's images, as far as that can be seen
+    normalize: str | None = None  # the normalisation that the file states, as --normalize takes it
+    taken: str = ""  # which of several mappings of tensors was chosen, as a sentence
+    output: str = ""  # the output that the user names, if a program has several
+    declared: int | None = None  # input channels of a program, if known
 
     @property
     def is_program(self) -> bool:
-        """Whether it answers by itself instead of being put into an architecture."""
+        """Whether it answers by itself, without an architecture of ours."""
         return self.kind in PROGRAMS
 
     @property
     def channels(self) -> int | None:
-        """Channels of the images that it takes, 1 or 3; None where that is not known, or is another number."""
+        """Its input channels if they are 1 or 3; None if unknown or another number."""
         if self.is_program:
             return self.declared
         found = self.card.shape[0] if self.card is not None else channels_of(self.tensors)
@@ -58,14 +58,14 @@ class Weights:
 def open_weights(path: Path, trust: bool = False, name: str | None = None) -> Weights:
     """Open a checkpoint in a child process: state dicts, safetensors, ONNX, Hugging Face folders.
 
-    Nothing in it is executed; what only code can open is refused, unless the user has said to `trust` it. Of several
-    mappings of tensors `name` takes one. Raises RefusedInput with one sentence for anything else; UsageError where only
-    the user can tell which mapping is meant, or there is none of that name.
+    Nothing in it is executed; a file that only its own code can open is refused, unless the user wants to `trust` it.
+    `name` chooses one of several mappings of tensors. Raises RefusedInput with one sentence for any other file;
+    UsageError if the user must choose a mapping, or there is none of that name.
     """
     try:
         there = path.exists()
     except OSError as e:
-        raise RefusedInput(f"{path} cannot be looked at ({e.strerror}); give a checkpoint") from e
+        raise RefusedInput(f"{path} cannot be opened ({e.strerror}); give a checkpoint") from e
     if not there:
         if path.is_symlink():
             raise RefusedInput(f"{path} is a link to nothing; give a checkpoint")
@@ -94,7 +94,7 @@ def open_weights(path: Path, trust: bool = False, name: str | None = None) -> We
 
 
 def _tensors(path: Path, names: Sequence[object]) -> dict[str, dict[str, Tensor]]:
-    """Return the mappings of tensors that a reader left, by where they lay."""
+    """Return the mappings of tensors that a reader wrote, by their path in the checkpoint."""
     from safetensors.torch import load_file
 
     found: dict[str, dict[str, Tensor]] = {str(name): {} for name in names}

@@ -43,37 +43,37 @@ OURS: tuple[type[Method], ...] = (
 )
 METHODS = {method.name: method for method in OURS}
 
-VERSION = 2  # of how `teach` trains: a new number makes cached teachers stale
+VERSION = 2  # of the training in `teach`: raising it makes cached teachers invalid
 
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """All that determines a taught teacher but the data."""
+    """Everything but the data that determines a trained teacher."""
 
     method: Method
     recipe: Recipe
     seed: int = 0
-    init: str = ""  # digest of the weights given in place of the ordinary teacher's
+    init: str = ""  # digest of the weights that replace the ordinary teacher's, if any
 
 
 @dataclass(frozen=True)
 class TrainedTeacher:
-    """A finished teacher, and what its method says of it."""
+    """A finished teacher, and the figures that its method measures on it."""
 
     student: Student
     measured: dict[str, float]
 
     @property
     def network(self) -> PreprocessedNetwork:
-        """The network, raw pixels to logits."""
+        """The network, from raw pixels to logits."""
         assert isinstance(self.student.network, PreprocessedNetwork)
         return self.student.network
 
 
 def method(name: str, settings: dict[str, str] | None = None) -> Method:
-    """Return a method, with settings given as text in place of its defaults.
+    """Return a method; `settings`, as text, replace its defaults.
 
-    Raises UsageError with near names where there is no such method or setting, or a value does not fit.
+    Raises UsageError, which suggests similar names, for an unknown method or setting, or a value that does not fit.
     """
     if name not in METHODS:
         near = difflib.get_close_matches(name, METHODS, n=2)
@@ -101,7 +101,7 @@ def _read(kind: type[Method], given: dict[str, str]) -> dict[str, Any]:
 
 
 def written(value: Any) -> str:
-    """Write a setting as `--set` takes it."""
+    """Return a setting's value as `--set` takes it."""
     return "/".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
 
 
@@ -125,7 +125,7 @@ def teach(
 ) -> TrainedTeacher:
     """Train a teacher on the training split of a task, a fresh view every epoch.
 
-    `plain` gives the weights of the ordinary teacher where a method wants one; by default it is trained, too.
+    `plain` returns the weights of the ordinary teacher if a method needs one; by default that is trained as well.
     """
     known(task.train)
     name, k = lesson.recipe.architecture, len(task.classes)

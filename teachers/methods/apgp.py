@@ -1,4 +1,4 @@
-"""A learned perturbation of the answers that keeps the accuracy: APGP as in CMIM's list of rivals."""
+"""A learned perturbation of the answers that keeps the accuracy: APGP, which CMIM's paper compares with."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from teachers.training import Batch, Outputs, Student
 
 @dataclass(frozen=True, kw_only=True)
 class APGP(Method):
-    """Behind a frozen ordinary teacher, a residual network of its probabilities learns CE − λ KL(shown ‖ own).
+    """Train a residual network on a frozen ordinary teacher's probabilities with CE − λ KL(shown ‖ own).
 
-    Widths (three hidden layers of 512) and a learning rate of 1 are those of the public code beside CMIM. That its
-    answer is added to log-probabilities, the direction of KL, and that KL counts up to `most` nats of an image, because
-    it has no upper bound, are ours; so are λ and `most`, which cost about three points of accuracy on validation.
+    Widths (three hidden layers of 512) and a learning rate of 1 are those of the public code of CMIM. Our choices: the
+    network's output is added to log-probabilities; the direction of KL; KL, which has no upper bound, is capped at
+    `most` nats per image; λ and `most`, which cost about three points of accuracy on validation.
     """
 
     name = "apgp"
@@ -28,7 +28,7 @@ class APGP(Method):
     looks = True
 
     weight: NotNegative = 2.0  # λ
-    most: Positive = 0.2  # nats of an image, beyond which being further off gains nothing
+    most: Positive = 0.2  # nats per image: cap of KL
     share: Share = 1 / 12  # of the ordinary teacher's steps
     rate: NotNegative = 10.0  # of the learning rate
 
@@ -38,14 +38,14 @@ class APGP(Method):
         return replace(student, network=guards.inside(student.network))
 
     def measure(self, school: TeacherTraining, network: nn.Module) -> dict[str, float]:
-        """Return the divergence of what is shown from the ordinary teacher on validation images, in nats."""
+        """Return the divergence of the shown answers from the ordinary teacher's on validation images, in nats."""
         shown, own = validation_logits(school, network), validation_logits(school, school.ordinary())
         return {"KL to its own answers": float(divergence(shown, own))}
 
 
 @dataclass(frozen=True)
 class Perturb:
-    """The loss beside the ordinary teacher."""
+    """The loss, which uses the ordinary teacher's answers."""
 
     method: APGP
     ordinary: nn.Module

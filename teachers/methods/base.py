@@ -1,4 +1,4 @@
-"""What a way to train a teacher is: settings, and a lesson in a school."""
+"""The base class of methods that train a teacher, and the training run that they get."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 @dataclass(frozen=True)
 class TeacherTraining:
-    """Where a teacher is trained: the task's training images, the recipe, the seed, and the one loop.
+    """What a method needs to train a teacher: the training images, the recipe, the seed, and the training loop.
 
-    `plain` gives the weights of the ordinary teacher that a method starts from, avoids or copies.
+    `plain` returns the weights of the ordinary teacher that some methods start from, avoid or copy.
     """
 
     task: Task
@@ -35,25 +35,25 @@ class TeacherTraining:
     seed: int
     plain: Callable[[], Weights]
     device: str = "cpu"
-    progress: Callable[[int, int], None] | None = None  # steps done, of how many
+    progress: Callable[[int, int], None] | None = None  # called with the steps done and their total
     keeper: Checkpointer | None = None
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.task.classes)
 
     def part(self, share: float, rate: float, wrap: str | None = None) -> Recipe:
-        """Return the recipe of a shorter lesson: a share of the steps, at a share of the learning rate."""
+        """Return the recipe with a share of the steps and a multiple of the learning rate."""
         whole = self.recipe
         return replace(whole, steps=max(1, round(share * whole.steps)), lr=rate * whole.lr, wrap=wrap)
 
     def epoch(self, recipe: Recipe) -> int:
-        """Return the steps of one pass over the training images."""
+        """Return the number of steps of one pass over the training images."""
         return max(1, round(len(self.task.train) / recipe.batch))
 
     def stream(self, recipe: Recipe) -> StoredStream:
-        """Return batches of the training images, every epoch another view of them."""
+        """Return batches of the training images, with another view of them in every epoch."""
         pool = self.task.train
         views = ViewSet("crop" if pool.augment.pad or pool.augment.flip else "raw", recipe.views)
         return StoredStream(pool, views, batch=recipe.batch, seed=self.seed, device=self.device)
@@ -82,7 +82,7 @@ class TeacherTraining:
         )
 
     def ordinary(self) -> nn.Module:
-        """Return the ordinary teacher, frozen, raw pixels (B, C, H, W) to logits (B, K)."""
+        """Return the ordinary teacher, frozen: from raw pixels (B, C, H, W) to logits (B, K)."""
         plain = replace(self.recipe, wrap=None)
         network = build_student(plain, self.classes, self.task.shape, self.device, start=self.plain())
         return network.eval().requires_grad_(False)
@@ -90,24 +90,24 @@ class TeacherTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """A way to train a teacher: its fields are its settings."""
+    """A method that trains a teacher; its fields are its settings."""
 
     name: ClassVar[str]
     title: ClassVar[str]
     paper: ClassVar[str]
-    looks: ClassVar[bool] = False  # whether it looks at an ordinary teacher
+    looks: ClassVar[bool] = False  # whether it needs an ordinary teacher
 
     @abstractmethod
     def teach(self, school: TeacherTraining) -> Student:
         """Train a teacher; its last step is the result."""
 
     def measure(self, school: TeacherTraining, network: nn.Module) -> dict[str, float]:
-        """Return what is worth knowing of a finished teacher, by name, on validation images."""
+        """Return figures measured on a finished teacher with validation images, by name."""
         return {}
 
 
 def validation_logits(school: TeacherTraining, network: nn.Module) -> Tensor:
-    """Return a network's logits of the validation images, (N, K)."""
+    """Return a network's logits for the validation images, (N, K)."""
     images = torch.from_numpy(np.asarray(school.task.validation.images))
     with torch.no_grad():
         parts = [network(part.to(school.device).float().div(255)).cpu() for part in torch.split(images, 512)]

@@ -24,10 +24,10 @@ def clusters(logits: Tensor, powers: Tensor) -> Tensor:
 
 
 class Centroids:
-    """Class means of answers raised to powers, (A, K, K): power, label, class.
+    """Class means of answers raised to powers, (A, K, K): by power, label and class.
 
-    How they follow the network is `update`: `batch`, the means of the batch at hand; `epoch`, those of all training
-    images, taken anew at the start of every epoch; `running`, exponentially forgetting means over batches.
+    `update` says how they follow the network: `batch`: means of the present batch; `epoch`: means of all training
+    images, computed at the start of every epoch; `running`: means over batches with exponential decay.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class Centroids:
         return (p * (log_p - q.clamp(min=FLOOR).log())).sum(-1).mean(-1)
 
     def means(self) -> Tensor:
-        """Return the class means, (A, K, K); uniform for a class that was not seen yet."""
+        """Return the class means, (A, K, K); uniform for a class not seen yet."""
         even = torch.full_like(self.sums, 1 / self.classes)
         return torch.where(self.mass[:, None] > 0, self.sums / self.mass.clamp(min=1e-12)[:, None], even)
 
     @torch.no_grad()
     def take(self, network: nn.Module, pool: Pool, chunk: int = 512) -> None:
-        """Take the means over all images of a pool, with the network as it is."""
+        """Compute the means over all images of a pool with the present network."""
         self._forget(0.0)
         labels = torch.from_numpy(known(pool))
         for at in range(0, len(pool), chunk):
@@ -81,38 +81,38 @@ class Centroids:
         self.mass.index_add_(0, labels, torch.ones_like(labels, dtype=self.mass.dtype))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what the means rest on."""
+        """Return the sums and counts that the means are computed from."""
         return {"sums": self.sums, "mass": self.mass}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from kept means."""
+        """Restore saved means."""
         self.sums, self.mass = state["sums"].to(self.sums), state["mass"].to(self.mass)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remembering:
-    """What objectives with class means share: the means are all that they remember from step to step."""
+    """Base class of objectives with class means, which are their only state from step to step."""
 
     centroids: Centroids
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what the next step depends on."""
+        """Return the state that the next step depends on."""
         return self.centroids.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a kept state."""
+        """Restore a saved state."""
         self.centroids.load_state_dict(state)
 
 
 class Alternating:
-    """A stream at whose epochs the class means are taken anew: the second half of CMIM's alternating minimisation."""
+    """A stream that recomputes the class means every epoch: the second half of CMIM's alternating minimisation."""
 
     def __init__(self, stream: StoredStream, centroids: Centroids, pool: Pool, epoch: int) -> None:
         self.stream, self.centroids, self.pool, self.epoch = stream, centroids, pool, epoch
         self.view, self.source = stream.view, stream.source
 
     def skip(self, step: int) -> Tensor:
-        """Pass over a batch."""
+        """Skip a batch."""
         return self.stream.skip(step)
 
     def next(self, step: int, student: nn.Module) -> Batch:

@@ -16,11 +16,11 @@ from teachers.training import Batch, Outputs, Recipe, Student
 class CMIM(Method):
     """Minimise CE + λ (mean over powers of (T^s · CMI_T)^ω)^(1/ω), T = 1/power, each CMI with its own class means.
 
-    A reconstruction. The paper minimises the maximum of CMI over the power parameter; it replaces the maximum by an
-    average of finite exponent over a few powers. Which powers, its λ and its ω are not public: the defaults are what
-    withstood most on validation (docs/teachers.md), power 1 alone among them. With s = 2 several powers pull alike, as
-    in distillation: T² CMI_T tends to a constant where CMI_T itself vanishes. Means of a `batch` see little of the CMI
-    of many classes; λ = 20 is for 62.
+    A reconstruction. The paper minimises the maximum of CMI over the power parameter, which it replaces by an average
+    with a finite exponent over a few powers. Its powers, λ and ω are not public: the defaults here, with power 1 alone,
+    resisted attacks best on validation (docs/teachers.md). With s = 2 all powers have a similar weight, as in
+    distillation: T² CMI_T tends to a constant where CMI_T vanishes. Means over a `batch` see little of the CMI if there
+    are many classes; λ = 20 is for 62 classes.
     """
 
     name = "cmim"
@@ -28,7 +28,7 @@ class CMIM(Method):
     paper = "Ye, Hamidi & Yang, Towards Undistillable Models by Minimizing CMI, arXiv 2507.00012 (reconstruction)"
     weight: NotNegative = 20.0  # λ
     powers: tuple[Positive, ...] = (1.0,)
-    exponent: Positive = 1.0  # ω: 1 the mean, large the maximum
+    exponent: Positive = 1.0  # ω: 1 gives the mean, a large value the maximum
     scale: NotNegative = 2.0  # s
     update: Update = "batch"
     decay: Share = 0.99  # of running means
@@ -45,7 +45,7 @@ class CMIM(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class Concentrate(Remembering):
-    """The loss with its class means."""
+    """The loss and its class means."""
 
     method: CMIM
 
@@ -54,7 +54,7 @@ class Concentrate(Remembering):
         return F.cross_entropy(outputs.logits, batch.labels) + self.method.weight * self.joined(spread)
 
     def joined(self, spread: Tensor) -> Tensor:
-        """Join the CMI of all powers (A,) into one number: their scaled mean of exponent ω."""
+        """Combine the CMI of all powers (A,) into one number: their scaled power mean with exponent ω."""
         scaled = spread.clamp(min=1e-12) * self.centroids.powers**-self.method.scale
         top = scaled.detach().max()  # so that a large exponent does not underflow
         exponent = self.method.exponent

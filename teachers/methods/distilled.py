@@ -30,7 +30,7 @@ class Distilled(Method):
 
 @dataclass(frozen=True)
 class Imitate:
-    """The loss beside an ordinary teacher."""
+    """The loss, which uses an ordinary teacher's answers."""
 
     method: Distilled
     ordinary: nn.Module

@@ -1,4 +1,4 @@
-"""Train with label smoothing (Szegedy et al. 2016; Müller et al. 2019 on what it does to distillation)."""
+"""Train with label smoothing (Szegedy et al. 2016; Müller et al. 2019 on its effect on distillation)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MCMI: fine-tune a teacher to tell more than the label, by maximising CMI (arXiv 2401.08732)."""
+"""MCMI: fine-tune a teacher so that its answers reveal more than the label, by maximising CMI (arXiv 2401.08732)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from teachers.training import Batch, Outputs, Student
 
 @dataclass(frozen=True, kw_only=True)
 class MCMI(Method):
-    """Fine-tune the ordinary teacher with CE − λ · CMI at temperature 1: the more distillable teacher.
+    """Fine-tune the ordinary teacher with CE − λ · CMI at temperature 1, which makes it more distillable.
 
-    As published, a twelfth of the ordinary teacher's steps, from a rate of 0.05, which is half of ours. The published
-    code takes the class means once, before the first step; here they follow the network, by default every epoch.
+    As published: a twelfth of the ordinary teacher's steps, with a learning rate from 0.05, half of ours. The published
+    code computes the class means once, before the first step; here they follow the network, by default every epoch.
     """
 
     name = "mcmi"
@@ -40,7 +40,7 @@ class MCMI(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class Spread(Remembering):
-    """The loss with its class means."""
+    """The loss and its class means."""
 
     method: MCMI
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Mixup(Method):
-    """Minimise the cross entropy with mixed labels on mixed images, λ ~ Beta(α, α), one for a batch."""
+    """Minimise the cross entropy with mixed labels on mixed images; one λ ~ Beta(α, α) per batch."""
 
     name = "mixup"
     title = "the cross entropy on mixtures of two images"
@@ -30,8 +30,8 @@ class Mixup(Method):
         return school.fit(self, stream=Mixing(school.stream(school.recipe), self.mixture))
 
     def mixture(self, images: int) -> v2.Transform:
-        """Return what mixes a batch of so many images and the rows that say whose they are."""
-        from torchvision.transforms import v2  # a second, which no other command need wait for
+        """Return the transform that mixes a batch of `images` images, with one-hot rows of their indices as labels."""
+        from torchvision.transforms import v2  # takes a second; imported only here
 
         return v2.MixUp(alpha=self.alpha, num_classes=images)
 
@@ -41,7 +41,7 @@ class Mixup(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class CutMix(Mixup):
-    """The same with a rectangle of the other image pasted in; the label's share is the area's."""
+    """Mixup with a rectangle of the other image pasted in; its label's weight is the rectangle's share of the area."""
 
     name = "cutmix"
     title = "the cross entropy on images with a piece of another"
@@ -54,19 +54,19 @@ class CutMix(Mixup):
 
 
 class Mixing:
-    """A stream whose images are mixed with those of the same batch."""
+    """A stream that mixes each image with another of the same batch."""
 
     def __init__(self, stream: StoredStream, mixture: Callable[[int], v2.Transform]) -> None:
         self.stream, self.mixture = stream, mixture
         self.view, self.source = f"{stream.view}, mixed", stream.source
 
     def skip(self, step: int) -> Tensor:
-        """Pass over a batch."""
+        """Skip a batch."""
         return self.stream.skip(step)
 
     def next(self, step: int, student: nn.Module) -> Batch:
         batch = self.stream.next(step, student)
         rows = torch.arange(len(batch.x), device=batch.x.device)
-        # Image indices for labels: the rows that come back say how much of which image each one is.
+        # With image indices as labels, the returned rows give each image's share in each mix.
         x, share = self.mixture(len(rows))(batch.x, rows)
         return replace(batch, x=x, partner=batch.labels.roll(1), weight=share.diagonal())

@@ -17,7 +17,7 @@ class Nasty(Method):
     """Minimise CE − ω τ² KL(softmax(z/τ) ‖ softmax(v/τ)), v the logits of a frozen ordinary teacher.
 
     The divergence is summed over classes and averaged over the batch, as in the authors' code (a mean over classes too
-    makes a far milder teacher). How nasty a run comes out differs: the divergence that was reached is measured.
+    makes a far milder teacher). Runs differ in how nasty the teacher becomes: `measure` returns the divergence reached.
     """
 
     name = "nasty"
@@ -42,7 +42,7 @@ class Nasty(Method):
 
 @dataclass(frozen=True)
 class Undermine:
-    """The loss beside an ordinary teacher."""
+    """The loss, which uses an ordinary teacher's answers."""
 
     method: Nasty
     ordinary: nn.Module

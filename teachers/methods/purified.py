@@ -1,4 +1,4 @@
-"""Linear CMI purification: a matrix behind an ordinary teacher that takes its CMI away."""
+"""Linear CMI purification: a linear transform of an ordinary teacher's answers that removes their CMI."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from teachers.training import Student
 
 @dataclass(frozen=True, kw_only=True)
 class Purified(CMIM):
-    """Behind a frozen ordinary teacher, a linear transform of its log-probabilities learns CMIM's loss.
+    """Train a linear transform of a frozen ordinary teacher's log-probabilities with CMIM's loss.
 
-    For classifiers, after the linear transform of logits that arXiv 2602.03396 learns for language models.
+    Adapted to classifiers from arXiv 2602.03396, which learns a linear transform of a language model's logits.
     """
 
     name = "purified"

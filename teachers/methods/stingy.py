@@ -13,9 +13,9 @@ from teachers.training import Student
 
 @dataclass(frozen=True, kw_only=True)
 class Stingy(Method):
-    """Show the largest r K logits of an ordinary teacher, renormalised, and nothing of the others.
+    """Show the largest r K logits of an ordinary teacher, renormalised, and hide the others.
 
-    A defence of the output alone: the network is the ordinary one, so its accuracy is too.
+    This changes only the output: the network, and so the accuracy, is the ordinary teacher's.
     """
 
     name = "stingy"

@@ -1,4 +1,4 @@
-"""Learning to teach with student feedback: a teacher that watches a pupil learn from it (arXiv 2109.04641)."""
+"""Learning to teach with student feedback: a teacher trained on how well a pupil learns from it (arXiv 2109.04641)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from teachers.training import Batch, Outputs, Recipe, Student, build_student
 
 @dataclass(frozen=True, kw_only=True)
 class StudentFriendly(Method):
-    """Fine-tune the ordinary teacher with CE + w · exam, after a course step of a pupil on half of every batch.
+    """Fine-tune the ordinary teacher with CE + w · exam, where a pupil first takes a course step on half of each batch.
 
-    Course: the pupil takes one step down T² KL(softmax(v/T) ‖ softmax(z/T)) from the teacher's logits v. Exam: its
-    cross entropy on the other half, differentiated through that step into v. A pupil per teacher learns all along.
+    Course: the pupil takes one gradient step on T² KL(softmax(v/T) ‖ softmax(z/T)) with the teacher's logits v. Exam:
+    the pupil's cross entropy on the other half, differentiated through that step into v. One pupil learns throughout.
     """
 
     name = "student-friendly"
@@ -43,7 +43,7 @@ class StudentFriendly(Method):
 
 @dataclass
 class Feedback:
-    """The loss with its pupil."""
+    """The loss and its pupil."""
 
     method: StudentFriendly
     pupil: nn.Module
@@ -60,7 +60,7 @@ class Feedback:
         return F.cross_entropy(outputs.logits, batch.labels) + self.method.weight * exam
 
     def course(self, taught: Tensor, x: Tensor) -> dict[str, Tensor]:
-        """Return the pupil's weights after a step towards what it is taught, logits (B, K)."""
+        """Return the pupil's weights after a step towards the teacher's logits `taught` (B, K)."""
         temperature = self.method.temperature
         before = {name: p.requires_grad_() for name, p in self.weights.items()}
         loss = temperature**2 * divergence(taught, functional_call(self.pupil, before, x), temperature)
@@ -68,10 +68,10 @@ class Feedback:
         return {name: p - self.method.pace * g for (name, p), g in zip(before.items(), slopes, strict=True)}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the pupil as it is."""
+        """Return the pupil's state."""
         return {name: value.detach() for name, value in (*self.pupil.state_dict().items(), *self.weights.items())}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on with a kept pupil."""
+        """Restore a saved pupil."""
         self.pupil.load_state_dict(state)
         self.weights = {name: state[name].to(old) for name, old in self.weights.items()}

@@ -1,1 +1,1 @@
-"""Processes of their own, and what goes between them."""
+"""Start separate processes, and exchange messages with them."""

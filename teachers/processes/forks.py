@@ -1,4 +1,4 @@
-"""Processes of ours are forks of a server that has imported what they need, and that knows nothing of an audit."""
+"""Start processes by forking a server that has imported what they need and knows nothing about an audit."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from teachers.errors import RefusedInput
 from teachers.processes import limits
 
 CONTEXT = multiprocessing.get_context("forkserver")
-TOKEN = "DISTILL_AUDIT_TOKEN"  # environment variable with the bearer token of an API; no other process has it
+TOKEN = "DISTILL_AUDIT_TOKEN"  # environment variable with the bearer token of an API; withheld from child processes
 _FORK = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else CONTEXT
 _IMPORTED = ("torch", "safetensors.torch", "teachers.intake.readers")
-_withheld = {TOKEN}  # names of environment variables that no other process has
-_ours = False  # whether this process was started here
+_withheld = {TOKEN}  # names of environment variables withheld from child processes
+_ours = False  # whether this process was started by `start`
 
 
 def withhold(variable: str) -> None:
-    """Keep an environment variable from every process that is started from now on."""
+    """Withhold an environment variable from every process started from now on."""
     _withheld.add(variable)
 
 
 def prepare(*modules: str) -> None:
-    """Start the server if there is none yet; it imports these modules, too, while this process goes on.
+    """Start the server if there is none yet; it also imports these modules, in the background.
 
-    Raises RefusedInput where there is no folder for its socket, or no memory for it.
+    Raises RefusedInput if it has no folder for its socket, or not enough memory.
     """
     if _ours:
         return
-    if limits.below("RLIMIT_AS", limits.LEAST):  # its forks would die one after the other
+    if limits.below("RLIMIT_AS", limits.LEAST):  # every fork would run out of memory
         raise RefusedInput(limits.tight(limits.ENOUGH))
     try:
         util.get_temp_dir()
@@ -49,9 +49,9 @@ def prepare(*modules: str) -> None:
 
 
 def start(target: Callable[..., None], *args: object, daemon: bool = True) -> BaseProcess:
-    """Start a process that is a fork of the server; one that starts others is no daemon.
+    """Start a process by forking the server; a process that starts others must not be a daemon.
 
-    In such a process there is no server: the next one is a fork of it, for it has imported all that is needed.
+    Inside such a process there is no server: it forks itself, since it has already imported what is needed.
     """
     prepare()
     with _unsaid():
@@ -63,10 +63,10 @@ def start(target: Callable[..., None], *args: object, daemon: bool = True) -> Ba
 
 
 def _begin(environment: dict[str, str], target: Callable[..., None], args: tuple[object, ...]) -> None:
-    """Begin in the environment of the process that wanted this one, which may not be the server's."""
+    """Call the target with the environment variables of the requesting process; the server's may differ."""
     global _ours
     _ours = True
-    if sys.platform != "win32":  # blocked in the server, and so in its forks
+    if sys.platform != "win32":  # blocked in the server, and therefore in its forks
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.clear()
     os.environ.update(environment)
@@ -75,11 +75,11 @@ def _begin(environment: dict[str, str], target: Callable[..., None], args: tuple
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Start the server with Ctrl-C blocked: Python has it ignore that only once it has imported all."""
+    """Block Ctrl-C while the server starts: Python makes it ignore Ctrl-C only after its imports."""
     if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
         yield
         return
-    resource_tracker.ensure_running()  # unblocks what it blocked: before ours
+    resource_tracker.ensure_running()  # first, because it unblocks the signals that it blocked
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -89,9 +89,9 @@ def _uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def _unsaid() -> Iterator[None]:
-    """Start processes that inherit neither the user's main script, nor the command line, nor secrets.
+    """Let processes start without the user's main script, command line and secrets.
 
-    The script may do more than define, and the command line names the teacher.
+    Importing the script may run code, and the command line names the teacher.
     """
     argv, main = sys.argv, sys.modules["__main__"]
     secret = {name: os.environ.pop(name) for name in _withheld if name in os.environ}
@@ -104,9 +104,9 @@ def _unsaid() -> Iterator[None]:
 
 
 def hush() -> None:
-    """Send what this process prints, and what it starts prints, nowhere: the terminal is the user's."""
+    """Discard everything that this process and its children print: the terminal belongs to the user."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
     os.close(nowhere)
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # as long as the process lives
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # open as long as the process lives

@@ -1,6 +1,6 @@
-"""What is sent between processes, byte by byte: nothing is read that is larger than it may be, or later.
+"""Send and receive bytes between processes, within limits of size and time.
 
-The frames are those of `multiprocessing.Connection`: a length, then as many bytes.
+The frames are those of `multiprocessing.Connection`: a length, then that many bytes.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from multiprocessing.connection import Connection
 
 from teachers.processes import forks
 
-PIECE = 2**20  # bytes that are read or written at once
-GRACE = 60.0  # seconds for a message that has begun, beside those that its size takes
-WEEKS = 2e6  # seconds: what the system counts in
-PACE = 2**20  # bytes a second, at least
+PIECE = 2**20  # bytes read or written at once
+GRACE = 60.0  # seconds for the rest of a message that has begun, plus the time for its size
+WEEKS = 2e6  # seconds: the longest wait that `poll` can express
+PACE = 2**20  # bytes per second, at least
 
 
 class PipeError(ValueError):
-    """What came is no message."""
+    """The received bytes are not a valid message."""
 
 
 class Silence(PipeError):
-    """Nothing came, or nothing was taken, for as long as that may last."""
+    """The other side sent or read nothing within the time limit."""
 
 
 def pair() -> tuple[Connection, Connection]:
-    """Return both ends of a pipe; ours never waits longer than it is told to."""
+    """Return both ends of a pipe, ours and the other process's; ours does not block."""
     ours, theirs = forks.CONTEXT.Pipe()
     os.set_blocking(ours.fileno(), False)
     return ours, theirs
 
 
 class Clock:
-    """The moment by which a message must be there."""
+    """The deadline of a message."""
 
     def __init__(self, seconds: float | None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def left(self) -> float | None:
-        """Return the seconds that are left; None: any number. Raises Silence where there are none."""
+        """Return the seconds left, None if there is no deadline; raise Silence after it."""
         if self._end is None:
             return None
         left = self._end - time.monotonic()
@@ -51,14 +51,14 @@ class Clock:
 
 
 def enough(size: int) -> float:
-    """Return the seconds in which so many bytes must come."""
+    """Return the seconds allowed for `size` bytes."""
     return GRACE + size / PACE
 
 
 def put(pipe: Connection, content: bytes | memoryview, clock: Clock) -> None:
     """Write a frame.
 
-    Raises Silence where the other side does not take it in time, BrokenPipeError where it is gone.
+    Raises Silence if the other side does not read it in time, BrokenPipeError if it is gone.
     """
     size = len(content)
     head = struct.pack("!i", size) if size < 2**31 else struct.pack("!iQ", -1, size)
@@ -69,9 +69,9 @@ def put(pipe: Connection, content: bytes | memoryview, clock: Clock) -> None:
 
 
 def take(pipe: Connection, most: int, clock: Clock) -> bytearray:
-    """Read a frame of at most so many bytes.
+    """Read a frame of at most `most` bytes.
 
-    Raises PipeError where it is larger, Silence where it does not come in time, EOFError where the other side is gone.
+    Raises PipeError if it is larger, Silence if it does not arrive in time, EOFError if the other side is gone.
     """
     (size,) = struct.unpack("!i", _exactly(pipe, 4, clock))
     if size == -1:
@@ -104,7 +104,7 @@ def _written(pipe: Connection, part: memoryview) -> int:
 
 
 def ready(pipe: Connection, event: int, seconds: float | None) -> bool:
-    """Wait for so many seconds, at most some weeks, until a pipe can be read from or written to."""
+    """Wait until a pipe can be read or written, for `seconds` at most (None: WEEKS); return whether it can."""
     poll = select.poll()
     poll.register(pipe.fileno(), event)
     return bool(poll.poll(None if seconds is None else 1000 * min(seconds, WEEKS)))

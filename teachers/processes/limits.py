@@ -1,4 +1,4 @@
-"""What a process may take: never more than the machine's own limits (`ulimit`) let it have."""
+"""Limit a process's memory and time, never beyond the machine's own limits (`ulimit`)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from pathlib import Path
 
 GIB = 2**30
 FLAGS = {"RLIMIT_AS": "-v", "RLIMIT_CPU": "-t", "RLIMIT_FSIZE": "-f", "RLIMIT_DATA": "-d", "RLIMIT_CORE": "-c"}
-ENOUGH = 6 * GIB  # of addresses: torch alone takes three
-LEAST = 15 * GIB // 4  # of addresses, without which no process of ours begins
-WANTING = ("failed to map segment", "memory", "can't start new thread")  # in what is raised where memory is short
+ENOUGH = 6 * GIB  # bytes of address space: torch alone takes 3 GiB
+LEAST = 15 * GIB // 4  # bytes of address space below which no process of ours can start
+WANTING = (
+    "failed to map segment",
+    "memory",
+    "can't start new thread",
+)  # in error messages about memory
 CGROUPS = ("memory.max", "memory/memory.limit_in_bytes")
 
 
 def lower(kind: str, wanted: int, grace: int = 0) -> str:
-    """Let this process have as much of a kind (`RLIMIT_AS`…) as is wanted, or as it may have where that is less.
+    """Set this process's limit of a kind (`RLIMIT_AS`…) to `wanted`, or keep the present limit if that is lower.
 
-    `grace` is how much more the last limit allows, at which a process is ended without a word. Returns the flag of
-    `ulimit` where the machine's own limit is the smaller one, else nothing.
+    `grace` is how much higher the hard limit is, at which the system kills the process. Returns the `ulimit` flag of
+    the kind if the present limit is lower than `wanted`, else an empty text.
     """
     import resource  # not on every system
 
@@ -36,7 +40,7 @@ def lower(kind: str, wanted: int, grace: int = 0) -> str:
 
 
 def below(kind: str, wanted: int) -> str:
-    """Return the flag of `ulimit` where this process may not have as much as is wanted, else nothing."""
+    """Return the `ulimit` flag of a kind if this process's limit is below `wanted`, else an empty text."""
     import resource
 
     there = [limit for limit in resource.getrlimit(getattr(resource, kind)) if limit != resource.RLIM_INFINITY]
@@ -44,20 +48,20 @@ def below(kind: str, wanted: int) -> str:
 
 
 def starved(error: BaseException) -> str:
-    """Return the sentence for an error that comes of this shell's own limits of memory; nothing for another error."""
+    """Return the message for an error caused by the shell's memory limits; empty for any other error."""
     means = isinstance(error, MemoryError | SystemError) or any(word in str(error) for word in WANTING)
     return tight(ENOUGH) if means else ""
 
 
 def tight(needed: int) -> str:
-    """Return the sentence for this shell's own limits of memory where they leave less than is needed, else nothing."""
+    """Return the message that the shell's memory limits are below `needed` bytes; empty if they are not."""
     flags = ", ".join(flag for kind in ("RLIMIT_AS", "RLIMIT_DATA") if (flag := below(kind, needed)))
     return flags and f"this shell's ulimit {flags} leaves less memory than the {ENOUGH / GIB:.0f} GiB wanted; raise it"
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """End this process (SIGALRM) where what is done here takes longer; an alarm that was set before rings no later."""
+    """Kill this process (SIGALRM) if the block takes longer than `seconds`; an earlier alarm keeps its time."""
     began, (before, _) = time.monotonic(), signal.getitimer(signal.ITIMER_REAL)
     signal.setitimer(signal.ITIMER_REAL, min(seconds, before) if before else seconds)
     try:
@@ -68,15 +72,14 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def question(shape: Sequence[int]) -> float:
-    """Return the seconds that a stranger's network has to answer images (N, C, H, W): 20 an image of 224 pixels."""
+    """Return the seconds that a network gets for images (N, C, H, W): 60, plus 20 per image of 224 × 224 pixels."""
     return 60.0 + 20.0 * math.prod(shape) / (3 * 224 * 224)
 
 
 def hold_memory(more: int) -> None:
-    """Let this process take so many bytes beyond what it has; what it asks for after that is a MemoryError.
+    """Limit this process to `more` bytes beyond what it uses now; allocating more raises MemoryError.
 
-    Counted are private pages that can be written: not what a GPU's driver reserves, nor what lies in files. Only Linux
-    keeps to it.
+    The limit counts private writable pages, not a GPU driver's reservations or mapped files. Only Linux enforces it.
     """
     if began := size("VmData"):
         lower("RLIMIT_DATA", began + more)
@@ -84,7 +87,7 @@ def hold_memory(more: int) -> None:
 
 
 def available() -> int:
-    """Return how many bytes of memory are free."""
+    """Return the bytes of free memory."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
@@ -93,16 +96,16 @@ def available() -> int:
 
 
 def spare() -> int:
-    """Return how many bytes a process may hope for: what is free, or what the container that we are in allows."""
+    """Return the bytes that a process can expect to get: the free memory, or the container's limit if lower."""
     found = available()
     for name in CGROUPS:
-        with suppress(OSError, ValueError):  # no such container, or one without a limit
+        with suppress(OSError, ValueError):  # not in such a container, or it has no limit
             found = min(found, int((Path("/sys/fs/cgroup") / name).read_text(encoding="ascii")))
     return found
 
 
 def size(name: str) -> int:
-    """Return what the system says of this process's memory (`VmSize`, `VmData`…), in bytes; 0 where it does not."""
+    """Return a memory figure of this process (`VmSize`, `VmData`…) in bytes; 0 if the system does not report it."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What processes say to each other of questions, answers and refusals: one model for each kind; all else is none."""
+"""Validate the messages between processes: questions, answers and refusals, one model for each kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from teachers.errors import BudgetExceeded, NothingAudited, RefusedInput, UsageE
 from teachers.processes.pipes import Arrays, PipeError, said
 from teachers.surface import Answers, Kind
 
-SENTENCE = 2_000  # characters
+SENTENCE = 2_000  # characters of a message's sentence, at most
 
 
 TRACE = 50_000
@@ -29,20 +29,20 @@ REFUSALS = {
 
 
 class Message(BaseModel):
-    """A kind of message: its types are exact, and it has nothing else."""
+    """The base of all messages: types are exact, and unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Refusal(Message):
-    """Why a question was not answered."""
+    """An error, instead of an answer: its type and its sentence."""
 
     refused: Annotated[str, Field(max_length=100)]
     sentence: Annotated[str, Field(max_length=TRACE)]
 
 
 class AnswerKind(Message):
-    """What kind of answers lie beside it."""
+    """The kind of the answers whose arrays travel with this message."""
 
     kind: Kind
 
@@ -51,9 +51,9 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def parse(model: type[M], header: Mapping[str, Any]) -> M:
-    """Return a message of the kind that is expected.
+    """Parse a message of the expected kind.
 
-    Raises PipeError where it is another.
+    Raises PipeError if it is another.
     """
     try:
         return model.model_validate(dict(header))
@@ -62,9 +62,9 @@ def parse(model: type[M], header: Mapping[str, Any]) -> M:
 
 
 def one(arrays: Arrays, name: str, dtype: str, shape: tuple[int | None, ...], least: int = 1) -> np.ndarray:
-    """Return the array that a message holds beside its words; None stands for any size from `least`.
+    """Return a message's only array; None in `shape` stands for any size of at least `least`.
 
-    Raises PipeError where it holds others, or one of another type or shape.
+    Raises PipeError if it has other arrays, or the type or shape differs.
     """
     if set(arrays) != {name}:
         raise PipeError(f"arrays {sorted(arrays)!r:.60} in place of {name!r}")
@@ -72,9 +72,9 @@ def one(arrays: Arrays, name: str, dtype: str, shape: tuple[int | None, ...], le
 
 
 def fitting(arrays: Arrays, name: str, dtype: str, shape: tuple[int | None, ...], least: int = 1) -> np.ndarray:
-    """Return an array of a message, of a type and a shape.
+    """Return one array of a message, after checking its type and shape.
 
-    Raises PipeError where it is not there, or is another.
+    Raises PipeError if it is missing, or the type or shape differs.
     """
     array = arrays.get(name)
     if array is None:
@@ -95,12 +95,12 @@ def refusal(error: BaseException) -> dict[str, Any]:
 
 
 def plain(text: str, most: int = SENTENCE) -> str:
-    """Return a text that JSON can hold, not longer than it may be; of a long one the end is kept."""
+    """Return the last `most` characters of a text, without characters that JSON cannot hold."""
     return text.encode("utf-8", "replace").decode()[-most:]
 
 
 def raise_refusal(header: Mapping[str, Any]) -> None:
-    """Raise what the other side raised, if it did."""
+    """Raise the error that a message holds, if it holds one."""
     if "refused" in header:
         found = parse(Refusal, header)
         raise REFUSALS.get(found.refused, RefusedInput)(found.sentence)
@@ -115,9 +115,9 @@ def told(answers: Answers) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def heard(header: Mapping[str, Any], arrays: Arrays, images: int, shape: Sequence[int] | None = None) -> Answers:
-    """Return the answers to so many images (of a shape) that a message holds.
+    """Return a message's answers to `images` images; gradients must have the images' `shape`, if given.
 
-    Raises PipeError where it holds none, or others.
+    Raises PipeError if they are missing, or differ in number, type or shape.
     """
     kind = parse(AnswerKind, header).kind
     explains = kind == "gradients"

@@ -1,4 +1,4 @@
-"""Plain data between processes: JSON and arrays of numbers within limits, never a pickle that a stranger wrote."""
+"""Send JSON and numeric arrays between processes, within limits; never a pickle, which could run code."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from teachers.processes.frames import Silence as Silence
 
 Arrays = Mapping[str, np.ndarray]
 NUMBERS = {np.dtype(kind).str: np.dtype(kind) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "?")}
-HEADER = 2**22  # bytes, at most, of a header
-DIMENSIONS, LARGEST = 8, 2**40  # of an array
+HEADER = 2**22  # bytes of a header, at most
+DIMENSIONS, LARGEST = 8, 2**40  # of an array: dimensions and elements, at most
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large the arrays of a message may be."""
+    """The largest arrays that a message may have."""
 
     arrays: int = 2
-    size: int = 2**32  # bytes of all arrays
+    size: int = 2**32  # bytes of all arrays together
 
 
 QUESTION = Limits()
-Room = Callable[[dict[str, Any]], Limits]  # of a message, by its header
+Room = Callable[[dict[str, Any]], Limits]  # the limits of a message, given its header
 
 
 class Spec(NamedTuple):
-    """An array that is to come."""
+    """The description of an array that follows."""
 
     name: str
     dtype: np.dtype[Any]
@@ -45,7 +45,7 @@ class Spec(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes, as an exact number however large."""
+        """The array's size in bytes, exact even if huge."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -61,7 +61,7 @@ def send(
 ) -> None:
     """Send a message.
 
-    Raises Silence where the other side does not take it in as many seconds and those that its size takes.
+    Raises Silence if the other side does not read it within `seconds` plus the time for its size; None: no limit.
     """
     parts = {name: np.asarray(a, order="C") for name, a in (arrays or {}).items()}
     shapes = [[name, a.dtype.str, a.shape] for name, a in parts.items()]
@@ -78,10 +78,10 @@ def receive(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Receive a message; its arrays are writable copies.
 
-    How large they may be may depend on the header.
+    `most` limits them, and may depend on the header.
 
-    Waits for as many seconds until it begins; once it has begun, all of it must come. Raises PipeError where it is no
-    message within the limits, Silence where none comes in time, EOFError where the other side is gone.
+    Waits `patience` seconds for it to begin; then the rest must arrive in time. Raises PipeError if it is no message
+    within the limits, Silence if it does not arrive in time, EOFError if the other side is gone.
     """
     if not frames.ready(pipe, select.POLLIN, patience):
         raise Silence("nothing at all")
@@ -95,7 +95,7 @@ def receive(
 def _parsed(content: bytes) -> tuple[dict[str, Any], list[Spec]]:
     try:
         found = _Envelope.model_validate_json(content)
-    except ValidationError as e:  # also of no JSON, and of what is nested too deep
+    except ValidationError as e:  # also raised for invalid or too deeply nested JSON
         raise PipeError(f"no header: {said(e)}") from e
     if len({name for name, _, _ in found.arrays}) < len(found.arrays):
         raise PipeError("two arrays of one name")
@@ -132,6 +132,6 @@ def _array(pipe: Connection, spec: Spec, clock: Clock) -> np.ndarray:
 
 
 def said(error: ValidationError) -> str:
-    """Return what is wrong first, in one line."""
+    """Return the first error, in one line."""
     first = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(str(part)[:40] for part in first['loc'])}: {first['msg']}"[:200]

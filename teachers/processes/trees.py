@@ -1,8 +1,8 @@
-"""A process that runs strangers' code, and all that it starts: they end together.
+"""Run untrusted code in a process that ends together with everything it starts.
 
-Between this process and the one that works stands a keeper. It runs nothing but this file: it adopts what the worker
-leaves behind (also what has left its group and its session), and ends it all once the worker ends, once it is told to,
-or once the process that wanted it is gone.
+Between this process and the worker stands a keeper process, which runs only the code of this file. It adopts the
+processes that the worker leaves behind (even in other groups and sessions), and kills them all when the worker ends,
+when it is told to (SIGTERM), or when the process that started it is gone.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from pathlib import Path
 
 from teachers.processes import forks
 
-DEATH, ADOPT = 1, 36  # of Linux's prctl: what this process hears when its parent dies; its descendants' orphans are its
-PATIENCE = 10.0  # seconds that a keeper has to end its tree
+DEATH, ADOPT = 1, 36  # Linux's prctl: the signal sent when the parent dies; adoption of orphaned descendants
+PATIENCE = 10.0  # seconds that a keeper has to end its process tree
 
 
 def start(target: Callable[..., None], *args: object, daemon: bool = True) -> BaseProcess:
-    """Start a process as `forks.start`, with a keeper; what is printed in it goes nowhere."""
+    """Start a process like `forks.start`, under a keeper; what it prints is discarded."""
     return forks.start(keep, target, *args, daemon=daemon)
 
 
 def end(process: BaseProcess, *, after: float = 0.0) -> int:
-    """End a process that was started here, and all that it started; return its exit code.
+    """End a process started by `start`, with its descendants; return its exit code.
 
-    One that is ending by itself has some seconds to do so, so that its code is its own.
+    `after`: seconds to wait first for the process to end by itself, so that the exit code is its own.
     """
     if after:
         process.join(after)
@@ -48,7 +48,7 @@ def end(process: BaseProcess, *, after: float = 0.0) -> int:
 
 
 def keep(target: Callable[..., None], *args: object) -> None:
-    """Be the keeper of a process that calls `target`; end as it ends."""
+    """Run as the keeper of a worker that calls `target`; end with the worker's status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     forks.hush()
     _ask_system(ADOPT, 1)
@@ -73,7 +73,7 @@ def keep(target: Callable[..., None], *args: object) -> None:
 
 
 def _work(target: Callable[..., None], args: tuple[object, ...]) -> None:
-    """Call the target in a session of its own, and end."""
+    """Call the target in a new session, then exit."""
     code = 1
     try:
         _ask_system(DEATH, signal.SIGKILL)
@@ -83,11 +83,11 @@ def _work(target: Callable[..., None], args: tuple[object, ...]) -> None:
         target(*args)
         code = 0
     finally:
-        os._exit(code)  # what the target's code left to be done at the end is not done
+        os._exit(code)  # skips exit handlers that the target's code registered
 
 
 def _watch(worker: int, heard: int) -> int:
-    """Wait until the worker ends, or is to end; return its status."""
+    """Wait until the worker ends or must be killed; return its status."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     while True:
@@ -107,7 +107,7 @@ def _watch(worker: int, heard: int) -> int:
 
 
 def _end_tree() -> None:
-    """Kill what descends from this process until nothing is left."""
+    """Kill the descendants of this process until none is left."""
     until = time.monotonic() + PATIENCE / 2
     while time.monotonic() < until:
         for pid in descendants(os.getpid()):
@@ -122,7 +122,7 @@ def _end_tree() -> None:
 
 
 def descendants(root: int) -> list[int]:
-    """Return the processes that descend from one, by what the system lists; the nearest first."""
+    """Return the ids of a process's descendants, from /proc; children first, then grandchildren."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat") if sys.platform == "linux" else ():
         with suppress(OSError, ValueError, IndexError):
@@ -136,7 +136,7 @@ def descendants(root: int) -> list[int]:
 
 
 def stopped(process: BaseProcess) -> bool:
-    """Whether somebody has stopped (SIGSTOP) a process that was started here, or what it started."""
+    """Whether a process started by `start`, or a descendant of it, is stopped (SIGSTOP)."""
     for pid in (process.pid or 0, *descendants(process.pid or 0)):
         with suppress(OSError, IndexError):
             if Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"T":
@@ -145,7 +145,7 @@ def stopped(process: BaseProcess) -> bool:
 
 
 def _leave_as(status: int) -> None:
-    """End with the status of the worker: its exit code, or the signal that it died by."""
+    """Exit with the worker's status: its exit code, or the signal that killed it."""
     if os.WIFSIGNALED(status):
         sign = os.WTERMSIG(status)
         if sign != signal.SIGKILL:
@@ -156,6 +156,6 @@ def _leave_as(status: int) -> None:
 
 
 def _ask_system(option: int, value: int) -> None:
-    """Ask Linux for something; elsewhere there is no such thing."""
+    """Call Linux's prctl; do nothing on other systems."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, int(value), 0, 0, 0)

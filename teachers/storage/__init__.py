@@ -1,1 +1,1 @@
-"""Entries on disk under checksums: answers, image pools and taught teachers."""
+"""Entries on disk with checksums: answers, image pools and trained teachers."""

@@ -1,4 +1,4 @@
-"""Arrays that `np.savez` wrote, read without giving them more memory than their file has bytes."""
+"""Read arrays that `np.savez` wrote, without allocating more memory than their file has bytes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from teachers.storage.entries import Content
 
-MOST_DIRECTORY = 2**14  # bytes of the table of contents
+MOST_DIRECTORY = 2**14  # bytes of the zip's table of contents
 
 
 def arrays(content: Content, known: Mapping[str, str]) -> dict[str, NDArray[Any]]:
-    """Read arrays that `np.savez` wrote, by name, of the types that `known` allows.
+    """Read arrays that `np.savez` wrote, by name; `known` lists the allowed types of each.
 
-    Nothing is given more memory than the file has bytes. Raises whatever NumPy and zipfile raise.
+    Never allocates more memory than the file has bytes. Raises whatever NumPy and zipfile raise.
     """
     if content.file.read(4) != b"PK\x03\x04" or _directory(content) > MOST_DIRECTORY:
         raise ValueError("is no archive of arrays")
@@ -33,7 +33,7 @@ def arrays(content: Content, known: Mapping[str, str]) -> dict[str, NDArray[Any]
 
 
 def _directory(content: Content) -> int:
-    """Return the size of a zip's table of contents, without reading it; nothing may follow it."""
+    """Return the size of a zip's table of contents without reading it; raise ValueError if anything follows it."""
     content.file.seek(-98, io.SEEK_END)
     tail = content.file.read()
     end, wide = tail[-22:], tail[-42:-38] == b"PK\x06\x07"
@@ -43,7 +43,7 @@ def _directory(content: Content) -> int:
 
 
 def _array(archive: zipfile.ZipFile, part: zipfile.ZipInfo, types: list[str]) -> NDArray[Any]:
-    """Read one array once its header asks for as much as there is: no small file unpacks to a large one."""
+    """Read one array if its header asks for exactly the bytes present, so that no small file unpacks to a large one."""
     if part.compress_type != zipfile.ZIP_STORED or part.flag_bits & 1 or part.file_size != part.compress_size:
         raise ValueError("holds packed arrays")
     with archive.open(part) as f:

@@ -1,6 +1,6 @@
-"""The files of a cache under their seals: a first line that holds a file's name and the digest of all that follows.
+"""The files of a cache, each with a seal: a first line that holds the file's name and the digest of all that follows.
 
-What is damaged is noticed when it is read, set aside, told in one line, and from then on as good as not there.
+A damaged file is noticed when it is read. It is then moved aside, noted in one line, and treated as missing.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from teachers.notes import Note, silent
 
 T = TypeVar("T")
 
-ASIDE = "damaged"  # the folder of what was set aside
+ASIDE = "damaged"  # the folder to which damaged files are moved
 MOST_ASIDE = 100
 _LINE = re.compile(rb"distill-audit entry ([0-9a-f]{64}) ([^\n]{1,400})\n")
-_LONGEST = 600  # bytes of a first line
+_LONGEST = 600  # bytes of a first line, at most
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
-_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # this process lacks something: no damage
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # this process lacks a resource; no damage
 
 
 class DamagedEntry(ValueError):
-    """An entry that is not what its name says; the message completes "it …"."""
+    """An entry does not hold what its name says; the message completes the sentence "it …"."""
 
 
 class Content(NamedTuple):
-    """What an entry holds: a file that stands at its first byte."""
+    """What an entry holds: an open file, positioned at the first byte after the seal."""
 
     file: IO[bytes]
     size: int  # bytes that follow
-    sealed: bool  # False for what versions before seals wrote: it has to be looked at more closely
+    sealed: bool  # False if an older version wrote it without a seal: such content is checked more closely
 
 
 def used(path: Path) -> None:
-    """Mark an entry as used now: what was not used for long is pruned first."""
+    """Mark an entry as used now; pruning removes the least recently used entries first."""
     with suppress(OSError):
         os.utime(path)
 
 
 def sealed(name: str, content: bytes) -> bytes:
-    """Put a content under the seal of a name, relative to the cache."""
+    """Return a content with its seal, for a name relative to the cache."""
     digest = _named(name)
     digest.update(content)
     return b"".join((_line(name, digest.hexdigest()), content))
@@ -68,9 +68,9 @@ def _line(name: str, digest: str) -> bytes:
 
 
 def regular(path: Path) -> IO[bytes]:
-    """Open a file that is one; no link is followed, and no pipe or device waited for.
+    """Open a regular file, without following links or waiting for pipes or devices.
 
-    Raises OSError; Broken for anything else.
+    Raises OSError, or DamagedEntry if the path is not a regular file.
     """
     if not stat.S_ISREG(path.lstat().st_mode):
         raise DamagedEntry("is no regular file")
@@ -79,9 +79,9 @@ def regular(path: Path) -> IO[bytes]:
 
 @contextmanager
 def opened(path: Path, name: str) -> Iterator[Content]:
-    """Open an entry and hold its content against its seal.
+    """Open an entry and check its content against its seal.
 
-    Raises FileNotFoundError, or Broken where it was changed, is another's, or cannot be read.
+    Raises FileNotFoundError, or DamagedEntry if it was changed, belongs to another name, or cannot be read.
     """
     try:
         file = regular(path)
@@ -104,7 +104,7 @@ def _checked(file: IO[bytes], name: str) -> Content:
             raise DamagedEntry(f"holds {line[2].decode(errors='replace')[:100]}, not the one it is named after")
         begin = file.tell()
         digest = _named(name)
-        hashlib.file_digest(file, lambda: digest)  # type: ignore[arg-type]  # goes on from the name
+        hashlib.file_digest(file, lambda: digest)  # type: ignore[arg-type]  # goes on after the name
         if digest.hexdigest().encode() != line[1]:
             raise DamagedEntry("was damaged: its content has another checksum")
         file.seek(begin)
@@ -119,38 +119,38 @@ def _unreadable(error: OSError) -> Exception:
 
 @contextmanager
 def doubted(content: Content, sentence: str) -> Iterator[None]:
-    """Say `sentence` where what an entry holds cannot be made sense of."""
+    """Raise DamagedEntry with `sentence` if parsing an entry fails."""
     try:
         yield
     except DamagedEntry:
         raise
-    # NumPy, zipfile, torch and pydantic raise what they like on such bytes, TokenError and MemoryError among them.
+    # NumPy, zipfile, torch and pydantic raise many errors on such bytes, TokenError and MemoryError among them.
     except Exception as e:
-        if content.sealed and isinstance(e, MemoryError):  # what was meant to be read is larger than the memory
+        if content.sealed and isinstance(e, MemoryError):  # undamaged, but larger than the memory
             raise
         raise DamagedEntry(sentence) from e
 
 
 @dataclass(frozen=True)
 class Entries:
-    """The entries of a cache by name, as an audit reads and writes them; `note` hears of each that is damaged."""
+    """Read and write the entries of a cache by name; `note` is called for each damaged one."""
 
     root: Path
     note: Note = silent
     _locks: dict[Path, FileLock] = field(default_factory=dict)
 
     def path(self, name: str) -> Path:
-        """Return where an entry lies."""
+        """Return the path of an entry."""
         return self.root / name
 
     def lock(self, folder: Path) -> FileLock:
-        """Return what those hold who change a folder's entries by what they hold; it may be held twice."""
+        """Return the reentrant lock to hold while reading and then changing a folder's entries."""
         return self._locks.setdefault(folder, FileLock(folder / ".lock"))
 
     def read(self, name: str, parse: Callable[[Content], T], again: str) -> T | None:
-        """Return what an entry holds; None where it is not there, or was damaged and is now set aside.
+        """Return the parsed content of an entry; None if it is missing, or damaged and now moved aside.
 
-        `again` completes the line that tells of it: what becomes of it. What has no seal yet gets one.
+        `again` ends the line that notes the damage: how the content is made again. An entry without a seal gets one.
         """
         try:
             return self._parsed(name, parse)
@@ -169,7 +169,7 @@ class Entries:
         return found
 
     def _once_more(self, name: str, parse: Callable[[Content], T], again: str) -> T | None:
-        """Set aside what is damaged, unless somebody has just done so, or made it again."""
+        """Read again under the lock, as another process may have replaced the entry; move it aside if still damaged."""
         folder = self.path(name).parent
         with self._writing(), self.lock(folder if folder.is_dir() else self.root):
             try:
@@ -179,9 +179,9 @@ class Entries:
                 return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write an entry whole under its seal, in the place of whatever is there.
+        """Write an entry with its seal, whole or not at all, replacing whatever is there.
 
-        Raises RefusedInput where the disk is full, or not ours.
+        Raises RefusedInput if the disk is full or cannot be written.
         """
         path = self.make_room(name)
         with self._writing():
@@ -190,7 +190,7 @@ class Entries:
             write_whole(path, sealed(name, content))
 
     def take(self, name: str, staged: Path) -> None:
-        """Move a file of the same name in another folder here, whole and under its seal."""
+        """Move a staged file with the same name here, whole and with its seal."""
         with opened(staged, name) as content:
             if not content.sealed:
                 self.write(name, content.file.read())
@@ -202,13 +202,13 @@ class Entries:
             staged.replace(path)
 
     def make_room(self, name: str) -> Path:
-        """Return where an entry lies, in a folder that there is.
+        """Return the path of an entry, after creating its folder.
 
-        Raises RefusedInput where there can be none.
+        Raises RefusedInput if the folder cannot be created.
         """
         path = self.path(name)
         if self._in_the_way(path) != path:
-            self.set_aside(name, "has no folder to lie in")
+            self.set_aside(name, "cannot be stored: a file is in the place of its folder")
         with self._writing():
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -222,42 +222,42 @@ class Entries:
             raise RefusedInput(f"{said}; make room there, or give another with --cache") from e
 
     def _seal(self, name: str) -> None:
-        """Put what has no seal under one, unless somebody was faster."""
+        """Add a seal to an entry that has none, unless another process already did."""
         path = self.path(name)
         with suppress(OSError, DamagedEntry), self.lock(path.parent), opened(path, name) as content:
             if not content.sealed:
                 write_whole(path, sealed(name, content.file.read()))
 
     def set_aside(self, name: str, why: str) -> None:
-        """Move what is damaged to a folder of its own, and tell why.
+        """Move a damaged entry to the folder of damaged files, and note why.
 
-        Raises RefusedInput where it cannot be moved.
+        Raises RefusedInput if it cannot be moved.
         """
         path = self._in_the_way(self.path(name))
         with self._writing():
             target = self._free(path.relative_to(self.root).as_posix())
-            with suppress(FileNotFoundError):  # somebody was faster
+            with suppress(FileNotFoundError):  # another process already moved it
                 shutil.move(path, target)
         self.note(f"cache: {name} {why} (kept as {target.relative_to(self.root).as_posix()})")
 
     def _in_the_way(self, path: Path) -> Path:
-        """Return a path, or what stands in the place of a folder above it."""
+        """Return the path, or the file that stands where one of its parent folders should be."""
         above = [p for p in reversed(path.parents) if p != self.root and p.is_relative_to(self.root)]
         return next((p for p in above if os.path.lexists(p) and not p.is_dir()), path)
 
     def _free(self, name: str) -> Path:
-        """Return a free place to set aside what has a name, and remove the oldest where there are many."""
+        """Return an unused path for a damaged file, after removing the oldest such files if there are too many."""
         folder = self.root / ASIDE
         folder.mkdir(exist_ok=True)
         held = sorted(folder.iterdir(), key=_age)
         for old in [p for p in held if not p.is_dir() or p.is_symlink()][: max(0, len(held) - MOST_ASIDE + 1)]:
             old.unlink(missing_ok=True)
             self.note(f"cache: {ASIDE}/{old.name} was removed; the last {MOST_ASIDE} are kept")
-        base = folder / f"{name.replace('/', '_')[-200:]}.{os.getpid()}"  # no other process takes it meanwhile
+        base = folder / f"{name.replace('/', '_')[-200:]}.{os.getpid()}"  # unique to this process
         return next(p for n in itertools.count() if not os.path.lexists(p := base.with_name(f"{base.name}.{n}")))
 
 
 def _age(path: Path) -> tuple[float, str]:
     with suppress(OSError):
         return path.lstat().st_mtime, path.name
-    return 0.0, path.name  # somebody has just removed it
+    return 0.0, path.name  # another process has just removed it

@@ -1,4 +1,4 @@
-"""What each kind of entry holds, read with suspicion: a content in, values out, or `Broken` with what is wrong."""
+"""Parse each kind of entry without trusting it: return its values, or raise DamagedEntry with what is wrong."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from teachers.storage.entries import Content, DamagedEntry, doubted
 from teachers.surface import WHOLE, Answers, Kind
 from teachers.task import Augment, Images, Pool
 
-MOST_IMAGES = 10**8  # in one entry: more are a mistake, or meant to fill the memory
-MOST_WORDS = 2**16  # bytes of looks, or of a word
+MOST_IMAGES = 10**8  # in one entry, at most: more are an error or an attempt to fill the memory
+MOST_WORDS = 2**16  # bytes of a short text, at most
 
 TEACHER = "teacher.safetensors"
-CUT = "top-"  # in the folder of a surface that leaves entries out
+CUT = "top-"  # part of a surface's folder name if it shows the top classes only
 
 ANSWERS: dict[str, str] = {"there": "|b1", "values": "<f4 <i8", "gradients": "<f4"}
 UNFIT = "does not fit the network that it says it is"
@@ -36,32 +36,32 @@ POOL: dict[str, str] = {"images": "|u1", "path": "|u1", "rows": "<i8", "augment"
 
 
 class Block(NamedTuple):
-    """Answers about some of so many images."""
+    """The stored answers about some of N images."""
 
-    there: NDArray[np.bool_]  # (N,)
+    there: NDArray[np.bool_]  # (N,) which images have an answer
     values: NDArray[Any]  # (N, K) float32 log-probabilities, or (N,) int64 labels
     gradients: NDArray[np.float32] | None  # (N, C, H, W)
 
     @property
     def held(self) -> dict[str, NDArray[Any]]:
-        """The answers by what they are called."""
+        """The arrays of answers by name."""
         return {"values": self.values} | ({} if self.gradients is None else {"gradients": self.gradients})
 
     @property
     def answers(self) -> Answers:
-        """The same as an oracle gives them."""
+        """The answers in an oracle's form."""
         kind: Kind = "label" if self.values.ndim == 1 else "probs" if self.gradients is None else "gradients"
         gradients = None if self.gradients is None else torch.from_numpy(self.gradients)
         return Answers(kind, torch.from_numpy(self.values), gradients)
 
 
 def form(held: Mapping[str, NDArray[Any]]) -> dict[str, object]:
-    """Return type and shape of answers, whatever the number of images: those of one block are alike."""
+    """Return the type and shape of answers without the number of images; all answers of a block share them."""
     return {name: (array.dtype, array.shape[1:]) for name, array in held.items()}
 
 
 def block(content: Content, surface: str, classes: int | None = None) -> Block:
-    """Read a block of answers through a surface; one without a seal is looked at row by row."""
+    """Read a block of answers through a surface; check one without a seal row by row."""
     with doubted(content, "is no block of answers"):
         held = arrays(content, ANSWERS)
         there, values, gradients = held["there"], held["values"], held.get("gradients")
@@ -81,21 +81,21 @@ def block(content: Content, surface: str, classes: int | None = None) -> Block:
 
 
 def _answered(values: NDArray[Any], surface: str, classes: int | None) -> bool:
-    """Whether rows are labels or log-probabilities, rounded or cut off as a surface may have left them."""
+    """Whether rows are labels or log-probabilities, which a surface may have rounded or truncated."""
     if not values.size:
         return len(values) == 0
     if values.ndim == 1:
         return bool(values.min() >= 0 and values.max() < (classes or MOST_IMAGES))
-    if not values.max() <= 1e-3:  # nor is NaN
+    if not values.max() <= 1e-3:  # also rejects NaN
         return False
     sums = np.exp(values.astype(np.float64)).sum(1)
-    # One decimal is the coarsest rounding: half of it an entry.
+    # The coarsest rounding is to one decimal: an error of at most 0.05 per class.
     off = 0.01 + 0.05 * values.shape[1]
     return bool(sums.max() <= 1 + off and (CUT in surface or sums.min() >= 1 - off))
 
 
 def pool(content: Content) -> Pool:
-    """Read a pool as `Cache.pool` lays it out."""
+    """Read a pool that `Store.pool` wrote."""
     with doubted(content, "is no pool of images"):
         held = arrays(content, POOL)
         pad, flip = held["augment"].tolist()
@@ -111,17 +111,17 @@ def _stored(held: Mapping[str, NDArray[Any]]) -> StoredImages:
 
 
 def output(content: Content) -> Output:
-    """Read what the numbers of an API are."""
+    """Read the output type of an API."""
     with doubted(content, "names no kind of output that an API has"):
         known: dict[bytes, Output] = {word.encode(): word for word in get_args(Output)}
         return known[_bytes(content, MOST_WORDS)]
 
 
 def state(content: Content) -> dict[str, Any]:
-    """Read an unfinished training."""
+    """Read the checkpoint of an unfinished training."""
     with doubted(content, "is no unfinished training"):
         held = content.file.read()
-        if not held.startswith(b"PK"):  # torch takes anything else for a pickle
+        if not held.startswith(b"PK"):  # torch would read anything else as a pickle
             raise DamagedEntry("is no unfinished training")
         found: dict[str, Any] = torch.load(io.BytesIO(held), map_location="cpu", weights_only=True)
         if not {"step", "network", "optimisers", "objective", "chance"} <= found.keys():
@@ -131,7 +131,7 @@ def state(content: Content) -> dict[str, Any]:
 
 @contextmanager
 def checkpoint(content: Content) -> Iterator[intake.Weights]:
-    """Open a taught teacher's checkpoint, in a file of its own that has no seal."""
+    """Open a trained teacher's checkpoint from a temporary copy without the seal."""
     with tempfile.TemporaryDirectory(prefix="distill-audit-") as folder:
         path = Path(folder) / TEACHER
         with path.open("wb") as f:
@@ -144,7 +144,7 @@ def checkpoint(content: Content) -> Iterator[intake.Weights]:
 
 
 def teacher(content: Content, architecture: str, classes: int, shape: tuple[int, int, int]) -> intake.Teacher:
-    """Read a taught teacher."""
+    """Read a trained teacher."""
     with checkpoint(content) as weights, _refused(content, UNFIT):
         assert weights.card is not None
         return intake.assemble(weights, architecture, classes, shape, weights.card.normalize)
@@ -152,7 +152,7 @@ def teacher(content: Content, architecture: str, classes: int, shape: tuple[int,
 
 @contextmanager
 def _refused(content: Content, sentence: str) -> Iterator[None]:
-    """Say `sentence` of what is refused; under its seal it is what was written, and this machine cannot open it."""
+    """Turn a refusal into DamagedEntry with `sentence`; with a seal the file is whole, and the refusal is raised."""
     try:
         yield
     except (RefusedInput, UsageError) as e:
@@ -162,7 +162,7 @@ def _refused(content: Content, sentence: str) -> Iterator[None]:
 
 
 def written(network: PreprocessedNetwork, card: intake.Card) -> bytes:
-    """Return a taught teacher as it is kept."""
+    """Return a trained teacher as the bytes of its checkpoint."""
     with tempfile.TemporaryDirectory(prefix="distill-audit-") as folder:
         intake.save_teacher(network, card, Path(folder) / TEACHER)
         return (Path(folder) / TEACHER).read_bytes()

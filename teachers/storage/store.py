@@ -1,4 +1,4 @@
-"""Answers, image pools and unfinished trainings on disk, each under the digest of all that determines it."""
+"""Store answers, image pools and teachers on disk, each under the digest of everything that determines it."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ Rows = NDArray[np.int64]
 
 
 def default_cache() -> Path:
-    """Return $DISTILL_AUDIT_CACHE, or the folder that this system keeps caches in."""
+    """Return $DISTILL_AUDIT_CACHE, or the folder where this system keeps caches."""
     return place(os.environ.get("DISTILL_AUDIT_CACHE") or user_cache_path("distill-audit"))
 
 
 def hold(root: Path, *, alone: bool = False) -> int:
-    """Share a cache, or have it alone, until the descriptor that is returned is closed.
+    """Lock a cache, shared or (`alone`) exclusively, until the returned file descriptor is closed.
 
-    Raises BlockingIOError where it cannot be had alone; waits where somebody else has it alone.
+    Raises BlockingIOError if others use a cache that is wanted exclusively; waits while another process has it so.
     """
     held = os.open(root / ".writable", os.O_RDWR | os.O_CREAT, 0o666)
-    if sys.platform != "win32":  # there, nothing tells who uses a cache
+    if sys.platform != "win32":  # Windows has no such lock
         import fcntl
 
         try:
@@ -54,34 +54,34 @@ def hold(root: Path, *, alone: bool = False) -> int:
 
 
 class AnswerStore:
-    """A teacher's answers, block by block: float32 log-probabilities (N, K) or int64 labels (N,), and which are there.
+    """A teacher's answers in blocks: float32 log-probabilities (N, K) or int64 labels (N,), and which images have one.
 
-    Input gradients (N, C, H, W) lie beside them where the surface gives them.
+    Input gradients (N, C, H, W) are stored with them if the surface gives any.
 
-    Any process may read at any time; writers take turns. A damaged file is set aside, and as good as none.
+    Any process may read at any time; writers take turns. A damaged file is moved aside and treated as missing.
     """
 
     def __init__(
         self, folder: Path, entries: Entries | None = None, classes: int | None = None, price: float | None = None
     ) -> None:
-        """`price` of an image is told before a damaged block is asked about again."""
+        """`price` per image: the cost is noted before the images of a damaged block are asked about again."""
         self.folder, self._entries = folder, entries or Entries(folder)
         self._classes, self._price = classes, price
 
     def load(self, block: str, rows: Rows) -> tuple[Answers | None, Rows]:
-        """Return what is stored of a block, with a row for each of its images, and which of `rows` are missing."""
+        """Return a block's stored answers, one row per image of the block, and which of `rows` are missing."""
         cost = "" if self._price is None else f", {self._price * len(rows):,.2f} to pay"
         held = self._read(block, int(rows.max(initial=-1)) + 1, f"{len(rows):,} images are asked about again{cost}")
         return (None, rows) if held is None else (held.answers, rows[~held.there[rows]])
 
     def add(self, block: str, size: int, rows: Rows, answers: Answers) -> None:
-        """Add answers about some images of a block of `size`, whole or not at all."""
+        """Add answers about some images (`rows`) of a block of `size` images; all are stored or none."""
         new = {"values": answers.values.numpy()}
         if answers.gradients is not None:
             new["gradients"] = answers.gradients.numpy()
         self._entries.make_room(self._name(block))
         with self._entries.lock(self.folder):
-            stored = self._read(block, size, "what it held is asked about again", new)
+            stored = self._read(block, size, "its images are asked about again", new)
             there = np.zeros(size, bool)
             held = {name: np.zeros((size, *a.shape[1:]), a.dtype) for name, a in new.items()}
             if stored is not None:
@@ -94,7 +94,7 @@ class AnswerStore:
             self._entries.write(self._name(block), content.getvalue())
 
     def _read(self, block: str, size: int, again: str, like: Mapping[str, NDArray[Any]] | None = None) -> Block | None:
-        """Return a block of at least `size` images, answered as some others were."""
+        """Return a block of at least `size` images whose answers have the form of `like`."""
 
         def parse(content: Content) -> Block:
             found = parsers.block(content, self.folder.name, self._classes)
@@ -114,15 +114,15 @@ class AnswerStore:
 
 
 class Store:
-    """What outlives a process: answers, pools and teachers; held while this object lives, so that nothing is pruned.
+    """Answers, pools and teachers on disk; while this object lives, a lock keeps others from pruning them.
 
-    `note` hears of each entry that is damaged; `price` is of an image, where that costs.
+    `note` is called for each damaged entry; `price` is the cost of one image, if the teacher charges.
     """
 
     def __init__(self, root: Path, note: Note = silent, price: float | None = None) -> None:
         self.root, self._price = root, price
         self.entries = Entries(root, note)
-        self._whole: set[str] = set()  # names of pools that were looked at
+        self._whole: set[str] = set()  # names of pools that were checked
         if shown(root) != str(root):
             raise RefusedInput(f"the cache {root} has a name that is no UTF-8; give another with --cache")
         try:
@@ -133,12 +133,12 @@ class Store:
         weakref.finalize(self, os.close, held)
 
     def answers(self, teacher: str, surface: str, classes: int | None = None, *, metered: bool = False) -> AnswerStore:
-        """Return the answers of a teacher through a surface, for so many classes; each may cost where it is metered."""
+        """Return the store of a teacher's answers through a surface; `metered`: the teacher may charge for each."""
         folder = self.root / "answers" / teacher[:32] / surface.replace(":", "-")
         return AnswerStore(folder, self.entries, classes, self._price if metered else None)
 
     def pool(self, pool: Pool) -> Path:
-        """Write a pool where workers can read it, and return its path; what lies there is looked at once."""
+        """Write a pool where workers can read it, and return its path; a file already there is checked once."""
         name = f"pools/{pool.digest}.npz"
         path = self.entries.path(name)
         if name not in self._whole or not path.exists():
@@ -150,7 +150,7 @@ class Store:
         return path
 
     def teacher(self, lesson: str) -> Path:
-        """Return where the teacher of a lesson is kept."""
+        """Return the path of the teacher that a recipe's key names."""
         return self.root / "teachers" / f"{hashlib.sha256(lesson.encode()).hexdigest()[:32]}.safetensors"
 
 
@@ -158,7 +158,7 @@ def _laid_out(pool: Pool) -> bytes:
     content = io.BytesIO()
     labels = np.zeros(0, np.int64) if pool.labels is None else pool.labels
     augment = np.array([pool.augment.pad, pool.augment.flip], np.int64)
-    if isinstance(pool.images, StoredImages):  # the file is in the cache as it is
+    if isinstance(pool.images, StoredImages):  # the cache already holds the image file
         where = np.frombuffer(str(pool.images.path.resolve()).encode(), np.uint8)
         np.savez(content, path=where, rows=pool.images.rows, augment=augment, labels=labels)
     else:
@@ -167,9 +167,9 @@ def _laid_out(pool: Pool) -> bytes:
 
 
 def _holds(content: Content, pool: Pool, laid_out: bytes | None) -> bool:
-    """Whether an entry holds a pool; one that names a file may be of a cache that was moved.
+    """Whether an entry holds a pool; its path to an image file is outdated if the cache was moved.
 
-    Raises Broken where it has no seal, and holds something else.
+    Raises DamagedEntry if it has no seal and holds something else.
     """
     same = (
         content.file.read() == laid_out if laid_out else content.sealed or parsers.pool(content).digest == pool.digest
@@ -180,10 +180,10 @@ def _holds(content: Content, pool: Pool, laid_out: bytes | None) -> bool:
 
 
 class TrainingCheckpoint:
-    """An unfinished training, kept in a file now and then; a damaged file is set aside, and as good as none."""
+    """A file that stores an unfinished training at intervals; if damaged it is moved aside and treated as missing."""
 
     def __init__(self, path: Path, every: float = 60.0, entries: Entries | None = None) -> None:
-        """`every` is in seconds."""
+        """`every`: seconds between two saves."""
         self.path, self.every = path, every
         self._entries = entries or Entries(path.parent)
         self._kept = time.monotonic()
@@ -193,15 +193,15 @@ class TrainingCheckpoint:
         return time.monotonic() - self._kept >= self.every
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep a state whole."""
+        """Write a state, whole or not at all."""
         content = io.BytesIO()
         torch.save(state, content)
         self._entries.write(self._name, content.getvalue())
         self._kept = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """Return the state that was kept, if any."""
-        return self._entries.read(self._name, parsers.state, "the lesson begins anew")
+        """Return the saved state, or None."""
+        return self._entries.read(self._name, parsers.state, "training starts again from the beginning")
 
     @property
     def _name(self) -> str:
@@ -209,13 +209,13 @@ class TrainingCheckpoint:
 
 
 def read_pool(path: Path) -> Pool:
-    """Read a pool that `Cache.pool` wrote.
+    """Read a pool that `Store.pool` wrote.
 
-    Raises RefusedInput where it was damaged since that looked at it.
+    Raises RefusedInput if it was damaged since.
     """
     try:
         with opened(path, f"{path.parent.name}/{path.name}") as content:
             return parsers.pool(content)
     except (FileNotFoundError, DamagedEntry) as e:
         why = e if isinstance(e, DamagedEntry) else "is gone"
-        raise RefusedInput(f"{path} {why}; run the same command again, and it is written anew") from e
+        raise RefusedInput(f"{path} {why}; run the same command again, which rewrites it") from e

@@ -1,1 +1,1 @@
-"""From a name on the command line to a teacher that can be asked: one room."""
+"""From the teacher that the command line names to a target that answers images."""

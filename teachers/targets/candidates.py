@@ -1,4 +1,4 @@
-"""Which networks a checkpoint fits, and which of these answer alike."""
+"""Find the networks that a checkpoint fits, and group those that answer alike."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from teachers.targets import probe
 from teachers.targets.target import TeacherSpec
 from teachers.task import Task
 
-MOST = 8  # networks that share all names and shapes, of which the likeliest are loaded
-LOOKED = 4  # images on which loaded networks are told apart
-PLAIN = "none"  # the normalisation behind which networks are compared
-CLOSE = 1e-4  # between log-probabilities that are the same but for rounding
+MOST = 8  # networks to load, at most, where several share all tensor names and shapes; the likeliest first
+LOOKED = 4  # images on which the answers of the loaded networks are compared
+PLAIN = "none"  # the normalisation under which networks are compared
+CLOSE = 1e-4  # tolerance: log-probabilities closer than this differ by rounding only
 
 
 def candidates(weights: Weights, spec: TeacherSpec) -> Sequence[Candidate]:
     """Return the networks that a checkpoint fits, or the one that the command line or its card names.
 
-    Raises UsageError with the nearest network where there is none.
+    Raises UsageError if the checkpoint fits none; the message names the nearest network.
     """
     card = weights.card
     found = guess(weights.tensors)
@@ -45,7 +45,7 @@ def candidates(weights: Weights, spec: TeacherSpec) -> Sequence[Candidate]:
 
 
 def _why_none(weights: Weights, found: Guess) -> str:
-    """Say what is nearest to a checkpoint that fits nothing, and what to do."""
+    """Name the network nearest to a checkpoint that fits none, and what the user can do."""
     if found.surplus:
         return (
             f"is more than a network: {found.surplus}, which may change its answers; save the network's own state dict"
@@ -57,7 +57,7 @@ def _why_none(weights: Weights, found: Guess) -> str:
 
 
 def _which(weights: Weights, inner: Mapping[str, Candidate]) -> str:
-    """Say which networks lie in a checkpoint, none of which is all of it."""
+    """Name the networks that a checkpoint holds as parts, where none of them accounts for all its tensors."""
     at, fit = next(iter(inner.items()))
     if len(inner) > 1:
         told = ", ".join(f"{at} ({fit.name})" for at, fit in inner.items())
@@ -65,11 +65,11 @@ def _which(weights: Weights, inner: Mapping[str, Candidate]) -> str:
     rest = tuple(name for name in weights.tensors if not name.startswith(f"{at}."))
     said = left_over(fit.name, len(weights.tensors) - len(rest), rest)
     them = "it" if len(rest) == 1 else "them"
-    return f"may answer otherwise than what lies inside {at}: {said}; --weights {at} leaves {them} out"
+    return f"may answer differently from the network inside {at}: {said}; --weights {at} leaves {them} out"
 
 
 class CandidateTeacher(NamedTuple):
-    """A checkpoint in a network, what that gives, and other networks that answer alike."""
+    """A checkpoint loaded into a network, its raw outputs, and the names of other networks that answer alike."""
 
     teacher: Teacher
     raw: Tensor  # (n, K)
@@ -79,9 +79,9 @@ class CandidateTeacher(NamedTuple):
 def apart(
     weights: Weights, names: Sequence[str], classes: int, x: Tensor, device: str = "cpu"
 ) -> dict[str, CandidateTeacher]:
-    """Load a checkpoint into networks that it fits; those that answer images (n, C, H, W) alike count as one.
+    """Load a checkpoint into each network named; networks that answer images x (n, C, H, W) alike share one entry.
 
-    Raises what loading raises, where none can be loaded.
+    Raises the first loading error if no network can be loaded.
     """
     found: dict[str, CandidateTeacher] = {}
     refused: AuditError | None = None
@@ -103,7 +103,7 @@ def apart(
 
 
 def running(weights: Weights, shape: tuple[int, int, int], classes: int) -> CandidateTeacher:
-    """Let a program run, which brings its own network."""
+    """Run a checkpoint that is a program and so brings its own network."""
     return CandidateTeacher(intake.assemble(weights, "", classes, shape, PLAIN), torch.zeros(0, classes))
 
 
@@ -112,7 +112,7 @@ def _alike(one: Tensor, other: Tensor) -> bool:
 
 
 def misfit(weights: Weights, fit: Candidate, task: Task) -> RefusedInput | None:
-    """Say in which respect a checkpoint that fits a network does not fit the data, if that is known."""
+    """Return an error if the network of a checkpoint differs from the data in classes, channels or size, else None."""
     channels, height, width = task.shape
     its = f"{weights.path} ({fit.name})"
     if fit.classes is None:

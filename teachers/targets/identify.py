@@ -1,4 +1,4 @@
-"""How a stranger's checkpoint is to be used: architecture, normalisation, order of its classes."""
+"""Identify a checkpoint of unknown origin: its architecture, its normalisation, the order of its classes."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from teachers.targets.selection import HALVED, Choice, Permutation, Tops, choose
 from teachers.targets.target import Target, TeacherSpec
 from teachers.task import Task, known
 
-FEW = 256  # images on which every way to use a network is tried; those that may be the best on more
+FEW = 256  # images on which every normalisation is tried; those that may be the best are then tried on more
 DEFAULT = "none"  # the normalisation, unless another is clearly better
-SHOWN = 10  # classes that a refusal names
+SHOWN = 10  # class names in an error message, at most
 
 
 @dataclass(frozen=True)
 class Identification:
-    """How a checkpoint is to be used, and why."""
+    """The architecture, normalisation and class order found for a checkpoint, and the evidence for each."""
 
-    architecture: str | None  # None where it is undecided
-    alike: tuple[str, ...] = ()  # other networks with these tensors, which answer alike
-    among: Choice | None = None  # networks with these tensors that answer otherwise, compared
-    normalize: str | None = None  # None where it is undecided
-    choice: Choice | None = None  # of the normalisation
+    architecture: str | None  # None if undecided
+    alike: tuple[str, ...] = ()  # other networks with the same tensors that answer alike
+    among: Choice | None = None  # the comparison of networks with the same tensors that answer differently
+    normalize: str | None = None  # None if undecided
+    choice: Choice | None = None  # the comparison of normalisations
     permutation: Permutation | None = None
-    asked: int = 0  # images that all candidates were shown
-    stated: str | None = None  # the normalisation that the file itself states
-    changes: tuple[str, ...] = ()  # from the checkpoint's names of tensors to the network's
-    output: str = ""  # which of a program's outputs is taken, as a line to tell
-    weights: str = ""  # which of several mappings of tensors these are, as a sentence
-    left_over: str = ""  # which tensors are no network's, as a sentence
+    asked: int = 0  # images shown, summed over all candidates
+    stated: str | None = None  # the normalisation that the file states
+    changes: tuple[str, ...] = ()  # how the checkpoint's tensor names were changed to the network's
+    output: str = ""  # which output of a program is used, as a line to print
+    weights: str = ""  # which of several state dicts is used, as a sentence
+    left_over: str = ""  # which tensors belong to no network, as a sentence
 
     @property
     def undecided(self) -> str:
-        """What the command line has to decide, as a part of a sentence; empty where all is found."""
+        """What the user must decide on the command line, as part of a sentence; empty if nothing."""
         if self.architecture is None and self.among is not None:
             return f"fits several networks, of which none is clearly the best: {_accuracies(self.among)}; give --arch"
         if self.normalize is None and self.choice is not None:
@@ -60,11 +60,11 @@ class Identification:
 def settled(
     spec: TeacherSpec, task: Task, weights: intake.Weights | None, runtime: Runtime, *, programs: bool = False
 ) -> TeacherSpec:
-    """Fill in how a checkpoint is to be used where neither the command line nor its card says, and tell it.
+    """Fill in what neither the command line nor the card says about a checkpoint, and note what was found.
 
-    One that is a program is left alone, but where `programs` may run: in a process of their own.
+    A program is not identified unless `programs` is set, which requires that this process is isolated.
 
-    Raises UsageError where that is undecided; RefusedInput where the classes are in another order.
+    Raises UsageError if something stays undecided, RefusedInput if the classes are in another order.
     """
     if weights is not None and weights.is_program and not programs:
         return spec
@@ -84,9 +84,9 @@ def settled(
 
 
 def refuse_other_order(target: Target, top: Tops, task: Task) -> None:
-    """Stop where a teacher behind a URL has its classes in another order, as it is found out of a file beforehand.
+    """Stop if a teacher behind a URL has its classes in another order; for a file, `identify` checks this earlier.
 
-    `top` (M,) is what it says of the validation images.
+    `top` (M,) holds the teacher's top class for each validation image. Raises RefusedInput.
     """
     if target.remote is None or target.teacher.order:
         return
@@ -96,14 +96,14 @@ def refuse_other_order(target: Target, top: Tops, task: Task) -> None:
 
 
 def order(task: Task) -> NDArray[np.int64]:
-    """Return the validation images that ways to use a network are tried on, in the order of the probe."""
+    """Return the indices of the validation images on which normalisations are tried, in the probe's order."""
     return questions.drawn(len(task.validation))
 
 
 def identify(weights: intake.Weights, spec: TeacherSpec, task: Task, device: str) -> Identification:
-    """Find out how a checkpoint is to be used, on validation images.
+    """Find a checkpoint's architecture, normalisation and class order from its answers to validation images.
 
-    Raises UsageError where no network fits, RefusedInput where none can be loaded.
+    Raises UsageError if no network fits, RefusedInput if none can be loaded.
     """
     index = order(task)
     x = torch.from_numpy(task.validation.images[index[:LOOKED]]).float().div_(255)
@@ -160,7 +160,7 @@ def identify(weights: intake.Weights, spec: TeacherSpec, task: Task, device: str
 
 
 def _ways(weights: intake.Weights, spec: TeacherSpec, task: Task) -> tuple[list[str], str | None]:
-    """Return the normalisations to try, and the one among them that the file itself states, if it does."""
+    """Return the normalisations to try, and the one among them that the file states, or None."""
     if spec.normalize is not None:
         return [spec.normalize], None
     ways = probe.normalisations(task)
@@ -168,7 +168,7 @@ def _ways(weights: intake.Weights, spec: TeacherSpec, task: Task) -> tuple[list[
         return list(ways), None
     try:
         stated = intake.normalisation(weights.normalize, task.shape[0])
-    except UsageError:  # of images of other channels
+    except UsageError:  # stated for another number of channels
         return list(ways), None
     name = next((name for name, way in ways.items() if probe.same(way, stated)), str(stated))
     return list(dict.fromkeys([*ways, name])), name
@@ -179,7 +179,7 @@ def _in_order(teacher: Teacher, spec: TeacherSpec, task: Task) -> Teacher:
 
 
 class ClassOrder(NamedTuple):
-    """Another order of the classes, and the normalisation behind which it was found."""
+    """Another order of the classes, and the normalisation under which it was found."""
 
     behind: str
     permutation: Permutation
@@ -187,15 +187,15 @@ class ClassOrder(NamedTuple):
 
 @dataclass(frozen=True)
 class Attempts:
-    """A network behind several normalisations: which is clearly best, and its answers behind those that may be."""
+    """A network tried under several normalisations: their comparison, and the top classes under the likely ones."""
 
     choice: Choice
     tops: Mapping[str, Tops]
     labels: NDArray[np.int64]
-    asked: int  # images, each counted for every way that it was tried
+    asked: int  # images shown, counted once per normalisation
 
     def other_order(self, classes: int) -> ClassOrder | None:
-        """Return the best other order of the classes, if the network is more accurate in it than in the data's own."""
+        """Return the best other order of the classes, or None if the data's own order is as accurate."""
         tries = len(self.choice.accuracies)
         found = {way: permuted(top, self.labels, classes, tries) for way, top in self.tops.items()}
         best = self.choice.accuracies[self.choice.best]
@@ -205,7 +205,7 @@ class Attempts:
 
 
 def _tried(teacher: Teacher, ways: Sequence[str], task: Task, index: NDArray[np.int64], device: str) -> Attempts:
-    """Try normalisations on few images, and those that may be the best on all of them."""
+    """Try all normalisations on FEW images, then those that may be the best on all images of the index."""
     few = index[:FEW]
     first = choose(_right(_tops(teacher, ways, task, few, device), task, few))
     left = [way for way in ways if way in (first.best, *first.rivals)]
@@ -228,13 +228,13 @@ def _right(tops: Mapping[str, Tops], task: Task, index: NDArray[np.int64]) -> di
 
 
 def _at_best(teacher: Teacher, ways: Sequence[str], task: Task, index: NDArray[np.int64], device: str) -> Correct:
-    """Return what a network gets right behind the normalisation that suits it best, (n,)."""
+    """Return which images a network gets right under its most accurate normalisation, (n,)."""
     tried = _right(_tops(teacher, ways, task, index, device), task, index)
     return max(tried.values(), key=lambda right: int(right.sum()))
 
 
 def told(found: Identification, task: Task) -> list[str]:
-    """Say how a checkpoint is used, a line each."""
+    """Describe how a checkpoint is used, one line per fact."""
     if found.architecture is None:
         return []
     same = f"; {', '.join(found.alike)} would answer alike" if found.alike else ""
@@ -257,7 +257,7 @@ def told(found: Identification, task: Task) -> list[str]:
 
 
 def why_normalised(choice: Choice) -> str:
-    """Say why a normalisation was chosen, or why none was."""
+    """Explain why a normalisation was chosen, or why none was."""
     if not choice.clear:
         return f"{tie(choice)}; --normalize takes another"
     best, second = list(choice.accuracies)[:2]
@@ -269,20 +269,20 @@ def why_normalised(choice: Choice) -> str:
 
 
 def tie(choice: Choice) -> str:
-    """Say between which normalisations there is no telling."""
+    """Name the normalisations that validation images cannot tell apart."""
     best = f"{choice.best} ({choice.accuracies[choice.best]:.1%})"
     rivals = ", ".join(f"{name} ({choice.accuracies[name]:.1%})" for name in choice.rivals)
     return f"on validation images {best} is not clearly better than {rivals}"
 
 
 def another_order(found: Permutation, task: Task) -> str:
-    """Say that a network's classes are in another order, as a sentence."""
+    """Explain that a network's classes are in another order, as a sentence."""
     names = [quoted(task.classes[c]) for c in found.classes[:SHOWN]]
     more = ", …" if len(found.classes) > SHOWN else ""
     return (
         f"has its classes in another order: reordered as {', '.join(names)}{more} it is right on {found.accuracy:.1%} "
-        f"of {found.images:,} validation images that had no part in finding this, as it is on {found.before:.1%}; give "
-        "--classes FILE, one class name a line in the order of the network's outputs"
+        f"of {found.images:,} validation images not used to find this order, without reordering on {found.before:.1%}; "
+        "give --classes FILE, one class name per line in the order of the network's outputs"
     )
 
 

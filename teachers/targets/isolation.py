@@ -1,4 +1,4 @@
-"""The teachers of an audit: held by this process, or by one of their own that no attack, plug-in or file shares."""
+"""Hold the teachers of an audit in a process of their own, which no attack, plug-in or file shares."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from teachers.targets.runtime import Runtime
 from teachers.targets.target import Target, TeacherSpec, open_target
 from teachers.task import Task
 
-TRIES = 3  # of a question to a process that is killed
-KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)  # from outside, or for want of memory
-LOST = 255  # the exit code of a process whose end nobody saw
-SECONDS = 600.0  # for an answer, beside those that the network has
-OPENING = 86_400.0  # seconds to open a teacher, to teach one or to look at one
-LOOK = 15.0  # seconds between two looks at a process that says nothing; stopped at both, it is started again
+TRIES = 3  # times that one question is asked, at most, if the process is killed
+KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)  # by somebody else, or because memory ran out
+LOST = 255  # the exit code reported when nobody waited for the process
+SECONDS = 600.0  # for an answer, on top of the time that the network itself may take
+OPENING = 86_400.0  # seconds to open, train or probe a teacher
+LOOK = 15.0  # seconds between two checks of a silent process; if both find it stopped, it is restarted
 NOTHING = Limits(0, 0)
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class Targets(Protocol):
-    """The audited teacher and the ordinary one, which are one where the audited one is ordinary."""
+    """The audited teacher and the ordinary one; they are one object if the audited teacher is the ordinary one."""
 
     @property
     def audited(self) -> Target:
@@ -53,21 +53,21 @@ class Targets(Protocol):
 
     @property
     def ordinary(self) -> Target:
-        """The positive control, taught when it is first wanted."""
+        """The positive control, trained when it is first needed."""
         ...
 
     def probe(self, top: np.ndarray) -> ProbeResult:
-        """Look at the audited teacher; `top` (M,) is what it says of the validation images."""
+        """Probe the audited teacher; `top` (M,) holds its top class for each validation image."""
         ...
 
     def close(self) -> None:
-        """Give back what the teachers took."""
+        """Release the teachers' resources."""
         ...
 
 
 @contextmanager
 def one(spec: TeacherSpec, task: Task, weights: intake.Weights | None, runtime: Runtime) -> Iterator[Target]:
-    """Open a teacher that shows all it has to the auditor; one that is a program in a process of its own."""
+    """Open one teacher with full answers; a teacher that is a program runs in a process of its own."""
     if weights is None or not weights.is_program:
         yield open_target(spec, task, task.train, weights, FULL, 1, runtime)
         return
@@ -77,23 +77,23 @@ def one(spec: TeacherSpec, task: Task, weights: intake.Weights | None, runtime: 
 
 
 def both(targets: Targets) -> list[Target]:
-    """Return the teachers to attack: one, where the audited teacher is the ordinary one."""
+    """Return the teachers to attack: only one if the audited teacher is the ordinary one."""
     one, other = targets.audited, targets.ordinary
     return [one] if other is one else [one, other]
 
 
 class IsolatedTargets:
-    """Teachers in a process of their own: images go in, answers come out, and nothing else can be had.
+    """Teachers in a process of their own: images go in, answers come out, and nothing else is reachable.
 
-    The process opens the file and the data while this one does, and builds the teacher once it is said how. One that
-    is killed or stopped from outside is started again, and asked again.
+    The process opens the file and the data at the same time as this one, and builds the teacher when `open` is called.
+    If the process is killed or stopped from outside, it is restarted and the question is repeated.
     """
 
     audited: Target
 
     def __init__(self, spec: TeacherSpec, cache: Path, note: Note) -> None:
         self._note, self._began = note, (spec, cache)
-        self._opened: tuple[dict[str, Any], dict[str, Any]] | None = None  # what opening it was, and what it told
+        self._opened: tuple[dict[str, Any], dict[str, Any]] | None = None  # the opening request and its reply
         self._start()
 
     def _start(self) -> None:
@@ -111,14 +111,14 @@ class IsolatedTargets:
         told = self._call(asked)[0]
         self._opened = asked, told
         heard = self._subject(told)
-        built_in = wanted.teacher.teacher in SYNTHETIC  # by what was opened, not by what its process tells
+        built_in = wanted.teacher.teacher in SYNTHETIC  # from the request, not from the process's reply
         self.audited = replace(heard, teacher=replace(heard.teacher, synthetic=built_in))
         return self
 
     @cached_property
     def ordinary(self) -> Target:
         told = self._call({"do": "ordinary"})[0]
-        return self.audited if told.get("subject") is None else self._subject(told)
+        return self.audited if told.get("target") is None else self._subject(told)
 
     def probe(self, top: np.ndarray) -> ProbeResult:
         told, arrays = self._call({"do": "probe"}, {"top": top}, most=Limits(5, limits.spare() // 2))
@@ -148,9 +148,9 @@ class IsolatedTargets:
         patience: float = OPENING,
         most: Limits = NOTHING,
     ) -> tuple[dict[str, Any], Arrays]:
-        """Ask for something, again where the process is killed.
+        """Send a request and return the reply; repeat it if the process is killed.
 
-        Raises what it raises there, RefusedInput where the process dies by itself, says nothing, or what is no answer.
+        Raises the error that the process reports; RefusedInput if it dies by itself, stays silent or answers nonsense.
         """
         for _ in range(TRIES):
             try:
@@ -158,24 +158,24 @@ class IsolatedTargets:
             except (EOFError, ConnectionError) as e:
                 code = trees.end(self._process, after=5.0)
                 if -code not in KILLS and code != LOST:
-                    raise RefusedInput(f"{_end(code, arrays)}; nothing that was stored is lost") from e
+                    raise RefusedInput(f"{_end(code, arrays)}; the answers so far are kept") from e
             except PipeError as e:
                 if not isinstance(e, Silence) or not trees.stopped(self._process):
-                    raise RefusedInput(f"the teacher's process sent what is no answer ({e})") from e
+                    raise RefusedInput(f"the teacher's process sent an invalid answer ({e})") from e
                 trees.end(self._process)
             self._again()
-        raise RefusedInput("the teacher's process died (out of memory?); nothing that was stored is lost")
+        raise RefusedInput("the teacher's process died (out of memory?); the answers so far are kept")
 
     def _again(self) -> None:
-        """Start the process again, and open in it what was open."""
+        """Restart the process, and open the same teacher in it."""
         self._pipe.close()
         self._start()
         if self._opened is None:
             return
         asked, told = self._opened
-        with suppress(EOFError, ConnectionError, Silence):  # killed again: the question finds out
+        with suppress(EOFError, ConnectionError, Silence):  # killed again: the next question notices it
             if self._once(asked)[0] != told:
-                raise RefusedInput("the teacher's process died, and the teacher is another one now; start again")
+                raise RefusedInput("the teacher's process died, and the reopened one differs; start the audit again")
 
     def _once(
         self,
@@ -193,7 +193,7 @@ class IsolatedTargets:
         return told, found
 
     def _heard(self, most: Limits, patience: float) -> tuple[dict[str, Any], Arrays]:
-        """Receive a message that begins within so many seconds, and sooner where the process is stopped."""
+        """Receive a message that begins within `patience` seconds; raise Silence if none does, or if it is stopped."""
         silent, stopped = 0.0, False
         while not frames.ready(self._pipe, select.POLLIN, min(LOOK, patience - silent)):
             silent, before, stopped = silent + LOOK, stopped, trees.stopped(self._process)
@@ -210,7 +210,7 @@ class IsolatedTargets:
         try:
             yield
         except PipeError as e:
-            raise RefusedInput(f"the teacher's process sent what is no answer ({e})") from e
+            raise RefusedInput(f"the teacher's process sent an invalid answer ({e})") from e
 
     def _subject(self, told: dict[str, Any]) -> Target:
         d = self._parsed(SubjectAnswer, told).target
@@ -234,7 +234,7 @@ class IsolatedTargets:
     def _box(self, role: Role, which: Which) -> Ask:
         def ask(images: Tensor) -> Answers:
             question = {"do": "ask", "role": role, "which": which, "threads": torch.get_num_threads()}
-            parts = 1 + len(images) // 16  # that the network is asked about at once
+            parts = 1 + len(images) // 16  # batches of up to 16 images
             patience = SECONDS + parts * limits.question(images.shape)
             most = Limits(2, min(limits.spare() // 2, 4 * images.numel() + 4 * len(images) * MOST_CLASSES))
             told, found = self._call(question, {"images": images.numpy()}, patience, most)
@@ -248,6 +248,6 @@ def _end(code: int, arrays: Arrays | None) -> str:
     images = (arrays or {}).get("images")
     asked = "a question" if images is None else f"a question of {len(images):,} images"
     if -code == signal.SIGALRM:
-        return f"the teacher did not come to an end on {asked}, although it had a minute and more; this model is broken"
+        return f"the teacher did not finish {asked} in its time, a minute or more; this model is broken"
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return f"the teacher's process died on {asked} ({how})"

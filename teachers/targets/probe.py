@@ -1,4 +1,4 @@
-"""What the auditor asks the audited teacher before anything is trained: are its answers what a protocol may rest on?"""
+"""Probe the audited teacher before anything is trained: can its answers be relied on?"""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from teachers.targets.selection import Tops
 from teachers.targets.target import Target
 from teachers.task import Images, Pool, Task, known
 
-COLOURS = 2_000  # training images, at most, whose mean and spread are a normalisation to try
+COLOURS = 2_000  # training images, at most, whose mean and standard deviation give a normalisation to try
 BYTES = "0/0.00392156862745098"  # for a network that takes pixels from 0 to 255
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a teacher answered to the same images asked again, in other batches and behind other normalisations."""
+    """How a teacher answers the same images again, in other batches and under other normalisations."""
 
-    images: int  # of validation, asked again
+    images: int  # validation images that were asked about again
     queries: int
     repeated: NDArray[np.float16]  # (n,) largest change of a probability when the same batch is asked again
-    regrouped: NDArray[np.float16]  # (m,) and when the first of them are asked in small batches
-    softmaxed: bool  # the network's raw outputs are distributions
-    saturated: float  # share of the answers whose top probability is 1 in single precision
-    correct: NDArray[np.bool_]  # (k,) of the images that normalisations are tried on
-    normalised: dict[str, NDArray[np.bool_]]  # (k,) each, by normalisation: what is right behind it
-    duplicated: NDArray[np.bool_]  # (N,) test images that are in the training split, too
+    regrouped: NDArray[np.float16]  # (m,) the same when the first m of them are asked about in small batches
+    softmaxed: bool  # the network's raw outputs are already probability distributions
+    saturated: float  # share of the answers whose top probability is exactly 1 in single precision
+    correct: NDArray[np.bool_]  # (k,) whether the teacher is right on each image that normalisations are tried on
+    normalised: dict[str, NDArray[np.bool_]]  # (k,) each: the same under every other normalisation
+    duplicated: NDArray[np.bool_]  # (N,) whether each test image is also in the training split
 
 
 def probe(target: Target, task: Task, top: Tops, device: str = "cpu") -> ProbeResult:
-    """Ask a teacher's full box the same images again, in other batches and behind other normalisations.
+    """Ask a teacher for full answers to the same images again, in other batches and under other normalisations.
 
-    `top` (M,) is what it says of the validation images.
+    `top` (M,) holds the teacher's top class for each validation image.
     """
     order = drawn(len(task.validation))
     batch = order[:BATCH]
@@ -71,7 +71,7 @@ def probe(target: Target, task: Task, top: Tops, device: str = "cpu") -> ProbeRe
 
 @contextmanager
 def listening(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect what the network itself gives, before our log-softmax and without a guard."""
+    """Collect the network's own outputs, before our log-softmax and before any guard."""
     outputs: list[Tensor] = []
     handle = innermost(network).register_forward_hook(lambda _, __, out: outputs.append(out))
     try:
@@ -81,22 +81,22 @@ def listening(network: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def raw(network: nn.Module, x: Tensor) -> Tensor:
-    """Return what the network itself gives to images (n, C, H, W), as floats (n, K)."""
+    """Return the network's own outputs for images (n, C, H, W), as floats (n, K)."""
     with listening(network.eval()) as outputs, torch.no_grad():
         network(x)
     return outputs[0].float().cpu()
 
 
 def innermost(network: nn.Module) -> nn.Module:
-    """Return the network as its owner knows it: without our preprocessing, order of classes and guard."""
+    """Return the network as its owner built it: without our preprocessing, class reordering and guard."""
     inner = network.network if isinstance(network, PreprocessedNetwork) else network
     return inner.network if isinstance(inner, GuardedNetwork | ReorderedNetwork) else inner
 
 
 def listened(target: Target, pool: Pool, index: NDArray[np.int64]) -> tuple[NDArray[np.float32], bool]:
-    """Return log-probabilities of some images, and whether the network's own outputs were distributions already.
+    """Return log-probabilities of some images, and whether the network's own outputs were already distributions.
 
-    They are not where it is behind an API: there, what kind of numbers they are is told by the answers themselves.
+    For a teacher behind an API the second is False: its output type is recognised from the answers themselves.
     """
     if target.teacher.network is None:
         return ask(target.full, pool, index), False
@@ -118,7 +118,7 @@ def change(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[n
 
 
 def kind(outputs: Tensor) -> str:
-    """Say what a network's raw outputs (n, K) are."""
+    """Name the type of a network's raw outputs (n, K)."""
     try:
         return numbers(finite(outputs), "it").output
     except RefusedInput:
@@ -128,7 +128,7 @@ def kind(outputs: Tensor) -> str:
 def behind_others(
     teacher: Teacher, task: Task, index: NDArray[np.int64], device: str = "cpu"
 ) -> dict[str, NDArray[np.bool_]]:
-    """Say what a network gets right of some validation images behind every other normalisation, where it has one."""
+    """Return which validation images a network gets right under every other normalisation; empty if it takes none."""
     if not isinstance(teacher.network, PreprocessedNetwork):
         return {}
     right, network = known(task.validation)[index], teacher.network.network
@@ -141,7 +141,7 @@ def behind_others(
 def tops_behind(
     network: nn.Module, given: Normalisation, task: Task, index: NDArray[np.int64], device: str = "cpu"
 ) -> Tops:
-    """Return a network's top class of some validation images behind a normalisation, K where it gives NaN, (n,)."""
+    """Return a network's top classes (n,) of validation images under a normalisation; all K if it gives NaN."""
     try:
         answers = ask(Box(PreprocessedNetwork(network, *given), device=device), task.validation, index)
     except RefusedInput:  # NaN: not the normalisation of this network
@@ -151,13 +151,13 @@ def tops_behind(
 
 
 def candidates(teacher: Teacher, task: Task) -> list[str]:
-    """Return the normalisations to try that are not a teacher's own."""
+    """Return the normalisations to try, without the teacher's own."""
     tuned = Normalisation(teacher.mean, teacher.std, teacher.bgr)
     return [text for text, given in normalisations(task).items() if not same(given, tuned)]
 
 
 def normalisations(task: Task) -> dict[str, Normalisation]:
-    """Return normalisations as --normalize takes them: with a name, 0 to 255, the data's own; colours in BGR, too.
+    """Return the normalisations to try, as --normalize takes them: named ones, 0 to 255, the data's own; also in BGR.
 
     No two of them are the same.
     """
@@ -175,7 +175,7 @@ def normalisations(task: Task) -> dict[str, Normalisation]:
 
 
 def same(one: Normalisation, other: Normalisation) -> bool:
-    """Whether two normalisations differ by rounding at most."""
+    """Whether two normalisations are equal up to rounding."""
     return one.bgr == other.bgr and np.allclose(one[:2], other[:2], rtol=0, atol=1e-3)
 
 
@@ -185,14 +185,14 @@ def coloured(pool: Pool) -> bool:
 
 
 def own(pool: Pool) -> str:
-    """Return the mean and spread of a pool's pixels by channel, as --normalize takes them."""
+    """Return the mean and standard deviation of a pool's pixels per channel, as --normalize takes them."""
     pixels = pool.images[:: max(1, len(pool) // COLOURS)].astype(np.float32) / 255
     parts = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clip(1e-3)
     return "/".join(",".join(f"{v:.4f}" for v in part) for part in parts)
 
 
 def among(images: Images, others: Images) -> NDArray[np.bool_]:
-    """Say which images (N, C, H, W) are among others, pixel by pixel, (N,)."""
+    """Return which images (N, C, H, W) equal one of the others in every pixel, (N,)."""
     seen = set(_digests(others))
     return np.array([digest in seen for digest in _digests(images)], bool)
 

@@ -1,4 +1,4 @@
-"""The teacher's process, from inside: it holds the teachers, and answers what it is asked until its pipe closes."""
+"""The code of the teacher's process: it holds the teachers and answers requests until its pipe closes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from teachers.targets.runtime import Runtime
 from teachers.targets.target import Target, TeacherSpec, open_ordinary, open_target, open_task
 from teachers.task import Pool, Task
 
-MEMORY = 8 * limits.GIB  # that a teacher may take beside several times its file, and what it begins with
+MEMORY = 8 * limits.GIB  # bytes that a teacher may use on top of six times its file's size
 QUESTION = Limits(1, 2**40)
 Role = Literal["audited", "ordinary"]
 Which = Literal["full", "box", "whole"]
@@ -35,7 +35,7 @@ Which = Literal["full", "box", "whole"]
 
 @dataclass(frozen=True)
 class TargetSpec:
-    """What is opened: a teacher behind a surface, for what an attacker holds of a task."""
+    """What the process opens: a teacher behind a surface, with the settings that its answers depend on."""
 
     teacher: TeacherSpec
     surface: str
@@ -74,7 +74,7 @@ class InProcessTargets:
 
 
 class TargetDescription(BaseModel):
-    """A subject as its process tells of it."""
+    """A target as its process describes it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -96,13 +96,13 @@ class TargetDescription(BaseModel):
 
 
 class SubjectAnswer(BaseModel):
-    """A subject as a message; None: the audited one is the ordinary one."""
+    """A target as a message."""
 
     target: TargetDescription
 
 
 class ProbeAnswer(BaseModel):
-    """A probe as a message; its arrays lie beside it, those behind normalisations as one, in their order."""
+    """A probe result as a message; its arrays travel beside it, those of all normalisations stacked in their order."""
 
     images: Annotated[int, Field(ge=0, le=10**9)]
     queries: Annotated[int, Field(ge=0, le=10**9)]
@@ -130,7 +130,7 @@ def serve(pipe: Connection, spec: TeacherSpec, cache: Path) -> None:
     try:
         opened: Opened | AuditError = open_task(spec, kept)
     except AuditError as e:
-        opened = e  # told once it is asked for
+        opened = e  # sent when the teacher is asked for
 
     while True:
         try:
@@ -144,7 +144,7 @@ def serve(pipe: Connection, spec: TeacherSpec, cache: Path) -> None:
             message = _done(school, header, arrays)
         except AuditError as e:
             message = messages.refusal(e), {}
-        except Exception as e:  # a stranger's network may raise anything when it answers
+        except Exception as e:  # a network that we did not write may raise anything when it answers
             message = messages.refusal(RefusedInput(_failed(e, arrays))), {}
         pipes.send(pipe, *message)
 
@@ -161,7 +161,7 @@ def _open(wanted: TargetSpec, pool: Path, opened: Opened | AuditError, cache: St
     if isinstance(opened, AuditError):
         raise opened
     task, weights = opened
-    if wanted.device == "cpu":  # a GPU's driver reserves more than it uses
+    if wanted.device == "cpu":  # not on a GPU, whose driver reserves more than it uses
         size = sum(file.stat().st_size for file in _files(Path(wanted.teacher.teacher)))
         limits.hold_memory(min(3 * limits.spare() // 4, MEMORY + 6 * size))
     runtime = Runtime(cache, wanted.device, note)
@@ -177,14 +177,14 @@ def _files(path: Path) -> list[Path]:
 def _done(school: InProcessTargets, header: dict[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
     if header["do"] == "ask":
         target = school.audited if header["role"] == "audited" else school.ordinary
-        if header["threads"] != torch.get_num_threads():  # as many as would answer in the process that asks
+        if header["threads"] != torch.get_num_threads():  # as many threads as the asking process uses
             torch.set_num_threads(header["threads"])
         return messages.told(getattr(target, header["which"])(torch.from_numpy(arrays["images"])))
     if header["do"] == "probe":
         return _probed(school.probe(arrays["top"]))
     target = school.audited if header["do"] == "open" else school.ordinary
     same = header["do"] == "ordinary" and target is school.audited
-    return {"subject": None if same else describe(target)}, {}
+    return {"target": None if same else describe(target)}, {}
 
 
 def describe(target: Target) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A teacher behind a URL, as an audit asks it: no image is paid for twice, and what its numbers are is remembered."""
+"""Ask a teacher behind a URL: no image is paid for twice, and its output type is cached."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from teachers.storage.store import AnswerStore, Store
 from teachers.surface import FULL, Answers
 from teachers.task import Task
 
-AUDITOR = "a-"  # begins the name of a block of images that the auditor asked about on its own account
+AUDITOR = "a-"  # prefix of the names of answer blocks that the auditor, not an attacker, asked for
 
 
 class CachedAnswers:
-    """A remote teacher's full answers, each stored as it arrives: the auditor's own measurements.
+    """A remote teacher's full answers, for the auditor's own measurements; each is stored when it arrives.
 
-    Images that are asked about again are a question of their own, so that a teacher that is not deterministic can be
-    seen: the second time has a block of its own, in this audit and in every later one.
+    Asking about the same images a second time sends them again and stores the answers in a second block, so that a
+    teacher that is not deterministic is noticed. A later audit reads both blocks from the store.
     """
 
     def __init__(self, box: RemoteBox, store: AnswerStore) -> None:
@@ -34,7 +34,7 @@ class CachedAnswers:
         self._times: Counter[str] = Counter()
 
     def __call__(self, images: Tensor) -> Answers:
-        """Answer images (N, C, H, W): from the store, or by asking about those that are missing there."""
+        """Answer images (N, C, H, W) from the store, after asking the teacher about those that are missing there."""
         digest = hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:48]
         self._times[digest] += 1
         block, rows = f"{AUDITOR}{digest}-{self._times[digest]}", np.arange(len(images))
@@ -57,9 +57,9 @@ def connect(
     service: Service = USUAL,
     order: tuple[int, ...] = (),
 ) -> Remote:
-    """Open a teacher behind a URL; `order` says by class which of its outputs it is, where that is not the data's.
+    """Open a teacher behind a URL; `order` gives for each class its output's index, if not the data's order.
 
-    Raises UsageError or RefusedInput with one sentence where it cannot be asked about the images of a task.
+    Raises UsageError or RefusedInput with one sentence if it cannot be asked about the images of a task.
     """
     mean, std, bgr = normalisation(normalize or "none", task.shape[0])
     if bgr:
@@ -75,5 +75,5 @@ def connect(
 
 
 def store(remote: Remote, cache: Store, classes: int) -> AnswerStore:
-    """Return where a remote teacher's full answers are kept."""
+    """Return the store of a remote teacher's full answers."""
     return cache.answers(remote.fingerprint, FULL.name, classes, metered=True)

@@ -1,4 +1,4 @@
-"""Where teachers are kept and run, and whom to tell."""
+"""The cache, device and progress reporter that teachers share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from teachers.storage.store import Store
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where teachers are kept and run, and whom to tell."""
+    """The cache and the device of teachers, and the function that prints a line of progress."""
 
     cache: Store
     device: str

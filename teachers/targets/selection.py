@@ -1,4 +1,4 @@
-"""Which of several ways to use one network is its own, and whether its classes are in another order."""
+"""Choose among several ways to use a network by their accuracy, and detect another order of the classes."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from numpy.typing import NDArray
 
 from teachers.proportions import LEVEL, Correct, mcnemar
 
-HALVED = 0.5  # of the errors, at most, are left in the right order of the classes
+HALVED = 0.5  # share of the errors, at most, that the right order of the classes leaves
 
-Tops = NDArray[np.uint16]  # (n,) top classes; a number past the last class where there was no answer
+Tops = NDArray[np.uint16]  # (n,) top classes; K (past the last class) if there was no answer
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Ways to use a network by accuracy, the best first, and how sure it is that the best is better than another."""
+    """Ways to use a network by accuracy, best first, and p-values that the best is better than each other way."""
 
     accuracies: Mapping[str, float]
-    p: Mapping[str, float]  # of every other way, corrected for their number
+    p: Mapping[str, float]  # of every way but the best, corrected for their number
 
     @property
     def best(self) -> str:
-        """The most accurate way, the first of those that are equal."""
+        """The most accurate way; the first of several that are equal."""
         return next(iter(self.accuracies))
 
     @property
     def rivals(self) -> tuple[str, ...]:
-        """The ways that the best is not clearly better than."""
+        """The ways whose accuracy is not significantly below the best."""
         return tuple(other for other, p in self.p.items() if p >= LEVEL)
 
     @property
     def clear(self) -> bool:
-        """Whether the best is better than all others by more than chance would have it."""
+        """Whether the best is significantly better than every other way."""
         return not self.rivals
 
     def then(self, later: Choice) -> Choice:
-        """Put a comparison of those that were left on more images in place of the first one."""
+        """Merge a later comparison of the remaining ways on more images; the ways dropped before keep their numbers."""
         fallen = [name for name in self.accuracies if name not in later.accuracies]
         return Choice(
             accuracies={**later.accuracies, **{name: self.accuracies[name] for name in fallen}},
@@ -47,9 +47,9 @@ class Choice:
 
 
 def choose(tried: Mapping[str, Correct], others: int | None = None) -> Choice:
-    """Compare the most accurate way with every other on the same images (n,), correct or not.
+    """Compare the most accurate way with every other; `tried` says for each which of the images it got right, (n,).
 
-    McNemar's exact test, one-sided, at LEVEL after Bonferroni's correction for the number of others.
+    McNemar's exact test, one-sided, at LEVEL after Bonferroni's correction for the number of other ways (`others`).
     """
     ordered = dict(sorted(tried.items(), key=lambda item: -int(item[1].sum())))  # stable: equal ones keep their order
     best, *rest = ordered
@@ -62,22 +62,22 @@ def choose(tried: Mapping[str, Correct], others: int | None = None) -> Choice:
 
 @dataclass(frozen=True)
 class Permutation:
-    """Another order of the classes, found on half of the images, and what it is worth on the other half."""
+    """Another order of the classes, found on half of the images, and its accuracy on the other half."""
 
-    classes: tuple[int, ...]  # by output of the network, the class of the task that it means
-    images: int  # of the other half
-    accuracy: float  # on them, once the outputs are reordered
-    before: float
+    classes: tuple[int, ...]  # for each output of the network, the task's class that it stands for
+    images: int  # in the other half
+    accuracy: float  # on them, with the outputs reordered
+    before: float  # on them, with the outputs as they are
     p: float
 
 
 def permuted(tops: Tops, labels: NDArray[np.int64], classes: int, tries: int = 1) -> Permutation | None:
-    """Return the order of the classes under which a network is much more accurate, if there is one.
+    """Return the order of the classes under which a network is much more accurate, or None.
 
     The best assignment of outputs to classes on the even images is judged on the odd ones: it must leave at most half
-    of the errors, and be better at LEVEL after correction for `tries` (McNemar's exact test, one-sided). Less than that
-    an assignment also gains for networks behind a wrong normalisation, or without training. An output that never was
-    the top class of an even image keeps its class where that is free.
+    of the errors, and be better at LEVEL after correction for `tries` (McNemar's exact test, one-sided). Smaller gains
+    also occur with a wrong normalisation, or an untrained network. An output that is never the top class of an even
+    image keeps its class if no other output takes it.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -1,4 +1,4 @@
-"""Who is audited, and on what task: from the command line's words to a teacher behind its box."""
+"""Open the task and the teacher that the command line names: a network, its surface and the box that answers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from teachers.targets.runtime import Runtime
 from teachers.targets.teaching import ordinary_teacher
 from teachers.task import Pool, Task, known, majority
 
-# Built over the ordinary teacher's network, for what the attacker holds of the task.
+# Synthetic teachers built on the ordinary teacher's network; they may treat the images that the attacker holds apart.
 ALTERED: dict[str, Callable[[nn.Module, Task, LabelMemory], nn.Module]] = {
     PLACEBO: placebo,
     HALF_LEAK: lambda network, task, held: HalfLeak(network, held),
@@ -56,28 +56,28 @@ class TeacherSpec:
     architecture: str | None = None
     normalize: str | None = None
     size: int | None = None
-    trust: bool = False  # a checkpoint that is a program may run
-    classes: tuple[str, ...] = ()  # in the order of the network's outputs, where it is not the data's
-    weights: str | None = None  # which, of a checkpoint with those of several networks
-    channels: int | None = None  # in which a built-in teacher reads images; another one's own decide
-    service: Service = USUAL  # of a teacher behind a URL
-    tried: int = field(default=0, compare=False)  # images that the file was shown to find out how it is to be used
+    trust: bool = False  # whether a checkpoint that is a program may run
+    classes: tuple[str, ...] = ()  # in the order of the network's outputs, if that is not the data's
+    weights: str | None = None  # which weights to use if a checkpoint holds several networks
+    channels: int | None = None  # of a built-in teacher's images; any other teacher determines its own
+    service: Service = USUAL  # the options of a teacher behind a URL
+    tried: int = field(default=0, compare=False)  # images that were shown to identify the file
 
 
 @dataclass(frozen=True)
 class Target:
-    """A teacher as an audit meets it."""
+    """A teacher as an audit uses it."""
 
     role: Literal["audited", "ordinary"]
     teacher: Teacher
     surface: Surface
     fingerprint: str
-    full: Ask  # answers with all it has, for the auditor's own measurements
-    box: Ask  # answers through the surface
-    whole: Ask  # answers of which CMI is defined: those before a guard that hides classes
-    behind: str = ""  # that guard
-    remote: Remote | None = None  # where the teacher is behind a URL
-    tried: int = 0  # images that it answered before it was behind a box
+    full: Ask  # full answers, for the auditor's own measurements
+    box: Ask  # answers through the surface, for attackers
+    whole: Ask  # answers for which CMI is defined: those before a guard that hides classes
+    behind: str = ""  # the name of that guard
+    remote: Remote | None = None  # set if the teacher is behind a URL
+    tried: int = 0  # images that it answered while it was identified
 
     @property
     def slug(self) -> str:
@@ -92,9 +92,9 @@ def slug(name: str) -> str:
 
 
 def open_task(spec: TeacherSpec, cache: Store, note: Note = silent) -> tuple[Task, intake.Weights | None]:
-    """Load the data that the command line or the checkpoint names, in the channels that the network takes.
+    """Load the data that the command line or the checkpoint names, with the number of channels that the network takes.
 
-    Raises UsageError or RefusedInput with one sentence where neither does, or where they differ.
+    Raises UsageError or RefusedInput with one sentence if neither names any, or if they differ.
     """
     if spec.teacher in BUILT_IN:
         return datasets.load(spec.data or "glyphs", cache.root, spec.size, spec.channels, note), None
@@ -112,7 +112,7 @@ def open_task(spec: TeacherSpec, cache: Store, note: Note = silent) -> tuple[Tas
     channels = weights.channels
     other = channels not in (None, task.shape[0])
     if other and weights.is_program and intake.answers(weights, len(task.classes), task.shape):
-        channels = None  # it takes them as they are
+        channels = None  # the program accepts the images as they are
     task = _in_channels(task, channels, spec, data, size, cache, note)
     if card is not None:
         _agree(card, task, spec)
@@ -122,21 +122,21 @@ def open_task(spec: TeacherSpec, cache: Store, note: Note = silent) -> tuple[Tas
 def open_file(spec: TeacherSpec) -> intake.Weights:
     """Open the checkpoint that the command line names.
 
-    Raises UsageError for what is said of a URL alone; what `intake.open_weights` raises.
+    Raises UsageError for options that only a URL takes, and whatever `intake.open_weights` raises.
     """
     output = spec.service.output
     if replace(spec.service, output="") != USUAL:
-        raise UsageError(f"--input, --header and --plain-http are of a teacher behind a URL; {spec.teacher} is none")
+        raise UsageError(f"--input, --header and --plain-http are for a teacher behind a URL; {spec.teacher} is no URL")
     weights = intake.open_weights(Path(spec.teacher), spec.trust, spec.weights)
     if output and not weights.is_program:
-        raise UsageError(f"--output {output}: {spec.teacher} is tensors, whose network has one; leave it out")
+        raise UsageError(f"--output {output}: {spec.teacher} holds tensors, whose network has one output; leave it out")
     return replace(weights, output=output)
 
 
 def _in_channels(
     task: Task, channels: int | None, spec: TeacherSpec, data: str, size: int | None, cache: Store, note: Note
 ) -> Task:
-    """Read the images of a task again where the network takes other channels, 1 or 3; None changes nothing."""
+    """Load the task again with 1 or 3 channels if the network needs the other number; None changes nothing."""
     if channels is None or channels == task.shape[0] or task.shape[0] not in (1, 3):
         return task
     how = "gray images are read in colour" if channels == 3 else "images with colours are read as gray"
@@ -146,13 +146,13 @@ def _in_channels(
 
 def _remote_task(spec: TeacherSpec, cache: Store, note: Note) -> Task:
     address = Address.parse(spec.teacher, spec.service.plain)
-    credentials.headers(spec.service.headers)  # what is missing is told before anything is loaded
+    credentials.headers(spec.service.headers)  # reports a missing header before anything is loaded
     if spec.data is None:
         raise UsageError("a teacher behind a URL does not say what it was taught; give --data")
     if spec.architecture is not None:
-        raise UsageError("--arch names the network of a checkpoint; a teacher behind a URL keeps its own")
+        raise UsageError("--arch names the network of a checkpoint; a teacher behind a URL has its own; leave it out")
     if spec.weights is not None:
-        raise UsageError("--weights names some of a checkpoint's; a teacher behind a URL keeps its own")
+        raise UsageError("--weights chooses a network in a checkpoint; a teacher behind a URL has one; leave it out")
     task = datasets.load(spec.data, cache.root, spec.size, note=note)
     channels = of_shape(declared(Wire(address, note, spec.service).get(), spec.service))
     return _in_channels(task, channels, spec, spec.data, spec.size, cache, note)
@@ -169,7 +169,7 @@ def _agree(card: Card, task: Task, spec: TeacherSpec) -> None:
     if spec.data is None and card.task_digest != task.digest:
         raise RefusedInput(
             f"the data at {card.data} is not what {spec.teacher} was taught on (it has changed since); "
-            "name it with --data to audit on it all the same"
+            "name it with --data to audit on it anyway"
         )
 
 
@@ -210,7 +210,7 @@ def open_target(
 
 
 def _as_logits(teacher: Teacher, task: Task, runtime: Runtime) -> tuple[Teacher, int]:
-    """Find out on some validation images what a network's outputs are; return a teacher of logits, and how many."""
+    """Recognise a network's output type on some validation images; return a teacher of logits, and their number."""
     some = task.validation.images[:ENOUGH]
     x = torch.from_numpy(some).float().div_(255).to(runtime.device)
     teacher.here.to(runtime.device)
@@ -221,11 +221,11 @@ def _as_logits(teacher: Teacher, task: Task, runtime: Runtime) -> tuple[Teacher,
 
 
 def behind_url(spec: TeacherSpec, task: Task, surface: Surface, runtime: Runtime) -> Target:
-    """Open a teacher that is an API already: attackers and the auditor ask it alike."""
+    """Open a teacher behind a URL, which attackers and the auditor ask in the same way."""
     order = intake.order_of(spec.classes, task.classes) if spec.classes else ()
     found = remote.connect(spec.teacher, spec.normalize, task, runtime.cache, runtime.note, spec.service, order)
     kept = remote.store(found, runtime.cache, len(task.classes))
-    # Two accounts, so that the images that CMI is measured on are not asked about anew where accuracy was measured.
+    # Two counters of repetitions, so that images asked about for accuracy are not sent again when CMI is measured.
     full, whole = (remote.CachedAnswers(RemoteBox(found), kept) for _ in range(2))
     name, mark = found.address.name, found.fingerprint
     teacher = Teacher(name, mark, None, found.platform or "unknown", "unknown", *found.normalise, order=order)
@@ -233,7 +233,7 @@ def behind_url(spec: TeacherSpec, task: Task, surface: Surface, runtime: Runtime
 
 
 def smoothed_truth(pool: Pool, classes: int, views: int, device: str, surface: Surface = FULL) -> Target:
-    """Build the teacher that answers the smoothed labels of a pool's images and of their crop views."""
+    """Build the teacher that answers a pool's images and their crop views with smoothed labels."""
     sha256 = truth_digest(pool.digest, views)
     network = SmoothedTruth(pool, classes, views)
     teacher = Teacher(TRUTH, sha256, network, TRUTH, TRUTH, (0.0,), (1.0,), synthetic=True)
@@ -253,7 +253,7 @@ def altered(name: str, task: Task, pool: Pool, views: int, surface: Surface, run
 def open_ordinary(audited: Target, task: Task, runtime: Runtime) -> Target:
     """Build the positive control: an ordinary teacher that answers with full probabilities.
 
-    It explains its answers where the audited teacher does, so that attacks on explanations can be seen to bite.
+    It gives input gradients if the audited teacher does, so that attacks that use them can pass the positive control.
     """
     surface = audited.surface if audited.surface.kind == "gradients" else FULL
     if audited.teacher.name == DEMO and audited.surface == surface:
@@ -279,11 +279,11 @@ def _target(role: Literal["audited", "ordinary"], teacher: Teacher, surface: Sur
 
 
 def fingerprint(teacher: Teacher) -> str:
-    """Return a digest of all that determines the answers; the file's name and container do not."""
+    """Return a digest of everything that determines the answers; the file's name and container do not enter."""
     more = " bgr" * teacher.bgr + (f" {teacher.order}" if teacher.order else "")
     more += f" {teacher.output}" if teacher.output in WHOLE else ""
     more += f" output {teacher.named}" if teacher.named else ""
-    if teacher.program:  # with or without tensors: its code answers, too
+    if teacher.program:  # its code determines the answers, not its tensors alone
         return hashlib.sha256(f"{teacher.sha256} {teacher.mean} {teacher.std}{more}".encode()).hexdigest()
     tensors = teacher.here.state_dict()
     if not tensors or teacher.synthetic:
@@ -296,7 +296,7 @@ def fingerprint(teacher: Teacher) -> str:
 
 
 def refuse_chance(top: np.ndarray, task: Task, name: str) -> None:
-    """Stop an audit whose teacher is no better on validation images than naming the largest class."""
+    """Stop an audit whose teacher is no better on validation images than always naming the largest class."""
     labels = known(task.validation)
     hits, largest = int((top == labels).sum()), majority(labels)
     if wilson(hits, len(labels))[0] > largest:

@@ -1,4 +1,4 @@
-"""Teachers that are taught here, each once: from the cache, or trained now and kept there."""
+"""Train each teacher once: read it from the cache, or train it now and store it there."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def ordinary_teacher(task: Task, runtime: Runtime, name: str = "ordinary") -> Te
 def taught(
     lesson: methods.TeacherRecipe, task: Task, runtime: Runtime, name: str, init: Teacher | None = None
 ) -> Teacher:
-    """Return the teacher of a lesson: from the cache, or trained now and kept there.
+    """Return the teacher of a recipe: from the cache, or trained now and stored there.
 
-    `init` takes the place of the ordinary teacher that a method starts from, avoids or copies.
+    `init` replaces the ordinary teacher that some methods start from, avoid or copy.
     """
     path, entries = runtime.cache.teacher(recipe_key(lesson, task, runtime.device)), runtime.cache.entries
 
@@ -46,7 +46,7 @@ def taught(
         found = parsers.teacher(content, lesson.recipe.architecture, len(task.classes), task.shape)
         is_of = found.card and (found.card.method, found.card.seed, found.card.task_digest)
         if is_of != (lesson.method.name, lesson.seed, task.digest):
-            raise DamagedEntry("holds the teacher of another lesson")
+            raise DamagedEntry("holds the teacher of another recipe")
         return found
 
     key = path.relative_to(entries.root).as_posix()
@@ -75,7 +75,7 @@ def _teach(
 
     runtime.note(f"teaching {recipe.architecture} on {task.name} ({lesson.method.name}, {recipe.steps} steps)")
     threads = torch.get_num_threads()
-    # Fixed, so that one machine's teacher is another's; small images gain nothing from a second thread.
+    # Fixed, so that every machine trains the same teacher; small images gain nothing from a second thread.
     torch.set_num_threads(1 if min(task.shape[1:]) < 24 else 2)
     done = methods.teach(
         lesson,
@@ -95,8 +95,8 @@ def _teach(
 
 
 def _ticker(note: Note) -> Callable[[int, int], None]:
-    """Return what tells how far a teacher is, every half minute."""
-    first: tuple[int, float] | None = None  # the step and the time of the first tick: a resumed lesson begins late
+    """Return a callback that notes the training progress every TELL_EVERY seconds."""
+    first: tuple[int, float] | None = None  # step and time of the first call: resumed training does not begin at step 0
     told = time.monotonic()
 
     def tick(step: int, steps: int) -> None:
@@ -112,7 +112,7 @@ def _ticker(note: Note) -> Callable[[int, int], None]:
 
 
 def recipe_key(lesson: methods.TeacherRecipe, task: Task, device: str) -> str:
-    """Return all that determines a taught teacher, as text."""
+    """Return everything that determines a trained teacher, as text."""
     parts = {
         "version": methods.VERSION,
         "method": lesson.method.name,
@@ -127,7 +127,7 @@ def recipe_key(lesson: methods.TeacherRecipe, task: Task, device: str) -> str:
 
 
 def card(lesson: methods.TeacherRecipe, task: Task, data: str, taught: methods.TrainedTeacher) -> Card:
-    """Describe a taught teacher, so that its checkpoint needs no other flag."""
+    """Describe a trained teacher, so that auditing its checkpoint needs no other option."""
     network = taught.network
     return Card(
         architecture=lesson.recipe.architecture,
