@@ -47,16 +47,17 @@ ASKED = ("soft-kd", "avg", "lskd")  # of CMIM: batch-mean KL at a tuned temperat
 
 HEAD = """# The reference bag
 
-Every way to teach (`audit ls teachers`) and CMIM over a spectrum of temperatures, {teachers} teachers each, audited on
-`{task}` ({images:,} test images) with the suite {suite}: {attacks}; {seeds} student seeds, tuned on validation over
-{settings} settings × {tuning} seeds on a method's first teacher. Made by `python benchmarks/bag.py`, {date}. What it
-found is shipped with the tool: the report of an audit with `--effort bag` says where a teacher stands among these.
+The bag has {teachers} teachers of every way to teach (`audit ls teachers`) and of CMIM over a spectrum of
+temperatures. They were audited on `{task}` ({images:,} test images) with the suite {suite}: {attacks}; {seeds}
+student seeds. The attacks were tuned on validation over {settings} settings × {tuning} seeds on a method's first
+teacher. `python benchmarks/bag.py` wrote this page, {date}. The results are shipped with the tool: the report of an
+audit with `--effort bag` shows where a teacher stands among these.
 
-Margins over the best students without the teacher (LS students, or the attack's own on smoothed labels, whichever
-validation prefers) in points, 95 % intervals; teachers, student seeds and test images are all random. A
-verdict is about the method: it would hold for another teacher of the same method. The margin over the baseline is that
-of the same attack over the best student that asked no teacher. CMI is the largest over temperatures, in nats, on
-validation images.
+Margins are in points, with 95 % intervals, over the best students without the teacher (LS students, or the attack's
+own on smoothed labels, whichever is better on validation). Teachers, student seeds and test images all count as
+random. A verdict is about the method: it would hold for another teacher of the same method. The margin over the
+baseline is the margin of the same attack over the best student that asked no teacher. CMI is the largest over
+temperatures, in nats, on validation images.
 """
 
 
@@ -275,7 +276,7 @@ def questions(bag: Bag) -> list[str]:
         for method in [m for m in methods if m.startswith("cmim")]:
             entry = Entry(bag, method, shots)
             told = "; ".join(f"{n} {_told(entry.margins[n])}: {_withstood(entry.margins[n])}" for n in ASKED)
-            lines.append(f"- Does {method} withstand, with {scenario}? {told}.")
+            lines.append(f"- Does {method} resist, with {scenario}? {told}.")
     ours, plain = Entry(bag, "cmim", 1.0), Entry(bag, "plain", 1.0)
     pairs = [[t.test_accuracy for t in e.teachers] for e in (ours, plain)]
     low, high = ttest_rel(*pairs).confidence_interval()
@@ -285,9 +286,9 @@ def questions(bag: Bag) -> list[str]:
         f"{100 * high:+.2f}] points (teachers of the same seed paired, n = {len(pairs[0])}, t)."
     )
     lines.append(
-        "- Which λ, powers and class means withstand most at equal accuracy? λ = 20 at temperature 1, means of the "
-        "batch: the ablation on validation images in [teachers.md](teachers.md). Here it stands beside λ = 10 over a "
-        "spectrum."
+        "- Which λ, powers and class means resist most at equal accuracy? λ = 20 at temperature 1, means of the "
+        "batch: see the ablation on validation images in [teachers.md](teachers.md). Here it stands beside λ = 10 over "
+        "a spectrum."
     )
     return lines
 

@@ -55,20 +55,22 @@ NOTES = {
 
 HEAD = """# The bite table
 
-Every attack against the *ordinary teacher* of the embedded task, made by `python benchmarks/bites.py`. An attack that
-does not work on an ordinary teacher is no evidence that another one resists.
+This is the positive control of every attack: `python benchmarks/bites.py` ran it against the *ordinary teacher* of
+the embedded task (plain cross entropy, full probabilities). An attack *bites* if it passes this control: it was
+seen to gain on the ordinary teacher. An attack that does not bite is no evidence that another teacher resists.
 
 {task}
 
 Attacks on original images: margin over the tuned LS student (matched in steps, views and heads), in points, with
-two-sided 95 % intervals over training seeds and test images; p is one-sided, after Holm's correction over all
+two-sided 95 % intervals over training seeds and test images. p is one-sided, after Holm's correction over all
 {holm} attacks of this table. {significant} of the {original} attacks on original images gain significantly.
 """
 
 QUERIES = """
-Attacks without original images: accuracy of the student at the largest and the smallest budget. They bite if at the
-largest budget it is above the largest class, and above that at the smallest, at 95 %, one-sided. *Apart*: the 95 %
-interval at the largest budget lies above that at the smallest.
+Attacks without original images: the accuracy of the student at the largest and at the smallest budget. Such an
+attack bites if the accuracy at the largest budget is above that of always naming the largest class, and above that
+at the smallest budget, at 95 %, one-sided. *Apart*: the 95 % interval at the largest budget is above that at the
+smallest.
 """
 
 
@@ -164,7 +166,10 @@ def table(records: list[Record]) -> str:
     )
     parts.append("|---|---|---|---|---|---|---|---|---|---|")
     parts += [_queried(r, record) for r, record in others]
-    parts.append("\n## No-victim baselines\n\nWithout any teacher, against the LS student with the plain recipe:\n")
+    parts.append(
+        "\n## No-victim baselines\n\n"
+        "These students have no teacher; they are compared with the LS student with the plain recipe:\n"
+    )
     parts.append("| control | chosen settings | accuracy, % | over the LS student, points |")
     parts.append("|---|---|---|---|")
     parts += [_baseline(r) for r in main_.controls]

@@ -36,27 +36,32 @@ CLOSE = 1e-5
 
 HEAD = """# Formats
 
-Written by `python benchmarks/formats.py`: every file was made as the row says, opened by the code that `audit run`
-uses, asked about seven images, and compared with the network that it was made from.
+`python benchmarks/formats.py` writes this page. It made every file as the row says, opened it with the code that
+`audit run` uses, asked about seven images, and compared the answers with those of the network that the file was
+made from.
 
-What a file is, is told by its content; its name and extension do not matter. Files are read in a child process that
-may take little memory and time, and only tensors come back. Nothing in a state dict, a safetensors or ONNX file or a
-Hugging Face folder is executed. What a `config.json` or a card says is numbers in bounds and words known here, or it
-is refused: the network is built by a name that this tool, transformers or timm has here, given the tensors of the
-file, and only where the file has all of them; nothing is looked for in a hub or at a path. What a state dict's file
-holds beside tensors is stood in for by classes that do nothing, and none of it is imported. A file that names a
-function, or a class that runs something, is refused by that name; so are weights that only somebody's class can make.
-Pickled modules, TorchScript and torch.export files are programs, which run code when they are opened: they are
-refused, and the refusal says what they wanted to run, unless `--trust-model-code` is given. Trust such a file as you
-would trust a script of the same origin: it runs under your account.
+The content of a file decides what the file is; its name and extension do not matter. A child process with little
+memory and time reads the file, and only tensors come back. Nothing in a state dict, a safetensors or ONNX file or a
+Hugging Face folder is executed.
 
-TorchScript and torch.export files are given images in their own precision: half, bfloat16 or double, too. Of several
-outputs of a program the one called `logits` is taken, or else the first that has a number for each class, which is
-told; where several have and name other classes, `--output` says which. Auxiliary heads of GoogLeNet and Inception,
-which training alone asks, may be in a state dict or not.
+- A `config.json` or a card may contain numbers within bounds and words that the tool knows; anything else is
+  refused. The tool builds the network from a name that this tool, transformers or timm has installed, and gives it
+  the tensors of the file, if the file has all of them. It searches no hub and no path.
+- Objects beside the tensors of a state dict become stand-ins, which do nothing; none of their classes is imported.
+  If a file names a function, or a class that runs something, it is refused by that name. Weights that only a class
+  of somebody else can make are refused, too.
+- Pickled modules, TorchScript and torch.export files are programs, which run code when they are opened. They are
+  refused, and the message says what they wanted to run, unless you give `--trust-model-code`. Trust such a file as
+  much as you would trust a script of the same origin: it runs under your account.
 
-A state dict's architecture is guessed ([inspect](inspect.md)) or named by `--arch`; what brings its own takes none.
-ONNX needs `pip install 'distill-audit[onnx]'`, Hugging Face folders `pip install 'distill-audit[hf]'`.
+TorchScript and torch.export files get images in their own precision: half, bfloat16 or double, too. If a program
+has several outputs, the one called `logits` is used, or else the first that has a number for each class; a line
+says which. If several have and name other classes, `--output` selects one. The auxiliary heads of GoogLeNet and
+Inception, which only training uses, may be in a state dict or not.
+
+The architecture of a state dict is recognised ([inspect](inspect.md)) or named with `--arch`; a file that brings
+its own network needs none. ONNX needs `pip install 'distill-audit[onnx]'`. Hugging Face folders need
+`pip install 'distill-audit[hf]'`.
 
 | file | made with | loads | refused, because | agrees to 1e-5 |
 |---|---|---|---|---|

@@ -34,11 +34,11 @@ LEVEL = 0.05
 
 HEAD = """# Attacks made for teachers that resist
 
-Attack minus soft KD on the same protected teacher, in points, with two-sided 95 % intervals over training seeds and
-test images, made by `python benchmarks/resistant.py`: {seeds} judged seeds, {images:,} test images of `{task}`, every
-attack tuned on validation over at most {settings} settings. Bold: significantly stronger than soft KD (one-sided,
-Holm's correction over all {cells} cells, level {level}). The first rows are the teacher's accuracy and
-soft KD's own margin over the LS student.
+The table shows how much more each attack gains than soft KD on the same protected teacher, in points, with
+two-sided 95 % intervals over training seeds and test images. `python benchmarks/resistant.py` made it, with {seeds}
+judged seeds and {images:,} test images of `{task}`; every attack was tuned on validation over at most {settings}
+settings. Bold numbers are significantly stronger than soft KD (one-sided, Holm's correction over all {cells} cells,
+level {level}). The first rows are the teacher's accuracy and soft KD's own margin over the LS student.
 """
 
 
