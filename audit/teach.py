@@ -1,4 +1,4 @@
-"""`audit teach`: make a teacher and write it where the user says."""
+"""`audit teach`: train a teacher and write its checkpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from teachers.targets import lessons, runtime
 from teachers.targets.target import refuse_chance, validation_accuracy
 from teachers.task import Task
 
-OURS = "0.5/0.25"  # how teachers taught here normalise their images
+OURS = "0.5/0.25"  # normalisation of the teachers that this tool trains
 
 
 def teach(
@@ -37,7 +37,7 @@ def teach(
     device: str = "cpu",
     cache: Path | None = None,
 ) -> None:
-    """Train a teacher, or take it from the cache, and write its checkpoint.
+    """Train a teacher, or read it from the cache, and write its checkpoint.
 
     Raises UsageError where the method, a setting, the architecture or the file's extension is unknown.
     """
@@ -77,7 +77,7 @@ def pairs(settings: Sequence[str]) -> dict[str, str]:
 
 
 def ordinary(path: Path, task: Task, architecture: str | None) -> Teacher:
-    """Open the teacher that --init names: an unguarded one of ours, or any with --arch, for the pixels we feed.
+    """Open the teacher that --init names: one that this tool trained, without a guard, or any other with --arch.
 
     Raises RefusedInput where it does not fit.
     """

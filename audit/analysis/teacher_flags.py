@@ -101,7 +101,7 @@ OTHER_NORMALISATION = FlagRule(
 
 
 def other_normalisation(chosen: Correct, tried: Mapping[str, Correct]) -> Flag | None:
-    """Rule out both decisive words where another normalisation makes the teacher more accurate; correct answers (n,)."""
+    """Rule out both decisive words where another normalisation makes the teacher more accurate; correctness (n,)."""
     better = {
         text: right.mean()
         for text, right in tried.items()

@@ -38,7 +38,7 @@ SUFFIXES = (".tar", ".tar.gz", ".tgz")
 BLOCK = tarfile.BLOCKSIZE
 MOST_ENTRIES = 1_000_000
 LARGEST = 2 * 1_000**3  # bytes of one entry
-SMALL = {"students": MOST_TEXT, "looks": MOST_WORDS, "output": MOST_WORDS}  # bytes of one entry, for the kinds that are text
+SMALL = {"students": MOST_TEXT, "looks": MOST_WORDS, "output": MOST_WORDS}  # bytes of one entry that is text
 CHUNK = 2**20
 GIVE = "give a file that `audit cache export` wrote"
 

@@ -26,7 +26,7 @@ def damage(found: Contents) -> dict[str, str]:
 
 
 def mended(root: Path) -> dict[str, str]:
-    """Set aside damaged entries; return those that must stay: looks without an intact copy, which nothing can recompute.
+    """Set aside damaged entries; return those that must stay: looks without an intact copy cannot be recomputed.
 
     Raises RefusedInput where the cache cannot be written.
     """

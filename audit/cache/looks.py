@@ -1,4 +1,4 @@
-"""Store at how many seeds each question was looked at. Nothing can recompute this spent error, so there are two copies."""
+"""Store at how many seeds each question was looked at. There are two copies, for this cannot be computed again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`audit compare A B …`: read the records, compare them, write and print what was found."""
+"""`audit compare A B …`: read records, compare them, and write and print the result."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ LONGEST: Final = 60  # characters of a name
 def compare(
     places: Sequence[Path], out: Path | None = None, asked: str | None = None
 ) -> tuple[Leaderboard, list[Path]]:
-    """Compare the records of folders, and write the pages where a folder for them is given; return their paths.
+    """Compare the records of some folders; write the pages if `out` is given, and return their paths.
 
-    Raises UsageError where they cannot be compared, or a format has no folder; RecordError for no record,
-    RefusedInput for a folder that cannot be written.
+    Raises UsageError where the records cannot be compared, or a format is given without a folder; RecordError where a
+    folder has no record, RefusedInput where `out` cannot be written.
     """
     if asked is not None and out is None:
         raise UsageError(f"--format {asked} needs a folder; give it with --out")
@@ -62,7 +62,7 @@ def print_comparison(board: Leaderboard, written: Sequence[Path]) -> None:
 
 
 def print_comparison_json(board: Leaderboard, written: Sequence[Path]) -> None:
-    """Print the same for a script; margins as fractions."""
+    """Print a leaderboard as JSON; margins are fractions."""
     terminal.data({**board.model_dump(mode="json"), "files": [str(path) for path in written]})
 
 

@@ -1,4 +1,4 @@
-"""Prints what an audit would take and could find."""
+"""Terminal output of `audit plan`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reports.wording import duration
 
 
 def print_forecasts(found: Sequence[Forecast]) -> None:
-    """Print what the audit of every surface will take and what it could see."""
+    """Print the forecast of every surface's audit."""
     for one in found:
         _print_forecast(one)
     if len(found) > 1:
@@ -27,7 +27,7 @@ def print_forecasts(found: Sequence[Forecast]) -> None:
 
 
 def _print_forecast(found: Forecast) -> None:
-    """Print what an audit will take and what it could see."""
+    """Print the forecast of one audit."""
     from audit.statistics.power import POWER
 
     def say(line: str) -> None:
@@ -59,7 +59,7 @@ def _print_forecast(found: Forecast) -> None:
 
 
 def print_forecasts_json(found: Sequence[Forecast]) -> None:
-    """Print the same for a script; seconds, bytes and fractions. Of several surfaces, under `surfaces`."""
+    """Print the forecasts as JSON, in seconds, bytes and fractions; several surfaces stand under `surfaces`."""
     plans = [{**asdict(f), "trained": asdict(f.trained), "seconds": asdict(f.seconds)} for f in found]
     terminal.data(plans[0] if len(plans) == 1 else {"surfaces": plans})
 
