@@ -1,4 +1,4 @@
-"""The record: everything an audit found, as plain versioned data; every report is made from it alone."""
+"""The record: everything that an audit found, as plain versioned data; every report is rendered from it alone."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from reports.clusters import Clusters
 SCHEMA_VERSION = 3
 READABLE = (1, 2, 3)  # 2: baselines, dropped classes, the teacher's own steal-cost curve; 3: looks, several students
 
-MOST = 2048 * handed.MIB  # bytes of a record
-LARGEST = 2**26  # values of an array: more than any split or pool of answers has
+MOST = 2048 * handed.MIB  # at most, bytes of a record
+LARGEST = 2**26  # at most, values of an array: more than any split or pool of answers has
 AGAIN = "take the file as `audit run` wrote it, or audit again"
 
 Word = Literal["DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE"]
@@ -36,7 +36,7 @@ Parameters = dict[str, int | float | str | bool | None]
 
 
 class RecordError(ValueError):
-    """A record is missing, unreadable, or of another schema version."""
+    """A record is missing, unreadable, or has another schema version."""
 
 
 class PackedArray(Data):
@@ -57,7 +57,7 @@ class PackedArray(Data):
     def array(self) -> NDArray[Any]:
         """Return the array that was packed.
 
-        Raises RecordError where it is not what its shape and type say.
+        Raises RecordError where the data does not match the shape and type.
         """
         if not all(0 <= side <= LARGEST for side in self.shape) or (count := math.prod(self.shape)) > LARGEST:
             raise RecordError(f"an array of the record is damaged (no array has the shape {self.shape}); {AGAIN}")
@@ -77,7 +77,7 @@ class PackedArray(Data):
 
 
 class Regime(Data):
-    """What `fit` saw while training: a control is matched to an attack when their regimes are equal."""
+    """The training conditions of a student; a control matches an attack if both have equal regimes."""
 
     recipe: Parameters  # architecture, steps, rate, stored views, auxiliary heads…
     view: str  # kind of view the student trained on: raw, crop, mixup…
@@ -85,15 +85,15 @@ class Regime(Data):
 
 
 class CellPlan(Data):
-    """What else a student was planned to be: with the trial, all that determines it."""
+    """The plan of a student; together with the trial, it states everything that determines the student."""
 
     engine: Count
-    version: str  # of the technique
+    version: str  # version of the technique
     recipe: Parameters
-    pool: str  # digests of what the attacker holds, of the task, of surrogate images
+    pool: str  # digests of the attacker's images, of the task and of the surrogate images
     task: str
     surrogate: str | None
-    fingerprint: str | None  # of the teacher that it asks
+    fingerprint: str | None  # of the teacher that it queries
     surface: str | None
     splits: Literal["validation", "both"]
     device: str
@@ -102,18 +102,18 @@ class CellPlan(Data):
 class Trial(Data):
     """One trained student."""
 
-    cell: str  # sha256 of all that determines it
+    cell: str  # sha256 of everything that determines the student
     kind: Literal["attack", "control"]
     name: str
     role: Literal["tune", "judge", "null", "bite", "cost"]
-    teacher: Literal["audited", "ordinary"] | None  # None: handed no oracle
+    teacher: Literal["audited", "ordinary"] | None  # None: it has no oracle
     parameters: Parameters
     student: str
     seed: int
-    labels: Share = 1.0  # fraction of the labels it was given
+    labels: Share = 1.0  # fraction of its images that have labels
     budget: Count | None = None
     regime: Regime
-    planned: CellPlan | None = None  # None in records of before 0.2
+    planned: CellPlan | None = None  # None in records from before 0.2
     validated: PackedArray | None = None  # (M,) right or wrong by validation image
     validation_accuracy: Share = 0.0
     correct: PackedArray | None  # (N,) by test image; None for tuning, which never sees the test split

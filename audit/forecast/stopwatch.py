@@ -180,7 +180,7 @@ class _Watch:
         return cell.model_copy(update={"budget": max(experiment.recipe.batch, round(self._within(wished) * fraction))})
 
     def queries(self, technique: type[Technique], result: Result, fraction: float) -> int:
-        """Return a complete student's queries: as the technique states, or scaled up from this part's number of images."""
+        """Return a complete student's queries: as the technique states, or scaled up from this part's images."""
         wished = getattr(self._setting(technique), "queries", None)
         if wished is not None:
             return self._within(wished)

@@ -15,7 +15,7 @@ from audit.plan.suite import Suite
 from reports.record import SCHEMA_VERSION, Record, RecordError, by_surface, load
 from teachers.errors import RefusedInput
 
-CODES: dict[Outcome, int] = {"nothing": 5, "fail": 1, "separate": 3, "warn": 0, "pass": 0}  # the first that occurs decides
+CODES: dict[Outcome, int] = {"nothing": 5, "fail": 1, "separate": 3, "warn": 0, "pass": 0}  # the first one decides
 
 
 @dataclass(frozen=True)

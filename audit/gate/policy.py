@@ -160,7 +160,7 @@ _KEY = re.compile(r"\s*([\w.\-\"' ]+?)\s*=")
 def line_of(text: str, place: Place) -> int:
     """Return the line of a value in TOML text; that of its table if the value is missing, else 1.
 
-    The TOML reader keeps no line numbers, so this searches for them; a key inside an inline value has that value's line.
+    The TOML reader keeps no line numbers, so this searches for them; a key in an inline value has that value's line.
     """
     lines: dict[Place, int] = {}
     table: Place = ()
