@@ -65,7 +65,7 @@ def _references(record: Record) -> dict[str, float]:
 
 
 def _panel(axes: Axes, curves: Sequence[tuple[Steal, Band]], flat: dict[str, float]) -> None:
-    """Draw curves of one share against queries, horizontal lines for students without queries, and names at the ends."""
+    """Draw curves of one share against queries, horizontal lines for students without queries, and their names."""
     names: list[tuple[float, str, dict[str, Any]]] = []
     for name, value in flat.items():
         line: dict[str, Any] = {"color": PALETTE["ink"], "linestyle": (0, (4, 2)), "linewidth": 1}

@@ -24,8 +24,8 @@ FORMATS: Final[Mapping[str, Callable[[Record, Path], dict[str, bytes]]]] = {
     "csv": lambda record, _: {f"{TABLES}/{table.name}.csv": table.csv(record) for table in tables.EVERY},
     "parquet": lambda record, _: _parquet(record),
 }
-FILES: Final = ("report.html", "junit.xml", "summary.md", "attestation.json", "badge.svg", "badge.json")  # the files of ALWAYS
-ALWAYS: Final = ("html", "junit", "md", "attestation", "badge")  # formats that `audit run` writes and `audit verify` compares
+FILES: Final = ("report.html", "junit.xml", "summary.md", "attestation.json", "badge.svg", "badge.json")  # of ALWAYS
+ALWAYS: Final = ("html", "junit", "md", "attestation", "badge")  # what `audit run` writes and `audit verify` compares
 
 
 def files(record: Record, folder: Path, formats: Iterable[str] = ALWAYS) -> dict[str, bytes]:

@@ -16,7 +16,7 @@ _HEADINGS = (
 
 
 def render(board: Leaderboard) -> str:
-    """Return the leaderboard, every attack in every audit, and for two audits the differences."""
+    """Return the leaderboard, every attack in every audit and, for two audits, the differences."""
     parts = [
         f"## {escape(telling.title(board))}",
         "; ".join(f"{what} {escape(value)}" for what, value in board.question) + ".",

@@ -1,4 +1,4 @@
-"""Say what a leaderboard holds the same way on the page, in Markdown and on the terminal."""
+"""Format a leaderboard in the same way on the page, in Markdown and on the terminal."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def gap(difference: Difference | None) -> str:
 
 
 def price(entry: Entry) -> str:
-    """Write what one student of the strongest attack costs, where a price is known."""
+    """Write the price of one student of the strongest attack."""
     return MISSING if entry.price is None else f"{entry.price * entry.queries / 1000:,.2f}"
 
 
 def judged(entry: Entry) -> str:
-    """Write how many attacks were judged, and how many of these bite."""
+    """Write how many attacks were judged, and how many of these pass the positive control."""
     return f"{entry.judged} of {entry.judged + len(entry.missing)}, {entry.biting} bite"
 
 
 def title(board: Leaderboard) -> str:
-    """Name what is compared."""
+    """Return the title: how many audits are compared, and of which data."""
     question = dict(board.question)
     return f"{count(len(board.entries))} audits of {question['task'].partition(' (')[0]} side by side"
 
 
 def remarks(board: Leaderboard) -> list[str]:
-    """Say of which entries the largest margin may be too small: where attacks were not judged."""
+    """Name the entries with unjudged attacks: their largest margin may be too small."""
     return [f"{e.name}: not judged: {', '.join(e.missing)}." for e in board.entries if e.missing]

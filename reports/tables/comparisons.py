@@ -1,4 +1,4 @@
-"""The tables of what is compared: attacks, controls, their students pair by pair, steal-cost curves."""
+"""The tables of comparisons: attacks, controls, their pairs of students, steal-cost curves."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from reports.wording import distils
 
 
 class ComparisonRow(NamedTuple):
-    """A row of an attack or control, and the record that it stands in."""
+    """The comparison of an attack or control, and its record."""
 
     record: Record
     row: Comparison
 
 
 class StudentPair(NamedTuple):
-    """The students at one place of a comparison; None where one side has fewer of them."""
+    """The students of a comparison that are paired by seed; None where one side has fewer students."""
 
     row: Comparison
     seed: int | None

@@ -1,4 +1,4 @@
-"""The tables of what the comparisons rest on: students, the teacher's concentration, queries, flags, surfaces."""
+"""The tables behind the comparisons: students, CMI of the teacher's answers, queries, flags, surfaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of one row that tells an audit from others: subject, question, answer."""
+"""The summary table, whose single row identifies an audit: teacher, question, verdict."""
 
 from __future__ import annotations
 
