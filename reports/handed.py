@@ -34,20 +34,20 @@ def text(path: Path, most: int) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        raise Unfit(f"is no UTF-8 text ({e.reason} at byte {e.start:,}); save it as UTF-8") from e
+        raise Unfit(f"is not UTF-8 text ({e.reason} at byte {e.start:,}); save it as UTF-8") from e
 
 
 def _content(path: Path, most: int) -> bytes:
     try:  # non-blocking, because a pipe without a writer would block
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except ValueError as e:
-        raise Unfit(f"is no name of a file ({e})") from e
+        raise Unfit(f"is not a file name ({e})") from e
     with open(descriptor, "rb") as f:
         found = os.fstat(descriptor)
         if stat.S_ISDIR(found.st_mode):
             raise Unfit("is a folder")
         if not stat.S_ISREG(found.st_mode):
-            raise Unfit("is no regular file, but a pipe or a device")
+            raise Unfit("is not a regular file, but a pipe or a device")
         content = f.read(most + 1)
     if len(content) > most:
         raise Unfit(f"is larger than {most // MIB:,} MiB")

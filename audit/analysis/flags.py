@@ -29,9 +29,9 @@ PARTS = {
 
 HEAD = """# Flags
 
-A flag is a doubt about the protocol. It is printed with the verdict and stands in the report, and what it allows the
-verdict to be is part of the [rules](verdict.md). Flags follow from the record alone: `audit verify` finds them again. A
-teacher at chance on validation images raises none: it is refused before anything is trained.
+A flag says that something weakens an audit's evidence. It is printed with the verdict and shown in the report; the
+[rules](verdict.md) say which verdicts it rules out. Flags are computed from the record alone, and `audit verify`
+computes them again. A teacher at chance level on validation images raises no flag: it is refused before training.
 """
 
 

@@ -171,7 +171,7 @@ def _unpacked(file: Path, staging: Path, most: int) -> Iterator[tuple[Kind, str]
                     "entries; allow more with --max-size, if you know who wrote it"
                 )
             if info.size > SMALL.get("output" if info.name.endswith("/output") else kind, LARGEST):
-                raise RefusedInput(f"{file}: {_short(info.name)} is too large for what it is; {GIVE}")
+                raise RefusedInput(f"{file}: {_short(info.name)} is larger than such an entry can be; {GIVE}")
             if info.name.casefold() in names:  # on some systems, names that differ in case are one file
                 raise RefusedInput(f"{file} holds {_short(info.name)} twice; {GIVE}")
             names.add(info.name.casefold())
@@ -213,7 +213,7 @@ def _header(stream: IO[bytes], file: Path) -> tarfile.TarInfo | None:
     try:
         return tarfile.TarInfo.frombuf(block, "ascii", "strict")
     except (tarfile.HeaderError, UnicodeDecodeError) as e:
-        raise RefusedInput(f"{file} is no tar archive of ours; {GIVE}") from e
+        raise RefusedInput(f"{file} is not a tar archive of a cache; {GIVE}") from e
 
 
 def _allowed(info: tarfile.TarInfo, file: Path) -> Kind:
@@ -221,7 +221,7 @@ def _allowed(info: tarfile.TarInfo, file: Path) -> Kind:
         raise RefusedInput(f"{file}: {_short(info.name)} is a link, a folder, a device or an extension; {GIVE}")
     kind = kind_of(info.name)
     if kind not in CARRIED:
-        raise RefusedInput(f"{file}: {_short(info.name)} is no entry of a cache; {GIVE}")
+        raise RefusedInput(f"{file}: {_short(info.name)} is not an entry of a cache; {GIVE}")
     return kind
 
 

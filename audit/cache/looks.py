@@ -38,7 +38,7 @@ class Looks:
             with self.entries.lock(self.entries.path("looks")):
                 found = self._copies(question)
                 for name, e in found.damaged.items():
-                    self.entries.set_aside(name, f"{e}; its second copy takes its place")
+                    self.entries.set_aside(name, f"{e}; its second copy replaces it")
                 self._write(question, found.seeds)
         return tuple(sorted(found.seeds))
 

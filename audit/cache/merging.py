@@ -30,7 +30,7 @@ def merge(cache: Cache, kind: Kind, name: str, staged: Path) -> Brought:
     assert parse is not None
     cache.entries.make_room(name)
     with FileLock(target.with_suffix(".lock")) if kind == "teachers" else ExitStack():
-        if cache.entries.read(name, parse, "the archive's takes its place") is None:
+        if cache.entries.read(name, parse, "the archive's entry replaces it") is None:
             cache.entries.take(name, staged)
             return "new"
     if kind == "answers" and target.suffix == ".npz":
@@ -44,7 +44,7 @@ def _add_looks(cache: Cache, question: str, seeds: tuple[int, ...]) -> Brought:
     try:
         before = looks.at(question)
     except checking.DamagedEntry as e:
-        looks.set_aside(question, f"{e}; the archive's take its place")
+        looks.set_aside(question, f"{e}; the archive's looks replace it")
     looks.add(question, seeds)
     return "new" if looks.at(question) != before else "same"
 

@@ -101,7 +101,7 @@ def size_of(text: str) -> int:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", text.strip().upper())
     if match is None or match[2] not in UNITS or len(match[1]) > MOST_DIGITS:
-        raise UsageError(f"--max-size {text!r} is no size; give a number and a unit, such as 500MB or 2GB")
+        raise UsageError(f"--max-size {text!r} is not a size; give a number and a unit, such as 500MB or 2GB")
     return int(float(match[1]) * UNITS[match[2]])
 
 

@@ -48,7 +48,7 @@ def damaged(wrong: Mapping[str, str]) -> Iterator[str]:
     if wrong:
         yield from _named(wrong, ())
     else:
-        yield "every entry is whole"
+        yield "every entry is intact"
 
 
 def counted(kinds: Mapping[str, int]) -> str:
@@ -58,6 +58,6 @@ def counted(kinds: Mapping[str, int]) -> str:
 
 def _named(broken: Mapping[str, str], foreign: tuple[str, ...]) -> Iterator[str]:
     for name, why in sorted(broken.items()):
-        yield printable(f"broken: {name} {why}; as good as not there")
+        yield printable(f"damaged: {name} {why}; treated as missing")
     for name in foreign:
-        yield printable(f"not ours, left alone: {name}")
+        yield printable(f"not part of the cache, left as it is: {name}")

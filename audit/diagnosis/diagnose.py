@@ -69,7 +69,8 @@ def diagnose(
     progress, kept = ProgressReporter(quiet), Cache(cache or default_cache())
     task, weights = open_task(spec, kept, progress.note)
     if not (pools.measurable(task.train) and pools.measurable(task.validation)):
-        raise RefusedInput("CMI needs two classes with two images each, for training and held out; give more images")
+        need = "CMI needs two classes with two images each, in the training and in the validation split"
+        raise RefusedInput(f"{need}; give more images")
     runtime = Runtime(kept, device, progress.note)
     spec = settled(spec, task, weights, runtime)
     with one(spec, task, weights, runtime) as target:

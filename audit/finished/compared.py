@@ -55,7 +55,7 @@ def print_comparison(board: Leaderboard, written: Sequence[Path]) -> None:
     _tell_places(board)
     if board.pair is not None:
         now, before = (plain(name, LONGEST) for name in board.pair[::-1])
-        terminal.say(f"Margins of {now} less those of {before}:")
+        terminal.say(f"Margins of {now} minus those of {before}:")
         _tell_differences(board)
     for line in (*telling.remarks(board), *map(str, written)):
         terminal.say(line, whole=True)
@@ -72,7 +72,7 @@ def _tell_places(board: Leaderboard) -> None:
         margin = points(None) if e.margin is None else f"{points(e.margin.mean)} {span(e.margin)}"
         told = (percent(e.accuracy, 1), number(e.cmi), telling.judged(e))
         rows.append((e.name, e.word, margin, points(e.floor), e.strongest, telling.gap(e.above), *told))
-    heads = ("teacher", "verdict", "largest margin, points (95 %)", "floor", "strongest", "over the place before")
+    heads = ("teacher", "verdict", "largest margin, points (95 %)", "floor", "strongest", "over the previous place")
     _tell_table((*heads, "accuracy", "CMI", "judged"), rows)
 
 

@@ -8,11 +8,11 @@ from typing import Final, Literal
 Told = Literal["recomputed", "checked", "repeat", "again", "text"]
 
 MEANING: Final[Mapping[Told, str]] = {
-    "recomputed": "found again from the rest of the record",
-    "checked": "held to what other parts of the record, its suite and its students' names say",
-    "repeat": "measured of a student: only `audit repeat` tells, which trains it again",
-    "again": "measured of the teacher or the data, or said of them: only another audit of the same file tells",
-    "text": "told beside the verdict, and nothing rests on it",
+    "recomputed": "computed again from the rest of the record",
+    "checked": "compared with other parts of the record, its suite and its students' digests",
+    "repeat": "measured on a student: only `audit repeat` can check it, which trains the student again",
+    "again": "measured on, or stated about, the teacher or the data: only another audit of the same file can check it",
+    "text": "additional information that nothing else depends on",
 }
 
 # By part of the record (see `audit schema`); an array counts as one field.

@@ -94,13 +94,14 @@ def repeat(
 def refuse_others(cell: Cell, trial: Trial, teachers: set[str | None], task: str) -> None:
     """Raise RefusedInput where a student cannot be trained again in the same way."""
     if cell.key != trial.cell:
-        raise RefusedInput(f"the record names {trial.name}, seed {trial.seed}, otherwise than it says it was trained")
+        student = f"{trial.name}, seed {trial.seed}"
+        raise RefusedInput(f"the digest of {student}, does not match how the record says it was trained")
     if cell.engine != Cell.model_fields["engine"].default:
         raise RefusedInput(f"the record was made with engine {cell.engine}, this version has another")
     if cell.task != task:
-        raise RefusedInput("the data is not what the record was made on")
+        raise RefusedInput("the data is not the data of the record")
     if cell.teacher not in teachers:
-        raise RefusedInput("the teacher is not the one that the record was made of")
+        raise RefusedInput("the teacher is not the teacher of the record")
 
 
 def compared(record: Record, trial: Trial, result: Result, labels: object) -> Repetition:

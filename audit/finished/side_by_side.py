@@ -49,7 +49,7 @@ def side_by_side(given: Sequence[NamedRecord]) -> Leaderboard:
 def refuse(given: Sequence[NamedRecord]) -> None:
     """Raise UsageError where records cannot be compared; it names the first difference and both values."""
     if len(given) < 2:
-        raise UsageError("to compare takes two audits or more; give the folders that `audit run` wrote")
+        raise UsageError("a comparison needs two audits or more; give the folders that `audit run` wrote")
     for i, (place, record) in enumerate(given):
         for other, earlier in given[:i]:
             if record.audit == earlier.audit:
@@ -61,7 +61,7 @@ def refuse(given: Sequence[NamedRecord]) -> None:
             what, mine, theirs = differs
             raise UsageError(
                 f"{base} and {place} cannot be compared: {what} is {mine} in the first and {theirs} in the second; "
-                "audit both alike"
+                "audit both in the same way"
             )
 
 

@@ -35,7 +35,7 @@ def verify(folder: Path) -> Iterator[Disagreement]:
     """
     record = load(folder)
     if record.schema_version < SCHEMA_VERSION:
-        raise RecordError(f"{folder} was made by an earlier version, whose rules were others; verify it with that one")
+        raise RecordError(f"{folder} was made by an earlier version with other rules; verify it with that version")
     outside = [row.folder for row in record.hardening if not inside(row.folder)]
     if outside:
         yield Disagreement("surfaces", f"an audit in {outside[0]}", "one in its own folder")

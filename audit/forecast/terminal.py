@@ -21,7 +21,7 @@ def print_forecasts(found: Sequence[Forecast]) -> None:
         )
         terminal.say(
             f"All {len(found)} surfaces: at most {students:,.0f} students, {duration(seconds)} and {queries:,.0f} "
-            "queries; it will be less, for students without a teacher are shared",
+            "queries; the real numbers are lower, because the surfaces share students without a teacher",
             whole=True,
         )
 
@@ -43,19 +43,19 @@ def _print_forecast(found: Forecast) -> None:
     rows.append(("all", _span(found.trained, "{:,.0f}".format), _span(found.seconds, duration)))
     terminal.table(("phase", "students", f"time, {found.workers} at once"), rows)
     if found.kept:
-        say(f"{found.kept} more students of the tuning are in the cache already")
+        say(f"{found.kept} more tuning students are in the cache already")
     say(f"Memory: {found.memory / 2**30:.1f} GiB")
     cost = "" if found.price is None else f", {_span(found.queries.times(found.price / 1000), '{:,.2f}'.format)} to pay"
     say(f"Queries to the teacher: {_span(found.queries, '{:,.0f}'.format)} ({found.auditor:,} the auditor's own){cost}")
     gain, resistance = (100 * value for value in (found.power.gain, found.power.resistance))
     say(
-        f"With {POWER:.0%} power it finds a gain of {gain:.1f} points, and clears an attack whose margin is "
-        f"{resistance:+.1f}"
+        f"With {POWER:.0%} power it detects a gain of {gain:.1f} points, and rules out an attack whose margin is "
+        f"{resistance:+.1f} points or less"
     )
     told = ", ".join(f"{name} {100 * power.gain:.1f}" for name, power in found.efforts.items())
-    say(f"(by effort, points of gain: {told}; margins scatter as {found.scatter.source})")
+    say(f"(detectable gain in points, by effort: {told}; variances are those of {found.scatter.source})")
     if found.measured < found.techniques:
-        say(f"The time of {found.techniques - found.measured} techniques is that of the others: they were not reached")
+        say(f"{found.techniques - found.measured} techniques were not timed in time: the table uses the others' median")
 
 
 def print_forecasts_json(found: Sequence[Forecast]) -> None:

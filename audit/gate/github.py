@@ -69,4 +69,4 @@ def _append(variable: str, text: str) -> None:
             with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as f:
                 f.write(text)
         except OSError as e:
-            terminal.note(f"audit: {path} of {variable} was not written ({e.strerror}); the exit code stands")
+            terminal.note(f"audit: {path} of {variable} was not written ({e.strerror}); the exit code does not change")

@@ -133,7 +133,7 @@ def _sentence(kind: str, place: Place, given: Any) -> str:
     """Describe what is wrong with a value, and what is allowed."""
     *table, key = place
     if kind == "extra_forbidden":
-        return f"is no key of it; {nearest(str(key), _fields(table))}"
+        return f"is not a key of this table; {nearest(str(key), _fields(table))}"
     while isinstance(key, int):  # an item of a list is described as the list
         *table, key = table
     allowed = _fields(table)[key].description

@@ -87,7 +87,7 @@ def of_margins(margins: Iterable[Margin], source: str) -> Scatter:
     """
     parts = [(m.seed_variance, m.image_variance, m.residual) for m in margins if not m.degenerate]
     if not parts:
-        raise UsageError(f"{source}: none of them says how margins scatter; name another audit with --like")
+        raise UsageError(f"{source}: none of them has a variance; name another audit with --like")
     seeds, images, interaction = np.mean(parts, axis=0).tolist()
     return Scatter(seeds, images, interaction, source)
 

@@ -11,7 +11,7 @@ from reports.wording import count, number, percent, points, probability, span
 
 _HEADINGS = (
     *("Rank", "Teacher", "Verdict", "Largest margin, points", "95 % interval", "Floor", "Strongest attack"),
-    *("Over the place before", "Teacher accuracy", "Largest CMI, nats", "Queries", "Cost", "Attacks judged"),
+    *("Over the previous place", "Teacher accuracy", "Largest CMI, nats", "Queries", "Cost", "Attacks judged"),
 )
 
 
@@ -76,4 +76,4 @@ def _differences(board: Leaderboard) -> tuple[str, ...]:
         for d in board.differences
     )
     heads = ("Attack", "Difference, points", "Holm p", "Seeds", "Discordant images a seed")
-    return f"### Margins of {second} less those of {first}", _table(heads, rows), telling.DIFFERENCES
+    return f"### Margins of {second} minus those of {first}", _table(heads, rows), telling.DIFFERENCES

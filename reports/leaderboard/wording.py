@@ -8,16 +8,17 @@ from reports.leaderboard.board import Difference, Entry, Leaderboard
 from reports.wording import MISSING, count, points
 
 RANKING: Final = (
-    "By the largest margin, the smallest first: the teacher whose answers are worth least to an attacker. The interval "
-    "is the strongest attack's own, two-sided at 95 %; the floor is its lower bound, corrected for having looked for "
-    "the strongest. Two places are told apart where the interval of their difference leaves out 0."
+    "Ordered by the largest margin: the teacher whose answers are worth least to an attacker comes first. The interval "
+    "is the strongest attack's own, two-sided at 95 %; the floor is its lower bound, corrected for choosing the "
+    "strongest. Two places differ significantly where the interval of their difference does not contain 0."
 )
 DIFFERENCES: Final = (
-    "Standard errors are those of the difference itself, over training seeds and test images at once: the same test "
-    "images, and students of the same seed, which share weights, views and order; LS students that both audits share "
-    "cancel. Intervals are two-sided at 95 %, of the last looks alone; Holm p is corrected for the number of attacks."
+    "Standard errors are those of the difference itself, over training seeds and test images at once. Both audits have "
+    "the same test images; students of the same seed share initial weights, views and order, and LS students that both "
+    "audits share cancel out. Intervals are two-sided at 95 %, from the last looks only; Holm p is corrected for the "
+    "number of attacks."
 )
-UNSURE: Final = "too few images tell the two apart, or no variance"
+UNSURE: Final = "too few images distinguish the two, or there is no variance"
 
 
 def gap(difference: Difference | None) -> str:

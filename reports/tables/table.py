@@ -89,5 +89,10 @@ def bounded(
             f"two-sided 95 % interval of `{mean}`: lower end",
             lambda row: None if (m := of(row)) is None else m.low,
         ),
-        Column(f"{prefix}high", "number", "upper end", lambda row: None if (m := of(row)) is None else m.high),
+        Column(
+            f"{prefix}high",
+            "number",
+            f"two-sided 95 % interval of `{mean}`: upper end",
+            lambda row: None if (m := of(row)) is None else m.high,
+        ),
     )
