@@ -92,7 +92,11 @@ def test_all_but_the_version_may_be_left_out_and_inconclusive_then_fails(tmp_pat
         ("until = 2027-02-28", 'until = "2027-02-28"', 'line 20: waive.until is "2027-02-28"; it must be the last day'),
         ("until = 2027-02-28", "until = 2027-02-28T10:00:00", "line 20: waive.until is 2027-02-28 10:00:00; it must"),
         ("until = 2027-02-28\n", "", "line 16: waive.until is missing; give the last day on which it holds"),
-        ("until = 2027-02-28", "untill = 2027-02-28", "line 20: waive.untill is not a key of this table; did you mean until?"),
+        (
+            "until = 2027-02-28",
+            "untill = 2027-02-28",
+            "line 20: waive.untill is not a key of this table; did you mean until?",
+        ),
         ("[[waive]]", "[waive]", "is no TOML: Cannot declare ('waive',) twice (at line 16"),
         ("until = 2027-02-28", "until = 2027-02-30", "is no TOML: Invalid date or datetime (at line 20"),
         ("[baseline]", "[baseline]\nundecided = 3", "line 23: baseline.undecided is 3; it must be"),
