@@ -1,4 +1,4 @@
-"""`audit selftest`: audit teachers whose distillability is known, and look whether the audit finds it."""
+"""`audit selftest`: audit teachers of known distillability, and check the verdicts."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from teachers.names import DEMO, HALF_LEAK, NOISY, PLACEBO, TRUTH
 from teachers.targets.target import TeacherSpec
 
 EFFORT = "selftest"
-LEVEL = 0.01  # at which one attack's students are said to be better than another's
+LEVEL = 0.01  # p-value below which one attack's students count as better than another's
 
 
 class Pair(NamedTuple):
-    """An attack, and the same attack on answers that were averaged over each class."""
+    """An attack, and the same attack on answers that are averaged over each class."""
 
     attack: str
     averaged: str
 
 
 class Expectation(NamedTuple):
-    """What an audit must say of a teacher; the reasons stand with the teachers."""
+    """What an audit of a teacher must find; the teachers' code gives the reasons."""
 
     words: tuple[Word, ...]
     no_better: Pair | None = None
-    flag: str = ""  # a doubt that must be raised, too
+    flag: str = ""  # id of a flag that must be raised, too
 
     @property
     def told(self) -> str:
-        """The expectation in words."""
+        """The expectation as text."""
         told: list[str] = [self.words[0] if len(self.words) == 1 else "not DISTILLABLE"]
         if self.no_better is not None:
             told.append(f"{self.no_better.attack} no better than {self.no_better.averaged}")
@@ -61,7 +61,7 @@ EXPECTED = {
 
 
 class TeacherCheck(NamedTuple):
-    """A teacher, what an audit found, and whether that is what must be found."""
+    """A teacher, what its audit found, and whether this meets the expectation."""
 
     teacher: str
     expected: str
@@ -73,14 +73,14 @@ class TeacherCheck(NamedTuple):
 def selftest(
     only: str | None = None, *, jobs: int = 1, cache: Path | None = None, out: Path | None = None, command: str = ""
 ) -> Iterator[TeacherCheck]:
-    """Audit the teachers one after another; `only` names some of them, with commas.
+    """Audit the teachers one after another; `only`: names of some of them, separated by commas.
 
-    Raises UsageError for a name that is none of them.
+    Raises UsageError for an unknown name.
     """
     for name in _named(only):
         request = Request(
             TeacherSpec(name),
-            attacks=",".join(suite(EFFORT).attacks),  # not `all`: a plug-in's attack is not what is tested
+            attacks=",".join(suite(EFFORT).attacks),  # not `all`, because plug-ins' attacks are not tested here
             effort=EFFORT,
             jobs=jobs,
             cache=cache,
@@ -101,7 +101,7 @@ def _named(only: str | None) -> Sequence[str]:
 def check(name: str, expected: Expectation, record: Record) -> TeacherCheck:
     """Compare what an audit found with what it must find.
 
-    A doubt that keeps an audit from a word also keeps it from passing: an attack that failed is no attack survived.
+    An unexpected flag that limits the verdict makes the check fail: a failed attack is not an attack survived.
     """
     word, why = record.verdict.word, [*record.verdict.reasons]
     doubts = [flag.raised for flag in record.flags if flag.caps != "nothing" and flag.id != expected.flag]
@@ -113,7 +113,7 @@ def check(name: str, expected: Expectation, record: Record) -> TeacherCheck:
 
 
 def _no_better(pair: Pair, record: Record) -> tuple[bool, str]:
-    """Say whether an attack's students are no better than those of averaged answers, paired by seed and test image."""
+    """Check that an attack's students are no better than those on averaged answers, paired by seed and test image."""
     rows = {row.attack: row for row in record.comparisons}
     missing = [name for name in pair if name not in rows or not rows[name].students]
     if missing:
@@ -124,7 +124,7 @@ def _no_better(pair: Pair, record: Record) -> tuple[bool, str]:
 
 
 def print_selftest(found: Sequence[TeacherCheck]) -> None:
-    """Print what audits of teachers of known distillability found."""
+    """Print the result of the selftest as a table."""
     heads = ("teacher", "expected", "found", "holds", "why")
     rows = [(one.teacher, one.expected, one.found, "yes" if one.holds else "NO", "; ".join(one.why)) for one in found]
     terminal.table(heads, rows, words=heads)

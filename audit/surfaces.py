@@ -1,4 +1,4 @@
-"""`audit run --surface A,B`: an audit of every surface, and the table that compares them."""
+"""`audit run --surface A,B`: audit every surface, and compare them in a table."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ KEPT = "surfaces"  # the folder of the surfaces' own audits
 
 
 def surfaces(text: str) -> tuple[str, ...]:
-    """Return the surfaces that a text names, each once.
+    """Parse a list of surfaces; each is returned once.
 
-    Raises UsageError for one that cannot be.
+    Raises UsageError for an unknown surface.
     """
     names = listed(text)
     if not names:
@@ -38,9 +38,9 @@ def surfaces(text: str) -> tuple[str, ...]:
 
 
 def audit(request: Request) -> WrittenAudit:
-    """Audit every surface that is asked for; several are told of in the record of the first.
+    """Audit every requested surface; with several, the record of the first one also has the table of all.
 
-    Students that no surface changes are shared through the cache.
+    Students that do not depend on the surface are shared through the cache.
     """
     names = surfaces(request.surface)
     if len(names) == 1:
@@ -70,7 +70,7 @@ def audit(request: Request) -> WrittenAudit:
 
 
 def together(times: Sequence[Times]) -> Times:
-    """Return what audits took that were made one after the other."""
+    """Add up the times of audits that ran one after the other."""
     wall = sum(one.wall_seconds for one in times)
     return Times(
         created=times[-1].created,
@@ -82,10 +82,10 @@ def together(times: Sequence[Times]) -> Times:
 
 
 def _refuse_another(out: Path, names: tuple[str, ...]) -> None:
-    """Leave a folder alone that holds the audit of one surface, or of others."""
+    """Raise UsageError for a folder that holds an audit of other surfaces."""
     try:
         held = load(out)
-    except RecordError:  # nothing yet, or nothing that can be read
+    except RecordError:  # there is no record yet, or it cannot be read
         return
     if tuple(row.surface for row in held.hardening) != names:
         raise UsageError(f"{out} holds another audit; give another folder with --out, or remove it")

@@ -1,4 +1,4 @@
-"""`audit teach`: make a teacher and write it where the user says."""
+"""`audit teach`: train a teacher and write its checkpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from teachers.targets import runtime, teaching
 from teachers.targets.target import refuse_chance, validation_accuracy
 from teachers.task import Task
 
-OURS = "0.5/0.25"  # how teachers taught here normalise their images
+OURS = "0.5/0.25"  # normalisation of the teachers that this tool trains
 
 
 def teach(
@@ -37,7 +37,7 @@ def teach(
     device: str = "cpu",
     cache: Path | None = None,
 ) -> None:
-    """Train a teacher, or take it from the cache, and write its checkpoint.
+    """Train a teacher, or read it from the cache, and write its checkpoint.
 
     Raises UsageError where the method, a setting, the architecture or the file's extension is unknown.
     """
@@ -48,7 +48,7 @@ def teach(
     method, progress, kept = methods.method(name, pairs(settings)), ProgressReporter(), Cache(cache or default_cache())
     if init is not None and not method.looks:
         lookers = ", ".join(n for n, m in methods.METHODS.items() if m.looks)
-        raise UsageError(f"{name} looks at no other teacher; leave --init out (those that do: {lookers})")
+        raise UsageError(f"{name} does not use another teacher; leave --init out (methods that use one: {lookers})")
     task = datasets.load(data, kept.root, size, note=progress.note)
     base = None if init is None else ordinary(init, task, architecture)
     recipe = methods.teacher_recipe(task, base.architecture if base else architecture, steps)
@@ -77,25 +77,25 @@ def pairs(settings: Sequence[str]) -> dict[str, str]:
 
 
 def ordinary(path: Path, task: Task, architecture: str | None) -> Teacher:
-    """Open the teacher that --init names: an unguarded one of ours, or any with --arch, for the pixels we feed.
+    """Open the teacher that --init names: one that this tool trained, without a guard, or any other with --arch.
 
     Raises RefusedInput where it does not fit.
     """
     if str(path) in names.BUILT_IN and not path.exists():
-        raise UsageError(f"--init takes a checkpoint, not {path}; without --init the ordinary teacher is taken")
+        raise UsageError(f"--init takes a checkpoint, not {path}; without --init the ordinary teacher is used")
     weights = intake.open_weights(path)
     card = weights.card
     if weights.is_program:
-        raise RefusedInput(f"--init {path} answers by itself and has no weights to start from; give its state dict")
+        raise RefusedInput(f"--init {path} is a program without weights to start from; give its state dict")
     if card is None and architecture is None:
-        raise UsageError(f"--init {path} does not say what it is; give --arch")
+        raise UsageError(f"--init {path} does not state its architecture; give --arch")
     if card is not None and card.classes != task.classes:
-        raise RefusedInput(f"--init {path} was taught other classes, or in another order, than --data has")
+        raise RefusedInput(f"--init {path} was trained on other classes than --data has, or in another order")
     if card is not None and card.guard:
         raise RefusedInput(f"--init {path} has an output defence ({card.guard}); give a teacher without one")
     name = architecture or (card.architecture if card else "")
     if card is not None and (card.mean, card.std, card.bgr) != intake.normalisation(OURS, task.shape[0]):
-        raise RefusedInput(f"--init {path} normalises images as {card.normalize}, teachers taught here as {OURS}")
+        raise RefusedInput(f"--init {path} normalises images as {card.normalize}, teachers trained here as {OURS}")
     teacher = intake.assemble(weights, name, len(task.classes), task.shape, OURS)
     refuse_chance(oracle.top_classes(Box(teacher.here), task.validation), task, f"--init {path}")
     return teacher

@@ -1,4 +1,4 @@
-"""Train what every release shares: no audit of another teacher on this task has to train a control after this."""
+"""`audit cache warm`: train all controls of a task in advance, so that audits of its teachers train no control."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from teachers.targets.target import TeacherSpec, open_task
 
 @dataclass(frozen=True)
 class WarmSummary:
-    """Students that were trained now, and those that were there."""
+    """Numbers of students that were trained now and that were in the cache already."""
 
     trained: int
     reused: int
 
 
 def warm(request: Request) -> WarmSummary:
-    """Train the controls of all settings that tuning may settle on, at the most judged seeds, and the ordinary teacher.
+    """Train the ordinary teacher, and the controls of every setting that tuning may choose, at all seeds.
 
-    An audit trains the controls of the setting that is best for its teacher, and of as many seeds as stay open: another
-    release may settle on another setting, and stay open for longer. The ordinary teacher takes the audited one's place.
+    An audit trains controls only for the setting that is best for its teacher, and only until all attacks are decided.
+    The next release may need another setting and more seeds. Here the ordinary teacher replaces the audited one.
     """
     spec = _task_of(request)
     with (
@@ -52,7 +52,7 @@ def warm(request: Request) -> WarmSummary:
 
 
 def _task_of(request: Request) -> TeacherSpec:
-    """Return the ordinary teacher on the task of the teacher that will be audited."""
+    """Return the spec of the ordinary teacher on the task of the teacher that will be audited."""
     asked = request.spec
     task, weights = open_task(asked, Cache(request.cache or default_cache()))
     card = weights.card if weights else None
@@ -79,7 +79,7 @@ def _warm(experiment: Experiment, runner: TrialRunner, context: RunContext) -> N
 
 
 def _longer(experiment: Experiment, runner: TrialRunner) -> list[Use]:
-    """Return the LS students that are tuned for twice the steps; none where settings are chosen by a single seed."""
+    """Return the LS tuning students with more steps; none where a single seed chooses the settings."""
     if experiment.suite.tuning_seeds < 2:
         return []
     longer = replace(
@@ -89,7 +89,7 @@ def _longer(experiment: Experiment, runner: TrialRunner) -> list[Use]:
 
 
 def _judged(experiment: Experiment, runner: TrialRunner, tried: Iterable[Sequence[ControlCandidate]]) -> list[Use]:
-    """Return what each setting has to beat, at the most judged seeds."""
+    """Return the controls of each setting, at the largest number of judged seeds."""
     best = (protocol.best_candidate(experiment, runner, candidates) for candidates in tried)
     cells = (
         cell for candidate in best for cell in protocol.candidate_cells(experiment, candidate, range(experiment.most))

@@ -1,1 +1,1 @@
-"""How an audit is told; knows only the record, never torch."""
+"""Reports of an audit; this package uses only the record, never torch."""

@@ -13,7 +13,7 @@ RESULTS: Final = {"DISTILLABLE": "FAILED", "UNDISTILLABLE": "PASSED", "INCONCLUS
 
 
 def render(record: Record) -> str:
-    """Return the Statement: its subject is the checkpoint, its configuration the record, data and suite by digest.
+    """Return the Statement: its subject is the checkpoint; its configuration has the digests of record, data and suite.
 
     Statement v1 and test-result v0.1 of https://github.com/in-toto/attestation.
     """

@@ -1,4 +1,4 @@
-"""Render the record's word as a badge: a picture that stands on its own, and an endpoint for shields.io."""
+"""Render the record's verdict as a badge: an SVG picture without dependencies, and an endpoint for shields.io."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from reports.wording import worst
 
 LABEL: Final = "distillation audit"
 COLOURS: Final[dict[Word, str]] = {"UNDISTILLABLE": "#2a6f97", "DISTILLABLE": "#b3261e", "INCONCLUSIVE": "#5f6368"}
-LONGEST: Final = 60  # characters of a name
-CAPITAL, OTHER, MARGIN = 7.7, 5.7, 6  # pixels: of characters in Verdana on average, and beside a text
+LONGEST: Final = 60  # at most, characters of a name
+CAPITAL, OTHER, MARGIN = 7.7, 5.7, 6  # pixels: average character widths in Verdana, and the space beside a text
 
-# What XML cannot hold, what breaks lines, and what turns the direction of writing.
+# Everything but characters that XML allows and that neither break lines nor change the text direction.
 _UNFIT = re.compile(
     "[^\u0020-\u007e\u00a0-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u200e\u200f]"
 )
 
 
 def message(record: Record) -> str:
-    """Say the word with what it speaks of: a word alone would claim too much."""
+    """Return the verdict with its suite and surfaces: the word alone would claim too much."""
     surfaces = [row.surface for row in record.hardening] or [record.settings.surface]
     return f"{worst(record)} ({record.suite.name}, {_short(', '.join(surfaces))})"
 
@@ -57,6 +57,6 @@ def _width(text: str) -> int:
 
 
 def _short(name: str) -> str:
-    """Return a stranger's name on one line, without what would turn or break it."""
+    """Return an untrusted name on one line, without characters that break lines or change the text direction."""
     fit = _UNFIT.sub("\ufffd", name)
     return fit if len(fit) <= LONGEST else fit[: LONGEST - 1] + "…"

@@ -1,4 +1,4 @@
-"""The reference bag: teachers of many methods audited alike, and where another teacher stands among them."""
+"""The reference bag: teachers of many methods, audited in the same way, and another teacher's rank among them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from reports.record import Count, Data, Flag, PackedArray, Parameters, Record, S
 
 
 class Row(Data):
-    """An attack on one teacher: what its students got right, and which of the bag's controls they are compared with."""
+    """An attack on one teacher: its students' correct answers, and the controls that they are compared with."""
 
     attack: str
     parameters: Parameters
     margin: float  # over the LS student
     correct: PackedArray  # (S, N)
-    bites: bool  # on the ordinary teacher, in the same scenario
+    bites: bool  # whether it passes the positive control in the same scenario
     control: Count  # index into Bag.controls
-    baseline: Count  # the best student without a teacher, on validation
+    baseline: Count  # index of the best students without a teacher, by validation accuracy
 
 
 class BagTeacher(Data):
@@ -30,10 +30,10 @@ class BagTeacher(Data):
     seed: Count
     sha256: str
     shots: Share
-    pool: str  # digest of what the attacker holds
+    pool: str  # digest of the images that the attacker holds
     test_accuracy: Share
-    cmi: float | None  # largest over temperatures, on validation images, in nats; None: it hides classes
-    flags: tuple[Flag, ...]  # that limit its verdict
+    cmi: float | None  # largest over temperatures, on validation images, in nats; None: the teacher hides classes
+    flags: tuple[Flag, ...]  # the flags that limit its verdict
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 
     @property
@@ -43,7 +43,7 @@ class BagTeacher(Data):
 
 
 class Control(Data):
-    """Students without a teacher, which all teachers share."""
+    """Students without a teacher, which the comparisons of all teachers share."""
 
     name: str
     parameters: Parameters
@@ -52,12 +52,12 @@ class Control(Data):
 
 
 class Bag(Data):
-    """All that the bag's page and every rank in it follow from."""
+    """The data from which the bag's page and every rank are computed."""
 
-    date: str  # of the last audit
+    date: str  # date of the last audit
     task: str
     task_digest: str
-    images: Count  # N
+    images: Count  # number of test images, N
     student: str
     suite: SuiteInfo
     controls: tuple[Control, ...]
@@ -79,20 +79,20 @@ class Method(NamedTuple):
 
 
 class Concentrations(NamedTuple):
-    """The largest CMI, over temperatures, of the answers of a bag's teachers to validation images of one task."""
+    """The largest CMI over temperatures of each teacher in a bag, on the validation images of one task."""
 
     bag: str
     methods: tuple[Method, ...]  # by their mean, ascending
-    hidden: int  # teachers whose answers hide classes: they have none
+    hidden: int  # number of teachers without CMI, because their answers hide classes
 
     @property
     def values(self) -> tuple[float, ...]:
-        """All of them, ascending."""
+        """The values of all teachers, ascending."""
         return tuple(sorted(value for method in self.methods for value in method.cmi))
 
 
 def concentrations(task_digest: str, sha256: str) -> Concentrations | None:
-    """Return what is known of a task's other teachers; None where no bag is of this task."""
+    """Return the CMI of a task's other teachers; None where no bag has this task."""
     for file in sorted((resources.files("reports") / "bags").iterdir(), key=lambda file: file.name, reverse=True):
         name = file.name.removesuffix(".json")
         bag = shipped(name)
@@ -109,7 +109,7 @@ def concentrations(task_digest: str, sha256: str) -> Concentrations | None:
 
 
 def standing(record: Record) -> str:
-    """Say how much a teacher gives away beside those of the bag; nothing where the audits cannot be compared."""
+    """Write a teacher's rank among the bag's teachers; empty where the audits cannot be compared."""
     bag = shipped(record.suite.name)
     margins = [c.margin.mean for c in record.comparisons if c.margin is not None and not c.extra]
     if bag is None or not margins or not comparable(record, bag):
@@ -127,7 +127,7 @@ def standing(record: Record) -> str:
 
 
 def comparable(record: Record, bag: Bag) -> bool:
-    """Whether an audit asked what the bag's audits asked."""
+    """Whether an audit has the same question as the bag's audits."""
     chosen = record.settings
     return (
         record.suite.complete

@@ -1,4 +1,4 @@
-"""Draw a reference bag beside a curve: one tick for every teacher, named where names fit."""
+"""Draw a reference bag beside a curve: one tick for every teacher, with names where there is room."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reports import svg
 from reports.bag import Concentrations, Method
 from reports.svg import PALETTE
 
-APART: Final = 0.1  # of the axis, between two names
+APART: Final = 0.1  # least distance of two names, as a share of the axis
 
 
 def strip(axes: Axes, bag: Concentrations) -> None:
@@ -29,7 +29,7 @@ def strip(axes: Axes, bag: Concentrations) -> None:
 
 
 def groups(bag: Concentrations, apart: float) -> list[list[Method]]:
-    """Put methods together, by their mean, until no two groups are closer than `apart`."""
+    """Merge methods with close means into groups, until all groups are at least `apart` from each other."""
     found: list[list[Method]] = [[method] for method in bag.methods]
     while len(found) > 1:
         means = [_mean(methods) for methods in found]
@@ -46,7 +46,7 @@ def _mean(methods: list[Method]) -> float:
 
 
 def said(bag: Concentrations) -> str:
-    """Say what the ticks show."""
+    """Describe the ticks in one sentence."""
     low = min(bag.methods, key=lambda method: method.cmi[0])
     high = max(bag.methods, key=lambda method: method.cmi[-1])
     return (

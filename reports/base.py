@@ -1,4 +1,4 @@
-"""What all plain data of reports is made of."""
+"""Base class and types of all plain data in reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Data(BaseModel):
-    """Base of all parts: frozen, unknown keys refused."""
+    """Base of all data classes: frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
@@ -22,7 +22,7 @@ Made = TypeVar("Made", bound=Data)
 
 
 def encodable(made: Made) -> Made:
-    """Return data whose texts UTF-8 can hold: bytes of file names, and half characters, are told as text."""
+    """Return data whose texts UTF-8 can encode: undecodable bytes and surrogates are written as escapes."""
     plain = made.model_dump()
     fit = _encodable(plain)
     return made if fit == plain else type(made).model_validate(fit)

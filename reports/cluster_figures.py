@@ -1,4 +1,4 @@
-"""Draw the clusters that a teacher's answers form: three classes in a triangle, and all of them on two axes."""
+"""Draw the clusters that a teacher's answers form: three classes in a triangle, and all classes on two axes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from reports.clusters import Clusters, Map, Projection, Triangle
 from reports.svg import PALETTE
 
 CORNERS: Final = ((0.0, 0.0), (1.0, 0.0), (0.5, 3**0.5 / 2))
-NAMED: Final = 30  # classes, beyond which only the highlighted ones are named
+NAMED: Final = 30  # with more classes than this, only the highlighted ones get a name
 _LOOKS: Final = (("blue", "o"), ("orange", "s"), ("green", "^"))
 
 
 def triangle(found: Clusters, classes: Sequence[str]) -> str | None:
-    """Draw the answers to images of three classes, a triangle for each set of images; None without them."""
+    """Draw the answers to images of three classes, one triangle for each set of images; None without a triangle."""
     if found.triangle is None:
         return None
     names = [svg.plain(classes[c]) for c in found.triangle.classes]
@@ -45,26 +45,26 @@ def _scatter(axes: Axes, points: Map, classes: Sequence[int]) -> None:
 
 
 def _marks(axes: Axes, places: np.ndarray, marker: str, size: float, colour: tuple[float, ...]) -> None:
-    """Draw marks (2, n), not as pixels.
+    """Draw marks (2, n) as vectors, not as pixels.
 
-    Pixels that are fine enough for print are no smaller (1,000 marks: 64 kB, against 46 kB), have one colour for both
-    themes, and are other bytes with another zlib, so that `audit verify` could not compare the page.
+    Pixels that are fine enough for print take more space (1,000 marks: 64 kB instead of 46 kB), have one colour for
+    both themes, and give other bytes with another version of zlib, so that `audit verify` could not compare the page.
     """
     look: dict[str, Any] = {"marker": marker, "markersize": size, "markeredgewidth": 0, "markerfacecolor": colour}
     axes.plot(*places, linestyle="none", **look)
 
 
 class Corner(NamedTuple):
-    """Where the images of one class lie in a triangle."""
+    """The position of one class's images in a triangle."""
 
     images: str
     label: int
     number: int
-    shares: tuple[float, float, float]  # mean of the three probabilities
+    shares: tuple[float, float, float]  # means of the three probabilities
 
 
 def corners(drawn: Triangle) -> list[Corner]:
-    """Say of a triangle what it shows, set of images by set of images and class by class."""
+    """Return what a triangle shows as rows, one for each set of images and class."""
     rows = []
     for points in drawn.maps:
         third = np.array(points.y) / CORNERS[2][1]
@@ -84,7 +84,7 @@ def _triangle_label(drawn: Triangle, names: Sequence[str]) -> str:
 
 
 def projection(found: Clusters, classes: Sequence[str]) -> str | None:
-    """Draw the answers to held-out images on two axes, and the mean answer of each class; None without them."""
+    """Draw the answers to held-out images on two axes, and each class's mean answer; None without a projection."""
     drawn = found.projection
     if drawn is None:
         return None

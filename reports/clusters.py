@@ -1,4 +1,4 @@
-"""The clusters that a teacher's answers form, as plain data: who lies far from them, and two maps of them."""
+"""The clusters that a teacher's answers form, as plain data: images far from their class mean, and two maps."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pydantic import Field
 
 from reports.base import Count, Data, Share
 
-PNG = Annotated[str, Field(pattern=r"^(data:image/png;base64,[A-Za-z0-9+/]+=*)?$")]  # a data URI; empty: none is kept
+PNG = Annotated[str, Field(pattern=r"^(data:image/png;base64,[A-Za-z0-9+/]+=*)?$")]  # a data URI; empty: no thumbnail
 
 
 class Picture(Data):
-    """A validation image and what the teacher says of it."""
+    """A validation image and the teacher's answer to it."""
 
-    row: Count = 0  # of the answers on validation images
+    row: Count = 0  # its row among the answers on validation images
     png: PNG = ""
-    overlay: PNG | None = None  # the same under its Eigen-CAM
+    overlay: PNG | None = None  # the same image with its Eigen-CAM
     divergence: float  # KL(P_x ‖ Q_y) at temperature 1, nats
     told: str  # the teacher's top class
-    probability: Share  # of it
+    probability: Share  # of the top class
 
 
 class PicturedClass(Data):
-    """A class and some of its images, the least concentrated first."""
+    """A class and some of its images, furthest from the class's mean answer first."""
 
     name: str
     cmi: float  # at temperature 1
@@ -56,11 +56,11 @@ class Projection(Data):
 
 
 class Clusters(Data):
-    """What there is to be seen of the clusters."""
+    """The view of the clusters: pictures of spread classes, and two maps."""
 
-    spread: tuple[PicturedClass, ...]  # of the held-out images, the largest CMI first
+    spread: tuple[PicturedClass, ...]  # classes on held-out images, largest CMI first
     triangle: Triangle | None  # None: fewer than three classes
-    projection: Projection | None  # None: no two directions vary more than the others
+    projection: Projection | None  # None: no two directions have more variance than the others
 
 
-UNSEEN = Clusters(spread=(), triangle=None, projection=None)  # in place of what follows from the answers
+UNSEEN = Clusters(spread=(), triangle=None, projection=None)  # placeholder until it is computed from the answers

@@ -1,4 +1,4 @@
-"""Draw what a copy costs: accuracy and agreement of knockoff students against queries, and their price."""
+"""Draw the cost of a copy: accuracy and agreement of knockoff students against queries, and the price of these."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from reports.record import Cost, Record
 from reports.svg import PALETTE
 from reports.wording import curve
 
-MOST: Final = 8  # curves that can be told apart
-APART: Final = 0.085  # of an axis, between two names
+MOST: Final = 8  # at most, curves that a reader can tell apart
+APART: Final = 0.085  # least distance of two names, as a share of the axis
 Band = list[tuple[float, float, float]]  # low, mean and high, point by point
 _COLOURS: Final = ("blue", "orange", "green", "purple")
 _MARKERS: Final = ("o", "s", "^", "D", "v", "X", "P", "<")
 
 
 class Steal(NamedTuple):
-    """An attack's students at growing budgets."""
+    """An attack's students at increasing budgets."""
 
     name: str
     points: tuple[Cost, ...]
 
 
 def drawn(record: Record) -> list[Steal]:
-    """Return the attacks with a curve whose last student is most accurate, at most `MOST` of them."""
+    """Return the attacks that have a curve, at most `MOST`, those with the most accurate last student first."""
     asked = (Steal(record.named(c), tuple(p for p in curve(c) if p.queries)) for c in record.comparisons)
     return sorted((s for s in asked if s.points), key=lambda s: -s.points[-1].accuracy.mean)[:MOST]
 
@@ -58,14 +58,14 @@ def costs(record: Record) -> str | None:
 
 
 def _references(record: Record) -> dict[str, float]:
-    """Return the accuracy of the LS student, of every architecture."""
+    """Return the LS student's accuracy for every architecture, by name."""
     known = {c.student: c.control_accuracy for c in record.comparisons if c.control_accuracy is not None}
     names = {student: f"LS, {student}" if len(known) > 1 else "LS student" for student in known}
     return {names[student]: accuracy for student, accuracy in known.items()}
 
 
 def _panel(axes: Axes, curves: Sequence[tuple[Steal, Band]], flat: dict[str, float]) -> None:
-    """Draw one share against queries, lines that need none, and their names where they end."""
+    """Draw curves of one share against queries, horizontal lines for students without queries, and their names."""
     names: list[tuple[float, str, dict[str, Any]]] = []
     for name, value in flat.items():
         line: dict[str, Any] = {"color": PALETTE["ink"], "linestyle": (0, (4, 2)), "linewidth": 1}
@@ -91,9 +91,9 @@ def _panel(axes: Axes, curves: Sequence[tuple[Steal, Band]], flat: dict[str, flo
 
 
 def apart(values: Sequence[float], least: float) -> list[float]:
-    """Return places as near to the values as lets any two lie `least` apart, in the same order."""
+    """Return positions as near to the values as possible, in the same order and at least `least` apart."""
     order = sorted(range(len(values)), key=lambda i: values[i])
-    stacks: list[list[int]] = []  # neighbours that touch; each stands around the mean of its values
+    stacks: list[list[int]] = []  # neighbours that touch; each stack is centred on the mean of its values
     for i in order:
         stacks.append([i])
         while len(stacks) > 1 and _ends(stacks[-2], values, least)[1] + least > _ends(stacks[-1], values, least)[0]:
@@ -112,7 +112,7 @@ def _ends(stack: Sequence[int], values: Sequence[float], least: float) -> tuple[
 
 
 def _priced(axes: Axes, price: float) -> None:
-    """Put what the queries cost above them."""
+    """Add an upper axis with the price of the queries."""
     each = price / 1000
     ways = (lambda queries: np.asarray(queries) * each, lambda paid: np.asarray(paid) / each)
     above = axes.secondary_xaxis("top", functions=ways)

@@ -1,4 +1,4 @@
-"""The diagnosis: how concentrated a teacher's answers are, as plain data; its page is made from it alone."""
+"""The diagnosis: how concentrated a teacher's answers are, as plain data; its page is rendered from this alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class DiagnosedPool(CMICurve):
 
 
 class Diagnosis(Clusters):
-    """How concentrated a teacher's answers are, and what that looks like."""
+    """How concentrated a teacher's answers are, with a view of their clusters."""
 
     schema_version: Literal[1] = 1
     command: str
@@ -30,7 +30,7 @@ class Diagnosis(Clusters):
     task_digest: str
     classes: tuple[str, ...]
     pools: tuple[DiagnosedPool, ...]
-    cams: tuple[PicturedClass, ...]  # the most and the least spread class
-    no_cams: str  # why there are none
-    behind: str = ""  # the guard behind which it was measured, because it hides classes
+    cams: tuple[PicturedClass, ...]  # the most and the least spread class, with Eigen-CAM
+    no_cams: str  # why there is no Eigen-CAM; empty if there is
+    behind: str = ""  # the guard that CMI ignores, because it hides classes
     environment: Environment

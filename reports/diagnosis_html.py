@@ -12,7 +12,7 @@ from reports.html import Fact, environment
 
 
 def render(found: Diagnosis) -> str:
-    """Return the page, the same text for the same diagnosis."""
+    """Return the page; equal diagnoses give equal text."""
     held_out, bag = found.pools[-1], concentrations(found.task_digest, found.sha256)
     drawn = {
         "cmi": figures.cmi_curve(found.pools, bag),

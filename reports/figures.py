@@ -24,7 +24,7 @@ _LINES: Final = (("blue", "o", "-"), ("orange", "s", "--"), ("green", "^", "-.")
 
 
 def margins(record: Record) -> str:
-    """Draw each attack's margin with its 95 % interval against the LS student at zero; then the controls'."""
+    """Draw each attack's margin over the LS student with its 95 % interval, then those of the controls."""
     rows = _rows(record)
     left, right = _scale(record)
     with svg.styled():
@@ -55,7 +55,7 @@ def margins(record: Record) -> str:
 
 
 def _rows(record: Record) -> list[Comparison | str]:
-    """Return the attacks by threat model, best first, then the controls, a heading before each group."""
+    """Return the attacks by threat model, best first, then the controls; a heading starts each group."""
     rows: list[Comparison | str] = []
     groups = [(heading, [c for c in record.comparisons if c.holds == holds]) for holds, heading in HOLDS.items()]
     for heading, group in (*groups, (CONTROLS, record.controls)):
@@ -65,7 +65,7 @@ def _rows(record: Record) -> list[Comparison | str]:
 
 
 def _scale(record: Record) -> tuple[float, float]:
-    """Return the ends of the axis in points: all above zero fits, below it what attacks on original data need."""
+    """Return the ends of the axis in points: all positive values fit, and negative ones of attacks on original data."""
     found = [(c.holds, c.margin) for c in (*record.comparisons, *record.controls) if c.margin is not None]
     finite = [(holds, m) for holds, m in found if np.isfinite([m.low, m.high]).all()]
     right = max([200 * record.verdict.delta, 1.0, *(115 * m.high for _, m in finite)])
@@ -74,7 +74,7 @@ def _scale(record: Record) -> tuple[float, float]:
 
 
 def _row(axes: Axes, y: int, row: Comparison, record: Record, left: float) -> None:
-    """Draw one attack or control: name, interval, numbers."""
+    """Draw one attack or control: name, interval and numbers."""
     beside = axes.get_yaxis_transform()
     axes.text(-0.52, y, svg.plain(record.named(row)), transform=beside, va="center")
     if row.margin is None:
@@ -115,9 +115,9 @@ def _margins_label(record: Record) -> str:
 
 
 def cmi_curve(pools: Sequence[CMICurve], bag: Concentrations | None = None) -> str | None:
-    """Draw CMI, with 1.96 standard errors to either side, and NCMI over the temperature; None without pools.
+    """Draw CMI, with a band of ±1.96 standard errors, and NCMI against the temperature; None without pools.
 
-    Beside it the largest CMI of a reference bag's teachers, of which no curves were kept.
+    To the right, it shows the largest CMI of each teacher in a reference bag, which stores no curves.
     """
     if not pools:
         return None
@@ -148,7 +148,7 @@ def cmi_curve(pools: Sequence[CMICurve], bag: Concentrations | None = None) -> s
 
 
 def peak(pool: CMICurve) -> str:
-    """Say where a pool's CMI is largest."""
+    """Write a pool's largest CMI and its temperature."""
     top = int(np.argmax(pool.cmi))
     return (
         f"{pool.name.capitalize()}: largest CMI {pool.cmi[top]:.3f} nats, at temperature {pool.temperatures[top]:.3g}."
@@ -156,7 +156,7 @@ def peak(pool: CMICurve) -> str:
 
 
 def among(pools: Sequence[CMICurve], bag: Concentrations | None) -> list[str]:
-    """Say how a teacher's largest CMI on validation images compares with those of a bag; nothing without one."""
+    """Compare a teacher's largest CMI on validation images with a bag's, in a sentence; empty without a bag."""
     own = [max(pool.cmi) for pool in pools if pool.name == "validation"]
     if bag is None or not own:
         return []
@@ -167,9 +167,9 @@ def among(pools: Sequence[CMICurve], bag: Concentrations | None) -> list[str]:
 def cmi_per_class(
     pools: Sequence[CMICurve], classes: Sequence[str], se: Sequence[float | None] | None = None
 ) -> str | None:
-    """Draw the validation images' CMI of each class at temperature 1, largest first; None without it.
+    """Draw each class's CMI on validation images at temperature 1, largest first; None without such a pool.
 
-    With standard errors, 1.96 of them to either side.
+    `se`: standard errors by class, drawn as lines of ±1.96 standard errors.
     """
     pool = next((pool for pool in pools if pool.name == "validation"), None)
     if pool is None:
@@ -192,7 +192,7 @@ def cmi_per_class(
 
 
 def _bars(axes: Axes, ranked: list[tuple[float, str, float]], length: int, top: float) -> None:
-    """Draw one column of bars as a single outline, and what is uncertain of each as a line."""
+    """Draw one column of bars as a single outline, with each bar's interval as a line."""
     axes.set(xlim=(0, max(top, 1e-6)), ylim=(length - 0.5, -0.5), xlabel="CMI, nats")
     axes.set_yticks(range(len(ranked)), [svg.plain(name, 13) for _, name, _ in ranked], fontsize=9)
     axes.tick_params(axis="y", length=0)

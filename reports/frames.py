@@ -17,7 +17,7 @@ from reports.tables.table import DTYPES, Table
 
 @dataclass(frozen=True, repr=False)
 class Frames:
-    """The tables of one audit, as docs/tables.md tells; shares are fractions: 0.01 is one point."""
+    """The tables of one audit (see docs/tables.md); shares are fractions: 0.01 is one point."""
 
     record: Record
     summary: pd.DataFrame
@@ -51,9 +51,9 @@ class Frames:
         )
 
     def correct(self, cells: Iterable[str]) -> pd.DataFrame:
-        """Return what students got right: one row a cell, in the order given, one column a test image; booleans.
+        """Return which test images students classify correctly, as booleans: one row per cell, one column per image.
 
-        Raises KeyError for a cell that is no student of this audit, or was never measured on test images (tuning).
+        Raises KeyError for a cell that is not a student of this audit, or was not measured on test images (tuning).
         """
         wanted = list(cells)
         known = {trial.cell for trial in self.record.trials if trial.correct is not None}
@@ -66,7 +66,7 @@ class Frames:
     def labels(self) -> pd.Series[int]:
         """Return the label of every test image.
 
-        Raises ValueError where the record is too old to hold them.
+        Raises ValueError where the record is too old to have labels.
         """
         packed = self.record.task.test_labels
         if packed is None:
@@ -87,7 +87,7 @@ def _unmeasured(cell: str, record: Record) -> str:
 
 
 def frame(table: Table[Any], record: Record) -> pd.DataFrame:
-    """Return one table of a record, every column of its own type however few rows there are."""
+    """Return one table of a record; the columns keep their types even without rows."""
     rows = table.values(record)
     cells = zip(*rows, strict=True) if rows else ([] for _ in table.columns)
     series = {
@@ -100,7 +100,7 @@ def frame(table: Table[Any], record: Record) -> pd.DataFrame:
 def read(place: str | Path) -> Frames:
     """Return the tables of the audit in a folder, or of a record.json.
 
-    Raises reports.record.RecordError with one sentence where there is no record that can be read.
+    Raises reports.record.RecordError where there is no readable record.
     """
     return Frames.of(load(Path(place)))
 

@@ -18,7 +18,7 @@ from reports.record import Record
 
 
 class Fact(NamedTuple):
-    """A number worth seeing first."""
+    """A key number at the top of the page."""
 
     value: str
     label: str
@@ -32,7 +32,7 @@ class ClassRow(NamedTuple):
 
 
 def render(record: Record) -> str:
-    """Return the report as HTML, the same text for the same record."""
+    """Return the report as HTML; equal records give equal text."""
     bag = concentrations(record.task.digest, record.teacher.sha256)
     return (
         environment()
@@ -66,12 +66,12 @@ def _script() -> str:
 
 
 def digest(script: str) -> str:
-    """Return what a Content-Security-Policy calls an inline script that it allows."""
+    """Return the hash by which a Content-Security-Policy allows an inline script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def visible(value: object) -> object:
-    """Write out control characters and those that turn text around: no name may hide or move what follows it."""
+    """Escape control characters and changes of text direction, so that no name can hide or move the text after it."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return "".join(f"\\u{ord(c):04x}" if _hidden(c) else c for c in value)
@@ -84,7 +84,7 @@ def _hidden(character: str) -> bool:
 
 @cache
 def environment() -> Environment:
-    """Return where templates are found and how they write numbers."""
+    """Return the Jinja environment: templates, and filters that format numbers."""
     made = Environment(
         loader=PackageLoader("reports"),
         autoescape=True,
@@ -100,7 +100,7 @@ def environment() -> Environment:
 
 
 def _figures(record: Record, bag: Concentrations | None) -> dict[str, Markup | None]:
-    """Draw every figure; ElementTree has escaped the names in them."""
+    """Draw every figure; ElementTree has escaped the names in it."""
     drawn = {
         "margins": figures.margins(record),
         "cmi": figures.cmi_curve(record.cmi, bag),
@@ -126,7 +126,7 @@ def _facts(record: Record) -> list[Fact]:
 
 
 def _classes(record: Record) -> list[ClassRow]:
-    """Return one row for every class, the last pool's largest CMI first."""
+    """Return one row for every class, ordered by the last pool's CMI, largest first."""
     columns = zip(*(pool.per_class for pool in record.cmi), strict=False)
     rows = [ClassRow(name, cmi) for name, cmi in zip(record.task.classes, columns, strict=False)]
     return sorted(rows, key=lambda row: -1.0 if row.cmi[-1] is None else row.cmi[-1], reverse=True)

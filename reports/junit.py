@@ -1,4 +1,4 @@
-"""Render the record as JUnit XML: for each surface a test case for each attack, and one for the verdict."""
+"""Render the record as JUnit XML: one test case for each attack and one for the verdict, for each surface."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from xml.etree import ElementTree as ET
 from reports.record import Comparison, Record, Trial
 from reports.wording import distils, outcome, points, probability, span
 
-# What XML 1.0 cannot hold, and what turns the direction of writing or has no width.
+# Characters that XML 1.0 does not allow, change the text direction or have no width.
 _ILLEGAL = re.compile(
     "[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
 )
 
 
 def render(record: Record, others: Sequence[Record] = ()) -> str:
-    """Return the test report: a suite for each surface, `others` being the records of those beside the record's own.
+    """Return the test report: a test suite for each surface; `others`: the records of the other surfaces.
 
-    An attack that makes the teacher distillable fails, one that crashed is an error, one that did not apply is skipped.
-    Numbers are properties of the suite, because the schema that CI servers check has none for a case.
+    An attack that makes the teacher distillable is a failure, a crashed one an error, one that does not apply is
+    skipped. Numbers are properties of the suite, because the schema that CI servers check has no properties for a case.
     """
     suites = [_suite(one) for one in (record, *others)]
     root = ET.Element("testsuites")
@@ -50,7 +50,7 @@ def _suite(record: Record) -> ET.Element:
 
 
 def _properties(record: Record) -> Iterator[tuple[str, str]]:
-    """Name what the suite is about, its flags, and the numbers of every judged attack, margins in points."""
+    """Yield the suite's teacher, surface, verdict and flags, and every judged attack's numbers; margins in points."""
     yield "teacher.sha256", record.teacher.sha256
     yield "surface", record.settings.surface
     yield "verdict", record.verdict.word
@@ -86,7 +86,7 @@ def _of(trial: Trial, comparison: Comparison) -> bool:
 
 
 def _found(comparison: Comparison) -> str:
-    """Say the margin and its uncertainty."""
+    """Write the margin and its uncertainty."""
     margin = comparison.margin
     if margin is None:
         return "no margin"
@@ -114,5 +114,5 @@ def _case(suite: ET.Element, record: Record, name: str, seconds: float) -> ET.El
 
 
 def _legal(text: str) -> str:
-    """Replace the characters that XML 1.0 cannot hold, or nobody sees."""
+    """Replace characters that XML 1.0 does not allow or that are invisible."""
     return _ILLEGAL.sub("\ufffd", text)

@@ -1,4 +1,4 @@
-"""Render the record as a summary in GitHub's Markdown, for a pull request or a job's page."""
+"""Render the record as a summary in GitHub's Markdown, for a pull request or the page of a CI job."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def render(record: Record) -> str:
 
 
 def _surfaces(record: Record) -> tuple[str, ...]:
-    """Return the table of surfaces, where several were audited."""
+    """Return the table of surfaces if several were audited."""
     if not record.hardening:
         return ()
     heads = ("Surface", "Verdict", "Best attack", "Margin, points", "Accuracy", "Calibration error", "Five classes")
@@ -83,7 +83,7 @@ def _surfaces(record: Record) -> tuple[str, ...]:
 
 
 def _row(comparison: Comparison, record: Record) -> str:
-    """Return one line of the table, in bold where the attack makes the teacher distillable."""
+    """Return one line of the table; bold if the attack makes the teacher distillable."""
     margin = comparison.margin
     name, value = escape(record.named(comparison)), points(margin.mean if margin else None)
     if distils(comparison, record):
@@ -104,6 +104,6 @@ def _row(comparison: Comparison, record: Record) -> str:
 
 
 def escape(text: str) -> str:
-    """Return the text on one line, without what is not seen and anything that Markdown or HTML would act on."""
+    """Return the text on one line, without invisible characters, and with Markdown's and HTML's characters escaped."""
     line = clean(text) or "–"
     return _SPECIAL.sub(lambda match: "".join(f"&#{ord(c)};" for c in match[0]), line)

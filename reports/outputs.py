@@ -1,4 +1,4 @@
-"""Write reports of a record into one folder."""
+"""Write a record's reports into one folder."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final
 from reports import attestation, badge, html, junit, markdown, tables
 from reports.record import Record, by_surface, write_whole
 
-TABLES: Final = "tables"  # the folder of what is written of each table
+TABLES: Final = "tables"  # the folder of the table files
 
-# By format: a record, and the folder in which those of other surfaces lie, to the files in that format.
+# By format: a function from a record and its folder (with the records of other surfaces) to the format's files.
 FORMATS: Final[Mapping[str, Callable[[Record, Path], dict[str, bytes]]]] = {
     "html": lambda record, _: {"report.html": html.render(record).encode()},
     "junit": lambda record, folder: {"junit.xml": junit.render(record, by_surface(record, folder)[1:]).encode()},
@@ -25,13 +25,13 @@ FORMATS: Final[Mapping[str, Callable[[Record, Path], dict[str, bytes]]]] = {
     "parquet": lambda record, _: _parquet(record),
 }
 FILES: Final = ("report.html", "junit.xml", "summary.md", "attestation.json", "badge.svg", "badge.json")  # of ALWAYS
-ALWAYS: Final = ("html", "junit", "md", "attestation", "badge")  # what `audit run` writes, and `audit verify` compares
+ALWAYS: Final = ("html", "junit", "md", "attestation", "badge")  # what `audit run` writes and `audit verify` compares
 
 
 def files(record: Record, folder: Path, formats: Iterable[str] = ALWAYS) -> dict[str, bytes]:
-    """Return the reports in these formats, by the names of their files in the record's folder.
+    """Return the reports in some formats, by their file names in the record's folder.
 
-    Raises RecordError where one tells of all surfaces, and the record of another cannot be read.
+    Raises RecordError where a report covers all surfaces and the record of one of them cannot be read.
     """
     made: dict[str, bytes] = {}
     for name in formats:
@@ -40,7 +40,7 @@ def files(record: Record, folder: Path, formats: Iterable[str] = ALWAYS) -> dict
 
 
 def write_all(record: Record, folder: Path, formats: Iterable[str] = ALWAYS) -> list[Path]:
-    """Write reports, each whole or not at all and none before all are made; return their paths."""
+    """Render all reports, then write each completely or not at all; return their paths."""
     written = files(record, folder, formats)
     for name, content in written.items():
         write_whole(folder / name, content)
@@ -48,7 +48,7 @@ def write_all(record: Record, folder: Path, formats: Iterable[str] = ALWAYS) -> 
 
 
 def _parquet(record: Record) -> dict[str, bytes]:
-    """Return every table as Parquet; pandas is imported by who asks for it."""
+    """Return every table as Parquet; imports pandas only here."""
     from reports import frames
 
     return {f"{TABLES}/{table.name}.parquet": frames.parquet(table, record) for table in tables.EVERY}

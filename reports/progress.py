@@ -1,4 +1,4 @@
-"""Tell a person how far an audit is: a bar on a terminal, plain lines elsewhere."""
+"""Show the progress of an audit: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLAIN_EVERY = 10.0  # seconds between plain lines
 
 
 class ProgressReporter:
-    """Counts students; all it says goes to standard error, so that standard output stays for --json."""
+    """Counts students; it prints to standard error, so that standard output stays free for --json."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
@@ -27,13 +27,13 @@ class ProgressReporter:
         self._bar: Progress | None = None
 
     def note(self, text: str) -> None:
-        """Say one line."""
+        """Print one line."""
         if not self._quiet:
             terminal.note(text)
 
     @contextmanager
     def training(self, phase: str, students: int, workers: int, later: int) -> Iterator[Step]:
-        """Show a phase of so many students, `later` of which follow in other phases."""
+        """Show the progress of a phase; `later`: number of students that follow in other phases."""
         self._left = students + later
         step = Step(self, phase, students, workers)
         console = terminal.console("stderr")
@@ -53,7 +53,7 @@ class ProgressReporter:
         self._bar = None
 
     def tell(self, step: Step, seconds: float) -> None:
-        """Count one student that took so many seconds of a worker."""
+        """Count one student that took a worker `seconds` seconds."""
         self._done, self._left, self._spent = self._done + 1, max(0, self._left - 1), self._spent + seconds
         left = f"{self._left} students left, about {duration(self._spent / self._done * self._left / step.workers)}"
         if self._bar is not None and step.task is not None:

@@ -1,4 +1,4 @@
-"""The record: everything an audit found, as plain versioned data; every report is made from it alone."""
+"""The record: everything that an audit found, as plain versioned data; every report is rendered from it alone."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from reports.clusters import Clusters
 SCHEMA_VERSION = 3
 READABLE = (1, 2, 3)  # 2: baselines, dropped classes, the teacher's own steal-cost curve; 3: looks, several students
 
-MOST = 2048 * handed.MIB  # bytes of a record
-LARGEST = 2**26  # values of an array: more than any split or pool of answers has
+MOST = 2048 * handed.MIB  # at most, bytes of a record
+LARGEST = 2**26  # at most, values of an array: more than any split or pool of answers has
 AGAIN = "take the file as `audit run` wrote it, or audit again"
 
 Word = Literal["DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE"]
@@ -36,7 +36,7 @@ Parameters = dict[str, int | float | str | bool | None]
 
 
 class RecordError(ValueError):
-    """A record is missing, unreadable, or of another schema version."""
+    """A record is missing, unreadable, or has another schema version."""
 
 
 class PackedArray(Data):
@@ -57,7 +57,7 @@ class PackedArray(Data):
     def array(self) -> NDArray[Any]:
         """Return the array that was packed.
 
-        Raises RecordError where it is not what its shape and type say.
+        Raises RecordError where the data does not match the shape and type.
         """
         if not all(0 <= side <= LARGEST for side in self.shape) or (count := math.prod(self.shape)) > LARGEST:
             raise RecordError(f"an array of the record is damaged (no array has the shape {self.shape}); {AGAIN}")
@@ -77,7 +77,7 @@ class PackedArray(Data):
 
 
 class Regime(Data):
-    """What `fit` saw while training: a control is matched to an attack when their regimes are equal."""
+    """The training conditions of a student; a control matches an attack if both have equal regimes."""
 
     recipe: Parameters  # architecture, steps, rate, stored views, auxiliary heads…
     view: str  # kind of view the student trained on: raw, crop, mixup…
@@ -85,15 +85,15 @@ class Regime(Data):
 
 
 class CellPlan(Data):
-    """What else a student was planned to be: with the trial, all that determines it."""
+    """The plan of a student; together with the trial, it states everything that determines the student."""
 
     engine: Count
-    version: str  # of the technique
+    version: str  # version of the technique
     recipe: Parameters
-    pool: str  # digests of what the attacker holds, of the task, of surrogate images
+    pool: str  # digests of the attacker's images, of the task and of the surrogate images
     task: str
     surrogate: str | None
-    fingerprint: str | None  # of the teacher that it asks
+    fingerprint: str | None  # of the teacher that it queries
     surface: str | None
     splits: Literal["validation", "both"]
     device: str
@@ -102,26 +102,26 @@ class CellPlan(Data):
 class Trial(Data):
     """One trained student."""
 
-    cell: str  # sha256 of all that determines it
+    cell: str  # sha256 of everything that determines the student
     kind: Literal["attack", "control"]
     name: str
     role: Literal["tune", "judge", "null", "bite", "cost"]
-    teacher: Literal["audited", "ordinary"] | None  # None: handed no oracle
+    teacher: Literal["audited", "ordinary"] | None  # None: it has no oracle
     parameters: Parameters
     student: str
     seed: int
-    labels: Share = 1.0  # fraction of the labels it was given
+    labels: Share = 1.0  # fraction of its images that have labels
     budget: Count | None = None
     regime: Regime
-    planned: CellPlan | None = None  # None in records of before 0.2
-    validated: PackedArray | None = None  # (M,) right or wrong by validation image
+    planned: CellPlan | None = None  # None in records from before 0.2
+    validated: PackedArray | None = None  # (M,) whether its answer is right, by validation image
     validation_accuracy: Share = 0.0
-    correct: PackedArray | None  # (N,) by test image; None for tuning, which never sees the test split
-    agrees: PackedArray | None = None  # (N,) whether it names the top class of its teacher, or of the audited one
+    correct: PackedArray | None  # (N,) by test image; None for tuning students, which never see the test split
+    agrees: PackedArray | None = None  # (N,) whether its top class is its teacher's, or the audited one's
     agreement: Share | None = None
-    charged: Count = 0  # queries
-    estimated: Count = 0  # of these, to estimate gradients
-    repeats: Share | None = None  # of the training images, those whose answer's top class is the known label
+    charged: Count = 0  # number of queries
+    estimated: Count = 0  # those of them that serve to estimate gradients
+    repeats: Share | None = None  # share of the training images whose answer's top class is the known label
     diverged: bool = False
     network_parameters: Count = 0
     seconds: Seconds = 0.0
@@ -136,17 +136,17 @@ class Interval(Data):
     df: float
     low: float  # two-sided 95 % interval
     high: float
-    lower: float  # one-sided 95 % bounds; of an attack's margin over all looks
+    lower: float  # one-sided 95 % bounds; for an attack's margin, over all looks
     upper: float
-    p: float  # one-sided, mean > 0; likewise
+    p: float  # one-sided p-value of mean > 0; for an attack's margin, over all looks
     seeds: Count
     images: Count
-    discordant: float  # expected number of test images on which the two differ, per seed
+    discordant: float  # expected number of test images per seed on which the two students differ
 
 
 UNMEASURED = Interval(
     mean=0, se=0, df=1, low=0, high=0, lower=0, upper=0, p=1, seeds=0, images=0, discordant=0
-)  # in place of what follows from students that are known
+)  # placeholder until it is computed from the students
 
 
 class Cost(Data):
@@ -159,14 +159,14 @@ class Cost(Data):
 
 
 class Bite(Data):
-    """Whether an attack beats the baseline of its own threat model on the ordinary teacher."""
+    """The positive control: whether an attack beats the baseline of its threat model on the ordinary teacher."""
 
     baseline: str
     bites: bool
     margin: Interval
     curve: tuple[Cost, ...] = ()
     students: tuple[str, ...] = ()
-    control_students: tuple[str, ...] = ()  # none where the baseline is the largest class
+    control_students: tuple[str, ...] = ()  # empty where the baseline is the largest class
 
 
 class Comparison(Data):
@@ -184,10 +184,10 @@ class Comparison(Data):
     tuned_over: Count = 0
     control: str = ""
     control_parameters: Parameters = Field(default_factory=dict)
-    looks: tuple[Count, ...] = ()  # judged seeds at every look; the last is the number of students
-    students: tuple[str, ...] = ()  # the trials' cells that are compared, by seed,
-    control_students: tuple[str, ...] = ()  # those that each is paired with,
-    baseline_students: tuple[str, ...] = ()  # and those of the baseline
+    looks: tuple[Count, ...] = ()  # number of judged seeds at every look; the last one is the number of students
+    students: tuple[str, ...] = ()  # cells of the compared students, by seed
+    control_students: tuple[str, ...] = ()  # cells of the students that they are paired with
+    baseline_students: tuple[str, ...] = ()  # cells of the baseline's students
     accuracy: Share | None = None
     control_accuracy: Share | None = None
     agreement: Share | None = None
@@ -196,18 +196,18 @@ class Comparison(Data):
     p_holm: float | None = None
     floor: float | None = None  # lower bound of the margin, corrected for the number of attacks
     baseline: str = (
-        ""  # the best student without a teacher, on validation: the LS student or another no-victim baseline
+        ""  # name of the best student without a teacher, by validation accuracy: the LS student or another baseline
     )
-    baseline_margin: Interval | None = None  # over that baseline; outside the verdict
-    dropped_accuracy: Share | None = None  # on the classes that the attacker never saw; outside the verdict
+    baseline_margin: Interval | None = None  # margin over that baseline; does not affect the verdict
+    dropped_accuracy: Share | None = None  # on classes that the attacker never saw; does not affect the verdict
     control_dropped_accuracy: Share | None = None
-    curve: tuple[Cost, ...] = ()  # accuracy and agreement against queries, on the audited teacher
+    curve: tuple[Cost, ...] = ()  # steal-cost curve on the audited teacher
     bite: Bite | None = None
-    extra: bool = False  # not part of the frozen suite: a plug-in's attack, or one asked for by name
+    extra: bool = False  # not part of the suite: a plug-in's attack, or one requested by name
 
 
 class Flag(Data):
-    """A doubt about the protocol: raised if, why it matters, what to do, and what it does to the verdict."""
+    """A problem of the audit: what was found, why it matters, what to do, and which verdicts it rules out."""
 
     id: str
     raised: str
@@ -217,7 +217,7 @@ class Flag(Data):
 
 
 class Verdict(Data):
-    """One of three words and the sentence that explains it."""
+    """One of three verdict words, with the sentence that explains it."""
 
     word: Word
     sentence: str
@@ -231,14 +231,14 @@ class Verdict(Data):
 
 PENDING = Verdict(
     word="INCONCLUSIVE", sentence="", scope="", reasons=(), settle="", delta=0, look=1, alpha=0
-)  # in place of the verdict that follows
+)  # placeholder until the verdict is computed
 
 
 PoolName = Literal["train", "augmented", "validation"]
 
 
 class CMICurve(Data):
-    """Cluster concentration of the teacher's answers on one set of images, in nats."""
+    """CMI over temperature of the teacher's answers on one set of images, in nats."""
 
     name: PoolName
     temperatures: tuple[float, ...] = ()
@@ -252,19 +252,19 @@ class CMICurve(Data):
 
 
 class CMIPool(CMICurve):
-    """The same, and the answers from which all of it is computed."""
+    """A CMI curve with the answers from which it is computed."""
 
     answers: PackedArray  # (N, K) float16 log-probabilities
     labels: PackedArray  # (N,) uint16
 
 
 def purpose_of(role: str, teacher: str | None, estimate: bool = False) -> str:
-    """Name what a student's queries were for, as the ledger does."""
+    """Return the ledger's name for the purpose of a student's queries."""
     return f"{role}, {teacher} teacher{', gradient estimate' if estimate else ''}"
 
 
 class LedgerRow(Data):
-    """Images by purpose: `charged` to an attack's students, and distinct answers the teacher `sent` for them."""
+    """Queries by purpose: images `charged` to an attack's students, and distinct answers `sent` by the teacher."""
 
     attack: str
     purpose: str
@@ -273,35 +273,35 @@ class LedgerRow(Data):
 
 
 class NormalisationTrial(Data):
-    """What the network gets right of the probed images behind another normalisation."""
+    """The network's correct answers on the probed images with another normalisation."""
 
     normalize: str  # as --normalize takes it
     correct: PackedArray  # (n,)
 
 
 class Probe(Data):
-    """What the auditor asked the audited teacher before anything was trained, whatever its surface."""
+    """The auditor's tests of the audited teacher before training; they do not depend on the surface."""
 
-    images: Count  # of validation, asked again
+    images: Count  # number of validation images that were queried again
     queries: Count
-    repeated: PackedArray  # (n,) the largest change of a probability, by image, when the same batch is asked again,
-    regrouped: PackedArray  # (m,) and when the first of them are asked in small batches
-    softmaxed: bool  # the network's raw outputs are distributions
-    saturated: Share  # of the answers, whose top probability is 1 in single precision
-    correct: PackedArray  # (n,) what the teacher gets right of the images that normalisations are tried on
+    repeated: PackedArray  # (n,) largest change of a probability when the same batch is queried again, by image
+    regrouped: PackedArray  # (m,) the same when the first images are queried in small batches
+    softmaxed: bool  # whether the network's raw outputs are probability distributions
+    saturated: Share  # share of the answers whose top probability is 1 in single precision
+    correct: PackedArray  # (n,) the teacher's correct answers on the images that test normalisations
     normalised: tuple[NormalisationTrial, ...]
-    duplicated: PackedArray  # (N,) by test image, whether it is in the training split, too
+    duplicated: PackedArray  # (N,) whether a test image is also in the training split
 
 
 class Usability(Data):
-    """What an API shows its users of the test images, through its surface."""
+    """What users of the API get for the test images, through its surface."""
 
     correct: PackedArray  # (N,) whether the top class is right
-    confidence: PackedArray | None  # (N,) float16, of the top class; None: labels have none
-    classes: PackedArray  # (N,) uint16, how many have a probability
+    confidence: PackedArray | None  # (N,) float16, of the top class; None for a surface that shows labels only
+    classes: PackedArray  # (N,) uint16, number of classes that have a probability
     accuracy: Share = 0.0
     calibration_error: Share | None = None
-    top5: Share = 0.0  # of the images, those for which five classes can be ranked
+    top5: Share = 0.0  # share of the images for which five classes can be ranked
 
 
 class TeacherInfo(Data):
@@ -309,12 +309,12 @@ class TeacherInfo(Data):
     sha256: str
     architecture: str
     method: str
-    parameters: Count | None  # None: it is behind an API
-    output: str = ""  # logits, probabilities, percentages or log-probabilities, as its first answers told
+    parameters: Count | None  # None: unknown, because the teacher is behind an API
+    output: str = ""  # logits, probabilities, percentages or log-probabilities, detected from its first answers
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    bgr: bool = False  # whether the network takes blue first
-    validated: PackedArray | None = None  # (M,) right or wrong by validation image
+    bgr: bool = False  # whether the network expects BGR order
+    validated: PackedArray | None = None  # (M,) whether its answer is right, by validation image
     correct: PackedArray | None = None  # (N,) by test image
     usability: Usability | None = None
     validation_accuracy: Share = 0.0
@@ -333,22 +333,22 @@ class TaskInfo(Data):
     test: Count
     validation_labels: PackedArray | None = None  # (M,) uint16
     test_labels: PackedArray | None = None  # (N,)
-    majority: Share = 0.0  # accuracy on the test split of always naming its largest class
-    pool_digest: str  # what the attacker holds, after --shots and --labels
-    held: Count = 0  # images of it
+    majority: Share = 0.0  # test accuracy of always naming the largest class
+    pool_digest: str  # digest of the attacker's images and labels, after --shots and --labels
+    held: Count = 0  # number of the attacker's images
 
 
 class SuiteInfo(Data):
     name: str
     digest: str
     attacks: tuple[str, ...]
-    complete: bool  # every attack of the frozen suite was asked for
+    complete: bool  # whether every attack of the suite was requested
     recipe: Parameters
     settings: Count
     tuning_seeds: Count
     seeds: Count
     plugins: tuple[str, ...] = ()
-    controls: tuple[str, ...] = ()  # no-victim baselines beside the LS student
+    controls: tuple[str, ...] = ()  # baselines without a teacher, other than the LS student
 
 
 class Settings(Data):
@@ -357,12 +357,12 @@ class Settings(Data):
     architecture: str | None = None
     normalize: str | None = None
     size: Count | None = None
-    classes: tuple[str, ...] = ()  # in the order of the network's outputs, where that is not the data's
-    weights: str | None = None  # which, of a checkpoint with those of several networks
-    input: str = ""  # the tensor for images of a teacher behind a URL, where the command line names it
-    output: str = ""  # and the one with its answers
-    headers: tuple[str, ...] = ()  # NAME=VARIABLE; what the variables hold is nowhere
-    plain_http: bool = False  # whether it was asked without encryption beyond this machine
+    classes: tuple[str, ...] = ()  # in the order of the network's outputs, where this differs from the data's order
+    weights: str | None = None  # which weights of a checkpoint that holds several sets
+    input: str = ""  # name of a remote teacher's input tensor, if the command line gives it
+    output: str = ""  # name of the tensor with its answers
+    headers: tuple[str, ...] = ()  # NAME=VARIABLE; the variables' values are not stored
+    plain_http: bool = False  # whether queries left this machine without encryption
     student: str
     surface: str
     shots: Share
@@ -371,16 +371,16 @@ class Settings(Data):
     effort: str
     surrogate: str
     device: str
-    price: Annotated[float, Field(ge=0)] | None = None  # of 1,000 queries
+    price: Annotated[float, Field(ge=0)] | None = None  # price of 1,000 queries
     dropped: tuple[str, ...] = ()  # classes of which the attacker never saw an image
-    isolated: bool = False  # whether the teachers were in a process of their own
+    isolated: bool = False  # whether the teachers ran in a process of their own
 
 
 class Look(Data):
-    number: int  # looks taken
-    alpha: float  # error of each word, over all of them
-    seeds: tuple[int, ...]  # judged seeds at every look that was planned, or taken by an earlier audit
-    horizon: Count = 0  # seeds at which all error is spent
+    number: int  # number of looks taken
+    alpha: float  # error rate of each decisive word, over all looks
+    seeds: tuple[int, ...]  # number of judged seeds at every look, planned or taken by an earlier audit
+    horizon: Count = 0  # number of seeds at which all of the error is spent
 
 
 class Environment(Data):
@@ -390,7 +390,7 @@ class Environment(Data):
     numpy: str
     platform: str
     threads: int
-    packages: dict[str, str] = Field(default_factory=dict)  # versions of what the numbers rest on
+    packages: dict[str, str] = Field(default_factory=dict)  # versions of the packages that affect the numbers
     code: str = ""  # sha256 of the tool's own source files
 
 
@@ -399,19 +399,19 @@ class Times(Data):
 
     created: str
     wall_seconds: Seconds
-    training_share: float  # of worker time, inside training steps
+    training_share: float  # share of the workers' time inside training steps
     trained: Count
     reused: Count
 
 
 class SurfaceResult(Data):
-    """What a surface costs its honest users, and what it leaves to an attacker: an audit of its own."""
+    """The result of one surface's own audit: what it costs honest users, and what it leaves to an attacker."""
 
     surface: str
-    folder: str  # beside this record
-    record: str  # sha256 of its record.json
+    folder: str  # relative to this record's folder
+    record: str  # sha256 of that audit's record.json
     word: Word
-    attack: str  # with the largest margin
+    attack: str  # the attack with the largest margin
     margin: Interval | None
     accuracy: Share
     calibration_error: Share | None
@@ -433,28 +433,28 @@ class Record(Data):
     verdict: Verdict = PENDING
     flags: tuple[Flag, ...] = ()
     comparisons: tuple[Comparison, ...]
-    controls: tuple[Comparison, ...]  # no-victim baselines and the null control, against the LS student
-    hardening: tuple[SurfaceResult, ...] = ()  # where several surfaces were asked for, this one's first
+    controls: tuple[Comparison, ...]  # baselines without a teacher and the null control, against the LS student
+    hardening: tuple[SurfaceResult, ...] = ()  # if several surfaces were audited; this record's surface comes first
     cmi: tuple[CMIPool, ...]
-    clusters: Clusters | None = None  # of those answers; None in records of before 0.2, or without validation images
-    probe: Probe | None = None  # None in records of before 0.2
-    cmi_behind: str = ""  # the guard behind which it was measured, because it hides classes
+    clusters: Clusters | None = None  # of these answers; None in records from before 0.2, or without validation images
+    probe: Probe | None = None  # None in records from before 0.2
+    cmi_behind: str = ""  # the guard that CMI ignores, because it hides classes
     ledger: tuple[LedgerRow, ...]
-    answered: Count | None = None  # distinct answers of the audited teacher that all of this rests on
+    answered: Count | None = None  # number of distinct answers of the audited teacher that the audit uses
     trials: tuple[Trial, ...]
     journal: str = ""  # sha256 of journal.jsonl
     environment: Environment
     times: Times
 
     def named(self, row: Comparison) -> str:
-        """Name a row: the attack, and its student where there are several."""
+        """Return the name of a row: the attack, and its student architecture if there are several."""
         several = len({c.student for c in self.comparisons}) > 1
         return f"{row.attack} on {row.student}" if several else row.attack
 
     def correct(self, cells: Sequence[str]) -> NDArray[np.bool_]:
-        """Return what these students got right, (S, N) over the test images, in the order given.
+        """Return which test images some students classify correctly, (S, N), in the order given.
 
-        Raises RecordError where the record does not hold them, or not for the same images.
+        Raises RecordError where the record has no such answers, or not for its test images.
         """
         packed = {trial.cell: trial.correct for trial in self.trials if trial.correct is not None}
         missing = [cell for cell in cells if cell not in packed]
@@ -467,19 +467,19 @@ class Record(Data):
 
 
 def save(record: Record, path: Path) -> None:
-    """Write the record whole or not at all."""
+    """Write the record completely or not at all."""
     write_whole(path, dumped(record))
 
 
 def dumped(record: Record) -> bytes:
-    """Return the record as it is written."""
+    """Return the bytes of the record's file."""
     return record.model_dump_json(indent=1).encode()
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write to a temporary name, flush to disk, rename.
+    """Write a file completely or not at all: to a temporary name, flushed to disk, then renamed.
 
-    Raises OSError that names the file where it cannot be written; nothing of it is left.
+    Raises an OSError that names the file where it cannot be written, and leaves no partial file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -489,7 +489,7 @@ def write_whole(path: Path, content: bytes) -> None:
             f.flush()
             os.fsync(f.fileno())
         partial.replace(path)
-    except OSError as e:  # of a full disk, it names no file
+    except OSError as e:  # for a full disk, the error names no file
         with suppress(OSError):
             partial.unlink()
         raise OSError(e.errno, e.strerror, str(path)) from e
@@ -498,7 +498,7 @@ def write_whole(path: Path, content: bytes) -> None:
 def load(path: Path) -> Record:
     """Read a record.
 
-    Raises RecordError with one sentence where the file is missing, no record, or of another version.
+    Raises RecordError where the file is missing, not a record, or has an unknown schema version.
     """
     folder = path
     if path.is_dir():
@@ -513,7 +513,7 @@ def load(path: Path) -> Record:
         raise RecordError(f"{path} is not a record: it {e}; give the folder that `audit run` wrote") from e
     try:
         version = json.loads(text, object_pairs_hook=_once).get("schema_version")
-    except (ValueError, AttributeError, RecursionError) as e:  # the last: nested without end
+    except (ValueError, AttributeError, RecursionError) as e:  # RecursionError: nested too deeply
         raise RecordError(f"{path} is not a record: {e}; give the folder that `audit run` wrote") from e
     if type(version) is not int or version not in READABLE:
         raise RecordError(f"{path} has schema version {version}; this version of the tool reads {READABLE}")
@@ -526,9 +526,9 @@ def load(path: Path) -> Record:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return what a JSON object holds; readers differ in which of two values of a key they take.
+    """Return a JSON object without repeated keys: JSON readers differ in which of two values they use.
 
-    Raises ValueError where a key is there twice.
+    Raises ValueError where a key occurs twice.
     """
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -538,7 +538,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def by_surface(record: Record, folder: Path) -> tuple[Record, ...]:
-    """Return the record of every surface that was audited, the record's own first; they lie in its folder.
+    """Return the record of every audited surface, that of the record's own surface first, from the folder.
 
     Raises RecordError where one cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Standard streams that never end a program, and what stands in their place while strangers might print."""
+"""Standard streams on which printing never fails, and their replacements while other code may print."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, TextIO, cast
 
-LONGEST: Final = 10_000  # characters of a stranger's line that does not end
+LONGEST: Final = 10_000  # at most, characters of other code's line before it is printed in parts
 PLAIN: Final = {"−": "-", "–": "-", "·": "-", "…": "...", "≤": "<=", "×": "x", "Γ": "Gamma", "δ": "delta", "’": "'"}
-LOST: Final = (OSError, ValueError)  # what a full disk, a reader that is gone or a closed stream raises
+LOST: Final = (OSError, ValueError)  # raised for a full disk, a closed pipe or a closed stream
 
 
 class Stream(io.TextIOBase):
-    """A stream to which printing never fails; what its encoding lacks is written in other characters."""
+    """A stream on which printing never fails; characters that its encoding lacks are replaced."""
 
     def __init__(self, real: TextIO | None) -> None:
         self.real = real
         self._encoding: str = getattr(real, "encoding", None) or "utf-8"
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]  # of a stream in C, which nobody can set either
+    def encoding(self) -> str:  # type: ignore[override]  # read-only, as in streams written in C
         """The name of the encoding."""
         return self._encoding
 
     def write(self, text: str) -> int:
-        """Write a text, or let it go."""
+        """Write a text, or drop it if that is impossible."""
         fit = text.encode(self._encoding, "plain").decode(self._encoding)
         self._try(lambda real: real.write(fit))
         return len(text)
 
     def flush(self) -> None:
-        """Hand on what was written, or let it go."""
+        """Flush the stream, or drop the text if that is impossible."""
         self._try(lambda real: real.flush())
 
     def fileno(self) -> int:
-        """Return the descriptor; OSError where there is none."""
+        """Return the file descriptor; raises OSError where there is none."""
         return super().fileno() if self.real is None else self.real.fileno()
 
     def isatty(self) -> bool:
-        """Whether a person reads it."""
+        """Whether the stream is a terminal."""
         return self.real is not None and not self.real.closed and self.real.isatty()
 
     def _try(self, use: Callable[[TextIO], object]) -> None:
@@ -57,7 +57,7 @@ class Stream(io.TextIOBase):
 
 
 def _silence(stream: TextIO) -> None:
-    """Let what a lost stream still holds go nowhere, so that Python's own farewell does not fail."""
+    """Point a lost stream to the null device, so that Python's flush at exit does not fail."""
     with suppress(*LOST):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -65,7 +65,7 @@ def _silence(stream: TextIO) -> None:
 
 
 def _fit(error: UnicodeError) -> tuple[str, int]:
-    """Write what an encoding lacks in plain characters where there are such, else as its number."""
+    """Replace characters that an encoding lacks with plain ones, or else with escapes."""
     error = cast(UnicodeEncodeError, error)
     lacking = error.object[error.start : error.end]
     return "".join(PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lacking), error.end
@@ -75,7 +75,7 @@ codecs.register_error("plain", _fit)
 
 
 class Strangers(io.RawIOBase):
-    """What anybody may print to: `tell` is given its lines."""
+    """A stream for the prints of other code; it passes each line to `tell`."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
@@ -83,12 +83,12 @@ class Strangers(io.RawIOBase):
 
     @classmethod
     def stream(cls, tell: Callable[[str], None]) -> TextIO:
-        """Return a text stream of that kind."""
+        """Return a text stream that passes its lines to `tell`."""
         raw = io.BufferedWriter(cls(tell))
         return io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", line_buffering=True)
 
     def writable(self) -> bool:
-        """Whether it can be written: yes."""
+        """Return True: the stream can be written."""
         return True
 
     def fileno(self) -> int:
@@ -96,7 +96,7 @@ class Strangers(io.RawIOBase):
         return 2
 
     def write(self, content: Any) -> int:
-        """Tell the lines that end in this content."""
+        """Pass on the lines that are complete with this content."""
         *lines, self._begun = re.split(r"\r\n|\n|\r", self._begun + bytes(content).decode("utf-8", "surrogateescape"))
         if len(self._begun) > LONGEST:
             lines, self._begun = [*lines, self._begun], ""
@@ -106,9 +106,10 @@ class Strangers(io.RawIOBase):
 
 
 def prepare() -> None:
-    """Have standard streams to which printing never fails: of the process, once.
+    """Replace the process's standard streams by ones on which printing never fails; call it once.
 
-    A descriptor that was closed is opened, for the next file would get its number, and what libraries print with it.
+    A closed descriptor is opened on the null device: otherwise the next file would get its number, and with it all that
+    libraries print.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -119,7 +120,7 @@ def prepare() -> None:
 
 
 def taken(out: TextIO | None) -> TextIO | None:
-    """Return standard output under a new descriptor, the old one leading to standard error; None if it is no file."""
+    """Move standard output to a new descriptor, and point the old one to standard error; None if it has none."""
     try:
         if out is None or out.fileno() != 1:
             return None
@@ -132,7 +133,7 @@ def taken(out: TextIO | None) -> TextIO | None:
 
 
 def given_back(kept: TextIO) -> None:
-    """Put standard output under its old descriptor again."""
+    """Move standard output back to its old descriptor."""
     Stream(kept).flush()
     os.dup2(kept.fileno(), 1)
     kept.close()

@@ -1,4 +1,4 @@
-"""Turn matplotlib figures into small SVG strings that live in a page and take on its colours."""
+"""Turn matplotlib figures into small SVG strings for a page; they use the page's colours."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from reports.printable import clean
 
-WIDTH: Final = 7.2  # inches of 72 units: the width of every figure
+WIDTH: Final = 7.2  # width of every figure, in inches of 72 units
 
-# Okabe and Ito's hues, darkened until they reach 4.5:1 on white; the page redefines each name for the dark theme.
+# Okabe and Ito's hues, darkened to a contrast of 4.5:1 on white; the page redefines each name for the dark theme.
 PALETTE: Final = {
     "ink": "#1c2126",
     "muted": "#5b6570",
@@ -67,22 +67,22 @@ _STYLE: Final = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw with our style alone, whatever the user's matplotlib is set to."""
+    """Draw with this module's style only, whatever the user's matplotlib settings are."""
     with matplotlib.style.context(["default", _STYLE]), warnings.catch_warnings():
-        # Text stays text: the reader's browser has the glyphs that matplotlib's measuring font lacks.
+        # Text stays text in the SVG: the browser has glyphs that matplotlib's font lacks.
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
         warnings.filterwarnings("ignore", message=r"Matplotlib currently does not support .* natively")
         yield
 
 
 def plain(name: str, length: int = 18) -> str:
-    """Return a name without control characters, at most so long."""
+    """Return a name without control characters, cut to `length` characters."""
     kept = clean(name)
     return kept if len(kept) <= length else kept[: length - 1] + "…"
 
 
 def log_axis(axis: Axis) -> None:
-    """Count along a logarithmic axis, once all is drawn, in 1, 2, 5, 10… or, over many decades, in powers of ten."""
+    """Set a logarithmic axis's ticks to 1, 2, 5, 10…, or to powers of ten over many decades; call it after drawing."""
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
     axis.set_minor_locator(NullLocator())
@@ -132,7 +132,7 @@ def _drop(root: ET.Element, tags: set[str]) -> None:
 
 
 def _rename(root: ET.Element, prefix: str) -> None:
-    """Number the ids that are referred to, remove the others."""
+    """Number the ids that are referred to, and remove the others."""
     targets = [e.attrib["href"][1:] for e in root.iter() if "href" in e.attrib]
     names = {name: f"{prefix}-{i}" for i, name in enumerate(dict.fromkeys(targets))}
     for element in root.iter():
@@ -144,7 +144,7 @@ def _rename(root: ET.Element, prefix: str) -> None:
 
 
 def _flatten(parent: ET.Element) -> None:
-    """Replace groups without attributes by what they hold."""
+    """Replace groups without attributes by their children."""
     children = []
     for child in parent:
         _flatten(child)
@@ -157,7 +157,7 @@ def _is_group(element: ET.Element) -> bool:
 
 
 def _tidy(element: ET.Element) -> None:
-    """Shorten numbers, inherit the page's font and name the colours."""
+    """Shorten numbers, use the page's font, and replace colours by their names."""
     if element.tag != "text":
         element.text = None
     element.tail = None
@@ -177,13 +177,13 @@ def _tidy(element: ET.Element) -> None:
 
 
 def _gather(parent: ET.Element) -> None:
-    """Say the style of marks that follow each other once: it is half of the bytes of a scatter picture."""
+    """Group successive marks of one style, so that the style is written once: it is half the size of a scatter plot."""
     for child in parent:
         _gather(child)
     children: list[ET.Element] = []
     for key, run in groupby(parent, lambda child: child.attrib.get("style", "") if child.tag == "use" else None):
         marks = list(run)
-        if not key or len(marks) == 1 or re.search(r"(^| )opacity", key):  # that of a group is another thing
+        if not key or len(marks) == 1 or re.search(r"(^| )opacity", key):  # opacity of a group looks different
             children += marks
             continue
         group = ET.Element("g", {"style": key})

@@ -1,7 +1,7 @@
-"""The one place that prints: what was asked for on standard output, all else on standard error.
+"""The only module that prints: results to standard output, everything else to standard error.
 
-Nothing of a stranger is a command there. What cannot be printed, because the reader went away, the disk is full or the
-stream is closed, changes no exit code.
+Untrusted text never contains a CI command. Failures to print (closed pipe, full disk, closed stream) do not change the
+exit code.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Name = Literal["stdout", "stderr"]
 
-WIDTH: Final = 140  # characters of a table where no terminal says how many it has
+WIDTH: Final = 140  # characters of a table's line where there is no terminal
 
-_real: dict[Name, TextIO | None] = {}  # the user's streams while a command works; in `sys` are then the strangers'
+_real: dict[Name, TextIO | None] = {}  # the user's streams while a command works; `sys` then has streams for other code
 _consoles: dict[Name, tuple[TextIO | None, Console]] = {}
 
 
 def say(text: str, *, lead: str = "", whole: bool = False) -> None:
-    """Print one line on standard output; a `whole` one is not wrapped: it holds a path, or has columns."""
+    """Print one line on standard output; a `whole` line is not wrapped, because it has a path or columns."""
     _print("stdout", printable_line(text), lead, whole)
 
 
@@ -42,7 +42,7 @@ def note(text: str) -> None:
 
 
 def command(line: str) -> None:
-    """Print a workflow command, escaped already, on standard error, which GitHub reads as well."""
+    """Print a workflow command, which must be escaped already, on standard error; GitHub reads this, too."""
     _print("stderr", line, whole=True)
 
 
@@ -53,7 +53,7 @@ def trace(error: BaseException) -> None:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], words: Collection[str] = ()) -> None:
-    """Print a table on standard output; its first column and those of `words` stand left, numbers right."""
+    """Print a table on standard output; the first column and those in `words` are aligned left, the others right."""
     from rich.table import Table
     from rich.text import Text
 
@@ -66,7 +66,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], words: Collection
 
 
 def data(value: object) -> None:
-    """Print JSON on standard output; a number that is none is null, for JSON has no other word for it."""
+    """Print JSON on standard output; nan and infinity become null, because JSON cannot express them."""
     text = json.dumps(_finite(value), indent=1, default=str, allow_nan=False)
     text = IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     stream = Stream(_stream("stdout"))
@@ -83,21 +83,21 @@ def _finite(value: object) -> object:
 
 
 def console(name: Name) -> Console:
-    """Return the console of a stream, for what moves on it: its texts are to be `printable`."""
+    """Return the console of a stream, for progress bars; their texts must be `printable`."""
     from rich.console import Console
 
     stream = _stream(name)
     known = _consoles.get(name)
     if known is None or known[0] is not stream:
         to = Stream(stream)
-        # rich takes this for a file: all that it uses of one is there
+        # rich expects a file; `Stream` has all methods that it uses
         made = Console(file=to, highlight=False, width=None if to.isatty() else WIDTH)  # type: ignore[arg-type]
         _consoles[name] = known = stream, made
     return known[1]
 
 
 def _print(name: Name, line: str, lead: str = "", whole: bool = False) -> None:
-    """Print a line; where no terminal has a width, it is one line."""
+    """Print a line; wrap it only on a terminal."""
     from rich.text import Text
 
     to = console(name)
@@ -110,7 +110,7 @@ def _stream(name: Name) -> TextIO | None:
 
 
 def alone(work: Callable[P, R]) -> Callable[P, R]:
-    """Let a command work while nobody but this module prints on the user's streams."""
+    """Decorate a command so that only this module prints on the user's streams while it works."""
 
     @wraps(work)
     def working(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -122,8 +122,8 @@ def alone(work: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def _apart() -> Iterator[None]:
-    """Take both streams from `sys`, and standard output's descriptor from libraries and from processes to come."""
-    if _real:  # by a command around this one
+    """Replace both streams in `sys`, and hide standard output's descriptor from libraries and child processes."""
+    if _real:  # an outer command has done it already
         yield
         return
     out, err = sys.stdout, sys.stderr
@@ -133,7 +133,7 @@ def _apart() -> Iterator[None]:
     try:
         yield
     finally:
-        strangers.write("\n")  # ends what was begun
+        strangers.write("\n")  # completes an unfinished line
         sys.stdout, sys.stderr = out, err
         if kept is not None:
             given_back(kept)

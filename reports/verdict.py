@@ -1,4 +1,4 @@
-"""Prints a record's verdict."""
+"""Print a record's verdict."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _cells(row: Comparison) -> tuple[str, ...]:
 
 
 def print_verdict_json(record: Record, folder: Path) -> None:
-    """Print a verdict for a script."""
+    """Print a verdict as JSON."""
     rows = [
         {
             "attack": row.attack,

@@ -1,4 +1,4 @@
-"""Say numbers and names of a record the same way in every report."""
+"""Format a record's numbers and names in the same way in every report."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def span(interval: Interval | None) -> str:
 
 
 def probability(p: float | None) -> str:
-    """Write a p value."""
+    """Write a p-value."""
     if p is None or not math.isfinite(p):
         return MISSING
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
@@ -55,14 +55,14 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def within(value: float | None, se: float | None, digits: int = 3) -> str:
-    """Write the two-sided 95 % interval of what cannot be negative."""
+    """Write the two-sided 95 % interval of a value that cannot be negative."""
     if value is None or se is None:
         return MISSING
     return f"[{number(max(0.0, value - 1.96 * se), digits)}, {number(value + 1.96 * se, digits)}]"
 
 
 def count(value: int | None) -> str:
-    """Write a count with separators between thousands."""
+    """Write a count with thousands separators; None means no limit."""
     return "no limit" if value is None else f"{value:,}"
 
 
@@ -72,7 +72,7 @@ def size(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a length of time."""
+    """Write a duration in seconds, minutes or hours."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -89,12 +89,12 @@ def _value(value: int | float | str | bool | None) -> str:
 
 
 def distils(comparison: Comparison, record: Record) -> bool:
-    """Tell whether this attack alone makes the teacher distillable."""
+    """Whether this attack alone makes the teacher distillable."""
     return comparison.p_holm is not None and comparison.p_holm < record.verdict.alpha
 
 
 def outcome(comparison: Comparison, record: Record) -> str:
-    """Name in a few words what became of an attack."""
+    """Return an attack's outcome in a few words."""
     if comparison.status == "identical":
         return "identical to control"
     if comparison.status != "judged":
@@ -103,26 +103,26 @@ def outcome(comparison: Comparison, record: Record) -> str:
 
 
 def bites(comparison: Comparison) -> str:
-    """Say whether an attack works on the ordinary teacher."""
+    """Return whether an attack passes the positive control, as text."""
     return MISSING if comparison.bite is None else "yes" if comparison.bite.bites else "no"
 
 
 def strongest(record: Record) -> Comparison | None:
-    """Return the judged attack of the largest margin."""
+    """Return the judged attack with the largest margin."""
     judged = [c for c in record.comparisons if c.margin is not None]
     return max(judged, key=lambda c: c.margin.mean if c.margin else 0.0, default=None)
 
 
 def worst(record: Record) -> Word:
-    """Return the worst word of all audited surfaces."""
+    """Return the worst verdict word of all audited surfaces."""
     words = [row.word for row in record.hardening] or [record.verdict.word]
     return min(words, key=WORST.index)
 
 
 def hardening(record: Record) -> str:
-    """Name the least restrictive surface that was not distillable: the one that leaves honest users most.
+    """Name the undistillable surface that is most useful to honest users.
 
-    Most is the largest share of images with five ranked classes, then the smallest calibration error, then accuracy.
+    That is the largest share of images with five ranked classes, then the smallest calibration error, then accuracy.
     """
     held = [row for row in record.hardening if row.word == "UNDISTILLABLE"]
     if not held:
@@ -132,7 +132,7 @@ def hardening(record: Record) -> str:
 
 
 def beside(record: Record) -> list[str]:
-    """Say what is outside the verdict: the margin over the best baseline, the classes that were never seen, the bag."""
+    """Describe results outside the verdict: margin over the best baseline, classes never seen, rank in the bag."""
     lines = []
     best = strongest(record)
     if best is not None and best.baseline_margin is not None and record.suite.controls:
@@ -150,7 +150,7 @@ def beside(record: Record) -> list[str]:
 
 
 def change(record: Record) -> str:
-    """Say what would make it another word."""
+    """Say what would change the verdict."""
     verdict = record.verdict
     if verdict.word == "INCONCLUSIVE":
         return f"What would settle it: {verdict.settle.rstrip('.') or 'that is not known'}."
@@ -165,7 +165,7 @@ def change(record: Record) -> str:
 
 
 def scenario(record: Record) -> list[str]:
-    """Say what the attacker holds, and which few-shot or zero-shot scenario that is."""
+    """Describe the attacker's data, and which few-shot or zero-shot scenario this is."""
     settings, task = record.settings, record.task
     if settings.shots == settings.labels == 1 and not settings.dropped:
         return [
@@ -188,7 +188,7 @@ def scenario(record: Record) -> list[str]:
 
 
 def seeds(comparison: Comparison) -> str:
-    """Say how many students a margin rests on, and at how many it was looked at."""
+    """Say how many students a margin has, and at which numbers of students the looks were."""
     if comparison.margin is None:
         return MISSING
     looked = f", looked at with {', '.join(map(str, comparison.looks))}" if comparison.looks else ""
@@ -197,22 +197,22 @@ def seeds(comparison: Comparison) -> str:
 
 
 def behind(guard: str) -> str:
-    """Say of which answers CMI speaks where a guard hides classes."""
+    """Say which answers CMI uses where a guard hides classes."""
     return f"Measured of the network behind its guard {guard}: of answers that hide classes CMI is not defined."
 
 
 def curve(comparison: Comparison) -> tuple[Cost, ...]:
-    """Return the steal-cost curve on the audited teacher, or, in records that hold none, on the ordinary one."""
+    """Return the steal-cost curve on the audited teacher or, if the record has none, on the ordinary one."""
     return comparison.curve or (() if comparison.bite is None else comparison.bite.curve)
 
 
 def ranked(record: Record) -> list[Comparison]:
-    """Return the attacks by margin, those without one last."""
+    """Return the attacks by margin, largest first; those without a margin come last."""
     return sorted(record.comparisons, key=lambda c: -c.margin.mean if c.margin else 2.0)
 
 
 def cost(record: Record) -> str:
-    """Say what the audited teacher's answers cost, where a price is known."""
+    """Say what the audited teacher's answers cost; empty without a price."""
     price, answered = record.settings.price, record.answered
     if price is None or answered is None:
         return ""
@@ -221,7 +221,7 @@ def cost(record: Record) -> str:
 
 
 def paid(record: Record, queries: int) -> str:
-    """Say what so many queries cost, where a price is known."""
+    """Return the price of some queries, as text."""
     price = record.settings.price
     return MISSING if price is None else f"{price * queries / 1000:,.2f}"
 

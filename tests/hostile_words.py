@@ -54,7 +54,7 @@ POLICIES: dict[str, tuple[bytes, str | None]] = {
     "UTF-16, big": (b"\xfe\xff" + "version = 1\n".encode("utf-16-be"), "is UTF-16 text; save it as UTF-8"),
     "UTF-32": ("version = 1\n".encode("utf-32"), "is UTF-32 text; save it as UTF-8"),
     "UTF-16 without a mark": ("version = 1\n".encode("utf-16-le"), "is no TOML"),
-    "Latin-1": ("version = 1 # naïve\n".encode("latin-1"), "is no UTF-8 text"),
+    "Latin-1": ("version = 1 # naïve\n".encode("latin-1"), "is not UTF-8 text"),
     "two marks": (b"\xef\xbb\xbf\xef\xbb\xbfversion = 1\n", "is no TOML"),
     "CR alone": (b'version = 1\rinconclusive = "pass"\r', "is no TOML"),
     "NUL": (b"version = 1\x00\n", "is no TOML"),

@@ -104,7 +104,7 @@ def test_sizes_are_read(text: str, size: float) -> None:
 
 @pytest.mark.parametrize("text", ["large", "9" * 400])
 def test_a_size_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is no size"):
+    with pytest.raises(UsageError, match="is not a size"):
         size_of(text)
 
 
@@ -147,7 +147,7 @@ def test_the_commands_say_what_they_did(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "one" / "notes.txt").write_text("mine")
     at, other = ("--cache", str(tmp_path / "one")), ("--cache", str(tmp_path / "two"))
     code, out, _ = call(capsys, "ls", *at)
-    assert (code, "smoothed labels" in out, "not ours, left alone: notes.txt" in out) == (0, True, True)
+    assert (code, "smoothed labels" in out, "not part of the cache, left as it is: notes.txt" in out) == (0, True, True)
     assert json.loads(call(capsys, "ls", "--json", *at)[1])["foreign"] == ["notes.txt"]
     file = str(tmp_path / "a.tar.gz")
     assert "1 looks, 2 students" in call(capsys, "export", file, *at)[1]
@@ -164,7 +164,7 @@ def test_the_commands_say_what_they_did(tmp_path: Path, capsys: pytest.CaptureFi
         (["import", "nowhere.tar"], 4, "there is no file nowhere.tar"),
         (["export", "a.zip"], 2, "must end in .tar"),
         (["export", "a.tar", "--what", "some"], 2, "neither controls nor all"),
-        (["prune", "--max-size", "much", "--cache", "."], 2, "is no size"),
+        (["prune", "--max-size", "much", "--cache", "."], 2, "is not a size"),
         (["warm", "--effort", "heroic"], 2, "smoke, standard, full"),
     ],
 )

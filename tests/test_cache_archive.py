@@ -101,12 +101,12 @@ BOMB = result(cell(0)).model_copy(
     update={"test": PackedArray.of(np.zeros(10**6, np.uint16)).model_copy(update={"shape": (5,)})}
 )
 HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "above": (lambda f: put(f, member("../evil.json", b"1")), "no entry of a cache"),
-    "absolute": (lambda f: put(f, member("/etc/evil", b"1")), "no entry of a cache"),
-    "inside": (lambda f: put(f, member(f"cells/../{GOOD}", b"1")), "no entry of a cache"),
-    "pool": (lambda f: put(f, member(f"pools/{'0' * 64}.npz", b"1")), "no entry of a cache"),
-    "lock": (lambda f: put(f, member("teachers/.lock", b"1")), "no entry of a cache"),
-    "newline": (lambda f: put(f, member(f"{GOOD}\n", b"1")), "no entry of a cache"),
+    "above": (lambda f: put(f, member("../evil.json", b"1")), "is not an entry of a cache"),
+    "absolute": (lambda f: put(f, member("/etc/evil", b"1")), "is not an entry of a cache"),
+    "inside": (lambda f: put(f, member(f"cells/../{GOOD}", b"1")), "is not an entry of a cache"),
+    "pool": (lambda f: put(f, member(f"pools/{'0' * 64}.npz", b"1")), "is not an entry of a cache"),
+    "lock": (lambda f: put(f, member("teachers/.lock", b"1")), "is not an entry of a cache"),
+    "newline": (lambda f: put(f, member(f"{GOOD}\n", b"1")), "is not an entry of a cache"),
     "link": (lambda f: put(f, member(GOOD, type=tarfile.SYMTYPE, linkname="/etc/passwd")), "is a link"),
     "hard link": (lambda f: put(f, member(GOOD, type=tarfile.LNKTYPE, linkname="/etc/passwd")), "is a link"),
     "device": (lambda f: put(f, member(GOOD, type=tarfile.CHRTYPE)), "is a link, a folder, a device"),
@@ -122,7 +122,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "answers": (lambda f: put(f, member(f"answers/{'0' * 32}/probs/x-1.npz", b"PK")), "no block of answers"),
     "output": (lambda f: put(f, member(f"answers/{'0' * 32}/probs/output", b"magic")), "no kind of output"),
     "twice": (lambda f: put(f, *[member(f"looks/{'0' * 64}.json", b"[5]")] * 2), "twice"),
-    "no tar": (lambda f: written(f, b"x" * 2_000), "no tar archive"),
+    "no tar": (lambda f: written(f, b"x" * 2_000), "is not a tar archive"),
     "empty": (lambda f: written(f, b""), "cut off or no archive"),
     "cut": (lambda f: written(f, put(f, member(GOOD, b"1" * 5_000)).read_bytes()[:60]), "cut off"),
     "garbled": (lambda f: written(f, b"\x1f\x8b" + b"x" * 100), "cut off or no archive"),
@@ -142,7 +142,7 @@ def test_a_hostile_archive_is_refused_whole(tmp_path: Path, how: str) -> None:
 
 def test_a_sound_entry_beside_a_hostile_one_is_not_taken(tmp_path: Path) -> None:
     file = put(tmp_path / "a.tar.gz", member(GOOD, result(cell(0)).model_dump_json().encode()), member("x", b"1"))
-    with pytest.raises(RefusedInput, match="no entry of a cache"):
+    with pytest.raises(RefusedInput, match="is not an entry of a cache"):
         load(file, tmp_path / "cache", MOST)
     assert named(tmp_path / "cache") == set()
 

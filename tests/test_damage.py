@@ -504,7 +504,7 @@ def test_check_names_damage_of_every_kind_and_sets_it_aside_where_it_is_told_to(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = "cache", "check", "--cache", str(root)
-    assert call(capsys, *argv) == (0, "every entry is whole\n", "")
+    assert call(capsys, *argv) == (0, "every entry is intact\n", "")
     found, chance = entries_of(root), random.Random(0)
     for entry in found.values():
         entry.path.write_bytes(flipped(entry.path.read_bytes(), chance))
@@ -513,7 +513,7 @@ def test_check_names_damage_of_every_kind_and_sets_it_aside_where_it_is_told_to(
     assert sorted(line.split()[1] for line in out.splitlines()) == sorted(entry.name for entry in found.values())
     assert "damaged entries: 7; --set-aside moves them" in err
     code, out, err = call(capsys, *argv, "--set-aside")
-    assert (code, out) == (0, "every entry is whole\n")
+    assert (code, out) == (0, "every entry is intact\n")
     assert len(err.splitlines()) == 7
     assert call(capsys, *argv)[0] == 0
     assert looked(Cache(root), QUESTION) == (5, 8)

@@ -239,7 +239,7 @@ def test_what_is_no_record_is_refused_with_a_sentence(tmp_path: Path, name: str)
 
 def test_a_pipe_is_no_record(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "record.json")
-    with pytest.raises(RecordError, match="it is no regular file"):
+    with pytest.raises(RecordError, match="it is not a regular file"):
         load(tmp_path)
 
 

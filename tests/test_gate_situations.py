@@ -40,7 +40,7 @@ def test_what_is_refused_gets_one_sentence(done: dict[Situation, Outcome]) -> No
 @pytest.mark.parametrize(
     ("told", "sentence"),
     [
-        ("an unknown key", "policy.toml, line 2: tolerence is no key of it; did you mean tolerance?"),
+        ("an unknown key", "policy.toml, line 2: tolerence is not a key of this table; did you mean tolerance?"),
         ("a wrong type", 'policy.toml, line 2: max_age_days is "a month"; it must be a whole number of days'),
         ("a waiver without a reason", "policy.toml, line 2: waive.reason is missing; give a sentence in quotes"),
         (

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from teachers.targets.teaching import recipe_key
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,7 +28,7 @@ from teachers.networks import PreprocessedNetwork
 from teachers.storage.store import TrainingCheckpoint
 from teachers.targets.runtime import Runtime
 from teachers.targets.target import fingerprint
-from teachers.targets.teaching import card, taught
+from teachers.targets.teaching import card, recipe_key, taught
 from teachers.task import Augment, Pool, Task
 from teachers.training import Batch, Outputs, Recipe
 

@@ -76,12 +76,12 @@ def test_all_but_the_version_may_be_left_out_and_inconclusive_then_fails(tmp_pat
         ("tolerance = 1", "tolerance = 0", "line 4: tolerance is 0; it must be a number of points above 0"),
         ("tolerance = 1", "tolerance = nan", "line 4: tolerance is NaN; it must be a number of points"),
         ("tolerance = 1", "tolerance = true", "line 4: tolerance is true; it must be a number of points"),
-        ("tolerance = 1", "tolerence = 1", "line 4: tolerence is no key of it; did you mean tolerance?"),
-        ("tolerance = 1", "x = 1", "line 4: x is no key of it; there are version, inconclusive, surfaces"),
+        ("tolerance = 1", "tolerence = 1", "line 4: tolerence is not a key of this table; did you mean tolerance?"),
+        ("tolerance = 1", "x = 1", "line 4: x is not a key of this table; there are version, inconclusive, surfaces"),
         ("= 30", "= 30.5", "line 5: max_age_days is 30.5; it must be a whole number of days"),
         ("= 30", "= -1", "line 5: max_age_days is -1;"),
         ("4F1C", "sha256:", 'line 6: checkpoint is "sha256:4f1c'),
-        ("[suite]", "[siute]", "line 8: siute is no key of it; did you mean suite?"),
+        ("[suite]", "[siute]", "line 8: siute is not a key of this table; did you mean suite?"),
         ('[suite]\nname = "standard-2"', 'suite = "standard-2"', 'line 8: suite is "standard-2"; it must be a table'),
         ('name = "standard-2"', 'name = " "', 'line 9: suite.name is " "; it must be the name of a suite'),
         (
@@ -92,7 +92,11 @@ def test_all_but_the_version_may_be_left_out_and_inconclusive_then_fails(tmp_pat
         ("until = 2027-02-28", 'until = "2027-02-28"', 'line 20: waive.until is "2027-02-28"; it must be the last day'),
         ("until = 2027-02-28", "until = 2027-02-28T10:00:00", "line 20: waive.until is 2027-02-28 10:00:00; it must"),
         ("until = 2027-02-28\n", "", "line 16: waive.until is missing; give the last day on which it holds"),
-        ("until = 2027-02-28", "untill = 2027-02-28", "line 20: waive.untill is no key of it; did you mean until?"),
+        (
+            "until = 2027-02-28",
+            "untill = 2027-02-28",
+            "line 20: waive.untill is not a key of this table; did you mean until?",
+        ),
         ("[[waive]]", "[waive]", "is no TOML: Cannot declare ('waive',) twice (at line 16"),
         ("until = 2027-02-28", "until = 2027-02-30", "is no TOML: Invalid date or datetime (at line 20"),
         ("[baseline]", "[baseline]\nundecided = 3", "line 23: baseline.undecided is 3; it must be"),
@@ -110,7 +114,7 @@ def test_a_mistake_is_named_by_line_and_key(tmp_path: Path, old: str, new: str, 
 
 
 def test_of_several_mistakes_an_unknown_key_is_told_and_the_rest_counted(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"line 4: a is no key of it; .* \(and 2 more\)$"):
+    with pytest.raises(UsageError, match=r"line 4: a is not a key of this table; .* \(and 2 more\)$"):
         read(written(tmp_path, FULL.replace('"warn"', "3").replace("= 30", "= 'x'").replace("tolerance = 1", "a = 1")))
 
 

@@ -268,7 +268,7 @@ def test_the_command_prints_and_writes(
     code, said, _ = call(capsys, "compare", *folders, "--out", str(out))
     assert code == 0
     assert "2 audits of glyphs side by side" in said
-    assert "Margins of next less those of demo" in said
+    assert "Margins of next minus those of demo" in said
     assert sorted(p.name for p in out.iterdir()) == ["compare.html", "compare.md"]
     code, said, _ = call(capsys, "compare", *folders, "--json")
     told = json.loads(said)
@@ -284,7 +284,7 @@ def test_a_name_acts_on_no_terminal(capsys: pytest.CaptureFixture[str], first: R
         save(record, tmp_path / str(i) / "record.json")
     code, said, _ = call(capsys, "compare", str(tmp_path / "0"), str(tmp_path / "1"))
     assert code == 0
-    assert "Margins of [bold]x[/bold][2J less those of demo:" in said
+    assert "Margins of [bold]x[/bold][2J minus those of demo:" in said
     assert "\x1b" not in said
 
 

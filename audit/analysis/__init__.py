@@ -1,1 +1,1 @@
-"""Every number, flag and word that follows from a record."""
+"""Every number, flag and verdict that can be computed from a record."""

@@ -1,4 +1,4 @@
-"""All numbers of a record that follow from the rest of it. Pure: an audit finds them here, and `audit verify` again."""
+"""Compute all derived numbers of a record. Pure functions: an audit calls them, and `audit verify` calls them again."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Bits = NDArray[np.bool_]
 
 
 def derived(record: Record) -> Record:
-    """Return the record with every number, flag and word that follows from its students, answers and settings."""
+    """Return the record with every number, flag and verdict computed from its students, answers and settings."""
     facts = ResultArrays(record)
     judged = sum(bool(row.students) for row in record.comparisons)
     over = [facts.looks(row) if row.students else None for row in record.comparisons]
@@ -76,34 +76,34 @@ def derived(record: Record) -> Record:
 
 
 def whole(record: Record) -> bool:
-    """Whether every attack of the suite that a record names was asked for; never where the suite is not known."""
+    """Whether the record has every attack of its suite; false where the suite is not known."""
     return complete(record.suite.name, {row.attack for row in record.comparisons})
 
 
 @dataclass(frozen=True)
 class ResultArrays:
-    """What the numbers follow from."""
+    """The arrays of a record from which its numbers are computed."""
 
     record: Record
 
     @cached_property
     def trials(self) -> dict[str, Trial]:
-        """The students by cell."""
+        """Trials by cell key."""
         return {trial.cell: trial for trial in self.record.trials}
 
     @cached_property
     def labels(self) -> NDArray[np.uint16]:
-        """The labels of the test images, (N,)."""
+        """Labels of the test images, (N,)."""
         return unpacked(self.record.task.test_labels)
 
     @cached_property
     def judged(self) -> Bits:
-        """Which test images the verdict rests on: those of classes that the attacker has seen, (N,)."""
+        """Mask of the test images that the verdict uses: those of classes that the attacker holds, (N,)."""
         return self._seen(self.labels)
 
     @cached_property
     def tuned(self) -> Bits:
-        """Which validation images settings are chosen on, (M,)."""
+        """Mask of the validation images that choose the settings, (M,)."""
         return self._seen(unpacked(self.record.task.validation_labels))
 
     def _seen(self, labels: NDArray[np.uint16]) -> Bits:
@@ -111,23 +111,23 @@ class ResultArrays:
         return ~np.isin(labels, [classes.index(name) for name in self.record.settings.dropped])
 
     def of(self, cells: Iterable[str]) -> list[Trial]:
-        """Return students by their cells."""
+        """Return the trials of some cells."""
         return [self.trials[cell] for cell in cells]
 
     def correct(self, cells: Sequence[str]) -> Bits:
-        """Return what students got right of the judged test images, (S, N)."""
+        """Return which judged test images each student classifies correctly, (S, N)."""
         return self.record.correct(cells)[:, self.judged]
 
     def both(self, row: Comparison) -> tuple[Bits, Bits]:
-        """Return what the students of a row got right, and the controls that they are compared with, (S, N) each."""
+        """Return the correctness arrays of a row's students and of their controls, (S, N) each."""
         return self.correct(row.students), self.correct(row.control_students)
 
     def on_dropped(self, cells: Sequence[str]) -> float | None:
-        """Return students' accuracy on classes that the attacker never saw, None where there are none."""
+        """Return the students' accuracy on the classes that the attacker never saw; None where there are none."""
         return None if self.judged.all() else float(self.record.correct(cells)[:, ~self.judged].mean())
 
     def agreement(self, cells: Iterable[str]) -> float:
-        """Return how often students say what their teacher says."""
+        """Return the share of test images on which students agree with their teacher."""
         return float(np.mean([unpacked(trial.agrees).mean() for trial in self.of(cells)]))
 
     def looks(self, row: Comparison) -> Looks:
@@ -136,7 +136,7 @@ class ResultArrays:
 
 
 def interval(margin: Margin, over: Looks | None = None) -> Interval:
-    """Return a margin as the record holds it, its bounds and p over all looks; bounds lie in [−1, 1]."""
+    """Return a margin as a record's interval; its one-sided bounds and p hold over all looks, bounds lie in [−1, 1]."""
     over = over or once(margin)
     bounds = (*margin.interval(0.95), over.lower(ALPHA), over.upper(ALPHA))
     low, high, lower, upper = (float(np.clip(b, -1, 1)) for b in bounds)
@@ -156,13 +156,13 @@ def interval(margin: Margin, over: Looks | None = None) -> Interval:
 
 
 def unpacked(packed: PackedArray | None) -> NDArray[Any]:
-    """Return an array that the record must hold."""
+    """Unpack an array that the record must hold."""
     assert packed is not None
     return packed.array()
 
 
 def counted(facts: ResultArrays, trial: Trial) -> Trial:
-    """Count what one student got right."""
+    """Fill in a student's validation accuracy and its agreement with the teacher."""
     validated = unpacked(trial.validated)
     return trial.model_copy(
         update={
@@ -173,7 +173,7 @@ def counted(facts: ResultArrays, trial: Trial) -> Trial:
 
 
 def described(facts: ResultArrays, teacher: TeacherInfo) -> TeacherInfo:
-    """Count what a teacher got right."""
+    """Fill in a teacher's accuracies and the usability of its surface."""
     right = unpacked(teacher.correct)
     low, high = wilson(int(right.sum()), len(right))
     return teacher.model_copy(
@@ -188,7 +188,7 @@ def described(facts: ResultArrays, teacher: TeacherInfo) -> TeacherInfo:
 
 
 def used(shown: Usability, classes: int) -> Usability:
-    """Say what users see of the test images through a surface."""
+    """Fill in the accuracy, calibration error and top-5 share that users get through a surface."""
     right, confidence = shown.correct.array(), shown.confidence
     return shown.model_copy(
         update={
@@ -200,7 +200,7 @@ def used(shown: Usability, classes: int) -> Usability:
 
 
 def surface_row(record: Record, folder: str, digest: str) -> SurfaceResult:
-    """Return the row that an audit of one surface makes in the table of surfaces; `digest` is that of its record.
+    """Return an audit's row in the table of surfaces; `digest` is the digest of its record.
 
     Raises ValueError for a record that does not say what its surface shows.
     """
@@ -221,7 +221,7 @@ def surface_row(record: Record, folder: str, digest: str) -> SurfaceResult:
 
 
 def measured(pool: CMIPool, classes: int) -> cmi.Curve:
-    """Measure how concentrated a teacher's answers are."""
+    """Measure how concentrated a teacher's answers are (CMI)."""
     return cmi.curve(pool.answers.array(), pool.labels.array().astype(np.int64), classes)
 
 
@@ -240,15 +240,15 @@ def cmi_fields(curve: cmi.Curve) -> dict[str, Any]:
 
 
 def finite(values: NDArray[np.float64]) -> tuple[float | None, ...]:
-    """Write what is not known as None."""
+    """Replace nan by None."""
     return tuple(None if np.isnan(v) else float(v) for v in values)
 
 
 def compared(facts: ResultArrays, row: Comparison, over: Looks | None = None, attacks: int = 0) -> Comparison:
     """Compare an attack's knockoff students, or a control's students, with the LS student.
 
-    `over` are an attack's looks; a control is looked at once. The baseline has as many students as the first look;
-    `attacks` are judged at once, and correct the floor.
+    `over`: the looks of an attack; a control has a single look. `attacks`: number of attacks that are judged together,
+    for the correction of the floor. The baseline has as many students as the first look.
     """
     row = row.model_copy(update={"bite": None if row.bite is None else bitten(facts, row.bite)})
     if not row.students:
@@ -275,7 +275,7 @@ def compared(facts: ResultArrays, row: Comparison, over: Looks | None = None, at
 
 
 def cost(facts: ResultArrays, point: Cost) -> Cost:
-    """Measure one point of a steal-cost curve."""
+    """Fill in the numbers of one point of a steal-cost curve."""
     return point.model_copy(
         update={
             "queries": max(trial.charged for trial in facts.of(point.students)),
@@ -286,10 +286,10 @@ def cost(facts: ResultArrays, point: Cost) -> Cost:
 
 
 def bitten(facts: ResultArrays, bite: Bite) -> Bite:
-    """Say whether an attack beats the baseline of its own threat model on the ordinary teacher.
+    """Fill in whether an attack passes the positive control: it beats its baseline on the ordinary teacher.
 
-    With original images that is the LS student; without them the largest class, with accuracy that rises with the
-    budget.
+    With original images, the baseline is the LS student. Without them, it is the accuracy of always naming the largest
+    class; in addition, accuracy must rise with the budget.
     """
     mine, rises = facts.correct(bite.students), True
     if bite.control_students:
@@ -307,7 +307,7 @@ def bitten(facts: ResultArrays, bite: Bite) -> Bite:
 
 
 def finding(record: Record, row: Comparison, over: Looks | None) -> Finding:
-    """Return all that the verdict may know of an attack."""
+    """Return all that the verdict knows about an attack."""
     return Finding(
         attack=record.named(row),
         status=row.status,
@@ -317,7 +317,7 @@ def finding(record: Record, row: Comparison, over: Looks | None) -> Finding:
 
 
 def doubts(facts: ResultArrays, comparisons: Sequence[Comparison], controls: Sequence[Comparison]) -> list[Flag]:
-    """Collect the flags that a record raises."""
+    """Return the flags that a record raises."""
     record = facts.record
     nulls = [row for row in controls if row.attack == suite.NULL_NAME]
     ls = [trial for row in (*comparisons, *nulls) for trial in facts.of(row.control_students)]
@@ -342,7 +342,7 @@ def doubts(facts: ResultArrays, comparisons: Sequence[Comparison], controls: Seq
 
 
 def ls_validation(facts: ResultArrays) -> float:
-    """Return the validation accuracy of the best LS student with the plain recipe, of the best architecture."""
+    """Return the validation accuracy of the best LS setting with the plain recipe, over all architectures."""
     record = facts.record
     plain = [
         trial
@@ -354,7 +354,7 @@ def ls_validation(facts: ResultArrays) -> float:
 
 
 def by_setting(facts: ResultArrays, trials: Iterable[Trial]) -> dict[str, float]:
-    """Return the mean validation accuracy of students of each setting."""
+    """Return the mean validation accuracy of each setting's students."""
     found: dict[str, list[float]] = {}
     for trial in trials:
         found.setdefault(f"{trial.student} {trial.parameters}", []).append(counted(facts, trial).validation_accuracy)
@@ -367,7 +367,7 @@ def largest(labels: NDArray[np.uint16]) -> float:
 
 
 def worded(record: Record, ruling: Ruling, comparisons: Sequence[Comparison]) -> Verdict:
-    """Put the ruling into words."""
+    """Write the ruling as the record's verdict, with its sentence and scope."""
     name = record.teacher.name
     sentences = {
         "DISTILLABLE": f"A student that asks {name} is more accurate than the LS student that does not.",
@@ -388,7 +388,7 @@ def worded(record: Record, ruling: Ruling, comparisons: Sequence[Comparison]) ->
 
 
 def scope(record: Record, comparisons: Sequence[Comparison]) -> str:
-    """Say what a verdict speaks of: the attacks that bite, surface, budget, student and data."""
+    """Describe the verdict's scope: attacks that pass the positive control, surface, budget, student and data."""
     biting = [record.named(c) for c in comparisons if c.status == "judged" and c.bite is not None and c.bite.bites]
     asked, task = record.settings, record.task
     kept = "" if asked.shots == 1 else f" (--shots {asked.shots:g})"
@@ -409,5 +409,5 @@ def _seeds(comparisons: Sequence[Comparison]) -> str:
 
 
 def images(record: Record) -> int:
-    """Return how many test images the verdict rests on."""
+    """Return the number of test images that the verdict uses."""
     return int(ResultArrays(record).judged.sum())

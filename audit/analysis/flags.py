@@ -1,4 +1,4 @@
-"""All flags there are, and the page that tells of them."""
+"""All flags that an audit can raise, and the page that documents them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ PARTS = {
 
 HEAD = """# Flags
 
-A flag is a doubt about the protocol. It is printed with the verdict and stands in the report, and what it allows the
-verdict to be is part of the [rules](verdict.md). Flags follow from the record alone: `audit verify` finds them again. A
-teacher at chance on validation images raises none: it is refused before anything is trained.
+A flag says that something weakens an audit's evidence. It is printed with the verdict and shown in the report; the
+[rules](verdict.md) say which verdicts it rules out. Flags are computed from the record alone, and `audit verify`
+computes them again. A teacher at chance level on validation images raises no flag: it is refused before training.
 """
 
 
 def doubts() -> dict[str, list[FlagRule]]:
-    """Return every flag there is, by the part of the audit that it doubts, in the order of the code."""
+    """Return every flag rule, grouped by the part of the audit that it concerns, in the order of the code."""
     return {part: [v for v in vars(file).values() if isinstance(v, FlagRule)] for part, file in PARTS.items()}
 
 
@@ -46,7 +46,7 @@ def page() -> str:
 
 
 def raised(facts: ResultArrays, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag]:
-    """Return the flags that the probe of the teacher, the data and the students raise; `null` are the null controls."""
+    """Return the flags from the probe of the teacher, the data and the students; `null`: the null controls."""
     probe = facts.record.probe
     found = [*of_data(facts), *of_controls(facts, null), *of_length(facts, comparisons, null)]
     for alike in by_student(comparisons):
@@ -55,7 +55,7 @@ def raised(facts: ResultArrays, comparisons: Sequence[Comparison], null: Sequenc
 
 
 def of_data(facts: ResultArrays) -> list[Flag | None]:
-    """Look at the test split that the verdict rests on."""
+    """Check the test split: class balance, and images that are also in the training split."""
     probe, labels = facts.record.probe, facts.labels[facts.judged]
     dropped = facts.record.settings.dropped
     copies = np.zeros(0, bool) if probe is None else probe.duplicated.array()[facts.judged]
@@ -64,12 +64,12 @@ def of_data(facts: ResultArrays) -> list[Flag | None]:
 
 
 def of_controls(facts: ResultArrays, null: Sequence[Comparison]) -> list[Flag | None]:
-    """Look at the LS students with the plain recipe."""
+    """Check whether the LS students with the plain recipe are already near perfect."""
     return [attack_checks.control_at_ceiling(float(facts.correct(row.control_students).mean())) for row in null]
 
 
 def of_length(facts: ResultArrays, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag | None]:
-    """Look whether the usual steps are enough, where some students were tuned for more."""
+    """Check whether the usual number of steps is enough, where some tuning students trained for more."""
     found: list[Flag | None] = []
     for row in null:
         usual = facts.trials[row.control_students[0]].planned
@@ -90,9 +90,9 @@ def of_length(facts: ResultArrays, comparisons: Sequence[Comparison], null: Sequ
 def _lengths(
     facts: ResultArrays, name: str, teacher: Literal["audited"] | None, parameters: Parameters, usual: Parameters
 ) -> dict[int, NDArray[np.int8]]:
-    """Return what a setting's students got right on validation at the usual steps and at more, (2, M) by seed.
+    """Return a setting's correct validation answers at the usual steps and at more steps, (2, M) by seed.
 
-    An attack's own students on smoothed labels asked no teacher that is told of.
+    `teacher` separates an attack's students of the audited teacher from those on smoothed labels (None).
     """
     steps = usual["steps"]
     assert isinstance(steps, int)
@@ -108,7 +108,7 @@ def _lengths(
 
 
 def of_attacks(facts: ResultArrays, rows: Sequence[Comparison]) -> list[Flag | None]:
-    """Look at the attacks on students of one architecture."""
+    """Check the attacks on one student architecture."""
     original = [row for row in rows if row.holds == "original"]
     margins = {row.attack: paired(facts.correct(row.students), facts.correct(row.control_students)) for row in original}
     blunt = [row.attack for row in rows if row.bite is None or not row.bite.bites]
@@ -122,7 +122,7 @@ def of_attacks(facts: ResultArrays, rows: Sequence[Comparison]) -> list[Flag | N
 
 
 def by_student(rows: Iterable[Comparison]) -> list[list[Comparison]]:
-    """Return the rows that compare students, by their architecture."""
+    """Group the comparisons that have students by the student's architecture."""
     found: dict[str, list[Comparison]] = {}
     for row in rows:
         if row.students:
@@ -151,13 +151,13 @@ def _smaller_budgets(facts: ResultArrays, rows: Sequence[Comparison]) -> list[Fl
 
 
 def _over(facts: ResultArrays, mine: Sequence[str], theirs: Sequence[str]) -> Margin:
-    """Compare two groups of students on the seeds that both have."""
+    """Compare two groups of students on the seeds that both of them have."""
     seeds = min(len(mine), len(theirs))
     return paired(facts.correct(mine[:seeds]), facts.correct(theirs[:seeds]))
 
 
 def _agreement(facts: ResultArrays, rows: Sequence[Comparison]) -> Mapping[str, Margin]:
-    """Compare how often knockoff students and LS students say what the teacher says, where the record tells."""
+    """Compare the teacher agreement of knockoff and LS students, where the record holds it for both."""
     told = {cell: t.agrees.array()[facts.judged] for cell, t in facts.trials.items() if t.agrees is not None}
     return {
         row.attack: paired(*(np.stack([told[cell] for cell in side]) for side in (row.students, row.control_students)))
@@ -167,7 +167,7 @@ def _agreement(facts: ResultArrays, rows: Sequence[Comparison]) -> Mapping[str, 
 
 
 def of_answers(probe: Probe) -> list[Flag]:
-    """Return the flags that a teacher's own answers raise."""
+    """Return the flags that the teacher's answers raise."""
     tried = {other.normalize: other.correct.array() for other in probe.normalised}
     found = [
         teacher_checks.noisy_answers(probe.repeated.array()),

@@ -1,4 +1,4 @@
-"""May this teacher be judged by this protocol? Each doubt is a flag: raised if, why, what to do."""
+"""Flags about the protocol, the data and the controls: when each is raised, why it matters, what to do."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from audit.statistics.compare import Margin
 from reports.record import Cap, Flag
 
-VALIDATION = 3_000  # images, below which the best temperature is missed too often
+VALIDATION = 3_000  # with fewer images, tuning misses the best temperature too often
 NULL_LEVEL = 0.01
-ERRATIC = 1 / 3  # of the LS student's errors, as their standard deviation over seeds
-IMBALANCE = 10  # times the smallest class of the test split
+ERRATIC = 1 / 3  # standard deviation of LS students' errors over seeds, as a share of their mean
+IMBALANCE = 10  # size of the largest class of the test split, in multiples of the smallest
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlagRule:
-    """A flag before it is raised: docs/flags.md is made of these."""
+    """The rule of one flag; docs/flags.md is generated from these."""
 
     id: str
-    when: str  # raised if
+    when: str  # the condition, in words
     why: str
     do: str
     caps: Cap
 
     def raised(self, sentence: str, *, do: str = "", caps: Cap | None = None) -> Flag:
-        """Raise it with what was seen; `do` and `caps` are more particular where what was seen allows it."""
+        """Return the flag with a sentence about this audit; `do` and `caps` replace the general ones where given."""
         return Flag(id=self.id, raised=sentence, why=self.why, do=do or self.do, caps=caps or self.caps)
 
 
@@ -39,7 +39,7 @@ SMALL_VALIDATION = FlagRule(
 
 
 def small_validation(images: int) -> Flag | None:
-    """Doubt the tuning where the validation split is small."""
+    """Flag a validation split that is too small for tuning."""
     if images >= VALIDATION:
         return None
     return SMALL_VALIDATION.raised(f"the validation split has {images} images, fewer than {VALIDATION}")
@@ -55,7 +55,7 @@ LIGHT_TUNING = FlagRule(
 
 
 def light_tuning(suite: str, seeds: int) -> Flag | None:
-    """Doubt resistance where settings were chosen by a single tuning seed."""
+    """Rule out UNDISTILLABLE where a single tuning seed chose the settings."""
     return None if seeds >= 2 else LIGHT_TUNING.raised(f"suite {suite} tunes with {seeds} seed a setting")
 
 
@@ -69,7 +69,7 @@ WEAK_TEACHER = FlagRule(
 
 
 def weak_teacher(teacher: float, student: float) -> Flag | None:
-    """Doubt resistance where the teacher is less accurate than a student that never asked it."""
+    """Rule out UNDISTILLABLE where the teacher is no more accurate than a student that never queried it."""
     if teacher > student:
         return None
     return WEAK_TEACHER.raised(
@@ -87,7 +87,7 @@ WEAK_CONTROL = FlagRule(
 
 
 def weak_control(diverged: int, lowest: float, chance: float) -> Flag | None:
-    """Stop trusting the comparison where an LS student did not learn."""
+    """Rule out both decisive words where an LS student did not learn."""
     if not diverged and lowest > chance:
         return None
     return WEAK_CONTROL.raised(
@@ -105,7 +105,7 @@ ERRATIC_CONTROL = FlagRule(
 
 
 def erratic_control(scatter: float) -> Flag | None:
-    """Doubt resistance where LS students are so uneven that a few of them do not show their mean."""
+    """Rule out UNDISTILLABLE where LS students vary so much over seeds that a few do not show their mean."""
     if scatter < ERRATIC:
         return None
     return ERRATIC_CONTROL.raised(
@@ -123,7 +123,7 @@ FEW_LABELS = FlagRule(
 
 
 def few_labels(fraction: float) -> Flag | None:
-    """Say that with hidden labels any accurate teacher helps."""
+    """Rule out UNDISTILLABLE with hidden labels: any accurate teacher then gives labels away."""
     if fraction == 1:
         return None
     return FEW_LABELS.raised(f"the attacker knows {fraction:.0%} of the labels but holds all images")
@@ -139,7 +139,7 @@ DROPPED_CLASSES = FlagRule(
 
 
 def dropped_classes(names: Sequence[str]) -> Flag | None:
-    """Say that a teacher that knows more classes than the attacker helps with them, however it is defended."""
+    """Rule out UNDISTILLABLE where the attacker lacks classes: any teacher that knows them helps, defended or not."""
     if not names:
         return None
     return DROPPED_CLASSES.raised(f"the attacker never saw an image of {len(names)} classes ({', '.join(names)})")
@@ -155,7 +155,7 @@ CLASS_IMBALANCE = FlagRule(
 
 
 def class_imbalance(images: Mapping[str, int]) -> Flag | None:
-    """Say that accuracy speaks of the large classes; images by class."""
+    """Flag an imbalanced test split; `images`: number of images by class."""
     few, many = min(images, key=lambda c: images[c]), max(images, key=lambda c: images[c])
     if images[many] <= IMBALANCE * images[few]:
         return None
@@ -172,7 +172,7 @@ NULL_CONTROL = FlagRule(
 
 
 def null_control(margin: Margin) -> Flag | None:
-    """Stop trusting the comparison where LS students differ from LS students."""
+    """Rule out both decisive words where LS students differ from LS students of other seeds."""
     p = margin.p_equal()
     if margin.degenerate or p >= NULL_LEVEL:
         return None
@@ -189,7 +189,7 @@ SYNTHETIC_TEACHER = FlagRule(
 
 
 def synthetic(name: str) -> Flag:
-    """Say that this teacher is no model."""
+    """Flag a synthetic teacher, which answers from a table."""
     return SYNTHETIC_TEACHER.raised(f"{name} is a synthetic teacher")
 
 
@@ -204,7 +204,7 @@ IDENTICAL = FlagRule(
 
 
 def identical(attack: str, reason: str) -> Flag:
-    """Set aside an attack that trains on the control's own targets."""
+    """Flag an attack that trains on the same targets as its control."""
     return IDENTICAL.raised(f"{attack} is identical to its control: {reason}")
 
 
@@ -218,5 +218,5 @@ FAILED = FlagRule(
 
 
 def failed(attack: str, sentence: str) -> Flag:
-    """Keep a crashed or diverged attack from reading as one survived."""
+    """Rule out UNDISTILLABLE where an attack crashed or diverged."""
     return FAILED.raised(f"{attack} failed: {sentence}", do=f"repair {attack} and run the same command again")

@@ -1,4 +1,4 @@
-"""May these students carry a verdict? Flags of how knockoff students and LS students did."""
+"""Flags about students and attacks: results of knockoff and LS students that weaken a verdict."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from audit.statistics.compare import LowerBound, Margin
 from audit.statistics.verdict import DELTA, points
 from reports.record import Flag
 
-LEVEL = 0.99  # one-sided, at which an order that should be the other way round is none of chance
-CLEARLY = 0.01  # of the test images, on which knockoff students agree with the teacher more often than LS students
+LEVEL = 0.99  # one-sided confidence at which an unexpected order of two results is not due to chance
+CLEARLY = 0.01  # share of test images by which knockoff students agree with the teacher more than LS students
 
 CONTROL_AT_CEILING = FlagRule(
     id="control-at-ceiling",
@@ -24,7 +24,7 @@ CONTROL_AT_CEILING = FlagRule(
 
 
 def control_at_ceiling(accuracy: float) -> Flag | None:
-    """Doubt resistance where the LS student makes no mistakes that a teacher could mend."""
+    """Rule out UNDISTILLABLE where the LS student makes too few mistakes for a teacher to correct."""
     if 1 - accuracy >= 2 * DELTA:
         return None
     return CONTROL_AT_CEILING.raised(f"the LS student is wrong on {1 - accuracy:.2%} of the test images")
@@ -41,7 +41,7 @@ SMALL_TEST = FlagRule(
 
 
 def small_test(margins: Mapping[str, Margin]) -> Flag | None:
-    """Doubt resistance where the test split is too small for the tolerance; margins by attack."""
+    """Rule out UNDISTILLABLE where the test split is too small for the tolerance; `margins` by attack."""
     halves = {attack: _endless(m) for attack, m in margins.items() if not m.degenerate and m.lower() <= 0}
     wide = {attack: h for attack, h in halves.items() if h > DELTA and margins[attack].mean + h >= DELTA}
     if not wide:
@@ -54,7 +54,7 @@ def small_test(margins: Mapping[str, Margin]) -> Flag | None:
 
 
 def _endless(margin: Margin) -> float:
-    """Return half the width that the test images alone leave a margin, one-sided at 95 %."""
+    """Return the one-sided 95 % half width of a margin with infinitely many seeds: from the test images alone."""
     from scipy.special import stdtrit
 
     return -float(stdtrit(margin.images - 1, 0.05)) * math.sqrt(margin.image_variance / margin.images)
@@ -71,7 +71,7 @@ WEAKER_ACCESS_WINS = FlagRule(
 
 
 def weaker_access_wins(label: str, probs: str, margin: Margin) -> Flag | None:
-    """Doubt resistance where labels alone were worth more than probabilities; the margin is label over probs."""
+    """Rule out UNDISTILLABLE where labels alone were worth more than probabilities; `margin`: label over probs."""
     if margin.degenerate or margin.lower(LEVEL) <= 0:
         return None
     return WEAKER_ACCESS_WINS.raised(
@@ -90,7 +90,7 @@ SMALLER_BUDGET_WINS = FlagRule(
 
 
 def smaller_budget_wins(attack: str, small: int, large: int, margin: Margin) -> Flag | None:
-    """Doubt an attack that does worse when it asks more; the margin is that of fewer queries over more."""
+    """Rule out UNDISTILLABLE where an attack does worse with more queries; `margin`: fewer queries over more."""
     if margin.degenerate or margin.lower(LEVEL) <= 0:
         return None
     return SMALLER_BUDGET_WINS.raised(
@@ -110,7 +110,7 @@ DOES_NOT_BITE = FlagRule(
 
 
 def does_not_bite(attacks: Sequence[str]) -> Flag | None:
-    """Name the attacks that fail on the positive control."""
+    """Flag the attacks that do not pass the positive control."""
     if not attacks:
         return None
     return DOES_NOT_BITE.raised(f"not seen to bite on the ordinary teacher: {', '.join(dict.fromkeys(attacks))}")
@@ -128,7 +128,7 @@ CLONED = FlagRule(
 
 
 def cloned(agreement: Mapping[str, Margin], accuracy: Mapping[str, Margin]) -> Flag | None:
-    """Name the attacks whose students agree with the teacher, though they are not more accurate; margins over LS."""
+    """Flag attacks whose students agree with the teacher but are no more accurate; margins over the LS student."""
     names = [a for a, m in agreement.items() if m.lower() > CLEARLY and accuracy[a].upper() < DELTA]
     if not names:
         return None
@@ -150,7 +150,7 @@ STILL_IMPROVING = FlagRule(
 
 
 def still_improving(gain: LowerBound) -> Flag | None:
-    """Say that LS students would become better with more steps."""
+    """Flag LS students that would become more accurate with more steps."""
     if gain.mean <= DELTA or gain.lower <= 0:
         return None
     return STILL_IMPROVING.raised(
@@ -171,9 +171,9 @@ NOT_CONVERGED = FlagRule(
 
 
 def not_converged(attack: str, usual: float, longer: float, gain: LowerBound) -> Flag | None:
-    """Doubt resistance where the margin grows with the steps; margins over the LS student of as many steps.
+    """Rule out UNDISTILLABLE where the margin grows with the steps; margins over an LS student of equal steps.
 
-    A margin that grows and stays below 0 is no doubt: the attack loses at either length.
+    A margin that grows but stays below 0 raises no flag: the attack loses at both lengths.
     """
     if longer <= 0 or gain.mean <= DELTA or gain.lower <= 0:
         return None

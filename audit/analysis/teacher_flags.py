@@ -1,4 +1,4 @@
-"""May a teacher's answers carry this protocol? Flags of what the probe found (teachers/targets/probe.py)."""
+"""Flags about the teacher's answers, from the results of the probe (teachers/targets/probe.py)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from audit.statistics.compare import Correct
 from reports.record import Flag
 from teachers.proportions import LEVEL, mcnemar
 
-SAME = 1e-3  # of a probability: answers that differ by less are the same but for rounding
-DUPLICATES = 0.01  # of the test images
-GAIN = 0.01  # of accuracy, by which another normalisation must be better
+SAME = 1e-3  # answers whose probabilities differ by less are equal up to rounding
+DUPLICATES = 0.01  # share of the test images
+GAIN = 0.01  # accuracy by which another normalisation must be better
 
-Changes = NDArray[np.float16]  # (n,) the largest change of a probability, by image
+Changes = NDArray[np.float16]  # (n,) the largest change of a probability, for each image
 
 NOISY_ANSWERS = FlagRule(
     id="noisy-answers",
@@ -29,7 +29,7 @@ NOISY_ANSWERS = FlagRule(
 
 
 def noisy_answers(repeated: Changes) -> Flag | None:
-    """Doubt resistance where identical queries are answered differently."""
+    """Rule out UNDISTILLABLE where identical queries get different answers."""
     if repeated.max() <= SAME:
         return None
     return NOISY_ANSWERS.raised(
@@ -50,7 +50,7 @@ BATCH_DEPENDENT = FlagRule(
 
 
 def batch_dependent(repeated: Changes, regrouped: Changes) -> Flag | None:
-    """Stop trusting answers that depend on the other images of their batch; changes by image, of the first the same."""
+    """Rule out both decisive words where an answer depends on the other images of its batch; changes for each image."""
     noise = repeated[: len(regrouped)]
     if regrouped.max() <= SAME or mcnemar(regrouped > noise, noise > regrouped) >= LEVEL:
         return None
@@ -70,7 +70,7 @@ SOFTMAXED_TWICE = FlagRule(
 
 
 def softmaxed_twice(softmaxed: bool) -> Flag | None:
-    """Stop trusting answers that went through a softmax twice."""
+    """Rule out both decisive words where answers went through a softmax twice."""
     return SOFTMAXED_TWICE.raised("the network's raw outputs are probabilities already") if softmaxed else None
 
 
@@ -85,7 +85,7 @@ SATURATED = FlagRule(
 
 
 def saturated(share: float) -> Flag | None:
-    """Say that an API of plain probabilities would tell less than is told here."""
+    """Flag answers that would reveal less if an API returned plain probabilities."""
     return SATURATED.raised(f"the top probability of {share:.1%} of the answers is exactly 1") if share > 0.5 else None
 
 
@@ -101,7 +101,7 @@ OTHER_NORMALISATION = FlagRule(
 
 
 def other_normalisation(chosen: Correct, tried: Mapping[str, Correct]) -> Flag | None:
-    """Stop trusting a teacher that is more accurate behind another normalisation, correct or not by image (n,)."""
+    """Rule out both decisive words where another normalisation makes the teacher more accurate; correctness (n,)."""
     better = {
         text: right.mean()
         for text, right in tried.items()
@@ -129,7 +129,7 @@ DUPLICATED = FlagRule(
 
 
 def duplicates(count: int, images: int) -> Flag | None:
-    """Doubt resistance where the test split leaks into the training split."""
+    """Flag test images that are in the training split; rule out UNDISTILLABLE from 1 % on."""
     if not count:
         return None
     return DUPLICATED.raised(

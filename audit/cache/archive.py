@@ -1,7 +1,7 @@
-"""A cache in one file, for another machine: written alike for the same content, read with suspicion.
+"""Export a cache to one file, and import it on another machine. Equal content gives equal bytes; imports are untrusted.
 
-The file is a plain tar of regular files (POSIX ustar), gzipped or not. It is read header by header, so that no
-extension of the format is ever acted upon.
+The file is a plain tar archive of regular files (POSIX ustar), gzipped or not. It is read header by header, so that
+extensions of the format have no effect.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ SUFFIXES = (".tar", ".tar.gz", ".tgz")
 BLOCK = tarfile.BLOCKSIZE
 MOST_ENTRIES = 1_000_000
 LARGEST = 2 * 1_000**3  # bytes of one entry
-SMALL = {"students": MOST_TEXT, "looks": MOST_WORDS, "output": MOST_WORDS}  # of those that are text
+SMALL = {"students": MOST_TEXT, "looks": MOST_WORDS, "output": MOST_WORDS}  # bytes of one entry that is text
 CHUNK = 2**20
 GIVE = "give a file that `audit cache export` wrote"
 
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """What an archive holds; `broken` entries were left out."""
+    """Summary of an export; damaged (`broken`) entries were left out."""
 
     entries: tuple[Entry, ...]
-    bytes: int  # of the file
+    bytes: int  # size of the file
     broken: dict[str, str]
 
 
 def export(root: Path, file: Path, what: What) -> ExportSummary:
-    """Write the controls of a cache, or all that means the same on another machine, to a file, whole or not at all.
+    """Write a cache's controls, or all of its portable entries, to a file; the file is complete or absent.
 
     Raises UsageError for another extension, RefusedInput where the file cannot be written.
     """
@@ -61,7 +61,7 @@ def export(root: Path, file: Path, what: What) -> ExportSummary:
         raise UsageError(f"{file} must end in {', '.join(SUFFIXES)}")
     if file.resolve().is_relative_to(root.resolve()):
         raise UsageError(f"{file} lies in the cache itself; give a file in another folder")
-    cache = Cache(root)  # held: nothing is pruned meanwhile
+    cache = Cache(root)  # holds the cache's lock, so that nothing is pruned meanwhile
     found = inventory(contents(cache.root))
     broken = dict(found.broken)
     chosen = []
@@ -82,9 +82,9 @@ def export(root: Path, file: Path, what: What) -> ExportSummary:
 
 
 def _carriable(entry: Entry) -> None:
-    """Check what listing an entry did not.
+    """Make the checks that the listing did not make.
 
-    Raises Broken.
+    Raises DamagedEntry.
     """
     if entry.bytes > LARGEST:
         raise checking.DamagedEntry(f"is larger than {wording.size(LARGEST)}, and stays here")
@@ -108,7 +108,7 @@ def _write_whole(file: Path, entries: list[Entry]) -> None:
 
 
 def _write(f: IO[bytes], entries: list[Entry], zipped: bool) -> None:
-    """Write entries in the order given, without times, users and names of machines."""
+    """Write entries in the order given, without times, user names and machine names."""
     with ExitStack() as stack:
         stream = stack.enter_context(gzip.GzipFile("", "wb", fileobj=f, mtime=0)) if zipped else f
         archive = stack.enter_context(tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT))
@@ -127,18 +127,18 @@ def _write(f: IO[bytes], entries: list[Entry], zipped: bool) -> None:
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an archive brought: entries that are new here, and how many were here already."""
+    """Summary of an import: new entries by kind, and the number that were here already."""
 
     taken: dict[Kind, int]
     kept: int
-    others: tuple[str, ...]  # names of those that were here already, and say something else
+    others: tuple[str, ...]  # names of entries that were here already, with different content
 
 
 def load(file: Path, root: Path, most: int) -> ImportSummary:
-    """Merge an archive of at most `most` bytes into a cache: everything is checked first, then moved into place.
+    """Merge an archive of at most `most` bytes into a cache: check everything first, then move it into place.
 
-    What is here already stays, but for what is damaged. Raises RefusedInput with one sentence, and takes nothing,
-    where the archive or one of its entries is not what `export` writes.
+    Entries that are here already stay, unless they are damaged. Raises RefusedInput, and takes nothing, where the
+    archive or one of its entries is not what `export` writes.
     """
     cache = Cache(root)
     brought: list[tuple[Kind, str, Brought]] = []
@@ -158,7 +158,7 @@ def load(file: Path, root: Path, most: int) -> ImportSummary:
 
 
 def _unpacked(file: Path, staging: Path, most: int) -> Iterator[tuple[Kind, str]]:
-    """Write what an archive holds into a folder of its own, entry by entry, and check it."""
+    """Write an archive's entries to the staging folder, one by one, and check each."""
     names: set[str] = set()
     total = 0
     with _opened(file) as stream:
@@ -171,8 +171,8 @@ def _unpacked(file: Path, staging: Path, most: int) -> Iterator[tuple[Kind, str]
                     f"{MOST_ENTRIES:,} entries; allow more with --max-size, if you know who wrote it"
                 )
             if info.size > SMALL.get("output" if info.name.endswith("/output") else kind, LARGEST):
-                raise RefusedInput(f"{file}: {_short(info.name)} is too large for what it is; {GIVE}")
-            if info.name.casefold() in names:  # on some systems, one file
+                raise RefusedInput(f"{file}: {_short(info.name)} is larger than such an entry can be; {GIVE}")
+            if info.name.casefold() in names:  # on some systems, names that differ in case are one file
                 raise RefusedInput(f"{file} holds {_short(info.name)} twice; {GIVE}")
             names.add(info.name.casefold())
             _copy(stream, info.size, file, staging / info.name)
@@ -191,7 +191,7 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
         f = regular(file.resolve())
     except FileNotFoundError as e:
         raise RefusedInput(f"there is no file {file}; {GIVE}") from e
-    except (OSError, RuntimeError) as e:  # RuntimeError: links that go round
+    except (OSError, RuntimeError) as e:  # RuntimeError: a circle of links
         raise RefusedInput(f"{file} cannot be read ({getattr(e, 'strerror', None) or e}); {GIVE}") from e
     except checking.DamagedEntry as e:
         raise RefusedInput(f"{file} {e}; {GIVE}") from e
@@ -206,14 +206,14 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
 
 
 def _header(stream: IO[bytes], file: Path) -> tarfile.TarInfo | None:
-    """Read the next header; None at the end of the archive."""
+    """Read the next header; return None at the end of the archive."""
     block = _exactly(stream, BLOCK, file)
     if not any(block):
         return None
     try:
         return tarfile.TarInfo.frombuf(block, "ascii", "strict")
     except (tarfile.HeaderError, UnicodeDecodeError) as e:
-        raise RefusedInput(f"{file} is no tar archive of ours; {GIVE}") from e
+        raise RefusedInput(f"{file} is not a tar archive of a cache; {GIVE}") from e
 
 
 def _allowed(info: tarfile.TarInfo, file: Path) -> Kind:
@@ -221,7 +221,7 @@ def _allowed(info: tarfile.TarInfo, file: Path) -> Kind:
         raise RefusedInput(f"{file}: {_short(info.name)} is a link, a folder, a device or an extension; {GIVE}")
     kind = kind_of(info.name)
     if kind not in CARRIED:
-        raise RefusedInput(f"{file}: {_short(info.name)} is no entry of a cache; {GIVE}")
+        raise RefusedInput(f"{file}: {_short(info.name)} is not an entry of a cache; {GIVE}")
     return kind
 
 
@@ -233,7 +233,7 @@ def _exactly(stream: IO[bytes], size: int, file: Path) -> bytes:
 
 
 def _copy(stream: IO[bytes], size: int, file: Path, target: Path) -> None:
-    """Write the next bytes to a file, a few at a time."""
+    """Write the next bytes to a file, in chunks."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("xb") as f:
         for at in range(0, size, CHUNK):

@@ -1,4 +1,4 @@
-"""Whether an entry of the cache is what its name says, as far as that can be told without training it again."""
+"""Check that a cache entry is valid and matches its name, as far as this is possible without training it again."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ T = TypeVar("T")
 
 
 def check(kind: Kind, path: Path, name: str) -> None:
-    """Check one entry of the cache, by its name there.
+    """Check one entry of the cache; `name` is its name there.
 
-    Raises Broken.
+    Raises DamagedEntry.
     """
     if parse := parsing(kind, name):
         _read(path, name, parse)
 
 
 def parsing(kind: Kind, name: str) -> Callable[[Content], object] | None:
-    """Return what reads an entry; None for what has no seal."""
+    """Return the parser of an entry; None for kinds that have no checksum."""
     stem, above = Path(name).stem, Path(name).parent.name
     known: dict[Kind, Callable[[Content], object]] = {
         "students": lambda content: results.student(content, stem),
@@ -45,23 +45,23 @@ def parsing(kind: Kind, name: str) -> Callable[[Content], object] | None:
 def student(path: Path, name: str) -> Result:
     """Read a student as the store does.
 
-    Raises Broken.
+    Raises DamagedEntry.
     """
     return _read(path, name, lambda content: results.student(content, Path(name).stem))
 
 
 def teacher(path: Path, name: str = "") -> Teacher:
-    """Open a taught teacher as an audit does.
+    """Open a trained teacher as an audit does.
 
-    Raises Broken.
+    Raises DamagedEntry.
     """
     return _read(path, name or f"{path.parent.name}/{path.name}", _teacher)
 
 
 def looks(path: Path, name: str) -> tuple[int, ...]:
-    """Read at which numbers of seeds a question was looked at.
+    """Read the numbers of seeds at which a question was looked at.
 
-    Raises Broken.
+    Raises DamagedEntry.
     """
     return _read(path, name, results.looks)
 
@@ -69,7 +69,7 @@ def looks(path: Path, name: str) -> tuple[int, ...]:
 def block(path: Path, name: str) -> parsers.Block:
     """Read a block of answers.
 
-    Raises Broken.
+    Raises DamagedEntry.
     """
     return _read(path, name, lambda content: parsers.block(content, Path(name).parent.name))
 

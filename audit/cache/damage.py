@@ -1,4 +1,4 @@
-"""Look through a whole cache for what is damaged, before an audit meets it."""
+"""Find damaged entries in a whole cache, before an audit uses them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from teachers.storage.entries import DamagedEntry
 
 
 def damage(found: Contents) -> dict[str, str]:
-    """Read every entry whole; return what is wrong, by name."""
+    """Read every entry in full; return what is wrong with the damaged ones, by name."""
     wrong = {name: "is no regular file" for name in found.foreign if kind_of(name) is not None}
     for entry in found.entries:
         copy = Path(entry.name).with_suffix(".copy").as_posix()
@@ -26,7 +26,7 @@ def damage(found: Contents) -> dict[str, str]:
 
 
 def mended(root: Path) -> dict[str, str]:
-    """Set aside what is damaged; return what has to stay: looks that have no sound copy, for they cannot be made again.
+    """Set aside damaged entries; return those that must stay: looks without an intact copy cannot be recomputed.
 
     Raises RefusedInput where the cache cannot be written.
     """

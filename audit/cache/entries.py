@@ -1,4 +1,4 @@
-"""What lies in a cache: every file by its kind, when it was last used, and what is not ours."""
+"""The files of a cache: each one's kind and time of last use, and files that no audit wrote."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from teachers.errors import RefusedInput
 
 Kind = Literal["students", "teachers", "answers", "looks", "unfinished", "pools", "data", "damaged", "leftovers"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
-CARRIED: Final[tuple[Kind, ...]] = ("students", "teachers", "answers", "looks")  # what means the same on any machine
+CARRIED: Final[tuple[Kind, ...]] = ("students", "teachers", "answers", "looks")  # portable between machines
 
 _LAYOUT: Final[dict[Kind, str]] = {
     "students": r"cells/([0-9a-f]{2})/\1[0-9a-f]{62}\.json",
     "teachers": r"teachers/[0-9a-f]{32}\.safetensors",
     "answers": r"answers/[0-9a-f]{1,32}/[0-9A-Za-z][0-9A-Za-z.+_-]{0,99}/([0-9a-z][0-9a-z-]{0,99}\.npz|output)",
     "looks": r"looks/[0-9a-f]{64}\.json",
-    "unfinished": r"teachers/[0-9a-f]{32}\.part",  # lessons that were interrupted
+    "unfinished": r"teachers/[0-9a-f]{32}\.part",  # interrupted teacher training
     "pools": r"pools/[0-9a-f]{64}\.npz",
     "data": r"data/[0-9a-f]{32}/images\.npy",
-    "damaged": r"damaged/[^/]+",  # what was set aside
-    # What a killed process was writing: no name that anything reads.
+    "damaged": r"damaged/[^/]+",  # entries that were set aside
+    # Files that a killed process was writing; nothing reads files with such names.
     "leftovers": r"(.+/)?\.[^/]+\.[0-9]+\.tmp|data/[0-9a-f]{32}/images\.[0-9]+(\.gray)?|\.import-[^/]+/.+",
 }
 OURS: Final = ("answers", "cells", "damaged", "data", "looks", "pools", "teachers")  # folders
-STAGING: Final = ".import-"  # begins the name of a folder that is being imported from
-# Locks, and what makes looks outlive damage.
+STAGING: Final = ".import-"  # prefix of the folder that an import unpacks to
+# Lock files, the write test, and the second copies of looks.
 _BOOKKEEPING: Final = re.compile(r"(.+/)?(\.lock|[^/]+\.lock)|\.writable|looks/[0-9a-f]{64}\.copy")
 
 
@@ -51,7 +51,7 @@ class Contents:
 
     root: Path
     entries: tuple[Entry, ...]
-    foreign: tuple[str, ...]  # names of what no audit writes
+    foreign: tuple[str, ...]  # names of files that no audit writes
 
     @property
     def bytes(self) -> int:
@@ -60,12 +60,12 @@ class Contents:
 
 
 def kind_of(name: str) -> Kind | None:
-    """Return the kind of a file by its name in the cache; None where it is not of the cache's layout."""
+    """Return the kind of a file by its name in the cache; None where the name does not fit the cache's layout."""
     return next((kind for kind, pattern in _LAYOUT.items() if re.fullmatch(pattern, name)), None)
 
 
 def contents(root: Path) -> Contents:
-    """Look through a cache without reading its files; links, pipes and devices are foreign.
+    """List a cache without reading its files; links, pipes and devices count as foreign.
 
     Raises RefusedInput where there is no cache.
     """
@@ -76,7 +76,7 @@ def contents(root: Path) -> Contents:
         name = path.relative_to(root).as_posix()
         try:
             found = path.lstat()
-        except OSError:  # a running audit has just renamed it, or nobody may look there
+        except OSError:  # a running audit has just renamed it, or permission is missing
             continue
         regular = stat.S_ISREG(found.st_mode)
         kind = kind_of(name) if regular else None
@@ -94,5 +94,5 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _read(path: Path, root: Path) -> bool:
-    """Whether an audit reads what has this name."""
+    """Whether an audit reads files with this name."""
     return kind_of(path.relative_to(root).as_posix()) not in (None, "damaged", "leftovers")

@@ -1,4 +1,4 @@
-"""What a cache holds, by kind, technique and teacher."""
+"""List a cache's content by kind, technique and teacher."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from teachers.intake import Card
 from teachers.targets.target import fingerprint
 
 NOBODY, SMOOTHED = "no teacher", "smoothed labels"
-CONTROL_SEED = 0  # of the ordinary teacher
+CONTROL_SEED = 0  # seed of the ordinary teacher
 LAST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 @dataclass(frozen=True)
 class TeacherEntry:
-    """A teacher that was taught here and is kept."""
+    """A trained teacher in the cache."""
 
     entry: Entry
     card: Card
@@ -29,33 +29,33 @@ class TeacherEntry:
 
     @property
     def ordinary(self) -> bool:
-        """Whether it is a positive control: plain, of the seed that audits take."""
+        """Whether audits use it as the ordinary teacher: plain training, with the seed of the controls."""
         return self.card.method == "plain" and self.card.seed == CONTROL_SEED
 
     @property
     def name(self) -> str:
-        """How a list calls it."""
+        """The name in lists."""
         seed = f", seed {self.card.seed}" if self.card.seed != CONTROL_SEED else ""
         return f"{self.card.method} ({self.card.data}{seed})"
 
 
 @dataclass
 class Inventory:
-    """A cache that was looked into: whose its students and answers are, and what cannot be read."""
+    """The content of a cache: which teachers its students and answers belong to, and which entries are damaged."""
 
     contents: Contents
     cells: dict[str, Cell] = field(default_factory=dict)  # by the entry's name
     taught: list[TeacherEntry] = field(default_factory=list)
-    broken: dict[str, str] = field(default_factory=dict)  # by the entry's name: what is wrong
+    broken: dict[str, str] = field(default_factory=dict)  # what is wrong, by the entry's name
 
     @cached_property
     def names(self) -> Mapping[str, str]:
-        """The teachers taught here, by fingerprint."""
+        """Names of the cache's trained teachers, by fingerprint."""
         return {one.fingerprint: one.name for one in self.taught}
 
     @cached_property
     def controls(self) -> frozenset[str]:
-        """Names of the entries that the audit of any other teacher rests on, and of the looks."""
+        """Names of the entries that audits of any teacher share: controls, ordinary teachers and looks."""
         ordinary = {one.fingerprint for one in self.taught if one.ordinary}
         students = (n for n, c in self.cells.items() if c.teacher is None or c.teacher in ordinary or smoothed(c))
         teachers = (one.entry.name for one in self.taught if one.ordinary)
@@ -63,13 +63,13 @@ class Inventory:
         return frozenset((*students, *teachers, *looks))
 
     def asked(self, cell: Cell) -> str:
-        """Name whom a student asked."""
+        """Return the name of the teacher that a student queried."""
         if cell.teacher is None:
             return NOBODY
         return SMOOTHED if smoothed(cell) else self.names.get(cell.teacher, cell.teacher[:12])
 
     def answering(self, entry: Entry) -> str:
-        """Name whose answers these are."""
+        """Return the name of the teacher that gave these answers."""
         digest = entry.name.split("/")[1]
         known = (name for mark, name in self.names.items() if mark.startswith(digest))
         truths = (SMOOTHED for c in self.cells.values() if smoothed(c) and (c.teacher or "").startswith(digest))
@@ -77,7 +77,7 @@ class Inventory:
 
 
 def inventory(contents: Contents) -> Inventory:
-    """Look into students and teachers, and at looks and answers as far as it is quick."""
+    """Read the students, teachers and looks of a cache; its answers are not read."""
     found = Inventory(contents)
     for entry in contents.entries:
         try:
@@ -96,7 +96,7 @@ def inventory(contents: Contents) -> Inventory:
 
 @dataclass(frozen=True)
 class Row:
-    """Entries that belong together; `used` is the last time, in seconds since 1970."""
+    """A group of entries; `used`: time of the last use, in seconds since 1970."""
 
     name: str
     entries: int
@@ -106,7 +106,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Shelf:
-    """All entries of a kind, and by technique or teacher where that is known."""
+    """All entries of one kind, also by technique or teacher where these are known."""
 
     kind: Kind
     row: Row
@@ -148,12 +148,12 @@ def _row(name: str, entries: list[Entry]) -> Row:
 
 
 def day(seconds: float) -> str:
-    """Write a moment as a UTC date and time; files may say that they are of no year that there is."""
+    """Write a time as a UTC date and time; impossible file times are moved into the years 1970 to 9999."""
     return datetime.fromtimestamp(min(max(seconds, 0), LAST), UTC).isoformat(timespec="seconds")
 
 
 def plain(found: Inventory) -> dict[str, Any]:
-    """Return the same as plain data."""
+    """Return the inventory as plain data, for JSON."""
 
     def row(one: Row) -> dict[str, Any]:
         return {"name": one.name, "entries": one.entries, "bytes": one.bytes, "used": day(one.used)}

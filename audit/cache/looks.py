@@ -1,4 +1,4 @@
-"""At how many seeds each question was looked at: spent error, which nothing can tell again. So there are two copies."""
+"""Store at how many seeds each question was looked at. There are two copies, for this cannot be computed again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from teachers.storage.entries import DamagedEntry, Entries, opened
 
 
 class _Copies(NamedTuple):
-    """What both copies say together, those that are damaged by name, and whether there is nothing to mend."""
+    """The looks of both copies together, damaged copies by name, and whether both copies are intact and equal."""
 
     seeds: frozenset[int]
     damaged: dict[str, DamagedEntry]
@@ -24,26 +24,26 @@ class _Copies(NamedTuple):
 
 @dataclass(frozen=True)
 class Looks:
-    """The looks that a cache remembers."""
+    """The looks that a cache stores."""
 
     entries: Entries
 
     def at(self, question: str) -> tuple[int, ...]:
-        """Return the numbers of seeds at which a question was looked at; a damaged copy is mended from the other.
+        """Return the numbers of seeds at which a question was looked at; repair a damaged copy from the other one.
 
-        Raises Broken where one is damaged and the other no help.
+        Raises DamagedEntry where no copy is intact.
         """
         found = self._copies(question)
         if not found.alike:
             with self.entries.lock(self.entries.path("looks")):
                 found = self._copies(question)
                 for name, e in found.damaged.items():
-                    self.entries.set_aside(name, f"{e}; its second copy takes its place")
+                    self.entries.set_aside(name, f"{e}; its second copy replaces it")
                 self._write(question, found.seeds)
         return tuple(sorted(found.seeds))
 
     def add(self, question: str, seeds: Iterable[int]) -> None:
-        """Remember at which numbers of seeds a question was looked at.
+        """Store the numbers of seeds at which a question was looked at.
 
         Raises what `at` raises.
         """
@@ -85,7 +85,7 @@ def _names(question: str) -> tuple[str, str]:
 def looked(cache: Cache, question: str) -> tuple[int, ...]:
     """Return the numbers of judged seeds at which a question was looked at before, in any folder.
 
-    Raises RefusedInput where they cannot be read: to forget them would make the bounds too narrow.
+    Raises RefusedInput where they cannot be read: without them the bounds would be too narrow.
     """
     try:
         return Looks(cache.entries).at(question)
@@ -95,6 +95,6 @@ def looked(cache: Cache, question: str) -> tuple[int, ...]:
 
 
 def remember_looks(cache: Cache, question: str, seeds: Iterable[int]) -> None:
-    """Keep at which numbers of seeds a question was looked at: each look spent error."""
+    """Store the numbers of seeds at which a question was looked at; each look spends some of the error."""
     looked(cache, question)
     Looks(cache.entries).add(question, seeds)

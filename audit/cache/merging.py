@@ -1,4 +1,4 @@
-"""How an entry of another machine, once it was checked, is joined to what is here."""
+"""Merge a checked entry of another machine into this cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from teachers.storage.entries import opened
 from teachers.storage.parsers import form
 from teachers.storage.store import AnswerStore
 
-Brought = Literal["new", "same", "other"]  # an entry: it was not here, was here, says something else here
+Brought = Literal["new", "same", "other"]  # an entry: not here before, here already, here with different content
 
 
 def merge(cache: Cache, kind: Kind, name: str, staged: Path) -> Brought:
@@ -30,7 +30,7 @@ def merge(cache: Cache, kind: Kind, name: str, staged: Path) -> Brought:
     assert parse is not None
     cache.entries.make_room(name)
     with FileLock(target.with_suffix(".lock")) if kind == "teachers" else ExitStack():
-        if cache.entries.read(name, parse, "the archive's takes its place") is None:
+        if cache.entries.read(name, parse, "the archive's entry replaces it") is None:
             cache.entries.take(name, staged)
             return "new"
     if kind == "answers" and target.suffix == ".npz":
@@ -44,13 +44,13 @@ def _add_looks(cache: Cache, question: str, seeds: tuple[int, ...]) -> Brought:
     try:
         before = looks.at(question)
     except checking.DamagedEntry as e:
-        looks.set_aside(question, f"{e}; the archive's take its place")
+        looks.set_aside(question, f"{e}; the archive's looks replace it")
     looks.add(question, seeds)
     return "new" if looks.at(question) != before else "same"
 
 
 def _told(kind: Kind, path: Path, name: str) -> object:
-    """Return what an entry says, but for the time that it took."""
+    """Return an entry's content without its training time, for comparison."""
     if kind == "students":
         return checking.student(path, name).model_copy(update={"seconds": 0, "step_seconds": 0})
     with opened(path, name) as content:
@@ -58,7 +58,7 @@ def _told(kind: Kind, path: Path, name: str) -> object:
 
 
 def _add_answers(cache: Cache, name: str, staged: Path) -> Brought:
-    """Add the answers that are missing in a block here, where both are of one kind."""
+    """Add the answers that this cache's block lacks, if both blocks have the same form."""
     target = cache.root / name
     here, there = checking.block(target, name), checking.block(staged, name)
     if len(here.there) != len(there.there) or form(here.held) != form(there.held):

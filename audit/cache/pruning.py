@@ -1,4 +1,4 @@
-"""Remove from a cache what was not used for long, the least recently used first."""
+"""Remove old entries from a cache, the least recently used first."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _SIZE: TypeAdapter[ByteSize] = TypeAdapter(ByteSize)
 
 @dataclass(frozen=True)
 class PruneSummary:
-    """What was removed, or would be."""
+    """Summary of what a prune removed, or would remove."""
 
     removed: tuple[Entry, ...]
     left: int  # bytes
-    broken: dict[str, str]  # entries that cannot be read, removed or not: what is wrong
-    foreign: tuple[str, ...]  # what is not ours, and was left alone
+    broken: dict[str, str]  # damaged entries, removed or not: what is wrong
+    foreign: tuple[str, ...]  # files that no audit wrote, which stay
 
     @property
     def freed(self) -> int:
-        """Bytes."""
+        """Freed bytes."""
         return sum(entry.bytes for entry in self.removed)
 
 
 def prune(root: Path, older_than: float | None = None, max_size: int | None = None, dry: bool = False) -> PruneSummary:
-    """Remove entries not used for `older_than` days, then the oldest until at most `max_size` bytes are left.
+    """Remove entries not used for `older_than` days, then the least recently used until `max_size` bytes are left.
 
-    What killed processes left behind always goes. Looks stay: they are the error that was spent, and take no room.
-    Raises RefusedInput where a running command holds the cache, or it cannot be written.
+    Leftovers of killed processes are always removed. Looks always stay: they are small, and record the error that was
+    spent. Raises RefusedInput where a running command holds the cache, or where it cannot be written.
     """
     found = contents(root)
     with alone(root, dry):
@@ -54,7 +54,7 @@ def prune(root: Path, older_than: float | None = None, max_size: int | None = No
 
 
 def chosen(found: Contents, now: float, older_than: float | None, max_size: int | None) -> Iterator[Entry]:
-    """Choose what to remove, at a time in seconds since 1970."""
+    """Choose the entries to remove; `now`: seconds since 1970."""
     size = found.bytes
     for entry in sorted(found.entries, key=lambda e: (e.kind != "leftovers", e.used, e.name)):
         old = older_than is not None and now - entry.used > older_than * DAY
@@ -65,7 +65,7 @@ def chosen(found: Contents, now: float, older_than: float | None, max_size: int 
 
 @contextmanager
 def alone(root: Path, dry: bool) -> Iterator[None]:
-    """Hold a cache so that no other command of ours has it open; nothing is held where nothing will be removed."""
+    """Lock a cache so that no other audit command has it open; a dry run takes no lock."""
     if dry:
         yield
         return
@@ -82,7 +82,7 @@ def alone(root: Path, dry: bool) -> Iterator[None]:
 
 
 def _remove_empty(root: Path) -> None:
-    """Remove our folders that hold nothing but locks."""
+    """Remove the cache's folders that hold only lock files."""
     for top in (p for p in root.iterdir() if p.name in OURS or p.name.startswith(STAGING)):
         for folder, _, files in os.walk(top, topdown=False):
             here = Path(folder)
@@ -103,5 +103,5 @@ def size_of(text: str) -> int:
     except ValidationError:
         size = None
     if size is None or size > MOST_SIZE:
-        raise UsageError(f"--max-size {text!r} is no size; give a number and a unit, such as 500MB or 2GB")
+        raise UsageError(f"--max-size {text!r} is not a size; give a number and a unit, such as 500MB or 2GB")
     return size

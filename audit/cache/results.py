@@ -1,4 +1,4 @@
-"""What entries of students and of looks hold, read with suspicion."""
+"""Parse the cache entries of students and looks; the content is untrusted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_LOOKS = 1_000
 
 
 def student(content: Content, key: str) -> Result:
-    """Read a student, and hold its name and the size of its answers against its cell."""
+    """Read a student; check its name and the size of its answers against its cell."""
     with doubted(content, "is no student's result"):
         result = Result.model_validate_json(_bytes(content, MOST_TEXT))
     if result.cell.key != key:
@@ -44,7 +44,7 @@ def student(content: Content, key: str) -> Result:
 
 
 def fits(result: Result, sizes: Mapping[str, int], classes: int) -> None:
-    """Hold a student's answers against the splits that it answers, by name, and the number of classes."""
+    """Check a student's answers against the sizes of the splits, by name, and the number of classes."""
     for name, packed in (("validation", result.validation), ("test", result.test)):
         if packed is None or name not in sizes:
             continue
@@ -58,7 +58,7 @@ def _counts(asked: BlockUse) -> bool:
 
 
 def _unpacks(packed: PackedArray) -> bool:
-    """Whether an array has the size that it says, without unpacking more than that."""
+    """Whether an array has its stated size; unpacks no more than that size."""
     if any(side < 0 for side in packed.shape) or (count := math.prod(packed.shape)) > MOST_IMAGES:
         return False
     expected = -(-count // 8) if packed.dtype == "bool" else 2 * count
@@ -71,7 +71,7 @@ def _unpacks(packed: PackedArray) -> bool:
 
 
 def looks(content: Content) -> tuple[int, ...]:
-    """Read at which numbers of seeds a question was looked at."""
+    """Read the numbers of seeds at which a question was looked at."""
     with doubted(content, "is no list of looks"):
         seeds = json.loads(_bytes(content, MOST_WORDS))
     if not isinstance(seeds, list) or len(seeds) > MOST_LOOKS or not all(type(s) is int and s > 0 for s in seeds):

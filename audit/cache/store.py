@@ -1,4 +1,4 @@
-"""The user's cache: what `teachers.storage` keeps, and finished students, each under its cell's key."""
+"""The user's cache: everything in `teachers.storage`, and finished students, each under its cell's key."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from teachers.storage.store import Store
 
 
 class Cache(Store):
-    """A store with the students of audits.
+    """A store that also holds the students of audits.
 
-    What is damaged is told on standard error where nobody else hears of it.
+    Without `note`, damaged entries are reported on standard error.
     """
 
     def __init__(self, root: Path, note: Note | None = None, price: float | None = None) -> None:
         super().__init__(root, note or ProgressReporter().note, price)
 
     def result(self, cell: Cell, sizes: Mapping[str, int] | None = None, classes: int = 2**16) -> Result | None:
-        """Return a finished cell, or None; one that was damaged counts as not finished.
+        """Return a finished cell, or None; a damaged one counts as not finished.
 
-        `sizes` of the splits by name, and the number of classes, are what its answers must be about.
+        Its answers must fit `sizes` (of the splits, by name) and the number of classes.
         """
 
         def parse(content: Content) -> Result:
@@ -36,7 +36,7 @@ class Cache(Store):
         return self.entries.read(self._name(cell), parse, "the student is trained again")
 
     def finish(self, result: Result) -> None:
-        """Store a finished cell whole."""
+        """Store a finished cell."""
         self.entries.write(self._name(result.cell), result.model_dump_json().encode())
 
     def forget(self, cell: Cell) -> None:
@@ -50,5 +50,5 @@ class Cache(Store):
         return self.root / "cells" / key[:2] / f"{key}.json"
 
     def looks(self, question: str) -> Path:
-        """Return where the looks at a question are kept."""
+        """Return the file that holds the looks at a question."""
         return self.root / "looks" / f"{question}.json"

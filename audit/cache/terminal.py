@@ -1,4 +1,4 @@
-"""What the cache commands print."""
+"""Terminal output of the cache commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reports.printable import printable
 
 
 def listed(found: Inventory) -> Iterator[str]:
-    """Tell of a cache: a line for every kind, technique and teacher."""
+    """List a cache: a line for every kind, technique and teacher."""
     yield f"{found.contents.root}: {wording.size(found.contents.bytes)}"
     for shelf in shelves(found):
         yield _line(shelf.kind, shelf.row)
@@ -30,7 +30,7 @@ def _line(title: str, row: Row) -> str:
 
 
 def removed(done: PruneSummary, dry: bool) -> Iterator[str]:
-    """Tell what was removed, or would be."""
+    """Say what was removed, or would be removed."""
     verb = "would remove" if dry else "removed"
     what = counted(Counter(entry.kind for entry in done.removed)) or "nothing"
     yield f"{verb} {what}: {wording.size(done.freed)} freed, {wording.size(done.left)} left"
@@ -38,27 +38,27 @@ def removed(done: PruneSummary, dry: bool) -> Iterator[str]:
 
 
 def exported(done: ExportSummary, file: Path) -> Iterator[str]:
-    """Tell what an archive holds."""
+    """Say what an archive holds."""
     what = counted(Counter(entry.kind for entry in done.entries)) or "nothing"
     yield f"{file}: {what}; {wording.size(done.bytes)}"
     yield from _named(done.broken, ())
 
 
 def damaged(wrong: Mapping[str, str]) -> Iterator[str]:
-    """Tell what is damaged."""
+    """List the damaged entries."""
     if wrong:
         yield from _named(wrong, ())
     else:
-        yield "every entry is whole"
+        yield "every entry is intact"
 
 
 def counted(kinds: Mapping[str, int]) -> str:
-    """Count entries by kind, in words."""
+    """Write the number of entries of each kind."""
     return ", ".join(f"{number:,} {kind}" for kind, number in sorted(kinds.items()))
 
 
 def _named(broken: Mapping[str, str], foreign: tuple[str, ...]) -> Iterator[str]:
     for name, why in sorted(broken.items()):
-        yield printable(f"broken: {name} {why}; as good as not there")
+        yield printable(f"damaged: {name} {why}; treated as missing")
     for name in foreign:
-        yield printable(f"not ours, left alone: {name}")
+        yield printable(f"not part of the cache, left as it is: {name}")

@@ -1,1 +1,1 @@
-"""CMI and clusters of one teacher's answers: `audit cmi`."""
+"""`audit cmi`: CMI and clusters of one teacher's answers."""

@@ -1,4 +1,4 @@
-"""Eigen-CAM: where in an image a network's deepest maps vary most (Muhammad and Yeasin, arXiv 2008.00299)."""
+"""Eigen-CAM: show where in an image a network's deepest maps vary most (Muhammad and Yeasin, arXiv 2008.00299)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-SMALLEST = 4  # pixels to each side of a map worth looking at
+SMALLEST = 4  # least side, in pixels, of a feature map that is drawn
 
 
 class NoPanels(Exception):
-    """Eigen-CAM cannot be drawn; the message says why, in one sentence."""
+    """Raised where Eigen-CAM cannot be drawn; the message says why, in one sentence."""
 
 
 def overlays(network: nn.Module, images: Tensor) -> np.ndarray:
-    """Return the images (N, C, H, W) in [0, 1] under their Eigen-CAM, (N, H, W, 3) uint8.
+    """Draw the Eigen-CAM over images (N, C, H, W) in [0, 1]; return (N, H, W, 3) uint8.
 
     Raises NoPanels where pytorch-grad-cam is not installed or the network has no deep convolution with large maps.
     """
@@ -35,10 +35,10 @@ def overlays(network: nn.Module, images: Tensor) -> np.ndarray:
 
 
 def eigen_maps(maps: Tensor) -> Tensor:
-    """Project maps (N, C, h, w) on their first principal component over channels, (N, h, w).
+    """Project feature maps (N, C, h, w) on their first principal component over channels, (N, h, w).
 
-    A component has no sign of its own; this one has that by which it rises with the length of the maps, so that what
-    stands out in the maps stands out here (pytorch-grad-cam takes whichever sign the decomposition gives).
+    The sign of a principal component is arbitrary. Here it is the sign with which the component grows with the norm of
+    the maps, so that strong activations are bright (pytorch-grad-cam takes the sign that the decomposition gives).
     """
     points = maps.flatten(2).transpose(1, 2).double()  # (N, h w, C)
     centred = points - points.mean(1, keepdim=True)
@@ -50,9 +50,9 @@ def eigen_maps(maps: Tensor) -> Tensor:
 
 
 def deepest_map(network: nn.Module, image: Tensor) -> nn.Module:
-    """Return the last convolution whose maps have at least `SMALLEST` pixels to each side.
+    """Return the last convolution whose feature maps have at least `SMALLEST` pixels per side.
 
-    The first convolution does not count: it sees edges, or the patches of a transformer.
+    The first convolution does not count: it detects edges, or makes the patches of a transformer.
     """
     seen: list[nn.Module] = []
 

@@ -1,4 +1,4 @@
-"""`audit cmi`: how concentrated a teacher's answers are, in seconds and without a student."""
+"""`audit cmi`: measure how concentrated a teacher's answers are, in seconds and without a student."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from teachers.task import Pool, Task, known
 from teachers.views import Viewer, ViewSet
 
 FILES = ("cmi.json", "cmi.html")
-PANELS = 4  # images of a class under their Eigen-CAM
+PANELS = 4  # images of a class that are shown with their Eigen-CAM
 
 POOLS: tuple[PoolName, ...] = get_args(PoolName)
 
 
 @dataclass(frozen=True)
 class DiagnosisReport:
-    """A written diagnosis and where it lies."""
+    """A diagnosis and the folder that it was written to."""
 
     diagnosis: Diagnosis
     folder: Path
@@ -61,15 +61,16 @@ def diagnose(
 ) -> DiagnosisReport:
     """Measure a teacher's CMI on training, augmented and validation images; write cmi.json and cmi.html.
 
-    Raises UsageError or RefusedInput with one sentence where the teacher or its data cannot be opened, or where it is
-    no better than chance.
+    Raises UsageError or RefusedInput where the teacher or its data cannot be opened, or where the teacher is no better
+    than chance.
     """
     preparation.check_device(device)
     folder.refuse_file(out)
     progress, kept = ProgressReporter(quiet), Cache(cache or default_cache())
     task, weights = open_task(spec, kept, progress.note)
     if not (pools.measurable(task.train) and pools.measurable(task.validation)):
-        raise RefusedInput("CMI needs two classes with two images each, for training and held out; give more images")
+        need = "CMI needs two classes with two images each, in the training and in the validation split"
+        raise RefusedInput(f"{need}; give more images")
     runtime = Runtime(kept, device, progress.note)
     spec = settled(spec, task, weights, runtime)
     with one(spec, task, weights, runtime) as target:
@@ -110,7 +111,7 @@ def diagnose(
 
 
 def _ask(name: PoolName, target: Target, task: Task, folder_: Path) -> PoolAnswers:
-    """Ask about every image of a pool, a chunk at a time, and keep the answers in a file."""
+    """Query the teacher for every image of a pool, in chunks, and keep the answers in a file."""
     pool = task.validation if name == "validation" else task.train
     viewer = Viewer(pool, ViewSet("crop" if name == "augmented" else "raw", 1))
     log_p = np.memmap(folder_ / name, np.float32, "w+", shape=(len(pool), len(task.classes)))
@@ -133,7 +134,7 @@ def _measured(asked: PoolAnswers, curve: cmi.Curve) -> DiagnosedPool:
 
 
 def _panels(target: Target, pool: Pool, shown: ClusterView) -> tuple[tuple[PicturedClass, ...], str]:
-    """Show the most and the least spread class under their Eigen-CAM, or say why not."""
+    """Return the most and the least spread class with Eigen-CAM overlays, or else the reason why there are none."""
     ranked, network = shown.ranked(), target.teacher.network
     if network is None:
         kind = "is behind an API" if target.remote is not None else "answers in a process of its own"

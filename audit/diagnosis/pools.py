@@ -1,4 +1,4 @@
-"""The answers that CMI is measured on."""
+"""The images and answers on which CMI is measured."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from teachers.views import Viewer, ViewSet
 
 
 def cmi_pools(target: Target, experiment: Experiment) -> tuple[CMIPool, ...]:
-    """Keep a teacher's answers about training, augmented and validation images, of which CMI is measured.
+    """Return a teacher's answers for the training, augmented and validation images on which CMI is measured.
 
-    Its full answers, whatever the surface or a guard that is one shows: CMI is not defined on truncated ones.
+    These are its full answers, without the surface and without a guard that acts like one: CMI is not defined on
+    truncated answers.
     """
     task = experiment.task
     train, validation = _sample(task.train, len(task.classes)), _sample(task.validation, len(task.classes))
@@ -33,14 +34,14 @@ def cmi_pools(target: Target, experiment: Experiment) -> tuple[CMIPool, ...]:
 
 
 def measurable(pool: Pool) -> bool:
-    """Whether CMI and Γ can be estimated of a pool."""
+    """Whether CMI and Γ can be estimated from a pool."""
     return measures.measurable(np.bincount(known(pool)))
 
 
 def measured_images(task: Task, remote: bool) -> int:
-    """Return of how many images CMI is asked: training ones twice, with and without augmentation.
+    """Count the queries that the CMI measurement makes; training images count twice, with and without augmentation.
 
-    What a remote teacher said of all validation images is kept, and not asked anew.
+    A remote teacher's answers for all validation images are stored already, and are not queried again.
     """
     most = CMI_ENTRIES // len(task.classes)
     held = len(task.validation)
@@ -48,7 +49,7 @@ def measured_images(task: Task, remote: bool) -> int:
 
 
 def illustrated(record: Record, task: Task) -> Record:
-    """Return a record with thumbnails of the validation images whose answers stand out; the teacher is not asked."""
+    """Return a record with thumbnails of the validation images in its cluster view; makes no query."""
     if record.clusters is None:
         return record
     images = _sample(task.validation, len(task.classes)).images
@@ -64,6 +65,6 @@ def _cmi_pool(name: PoolName, target: Target, pool: Pool, view: Literal["raw", "
     viewer, labels = Viewer(pool, ViewSet(view, 1)), known(pool)
     answers = np.empty((len(pool), classes), np.float16)
     for index in torch.split(torch.arange(len(pool)), at_once(pool.shape)):
-        pixels = viewer(index, torch.zeros_like(index)).mul(255).round().div(255)  # as files hold them
+        pixels = viewer(index, torch.zeros_like(index)).mul(255).round().div(255)  # rounded to 8 bits, as in files
         answers[index] = target.whole(pixels).values.numpy().clip(-60_000)
     return CMIPool(name=name, answers=PackedArray.of(answers), labels=PackedArray.of(labels.astype(np.uint16)))

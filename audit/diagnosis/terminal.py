@@ -1,4 +1,4 @@
-"""Prints how concentrated a teacher's answers are."""
+"""Terminal output of `audit cmi`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reports.diagnosis import Diagnosis
 
 
 def print_diagnosis(found: Diagnosis, folder: Path) -> None:
-    """Print how concentrated a teacher's answers are for a person."""
+    """Print a diagnosis for a person."""
     rows = []
     for pool in found.pools:
         one, top = pool.temperatures.index(1.0), pool.cmi.index(max(pool.cmi))
@@ -37,6 +37,6 @@ def print_diagnosis(found: Diagnosis, folder: Path) -> None:
 
 
 def print_diagnosis_json(found: Diagnosis, folder: Path) -> None:
-    """Print how concentrated a teacher's answers are for a script: cmi.json without what is there to be drawn."""
+    """Print a diagnosis as JSON: cmi.json without the data of its figures."""
     told = found.model_dump(mode="json", exclude={"spread", "triangle", "projection", "cams"})
     terminal.data({**told, "folder": str(folder)})

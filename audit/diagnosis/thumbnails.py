@@ -1,4 +1,4 @@
-"""Small pictures of images, as data URIs that live in a page and in a record."""
+"""Thumbnails of images, as data URIs for pages and records."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from PIL import Image
 
 from reports.clusters import Clusters, PicturedClass
 
-SIDE = 64  # most pixels to a side
-MOST = 3_000  # bytes, beyond which colours are given up
-OVERLAY = 12_000  # bytes of a picture under its Eigen-CAM, whose colours say something
-PALETTES = 64, 16  # of 16 colours, 64×64 pixels fit into `MOST` bytes whatever they show
+SIDE = 64  # at most, pixels per side
+MOST = 3_000  # bytes; larger pictures get fewer colours
+OVERLAY = 12_000  # the same limit for a picture with its Eigen-CAM, whose colours have a meaning
+PALETTES = 64, 16  # with 16 colours, any 64×64 pixels fit into `MOST` bytes
 
 
 def data_uri(pixels: NDArray[np.uint8], arm: int = SIDE, most: int = MOST) -> str:
-    """Write pixels (C, H, W) as a PNG of at most so many pixels to a side, its colours reduced beyond `most` bytes."""
+    """Write pixels (C, H, W) as a PNG of at most `arm` pixels per side; above `most` bytes, with fewer colours."""
     image = Image.fromarray(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0])
     image.thumbnail((arm, arm))
     content = _png(image)
@@ -36,9 +36,9 @@ def _png(image: Image.Image) -> bytes:
 
 
 def pictured(shown: PicturedClass, images: Any, overlays: NDArray[np.uint8] | None = None) -> PicturedClass:
-    """Return a class with thumbnails of the images (N, C, H, W), in memory or on disk, that its pictures stand for.
+    """Return a class whose pictures have thumbnails; `images`: all images (N, C, H, W), in memory or on disk.
 
-    overlays: what else to show of each picture, (n, 3, H, W).
+    overlays: a second image of each picture, (n, 3, H, W), such as its Eigen-CAM.
     """
     pictures = []
     for runtime, picture in enumerate(shown.pictures):
@@ -48,7 +48,7 @@ def pictured(shown: PicturedClass, images: Any, overlays: NDArray[np.uint8] | No
 
 
 def illustrated(clusters: Clusters, images: Any) -> Clusters:
-    """Return clusters with thumbnails of the images (N, C, H, W) whose answers they are."""
+    """Return clusters with thumbnails; `images`: the images (N, C, H, W) that the answers belong to."""
     return clusters.model_copy(update={"spread": tuple(pictured(shown, images) for shown in clusters.spread)})
 
 

@@ -1,8 +1,8 @@
-"""Where cells run: the cache, the door to the teacher, and processes on both sides of it."""
+"""Where cells run: the trial runner, the metered oracle, and worker processes."""
 
 from teachers.processes import forks
 
 
 def ahead() -> None:
-    """Let a server of processes import what workers need, while this process imports what it needs itself."""
-    forks.prepare("teachers.targets.isolation", "torch._dynamo")  # which the first optimiser imports
+    """Let the fork server import what workers need, while this process does its own imports."""
+    forks.prepare("teachers.targets.isolation", "torch._dynamo")  # imported by the first optimiser

@@ -1,4 +1,4 @@
-"""Students whose network is a stranger's code answer in a process of their own: it is given images, never labels."""
+"""Run students whose network is plug-in code in a process of their own, which receives images but never labels."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from teachers.processes.pipes import Arrays, Limits
 from teachers.task import Pool
 from teachers.training import PIXELS, Recipe, build_student, predict
 
-SECONDS = 600.0  # for the answers about one part of the images
+SECONDS = 600.0  # time limit for the answers on one batch of images
 ROOM = Limits(arrays=20_000)
 
 
 class ExamPaper(Message):
-    """Which network answers; its weights lie beside it."""
+    """Message that describes the network to run; its weights follow as arrays."""
 
     recipe: worker_messages.Recipe
     classes: int
@@ -33,7 +33,7 @@ class ExamPaper(Message):
 
 
 class ExamFailure(Message):
-    """What went wrong in place of an answer."""
+    """Message that replaces an answer when the network fails."""
 
     failed: Annotated[str, Field(max_length=messages.SENTENCE)] = ""
 
@@ -41,9 +41,9 @@ class ExamFailure(Message):
 def tops(
     weights: Arrays, recipe: Recipe, eval_splits: dict[str, Pool], classes: int, device: str
 ) -> dict[str, np.ndarray]:
-    """Return the top class of every image of some pools, (N,) uint16 each, by name.
+    """Return the top class of every image of each pool, (N,) uint16, by pool name.
 
-    Raises PipeError where the process sends none, EOFError where it ends.
+    Raises PipeError where the process sends no valid answer, EOFError where it ends.
     """
     ours, theirs = frames.pair()
     process = trees.start(_sit, theirs)
@@ -60,7 +60,7 @@ def tops(
 
 
 def _answered(pipe: Connection, exam: Pool, classes: int) -> np.ndarray:
-    size = max(16, min(512, PIXELS // math.prod(exam.shape)))  # as `predict` takes them
+    size = max(16, min(512, PIXELS // math.prod(exam.shape)))  # the batch size of `predict`
     found = [np.zeros(0, np.uint16)]
     for at in range(0, len(exam), size):
         part = np.asarray(exam.images[at : at + size])
@@ -76,7 +76,7 @@ def _answered(pipe: Connection, exam: Pool, classes: int) -> np.ndarray:
 
 
 def _sit(pipe: Connection) -> None:
-    """Answer images until the pipe closes."""
+    """Worker process: classify batches of images until the pipe closes."""
     torch.set_num_threads(1)
     header, weights = pipes.receive(pipe, ROOM)
     about = messages.parse(ExamPaper, header)
@@ -91,7 +91,7 @@ def _sit(pipe: Connection) -> None:
                 network = build_student(recipe, about.classes, (about.shape[0], about.shape[1], about.shape[2]))
                 network.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
             top = predict(network, Pool(arrays["images"], None), about.device)
-        except (Exception, SystemExit) as e:  # a stranger's network may raise anything
+        except (Exception, SystemExit) as e:  # plug-in code may raise anything
             pipes.send(pipe, {"failed": messages.plain(f"{type(e).__name__}: {e}")})
             return
         pipes.send(pipe, {}, {"top": top})

@@ -1,4 +1,4 @@
-"""Where cells run: a cell in, a trained student's answers out, plain data; nothing else knows where."""
+"""Executors take jobs and return trained students' answers as plain data; no other module knows where cells run."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from audit.plan.cells import Failure, Result
 
 
 class Executor(Protocol):
-    """The interface that a cluster engine will stand behind."""
+    """Interface of executors; one for a cluster would implement it, too."""
 
     def run(self, jobs: Sequence[Job], doors: Oracles, eval_splits: EvalSplits) -> Iterator[Result | Failure]:
         """Train and measure every job, in any order."""
         ...
 
     def close(self) -> None:
-        """Give back what running took."""
+        """Release processes and other resources."""
         ...
 
 
 class Inline:
-    """Run cells one after the other in this process: for a GPU, and for tests; those of strangers' code apart."""
+    """Run cells one after the other in this process (for a GPU and for tests); plug-in code gets its own process."""
 
     def __init__(self, timeout: float | None = None) -> None:
         self._apart = Processes(1, timeout)
@@ -49,15 +49,15 @@ class Inline:
     def _one(self, job: Job, door: MeteredOracle | None, eval_splits: EvalSplits) -> Result | Failure:
         try:
             return measure(job.cell, train(job, door), door, eval_splits, job.classes)
-        # An attack may be a stranger's: whatever it raises is a failed attack, never a pass.
+        # An attack may be plug-in code: whatever it raises is a failed attack, never an attack survived.
         except (Exception, SystemExit) as e:
             return failure(job.cell, e)
 
 
 def executor(jobs: int, device: str, *, isolated: bool = False, timeout: float | None = None) -> Executor:
-    """Return local processes on a CPU, one process on a GPU: this one, unless attacks must not share it.
+    """Return the executor: several processes on a CPU; one on a GPU, which is this process unless `isolated`.
 
-    A worker that says nothing for `timeout` seconds is ended; None: by the steps that it is to train.
+    A worker that sends nothing for `timeout` seconds is ended; None: a limit that follows from its number of steps.
     """
     if device == "cpu" and jobs > 1:
         return Processes(jobs, timeout)

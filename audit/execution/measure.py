@@ -1,4 +1,4 @@
-"""A trained student's answers: the step apart from training that holds validation and test."""
+"""Measure a trained student on the validation and test splits, which training never sees."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from teachers.task import Pool
 from teachers.training import Recipe, Report, build_student, predict
 from teachers.views import KINDS
 
-Oracles = Callable[[Cell], MeteredOracle | None]  # None for a student that asks nobody
-EvalSplits = dict[str, Pool]  # "validation" and "test", held by the parent alone
-TIMES = 100  # a stranger's student may take as many times the steps, the batch and the views that it was told
+Oracles = Callable[[Cell], MeteredOracle | None]  # None for a student that queries no teacher
+EvalSplits = dict[str, Pool]  # "validation" and "test"; only the parent process holds them
+TIMES = 100  # a plug-in's student may use up to this multiple of its cell's steps, batch and views
 
 
 class ForeignStudent(ValueError):
-    """A student came back that is not the one that was asked for."""
+    """Raised when a worker returns a student that does not match its cell."""
 
 
 def measure(
     cell: Cell, trained: TrainingOutcome, door: MeteredOracle | None, eval_splits: EvalSplits, classes: int
 ) -> Result:
-    """Let a trained student answer the splits that its cell names.
+    """Run a trained student on the splits that its cell names.
 
-    The network is built by the recipe that the cell names; what came back is told, and followed in its wrapping alone.
-    Raises ForeignStudent or PipeError where what came back is no student of this cell.
+    The network is built from the cell's recipe. The worker's report goes into the record; only its `wrap` is used to
+    build the network. Raises ForeignStudent or PipeError where the worker's student does not match the cell.
     """
     seen = trained.report
     check(cell, seen)
@@ -67,9 +67,9 @@ def measure(
 
 
 def check(cell: Cell, seen: Report) -> None:
-    """Refuse a report that is of no student of this cell.
+    """Raise ForeignStudent for a report that does not match the cell.
 
-    A stranger's control is trained as long as the stranger says that the student was: within bounds.
+    A plug-in's control is trained for as long as the plug-in reports that its student was, so that length has a limit.
     """
     technique, told = registry.find(cell.technique), seen.recipe
     if told.architecture != cell.recipe["architecture"]:
@@ -92,6 +92,6 @@ def check(cell: Cell, seen: Report) -> None:
 
 
 def heard(arrays: dict[str, np.ndarray], reported: worker_messages.StudentReport) -> TrainingOutcome:
-    """Return a student as a worker told of it."""
+    """Return the student that a worker sent."""
     report = reported.model_dump()
     return TrainingOutcome(arrays, Report(**report | {"recipe": Recipe(**report["recipe"])}))

@@ -1,4 +1,4 @@
-"""How large what a worker says may be, by what it says and what it was given to do."""
+"""Size limits of a worker's messages, which depend on the kind of message and on the job."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from teachers.networks import Shape
 from teachers.processes import limits
 from teachers.processes.pipes import Limits
 
-HEADS = 16  # times the plain network: what a student with heads or clones around it may weigh
+HEADS = 16  # a student may be this many times larger than the plain network (extra heads, clones)
 BASE = Limits(1_000, 2**26)
-IMAGES = 2**32  # bytes of the images of one question
+IMAGES = 2**32  # at most, bytes of the images of one query
 
 
 def room(job: Job, shape: Shape, header: dict[str, Any]) -> Limits:
-    """Return the room for the arrays beside a header: none where it is no word that has any."""
+    """Return the size limit of the arrays that follow a header; zero for messages that have no arrays."""
     match header.get("say"):
         case "ask":
             return Limits(1, min(IMAGES, limits.spare() // 4))

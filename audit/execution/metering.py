@@ -1,4 +1,4 @@
-"""The only way from an attack to its teacher: the parent's side, which counts, and which the attack cannot reach."""
+"""The only path from an attack to its teacher. It runs and counts queries in the parent, out of the attack's reach."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from teachers.surface import Answers, Surface, concatenate
 from teachers.task import Pool
 from teachers.views import Viewer, ViewSet
 
-BLOCK = 4096  # images whose answers are stored, and sent, together
-MADE = "x-"  # begins the name of a block of images that are no views of a pool
+BLOCK = 4096  # images whose answers are stored and sent together
+MADE = "x-"  # prefix of the names of blocks whose images are not views of a pool
 
 
 class Block(NamedTuple):
-    """A stretch of images whose answers are stored together."""
+    """A group of images whose answers are stored together."""
 
     name: str
     size: int
@@ -37,20 +37,21 @@ Pixels = Callable[[Rows], Tensor]  # rows of a block to float images (n, C, H, W
 
 @dataclass(frozen=True)
 class CachedTeacher:
-    """Answers of one teacher through one surface: from the store, and asked where they are not there yet."""
+    """Answers of one teacher behind one surface: read from the store, or queried where they are missing."""
 
     store: AnswerStore
     ask: Ask
-    at_once: int = CHUNK  # images of a question
+    at_once: int = CHUNK  # images per query
 
     def complete(self, block: Block, rows: Rows, pixels: Pixels) -> None:
-        """Ask about what is missing of some rows of a block, and store it."""
+        """Query and store the answers that are missing for some rows of a block."""
         self._fetch(block, self.store.load(block.name, rows)[1], pixels)
 
     def _fetch(self, block: Block, missing: Rows, pixels: Pixels) -> None:
-        """Ask about rows of a block, a question at a time, and store the answers.
+        """Query rows of a block in chunks, and store the answers.
 
-        What is paid for is stored as it arrives, so that it is not asked again after an interruption.
+        Answers of a remote teacher may cost money: each is stored as it arrives, so that nothing is queried twice after
+        an interruption.
         """
         if not len(missing):
             return
@@ -63,7 +64,7 @@ class CachedTeacher:
             self.store.add(block.name, block.size, missing, concatenate([self.ask(pixels(c)) for c in chunks]))
 
     def answers(self, block: Block, rows: Rows, pixels: Pixels) -> Answers:
-        """Return the answers about some rows of a block."""
+        """Return the answers for some rows of a block."""
         stored, missing = self.store.load(block.name, rows)
         if len(missing):
             self._fetch(block, missing, pixels)
@@ -74,9 +75,9 @@ class CachedTeacher:
 
 
 class MeteredOracle:
-    """One cell's way to its teacher: charges every image before it is asked, and remembers what the cell rests on.
+    """One cell's path to its teacher: it charges every image before the query, and records which answers the cell uses.
 
-    `held` are the pools that the cell's attack holds, by digest.
+    `held`: the pools that the cell's attack holds, by digest.
     """
 
     def __init__(self, desk: CachedTeacher, surface: Surface, held: Mapping[str, Pool], budget: int | None) -> None:
@@ -84,17 +85,17 @@ class MeteredOracle:
         self._desk, self._held = desk, held
         self._oracle = Oracle(self._made, surface=surface, shape=shape, budget=budget, estimate_by=self._guessed)
         self._rests: dict[str, np.ndarray] = {}
-        self._estimates: set[str] = set()  # blocks that were asked about to estimate gradients alone
-        self.estimated = 0  # images of what was charged, to estimate gradients
+        self._estimates: set[str] = set()  # blocks that only served to estimate gradients
+        self.estimated = 0  # charged images that served to estimate gradients
 
     @property
     def charged(self) -> int:
-        """Images that were charged."""
+        """Number of charged images."""
         return self._oracle.charged
 
     @property
     def rests(self) -> tuple[BlockUse, ...]:
-        """What was asked, or found stored."""
+        """The blocks that the cell uses, whether queried now or already stored."""
         return tuple(
             BlockUse(
                 block=name,
@@ -106,10 +107,10 @@ class MeteredOracle:
         )
 
     def views(self, pool: str, views: ViewSet, index: Rows) -> Answers:
-        """Return the answers about all views of some images of a pool that is held, view-major.
+        """Return the answers for all views of some images of a held pool, view-major.
 
-        Raises BudgetExceeded before anything is asked, ValueError for indices that are not strictly increasing or not
-        in the pool, PermissionError for a pool that is not held.
+        Raises BudgetExceeded before any query, ValueError for indices that are not strictly increasing or not in the
+        pool, PermissionError for a pool that is not held.
         """
         if pool not in self._held:
             raise PermissionError("the attack does not hold these images")
@@ -120,9 +121,10 @@ class MeteredOracle:
         return concatenate([self._rest(*block) for block in blocks(images, views, index)])
 
     def images(self, images: Tensor, estimate: bool = False) -> Answers:
-        """Return the answers about images that are no views of a pool, stored by their content.
+        """Return the answers for images that are not views of a pool; they are stored by the images' content.
 
-        `estimate`: what the attack says they are for, a gradient or its student. Raises what `Oracle` raises.
+        `estimate`: the attack says that they serve to estimate a gradient, not to train its student. Raises what
+        `Oracle` raises.
         """
         return (self._oracle.estimate if estimate else self._oracle)(images)
 
@@ -151,8 +153,8 @@ def _named(images: Tensor) -> str:
 
 
 def blocks(pool: Pool, views: ViewSet, index: Rows) -> Iterator[tuple[Block, Rows, Pixels]]:
-    """Walk over the views of some images, view-major: block, rows of it, and their pixels on demand."""
-    viewer = cache(lambda: Viewer(pool, views))  # only where something is not stored yet
+    """Iterate over the views of some images, view-major: each block, its rows, and a function for their pixels."""
+    viewer = cache(lambda: Viewer(pool, views))  # built only if some answer is not stored yet
     for view in range(views.count):
         for start in range(0, len(pool), BLOCK):
             size = min(BLOCK, len(pool) - start)

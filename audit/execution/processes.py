@@ -1,6 +1,6 @@
-"""Cells in local processes of one thread each, started once and fed one cell at a time.
+"""Run cells in local worker processes.
 
-What a stranger's code has run in runs nothing but that stranger's code afterwards.
+A process in which a plug-in's code has run is used for that plug-in's code only.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from teachers.processes import frames, limits, messages, pipes, trees
 from teachers.processes.pipes import Arrays, PipeError, Silence
 from teachers.views import ViewSet
 
-TRIES = 3  # of a cell of ours whose worker is killed
-LONGEST = 24  # times the silence that is allowed: what a stranger's cell may take in all
+TRIES = 3  # attempts at a built-in technique's cell whose worker is killed
+LONGEST = 24  # a plug-in's cell may take this multiple of the silence limit in all
 DIED = "its process died (out of memory?)"
 
 
 class Processes:
-    """Run cells in local processes of one thread each, started once and fed one cell at a time.
+    """Executor with local single-threaded processes, which start once and get one cell at a time.
 
-    A worker that says nothing for `timeout` seconds is ended; None: by the steps that it is to train.
+    A worker that sends nothing for `timeout` seconds is ended; None: a limit that follows from its number of steps.
     """
 
     def __init__(self, workers: int, timeout: float | None = None) -> None:
@@ -82,16 +82,16 @@ class Processes:
 
 @dataclass(frozen=True)
 class Loss:
-    """A job whose worker was killed, or stopped, from outside; told as a failure where it is not tried again."""
+    """A job whose worker was killed or stopped from outside; it becomes a failure if it is not tried again."""
 
     failure: Failure
 
 
-Outcome = Result | Failure | Loss | None  # None: it goes on
+Outcome = Result | Failure | Loss | None  # None: the job is still running
 
 
 class _Worker:
-    """A process, the job that it has in hand, and the door that the job may ask at."""
+    """A worker process, its current job, and the metered oracle of that job."""
 
     def __init__(self, timeout: float | None) -> None:
         self.job: Job | None = None
@@ -99,11 +99,11 @@ class _Worker:
         self._door: MeteredOracle | None = None
         self._timeout = timeout
         self._process: BaseProcess | None = None
-        self._owner = ""  # whose code has run in the process
-        self._silent, self._spent = 0.0, 0.0  # seconds of this job, while we listened
+        self._owner = ""  # the distribution whose code has run in the process
+        self._silent, self._spent = 0.0, 0.0  # seconds of this job, counted while the parent was waiting
 
     def give(self, queue: deque[Job], doors: Oracles) -> None:
-        """Give it the next job: one of the same code, if there is one, else any other in a fresh process."""
+        """Send the next job: one of the same owner if there is one, else any other one in a new process."""
         own = (job for job in queue if job.owner == self._owner)
         self.job = next(own, queue[0]) if queue else None
         if self.job is None:
@@ -114,12 +114,12 @@ class _Worker:
             self._start(self.job)
         self._door = doors(self.job.cell)
         self._silent, self._spent = 0.0, 0.0
-        with suppress(ConnectionError, Silence):  # noticed when it is listened to
+        with suppress(ConnectionError, Silence):  # `listen` notices it
             given = {"job": self.job.model_dump(mode="json"), "door": self._door is not None}
             pipes.send(self.pipe, given, seconds=0)
 
     def _start(self, job: Job) -> None:
-        # A GPU's driver reserves more than it uses: no limit there.
+        # A GPU driver reserves more address space than it uses, so there is no limit on GPUs.
         memory = 0 if job.cell.device != "cpu" else limits.spare() // (2 if job.owner else 1)
         self._owner = job.owner
         self.pipe, theirs = frames.pair()
@@ -127,7 +127,7 @@ class _Worker:
         theirs.close()
 
     def stop(self) -> None:
-        """End it, and all that it started."""
+        """End the process and all processes that it started."""
         if self._process is not None:
             self.pipe.close()
             trees.end(self._process)
@@ -135,19 +135,20 @@ class _Worker:
 
     @property
     def _allowed(self) -> float:
-        """Seconds of silence: what was asked for, or what one step in a second would leave plenty of."""
+        """Seconds of silence that are allowed: the timeout, or by default half an hour and one second per step."""
         assert self.job is not None
         return self._timeout or 1800.0 + int(self.job.cell.recipe["steps"])
 
     @property
     def patience(self) -> float:
-        """Seconds that it may go on being silent; of very many a part, for the system counts no further."""
+        """Seconds of silence that are left, at most what the operating system can wait for."""
         return min(frames.WEEKS, max(0.0, self._allowed - self._silent))
 
     def listen(self, waited: float, ready: bool, eval_splits: EvalSplits) -> Outcome:
-        """Hear what it says after so many seconds in which we listened, or that it says nothing.
+        """Read the worker's message after `waited` seconds of waiting, or note its silence.
 
-        Answers a question; returns how its job came to an end. Time in which we do something else does not count.
+        Answers a query; returns the outcome once the job has ended. Time that the parent spends elsewhere does not
+        count.
         """
         assert self.job is not None
         self._silent, self._spent = 0.0 if ready else self._silent + waited, self._spent + waited

@@ -1,4 +1,4 @@
-"""The workbench: trains cells, each once ever, and remembers which ones this audit rests on."""
+"""Trial runner: trains each cell once, reads finished cells from the cache, and records which cells an audit uses."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from teachers.views import ViewSet
 
 @dataclass
 class TrialRunner:
-    """Everything that training a cell takes."""
+    """Everything that is needed to train cells, and the outcomes so far."""
 
     cache: Cache
     executor: Executor
     workers: int
-    pools: dict[str, Pool]  # by digest: what attackers may hold
+    pools: dict[str, Pool]  # the pools that attackers may hold, by digest
     eval_splits: EvalSplits
     classes: int
     targets: dict[tuple[str, str], Target]  # by fingerprint and surface
@@ -41,13 +41,13 @@ class TrialRunner:
     uses: dict[str, Use] = field(default_factory=dict)  # by cell key, in the order of the plan
     results: dict[str, Result] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
-    ahead: dict[tuple[str, str], int] = field(default_factory=dict)  # images asked before training, by block
+    ahead: dict[tuple[str, str], int] = field(default_factory=dict)  # images queried before training, by block
     trained: list[str] = field(default_factory=list)
 
     def train(self, phase: str, uses: Iterable[Use], later: int = 0) -> None:
-        """Train the cells that do not exist yet; a cell wanted twice is trained once, under its first role.
+        """Train the cells that are not finished yet; a cell that is needed twice is trained once, under its first role.
 
-        `later` is the number of students that later phases want; as many of them are taken to exist as of these.
+        `later`: number of students of later phases. For the progress estimate, the same share of them counts as cached.
         """
         fresh = [use for use in uses if self.uses.setdefault(use.cell.key, use) is use]
         sizes = {name: len(pool) for name, pool in self.eval_splits.items()}
@@ -77,7 +77,7 @@ class TrialRunner:
         self._log(
             {"cell": key, "technique": outcome.cell.technique, "failed": outcome.sentence, "trace": outcome.trace}
         )
-        if owner:  # a stranger's code says what it likes, and never ends an audit
+        if owner:  # plug-in code may report anything, and must never end an audit
             self.failures[key] = outcome
             return
         if outcome.code == UsageError.exit_code:
@@ -94,13 +94,13 @@ class TrialRunner:
             f.write(json.dumps({"at": round(time.time(), 3), **entry}) + "\n")
 
     def job(self, cell: Cell) -> Job:
-        """Return what a worker needs to train a cell."""
+        """Return the job that a worker needs to train a cell."""
         surrogate = None if cell.surrogate is None else self.cache.pool(self.pools[cell.surrogate])
         pool, owner = self.cache.pool(self.pools[cell.pool]), owner_of(cell)
         return Job(cell=cell, pool=pool, surrogate=surrogate, classes=self.classes, owner=owner)
 
     def door(self, cell: Cell) -> MeteredOracle | None:
-        """Return a cell's way to its teacher; None for a student that asks nobody."""
+        """Return a cell's metered oracle; None for a student that queries no teacher."""
         if cell.teacher is None or cell.surface is None:
             return None
         target = self.targets[cell.teacher, cell.surface]
@@ -114,7 +114,7 @@ class TrialRunner:
         return CachedTeacher(store, target.box, at_once(shape))
 
     def ask(self, target: Target, pool: Pool, kind: str, views: int) -> None:
-        """Ask a teacher about all views of a pool that are not stored yet; kinds are joined by +."""
+        """Query a teacher for all views of a pool that are not stored yet; `kind`: view kinds joined by +."""
         desk = self._desk(target)
         for part in kind.split("+"):
             for block, rows, pixels in blocks(pool, ViewSet(part, views), np.arange(len(pool))):  # type: ignore[arg-type]
@@ -122,20 +122,20 @@ class TrialRunner:
                 self.ahead[f"{target.fingerprint} {target.surface.name}", block.name] = len(rows)
 
     def known(self, cell: Cell) -> bool:
-        """Whether a cell was trained, or tried."""
+        """Whether a cell has a result or a failure."""
         return cell.key in self.results or cell.key in self.failures
 
     def found(self, cells: Sequence[Cell]) -> list[Result] | None:
-        """Return the results of some cells, or None where one of them failed."""
+        """Return the results of some cells; None where one of them failed."""
         if any(cell.key in self.failures for cell in cells):
             return None
         return [self.results[cell.key] for cell in cells]
 
     def failure(self, cells: Sequence[Cell]) -> Failure | None:
-        """Return the first failure among some cells."""
+        """Return the first failure among some cells, if any."""
         return next((self.failures[cell.key] for cell in cells if cell.key in self.failures), None)
 
 
 def owner_of(cell: Cell) -> str:
-    """Return the distribution whose code trains a cell: empty where it is ours alone."""
+    """Return the plug-in distribution whose code trains a cell; empty for built-in code."""
     return registry.owner(cell.technique, cell.recipe.get("wrap"))

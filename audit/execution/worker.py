@@ -1,4 +1,4 @@
-"""The worker's side of a cell: it trains, and asks at the door; it holds neither test split, weights nor the count."""
+"""A worker trains one cell: it queries the oracle, but holds neither test split, teacher nor query count."""
 
 from __future__ import annotations
 
@@ -38,44 +38,44 @@ FLAGS = (
 
 
 class Job(FrozenData):
-    """A cell and where its worker finds what it may hold."""
+    """A cell, and the files of the images that its worker may hold."""
 
     cell: Cell
     pool: Path
     surrogate: Path | None
     classes: int
-    owner: str = ""  # the distribution whose code trains it; empty: ours alone
+    owner: str = ""  # the plug-in distribution whose code trains it; empty for built-in code
 
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What comes back from a worker; seconds of all that was fitted, not of the last student alone."""
+    """A worker's result; the report's seconds cover everything that was fitted, not only the last student."""
 
     weights: dict[str, np.ndarray]
     report: Report
 
 
 class Ask(Protocol):
-    """The door, as a worker knows it."""
+    """Interface of the metered oracle on the worker's side."""
 
     def views(self, pool: str, views: ViewSet, index: Rows) -> Answers:
-        """Return the answers about all views of some images of a pool, view-major."""
+        """Return the answers for all views of some images of a pool, view-major."""
         ...
 
     def images(self, images: Tensor, estimate: bool = False) -> Answers:
-        """Return the answers about images that the attack made, to learn from or to estimate a gradient by."""
+        """Return the answers for images that the attack made, to train on or (`estimate`) to estimate a gradient."""
         ...
 
 
 def train(job: Job, ask: Ask | None, progress: Callable[[int], None] | None = None) -> TrainingOutcome:
-    """Train a cell's student: the only code that runs an attack. Without a door it is handed no oracle."""
+    """Train a cell's student; the only code that runs an attack. Without `ask`, the attack gets no oracle."""
     with defaults():
         return _train(job, ask, progress)
 
 
 @contextmanager
 def defaults() -> Iterator[None]:
-    """Run an attack with what torch and Python begin with, and leave behind what was there before."""
+    """Run an attack with the default settings of torch, NumPy and Python, and restore the earlier ones afterwards."""
     before = torch.get_default_dtype(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     flags = [(module, name, getattr(module, name)) for module, name in FLAGS]
     chance, numbers = random.getstate(), np.random.get_state()
@@ -148,7 +148,7 @@ def technique(cell: Cell) -> Technique:
 
 
 def failure(cell: Cell, error: BaseException) -> Failure:
-    """Return what a cell that could not be trained says."""
+    """Return the failure of a cell that could not be trained."""
     if isinstance(error, AuditError):
         return Failure(cell=cell, sentence=str(error), code=error.exit_code)
     trace = "".join(traceback.format_exception(error))

@@ -1,4 +1,4 @@
-"""A worker's end of its pipe: it trains what it is given, one cell after the other, and asks through it."""
+"""Main loop of a worker process: it receives cells, trains one after the other, and sends queries through its pipe."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from teachers.storage.store import Rows
 from teachers.surface import Answers
 from teachers.views import ViewSet
 
-EVERY = 2.0  # seconds, at least, between two words that training goes on
+EVERY = 2.0  # at least, seconds between two messages that training goes on
 
 
 class _Line:
-    """The door, from a worker's side."""
+    """The worker's side of the metered oracle: sends queries through the pipe."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -37,7 +37,7 @@ class _Line:
         return self._ask({"estimate": estimate}, {"images": images.float().numpy()}, len(images))
 
     def step(self, step: int) -> None:
-        """Say now and then that training goes on."""
+        """Tell the parent at intervals that training goes on."""
         if time.monotonic() - self._spoke >= EVERY:
             self._spoke = time.monotonic()
             pipes.send(self._pipe, {"say": "step"})
@@ -50,11 +50,11 @@ class _Line:
 
 
 def work(pipe: Connection, memory: int) -> None:
-    """Train what comes through the pipe until it closes; take so many bytes of memory, at most (0: any number)."""
+    """Train cells from the pipe until it closes; `memory`: limit in bytes (0: none)."""
     if memory:
         limits.hold_memory(memory)
     torch.set_num_threads(1)
-    gc.freeze()  # what the server imported is never looked through
+    gc.freeze()  # the garbage collector skips what the fork server imported
     while True:
         try:
             header, _ = pipes.receive(pipe)
@@ -64,16 +64,16 @@ def work(pipe: Connection, memory: int) -> None:
             pipes.send(pipe, *message)
         except (EOFError, ConnectionError):
             return
-        gc.collect()  # a cell finds nothing of the one before
+        gc.collect()  # a cell leaves nothing behind for the next one
 
 
 def _outcome(job: Job, line: _Line, door: bool, memory: int) -> tuple[dict[str, Any], Arrays]:
     try:
         trained = train(job, line if door else None, line.step)
         return worker_messages.finished(trained.report), trained.weights
-    except (EOFError, ConnectionError):  # nobody listens any more
+    except (EOFError, ConnectionError):  # the parent is gone
         raise
-    # An attack may be a stranger's: whatever it raises is a failed attack, never a pass.
+    # An attack may be plug-in code: whatever it raises is a failed attack, never an attack survived.
     except (Exception, SystemExit) as e:
         return {"say": "failed", "failure": _told(_failure(job.cell, e, memory))}, {}
 

@@ -1,4 +1,4 @@
-"""What processes of an audit say to each other: one model for each kind of message; all else is none."""
+"""Messages between an audit's processes: one model for each kind; anything else is refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class AskViews(Message):
-    """A worker's question about stored views of some images of a pool."""
+    """A worker's query for views of some images of a pool."""
 
     say: Literal["ask"]
     pool: Annotated[str, Field(max_length=64)]
@@ -29,20 +29,20 @@ class AskViews(Message):
 
 
 class AskImages(Message):
-    """A worker's question about images that it made."""
+    """A worker's query for images that it made."""
 
     say: Literal["ask"]
     estimate: bool
 
 
 class Step(Message):
-    """A worker's word that it goes on."""
+    """A worker's message that training goes on."""
 
     say: Literal["step"]
 
 
 class Recipe(Message):
-    """A recipe as it came back: to be told, never to be followed blindly."""
+    """The recipe that a worker reports: it goes into the record, but must not be trusted."""
 
     architecture: Annotated[str, Field(max_length=200)]
     steps: Annotated[int, Field(ge=1, le=10**9)]
@@ -56,7 +56,7 @@ class Recipe(Message):
 
 
 class StudentReport(Message):
-    """What `fit` saw, as a worker tells it."""
+    """A worker's report on the training run."""
 
     recipe: Recipe
     view: Annotated[str, Field(max_length=100)]
@@ -69,7 +69,7 @@ class StudentReport(Message):
 
 
 class Student(Message):
-    """A worker's word that its student is trained; the weights lie beside it."""
+    """A worker's message that its student is trained; the weights follow as arrays."""
 
     say: Literal["trained"]
     report: StudentReport
@@ -84,7 +84,7 @@ class Problem(Message):
 
 
 class Breakdown(Message):
-    """A worker's word that its student could not be trained."""
+    """A worker's message that its student could not be trained."""
 
     say: Literal["failed"]
     failure: Problem
@@ -95,9 +95,9 @@ WORDS: TypeAdapter[Words] = TypeAdapter(Words)
 
 
 def word(header: Mapping[str, Any]) -> Words:
-    """Return what a worker says.
+    """Parse a worker's message.
 
-    Raises PipeError where it is none of what a worker may say.
+    Raises PipeError where it is not one of the known kinds.
     """
     try:
         return WORDS.validate_python(header)
@@ -106,9 +106,9 @@ def word(header: Mapping[str, Any]) -> Words:
 
 
 def weighed(arrays: Arrays, network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return the weights that a message holds, which must be those of a network, by name, type and shape.
+    """Return the weights of a message as tensors; they must match the network in name, type and shape.
 
-    Raises PipeError where they are not.
+    Raises PipeError where they do not match.
     """
     there = network.state_dict()
     if set(arrays) != set(there):
@@ -122,5 +122,5 @@ def weighed(arrays: Arrays, network: torch.nn.Module) -> dict[str, torch.Tensor]
 
 
 def finished(report: Report) -> dict[str, Any]:
-    """Return a report as the message that a student is trained."""
+    """Return the header of the message that a student is trained."""
     return {"say": "trained", "report": asdict(report)}

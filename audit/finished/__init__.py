@@ -1,1 +1,1 @@
-"""What is done with a record once it is written."""
+"""Commands that work on a written record."""

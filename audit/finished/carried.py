@@ -1,4 +1,4 @@
-"""What happens to the files of an audit on their way, and is no forgery."""
+"""Damage that an audit's files suffer when they are copied, which is not a forgery."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ AGAIN = "git or an editor did it; copy the folder as it was written, with `-text
 
 
 class CopyDamage(Disagreement):
-    """A file that did not arrive as it was written: what became of it, and what to do."""
+    """A file that was damaged or lost in copying: what happened to it, and what to do."""
 
     def __str__(self) -> str:
         return f"{self.where}{self.stored}: {self.found}"
 
 
 def missing(name: str, folder: Path) -> CopyDamage:
-    """Say that a report is missing, and what writes it."""
+    """Report a missing file, and the command that writes it."""
     return CopyDamage(name, " is missing", f"`audit report {folder}` writes it")
 
 
 def lines(name: str, stored: bytes, fits: Callable[[bytes], bool]) -> CopyDamage | None:
-    """Say that line ends were changed, where they alone were: where some others fit."""
+    """Report changed line ends, if nothing else changed: if the file fits with other line ends."""
     plain = stored.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
-    written = (plain, plain.rstrip(b"\n"), plain.replace(b"\n", b"\r\n"))  # the last as tables have them
+    written = (plain, plain.rstrip(b"\n"), plain.replace(b"\n", b"\r\n"))  # the last one: tables have CRLF
     return CopyDamage(name, LINES, AGAIN) if any(fits(one) for one in written if one != stored) else None
 
 
 def journal(path: Path, digest: str) -> Disagreement | None:
-    """Compare a journal with its digest in the record."""
+    """Compare the journal with its digest in the record."""
     stored = path.read_bytes() if path.is_file() else b""
     found = hashlib.sha256(stored).hexdigest()
     if found == digest:

@@ -1,4 +1,4 @@
-"""Whether what was judged, attack or control, is the best on validation images of all that was tried."""
+"""Check that every judged setting of an attack or a control was the best on validation images of all tried ones."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from reports.record import Trial
 
 
 def choices(groups: Groups) -> Iterator[Disagreement]:
-    """Look whether every setting that was judged is the best of those tried on validation images."""
+    """Check that every judged setting is the best on validation images of those that were tried."""
     for group in groups.all():
         yield from best(groups, group)
 
 
 def best(groups: Groups, group: Group) -> Iterator[Disagreement]:
-    """Look whether a group's setting is the best of the kinds that it was chosen from, each tuned as the suite says."""
+    """Check that a group's setting is the best of the kinds it was chosen from, each tuned as the suite says."""
     where = f"settings of {group.where.removeprefix('students of ')}"
     seeds = list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + groups.record.suite.tuning_seeds))
     tried: dict[str, list[Trial]] = {}
@@ -31,7 +31,7 @@ def best(groups: Groups, group: Group) -> Iterator[Disagreement]:
                 found.setdefault(setting(groups, trial), []).append(trial)
         whole = {name: trials for name, trials in found.items() if sorted(t.seed for t in trials) == seeds}
         wanted = kind.settings or len(whole)
-        if len(whole) != wanted and (found or wanted > 1):  # a single setting is not tuned
+        if len(whole) != wanted and (found or wanted > 1):  # a single setting needs no tuning
             yield Disagreement(where, f"{len(whole)} settings tuned over {len(seeds)} seeds", str(wanted))
         tried |= whole
     scores = {name: float(np.mean([t.validation_accuracy for t in trials])) for name, trials in tried.items()}
@@ -43,13 +43,13 @@ def best(groups: Groups, group: Group) -> Iterator[Disagreement]:
 
 
 def setting(groups: Groups, trial: Trial) -> str:
-    """Return all that determines a student but its seed, what it holds, and on which splits it is measured."""
+    """Return everything that determines a student except its seed, its pool and the splits on which it is measured."""
     apart = (*BESIDE, "seed", "pool", "splits")
     return json.dumps({name: value for name, value in groups.said[trial.cell].items() if name not in apart})
 
 
 def _chosen(groups: Groups, group: Group, tuned: Trial) -> bool:
-    """Whether a setting that was tuned is that of a group, and the one that its row says."""
+    """Whether a tuned setting is that of a group and that of the group's row."""
     if not agree(groups.said[tuned.cell], group.says):
         return False
     if not group.cells:

@@ -1,4 +1,4 @@
-"""`audit compare A B …`: read the records, compare them, write and print what was found."""
+"""`audit compare A B …`: read records, compare them, and write and print the result."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ LONGEST: Final = 60  # characters of a name
 def compare(
     places: Sequence[Path], out: Path | None = None, asked: str | None = None
 ) -> tuple[Leaderboard, list[Path]]:
-    """Compare the records of folders, and write the pages where a folder for them is given; return their paths.
+    """Compare the records of some folders; write the pages if `out` is given, and return their paths.
 
-    Raises UsageError where they cannot be compared, or a format has no folder; RecordError for no record,
-    RefusedInput for a folder that cannot be written.
+    Raises UsageError where the records cannot be compared, or a format is given without a folder; RecordError where a
+    folder has no record, RefusedInput where `out` cannot be written.
     """
     if asked is not None and out is None:
         raise UsageError(f"--format {asked} needs a folder; give it with --out")
@@ -55,14 +55,14 @@ def print_comparison(board: Leaderboard, written: Sequence[Path]) -> None:
     _print_places(board)
     if board.pair is not None:
         now, before = (plain(name, LONGEST) for name in board.pair[::-1])
-        terminal.say(f"Margins of {now} less those of {before}:")
+        terminal.say(f"Margins of {now} minus those of {before}:")
         _print_differences(board)
     for line in (*telling.remarks(board), *map(str, written)):
         terminal.say(line, whole=True)
 
 
 def print_comparison_json(board: Leaderboard, written: Sequence[Path]) -> None:
-    """Print the same for a script; margins as fractions."""
+    """Print a leaderboard as JSON; margins are fractions."""
     terminal.data({**board.model_dump(mode="json"), "files": [str(path) for path in written]})
 
 
@@ -72,7 +72,7 @@ def _print_places(board: Leaderboard) -> None:
         margin = points(None) if e.margin is None else f"{points(e.margin.mean)} {span(e.margin)}"
         told = (percent(e.accuracy, 1), number(e.cmi), telling.judged(e))
         rows.append((e.name, e.word, margin, points(e.floor), e.strongest, telling.gap(e.above), *told))
-    heads = ("teacher", "verdict", "largest margin, points (95 %)", "floor", "strongest", "over the place before")
+    heads = ("teacher", "verdict", "largest margin, points (95 %)", "floor", "strongest", "over the previous place")
     _print_table((*heads, "accuracy", "CMI", "judged"), rows)
 
 

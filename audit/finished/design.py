@@ -1,4 +1,4 @@
-"""Whether an audit was of the design that it names: its suite, its looks, and which students its rows compare."""
+"""Check that an audit has the design that it names: its suite, its looks, and the students that its rows compare."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from audit.statistics.sequential import HORIZON, schedule
 from audit.statistics.verdict import ALPHA
 from reports.record import Comparison, Record
 
-TOLERANCE = 1e-6  # relative and absolute, of numbers: another processor rounds differently
+TOLERANCE = 1e-6  # relative and absolute tolerance of numbers, because processors round differently
 
 
 class Disagreement(NamedTuple):
-    """What is stored at a place, and what follows from the rest."""
+    """A stored value that contradicts the rest of the record: where it is, what is stored, what was expected."""
 
     where: str
     stored: str
@@ -27,14 +27,14 @@ class Disagreement(NamedTuple):
 
 
 def design(record: Record) -> Iterator[Disagreement]:
-    """Look whether nothing that decides the word was left out, added or exchanged."""
+    """Check that nothing that decides the verdict was left out, added or exchanged."""
     yield from frozen(record)
     yield from rows(record)
     yield from looks(record)
 
 
 def frozen(record: Record) -> Iterator[Disagreement]:
-    """Look whether a suite that we know by name is the one of that name."""
+    """Check that the suite matches the known suite of that name, if there is one."""
     ran = record.suite
     named = known(record)
     if named is not None:
@@ -48,12 +48,12 @@ def frozen(record: Record) -> Iterator[Disagreement]:
 
 
 def known(record: Record) -> Suite | None:
-    """Return the suite of the name that a record gives, where there is one."""
+    """Return the suite with the name that a record gives, if this version has one."""
     return named(record.suite.name)
 
 
 def rows(record: Record) -> Iterator[Disagreement]:
-    """Look whether every attack and every baseline has one row on every student."""
+    """Check that every attack and every baseline has exactly one row for every student."""
     students, suite = record.settings.student.split(","), record.suite
     attacks = {row.attack for row in record.comparisons}
     trained = {trial.name for trial in record.trials if trial.kind == "attack" and trial.teacher == "audited"}
@@ -76,7 +76,7 @@ def _uneven(
 
 
 def looks(record: Record) -> Iterator[Disagreement]:
-    """Look whether error is spent as audits spend it: over all seeds, and at every look that was due."""
+    """Check that the error was spent as audits spend it: over all seeds, and at every look that was due."""
     look, most = record.look, record.suite.seeds
     named = known(record)
     yield from unequal("look.horizon", look.horizon, HORIZON)
@@ -91,23 +91,23 @@ def looks(record: Record) -> Iterator[Disagreement]:
 
 
 def _due(row: Comparison, seeds: tuple[int, ...], named: Suite | None, most: int) -> tuple[int, ...]:
-    """Return the looks that an attack had to get; without original images it begins with fewer seeds."""
+    """Return the looks that were due for an attack; without original images it starts with fewer seeds."""
     if row.holds == "original":
         return seeds
-    if named is None:  # nothing says with how many
+    if named is None:  # the number of first seeds is unknown
         return tuple(sorted(set(row.looks)))
     must = schedule(min(named.query_seeds, named.seeds, most), most)
-    return tuple(sorted({*must, *(n for n in row.looks if n in seeds)}))  # those of earlier audits stand between
+    return tuple(sorted({*must, *(n for n in row.looks if n in seeds)}))  # looks of earlier audits may lie between
 
 
 def unequal(where: str, stored: Any, found: Any) -> Iterator[Disagreement]:
-    """Disagree where what is stored is not what is found."""
+    """Yield a disagreement if two values differ."""
     if stored != found:
         yield Disagreement(where, repr(stored), repr(found))
 
 
 def differences(where: str, stored: Any, found: Any) -> Iterator[Disagreement]:
-    """Compare plain data, numbers within the tolerance."""
+    """Compare plain data; numbers may differ within the tolerance."""
     if isinstance(stored, dict) and isinstance(found, dict) and stored.keys() == found.keys():
         for name in stored:
             yield from differences(f"{where}.{name}", stored[name], found[name])

@@ -1,4 +1,4 @@
-"""What tells of every field of a record whether it is true: one table, and the part of docs/verdict.md made of it."""
+"""How each field of a record can be verified: one table, and the part of docs/verdict.md that is generated from it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final, Literal
 Told = Literal["recomputed", "checked", "repeat", "again", "text"]
 
 MEANING: Final[Mapping[Told, str]] = {
-    "recomputed": "found again from the rest of the record",
-    "checked": "held to what other parts of the record, its suite and its students' names say",
-    "repeat": "measured of a student: only `audit repeat` tells, which trains it again",
-    "again": "measured of the teacher or the data, or said of them: only another audit of the same file tells",
-    "text": "told beside the verdict, and nothing rests on it",
+    "recomputed": "computed again from the rest of the record",
+    "checked": "compared with other parts of the record, its suite and its students' digests",
+    "repeat": "measured on a student: only `audit repeat` can check it, which trains the student again",
+    "again": "measured on, or stated about, the teacher or the data: only another audit of the same file can check it",
+    "text": "additional information that nothing else depends on",
 }
 
-# By part of the record (`audit schema`); arrays count as one field.
+# By part of the record (see `audit schema`); an array counts as one field.
 FIELDS: Final[Mapping[str, Mapping[Told, str]]] = {
     "Record": {"checked": "schema_version audit answered journal", "again": "cmi_behind", "text": "command"},
     "Bite": {"recomputed": "bites", "checked": "students control_students", "text": "baseline"},
@@ -76,12 +76,12 @@ FIELDS: Final[Mapping[str, Mapping[Told, str]]] = {
 
 
 def told(part: str) -> dict[str, Told]:
-    """Return what tells of each field of a part."""
+    """Return how each field of a part is verified."""
     return {field: how for how, fields in FIELDS[part].items() for field in fields.split()}
 
 
 def page() -> str:
-    """Write the list of docs/verdict.md."""
+    """Write the list in docs/verdict.md."""
     lines = []
     for how in ("repeat", "again", "text"):
         parts = (

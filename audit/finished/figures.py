@@ -1,4 +1,4 @@
-"""Whether a page shows the figures that are drawn of its record: byte by byte, or drawn by another matplotlib."""
+"""Check that a page shows its record's figures: byte by byte, or as another version of matplotlib draws them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ FIGURE: Final = re.compile(r"<svg.*?</svg>", re.DOTALL)
 NUMBER: Final = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 PLACES: Final = frozenset(
     {"d", "x", "y", "width", "height", "transform", "viewBox", "points"}
-)  # another one rounds them
-NEAR: Final = 1.0  # of a figure's units, 518 to its width, by which a place may differ
+)  # attributes that another version of matplotlib rounds differently
+NEAR: Final = 1.0  # by which coordinates may differ, in units of a figure that is 518 wide
 
 
 def same_page(stored: bytes, drawn: bytes) -> bool:
-    """Whether a page is the one that we write, but for figures that another matplotlib drew of the same."""
+    """Whether a page is the expected one, up to how another version of matplotlib draws its figures."""
     try:
         one, other = stored.decode(), drawn.decode()
     except UnicodeDecodeError:
         return False
     if FIGURE.sub("<svg/>", one) != FIGURE.sub("<svg/>", other):
         return False
-    return all(map(same_figure, FIGURE.findall(one), FIGURE.findall(other)))  # as many: the rest is equal
+    return all(map(same_figure, FIGURE.findall(one), FIGURE.findall(other)))  # equally many, because the rest is equal
 
 
 def same_figure(stored: str, drawn: str) -> bool:
-    """Whether two figures hold the same elements, texts and styles, at the same places but for rounding."""
+    """Whether two figures hold the same elements, texts and styles, at the same places up to rounding."""
     try:
         pairs = zip_longest(ET.fromstring(stored).iter(), ET.fromstring(drawn).iter())
     except ET.ParseError:
@@ -54,6 +54,6 @@ def _same_value(name: str, one: str, other: str) -> bool:
 
 
 def _look(style: str) -> dict[str, str]:
-    """Return what a style says but for the font, which versions spell differently and the page sets."""
+    """Return a style without its font, which versions write differently and which the page sets."""
     parts = (part.partition(":") for part in style.split(";"))
     return {key.strip(): value.strip() for key, _, value in parts if key.strip() and not key.strip().startswith("font")}

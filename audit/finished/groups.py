@@ -1,4 +1,4 @@
-"""Which students each row of a record compares, and what their names have to say: one table for all kinds of rows."""
+"""Which students each row of a record must compare, and with which properties: one table for all kinds of rows."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from audit.plan.cells import SMOOTHED, cell_of, smoothed
 from audit.plan.suite import FIRST_NULL_SEED, LS_NAME, NULL_NAME, Suite, cost_shares
 from reports.record import Bite, Comparison, Cost, Parameters, Record, Trial
 
-BESIDE = ("kind", "asks", "named", "view", "smoothed")  # of what is said, what is no field of a cell
+BESIDE = ("kind", "asks", "named", "view", "smoothed")  # entries of `Said` that are not fields of a cell
 
-Said = dict[str, Any]  # of a student: its cell, field by field, and BESIDE
+Said = dict[str, Any]  # a student's properties: the fields of its cell, and those of BESIDE
 
 
 class Kind(NamedTuple):
-    """Students that differ in setting and seed alone."""
+    """A description of students that differ only in setting and seed."""
 
     due: Said
-    settings: int = 0  # that they were tuned over; 0: as many as there are
+    settings: int = 0  # how many settings tuning tried; 0: any number
 
 
 class Group(NamedTuple):
-    """Students of one setting, by seed, that a row compares."""
+    """The students of one setting, by seed, that a row compares."""
 
     where: str
     cells: tuple[str, ...]
     seeds: Sequence[int]
-    kinds: tuple[Kind, ...]  # they are of one of these,
-    says: Said  # are what their row says,
-    tuned: tuple[Kind, ...] = ()  # and the best on validation of all that are of one of these; (): chosen elsewhere
-    alike: str = ""  # the one parameter that they share with what was chosen; "": all
+    kinds: tuple[Kind, ...]  # the kinds that the students may have
+    says: Said  # the properties that the row states
+    tuned: tuple[Kind, ...] = ()  # the setting is the best on validation of these kinds; (): chosen elsewhere
+    alike: str = ""  # the one parameter that they share with the chosen setting; "": all
 
 
 def said(trial: Trial) -> Said:
-    """Return all that a record says that a student is."""
+    """Return all properties of a student that a record states."""
     cell = cell_of(trial)
     own = smoothed(cell)
     beside = (trial.kind, trial.teacher, trial.name + SMOOTHED * own, trial.parameters.get("view"), own)
@@ -47,33 +47,33 @@ def said(trial: Trial) -> Said:
 
 @dataclass(frozen=True)
 class Groups:
-    """All groups of students of a record."""
+    """All groups of students in a record."""
 
     record: Record
 
     @cached_property
     def suite(self) -> Suite | None:
-        """The suite, where it is known by its name: it says how many students there have to be."""
+        """The suite, if its name is known; it says how many students there must be."""
         return known(self.record)
 
     @cached_property
     def trials(self) -> dict[str, Trial]:
-        """The students by cell."""
+        """Trials by cell key."""
         return {trial.cell: trial for trial in self.record.trials}
 
     @cached_property
     def said(self) -> dict[str, Said]:
-        """What is said of each student, by cell."""
+        """The stated properties of each student, by cell key."""
         return {trial.cell: said(trial) for trial in self.record.trials}
 
     @cached_property
     def ordinary(self) -> str:
-        """What the record calls the ordinary teacher: the audited one may be it."""
+        """The record's name of the ordinary teacher, which may be the audited teacher itself."""
         return "ordinary" if any(trial.teacher == "ordinary" for trial in self.record.trials) else "audited"
 
     @cached_property
     def holding(self) -> dict[str, str | None]:
-        """The digest of the surrogate images, of nothing, and of a tenth of the labels, where students held them."""
+        """Digests of the surrogate pool, the empty pool and the pool with a tenth of the labels; None if unused."""
         rows = {row.attack: row for row in self.record.comparisons}
         original, labels = self.record.task.pool_digest, self.record.settings.labels
         attacks = [(rows[t.name], cell_of(t)) for t in self.record.trials if t.kind == "attack" and t.name in rows]
@@ -86,7 +86,7 @@ class Groups:
         }
 
     def of(self, kind: Kind) -> Iterator[Trial]:
-        """Return the students of a kind."""
+        """Return the trials of a kind."""
         return (trial for trial in self.record.trials if agree(self.said[trial.cell], kind.due))
 
     def all(self) -> Iterator[Group]:
@@ -100,7 +100,7 @@ class Groups:
     def _attack(self, row: Comparison) -> Iterator[Group]:
         name, number = self.record.named(row), len(row.students)
         mine = self._knockoffs(row, "audited")
-        tuned = (mine,) if row.status != "failed" else ()  # perhaps while it was tuned: then no setting was chosen
+        tuned = (mine,) if row.status != "failed" else ()  # if it failed during tuning, no setting was chosen
         yield Group(f"students of {name}", row.students, range(number), (mine,), {"parameters": row.parameters}, tuned)
         if not row.students:
             yield Group(f"controls of {name}", (*row.control_students, *row.baseline_students), (), (), {})
@@ -138,20 +138,20 @@ class Groups:
     def _curve(
         self, where: str, row: Comparison, points: Sequence[Cost], asks: str, parameters: Parameters
     ) -> Iterator[Group]:
-        """Return the points of a steal-cost curve: the last at the attack's own number of queries, others at less."""
+        """Return a steal-cost curve's groups: the last has the attack's own number of queries, the others fewer."""
         if not points:
             return
         own = max(self.trials[cell].charged for cell in points[-1].students)
         seeds = self._biting(row, points[-1].students)
         shares = cost_shares(self.suite.budgets if self.suite else len(points))
-        for point, share in zip_longest(points, shares):  # one of them is None where points are missing, or too many
+        for point, share in zip_longest(points, shares):  # None fills up where there are too few or too many points
             due = self._knockoffs(row, asks).due | {"parameters": parameters}
             if share is not None and share < 1:
                 due["budget"] = max(1, round(own * share))
             yield Group(where, point.students if point else (), seeds if share else (), (Kind(due),), {})
 
     def _biting(self, row: Comparison, found: Sequence[str]) -> range:
-        """Return the seeds on which it is looked what an attack does to the ordinary teacher, or with fewer queries."""
+        """Return the seeds of an attack's positive control and of its steal-cost curve."""
         if self.suite is None:
             return range(len(found))
         seeds = self.suite.bite_seeds
@@ -175,7 +175,7 @@ class Groups:
         return any(t.diverged for t in self.record.trials if t.name in names and t.role == "judge")
 
     def _knockoffs(self, row: Comparison, asks: str) -> Kind:
-        """Return an attack's students that ask a teacher."""
+        """Describe an attack's students that query a teacher."""
         original = row.holds == "original"
         due = {
             "kind": "attack",
@@ -189,12 +189,12 @@ class Groups:
         return Kind(due, row.tuned_over)
 
     def _rivals(self, row: Comparison, asks: str, parameters: Parameters) -> tuple[Kind, ...]:
-        """Return what a setting of an attack may have to beat: LS students of two recipes, and its own loss."""
+        """Describe the control candidates of an attack's setting: LS students of two recipes, and its own loss."""
         plain = self._ls(row.student)
         if row.holds != "original":
             return (plain,)
         mine = Kind(self._knockoffs(row, asks).due | {"parameters": parameters})
-        like = next(self.of(mine), None)  # what its students saw is what the matched LS students see
+        like = next(self.of(mine), None)  # the matched LS students see the same views
         matched = plain if like is None else self._ls(row.student, like.regime.recipe, like.regime.view)
         own = {name: mine.due[name] for name in ("technique", "parameters", "recipe", "budget", "pool", "surrogate")}
         kinds = [plain] if matched == plain else [plain, matched]
@@ -205,7 +205,7 @@ class Groups:
         return Kind(kind.due | {"recipe": recipe or self._recipe(student), "view": view}, kind.settings)
 
     def _alone(self, technique: str, student: str, settings: int = 0) -> Kind:
-        """Return students that ask nobody."""
+        """Describe students that query no teacher."""
         nobody = dict.fromkeys(("asks", "teacher", "surface", "budget", "surrogate"))
         own = {"kind": "control", "technique": technique, "recipe": self._recipe(student)}
         return Kind({**own, **nobody, "pool": self.record.task.pool_digest}, settings)
@@ -215,10 +215,10 @@ class Groups:
 
 
 def agree(found: Said, due: Said) -> bool:
-    """Whether what is said of a student is what is due."""
+    """Whether a student has all required properties."""
     return all(found[name] == value for name, value in due.items())
 
 
 def labels_only(row: Comparison) -> bool:
-    """Whether an attack on original data uses nothing but labels."""
+    """Whether an attack on original data uses only labels."""
     return row.holds == "original" and row.needs == "label"

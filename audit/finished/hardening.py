@@ -1,4 +1,4 @@
-"""Whether the table of surfaces is what their own audits say, and these are audits of one teacher."""
+"""Check that the table of surfaces matches the surfaces' own audits, and that these are audits of one teacher."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ OF_TEACHER = {"name", "sha256", "architecture", "method", "parameters", "output"
 
 
 def inside(folder: str) -> bool:
-    """Whether the folder of a surface lies in that of the audit."""
+    """Whether a surface's folder lies inside the audit's folder."""
     place = PurePosixPath(folder)
     return not place.is_absolute() and ".." not in place.parts and "\\" not in folder and "\0" not in folder
 
 
 def surface(record: Record, row: SurfaceResult, one: Record, folder: Path) -> Iterator[Disagreement]:
-    """Look whether one row is what its audit says, and its audit one of the same question on another surface."""
+    """Check that a row matches its audit, and that this audit differs from the others only in its surface."""
     if one.hardening:
         yield Disagreement(f"surface {row.surface}", f"an audit of {len(one.hardening)} surfaces", "an audit of one")
         return
@@ -41,7 +41,7 @@ def surface(record: Record, row: SurfaceResult, one: Record, folder: Path) -> It
 
 
 def several(record: Record) -> Iterator[Disagreement]:
-    """Look whether an audit of surfaces is of several, each once."""
+    """Check that an audit of surfaces has at least two, each once."""
     names = [row.surface for row in record.hardening]
     if names and (len(names) < 2 or len(set(names)) < len(names)):
         yield Disagreement("surfaces", ", ".join(names), "two or more, each once")

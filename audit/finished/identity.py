@@ -1,4 +1,4 @@
-"""Whether the name of an audit is the digest of what it asked, where the record holds all of it."""
+"""Check that an audit's name is the digest of its question, if the record holds the whole question."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from audit.finished.design import Disagreement
 from audit.plan.question import VERSION, of_audit, of_question
 from reports.record import Parameters, Record
 
-PRESETS = 8  # attacks of a single setting, at most, of which it is tried whether a preset was asked for
+PRESETS = 8  # at most, attacks with a single setting for which both cases (preset or not) are tried
 
 
 def identity(record: Record) -> Iterator[Disagreement]:
-    """Look whether the name of an audit of a whole suite follows from its question."""
+    """Check that the name of an audit of a whole suite follows from its question."""
     found = names(record) if whole(record) else ()
     if found and record.audit not in found:
         yield Disagreement("audit", record.audit, found[0])
 
 
 def names(record: Record) -> tuple[str, ...]:
-    """Return the names that an audit can have, the likeliest first; none where the record does not hold all of it."""
+    """Return the names that an audit can have, likeliest first; none if the record does not hold the whole question."""
     parts = question(record)
     if parts is None:
         return ()
@@ -31,7 +31,7 @@ def names(record: Record) -> tuple[str, ...]:
 
 
 def question(record: Record) -> dict[str, Any] | None:
-    """Return the parts of the question, None where no student tells one of them."""
+    """Return the parts of the question; None where a part cannot be read from any student."""
     planned = [trial.planned for trial in record.trials if trial.planned is not None]
     asked = [trial.planned for trial in record.trials if trial.planned is not None and trial.teacher == "audited"]
     surrogates = [plan.surrogate for plan in planned if plan.surrogate is not None]
@@ -55,7 +55,7 @@ def question(record: Record) -> dict[str, Any] | None:
 
 
 def versions(record: Record) -> dict[str, tuple[int, str]] | None:
-    """Return the version and origin of every attack; None where one has no students and is none of ours."""
+    """Return the version and origin of every attack; None if one has no students and is not built in."""
     told = {trial.name: trial.planned.version for trial in record.trials if trial.planned is not None}
     found = {}
     for name in dict.fromkeys(row.attack for row in record.comparisons):
@@ -70,7 +70,7 @@ def versions(record: Record) -> dict[str, tuple[int, str]] | None:
 
 
 def _unsaid(record: Record) -> Iterator[dict[str, Any]]:
-    """Return what a record does not say: under which protocol, and whether an only setting was a preset."""
+    """Yield guesses of what a record does not state: the protocol version, and which single settings were presets."""
     alone: dict[str, Parameters] = {row.attack: row.parameters for row in record.comparisons if row.tuned_over == 1}
     names = list(alone)[:PRESETS]
     for chosen in chain.from_iterable(combinations(names, n) for n in range(len(names) + 1)):

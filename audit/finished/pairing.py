@@ -1,4 +1,4 @@
-"""Whether all students are of one audit, rows compare those that they name, and were judged if they could be."""
+"""Check that all students belong to one audit, that rows compare the right ones, and that each status is correct."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from teachers.kinds import offers
 
 
 def pairing(groups: Groups) -> Iterator[Disagreement]:
-    """Look whether the rows compare all judged students, each with its control of the same seed, and nothing else."""
+    """Check that rows compare all judged students, each with its control of the same seed, and no others."""
     record = groups.record
     for cell, number in Counter(trial.cell for trial in record.trials).items():
         if number > 1:
@@ -26,7 +26,7 @@ def pairing(groups: Groups) -> Iterator[Disagreement]:
 
 
 def judged(record: Record, row: Comparison) -> list[Trial]:
-    """Return an attack's judged students by seed."""
+    """Return an attack's judged students, ordered by seed."""
     same = (
         t for t in record.trials if (t.name, t.student, t.role, t.kind) == (row.attack, row.student, "judge", "attack")
     )
@@ -42,13 +42,13 @@ def _status(record: Record, row: Comparison) -> Iterator[Disagreement]:
     trained = judged(record, row)
     if row.students and (left := {trial.cell for trial in trained} - set(row.students)):
         yield Disagreement(f"students of {record.named(row)}", f"{len(row.students)}", f"{len(left)} more were judged")
-    most = {"not applicable": 0, "identical": 1}.get(row.status, len(trained))  # one may tell that it is identical
+    most = {"not applicable": 0, "identical": 1}.get(row.status, len(trained))  # one shows it
     if len(trained) > most:
         yield Disagreement(where, row.status, f"{len(trained)} judged students")
 
 
 def _alike(groups: Groups) -> Iterator[Disagreement]:
-    """Look whether all students are of one task and device, and ask the teachers that they are said to ask."""
+    """Check that all students have the same task and device, and query the teachers that their trials state."""
     record = groups.record
     surface = record.settings.surface
     shown = {"audited": surface, "ordinary": surface if offers(surface, "gradients") else "probs"}
@@ -76,7 +76,7 @@ def _alike(groups: Groups) -> Iterator[Disagreement]:
 
 
 def _held(groups: Groups, group: Group) -> Iterator[Disagreement]:
-    """Look whether a group has the students of the kind, setting and seeds that its row says."""
+    """Check that a group's students have the kind, setting and seeds that its row states."""
     if len(group.cells) != len(group.seeds):
         yield Disagreement(group.where, f"{len(group.cells)} students", f"{len(group.seeds)} by their seeds")
     kinds = [kind.due | group.says for kind in group.kinds]

@@ -1,4 +1,4 @@
-"""Whether a record holds what every audit holds: its attacks as they are, plug-ins, the probe, answers for CMI."""
+"""Check that a record holds what every audit holds: correct attacks, plug-ins, the probe, answers for CMI."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from teachers.targets import questions
 
 
 def parts(record: Record) -> Iterator[Disagreement]:
-    """Look whether nothing was left out or exchanged that an audit holds beside its students."""
+    """Check that nothing that an audit holds besides its students was left out or exchanged."""
     yield from stated(record)
     yield from plugins(record)
     yield from held(record)
@@ -34,7 +34,7 @@ def parts(record: Record) -> Iterator[Disagreement]:
 
 
 def stated(record: Record) -> Iterator[Disagreement]:
-    """Look whether every attack needs and holds what its technique states, and is of the suite or beside it."""
+    """Check that every attack has the needs and data of its technique, and is marked as part of the suite or extra."""
     suite = record.suite
     for row in record.comparisons:
         name = record.named(row)
@@ -58,7 +58,7 @@ def stated(record: Record) -> Iterator[Disagreement]:
 
 
 def plugins(record: Record) -> Iterator[Disagreement]:
-    """Look whether the plug-ins are those that the versions of the students tell of."""
+    """Check that the listed plug-ins are those in the versions of the students."""
     listed = dict(entry.partition(": ")[::2] for entry in record.suite.plugins)
     told = {trial.name: trial.planned.version.partition(" ")[2] for trial in record.trials if trial.planned is not None}
     due = []
@@ -73,7 +73,7 @@ def plugins(record: Record) -> Iterator[Disagreement]:
 
 
 def held(record: Record) -> Iterator[Disagreement]:
-    """Look whether what the attacker holds is as much of the task as was asked for."""
+    """Check that the attacker holds the requested share of the task."""
     task, asked = record.task, record.settings
     if len(set(task.classes)) != len(task.classes) or len(task.classes) < 2:
         yield Disagreement("task.classes", f"{len(task.classes)} names", "two or more, all different")
@@ -85,16 +85,16 @@ def held(record: Record) -> Iterator[Disagreement]:
     due, slack = (
         asked.shots * task.train,
         len(task.classes) * (asked.shots < 1),
-    )  # each class is rounded, to one at least
+    )  # each class is rounded, to at least one image
     if task.held > due + slack or (not asked.dropped and task.held < due - slack):
         yield Disagreement("task.held", f"{task.held:,} images", f"a share of {asked.shots:g} of {task.train:,}")
 
 
 def teachers(record: Record) -> Iterator[Disagreement]:
-    """Look whether the teachers are those that the students asked, as far as their files tell."""
+    """Check that the teachers are those that the students queried, as far as digests and trials show it."""
     audited, asks = record.teacher, {trial.teacher for trial in record.trials}
     prints = {trial.planned.fingerprint for trial in record.trials if trial.planned and trial.teacher == "audited"}
-    if audited.method in SYNTHETIC or audited.parameters is None:  # it has no weights of its own
+    if audited.method in SYNTHETIC or audited.parameters is None:  # its fingerprint is its sha256, as it has no weights
         yield from unequal("teacher.sha256", {audited.sha256} | prints, {audited.sha256})
     same = record.ordinary == audited
     if same and "ordinary" in asks:
@@ -117,7 +117,7 @@ def _usable(record: Record, where: str, teacher: TeacherInfo) -> Iterator[Disagr
 
 
 def probed(record: Record, probe: Probe) -> Iterator[Disagreement]:
-    """Look whether the probe asked what a probe asks, and heard what the teacher says."""
+    """Check that the probe used the right images and queries, and that its answers match the teacher's."""
     order = questions.drawn(record.task.validation)
     yield from unequal("probe.images", probe.images, min(len(order), questions.BATCH))
     due = questions.queries(record.task.validation, len(probe.normalised))
@@ -129,7 +129,7 @@ def probed(record: Record, probe: Probe) -> Iterator[Disagreement]:
 
 
 def pools(record: Record) -> Iterator[Disagreement]:
-    """Look whether the answers of which CMI is measured are there, about the images that an audit takes."""
+    """Check that the answers for CMI are there, for the images that an audit uses."""
     task, found = record.task, {pool.name: pool for pool in record.cmi}
     labels, most = unpacked(task.validation_labels), measures.CMI_ENTRIES // len(task.classes)
     counts = _sampled(np.bincount(labels, minlength=len(task.classes)), most)
@@ -146,13 +146,13 @@ def pools(record: Record) -> Iterator[Disagreement]:
 
 
 def _due(record: Record, validation: NDArray[np.int64]) -> set[str]:
-    """Return the pools that must be there: of training images, where there are two for every class."""
+    """Return the pools that must be there; training pools only with two images per class on average."""
     enough = record.task.train >= 2 * len(record.task.classes)
     return {"validation", *(("train", "augmented") if enough else ())} if measures.measurable(validation) else set()
 
 
 def _training(record: Record, plain: CMIPool, augmented: CMIPool, most: int) -> Iterator[Disagreement]:
-    """Look whether both pools of training images are of the same images, as many as are kept."""
+    """Check that both pools of training images hold the same images, and the expected number."""
     kept, classes, train = plain.labels.array(), len(record.task.classes), record.task.train
     if not np.array_equal(kept, augmented.labels.array()):
         yield Disagreement("cmi.augmented.labels", "others", "those of the training images")
@@ -165,7 +165,7 @@ def _count(labels: NDArray[np.uint16], classes: tuple[str, ...]) -> NDArray[np.i
 
 
 def _sampled(counts: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Return how many images of each class are kept, as a stratified sample has it (`teachers.task.stratified`)."""
+    """Return how many images of each class a stratified sample keeps (as `teachers.task.stratified` does)."""
     images = int(counts.sum())
     if images <= most:
         return counts

@@ -1,4 +1,4 @@
-"""Whether a record's ledger counts what its students were charged, and what the auditor asked."""
+"""Check that a record's query ledger matches what its students were charged and what the auditor queried."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHARED, AUDITOR = "shared", "auditor"
 
 
 def queries(record: Record) -> Iterator[Disagreement]:
-    """Look at every row of the ledger, and at what all answers come to."""
+    """Check every row of the ledger, and the total number of answers."""
     yield from charged(record)
     yield from asked(record)
     yield from sent(record)
@@ -22,7 +22,7 @@ def queries(record: Record) -> Iterator[Disagreement]:
 
 
 def charged(record: Record) -> Iterator[Disagreement]:
-    """Look whether the ledger charges what the students were charged, once each."""
+    """Check that the ledger charges what the students were charged, each once."""
     spent: Counter[tuple[str, str]] = Counter()
     for trial in record.trials:
         if trial.teacher is not None:
@@ -37,14 +37,14 @@ def charged(record: Record) -> Iterator[Disagreement]:
 
 
 def asked(record: Record) -> Iterator[Disagreement]:
-    """Look at what the auditor asked on its own account."""
+    """Check the auditor's own queries."""
     task, found = record.task, {row.purpose: row.sent for row in record.ledger if row.attack == AUDITOR}
     teachers = 1 + (record.ordinary != record.teacher)
-    # What a teacher behind a URL said of all validation images is kept, and not asked anew.
+    # A remote teacher's answers for all validation images are stored already, and are not queried again.
     kept = ("validation", task.validation) if record.teacher.parameters is None else None
     sizes = [(pool.name, pool.labels.shape[0]) for pool in record.cmi]
     due = {"evaluate": teachers * (task.validation + task.test)}
-    if found.get("identify"):  # how a file is to be used is told by images, where it does not say it itself
+    if found.get("identify"):  # queries that found out how to use a file that does not state it
         due["identify"] = found["identify"]
     due["cmi"] = sum(size for pool, size in sizes if (pool, size) != kept)
     due["probe"] = record.probe.queries if record.probe else 0
@@ -55,7 +55,7 @@ def asked(record: Record) -> Iterator[Disagreement]:
 
 
 def sent(record: Record) -> Iterator[Disagreement]:
-    """Look whether no more answers were sent than charged, and at least those that all are asked about beforehand."""
+    """Check that no more answers were sent than charged, and at least those that are queried before training."""
     for row in _attacks(record):
         if row.sent > row.charged:
             yield Disagreement(f"ledger, {row.attack} {row.purpose}", f"{row.sent:,} sent", f"{row.charged:,} charged")
@@ -67,7 +67,7 @@ def sent(record: Record) -> Iterator[Disagreement]:
 
 
 def answered(record: Record) -> Iterator[Disagreement]:
-    """Look whether the answers of the audited teacher are those that the ledger tells of."""
+    """Check that the audited teacher's number of answers matches the ledger."""
     teachers = 1 + (record.ordinary != record.teacher)
     auditor = {row.purpose: row.sent for row in record.ledger if row.attack == AUDITOR}
     own = sum(auditor.values()) - auditor.get("evaluate", 0) + auditor.get("evaluate", 0) // teachers
@@ -80,7 +80,7 @@ def answered(record: Record) -> Iterator[Disagreement]:
 
 
 def ahead(record: Record, teacher: str) -> int:
-    """Return about how many views a teacher is asked before attacks on original data train, at least."""
+    """Return the least number of views that a teacher is queried for before attacks on original data train."""
     surface = record.settings.surface
     shown = surface if teacher == "audited" or offers(surface, "gradients") else "probs"
     said = [statements()[row.attack] for row in record.comparisons if row.attack in statements()]

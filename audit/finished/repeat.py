@@ -1,4 +1,4 @@
-"""`audit repeat`: train some students of a record again, from the record alone, and compare what they get right."""
+"""`audit repeat`: train some students of a record again, from the record alone, and compare their correct answers."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from teachers.http.address import Service
 from teachers.targets.target import TeacherSpec
 from teachers.task import known
 
-ELSEWHERE = 0.02  # of the test images, by which accuracy may differ on another build of torch or another processor
+ELSEWHERE = 0.02  # by which test accuracy may differ on another build of torch or another processor
 
 
 class Repetition(NamedTuple):
-    """One student, trained again."""
+    """One student that was trained again."""
 
     trial: Trial
-    differs: int  # test images on which it is right where it was wrong, or the other way round
+    differs: int  # number of test images on which exactly one of both students is right
     before: float  # accuracy on the test images
     now: float
     same_build: bool
 
     @property
     def agrees(self) -> bool:
-        """Whether it is the same student: bit for bit on the same build, elsewhere within the tolerance."""
+        """Whether both students agree: exactly on the same build, otherwise within the tolerance."""
         return self.differs == 0 if self.same_build else abs(self.now - self.before) <= ELSEWHERE
 
 
 def repeat(
     folder: Path, cells: int, seed: int = 0, cache: Path | None = None, trust: bool = False
 ) -> Iterator[Repetition]:
-    """Train randomly chosen judged students of a record again; nothing of them is taken from the cache.
+    """Train randomly chosen judged students of a record again, without their cache entries.
 
     Raises RecordError for a folder without a record; RefusedInput where the teacher, the data or the engine are not
     those of the record.
@@ -92,19 +92,20 @@ def repeat(
 
 
 def refuse_others(cell: Cell, trial: Trial, teachers: set[str | None], task: str) -> None:
-    """Stop where a student cannot be trained again as it was."""
+    """Raise RefusedInput where a student cannot be trained again in the same way."""
     if cell.key != trial.cell:
-        raise RefusedInput(f"the record names {trial.name}, seed {trial.seed}, otherwise than it says it was trained")
+        student = f"{trial.name}, seed {trial.seed}"
+        raise RefusedInput(f"the digest of {student}, does not match how the record says it was trained")
     if cell.engine != Cell.model_fields["engine"].default:
         raise RefusedInput(f"the record was made with engine {cell.engine}, this version has another")
     if cell.task != task:
-        raise RefusedInput("the data is not what the record was made on")
+        raise RefusedInput("the data is not the data of the record")
     if cell.teacher not in teachers:
-        raise RefusedInput("the teacher is not the one that the record was made of")
+        raise RefusedInput("the teacher is not the teacher of the record")
 
 
 def compared(record: Record, trial: Trial, result: Result, labels: object) -> Repetition:
-    """Compare a student with what the record says of it."""
+    """Compare a student with its trial in the record."""
     assert result.test is not None
     assert isinstance(trial.correct, PackedArray)
     before, now = trial.correct.array(), result.test.array() == labels

@@ -1,4 +1,4 @@
-"""`audit report`: which formats are asked for, and the reports of a folder in them."""
+"""`audit report`: parse the requested formats, and write a folder's reports in them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ INSTALL = "pip install 'distill-audit[parquet]'"
 
 
 def report(place: Path, asked: str | None = None) -> list[Path]:
-    """Write the reports of a folder, or of a record, again; return their paths.
+    """Write the reports of a folder or record again; return their paths.
 
-    Raises UsageError for a format that there is not, or whose extra is not installed; RecordError for no record,
-    RefusedInput for a folder that cannot be written.
+    Raises UsageError for an unknown format, or one whose extra is not installed; RecordError where there is no record,
+    RefusedInput where the folder cannot be written.
     """
     names = ALWAYS if asked is None else formats(asked, FORMATS)
     if "parquet" in names and find_spec("pyarrow") is None:
@@ -37,7 +37,7 @@ def report(place: Path, asked: str | None = None) -> list[Path]:
 def formats(asked: str, known: Collection[str]) -> tuple[str, ...]:
     """Return the formats that a text names, each once.
 
-    Raises UsageError for one that is not known, or where none is named.
+    Raises UsageError for an unknown format, or where none is named.
     """
     names = listed(asked.lower())
     if not names:

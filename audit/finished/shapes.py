@@ -1,4 +1,4 @@
-"""Whether every array of a record has the shape that its place has: before any is unpacked."""
+"""Check the type and shape of every array of a record, before any array is unpacked."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from teachers.targets import questions
 
 Shapes = Iterator[
     tuple[str, PackedArray | None, str, tuple[int, ...]]
-]  # where, what lies there, its due type and shape
+]  # where, the stored array, the expected type and shape
 
 
 def shapes(record: Record) -> Iterator[Disagreement]:
-    """Look whether arrays are there, of the types and shapes that the splits of the task give them."""
+    """Check that all arrays are there, with the types and shapes that follow from the splits of the task."""
     for where, packed, kind, shape in (*_of_task(record), *_of_students(record), *_of_answers(record)):
         stored = "nothing" if packed is None else f"{packed.dtype} {packed.shape}"
         yield from unequal(where, stored, f"{kind} {shape}")

@@ -1,4 +1,4 @@
-"""Several records side by side: whether they asked the same question, who gives away least, by how much. Pure."""
+"""Compare records: whether they ask the same question, which teacher gives away least, and by how much. Pure."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from reports.record import Comparison, Record
 from reports.wording import strongest
 from teachers.errors import UsageError
 
-SHOWN = 12  # digits of a digest
+SHOWN = 12  # digits of a digest that are shown
 
 
 class NamedRecord(NamedTuple):
-    """A record, and where it is from."""
+    """A record, and the path where it was found."""
 
     place: str
     record: Record
 
 
 def side_by_side(given: Sequence[NamedRecord]) -> Leaderboard:
-    """Compare records.
+    """Compare records, and rank them from the smallest to the largest margin.
 
-    Raises UsageError where there are fewer than two, one is there twice, or two did not ask the same question.
+    Raises UsageError where there are fewer than two, one is given twice, or two do not ask the same question.
     """
     refuse(given)
     records = [one.record for one in given]
@@ -47,9 +47,9 @@ def side_by_side(given: Sequence[NamedRecord]) -> Leaderboard:
 
 
 def refuse(given: Sequence[NamedRecord]) -> None:
-    """Stop where records cannot be compared, with the first difference and both values."""
+    """Raise UsageError where records cannot be compared; it names the first difference and both values."""
     if len(given) < 2:
-        raise UsageError("to compare takes two audits or more; give the folders that `audit run` wrote")
+        raise UsageError("a comparison needs two audits or more; give the folders that `audit run` wrote")
     for i, (place, record) in enumerate(given):
         for other, earlier in given[:i]:
             if record.audit == earlier.audit:
@@ -61,12 +61,12 @@ def refuse(given: Sequence[NamedRecord]) -> None:
             what, mine, theirs = differs
             raise UsageError(
                 f"{base} and {place} cannot be compared: {what} is {mine} in the first and {theirs} in the second; "
-                "audit both alike"
+                "audit both in the same way"
             )
 
 
 def difference(one: Record, other: Record) -> tuple[str, str, str] | None:
-    """Return the first thing that two audits did not ask alike, and both values; None where they can be compared."""
+    """Return the first difference between two audits' questions, and both values; None if they can be compared."""
     mine, theirs = question(one), question(other)
     for what in mine:
         if mine[what] != theirs[what]:
@@ -82,7 +82,7 @@ def difference(one: Record, other: Record) -> tuple[str, str, str] | None:
 
 
 def question(record: Record) -> dict[str, str]:
-    """Return all that must be equal for margins to be comparable, in words."""
+    """Return everything that must be equal for margins to be comparable, as text."""
     suite, task, asked = record.suite, record.task, record.settings
     engines = sorted({trial.planned.engine for trial in record.trials if trial.planned is not None})
     return {
@@ -102,7 +102,7 @@ def question(record: Record) -> dict[str, str]:
 
 
 def versions(record: Record) -> dict[str, str]:
-    """Return the attacks that were asked for and the version of each; empty where no student says it."""
+    """Return the requested attacks and the version of each; empty where no student states it."""
     told: dict[str, set[str]] = {row.attack: set() for row in record.comparisons}
     for trial in record.trials:
         if trial.kind == "attack" and trial.planned is not None and trial.name in told:
@@ -111,7 +111,7 @@ def versions(record: Record) -> dict[str, str]:
 
 
 def names(records: Sequence[Record]) -> list[str]:
-    """Return a name for every record that no other has: the teacher's, with a digest where that is not enough."""
+    """Return a unique name for every record: the teacher's name, with a digest where that is not enough."""
     ways: tuple[Callable[[Record], str], ...] = (
         lambda r: r.teacher.name,
         lambda r: f"{r.teacher.name} ({r.teacher.sha256[:8]})",
@@ -126,7 +126,7 @@ def names(records: Sequence[Record]) -> list[str]:
 
 
 def entry(name: str, record: Record, before: Record | None) -> Entry:
-    """Return a record's place on the leaderboard; `before` is the record of the place before."""
+    """Return a record's row on the leaderboard; `before`: the record one place above."""
     best, teacher = strongest(record), record.teacher
     held_out = next((pool for pool in record.cmi if pool.name == "validation" and pool.cmi), None)
     top = None if held_out is None else int(np.argmax(held_out.cmi))
@@ -160,7 +160,7 @@ def entry(name: str, record: Record, before: Record | None) -> Entry:
 
 
 def lines(records: Sequence[Record]) -> tuple[Line, ...]:
-    """Return every attack's margin in every record, the attack with the largest first."""
+    """Return every attack's margin in every record; the attack with the largest margin comes first."""
     rows = [{record.named(row): row for row in record.comparisons} for record in records]
     found = [
         Line(
@@ -174,7 +174,7 @@ def lines(records: Sequence[Record]) -> tuple[Line, ...]:
 
 
 def differences(first: Record, second: Record) -> tuple[Difference, ...]:
-    """Return, by attack, the second record's margin less the first's, with p corrected for the number of attacks."""
+    """Return the second record's margin minus the first's for every attack, with Holm-adjusted p-values."""
     theirs = {first.named(row): row for row in first.comparisons}
     pairs = [(row, theirs[second.named(row)]) for row in second.comparisons if second.named(row) in theirs]
     found = [d for mine, other in pairs if (d := contrast(second, mine, first, other)) is not None]
@@ -184,7 +184,7 @@ def differences(first: Record, second: Record) -> tuple[Difference, ...]:
 
 
 def contrast(one: Record, mine: Comparison, other: Record, theirs: Comparison) -> Difference | None:
-    """Return a margin of one record less a margin of another; None where one of them names no students."""
+    """Return one record's margin minus another's; None where one of the rows has no students."""
     if not (mine.students and theirs.students):
         return None
     found = differing(ResultArrays(one).both(mine), ResultArrays(other).both(theirs))
@@ -206,6 +206,6 @@ def contrast(one: Record, mine: Comparison, other: Record, theirs: Comparison) -
 
 
 def _largest(record: Record) -> float:
-    """Return the largest margin; beyond every margin where nothing was judged."""
+    """Return the largest margin; a value above every margin where nothing was judged."""
     best = strongest(record)
     return 9.0 if best is None or best.margin is None else best.margin.mean

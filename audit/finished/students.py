@@ -1,4 +1,4 @@
-"""Whether what a record says of a student agrees with itself, and with what it says of the teacher."""
+"""Check that each student's trial agrees with itself, with similar students, and with the teacher."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from teachers.names import truth_digest
 
 
 def students(groups: Groups) -> Iterator[Disagreement]:
-    """Look at every student alone, at those that are alike, and at what became of each attack."""
+    """Check every student alone, groups of similar students, and the status of each attack."""
     record = groups.record
     right = {"audited": unpacked(record.teacher.correct), "ordinary": unpacked(record.ordinary.correct)}
     for trial in record.trials:
@@ -60,7 +60,7 @@ def _student(record: Record, trial: Trial, teacher: NDArray[np.bool_]) -> Iterat
 
 
 def _alike(groups: Groups) -> Iterator[Disagreement]:
-    """Look whether students that differ by their seed saw the same, and those of one pool the same labels."""
+    """Check that students that differ only in seed have the same regime, and those of one pool the same labels."""
     seen: dict[str, Any] = {}
     for trial in groups.record.trials:
         said = groups.said[trial.cell]
@@ -74,7 +74,7 @@ def _alike(groups: Groups) -> Iterator[Disagreement]:
 
 
 def _sound(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
-    """Look whether no student that diverged was judged."""
+    """Check that no diverged student was judged."""
     bite = row.bite.students if row.bite else ()
     points = (*row.curve, *(row.bite.curve if row.bite else ()))
     cells = {*row.students, *bite, *(cell for point in points for cell in point.students)}
@@ -84,7 +84,7 @@ def _sound(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
 
 
 def _identical(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
-    """Look whether an attack was set aside as its own control if it is that, and only then."""
+    """Check that an attack is marked "identical" exactly where it is identical to its control."""
     if row.status not in ("judged", "identical"):
         return
     record, due, reason = groups.record, "judged", ""
@@ -104,7 +104,7 @@ def _truth(record: Record) -> str:
 
 
 def _repeats(groups: Groups, row: Comparison) -> float:
-    """Return how many labels the answers repeat on which an attack's setting was chosen."""
+    """Return the share of labels that the teacher repeats, from the students that chose an attack's setting."""
     usual = {"kind": "attack", "asks": "audited", "technique": row.attack, "parameters": row.parameters}
     mine = Kind({**usual, "recipe": groups.record.suite.recipe | {"architecture": row.student}})
     found = [t for t in groups.of(mine) if t.role == ("tune" if row.tuned_over > 1 else "judge")]
@@ -115,7 +115,7 @@ def _repeats(groups: Groups, row: Comparison) -> float:
 
 
 def _shown(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
-    """Look whether a bite or a steal-cost curve was left out, though all students that show it were trained."""
+    """Check that no positive control or steal-cost curve was left out although all of its students were trained."""
     suite, name = groups.suite, groups.record.named(row)
     if suite is None or row.status == "failed":
         return
@@ -129,13 +129,13 @@ def _shown(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
 
 
 def _made(groups: Groups, row: Comparison, role: str, asks: str) -> int:
-    """Return how many sound students of a role an attack has that ask a teacher."""
+    """Count an attack's students of one role that query a teacher and did not diverge."""
     due = (row.attack, row.student, role, asks, False)
     return sum((t.name, t.student, t.role, t.teacher, t.diverged) == due for t in groups.record.trials)
 
 
 def _open(groups: Groups) -> Iterator[Disagreement]:
-    """Look whether an attack that was open got all of its looks; not where a control diverged, which ended them."""
+    """Check that every undecided attack got all of its looks, unless a diverged control ended them."""
     record, facts = groups.record, ResultArrays(groups.record)
     rows = [row for row in record.comparisons if row.students]
     if any(groups.trials[cell].diverged for row in rows for cell in row.control_students):

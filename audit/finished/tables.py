@@ -1,4 +1,4 @@
-"""What lies in an audit's folder beside what `audit run` always writes: tables, its name, and what is none of its."""
+"""Optional files in an audit's folder (tables, the audit's name), and files that do not belong to it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SURFACES = "surfaces"  # the folder of the surfaces' own audits
 
 
 def asked_for(record: Record, folder: Path) -> dict[str, bytes]:
-    """Return what the files must hold that not every audit has, of those that lie there."""
+    """Return the expected content of the optional files that are there, by name."""
     due = {ID: record.audit.encode(), **outputs.files(record, folder, ("csv",))}
     return {name: content for name, content in due.items() if (folder / name).exists()}
 
 
 def parquets(record: Record, folder: Path) -> Iterator[Disagreement]:
-    """Compare the tables that lie there as Parquet by what they hold; not where pyarrow is not installed."""
+    """Compare the content of the Parquet tables that are there; does nothing without pyarrow."""
     there = [table for table in every.EVERY if (folder / _parquet(table.name)).exists()]
     if not there or not installed():
         return
@@ -35,7 +35,7 @@ def parquets(record: Record, folder: Path) -> Iterator[Disagreement]:
         path = folder / _parquet(table.name)
         try:
             same = pd.read_parquet(io.BytesIO(path.read_bytes()), engine="pyarrow").equals(frame(table, record))
-        except Exception as e:  # pyarrow raises what it likes about a file that is damaged
+        except Exception as e:  # pyarrow may raise anything for a damaged file
             yield Disagreement(_parquet(table.name), f"what cannot be read: {type(e).__name__}", "a table")
             continue
         if not same:
@@ -48,7 +48,7 @@ def installed() -> bool:
 
 
 def beside(record: Record, folder: Path) -> list[str]:
-    """Name the files of a folder that verify does not look at: what no audit writes, or cannot be compared."""
+    """Name the files of a folder that verify does not check: no audit writes them, or they cannot be compared."""
     known = {"record.json", JOURNAL, LOCK, ID, *outputs.files(record, folder, (*outputs.ALWAYS, "csv"))}
     known |= {_parquet(table.name) for table in every.EVERY} if installed() else set()
     own = tuple(f"{row.folder}/" for row in record.hardening)

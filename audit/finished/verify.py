@@ -1,4 +1,4 @@
-"""`audit verify`: does everything in a folder follow from what was measured? Without torch, data or network."""
+"""`audit verify`: check that everything in a folder follows from the measurements; needs no torch, data or network."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from reports.record import SCHEMA_VERSION, Record, RecordError, by_surface, dump
 
 
 def verify(folder: Path) -> Iterator[Disagreement]:
-    """Recompute all numbers, flags and words of a record, and every report made from it; yield what disagrees.
+    """Recompute all numbers, flags and verdicts of a record, and every report made from it; yield what disagrees.
 
-    Reports are made again where the record itself follows. Raises RecordError where the folder holds no record that
-    can be read.
+    Reports are compared only if the record itself is consistent. Raises RecordError where the folder has no readable
+    record.
     """
     record = load(folder)
     if record.schema_version < SCHEMA_VERSION:
-        raise RecordError(f"{folder} was made by an earlier version, whose rules were others; verify it with that one")
+        raise RecordError(f"{folder} was made by an earlier version with other rules; verify it with that version")
     outside = [row.folder for row in record.hardening if not inside(row.folder)]
     if outside:
         yield Disagreement("surfaces", f"an audit in {outside[0]}", "one in its own folder")
         return
     try:
         each = by_surface(record, folder)
-    except RecordError as e:  # a report tells of all surfaces
+    except RecordError as e:  # the reports need the records of all surfaces
         yield Disagreement("surfaces", f"{len(record.hardening)} audits", f"one that cannot be read: {e}")
         return
     for row, one in zip(record.hardening, each, strict=False):  # none where one surface was audited
         yield from guarded(partial(surface, record, row, one, folder))
-        if not one.hardening:  # its own surfaces may be these, and so on without end
+        if not one.hardening:  # a record with surfaces in it could refer to itself without end
             for found in verify(folder / row.folder):
                 yield found._replace(where=f"{row.folder}: {found.where}")
     yield from several(record)
@@ -60,7 +60,7 @@ def verify(folder: Path) -> Iterator[Disagreement]:
 
 
 def follows(record: Record) -> Iterator[Disagreement]:
-    """Recompute all that follows from the students of a record, and look whether they are those that it names."""
+    """Recompute everything that follows from a record's students, and check the students themselves."""
     broken = next(unpackable(record), None)
     if broken is not None:
         yield broken
@@ -70,7 +70,7 @@ def follows(record: Record) -> Iterator[Disagreement]:
 
 
 def measured(record: Record) -> Iterator[Disagreement]:
-    """Look whether students, rows and counts are those of the audit that a record names, whatever follows from them."""
+    """Check that students, rows and counts fit the audit that a record names, without its derived numbers."""
     broken = next(unpackable(record), None)
     if broken is not None:
         yield broken
@@ -81,7 +81,7 @@ def measured(record: Record) -> Iterator[Disagreement]:
 
 
 def unpackable(record: Record) -> Iterator[Disagreement]:
-    """Look whether every array is what its place says, before any is unpacked."""
+    """Check every array's type and shape, before any is unpacked."""
     for found in shapes(record):
         told = f"an array that cannot be unpacked: {found.where} is {found.stored}"
         yield Disagreement("record.json", told, found.found)
@@ -99,7 +99,7 @@ def _evidence(record: Record) -> Iterator[Disagreement]:
 
 
 def guarded(look: Callable[[], Iterator[Disagreement]]) -> Iterator[Disagreement]:
-    """Yield what disagrees; a record of which nothing can be computed disagrees, too."""
+    """Yield disagreements; an exception of the check counts as one, too."""
     try:
         yield from look()
     except Exception as e:  # a forged record may break any of our own computations: never a traceback
@@ -107,7 +107,7 @@ def guarded(look: Callable[[], Iterator[Disagreement]]) -> Iterator[Disagreement
 
 
 def files(record: Record, folder: Path) -> Iterator[Disagreement]:
-    """Compare every file with what the record gives; figures, where matplotlib is another, but for rounding."""
+    """Compare every file with what the record gives; with another version of matplotlib, figures up to rounding."""
     expected: dict[str, bytes] = {"record.json": dumped(record)}
     expected |= outputs.files(record, folder) | tables.asked_for(record, folder)
     same_pens = record.environment.packages.get("matplotlib") == version("matplotlib")
@@ -131,7 +131,7 @@ def _first_difference(stored: bytes, found: bytes) -> tuple[str, str]:
 
 
 def names(record: Record) -> Iterator[Disagreement]:
-    """Look whether every student's name is the digest of all that determines it."""
+    """Check that every student's name is the digest of everything that determines it."""
     for trial in record.trials:
         key = "nothing of how it was trained" if trial.planned is None else cell_of(trial).key
         if key != trial.cell:

@@ -1,1 +1,1 @@
-"""What an audit would take, and what it could find: `audit plan`."""
+"""`audit plan`: predict what an audit would cost and which margins it could detect."""

@@ -1,4 +1,4 @@
-"""What an audit will take and what it could see, before anything is trained."""
+"""Predict an audit's cost and power before it trains anything."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from teachers.targets.identify import refuse_other_order
 from teachers.targets.isolation import both
 from teachers.targets.target import Target, refuse_chance
 
-BYTES = 4  # of a stored probability
-ASKED = 256  # validation images that tell how fast the teacher answers
+BYTES = 4  # size of a stored probability
+ASKED = 256  # validation images that measure how fast the teacher answers
 
 
 @dataclass(frozen=True)
 class Span:
-    """From `least`, where all is settled at the first look and controls are shared, to `most`."""
+    """A range: `least`, if the first look decides everything and controls are shared, to `most`."""
 
     least: float
     most: float
@@ -44,7 +44,7 @@ class Span:
         return Span(self.least + other.least, self.most + other.most)
 
     def times(self, factor: float) -> Span:
-        """Return it so many times."""
+        """Return the range multiplied by a factor."""
         return Span(factor * self.least, factor * self.most)
 
 
@@ -53,7 +53,7 @@ NOTHING = Span(0, 0)
 
 @dataclass(frozen=True)
 class Row:
-    """A phase: its students and the seconds that they take on all workers."""
+    """A phase: its students, and the seconds that they take on all workers together."""
 
     name: str
     students: Span
@@ -62,32 +62,32 @@ class Row:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What `audit plan` tells."""
+    """The result of `audit plan`."""
 
     teacher: str
     surface: str
     suite: str
     students: tuple[str, ...]  # architectures
     attacks: int
-    seeds: tuple[int, int]  # at the first and at the last look
-    images: int  # of the test split
+    seeds: tuple[int, int]  # numbers of seeds at the first and at the last look
+    images: int  # number of judged test images
     workers: int
     rows: tuple[Row, ...]
-    kept: int  # students that are in the cache already
-    answering: Span  # seconds in which teachers answer
+    kept: int  # tuning students that are in the cache already
+    answering: Span  # seconds that the teachers take to answer
     memory: int  # bytes
-    queries: Span  # to the audited teacher
-    auditor: int  # of these, the auditor's own
-    price: float | None  # of 1,000 queries
+    queries: Span  # queries to the audited teacher
+    auditor: int  # the auditor's own share of the queries
+    price: float | None  # price of 1,000 queries
     scatter: Scatter
     power: Power
     efforts: Mapping[str, Power]
-    measured: int  # techniques of which a part of a student was trained
+    measured: int  # number of techniques whose time was measured
     techniques: int
 
     @property
     def trained(self) -> Span:
-        """Students that are trained."""
+        """Number of students to train."""
         return sum((row.students for row in self.rows), NOTHING)
 
     @property
@@ -97,10 +97,10 @@ class Forecast:
 
 
 def forecast(request: Request, *, price: float | None = None, like: Path | None = None) -> Forecast:
-    """Say what an audit would take, as `audit.run.run` would run it; trains parts of students for half a minute.
+    """Predict the cost and power of the audit that `audit.run.run` would make; trains short students for half a minute.
 
-    `price` is of 1,000 queries; `like` the folder of an earlier audit, whose margins scatter as these will, in place of
-    those of the reference bag. Raises what `run` raises for a request that it refuses.
+    `price`: price of 1,000 queries. `like`: folder of an earlier audit that supplies the variance components, instead
+    of the reference bag. Raises what `run` raises for a request that it refuses.
     """
     scatter = reference() if like is None else of_record(load(like / "record.json" if like.is_dir() else like))
     with open_context(request, suite(request.effort)) as context:
@@ -161,7 +161,7 @@ def _power(first: int, most: int, attacks: int, experiment: Experiment, scatter:
 def _rows(
     planned: Sequence[tuple[Experiment, Phase]], experiment: Experiment, measured: Measurements, workers: int
 ) -> Iterator[Row]:
-    """Add up phases by their name, over the student architectures."""
+    """Add up the phases of the same name over the student architectures."""
     names = dict.fromkeys(phase.name for _, phase in planned)
     eval_splits = {"validation": len(experiment.task.validation), "test": len(experiment.task.test)}
     for name in names:
@@ -169,7 +169,7 @@ def _rows(
         for phase in (phase for _, phase in planned if phase.name == name):
             answering = measured.exam * sum(
                 eval_splits[split] for split in phase.eval_splits
-            )  # by the parent, one after another
+            )  # the parent does this for one student after the other
             for work in phase.work:
                 one = work.length * measured.student(work.technique.name) / workers + answering
                 number = Span(work.least, work.most)
@@ -180,10 +180,10 @@ def _rows(
 def asked_of(
     experiment: Experiment, attacks: Attacks, planned: Sequence[tuple[Experiment, Phase]], measured: Measurements
 ) -> Span:
-    """Return the queries that students need.
+    """Return the number of queries that the students need.
 
-    An answer about a stored image is asked once, however many students rest on it; one about an image that an attack
-    makes is every student's own.
+    An answer for an image of a pool is queried once, for all students that use it; images that an attack makes are
+    queried for each student.
     """
     kinds = {kind for a in attacks.values() if a.holds == "original" and a.views for kind in a.views.split("+")}
     views = sum(1 if kind == "raw" else experiment.recipe.views for kind in kinds) * len(experiment.pool)
@@ -196,18 +196,18 @@ def asked_of(
     for technique, number in students.items():
         one, made = measured.queries.get(technique.name, 0), measured.made.get(technique.name, 1.0)
         pool = experiment.surrogate if getattr(technique, "holds", "") == "surrogate" else experiment.pool
-        about = one * (1 - made)  # stored images
+        about = one * (1 - made)  # queries for images of a pool
         found += number.times(one * made) + Span(about, max(about, min(about * number.most, len(pool))))
     return found
 
 
 def _ahead(technique: type[Technique]) -> bool:
-    """Whether all that an attack asks is asked before anything is trained."""
+    """Whether all queries of an attack are made before anything is trained."""
     return issubclass(technique, Attack) and technique.holds == "original" and technique.views is not None
 
 
 def auditors(experiment: Experiment, audited: Target) -> int:
-    """Return what the auditor asks on its own account: both splits, the images that CMI is measured on, all probes."""
+    """Count the auditor's own queries: both splits, the images for CMI, and all probes."""
     task = experiment.task
     return (
         len(task.validation)
@@ -219,7 +219,7 @@ def auditors(experiment: Experiment, audited: Target) -> int:
 
 
 def answer_seconds(target: Target, experiment: Experiment) -> float:
-    """Return the seconds in which a teacher answers one image."""
+    """Measure the seconds that a teacher takes to answer one image."""
     pool = experiment.task.validation.take(np.arange(min(ASKED, len(experiment.task.validation))))
     began = time.perf_counter()
     oracle.top_classes(target.full, pool)
@@ -227,12 +227,12 @@ def answer_seconds(target: Target, experiment: Experiment) -> float:
 
 
 def memory(experiment: Experiment, measured: Measurements, workers: int) -> int:
-    """Return the bytes that an audit takes: this process, and every worker with all of the attacker's answers."""
+    """Estimate an audit's memory in bytes: this process, and every worker with all of the attacker's answers."""
     if not measured.worker_bytes:
         return measured.own_bytes + stored(experiment)
     return measured.own_bytes + workers * (measured.worker_bytes + experiment.pool.images.nbytes + stored(experiment))
 
 
 def stored(experiment: Experiment) -> int:
-    """Return the bytes of the answers about all crops of the attacker's images."""
+    """Return the size in bytes of the answers for all crops of the attacker's images."""
     return len(experiment.pool) * experiment.recipe.views * len(experiment.task.classes) * BYTES

@@ -1,4 +1,4 @@
-"""Half a minute of training, thrown away: what a student of each technique will cost on this machine."""
+"""Measure what a student of each technique costs on this machine, by half a minute of training that is thrown away."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ from teachers.task import Pool
 from teachers.training import build_student, predict
 
 SECONDS = 30.0
-FIRST = 0.02  # of a student, to see how fast this machine is
-SHORTER = 5  # times, than the longer of two trainings of one technique
-EXAM = 512  # images
+FIRST = 0.02  # part of a student that is trained first, to see how fast this machine is
+SHORTER = 5  # the longer of a technique's two training runs, in multiples of the shorter
+EXAM = 512  # images on which a student's answers are timed
 
 
 @dataclass
 class Measurements:
-    """What was measured; seconds and queries are of one whole student, by technique."""
+    """Measured costs; seconds and queries are those of one complete student, by technique."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     queries: dict[str, int] = field(default_factory=dict)
-    made: dict[str, float] = field(default_factory=dict)  # share of the queries about images that the attack makes
-    exam: float = 0.0  # seconds of a worker to answer one image
-    own_bytes: int = 0  # the largest that this process has been
-    worker_bytes: int = 0  # the largest that a worker has been; 0 where this process trains
-    fraction: float = 0.0  # of a student, that the longer training was
+    made: dict[str, float] = field(default_factory=dict)  # share of the queries for images that the attack makes
+    exam: float = 0.0  # seconds that a student takes to answer one image
+    own_bytes: int = 0  # peak memory of this process
+    worker_bytes: int = 0  # peak memory of a worker; 0 where this process trains
+    fraction: float = 0.0  # part of a student that the longer run trained
 
     def student(self, technique: str) -> float:
-        """Return a student's seconds: of a technique that was not reached, the median of the others."""
+        """Return a student's seconds; for a technique that was not measured, the median of the others."""
         return self.seconds.get(technique, float(np.median([*self.seconds.values()])) if self.seconds else np.nan)
 
 
@@ -58,10 +58,10 @@ def measure(
     *,
     isolated: bool = False,
 ) -> Measurements:
-    """Train a small part of a student of every technique, twice, and extend the line through both to a whole one.
+    """Train two small parts of a student of every technique, and extrapolate linearly to a complete one.
 
-    Images, steps and queries are cut alike. A teacher that knows the smoothed labels answers, so that the audited one
-    is asked nothing. What does not come to its end within `limit` seconds is left out.
+    Images, steps and queries are reduced by the same factor. A synthetic teacher with smoothed labels answers, so that
+    the audited teacher gets no query. Techniques that are not measured within `limit` seconds are left out.
     """
     began, found = time.monotonic(), Measurements()
     every: list[type[Technique]] = [LS, *techniques]
@@ -70,7 +70,7 @@ def measure(
         watch = _Watch(experiment, jobs, Path(kept), isolated)
         with closing(watch.runner(experiment).executor) as crew:
             watch.crew = crew
-            list(watch.run([LS] * max(1, jobs), FIRST))  # imports, and what else comes once
+            list(watch.run([LS] * max(1, jobs), FIRST))  # imports and other one-time work
             (_, first), *_ = [*watch.run([LS], FIRST), (LS, None)]
             if first is None:
                 return found
@@ -91,33 +91,34 @@ def measure(
 
 
 def runs(experiment: Experiment, technique: type[Technique]) -> bool:
-    """Whether a teacher that shows probabilities can be attacked: not where an attack needs gradients."""
+    """Whether a technique can run on a teacher that shows probabilities: not if it needs gradients."""
     return not issubclass(technique, Attack) or FULL.offers(technique.needs)
 
 
 def part(student: float, techniques: int, jobs: int, limit: float, steps: int) -> float:
-    """Return which part of a student of so many seconds fits, once in full and once shorter, for each technique.
+    """Return which part of a student can be trained in time for each technique, once in full and once shorter.
 
-    Never more than half, nor so little that the shorter one has no step of its own.
+    `student`: seconds of a complete student. The part is at most one half, and large enough that the shorter run has
+    one step.
     """
     fits = 0.5 * limit * max(1, jobs) / (techniques * student * (1 + 1 / SHORTER))
     return float(min(0.5, max(fits, SHORTER / steps)))
 
 
 def whole(short: float, long: float, fraction: float) -> float:
-    """Extend the line through the seconds of two parts of a student, one `SHORTER` times shorter, to a whole one."""
+    """Extrapolate from the seconds of two parts of a student, one `SHORTER` times shorter, to a complete student."""
     slope = max(0.0, long - short) / (fraction - fraction / SHORTER)
     return long + slope * (1 - fraction)
 
 
 def made(result: Result) -> float:
-    """Return the share of a student's queries that are about no stored image."""
+    """Return the share of a student's queries that are for images that the attack makes."""
     own = sum(asked.images for asked in result.asked if asked.block.startswith(MADE))
     return own / result.charged if result.charged else 0.0
 
 
 def answering(experiment: Experiment) -> float:
-    """Return the seconds in which a student answers one image."""
+    """Measure the seconds that a student takes to answer one image."""
     network = build_student(experiment.recipe, len(experiment.task.classes), experiment.task.shape)
     exam = experiment.task.validation.take(np.arange(min(EXAM, len(experiment.task.validation))))
     predict(network, exam, experiment.device)
@@ -127,20 +128,20 @@ def answering(experiment: Experiment) -> float:
 
 
 def peak(who: int) -> int:
-    """Return the largest memory of this process, or of a child that has ended, in bytes."""
+    """Return the peak memory in bytes of this process, or of its ended child processes."""
     used = resource.getrusage(who).ru_maxrss
     return used if sys.platform == "darwin" else 1024 * used
 
 
 class _Watch:
-    """Lays out trainings of a part of a student."""
+    """Trains parts of students."""
 
     def __init__(self, experiment: Experiment, jobs: int, folder: Path, isolated: bool) -> None:
         self.experiment, self.jobs, self.cache = experiment, jobs, Cache(folder)
         self.crew = executor(jobs, experiment.device, isolated=isolated)
 
     def runner(self, experiment: Experiment) -> TrialRunner:
-        """Return the workbench of a shortened audit."""
+        """Return the trial runner of a shortened audit."""
         truth: Target = experiment.truth
         return TrialRunner(
             cache=self.cache,
@@ -155,13 +156,13 @@ class _Watch:
         )
 
     def run(self, techniques: Sequence[type[Technique]], fraction: float) -> Iterator[tuple[type[Technique], Result]]:
-        """Train a part of a student of each technique; those that fail are left out."""
+        """Train a part of a student of each technique; failed ones are left out."""
         experiment = shortened(self.experiment, fraction)
         runner = self.runner(experiment)
         for kind in {technique.views for technique in techniques if issubclass(technique, Attack) and technique.views}:
             runner.ask(
                 experiment.truth, experiment.pool, kind, experiment.recipe.views
-            )  # as an audit does before it trains
+            )  # as an audit does before training
         cells = [self._cell(experiment, technique, seed, fraction) for seed, technique in enumerate(techniques)]
         by_key = {cell.key: technique for cell, technique in zip(cells, techniques, strict=True)}
         for outcome in self.crew.run([runner.job(cell) for cell in cells], runner.door, runner.eval_splits):
@@ -179,7 +180,7 @@ class _Watch:
         return cell.model_copy(update={"budget": max(experiment.recipe.batch, round(self._within(wished) * fraction))})
 
     def queries(self, technique: type[Technique], result: Result, fraction: float) -> int:
-        """Return what a whole student asks: what the technique says, or as many an image as this part did."""
+        """Return a complete student's queries: as the technique states, or scaled up from this part's images."""
         wished = getattr(self._setting(technique), "queries", None)
         if wished is not None:
             return self._within(wished)
@@ -195,7 +196,7 @@ class _Watch:
 
 
 def shortened(experiment: Experiment, fraction: float) -> Experiment:
-    """Return the same audit with a part of its images and steps, at least two batches and one step."""
+    """Return the same audit with a part of its images and steps: at least two batches of images and one step."""
     images = max(2 * experiment.recipe.batch, round(fraction * len(experiment.pool)))
     surrogates = max(2 * experiment.recipe.batch, round(fraction * len(experiment.surrogate)))
     steps = max(1, round(fraction * experiment.recipe.steps))

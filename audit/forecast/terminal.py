@@ -1,4 +1,4 @@
-"""Prints what an audit would take and could find."""
+"""Terminal output of `audit plan`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reports.wording import duration
 
 
 def print_forecasts(found: Sequence[Forecast]) -> None:
-    """Print what the audit of every surface will take and what it could see."""
+    """Print the forecast of every surface's audit."""
     for one in found:
         _print_forecast(one)
     if len(found) > 1:
@@ -21,13 +21,13 @@ def print_forecasts(found: Sequence[Forecast]) -> None:
         )
         terminal.say(
             f"All {len(found)} surfaces: at most {students:,.0f} students, {duration(seconds)} and {queries:,.0f} "
-            "queries; it will be less, for students without a teacher are shared",
+            "queries; the real numbers are lower, because the surfaces share students without a teacher",
             whole=True,
         )
 
 
 def _print_forecast(found: Forecast) -> None:
-    """Print what an audit will take and what it could see."""
+    """Print the forecast of one audit."""
     from audit.statistics.power import POWER
 
     def say(line: str) -> None:
@@ -43,23 +43,23 @@ def _print_forecast(found: Forecast) -> None:
     rows.append(("all", _span(found.trained, "{:,.0f}".format), _span(found.seconds, duration)))
     terminal.table(("phase", "students", f"time, {found.workers} at once"), rows)
     if found.kept:
-        say(f"{found.kept} more students of the tuning are in the cache already")
+        say(f"{found.kept} more tuning students are in the cache already")
     say(f"Memory: {found.memory / 2**30:.1f} GiB")
     cost = "" if found.price is None else f", {_span(found.queries.times(found.price / 1000), '{:,.2f}'.format)} to pay"
     say(f"Queries to the teacher: {_span(found.queries, '{:,.0f}'.format)} ({found.auditor:,} the auditor's own){cost}")
     gain, resistance = (100 * value for value in (found.power.gain, found.power.resistance))
     say(
-        f"With {POWER:.0%} power it finds a gain of {gain:.1f} points, and clears an attack whose margin is "
-        f"{resistance:+.1f}"
+        f"With {POWER:.0%} power it detects a gain of {gain:.1f} points, and rules out an attack whose margin is "
+        f"{resistance:+.1f} points or less"
     )
     told = ", ".join(f"{name} {100 * power.gain:.1f}" for name, power in found.efforts.items())
-    say(f"(by effort, points of gain: {told}; margins scatter as {found.scatter.source})")
+    say(f"(detectable gain in points, by effort: {told}; variances are those of {found.scatter.source})")
     if found.measured < found.techniques:
-        say(f"The time of {found.techniques - found.measured} techniques is that of the others: they were not reached")
+        say(f"{found.techniques - found.measured} techniques were not timed in time: the table uses the others' median")
 
 
 def print_forecasts_json(found: Sequence[Forecast]) -> None:
-    """Print the same for a script; seconds, bytes and fractions. Of several surfaces, under `surfaces`."""
+    """Print the forecasts as JSON, in seconds, bytes and fractions; several surfaces stand under `surfaces`."""
     plans = [{**asdict(f), "trained": asdict(f.trained), "seconds": asdict(f.seconds)} for f in found]
     terminal.data(plans[0] if len(plans) == 1 else {"surfaces": plans})
 

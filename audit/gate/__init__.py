@@ -1,4 +1,4 @@
-"""The gate: a folder and a policy in, findings and one exit code out."""
+"""The gate: apply a policy to an audit's folder; the result is a list of findings and one exit code."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from audit.plan.suite import Suite
 from reports.record import SCHEMA_VERSION, Record, RecordError, by_surface, load
 from teachers.errors import RefusedInput
 
-CODES: dict[Outcome, int] = {"nothing": 5, "fail": 1, "separate": 3, "warn": 0, "pass": 0}  # the first that occurs
+CODES: dict[Outcome, int] = {"nothing": 5, "fail": 1, "separate": 3, "warn": 0, "pass": 0}  # the first one decides
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """A record, its folder, and what a policy says to it."""
+    """A record, its folder, and the policy's findings about it."""
 
     record: Record
     folder: Path
@@ -39,7 +39,7 @@ class GateResult:
 
 
 def gate(folder: Path, file: PolicyFile) -> GateResult:
-    """Verify the record of a folder, and ask it what a policy asks; of one that does not verify nothing is asked.
+    """Verify the record of a folder, then apply a policy; if it does not verify, no rule is applied.
 
     Raises RecordError and RefusedInput where a record cannot be read, UsageError where the policy does not fit it.
     """
@@ -57,12 +57,12 @@ def gate(folder: Path, file: PolicyFile) -> GateResult:
 
 
 def today() -> date:
-    """Return the day, UTC."""
+    """Return today's date, UTC."""
     return datetime.now(UTC).date()
 
 
 def baseline(file: PolicyFile) -> tuple[Record, ...]:
-    """Return the records of a policy's baseline, none where it names none.
+    """Return the records of a policy's baseline; none where the policy names none.
 
     Raises RecordError where one cannot be read, RefusedInput where it is too old to be compared.
     """
@@ -76,9 +76,9 @@ def baseline(file: PolicyFile) -> tuple[Record, ...]:
 
 
 def foresee(file: PolicyFile, suite: Suite, attacks: str, surfaces: Sequence[str]) -> None:
-    """Stop, before anything is trained, where what is asked for can never meet the policy.
+    """Raise UsageError, before anything is trained, if the requested audit can never meet the policy.
 
-    Raises UsageError, and what `baseline` raises.
+    Also raises what `baseline` raises.
     """
     refuse_unknown(file, ())
     baseline(file)

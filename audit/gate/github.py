@@ -1,4 +1,4 @@
-"""What a GitHub job shows of an audit: annotations, its step summary, its outputs. Nothing anywhere else."""
+"""Show an audit in a GitHub job: annotations, step summary and outputs. Does nothing outside GitHub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MARKS: dict[Outcome, str] = {"pass": "✅", "warn": "⚠️", "fail": "❌", "se
 
 
 def annotate(record: Record, folder: Path, word: Word, passes: bool, findings: Sequence[RuleResult] = ()) -> None:
-    """Tell a GitHub job of an audit, where this is one; `word` is the worst of its surfaces'.
+    """Show an audit in the GitHub job, if this is one; `word`: the worst verdict of its surfaces.
 
     Annotations go to standard error, which GitHub reads as well, so that standard output stays for --json.
     """
@@ -30,7 +30,7 @@ def annotate(record: Record, folder: Path, word: Word, passes: bool, findings: S
 
 
 def commands(record: Record, word: Word, findings: Sequence[RuleResult]) -> Iterable[str]:
-    """Return workflow commands: one for each finding that is not fine, or for the word where there is no policy."""
+    """Return workflow commands: one for each finding that does not pass; without a policy, one for the verdict."""
     name = record.teacher.name
     told = [(LEVELS[f.outcome], f"{f.rule} of {name}", f.sentence) for f in findings if f.outcome != "pass"]
     if not told:
@@ -40,12 +40,12 @@ def commands(record: Record, word: Word, findings: Sequence[RuleResult]) -> Iter
 
 
 def command(level: str, title: str, message: str) -> str:
-    """Return one workflow command, escaped as GitHub's runner undoes it."""
+    """Return one workflow command, with the escapes that GitHub's runner decodes."""
     return f"::{level} title={_escaped(title, ':,')}::{_escaped(message)}"
 
 
 def summary(record: Record, findings: Sequence[RuleResult]) -> str:
-    """Return what a policy says, where one was asked, and the record's summary."""
+    """Return the policy's findings, if there are any, and the record's summary, as Markdown."""
     lines = ["## Policy", "", "| | Rule | Finding |", "|---|---|---|"]
     lines += [f"| {MARKS[f.outcome]} {f.outcome} | {f.rule} | {markdown.escape(f.sentence)} |" for f in findings]
     return ("\n".join(lines) + "\n\n" if findings else "") + markdown.render(record)
@@ -63,10 +63,10 @@ def _line(text: str) -> str:
 
 
 def _append(variable: str, text: str) -> None:
-    """Append to the file that an environment variable names, where it does; a warning where it cannot be written."""
+    """Append to the file that an environment variable names, if it is set; warn if the file cannot be written."""
     if path := os.environ.get(variable):
         try:
             with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as f:
                 f.write(text)
         except OSError as e:
-            terminal.note(f"audit: {path} of {variable} was not written ({e.strerror}); the exit code stands")
+            terminal.note(f"audit: {path} of {variable} was not written ({e.strerror}); the exit code does not change")

@@ -1,4 +1,4 @@
-"""A policy file: what a team asks of an audit before it releases a model."""
+"""A policy file: what a team requires of an audit before it releases a model."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from teachers.places import place
 
 Text = Annotated[str, Field(pattern=r"\S")]
 Meaning = Literal["fail", "warn", "pass", "separate"]
-MOST = handed.MIB  # bytes of a policy
+MOST = handed.MIB  # at most, bytes of a policy file
 MEANINGS = '"fail", "warn", "pass" or "separate" (an exit code of its own, 3)'
-Place = tuple[str | int, ...]  # of a value: the keys and indices that lead to it
+Place = tuple[str | int, ...]  # the keys and indices that lead to a value
 
 
 class Part(BaseModel):
-    """Base of all tables: frozen, unknown keys refused, nothing converted; a description says what is allowed."""
+    """Base of all tables: frozen, strict types, no unknown keys; a field's description says what is allowed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -40,7 +40,7 @@ class Suite(Part):
 
 
 class Waiver(Part):
-    """An attack that is left out of the word until a day."""
+    """An attack that the verdict ignores until a date."""
 
     attack: Text = Field(description="the name of one attack in quotes (`audit ls attacks`)")
     surface: Text | None = Field(None, description="the surface on which it is waived, in quotes; all if left out")
@@ -49,7 +49,7 @@ class Waiver(Part):
 
 
 class Baseline(Part):
-    """An earlier record: where one is named, only a regression fails."""
+    """An earlier record; if a policy names one, only a regression fails."""
 
     record: Annotated[Text, Field(pattern=r"^[^\x00]+$")] = Field(
         description="the path of a record or its folder in quotes, seen from the policy"
@@ -58,7 +58,7 @@ class Baseline(Part):
 
 
 class Policy(Part):
-    """What an audit must be, and what its words mean."""
+    """What an audit must fulfil, and which outcome each verdict has."""
 
     version: int = Field(ge=1, le=1, description="1")
     inconclusive: Meaning = Field("fail", description=MEANINGS)
@@ -79,7 +79,7 @@ class Policy(Part):
 
 @dataclass(frozen=True)
 class PolicyFile:
-    """A policy and where it stands."""
+    """A policy, and the file that it was read from."""
 
     path: Path
     text: str
@@ -92,14 +92,14 @@ class PolicyFile:
         return None if named is None else self.path.parent / place(named.record)
 
     def wrong(self, place: Place, sentence: str) -> UsageError:
-        """Return the error that names file, line and key."""
+        """Return an error that names file, line and key."""
         return UsageError(_located(self.path, self.text, place, sentence))
 
 
 def read(path: Path) -> PolicyFile:
     """Read a policy file.
 
-    Raises UsageError, with file, line and key, for whatever in it is wrong.
+    Raises UsageError, with file, line and key, for anything wrong in it.
     """
     try:
         text = handed.text(path, MOST)
@@ -118,23 +118,23 @@ def read(path: Path) -> PolicyFile:
         more = f" (and {e.error_count() - 1} more)" if e.error_count() > 1 else ""
         sentence = _sentence(first["type"], first["loc"], first["input"])
         raise UsageError(_located(path, text, first["loc"], sentence) + more) from e
-    except ValueError as e:  # of a number with thousands of digits
+    except ValueError as e:  # raised for a number with thousands of digits
         raise UsageError(f"{path} is no policy: a number in it has thousands of digits; see docs/gate.md") from e
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say what may have been meant, or all there is."""
+    """Suggest the known name that is nearest, or list all known names."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
 
 
 def _sentence(kind: str, place: Place, given: Any) -> str:
-    """Say what is wrong with the value at a place, what is allowed, and what to do."""
+    """Describe what is wrong with a value, and what is allowed."""
     *table, key = place
     if kind == "extra_forbidden":
-        return f"is no key of it; {nearest(str(key), _fields(table))}"
-    while isinstance(key, int):  # an item of a list is told of as the list
+        return f"is not a key of this table; {nearest(str(key), _fields(table))}"
+    while isinstance(key, int):  # an item of a list is described as the list
         *table, key = table
     allowed = _fields(table)[key].description
     if kind == "missing":
@@ -158,9 +158,9 @@ _KEY = re.compile(r"\s*([\w.\-\"' ]+?)\s*=")
 
 
 def line_of(text: str, place: Place) -> int:
-    """Return the line at which a value stands in TOML; that of its table where it is not there, or 1.
+    """Return the line of a value in TOML text; that of its table if the value is missing, else 1.
 
-    The TOML reader keeps no lines, so they are looked for; a key that is written within another value has its line.
+    The TOML reader keeps no line numbers, so this searches for them; a key in an inline value has that value's line.
     """
     lines: dict[Place, int] = {}
     table: Place = ()

@@ -1,4 +1,4 @@
-"""Whether a teacher gives away more than an earlier one did: margins of two records, compared. Pure."""
+"""Compare the margins of two records: does a teacher give away more than an earlier one? Pure functions."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from reports.wording import points
 
 @dataclass(frozen=True)
 class Change:
-    """How much an attack's margin is above that of the baseline; `looks` are None where there is nothing to compare."""
+    """How far an attack's margin is above the baseline's; `looks` is None where there is nothing to compare."""
 
     attack: str
     now: float
     before: float = 0.0
     looks: Looks | None = None
-    p: float = 1.0  # one-sided, of a change of no more than the tolerance; Holm-adjusted over all attacks
+    p: float = 1.0  # one-sided p-value of "at most the tolerance", Holm-adjusted over all attacks
 
     @property
     def same(self) -> bool:
-        """Whether every student got the same images right."""
+        """Whether all students have the same correct answers as in the baseline."""
         return self.looks is not None and self.looks.last.discordant == 0
 
     @property
     def usable(self) -> bool:
-        """Whether its interval can carry a word."""
+        """Whether its interval can support a conclusion."""
         return self.looks is not None and usable(self.looks.last)
 
     @property
     def upper(self) -> float:
-        """Its one-sided 95 % upper bound over all looks."""
+        """The one-sided 95 % upper bound over all looks."""
         return self.looks.upper(ALPHA) if self.looks is not None and self.usable else 1.0
 
     @property
     def regressed(self) -> bool:
-        """Whether it is surely above the tolerance."""
+        """Whether the change is significantly above the tolerance."""
         return self.p < ALPHA
 
     def held(self, delta: float) -> bool:
-        """Whether it is surely below the tolerance."""
+        """Whether the change is significantly below the tolerance."""
         return self.same or self.upper < delta
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class Change:
 
 
 def unlike(now: Record, before: Record) -> str | None:
-    """Name the first thing in which two records differ, so that their margins cannot be compared."""
+    """Name the first difference that makes two records' margins incomparable; None if there is none."""
     asked, was = question(now), question(before)
     made, had = versions(now), versions(before)
     other = [f"version of {name}" for name in made if had.get(name) and made[name] and made[name] != had[name]]
@@ -66,7 +66,7 @@ def unlike(now: Record, before: Record) -> str | None:
 
 
 def lost(now: Record, before: Record, waived: Container[str]) -> list[str]:
-    """Name the attacks that are judged in the baseline and not now, those apart that are now the control itself."""
+    """Name the attacks that only the baseline judged, except those that are now identical to their control."""
     kept = {(row.attack, row.student) for row in now.comparisons if row.students or row.status == "identical"}
     rows = [row for row in before.comparisons if row.students and row.attack not in waived]
     return [before.named(row) for row in rows if (row.attack, row.student) not in kept]

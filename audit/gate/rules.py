@@ -1,6 +1,6 @@
-"""What each rule of a policy says to the records of an audit, one for each surface. Pure.
+"""Apply each rule of a policy to the records of an audit, one record for each surface. Pure functions.
 
-The rules are those of docs/gate.md.
+docs/gate.md states the rules.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from reports.wording import points
 from teachers.errors import RefusedInput
 
 Outcome = Literal["pass", "warn", "fail", "separate", "nothing"]
-TOLD = 3  # attacks or reasons of a sentence, at most
+TOLD = 3  # at most, attacks or reasons in one sentence
 
 
 class RuleResult(NamedTuple):
-    """What one rule says."""
+    """The outcome of one rule."""
 
     rule: str
     outcome: Outcome
@@ -36,15 +36,15 @@ class RuleResult(NamedTuple):
 def findings(
     records: Sequence[Record], file: PolicyFile, day: date, before: Sequence[Record] = ()
 ) -> Iterator[RuleResult]:
-    """Ask verified records what a policy asks on a day; `before` are those of its baseline.
+    """Apply a policy to verified records on a given day; `before`: the baseline's records.
 
-    Raises UsageError where the policy names what is not known, or a baseline that cannot be compared.
+    Raises UsageError where the policy names something unknown, or a baseline that cannot be compared.
     """
     refuse_unknown(file, records)
     policy = file.policy
     judged = [r for r in records if not policy.surfaces or r.settings.surface in policy.surfaces]
     yield from _surfaces(policy, records)
-    # Every surface has a record of its own, which may be anybody's: each is asked, and told of once.
+    # Every surface has its own record, which may come from another audit: check each, and report equal findings once.
     about = [found for r in judged for found in (*_suite(policy, r), *_checkpoint(policy, r), *_age(policy, r, day))]
     yield from dict.fromkeys(about)
     yield from _waivers(policy, records, day)
@@ -67,7 +67,7 @@ def findings(
 
 
 def refuse_unknown(file: PolicyFile, records: Sequence[Record]) -> None:
-    """Raise UsageError where the policy names a suite or an attack that neither we nor the records know."""
+    """Raise UsageError where the policy names a suite or an attack that neither this version nor the records know."""
     policy = file.policy
     suites = {suite.name for suite in EFFORTS.values()} | {record.suite.name for record in records}
     if policy.suite is not None and policy.suite.name not in suites:
@@ -76,7 +76,7 @@ def refuse_unknown(file: PolicyFile, records: Sequence[Record]) -> None:
     known |= {name for suite in EFFORTS.values() for name in suite.attacks}
     for number, waiver in enumerate(policy.waive):
         if waiver.attack not in known:
-            from attacks.registry import attacks  # heavy, and seldom needed: suites hold nearly all names
+            from attacks.registry import attacks  # slow to import and rarely needed: suites have nearly all names
 
             if waiver.attack not in (every := attacks()):
                 near = nearest(waiver.attack, every)
@@ -84,7 +84,7 @@ def refuse_unknown(file: PolicyFile, records: Sequence[Record]) -> None:
 
 
 def ruled(record: Record, waived: Container[str], delta: float) -> Ruling:
-    """Rule again, without the attacks that are waived, with a tolerance of δ."""
+    """Compute the verdict again, without the waived attacks and with a tolerance of `delta`."""
     rows = tuple(row for row in record.comparisons if row.attack not in waived)
     kept = record.model_copy(update={"comparisons": rows})
     facts = ResultArrays(kept)
@@ -159,7 +159,7 @@ def _age(policy: Policy, record: Record, day: date) -> Iterator[RuleResult]:
 
 
 def _waivers(policy: Policy, records: Sequence[Record], day: date) -> Iterator[RuleResult]:
-    """Say of every waiver what it leaves out, why and until when."""
+    """Report every waiver: what it leaves out, why and until when."""
     for waiver in policy.waive:
         where = "" if waiver.surface is None else f" on {waiver.surface}"
         name = f"{waiver.attack}{where}"
@@ -197,7 +197,7 @@ def _regressions(
         raise RefusedInput(f"the baseline {file.baseline} does not verify, see `audit verify`: {wrong}")
     try:
         found = changes(record, other, waived, delta)
-    except (ValueError, KeyError, IndexError, AssertionError, zlib.error) as e:  # a bit of an array, or a cell's name
+    except (ValueError, KeyError, IndexError, AssertionError, zlib.error) as e:  # a damaged array or cell key
         raise RefusedInput(f"the baseline {file.baseline} cannot be unpacked; see `audit verify`: {e}") from e
     limit = f"{100 * delta:g} points"
     for change in found:
@@ -222,7 +222,7 @@ def _held(held: Sequence[Change], judged: int, limit: str) -> str:
 
 
 def _tolerance(policy: Policy, record: Record) -> float:
-    """Return the tolerance: never larger than the record's own."""
+    """Return the policy's tolerance as a fraction, at most the record's own."""
     own = record.verdict.delta
     return own if policy.tolerance is None else min(own, policy.tolerance / 100)
 

@@ -1,1 +1,1 @@
-"""What a checkpoint or a URL is: `audit inspect`."""
+"""`audit inspect`: describe a checkpoint or a URL."""

@@ -1,4 +1,4 @@
-"""`audit inspect`: what a checkpoint is, and how it is to be used."""
+"""`audit inspect`: find out what a checkpoint is and how to use it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from teachers.targets.selection import Choice
 from teachers.targets.target import Target, TeacherSpec, open_file, open_target, open_task
 from teachers.task import Task, known
 
-SIDE = 32  # pixels of noise, for networks that take any size
+SIDE = 32  # side in pixels of noise images, for networks that take any size
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How many test images a network gets right, with a 95 % interval of the share (Wilson)."""
+    """Number of test images that a network classifies correctly, with a 95 % Wilson interval of the share."""
 
     images: int
     right: int
@@ -41,33 +41,33 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a checkpoint is; None where that is not known."""
+    """Description of a checkpoint; None where something is unknown."""
 
     file: str
     format: str
     sha256: str
     bytes: int
     architecture: str | None
-    candidates: tuple[str, ...]  # networks that its tensors fit, the likeliest first
-    parameters: int  # numbers in all its tensors, where no network is known
+    candidates: tuple[str, ...]  # architectures that fit its tensors, likeliest first
+    parameters: int  # of the network, or of all tensors where the network is unknown
     classes: int | None
     channels: int | None
-    size: int | None  # pixels to a side
-    fixed: bool  # whether it takes no other size
+    size: int | None  # pixels per side
+    fixed: bool  # whether the network takes only this size
     outputs: str | None  # logits, probabilities, percentages or log-probabilities
     normalize: str | None
-    choice: Choice | None  # of the normalisation
-    order: tuple[str, ...]  # class names in the order of its outputs, where they are not in the data's
+    choice: Choice | None  # how the normalisation was chosen
+    order: tuple[str, ...]  # class names in output order, where this differs from the data's order
     accuracy: Accuracy | None
-    undecided: str  # what the command line has to say, as a sentence without its subject
-    changes: tuple[str, ...] = ()  # from the checkpoint's names of tensors to the network's
-    weights: str = ""  # which of several mappings of tensors was taken, as a sentence
-    left_over: str = ""  # which tensors are no network's, as a sentence
-    data: tuple[str, ...] = ()  # what was taken of the data and what was left out, a line each
+    undecided: str  # what the user must still specify: a sentence without its subject
+    changes: tuple[str, ...] = ()  # how the checkpoint's tensor names were mapped to the network's
+    weights: str = ""  # which of several sets of weights was used, as a sentence
+    left_over: str = ""  # which tensors belong to no network, as a sentence
+    data: tuple[str, ...] = ()  # which part of the data was used and what was left out, one line each
 
 
 def inspect(spec: TeacherSpec, *, device: str = "cpu", cache: Path | None = None) -> Inspection:
-    """Open a checkpoint and say what it is, and with data how it is to be used.
+    """Open a checkpoint and describe it; with data, also find out how to use it.
 
     Raises RefusedInput where it cannot be opened, UsageError or RefusedInput where it does not fit the data.
     """
@@ -122,7 +122,7 @@ def inspect(spec: TeacherSpec, *, device: str = "cpu", cache: Path | None = None
 
 
 def _program(told: Inspection, weights: intake.Weights, spec: TeacherSpec, device: str, cache: Cache) -> Inspection:
-    """Let a program answer, in a process of its own, about the test images of the data, if any was given."""
+    """Run an exported program on the test images of the data, if there are any, in a process of its own."""
     if spec.data is None:
         return replace(told, undecided="brings its own network; give --data to see what it answers")
     lines: list[str] = []
@@ -146,14 +146,14 @@ def _program(told: Inspection, weights: intake.Weights, spec: TeacherSpec, devic
 
 
 def counted(target: Target, task: Task) -> Accuracy:
-    """Count what a teacher gets right of the test images."""
+    """Count the test images that a teacher classifies correctly."""
     labels = known(task.test)
     right = int((oracle.top_classes(target.full, task.test) == labels).sum())
     return Accuracy(len(labels), right, *wilson(right, len(labels)))
 
 
 def _without_data(told: Inspection, weights: intake.Weights, fits: Sequence[Candidate], device: str) -> Inspection:
-    """Load a checkpoint into the networks that it fits, and show them noise."""
+    """Load a checkpoint into the networks that it fits, and compare their answers to noise."""
     first = fits[0]
     if first.classes is None:
         return replace(told, architecture=first.name, undecided="was not loaded; give --data")
@@ -171,7 +171,7 @@ def _without_data(told: Inspection, weights: intake.Weights, fits: Sequence[Cand
 
 
 def _on_data(told: Inspection, weights: intake.Weights, spec: TeacherSpec, task: Task, runtime: Runtime) -> Inspection:
-    """Find out on validation images how a checkpoint is to be used, and count what it gets right of the test images."""
+    """Find out how to use a checkpoint on validation images, and count its correct answers on test images."""
     if weights.card is None:
         found = identify.identify(weights, spec, task, runtime.device)
         told = _as_found(told, found, task)

@@ -1,4 +1,4 @@
-"""What `audit inspect` prints."""
+"""Terminal output of `audit inspect`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from teachers.targets.identify import why_normalised
 
 
 def print_inspection(found: Inspection) -> None:
-    """Print what a checkpoint is for a person."""
+    """Print the description of a checkpoint for a person."""
     for name, line in _inspected(found).items():
         terminal.say(f"{name:<14} {line}", whole=True)
 
@@ -59,5 +59,5 @@ def _inspected(found: Inspection) -> dict[str, str]:
 
 
 def print_inspection_json(found: Inspection) -> None:
-    """Print the same for a script."""
+    """Print the description of a checkpoint as JSON."""
     terminal.data(asdict(found))

@@ -1,4 +1,4 @@
-"""Look at the clusters that a teacher's answers form: their means, who lies far from them, and two maps of them."""
+"""Describe the clusters that a teacher's answers form: class means, distances from them, and two-dimensional maps."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from audit.statistics.cmi import Answers, Floats, Labels
 
 VERTICES = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
 
-_TIE = 1e-8  # of the whole variance: directions that differ by less are known to less than six digits
-_STILL = 1e-12  # variance of √P, of 1, below which there is nothing but rounding
-_ENTRIES = 2_000_000  # read at once, over images and classes
+_TIE = 1e-8  # share of the total variance; directions whose variances are closer are known to fewer than six digits
+_STILL = 1e-12  # total variance of √P (at most 1) below which there is only rounding error
+_ENTRIES = 2_000_000  # images × classes that are read at once
 
 
 class Survey(NamedTuple):
-    """What every answer of a labelled sample says at temperature 1."""
+    """Summary of a labelled sample's answers at temperature 1."""
 
     means: Floats  # (K, K) the mean answer Q_y of each class; zeros where it has no image
     divergence: Floats  # (N,) KL(P_x ‖ Q_y) in nats
     middle: Floats  # (K,) mean of √P_x
-    axes: Floats  # (K, 2) the directions in which √P_x varies most
-    explained: tuple[float, float]  # share of its variance along each
-    distinct: bool  # whether no other directions will do: the same axes on every processor
+    axes: Floats  # (K, 2) the first two principal axes of √P_x
+    explained: tuple[float, float]  # share of the variance along each axis
+    distinct: bool  # whether the axes are unique, so that every processor finds the same ones
 
 
 def survey(log_p: Answers, y: Labels) -> Survey:
-    """Read log-probabilities (N, K), in memory or mapped from a file, class by class; y: labels (N,).
+    """Summarise log-probabilities (N, K), in memory or mapped from a file, one class at a time; y: labels (N,).
 
-    The axes are principal components of √P, between which Euclidean distance is Hellinger's, up to √2.
+    The axes are principal components of √P: the Euclidean distance of two √P is √2 times their Hellinger distance.
     """
     N, K = log_p.shape
     means, divergence = np.zeros((K, K)), np.empty(N)
@@ -66,9 +66,9 @@ def projected(P: Floats, found: Survey) -> Floats:
 
 
 def most_confused(means: Floats) -> tuple[int, int, int]:
-    """Return the two classes whose mean answers (K, K) name each other most, and the third that both name most.
+    """Return the two classes with the most confused mean answers (K, K), and the third class most confused with both.
 
-    Of equals, the first: sums are compared to nine digits, whatever a processor makes of the others.
+    Ties go to the first class. Sums are rounded to nine digits, so that every processor finds the same classes.
     """
     shared = (means + means.T).round(9)
     np.fill_diagonal(shared, -1)

@@ -1,4 +1,4 @@
-"""Measure how much a model's outputs tell beyond the label: I(X; Ŷ | Y), in nats (CMIM, arXiv 2507.00012)."""
+"""Conditional mutual information I(X; Ŷ | Y) of a model's images and outputs, in nats (CMIM, arXiv 2507.00012)."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -17,32 +17,32 @@ LOG_FLOOR = 1e-12
 FEWEST_IMAGES = 50
 
 _SURPRISE = -math.log(LOG_FLOOR)
-_NEVER = -1e30  # stands in for −inf, whose product with a probability of zero would be nan
-_OCTAVE = 2**30  # steps in which inverse temperatures are compared: to one part in 10⁹
-_SQUARINGS = 6  # in a row: each doubles the relative error
-_ENTRIES = 2_000_000  # held at once, over images, classes and temperatures: they stay in the processor's cache
+_NEVER = -1e30  # replaces −inf, whose product with a probability of zero would be nan
+_OCTAVE = 2**30  # steps per factor of two: inverse temperatures are compared to one part in 10⁹
+_SQUARINGS = 6  # at most in a row, because each one doubles the relative error
+_ENTRIES = 2_000_000  # images × classes × temperatures held at once: few enough for the processor's cache
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curve:
-    """Hold the CMI of softmax(z / T) over T, in nats; arrays (T,), per class (T, K)."""
+    """CMI of softmax(z / T) at every temperature T, in nats; arrays (T,), per class (T, K)."""
 
     temperatures: Floats
     cmi: Floats
-    """Bias-corrected mean over the images of classes with two or more; nan where there is none."""
+    """Bias-corrected mean over the images of classes that have two or more images; nan where no class has."""
     plug_in: Floats
     """Plug-in mean of KL(P_x ‖ Q_y) over all images."""
     se: Floats
-    """Standard error of `plug_in` over images: to first order an image moves it by KL(P_x ‖ Q_y) − plug_in."""
+    """Standard error of `plug_in` over images; to first order, one image adds KL(P_x ‖ Q_y) − plug_in."""
     per_class: Floats
-    """Corrected; nan for a class of fewer than two images."""
+    """Bias-corrected CMI of each class; nan for a class with fewer than two images."""
     per_class_se: Floats
     gamma: Floats
     """Γ = E[1{Y ≠ V} H(P_X, P_U)] over all ordered pairs of distinct images, H the cross entropy."""
     ncmi: Floats
     """CMI / Γ; nan where Γ is zero, as with a single class."""
     counts: NDArray[np.int64]
-    """(K,) images."""
+    """(K,) number of images of each class."""
 
     @property
     def peak(self) -> float:
@@ -56,7 +56,7 @@ class Curve:
 
     @property
     def unreliable(self) -> NDArray[np.bool_]:
-        """Mark the classes (K,) with too few images for the correction to be trusted."""
+        """Mark the classes (K,) that have too few images for a reliable correction."""
         return self.counts < FEWEST_IMAGES
 
     @property
@@ -65,15 +65,16 @@ class Curve:
 
 
 def curve(log_p: Answers, y: Labels, K: int, temperatures: Sequence[float] = TEMPERATURES) -> Curve:
-    """Follow CMI, Γ and NCMI = CMI / Γ over temperature, every temperature with its own class means Q_y.
+    """Compute CMI, Γ and NCMI = CMI / Γ at every temperature; each temperature has its own class means Q_y.
 
-    log_p: log-probabilities or logits (N, K), in memory or mapped from a file: no more than a class is read at a time.
-    Computed in double precision if they are double, else in single, to 10⁻⁶ nats.
+    log_p: log-probabilities or logits (N, K), in memory or mapped from a file; at most one class is read at a time.
+    The computation uses double precision for double input and single precision otherwise (error about 10⁻⁶ nats).
 
-    Q_y comes from the same images, which makes the plug-in low by about (1 / 2n) Σ_c s²_c / Q_c in a class of n images,
-    s²_c the variance of P_c within it (second-order delta method on the entropy of Q_y); the correction adds that. Γ is
-    exact in one pass: a sum over pairs is bilinear, so sums over all images less sums within classes give it. Its
-    logarithms are floored at log 1e-12 (NCMI: CMIC-DL, arXiv 2309.09123).
+    Q_y is estimated from the same images. In a class of n images this makes the plug-in estimate too low by about
+    (1 / 2n) Σ_c s²_c / Q_c, where s²_c is the variance of P_c within the class (second-order delta method on the
+    entropy of Q_y); the correction adds this amount. Γ is exact in one pass: a sum over pairs is bilinear, so it equals
+    the sum over all images minus the sums within classes. Its logarithms are floored at log 1e-12 (NCMI: CMIC-DL,
+    arXiv 2309.09123).
     """
     _check(log_p, y, K)
     hot = np.argsort(temperatures)[::-1]
@@ -109,26 +110,26 @@ def curve(log_p: Answers, y: Labels, K: int, temperatures: Sequence[float] = TEM
 
 
 class _Step(NamedTuple):
-    """Neighbouring levels that are made together."""
+    """Neighbouring levels that are computed together."""
 
     start: int
     stop: int
-    half: int | None  # the first of those that they are the squares of; None: exponentials
+    half: int | None  # first of the levels that are squared to get these; None: computed as exponentials
 
 
 class _Ladder(NamedTuple):
-    """Inverse temperatures β: those asked for, ascending, then the doubles that are not among them.
+    """Inverse temperatures β: the requested ones in ascending order, then doubles of them that were not requested.
 
-    e^2βz is the square of e^βz, at a tenth of the cost of an exponential.
+    e^2βz is the square of e^βz, which costs a tenth of an exponential.
     """
 
     beta: Floats  # (levels,)
-    double: slice | list[int]  # (T,) the level of twice each inverse temperature
+    double: slice | list[int]  # (T,) for each inverse temperature, the level of its double
     steps: list[_Step]
 
 
 def _ladder(temperatures: Sequence[float]) -> _Ladder:
-    """Plan the powers for temperatures in descending order."""
+    """Plan how to compute the powers e^βz; the temperatures are in descending order."""
     for T in temperatures:
         if not 1e-6 <= T <= 1e6:
             raise ValueError(f"a temperature must lie in 1e-6 … 1e6, not {T:g}")
@@ -136,7 +137,7 @@ def _ladder(temperatures: Sequence[float]) -> _Ladder:
     beyond = [key for key in dict.fromkeys(key + _OCTAVE for key in keys) if key not in keys]
     place = {key: level for level, key in enumerate(keys + beyond)}
     steps: list[_Step] = []
-    squarings: list[int] = []  # that made each level
+    squarings: list[int] = []  # number of squarings in a row behind each level
     for level, key in enumerate(keys + beyond):
         half = place.get(key - _OCTAVE)
         if half is not None and level < len(keys) and (half > level or squarings[half] == _SQUARINGS):
@@ -155,17 +156,17 @@ def _ladder(temperatures: Sequence[float]) -> _Ladder:
 
 
 class _Class(NamedTuple):
-    """What one class adds."""
+    """Contribution of one class to the curve."""
 
     plug_in: Floats  # (T,) mean of KL(P_x ‖ Q)
-    bias: Floats  # (T,) of that mean, nan for one image
-    scatter: Floats  # (T,) sum of its squared deviations
+    bias: Floats  # (T,) bias of that mean; nan for a single image
+    scatter: Floats  # (T,) sum of squared deviations from that mean
     mass: Floats  # (T, K) sum of P_x
     surprise: Floats  # (T, K) sum of −log P_x, floored
 
 
 def _of_class(log_p: Answers, rows: NDArray[np.intp], ladder: _Ladder, scratch: Answers) -> _Class:
-    """Measure the images `rows` of one class, in two sweeps over parts where the scratch does not hold them all."""
+    """Measure the images `rows` of one class, in two passes; in parts where the scratch memory cannot hold them all."""
     n, most = len(rows), len(scratch) // (log_p.shape[1] * len(ladder.beta))
     parts = np.array_split(rows, -(-n // most))
     held = [_Powers(np.asarray(log_p[rows]), ladder, scratch)] if len(parts) == 1 else None
@@ -174,14 +175,14 @@ def _of_class(log_p: Answers, rows: NDArray[np.intp], ladder: _Ladder, scratch: 
         return held or (_Powers(np.asarray(log_p[part]), ladder, scratch) for part in parts)
 
     mass = np.sum([powers.mass() for powers in sweep()], 0)  # (T, K)
-    # An entry so small that the mean underflows would make the divergence infinite.
+    # A mean that underflows to zero would make the divergence infinite.
     Q = np.maximum(mass / n, np.finfo(scratch.dtype).tiny)
     squares, surprise = np.zeros_like(Q), np.zeros_like(Q)
     guess, beyond, scatter = np.zeros(len(Q)), np.zeros(len(Q)), np.zeros(len(Q))  # (T,)
     for number, powers in enumerate(sweep()):
         divergence = powers.divergence(Q)  # (T, images of the part)
         if number == 0:
-            guess = divergence.mean(1)  # about which sums of squares lose no digits
+            guess = divergence.mean(1)  # shift, so that sums of squares lose no digits
         divergence -= guess[:, None]
         beyond += divergence.sum(1)
         scatter += np.vecdot(divergence, divergence)
@@ -198,7 +199,7 @@ def _of_class(log_p: Answers, rows: NDArray[np.intp], ladder: _Ladder, scratch: 
 
 
 class _Powers:
-    """e^βz of some images of one class at every level of a ladder, z their logits less the largest."""
+    """e^βz of some images of one class at every level of a ladder; z: their logits minus the largest one."""
 
     def __init__(self, log_p: Answers, ladder: _Ladder, scratch: Answers) -> None:
         top = log_p.max(1, keepdims=True)
@@ -233,7 +234,7 @@ class _Powers:
 
     def divergence(self, Q: Floats) -> Floats:
         """Give KL(P_x ‖ Q) of every image, Σ_c P_c (βz_c − log Q_c) − log Z, (T, n)."""
-        energy = (self.u.transpose(1, 0, 2) @ self.z[:, :, None])[:, :, 0].T  # (T, n), not yet normalised
+        energy = (self.u.transpose(1, 0, 2) @ self.z[:, :, None])[:, :, 0].T  # (T, n), before normalisation
         cross = (self.u @ np.log(Q).astype(self.u.dtype)[:, :, None])[:, :, 0]
         divergence: Floats = ((self.beta * energy - cross) * self.weight - self.log_Z).astype(np.float64)
         return divergence

@@ -1,4 +1,4 @@
-"""Say how sure a difference of accuracies is, over training seeds and test images at once."""
+"""Confidence bounds and p-values for a difference of accuracies, over training seeds and test images at once."""
 
 import math
 from collections.abc import Sequence
@@ -16,16 +16,17 @@ _HALVINGS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Margin:
-    """Hold a mean over seeds and images, and bound it.
+    """Mean over seeds and images, with its bounds and p-values.
 
-    Each score is d[s, i] = mean + seed effect + image effect + interaction, the effects random and crossed. The mean
-    squares of the two-way analysis of variance estimate Var(mean) = A + B, where A = between_seeds / (seeds images) has
-    seeds - 1 degrees of freedom and B = (between_images - residual)+ / (seeds images) has images - 1 (Searle, Casella
-    and McCulloch, Variance Components, 1992, ch. 4; crossed random effects: Clark 1973, Raaijmakers et al. 1999).
-    Half the width of a bound is sqrt(t_A^2 A + t_B^2 B), each part with the Student quantile of its own degrees of
-    freedom: for normal effects on many images never below nominal, however the variance splits (Banerjee 1960, Sankhya
-    22:357-358), where the single t of Satterthwaite (1946) is too short at three seeds. Nor is t_A^2 A taken for less
-    than the interaction alone would give, lest seeds that agree by luck shorten it. See benchmarks/coverage.py.
+    Each score is d[s, i] = mean + seed effect + image effect + interaction; the effects are random and crossed. The
+    mean squares of the two-way analysis of variance estimate Var(mean) = A + B, where A = between_seeds / (seeds
+    images) has seeds - 1 degrees of freedom and B = (between_images - residual)+ / (seeds images) has images - 1
+    (Searle, Casella and McCulloch, Variance Components, 1992, ch. 4; crossed random effects: Clark 1973, Raaijmakers et
+    al. 1999). The half width of a bound is sqrt(t_A^2 A + t_B^2 B); each part has the Student quantile of its own
+    degrees of freedom. For normal effects on many images the coverage is never below nominal, however the variance
+    splits (Banerjee 1960, Sankhya 22:357-358); the single t of Satterthwaite (1946) is too short at three seeds.
+    t_A^2 A is never less than the interaction alone would give, so that seeds that agree by luck do not shorten the
+    bound. See benchmarks/coverage.py.
 
     Accuracies and margins are fractions; mean squares are per score.
     """
@@ -34,52 +35,52 @@ class Margin:
     seeds: int
     images: int
     discordant: float
-    """Mean over seeds of the number of images that the margin rests on."""
+    """Number of images that contribute to the margin, such as those on which two students differ; mean over seeds."""
     between_seeds: float
     between_images: float
     residual: float
-    """Mean square of the interaction, which estimates its variance as it stands."""
+    """Mean square of the interaction, an estimate of the interaction's variance."""
     crossed: float = 0.0
     """Variance of the mean from a third crossed factor, with `crossed_df` degrees of freedom."""
     crossed_df: int = 1
 
     @property
     def seed_variance(self) -> float:
-        """Estimate the variance of the seed effect, nan from one seed or image."""
+        """Estimate the variance of the seed effect; nan with one seed or one image."""
         return max(self.between_seeds - self.residual, 0.0) / self.images
 
     @property
     def image_variance(self) -> float:
-        """Estimate the variance of the image effect, nan from one seed or image."""
+        """Estimate the variance of the image effect; nan with one seed or one image."""
         return max(self.between_images - self.residual, 0.0) / self.seeds
 
     @property
     def estimable(self) -> bool:
-        """Say whether training chance can be told: not from one seed, one image, or seeds that copy one another."""
+        """Whether training noise can be estimated: not from one seed, one image, or identical seeds."""
         copies = self.between_seeds == 0 and self.residual == 0 and self.between_images > 0
         return self.seeds > 1 and self.images > 1 and not copies
 
     @property
     def degenerate(self) -> bool:
-        """Say whether no verdict can be drawn: the variance is zero, or not estimable."""
+        """Whether the margin supports no verdict: its variance is zero or cannot be estimated."""
         return not 0 < self.se < math.inf
 
     @property
     def se(self) -> float:
-        """Estimate the standard error of the mean, infinite where it is not estimable."""
+        """Estimate the standard error of the mean; infinite where it cannot be estimated."""
         if not self.estimable:
             return math.inf
         own = self.seed_variance / self.seeds + self.residual / self._scores
         return math.sqrt(own + self._image_part + self.crossed)
 
     def foreseen(self, seeds: int) -> "Margin":
-        """Return what so many seeds on the same images would give, if the mean and the variances stayed."""
+        """Predict the margin for `seeds` seeds on the same images, with the same mean and variance components."""
         images = max(self.between_images - self.residual, 0.0) * seeds / self.seeds
         return replace(self, seeds=seeds, between_images=self.residual + images)
 
     @property
     def df(self) -> float:
-        """Give Satterthwaite's effective degrees of freedom of `se`, to describe it: the bounds do not use them."""
+        """Satterthwaite's effective degrees of freedom of `se`, for description only: the bounds do not use them."""
         if self.degenerate:
             return 0.0
         B, C = self._image_part, self.crossed
@@ -100,14 +101,14 @@ class Margin:
         return self.mean - half, self.mean + half
 
     def p_above(self, value: float = 0.0) -> float:
-        """Give the one-sided p of "no more than value": below alpha just where lower(1 - alpha) is above value."""
+        """Return the one-sided p-value of "at most `value`": p < alpha exactly where lower(1 - alpha) > value."""
         if self.degenerate:
             return 1.0
         tail = self._tail(abs(self.mean - value))
         return tail if self.mean > value else 1 - tail
 
     def p_equal(self) -> float:
-        """Give the two-sided p of a margin of zero."""
+        """Return the two-sided p-value of a margin of zero."""
         return 1.0 if self.degenerate else 2 * self._tail(abs(self.mean))
 
     @property
@@ -119,7 +120,7 @@ class Margin:
         return self.image_variance / self.images
 
     def _half_width(self, tail: float) -> float:
-        """Give the half width that a one-sided error of `tail` needs."""
+        """Return the half width of a bound whose one-sided error is `tail`."""
         from scipy.special import stdtrit
 
         if not 0 < tail < 0.5:
@@ -133,7 +134,7 @@ class Margin:
         return math.sqrt(A + t_B * t_B * self._image_part + t_C * t_C * self.crossed)
 
     def _tail(self, half: float) -> float:
-        """Invert `_half_width` by bisection; the answer errs upwards by less than 1e-30."""
+        """Invert `_half_width` by bisection; the result is too large by less than 1e-30."""
         low, high = 0.0, 0.5
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
@@ -144,10 +145,10 @@ class Margin:
 
 
 def paired(knockoff: Correct, control: Correct) -> Margin:
-    """Compare two students (S, N), correct or not by seed and test image, paired by both.
+    """Compare two students, paired by seed and test image; arrays (S, N) say which answers are correct.
 
-    One may have more seeds than the other: their first rows are the same seeds, and the rest is that one's own.
-    `discordant` counts the images on which the two differ, where they are paired.
+    One student may have more seeds than the other: the first rows of both are the same seeds, the further rows are
+    unpaired. `discordant` counts the images on which the two students differ, over the paired seeds.
     """
     _check(knockoff)
     _check(control)
@@ -155,12 +156,12 @@ def paired(knockoff: Correct, control: Correct) -> Margin:
 
 
 def differing(one: tuple[Correct, Correct], other: tuple[Correct, Correct]) -> Margin:
-    """Compare two margins: that of one knockoff over its control (S, N), less that of another over its own (M, N).
+    """Return the difference of two margins: one knockoff over its control (S, N), minus another over its own (M, N).
 
-    Every score is the difference of two differences, paired by seed and test image, so that controls that are the same
-    students cancel; where seeds are independent, pairing them in any order is as right. Two margins may have unequally
-    many seeds, as in `paired`; a knockoff has as many as its control. `discordant` counts the images on
-    which the two differences differ.
+    Every score is a difference of two differences, paired by seed and test image, so that controls that are the same
+    students cancel out; independent seeds may be paired in any order. The two margins may have different numbers of
+    seeds, as in `paired`, but a knockoff has as many seeds as its control. `discordant` counts the images on which the
+    two differences differ.
     """
     for knockoff, control in (one, other):
         _check(knockoff)
@@ -174,7 +175,7 @@ def differing(one: tuple[Correct, Correct], other: tuple[Correct, Correct]) -> M
 
 
 def _paired(knockoff: Scores, control: Scores) -> Margin:
-    """Compare whole scores (S, N) with others (M, N)."""
+    """Compare integer scores (S, N) with other integer scores (M, N)."""
     if knockoff.shape[1] != control.shape[1]:
         raise ValueError(f"knockoff {knockoff.shape} and control {control.shape} must hold the same images")
     if len(knockoff) > len(control):
@@ -188,34 +189,34 @@ def _paired(knockoff: Scores, control: Scores) -> Margin:
 
 
 def _partly_paired(knockoff: Scores, control: Scores, discordant: float) -> Margin:
-    """Compare a student (S, N) with one of more seeds (M, N), of which the first S are paired.
+    """Compare a student (S, N) with one that has more seeds (M, N); the first S seeds are paired.
 
-    mean(knockoff) - mean(control) is the mean of S differences, knockoff - S/M control, less what the control's other
-    seeds add. Seeds are independent, so the variances of the two add: the second is (M - S)/M^2 of that of one of the
-    control's seeds, with M - 1 degrees of freedom, since all of its seeds tell it.
+    mean(knockoff) - mean(control) is the mean of the S differences knockoff - S/M control, minus the part of the
+    control's other seeds. Seeds are independent, so the variances of the two parts add up. The second variance is
+    (M - S)/M^2 times that of one control seed; it has M - 1 degrees of freedom, because all M seeds estimate it.
     """
     (S, N), M = knockoff.shape, len(control)
     pairs = _margin(M * knockoff.astype(np.int32) - S * control[:S].astype(np.int32), 0.0, discordant, scale=M)
     alone = _margin(control, 0.0, 0.0)
     columns = M * knockoff.sum(axis=0, dtype=np.int64) - S * control.sum(axis=0, dtype=np.int64)  # (N,)
     G, other = int(columns.sum()), (M - S) / M**2
-    images = _mean_square(N * int(columns @ columns) - G * G, N * (S * M) ** 2, N - 1)  # of scores of all seeds
+    images = _mean_square(N * int(columns @ columns) - G * G, N * (S * M) ** 2, N - 1)  # of all seeds
     return replace(
         pairs,
         mean=G / (N * S * M),
         between_images=S * (images - other * alone.residual),
-        # Nor is this part taken for less than the interaction alone must leave.
+        # This part, too, is never less than the interaction alone would give.
         crossed=other * max(alone.between_seeds, alone.residual) / N,
         crossed_df=M - 1,
     )
 
 
 def over_teachers(knockoff: Correct, control: Correct) -> Margin:
-    """Compare the students of several teachers (T, S, N) with others (S, N) or (T, S, N), paired by seed and image.
+    """Compare the students of several teachers (T, S, N) with controls (S, N) or (T, S, N), paired by seed and image.
 
-    For a claim about the way the teachers were trained: teachers, student seeds and images are all random and crossed.
-    The margin's `seeds` are the teachers, every one a mean over students; what the students' seeds have in common over
-    all teachers is its third factor.
+    Use it for a claim about how the teachers were trained: teachers, student seeds and images are all random and
+    crossed. The margin's `seeds` are the teachers, each averaged over its students; the effect that a student seed has
+    under every teacher is the third factor (`crossed`).
     """
     fits = control.shape in (knockoff.shape, knockoff.shape[1:])
     if knockoff.ndim != 3 or not fits or min(knockoff.shape[:2]) < 2:
@@ -234,9 +235,9 @@ def over_teachers(knockoff: Correct, control: Correct) -> Margin:
 
 
 def above(accuracy: Correct, value: float) -> Margin:
-    """Compare one student (S, N), correct or not by seed and test image, with a constant accuracy.
+    """Compare one student with a constant accuracy; the array (S, N) says which answers are correct.
 
-    `discordant` counts the rarer of right and wrong.
+    `discordant` counts the correct or the wrong answers of a seed, whichever are fewer.
     """
     _check(accuracy)
     right = int(np.count_nonzero(accuracy))
@@ -244,13 +245,13 @@ def above(accuracy: Correct, value: float) -> Margin:
 
 
 def scatter(correct: Correct) -> float:
-    """Give the standard deviation of a student's errors (S, N) over seeds, as a share of their mean."""
+    """Return the standard deviation over seeds of a student's error rate, divided by its mean; `correct`: (S, N)."""
     errors = 1 - correct.mean(axis=1)
     return float(errors.std(ddof=1) / errors.mean()) if len(errors) > 1 and errors.any() else 0.0
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Adjust p-values for having looked at all of them, order kept (Holm 1979)."""
+    """Adjust p-values for multiple comparisons, in the order given (Holm 1979)."""
     adjusted = [0.0] * len(p)
     largest = 0.0
     for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
@@ -267,7 +268,7 @@ class LowerBound(NamedTuple):
 
 
 def over_images(scores: NDArray[np.integer[Any]]) -> LowerBound:
-    """Bound the mean of scores (S, N) over images alone: of these very students, whatever other seeds would give."""
+    """Bound the mean of scores (S, N) over images alone: for these students, not for students of other seeds."""
     from scipy.special import stdtrit
 
     by_image = scores.mean(axis=0)  # (N,)
@@ -282,7 +283,7 @@ def _check(correct: NDArray[Any]) -> None:
 
 
 def _margin(d: NDArray[np.integer[Any]], value: float, discordant: float, scale: int = 1) -> Margin:
-    """Analyse the variance of whole scores, `scale` times what is meant, so that none is exactly zero by rounding."""
+    """Analyse the variance of integer scores, which are `scale` times the real ones, to avoid rounding errors."""
     S, N = d.shape
     rows = d.sum(axis=1, dtype=np.int64)  # (S,)
     columns = d.sum(axis=0, dtype=np.int64)  # (N,)

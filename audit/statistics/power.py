@@ -1,4 +1,4 @@
-"""What an audit could see: the smallest margin that its seeds and test images find with 80 % power."""
+"""Statistical power of an audit: the smallest margin that its seeds and test images detect with 80 % power."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from reports.record import Record
 from teachers.errors import UsageError
 
 POWER = 0.8
-BAG = "bag-1"  # the reference bag whose margins tell how margins scatter
+BAG = "bag-1"  # the reference bag that supplies typical variance components
 
 
 @dataclass(frozen=True)
 class Scatter:
-    """Variance components of margins, per score, as fractions squared; `source` says whose margins."""
+    """Variance components of margins, per score, in squared fractions; `source` says where the margins come from."""
 
     seeds: float
     images: float
@@ -30,7 +30,7 @@ class Scatter:
     source: str
 
     def margin(self, seeds: int, images: int) -> Margin:
-        """Return a margin of zero that scatters so."""
+        """Return a margin of zero with these variance components."""
         return Margin(
             mean=0.0,
             seeds=seeds,
@@ -44,19 +44,19 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Power:
-    """What an audit finds with 80 % power, as fractions."""
+    """Margins that an audit detects with 80 % power, as fractions."""
 
     gain: float
-    """The smallest margin of a single attack that makes it DISTILLABLE, over all attacks and looks."""
+    """The smallest margin of one attack that gives DISTILLABLE, corrected for all attacks and looks."""
     resistance: float
-    """The largest margin at which an attack's upper bound falls below δ; negative where it must lose."""
+    """The largest margin at which an attack's upper bound is below δ; negative where the attack must lose accuracy."""
 
 
 def detectable(margin: Margin, level: float = ALPHA) -> float:
-    """Return the smallest true margin whose lower bound, of one-sided error `level`, is above 0 with 80 % power.
+    """Return the smallest true margin whose lower bound (one-sided error `level`) is above 0 with 80 % power.
 
-    The estimate must exceed its half width, and falls short of the truth by t·se once in five times, with the degrees
-    of freedom of the seeds: of a comparison with these variance components, infinite where they are unknown.
+    The estimate must exceed its half width, and in one case of five it is below the truth by t·se or more (t with
+    seeds - 1 degrees of freedom). `margin` supplies the variance components; the result is infinite where it has none.
     """
     if margin.degenerate:
         return math.inf
@@ -64,16 +64,16 @@ def detectable(margin: Margin, level: float = ALPHA) -> float:
 
 
 def seeds_for(margin: Margin, delta: float = DELTA, level: float = ALPHA) -> int:
-    """Return the fewest seeds that find a margin of δ with 80 % power on the same images: 3 to 20, the most there are.
+    """Return the fewest seeds, 3 to 20, that detect a margin of δ with 80 % power on the same images.
 
-    These are the seeds of a fixed design, which looks once.
+    This is for a fixed design, which looks at the data once; 20 is also returned where even 20 seeds are too few.
     """
     enough = (seeds for seeds in range(3, HORIZON) if detectable(margin.foreseen(seeds), level) <= delta)
     return next(enough, HORIZON)
 
 
 def power(scatter: Scatter, first: int, most: int, images: int, comparisons: int) -> Power:
-    """Return what looks from `first` to `most` seeds find at the last of them; the looks before can only find more."""
+    """Return the power at the last of the looks from `first` to `most` seeds; earlier looks can only detect more."""
     margins = [scatter.margin(seeds, images) for seeds in schedule(first, most)]
     times = tuple(information(m, HORIZON) for m in margins)
     gain, bound = (detectable(margins[-1], levels(times, alpha)[-1]) for alpha in (ALPHA / comparisons, ALPHA))
@@ -81,26 +81,26 @@ def power(scatter: Scatter, first: int, most: int, images: int, comparisons: int
 
 
 def of_margins(margins: Iterable[Margin], source: str) -> Scatter:
-    """Average the variance components of margins that have some.
+    """Average the variance components of the margins that have them.
 
-    Raises UsageError where none has.
+    Raises UsageError where no margin has any.
     """
     parts = [(m.seed_variance, m.image_variance, m.residual) for m in margins if not m.degenerate]
     if not parts:
-        raise UsageError(f"{source}: none of them says how margins scatter; name another audit with --like")
+        raise UsageError(f"{source}: none of them has a variance; name another audit with --like")
     seeds, images, interaction = np.mean(parts, axis=0).tolist()
     return Scatter(seeds, images, interaction, source)
 
 
 def of_record(record: Record) -> Scatter:
-    """Return how the margins of an earlier audit scattered."""
+    """Return the variance components of an earlier audit's margins."""
     rows = [row for row in record.comparisons if row.students]
     margins = [paired(record.correct(row.students), record.correct(row.control_students)) for row in rows]
     return of_margins(margins, f"the {len(rows)} margins of the audit of {record.teacher.name}")
 
 
 def reference() -> Scatter:
-    """Return how margins scatter in the reference bag, with all labels."""
+    """Return the variance components of the reference bag's margins, from its teachers with all labels."""
     bag = shipped(BAG)
     assert bag is not None
     margins = [

@@ -1,12 +1,12 @@
-"""Look at a comparison more than once: seeds are added while it is open, and error is spent by information.
+"""Group-sequential testing: seeds are added while a comparison is undecided, and each look spends some of the error.
 
-A margin over S seeds and N images has the variance a/S + b/N: more seeds shrink the first part only. Means over nested
-sets of seeds have the covariance of the larger set, so their looks are those of a Brownian motion at times
-t = Var(horizon) / Var(S), the information that a look holds of what the horizon's seeds would give. Look k may spend
+A margin over S seeds and N images has the variance a/S + b/N: more seeds reduce the first part only. The covariance of
+two means over nested sets of seeds is the variance of the larger set, so the looks behave like a Brownian motion at
+times t = Var(horizon) / Var(S): the share of the horizon's information that a look has. Look k may spend
 f(t_k) − f(t_(k−1)) with the spending function of Pocock's type, f(t) = α ln(1 + (e − 1) t) (Lan and DeMets 1983,
-Biometrika 70:659), and its level follows by the recursive integration of Armitage, McPherson and Rowe (1969, J. R.
-Stat. Soc. A 132:235). Looks whose variance is estimated are judged at these levels by their own Student quantiles
-(Jennison and Turnbull 2000, Group Sequential Methods, §11.4); benchmarks/sequential.py shows what that is worth.
+Biometrika 70:659); its level follows by the recursive integration of Armitage, McPherson and Rowe (1969, J. R. Stat.
+Soc. A 132:235). The variance is estimated, so each look is judged at its level by its own Student quantiles (Jennison
+and Turnbull 2000, Group Sequential Methods, §11.4); benchmarks/sequential.py measures the error rates.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from audit.statistics.compare import Correct, Margin, paired
 
-HORIZON = 20  # seeds at which all error is spent
-GROWTH = 1.6  # of the seeds from look to look
-LEAST = 0.01  # new information, below which a look spends nothing
+HORIZON = 20  # number of seeds at which all of the error is spent
+GROWTH = 1.6  # factor from the seeds of one look to those of the next
+LEAST = 0.01  # a look with less new information than this spends nothing
 
 _NODES = 96
 _FAR = 9.0  # standard deviations
@@ -32,9 +32,9 @@ _HALVINGS = 50
 
 @dataclass(frozen=True)
 class Looks:
-    """The same comparison after every look, each over more seeds than the one before.
+    """One comparison at every look; each look has more seeds than the one before.
 
-    All bounds and p-values hold whatever look was the last, and whatever that was decided by.
+    All bounds and p-values stay valid whichever look was the last, and for whatever reason the audit stopped there.
     """
 
     margins: tuple[Margin, ...]
@@ -47,7 +47,7 @@ class Looks:
 
     @cached_property
     def times(self) -> tuple[float, ...]:
-        """Return the information that each look held, as a fraction of the horizon's, never falling."""
+        """Return the information at each look, as a fraction of the horizon's; it never decreases."""
         return tuple(np.maximum.accumulate([information(m, self.horizon) for m in self.margins]).tolist())
 
     def levels(self, alpha: float) -> tuple[float, ...]:
@@ -55,15 +55,15 @@ class Looks:
         return levels(self.times, alpha)
 
     def lower(self, alpha: float) -> float:
-        """Bound the margin from below, one-sided: the best bound of any look."""
+        """Bound the margin from below, one-sided: the tightest bound of any look."""
         return max(-math.inf if a == 0 else m.lower(1 - a) for m, a in self._judged(alpha))
 
     def upper(self, alpha: float) -> float:
-        """Bound the margin from above, one-sided."""
+        """Bound the margin from above, one-sided: the tightest bound of any look."""
         return min(math.inf if a == 0 else m.upper(1 - a) for m, a in self._judged(alpha))
 
     def p_above(self, value: float = 0.0) -> float:
-        """Give the smallest alpha at which some look so far says "more than value"."""
+        """Return the smallest alpha at which some look so far concludes that the margin is above `value`."""
         p = [m.p_above(value) for m in self.margins]
         if len(p) == 1:
             return min(1.0, p[0] / spent(self.times[0], 1.0))
@@ -86,17 +86,17 @@ class Looks:
 
 
 def looks(knockoff: Correct, control: Correct, seeds: Sequence[int], horizon: int = HORIZON) -> Looks:
-    """Compare two students (S, N) at each number of seeds, the first ones each time."""
+    """Compare two students (S, N) at each number of seeds in `seeds`, always on their first seeds."""
     return Looks(tuple(paired(knockoff[:s], control[:s]) for s in seeds), horizon)
 
 
 def once(margin: Margin) -> Looks:
-    """Look once and for all: a design whose seeds were fixed before, and spend everything."""
+    """Return a single look that spends all of the error: a design whose number of seeds was fixed in advance."""
     return Looks((margin,), margin.seeds)
 
 
 def schedule(first: int, most: int, seen: Sequence[int] = ()) -> tuple[int, ...]:
-    """Return the numbers of seeds to look at, from `first` to `most`, with those that were looked at before."""
+    """Return the numbers of seeds at which to look, from `first` to `most`, and those of earlier looks (`seen`)."""
     numbers = {min(first, most), most, *(s for s in seen if s < most)}
     seeds = first
     while (seeds := math.ceil(GROWTH * seeds)) < most:
@@ -105,7 +105,7 @@ def schedule(first: int, most: int, seen: Sequence[int] = ()) -> tuple[int, ...]
 
 
 def information(margin: Margin, horizon: int) -> float:
-    """Return how much of the information at the horizon a margin holds, by its own variance components."""
+    """Return a margin's information as a fraction of the horizon's, from its own variance components."""
     if margin.seeds >= horizon:
         return 1.0
     if margin.degenerate:
@@ -114,7 +114,7 @@ def information(margin: Margin, horizon: int) -> float:
 
 
 def spent(time: float, alpha: float) -> float:
-    """Return the error that may be spent until a time in [0, 1] (Lan and DeMets 1983, Pocock's type)."""
+    """Return the error that may be spent up to a time in [0, 1] (Lan and DeMets 1983, Pocock's type)."""
     return alpha * math.log1p((math.e - 1) * time)
 
 
@@ -122,15 +122,15 @@ def spent(time: float, alpha: float) -> float:
 def levels(times: tuple[float, ...], alpha: float) -> tuple[float, ...]:
     """Return the nominal one-sided level of each look at non-decreasing times in (0, 1].
 
-    A look that brings less than `LEAST` of new information has the level 0 and leaves what it would have spent to the
-    next. Of the looks before, what their level left of the distribution is carried on by quadrature.
+    A look that adds less than `LEAST` of information has level 0 and leaves its share of the error to the next look.
+    Quadrature carries the part of the distribution that earlier looks did not reject to the next look.
     """
     from scipy.special import ndtr
 
     found: list[float] = []
     before = 0.0
-    z = np.zeros(1)  # nodes of the last look's statistic below its bound
-    mass = np.ones(1)  # its density times the weights of the nodes
+    z = np.zeros(1)  # nodes: values of the last look's statistic below its bound
+    mass = np.ones(1)  # density at the nodes times the quadrature weights
     for time in times:
         if time - before < LEAST:
             found.append(0.0)
@@ -138,7 +138,7 @@ def levels(times: tuple[float, ...], alpha: float) -> tuple[float, ...]:
         own = spent(time, alpha) - spent(before, alpha)
         kept, new = math.sqrt(before / time), math.sqrt(1 - before / time)
         centre = kept * z
-        low, high = -_FAR, _FAR  # the bound: the tail above it is what this look may spend
+        low, high = -_FAR, _FAR  # bisection: the tail above the bound is the error that this look may spend
         for _ in range(_HALVINGS):
             bound = (low + high) / 2
             tail = float(mass @ ndtr((centre - bound) / new))
@@ -151,7 +151,7 @@ def levels(times: tuple[float, ...], alpha: float) -> tuple[float, ...]:
 
 
 def _below(bound: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return Gauss–Legendre nodes and weights of everything below a bound."""
+    """Return Gauss–Legendre nodes and weights for the range below a bound."""
     nodes, weights = _legendre()
     half = (bound + _FAR) / 2
     return half * (nodes + 1) - _FAR, half * weights

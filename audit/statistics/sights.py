@@ -1,4 +1,4 @@
-"""What there is to be seen of a teacher's clusters, as a record and a diagnosis hold it. Pure, thumbnails apart."""
+"""The view of a teacher's clusters that a record and a diagnosis show. Pure functions; others add the thumbnails."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from audit.statistics.cmi import Answers, Labels
 from reports.clusters import Clusters, Map, Picture, PicturedClass, Projection, Triangle
 from reports.record import PoolName, Record
 
-SPREAD, PICTURES = 4, 6  # classes, and images of each, of which the least concentrated are shown
-DOTS = 150  # images of a class in the triangle
-POINTS = 1_000  # images in the projection
+SPREAD, PICTURES = 4, 6  # least concentrated classes that are shown, and images of each
+DOTS = 150  # at most, images of one class in the triangle
+POINTS = 1_000  # at most, images in the projection
 
 
 class AnswerSet(NamedTuple):
@@ -32,7 +32,7 @@ class AnswerSet(NamedTuple):
 
 @dataclass(frozen=True)
 class ClusterView:
-    """The answers on held-out images and what is known of them."""
+    """The answers on held-out images, with their CMI curve and class names."""
 
     answered: AnswerSet
     curve: cmi.Curve
@@ -44,18 +44,18 @@ class ClusterView:
         return survey(self.answered.log_p, self.answered.y)
 
     def ranked(self) -> list[int]:
-        """Return the classes whose CMI is known, the largest first, equals by number on every processor."""
+        """Return the classes whose CMI is known, largest first; ties in class order, the same on every processor."""
         values = self._at_one(self.curve.per_class)
         order = np.argsort(-values.round(5), kind="stable")
         return [int(label) for label in order if not np.isnan(values[label])]
 
     def furthest(self, label: int, most: int) -> NDArray[np.intp]:
-        """Return the images of a class that are furthest from its mean answer."""
+        """Return up to `most` images of a class whose answers are furthest from the class's mean answer."""
         rows = np.flatnonzero(self.answered.y == label)
         return rows[np.argsort(-self.survey.divergence[rows].round(9), kind="stable")][:most]
 
     def shown(self, label: int, most: int = PICTURES) -> PicturedClass:
-        """Return what is said of the least concentrated images of a class."""
+        """Describe a class and its least concentrated images."""
         value, se = (float(self._at_one(of)[label]) for of in (self.curve.per_class, self.curve.per_class_se))
         pictures = tuple(self._picture(int(row)) for row in self.furthest(label, most))
         return PicturedClass(name=self.classes[label], cmi=value, se=se, pictures=pictures)
@@ -77,9 +77,9 @@ class ClusterView:
 
 
 def seen(record: Record, curves: Sequence[cmi.Curve]) -> Clusters | None:
-    """Look at the clusters of a record's answers, of which CMI follows these curves; the thumbnails are those it holds.
+    """Return the cluster view of a record's answers, with the thumbnails that it holds; `curves`: its CMI curves.
 
-    None where the record holds none, or no answers on validation images.
+    None where the record has no cluster view, or no answers on validation images.
     """
     pools = {
         pool.name: AnswerSet(pool.name, pool.answers.array(), pool.labels.array().astype(np.int64))
@@ -94,7 +94,7 @@ def seen(record: Record, curves: Sequence[cmi.Curve]) -> Clusters | None:
 
 
 def _kept(found: Clusters, held: Clusters) -> Clusters:
-    """Return clusters with the thumbnails, which do not follow from answers, of those that are held."""
+    """Copy the thumbnails of `held` into `found`: answers do not determine them."""
     pngs = {picture.row: picture.png for shown in held.spread for picture in shown.pictures}
     spread = (
         shown.model_copy(
@@ -106,7 +106,7 @@ def _kept(found: Clusters, held: Clusters) -> Clusters:
 
 
 def clusters(sights: ClusterView, others: Sequence[AnswerSet]) -> Clusters:
-    """Show the most spread classes, three classes in a triangle on every set of images, and all of them on two axes."""
+    """Show the least concentrated classes, three classes in a triangle (one per set of images), all on two axes."""
     corners = most_confused(sights.survey.means) if len(sights.classes) >= 3 else None
     maps = tuple(_corner(answered, corners) for answered in (*others, sights.answered)) if corners else ()
     return Clusters(
@@ -117,7 +117,7 @@ def clusters(sights: ClusterView, others: Sequence[AnswerSet]) -> Clusters:
 
 
 def _corner(answered: AnswerSet, classes: tuple[int, int, int]) -> Map:
-    """Place images of three classes in their triangle, at most `DOTS` of each."""
+    """Place images of three classes in the triangle, at most `DOTS` of each class."""
     rng = np.random.default_rng(0)
     of_each = [np.flatnonzero(answered.y == label) for label in classes]
     rows = np.concatenate([np.sort(rng.permutation(each)[:DOTS]) for each in of_each])
@@ -136,6 +136,6 @@ def _projection(answered: AnswerSet, found: Survey) -> Projection:
 
 
 def _map(name: str, places: cmi.Floats, classes: Labels) -> Map:
-    """Keep places to seven digits: where another processor rounds the other way, they agree to 10⁻⁶."""
+    """Build a map with coordinates rounded to seven digits, so that different processors agree to 10⁻⁶."""
     x, y = places.round(7).T.tolist()
     return Map(name=name, x=tuple(x), y=tuple(y), classes=tuple(classes.tolist()))

@@ -1,4 +1,4 @@
-"""What a surface leaves to honest users. Pure."""
+"""How useful the answers behind a surface are to honest users. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RANKED = 5
 def calibration_error(confidence: NDArray[np.floating], correct: NDArray[np.bool_]) -> float:
     """Return the expected calibration error: Σ |bin| / N · |accuracy − mean confidence| over 15 equal bins.
 
-    Guo et al., On calibration of modern neural networks, ICML 2017, eq. 3; bins are (m/15, (m+1)/15], 0 in the first.
+    Guo et al., On calibration of modern neural networks, ICML 2017, eq. 3. Bins are (m/15, (m+1)/15]; the first has 0.
     """
     p = confidence.astype(np.float64)
     bins = np.clip(np.ceil(p * BINS).astype(int) - 1, 0, BINS - 1)
@@ -21,5 +21,5 @@ def calibration_error(confidence: NDArray[np.floating], correct: NDArray[np.bool
 
 
 def rankable(classes: NDArray[np.integer], known: int) -> float:
-    """Return the share of answers (N,) that rank five classes, or all where there are fewer."""
+    """Return the share of answers that rank five classes, or all `known` ones if fewer; `classes`: (N,) counts."""
     return float((classes >= min(RANKED, known)).mean())

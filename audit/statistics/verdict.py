@@ -1,6 +1,6 @@
-"""From comparisons, bites and flags to one of three words; pure.
+"""From comparisons, positive controls and flags to one of three verdict words. Pure functions.
 
-The rules are those of docs/verdict.md. `Finding` is all that the verdict may know of an attack.
+docs/verdict.md states the rules. `Finding` is all that the verdict knows about an attack.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from audit.statistics.compare import Margin, holm
 from audit.statistics.sequential import HORIZON, Looks
 from reports.record import Flag, Word
 
-DELTA = 0.005  # tolerance: half a point
-ALPHA = 0.05  # error of either word, over all attacks, students and looks
-DISCORDANT = 30  # expected discordant images a seed, below which no interval is trusted
+DELTA = 0.005  # tolerance δ: half a percentage point
+ALPHA = 0.05  # error rate of each decisive word, over all attacks, students and looks
+DISCORDANT = 30  # discordant images per seed that an interval needs to be usable
 
 Status = Literal["judged", "identical", "not applicable", "failed"]
 
@@ -25,25 +25,25 @@ Status = Literal["judged", "identical", "not applicable", "failed"]
 class Finding:
     """An attack's outcome on one student architecture."""
 
-    attack: str  # and its student's architecture, where there are several
+    attack: str  # name; with the student's architecture where there are several
     status: Status
     looks: Looks | None = None
     bites: bool = False
 
     @property
     def margin(self) -> Margin | None:
-        """Its margin over all seeds so far."""
+        """The attack's margin over all seeds so far."""
         return None if self.looks is None else self.looks.last
 
     @property
     def usable(self) -> bool:
-        """Whether its interval can carry a verdict."""
+        """Whether the attack's interval can support a verdict."""
         return self.margin is not None and usable(self.margin)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ruling:
-    """The word and what led to it."""
+    """The verdict word and the reasons for it."""
 
     word: Word
     reasons: tuple[str, ...]
@@ -54,10 +54,11 @@ class Ruling:
 def rule(findings: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, delta: float = DELTA) -> Ruling:
     """Apply the rules.
 
-    DISTILLABLE: the smallest Holm-adjusted one-sided p is below 0.05. UNDISTILLABLE: the whole suite was asked for,
-    every applicable attack was judged with a usable interval, at least one of them bites, every upper bound is below δ
-    (intersection–union: no correction) and no uncorrected lower bound is above 0. Otherwise INCONCLUSIVE. All p-values
-    and bounds hold over all looks. Adding attacks can never turn a verdict into UNDISTILLABLE.
+    DISTILLABLE: the smallest Holm-adjusted one-sided p-value is below 0.05. UNDISTILLABLE: the whole suite was
+    requested, every applicable attack was judged with a usable interval, at least one attack passes its positive
+    control, every upper bound is below δ (intersection–union test: no correction needed) and no uncorrected lower bound
+    is above 0. Otherwise INCONCLUSIVE. A flag can forbid UNDISTILLABLE, or both words. All p-values and bounds hold
+    over all looks. Adding attacks can never turn a verdict into UNDISTILLABLE.
     """
     judged = [f for f in findings if f.status == "judged"]
     adjusted = adjust(judged)
@@ -73,12 +74,12 @@ def rule(findings: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, 
 
 
 def usable(margin: Margin) -> bool:
-    """Whether an interval can carry a word: it has a variance, and enough images tell."""
+    """Whether an interval can support a verdict: it has a variance and enough discordant images."""
     return not margin.degenerate and margin.discordant >= DISCORDANT
 
 
 def undecided(findings: Sequence[Finding], delta: float = DELTA) -> list[str]:
-    """Name the attacks of which more seeds may still decide something: none once one of them surely gains."""
+    """Name the attacks for which more seeds may change the verdict; none as soon as one attack has a certain gain."""
     judged = [f for f in findings if f.status == "judged"]
     if gains(judged):
         return []
@@ -86,12 +87,12 @@ def undecided(findings: Sequence[Finding], delta: float = DELTA) -> list[str]:
 
 
 def gains(judged: Sequence[Finding]) -> bool:
-    """Whether some attack surely gains: whether the smallest Holm-adjusted p is below 0.05, said by bounds."""
+    """Whether any corrected lower bound exceeds zero; equivalent to min Holm p < 0.05."""
     return any(f.usable and f.looks is not None and f.looks.lower(ALPHA / len(judged)) > 0 for f in judged)
 
 
 def adjust(judged: Sequence[Finding]) -> dict[str, float]:
-    """Return each attack's one-sided p of a gain, after Holm's correction over all of them."""
+    """Return each attack's one-sided p-value of a gain, with Holm's correction over all attacks."""
     p = [f.looks.p_above() if f.usable and f.looks is not None else 1.0 for f in judged]
     return dict(zip((f.attack for f in judged), holm(p), strict=True))
 
@@ -99,7 +100,7 @@ def adjust(judged: Sequence[Finding]) -> dict[str, float]:
 def _against(
     findings: Sequence[Finding], judged: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, delta: float
 ) -> list[str]:
-    """Return everything that stands between these findings and a word."""
+    """Return every reason why these findings do not allow UNDISTILLABLE."""
     found = [flag.raised for flag in flags if flag.caps != "nothing"]
     if not complete:
         found.append("the suite did not run in full")
@@ -110,7 +111,7 @@ def _against(
 
 
 def _open(f: Finding, delta: float) -> str | None:
-    """Return why an attack is not settled: None where its margin is surely below the tolerance, and no gain."""
+    """Return why an attack is undecided; None where its upper bound is below δ and its lower bound is not above 0."""
     if f.looks is None or not f.usable:
         images = 0.0 if f.margin is None else f.margin.discordant
         return f"{f.attack}: {images:.0f} discordant images expected, fewer than {DISCORDANT}, or no variance"
@@ -137,7 +138,7 @@ def _bounds(judged: Sequence[Finding], delta: float) -> tuple[str, ...]:
 
 
 def _settle(judged: Sequence[Finding], delta: float) -> str:
-    """Say how many seeds would settle every open attack if its margin stayed, or how many test images it takes."""
+    """Say how many seeds, or else test images, would decide every open attack if its margin stayed the same."""
     seeds, images = 0, 0
     for f in judged:
         if f.margin is None or not f.usable or _open(f, delta) is None:
@@ -150,17 +151,17 @@ def _settle(judged: Sequence[Finding], delta: float) -> str:
 
 
 class Enough(NamedTuple):
-    """Seeds that settle a comparison, or, where none do, test images."""
+    """Number of seeds that decides a comparison or, where no number of seeds does, number of test images."""
 
     seeds: int
     images: int = 0
 
 
 def enough(margin: Margin, delta: float = DELTA) -> Enough:
-    """Return what would settle an open comparison whose mean and variance components stay as they are.
+    """Return how many seeds or images would decide a comparison whose mean and variance components stay the same.
 
-    Settled is a margin whose one-sided 97.5 % bound (looks cost some of the 5 %) leaves 0 where it is nearer to δ, and
-    δ where it is nearer to 0.
+    A margin is decided when its one-sided 97.5 % bound (the looks use some of the 5 %) excludes 0 for a margin nearer
+    to δ, and excludes δ for a margin nearer to 0.
     """
     room = max(margin.mean if margin.mean > delta / 2 else delta - margin.mean, 1e-4)
     for seeds in range(margin.seeds + 1, HORIZON + 1):
@@ -171,5 +172,5 @@ def enough(margin: Margin, delta: float = DELTA) -> Enough:
 
 
 def points(fraction: float) -> str:
-    """Write a fraction as signed points: 0.013 is +1.3 points."""
+    """Write a fraction as signed percentage points: 0.013 is +1.30 points."""
     return f"{100 * fraction:+.2f} points"

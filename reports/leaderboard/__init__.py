@@ -1,1 +1,1 @@
-"""Several audits side by side: their plain data, and how it is told."""
+"""Several audits side by side: plain data and reports."""

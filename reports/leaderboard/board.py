@@ -1,4 +1,4 @@
-"""Several audits that asked the same question, side by side, as plain data."""
+"""Several audits with the same question, side by side, as plain data."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ SCHEMA_VERSION = 1
 
 
 class Difference(Data):
-    """A margin in one audit less a margin in another, on the same test images, as fractions."""
+    """A margin of one audit minus a margin of another, on the same test images, as fractions."""
 
     attack: str
-    other: str = ""  # the attack of the margin that is taken away, where it is another one
+    other: str = ""  # the attack of the subtracted margin, if it is another one
     mean: float
     se: float
-    low: float  # two-sided 95 % interval, of the last looks alone
+    low: float  # two-sided 95 % interval, from the last looks only
     high: float
     p: float  # two-sided
     p_holm: float | None = None  # after Holm's correction over the attacks
-    seeds: tuple[Count, Count]  # of the margin, and of the one that is taken away
+    seeds: tuple[Count, Count]  # of the first margin and of the subtracted one
     images: Count
-    discordant: float  # expected number of test images, per seed, that tell the two margins apart
-    reliable: bool  # enough of these, and some variance
+    discordant: float  # expected number of test images per seed that distinguish the two margins
+    reliable: bool  # whether there are enough such images, and some variance
 
 
 class Entry(Data):
     """One audit on the leaderboard."""
 
-    name: str  # no other entry has it
+    name: str  # unique among the entries
     teacher: str
     sha256: str
     method: str
@@ -37,24 +37,24 @@ class Entry(Data):
     accuracy: Share  # of the teacher, on test images
     accuracy_low: Share
     accuracy_high: Share
-    strongest: str = ""  # the attack with the largest margin; empty: none was judged
+    strongest: str = ""  # the attack with the largest margin; empty where none was judged
     margin: Interval | None = None
-    floor: float | None = None  # its lower bound, corrected for the number of attacks
+    floor: float | None = None  # lower bound of this margin, corrected for the number of attacks
     p_holm: float | None = None
-    above: Difference | None = None  # its margin less that of the entry before
-    queries: Count = 0  # one student of it asked
-    answered: Count | None = None  # distinct answers of the teacher that the audit rests on
-    price: float | None = None  # of 1,000 queries
+    above: Difference | None = None  # this margin minus that of the entry before
+    queries: Count = 0  # queries of one student of this attack
+    answered: Count | None = None  # number of distinct answers of the teacher that the audit uses
+    price: float | None = None  # price of 1,000 queries
     cmi: float | None = None  # largest over temperatures, on validation images, in nats
     cmi_temperature: float | None = None
     judged: Count
-    biting: Count  # of those judged
+    biting: Count  # number of judged attacks that pass the positive control
     missing: tuple[str, ...] = ()  # attacks that were not judged, and why
-    flags: tuple[str, ...] = ()  # that limit the verdict
+    flags: tuple[str, ...] = ()  # ids of the flags that limit the verdict
 
 
 class Line(Data):
-    """One attack in every audit, in the order of the entries."""
+    """One attack's margin in every audit, in the order of the entries."""
 
     attack: str
     margins: tuple[Interval | None, ...]
@@ -62,13 +62,13 @@ class Line(Data):
 
 
 class Leaderboard(Data):
-    """Audits by their largest margin, the smallest first: the teacher that gives away least."""
+    """Audits, ordered by their largest margin; the teacher that gives away least comes first."""
 
     schema_version: int = SCHEMA_VERSION
-    question: tuple[tuple[str, str], ...]  # what all of them asked
+    question: tuple[tuple[str, str], ...]  # the question that all audits have in common
     delta: float
     alpha: float
     entries: tuple[Entry, ...]
     lines: tuple[Line, ...]
-    pair: tuple[str, str] | None = None  # names of the first and the second, where there are two,
-    differences: tuple[Difference, ...] = ()  # then: the second's margin less the first's, by attack
+    pair: tuple[str, str] | None = None  # names of the first and the second audit, if there are two
+    differences: tuple[Difference, ...] = ()  # with two audits: the second's margin minus the first's, by attack

@@ -15,21 +15,21 @@ from reports.record import Interval
 from reports.svg import PALETTE
 from reports.wording import points, span
 
-FEW: Final = 4  # audits: of more, the figure shows the largest margins alone
+FEW: Final = 4  # with more audits, the figure shows only the largest margins
 MOST_ROWS: Final = 100
 STEP: Final = 0.085  # inches between the marks of a row
 _LOOKS: Final = (("blue", "o"), ("orange", "s"), ("green", "^"), ("purple", "D"))
 
 
 class Row(NamedTuple):
-    """An attack with its margin in every audit, or an audit with its largest."""
+    """An attack with its margin in every audit, or an audit with its largest margin."""
 
     name: str
     margins: tuple[Interval | None, ...]
 
 
 def margins(board: Leaderboard) -> str:
-    """Draw every attack in every audit, or, of more than a few audits, the largest margins; 95 % intervals."""
+    """Draw every attack in every audit or, for many audits, only the largest margins; with 95 % intervals."""
     few = len(board.entries) <= FEW
     rows = [Row(line.attack, line.margins) for line in board.lines] if few else []
     rows = (rows or [Row(e.name, (e.margin,)) for e in board.entries])[:MOST_ROWS]
@@ -55,7 +55,7 @@ def margins(board: Leaderboard) -> str:
 
 
 def _scale(board: Leaderboard, rows: list[Row]) -> tuple[float, float]:
-    """Return the ends of the axis in points: all above zero fits, what is far below is off scale."""
+    """Return the ends of the axis in points: all positive values fit, very negative ones are off scale."""
     found = [m for row in rows for m in row.margins if m is not None]
     ends = [(m.low, m.high) for m in found if np.isfinite([m.low, m.high]).all()]
     right = max([200 * board.delta, 1.0, *(115 * high for _, high in ends)])
@@ -63,7 +63,7 @@ def _scale(board: Leaderboard, rows: list[Row]) -> tuple[float, float]:
 
 
 def _key(axes: Axes, y: int, name: str, look: int) -> None:
-    """Say which audit a mark is of."""
+    """Draw the legend entry of one audit's mark."""
     colour, marker = _LOOKS[look]
     across = axes.get_yaxis_transform()
     axes.plot([-0.33], [y], marker=marker, color=PALETTE[colour], markersize=6, linestyle="none", transform=across)
@@ -71,7 +71,7 @@ def _key(axes: Axes, y: int, name: str, look: int) -> None:
 
 
 def _row(axes: Axes, y: int, row: Row, step: float, left: float) -> None:
-    """Draw one row: its name, its marks, and the number where there is one."""
+    """Draw one row: its name, its marks, and the number if there is only one."""
     beside: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 10}
     alone = len(row.margins) == 1
     axes.text(-0.5 if alone else -0.33, y, svg.plain(row.name, 22), color=PALETTE["ink"], **beside)

@@ -12,7 +12,7 @@ from reports.leaderboard.board import Leaderboard
 
 
 def render(board: Leaderboard) -> str:
-    """Return the page, the same text for the same leaderboard."""
+    """Return the page; equal leaderboards give equal text."""
     return (
         environment()
         .get_template("compare.html.j2")

@@ -11,12 +11,12 @@ from reports.wording import count, number, percent, points, probability, span
 
 _HEADINGS = (
     *("Rank", "Teacher", "Verdict", "Largest margin, points", "95 % interval", "Floor", "Strongest attack"),
-    *("Over the place before", "Teacher accuracy", "Largest CMI, nats", "Queries", "Cost", "Attacks judged"),
+    *("Over the previous place", "Teacher accuracy", "Largest CMI, nats", "Queries", "Cost", "Attacks judged"),
 )
 
 
 def render(board: Leaderboard) -> str:
-    """Return the leaderboard, every attack in every audit, and for two audits the differences."""
+    """Return the leaderboard, every attack in every audit and, for two audits, the differences."""
     parts = [
         f"## {escape(telling.title(board))}",
         "; ".join(f"{what} {escape(value)}" for what, value in board.question) + ".",
@@ -76,4 +76,4 @@ def _differences(board: Leaderboard) -> tuple[str, ...]:
         for d in board.differences
     )
     heads = ("Attack", "Difference, points", "Holm p", "Seeds", "Discordant images a seed")
-    return f"### Margins of {second} less those of {first}", _table(heads, rows), telling.DIFFERENCES
+    return f"### Margins of {second} minus those of {first}", _table(heads, rows), telling.DIFFERENCES

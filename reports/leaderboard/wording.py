@@ -1,4 +1,4 @@
-"""Say what a leaderboard holds the same way on the page, in Markdown and on the terminal."""
+"""Format a leaderboard in the same way on the page, in Markdown and on the terminal."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from reports.leaderboard.board import Difference, Entry, Leaderboard
 from reports.wording import MISSING, count, points
 
 RANKING: Final = (
-    "By the largest margin, the smallest first: the teacher whose answers are worth least to an attacker. The interval "
-    "is the strongest attack's own, two-sided at 95 %; the floor is its lower bound, corrected for having looked for "
-    "the strongest. Two places are told apart where the interval of their difference leaves out 0."
+    "Ordered by the largest margin: the teacher whose answers are worth least to an attacker comes first. The interval "
+    "is the strongest attack's own, two-sided at 95 %; the floor is its lower bound, corrected for choosing the "
+    "strongest. Two places differ significantly where the interval of their difference does not contain 0."
 )
 DIFFERENCES: Final = (
-    "Standard errors are those of the difference itself, over training seeds and test images at once: the same test "
-    "images, and students of the same seed, which share weights, views and order; LS students that both audits share "
-    "cancel. Intervals are two-sided at 95 %, of the last looks alone; Holm p is corrected for the number of attacks."
+    "Standard errors are those of the difference itself, over training seeds and test images at once. Both audits have "
+    "the same test images; students of the same seed share initial weights, views and order, and LS students that both "
+    "audits share cancel out. Intervals are two-sided at 95 %, from the last looks only; Holm p is corrected for the "
+    "number of attacks."
 )
-UNSURE: Final = "too few images tell the two apart, or no variance"
+UNSURE: Final = "too few images distinguish the two, or there is no variance"
 
 
 def gap(difference: Difference | None) -> str:
@@ -30,21 +31,21 @@ def gap(difference: Difference | None) -> str:
 
 
 def price(entry: Entry) -> str:
-    """Write what one student of the strongest attack costs, where a price is known."""
+    """Write the price of one student of the strongest attack."""
     return MISSING if entry.price is None else f"{entry.price * entry.queries / 1000:,.2f}"
 
 
 def judged(entry: Entry) -> str:
-    """Write how many attacks were judged, and how many of these bite."""
+    """Write how many attacks were judged, and how many of these pass the positive control."""
     return f"{entry.judged} of {entry.judged + len(entry.missing)}, {entry.biting} bite"
 
 
 def title(board: Leaderboard) -> str:
-    """Name what is compared."""
+    """Return the title: how many audits are compared, and of which data."""
     question = dict(board.question)
     return f"{count(len(board.entries))} audits of {question['task'].partition(' (')[0]} side by side"
 
 
 def remarks(board: Leaderboard) -> list[str]:
-    """Say of which entries the largest margin may be too small: where attacks were not judged."""
+    """Name the entries with unjudged attacks: their largest margin may be too small."""
     return [f"{e.name}: not judged: {', '.join(e.missing)}." for e in board.entries if e.missing]

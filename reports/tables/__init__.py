@@ -1,4 +1,4 @@
-"""Every table of a record, column by column."""
+"""All tables of a record, column by column."""
 
 from typing import Any, Final
 

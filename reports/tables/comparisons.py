@@ -1,4 +1,4 @@
-"""The tables of what is compared: attacks, controls, their students pair by pair, steal-cost curves."""
+"""The tables of comparisons: attacks, controls, their pairs of students, steal-cost curves."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from reports.wording import distils
 
 
 class ComparisonRow(NamedTuple):
-    """A row of an attack or control, and the record that it stands in."""
+    """The comparison of an attack or control, and its record."""
 
     record: Record
     row: Comparison
 
 
 class StudentPair(NamedTuple):
-    """The students at one place of a comparison; None where one side has fewer of them."""
+    """The students of a comparison that are paired by seed; None where one side has fewer students."""
 
     row: Comparison
     seed: int | None
@@ -79,20 +79,23 @@ _SETTINGS: Final[tuple[Column[ComparisonRow], ...]] = (
     Column("settings", "text", "chosen on validation images, JSON", lambda c: settings(c.row.parameters)),
     Column("tuned_over", "count", "settings tried", lambda c: c.row.tuned_over),
     Column("control", "text", "the student without the teacher that it is compared with", lambda c: c.row.control),
-    Column("control_settings", "text", "that one's settings, JSON", lambda c: settings(c.row.control_parameters)),
+    Column("control_settings", "text", "the control's settings, JSON", lambda c: settings(c.row.control_parameters)),
 )
 _MARGIN: Final[tuple[Column[ComparisonRow], ...]] = (
-    Column("accuracy", "number", "of its students on the test images, fraction", lambda c: c.row.accuracy),
+    Column("accuracy", "number", "accuracy of its students on the test images, fraction", lambda c: c.row.accuracy),
     Column(
-        "control_accuracy", "number", "of the students it is paired with, fraction", lambda c: c.row.control_accuracy
+        "control_accuracy",
+        "number",
+        "accuracy of the students it is paired with, fraction",
+        lambda c: c.row.control_accuracy,
     ),
     *bounded("margin", "", lambda c: c.row.margin, "`accuracy` − `control_accuracy`, fraction"),
     Column("lower", "number", "one-sided 95 % lower bound, over all looks", _in_margin(lambda m: m.lower)),
     Column("upper", "number", "one-sided 95 % upper bound, over all looks", _in_margin(lambda m: m.upper)),
-    Column("p", "number", "one-sided, of a margin above 0, over all looks", _in_margin(lambda m: m.p)),
+    Column("p", "number", "one-sided p-value of a margin above 0, over all looks", _in_margin(lambda m: m.p)),
     Column("seeds", "count", "training seeds compared", _count(lambda m: m.seeds)),
     Column("images", "count", "test images compared", _count(lambda m: m.images)),
-    Column("discordant", "number", "test images a seed on which the two differ", _in_margin(lambda m: m.discordant)),
+    Column("discordant", "number", "test images per seed on which the two differ", _in_margin(lambda m: m.discordant)),
 )
 
 ATTACKS: Final[Table[ComparisonRow]] = Table(
@@ -104,17 +107,19 @@ ATTACKS: Final[Table[ComparisonRow]] = Table(
         Column("student", "text", "architecture", _student),
         Column("surface", "text", "what the API shows", lambda c: c.record.settings.surface),
         Column("title", "text", "what it is", lambda c: c.row.title),
-        Column("paper", "text", "where it is from", lambda c: c.row.paper),
+        Column("paper", "text", "its source", lambda c: c.row.paper),
         Column(
             "holds", "text", "images that the attacker holds: original, surrogate or no data", lambda c: c.row.holds
         ),
         Column("needs", "text", "the least an answer must hold: probs, label or gradients", lambda c: c.row.needs),
-        Column("extra", "truth", "not part of the frozen suite", lambda c: c.row.extra),
+        Column("extra", "truth", "whether it is not part of the suite", lambda c: c.row.extra),
         *_SETTINGS,
         *_MARGIN,
         Column("floor", "number", "lower bound, corrected for the number of attacks", lambda c: c.row.floor),
         Column("p_holm", "number", "`p` after Holm's correction over all attacks", lambda c: c.row.p_holm),
-        Column("distils", "truth", "`p_holm` is below the error of the verdict", lambda c: distils(c.row, c.record)),
+        Column(
+            "distils", "truth", "whether `p_holm` is below the verdict's error rate", lambda c: distils(c.row, c.record)
+        ),
         Column("looks", "count", "looks taken", lambda c: len(c.row.looks)),
         Column(
             "agreement",
@@ -122,17 +127,17 @@ ATTACKS: Final[Table[ComparisonRow]] = Table(
             "how often its students name the teacher's class, fraction",
             lambda c: c.row.agreement,
         ),
-        Column("queries", "count", "images for which one student asked", lambda c: c.row.queries),
+        Column("queries", "count", "images that one student queried", lambda c: c.row.queries),
         Column(
             "bites",
             "truth",
-            "whether it works on the ordinary teacher",
+            "whether it passes the positive control: it works on the ordinary teacher",
             lambda c: None if c.row.bite is None else c.row.bite.bites,
         ),
         Column(
             "bite_baseline",
             "text",
-            "what it must beat there",
+            "the baseline that it must beat there",
             lambda c: None if c.row.bite is None else c.row.bite.baseline,
         ),
         *bounded("bite_margin", "bite_", _bite, "margin over that baseline, fraction"),
@@ -143,18 +148,18 @@ ATTACKS: Final[Table[ComparisonRow]] = Table(
             "baseline_margin",
             "baseline_",
             lambda c: c.row.baseline_margin,
-            "margin over it, outside the verdict, fraction",
+            "margin over that baseline, which does not affect the verdict, fraction",
         ),
         Column(
             "dropped_accuracy",
             "number",
-            "on classes the attacker never saw, fraction",
+            "accuracy on classes that the attacker never saw, fraction",
             lambda c: c.row.dropped_accuracy,
         ),
         Column(
             "control_dropped_accuracy",
             "number",
-            "its control's there, fraction",
+            "accuracy of its control on these classes, fraction",
             lambda c: c.row.control_dropped_accuracy,
         ),
     ),
@@ -165,7 +170,7 @@ CONTROLS: Final[Table[ComparisonRow]] = Table(
     "other seeds) and the other baselines.",
     _controls,
     (
-        Column("name", "text", "of the technique", lambda c: c.row.attack),
+        Column("name", "text", "name of the technique", lambda c: c.row.attack),
         Column("student", "text", "architecture", _student),
         Column("title", "text", "what it is", lambda c: c.row.title),
         *_SETTINGS,
@@ -177,12 +182,12 @@ PAIRS: Final[Table[StudentPair]] = Table(
     "Which students a row of `attacks` or `controls` compares, seed by seed; cells of `students`.",
     _pairs,
     (
-        Column("attack", "text", "of `attacks`, or name of `controls`", lambda p: p.row.attack),
+        Column("attack", "text", "`attack` of `attacks`, or `name` of `controls`", lambda p: p.row.attack),
         Column("student", "text", "architecture", lambda p: p.row.student),
         Column("seed", "count", "training seed of `cell`", lambda p: p.seed),
         Column("cell", "text", "the student", lambda p: p.student),
         Column("control_cell", "text", "the student that it is paired with", lambda p: p.control),
-        Column("baseline_cell", "text", "the best student without a teacher, of that seed", lambda p: p.baseline),
+        Column("baseline_cell", "text", "the baseline's student with that seed", lambda p: p.baseline),
     ),
 )
 CURVES: Final[Table[Point]] = Table(
@@ -193,11 +198,11 @@ CURVES: Final[Table[Point]] = Table(
         Column("attack", "text", "name", lambda p: p.row.attack),
         Column("student", "text", "architecture", lambda p: p.row.student),
         Column("teacher", "text", "audited or ordinary", lambda p: p.teacher),
-        Column("queries", "count", "that one student asked", lambda p: p.cost.queries),
-        *bounded("accuracy", "", lambda p: p.cost.accuracy, "on the test images, fraction"),
+        Column("queries", "count", "queries of one student", lambda p: p.cost.queries),
+        *bounded("accuracy", "", lambda p: p.cost.accuracy, "accuracy on the test images, fraction"),
         Column(
             "agreement", "number", "how often they name their teacher's class, fraction", lambda p: p.cost.agreement
         ),
-        Column("seeds", "count", "students", lambda p: p.cost.accuracy.seeds),
+        Column("seeds", "count", "number of students", lambda p: p.cost.accuracy.seeds),
     ),
 )

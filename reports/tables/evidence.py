@@ -1,4 +1,4 @@
-"""The tables of what the comparisons rest on: students, the teacher's concentration, queries, flags, surfaces."""
+"""The tables behind the comparisons: students, CMI of the teacher's answers, queries, flags, surfaces."""
 
 from __future__ import annotations
 
@@ -47,38 +47,42 @@ STUDENTS: Final[Table[Trial]] = Table(
     "One row for every student that was trained.",
     lambda record: record.trials,
     (
-        Column("cell", "text", "digest of all that determines the student", lambda t: t.cell),
+        Column("cell", "text", "digest of everything that determines the student", lambda t: t.cell),
         Column("kind", "text", "attack or control", lambda t: t.kind),
-        Column("name", "text", "of the technique", lambda t: t.name),
+        Column("name", "text", "name of the technique", lambda t: t.name),
         Column(
             "role",
             "text",
             "tune, judge, null, bite (on the ordinary teacher) or cost (a point of a curve)",
             lambda t: t.role,
         ),
-        Column("teacher", "text", "audited or ordinary; missing: it asked none", lambda t: t.teacher),
-        Column("settings", "text", "JSON", lambda t: settings(t.parameters)),
+        Column("teacher", "text", "audited or ordinary; missing: it queried no teacher", lambda t: t.teacher),
+        Column("settings", "text", "the technique's settings, JSON", lambda t: settings(t.parameters)),
         Column("student", "text", "architecture", lambda t: t.student),
-        Column("seed", "count", "of weights, views and order", lambda t: t.seed),
-        Column("labels", "number", "of its images, those with labels, fraction", lambda t: t.labels),
-        Column("budget", "count", "queries it was allowed; missing: no limit", lambda t: t.budget),
-        Column("view", "text", "of the images it trained on: raw, crop, mixup…", lambda t: t.regime.view),
-        Column("source", "text", "of these images: original, surrogate or generated", lambda t: t.regime.source),
-        Column("recipe", "text", "JSON", lambda t: settings(t.regime.recipe)),
-        Column("validation_accuracy", "number", "fraction", lambda t: t.validation_accuracy),
+        Column("seed", "count", "seed of initial weights, views and order", lambda t: t.seed),
+        Column("labels", "number", "share of its images that have labels, fraction", lambda t: t.labels),
+        Column("budget", "count", "queries that it was allowed; missing: no limit", lambda t: t.budget),
+        Column("view", "text", "kind of view that it trained on: raw, crop, mixup…", lambda t: t.regime.view),
+        Column("source", "text", "source of its images: original, surrogate or generated", lambda t: t.regime.source),
+        Column("recipe", "text", "training recipe, JSON", lambda t: settings(t.regime.recipe)),
+        Column(
+            "validation_accuracy", "number", "accuracy on validation images, fraction", lambda t: t.validation_accuracy
+        ),
         Column(
             "test_accuracy",
             "number",
-            "on all test images, fraction; missing: tuning never sees them",
+            "accuracy on all test images, fraction; missing: tuning students never see them",
             lambda t: None if t.correct is None else float(t.correct.array().mean()),
         ),
         Column("agreement", "number", "how often it names its teacher's class, fraction", lambda t: t.agreement),
-        Column("charged", "count", "images it asked about", lambda t: t.charged),
-        Column("repeats", "number", "of the labels, those the answers repeat, fraction", lambda t: t.repeats),
-        Column("diverged", "truth", "its loss was not finite", lambda t: t.diverged),
-        Column("network_parameters", "count", "of the network", lambda t: t.network_parameters),
-        Column("seconds", "number", "of training and measuring", lambda t: t.seconds),
-        Column("step_seconds", "number", "of these, inside training steps", lambda t: t.step_seconds),
+        Column("charged", "count", "images that it queried", lambda t: t.charged),
+        Column(
+            "repeats", "number", "share of the labels that the teacher's answers repeat, fraction", lambda t: t.repeats
+        ),
+        Column("diverged", "truth", "whether its loss was not finite", lambda t: t.diverged),
+        Column("network_parameters", "count", "parameters of the network", lambda t: t.network_parameters),
+        Column("seconds", "number", "seconds of training and measuring", lambda t: t.seconds),
+        Column("step_seconds", "number", "seconds of these inside training steps", lambda t: t.step_seconds),
     ),
 )
 CMI: Final[Table[Concentration]] = Table(
@@ -87,8 +91,8 @@ CMI: Final[Table[Concentration]] = Table(
     _curves,
     (
         Column("pool", "text", "train, augmented or validation", lambda c: c.pool),
-        Column("temperature", "number", "by which logits are divided", lambda c: c.temperature),
-        Column("cmi", "number", "corrected for the bias of the plug-in, nats", lambda c: c.cmi),
+        Column("temperature", "number", "temperature, by which logits are divided", lambda c: c.temperature),
+        Column("cmi", "number", "CMI, corrected for the bias of the plug-in estimate, nats", lambda c: c.cmi),
         Column("se", "number", "standard error, nats", lambda c: c.se),
         Column("plug_in", "number", "the plug-in estimate, nats", lambda c: c.plug_in),
         Column("gamma", "number", "Γ, the mean cross entropy between classes, nats", lambda c: c.gamma),
@@ -102,8 +106,8 @@ CLASSES: Final[Table[Class]] = Table(
     (
         Column("pool", "text", "train, augmented or validation", lambda c: c.pool),
         Column("label", "count", "number of the class", lambda c: c.label),
-        Column("name", "text", "of the class", lambda c: c.name),
-        Column("cmi", "number", "at temperature 1, nats; missing: no image of it", lambda c: c.cmi),
+        Column("name", "text", "name of the class", lambda c: c.name),
+        Column("cmi", "number", "CMI at temperature 1, nats; missing: the class has too few images", lambda c: c.cmi),
     ),
 )
 LEDGER: Final[Table[LedgerRow]] = Table(
@@ -111,20 +115,23 @@ LEDGER: Final[Table[LedgerRow]] = Table(
     "Images by attack and purpose.",
     lambda record: record.ledger,
     (
-        Column("attack", "text", "who asked", lambda r: r.attack),
-        Column("purpose", "text", "what for", lambda r: r.purpose),
-        Column("charged", "count", "images its students asked about", lambda r: r.charged),
+        Column("attack", "text", "attack, or `auditor` or `shared`", lambda r: r.attack),
+        Column("purpose", "text", "purpose of the queries", lambda r: r.purpose),
+        Column("charged", "count", "images that its students queried", lambda r: r.charged),
         Column("sent", "count", "distinct answers that the teacher sent for them", lambda r: r.sent),
     ),
 )
 FLAGS: Final[Table[Flag]] = Table(
     "flags",
-    "Doubts about the protocol.",
+    "One row for every flag: something that weakens the audit's evidence.",
     lambda record: record.flags,
     (
         Column("flag", "text", "name", lambda f: f.id),
         Column(
-            "caps", "text", "what it rules out: nothing, undistillable or inconclusive (both words)", lambda f: f.caps
+            "caps",
+            "text",
+            "what it rules out: nothing, undistillable, or (inconclusive) both decisive verdicts",
+            lambda f: f.caps,
         ),
         Column("raised", "text", "what was found", lambda f: f.raised),
         Column("why", "text", "why it matters", lambda f: f.why),
@@ -137,16 +144,17 @@ SURFACES: Final[Table[SurfaceResult]] = Table(
     lambda record: record.hardening,
     (
         Column("surface", "text", "what the API shows", lambda s: s.surface),
-        Column("folder", "text", "of its own audit, in the folder of this one", lambda s: s.folder),
+        Column("folder", "text", "folder of its own audit, inside this audit's folder", lambda s: s.folder),
         Column("word", "text", "its verdict", lambda s: s.word),
-        Column("attack", "text", "with the largest margin", lambda s: s.attack),
-        *bounded("margin", "", lambda s: s.margin, "of that attack, fraction"),
-        Column("accuracy", "number", "of the class shown, fraction", lambda s: s.accuracy),
+        Column("attack", "text", "the attack with the largest margin", lambda s: s.attack),
+        *bounded("margin", "", lambda s: s.margin, "margin of that attack, fraction"),
+        Column("accuracy", "number", "accuracy of the top class, fraction", lambda s: s.accuracy),
         Column(
-            "calibration_error", "number", "fraction; missing: no probability is shown", lambda s: s.calibration_error
+            "calibration_error",
+            "number",
+            "expected calibration error, fraction; missing: no probability is shown",
+            lambda s: s.calibration_error,
         ),
-        Column(
-            "top5", "number", "of the images, those for which five classes can be ranked, fraction", lambda s: s.top5
-        ),
+        Column("top5", "number", "share of images for which five classes can be ranked, fraction", lambda s: s.top5),
     ),
 )

@@ -1,4 +1,4 @@
-"""The tables of a record: their columns, what each holds, and how it is written as CSV. Plain: no pandas."""
+"""Tables of a record: their columns, and how they are written as CSV. Does not use pandas."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 
 @dataclass(frozen=True)
 class Column(Generic[Row]):
-    """One column: its name, kind, what it holds with the unit, and where that stands in a row."""
+    """One column: its name, kind, description with the unit, and the function that reads it from a row."""
 
     name: str
     kind: Kind
@@ -32,7 +32,7 @@ class Column(Generic[Row]):
 
 @dataclass(frozen=True)
 class Table(Generic[Row]):
-    """One table: what a row is, the rows of a record, the columns of a row."""
+    """One table: its description, the function that returns a record's rows, and its columns."""
 
     name: str
     says: str
@@ -40,14 +40,14 @@ class Table(Generic[Row]):
     columns: tuple[Column[Row], ...]
 
     def values(self, record: Record) -> list[tuple[Value, ...]]:
-        """Return the cells by row; None where something is not known or does not apply."""
+        """Return the cells, row by row; None where a value is unknown or does not apply."""
         return [tuple(column.of(row) for column in self.columns) for row in self.rows(record)]
 
     def csv(self, record: Record) -> bytes:
-        """Return the table as RFC 4180 has it, in UTF-8: a header, CRLF, quotes where they are needed.
+        """Return the table as CSV (RFC 4180) in UTF-8: a header, CRLF, quotes where needed.
 
-        Numbers are plain and exact; what is missing is empty. A text that a spreadsheet would take for a formula has
-        an apostrophe before it.
+        Numbers are plain and exact; missing values are empty. A text that a spreadsheet would read as a formula gets an
+        apostrophe in front.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\r\n")
@@ -57,7 +57,7 @@ class Table(Generic[Row]):
 
 
 def harmless(value: Value) -> Value:
-    """Put an apostrophe before a text that begins as a formula does, spaces, what is not seen and apostrophes apart."""
+    """Put an apostrophe before a text that starts a formula, after spaces, invisible characters or apostrophes."""
     if not isinstance(value, str):
         return value
     seen = "".join(c for c in value if unicodedata.category(c) not in ("Cc", "Cf")).lstrip()
@@ -65,7 +65,7 @@ def harmless(value: Value) -> Value:
 
 
 def text(cell: str) -> str:
-    """Return the text that `harmless` wrote."""
+    """Undo `harmless`: return the original text."""
     return cell[1:] if cell.startswith("'") and harmless(cell[1:]) == cell else cell
 
 
@@ -77,7 +77,7 @@ def settings(values: Parameters) -> str:
 def bounded(
     mean: str, prefix: str, of: Callable[[Row], Interval | None], what: str
 ) -> tuple[Column[Row], Column[Row], Column[Row], Column[Row]]:
-    """Return the columns of a mean, its standard error and its two-sided 95 % interval, under names with a prefix."""
+    """Return the columns of a mean, its standard error and its two-sided 95 % interval; `prefix` starts their names."""
     return (
         Column(mean, "number", what, lambda row: None if (m := of(row)) is None else m.mean),
         Column(
@@ -89,5 +89,10 @@ def bounded(
             f"two-sided 95 % interval of `{mean}`: lower end",
             lambda row: None if (m := of(row)) is None else m.low,
         ),
-        Column(f"{prefix}high", "number", "upper end", lambda row: None if (m := of(row)) is None else m.high),
+        Column(
+            f"{prefix}high",
+            "number",
+            f"two-sided 95 % interval of `{mean}`: upper end",
+            lambda row: None if (m := of(row)) is None else m.high,
+        ),
     )
