@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shipped import DEMO
 
 from audit.analysis.derive import derived, surface_row
 from audit.finished import identity
@@ -20,7 +21,6 @@ from audit.plan.suite import EFFORTS, SMOKE
 from reports.outputs import write_all
 from reports.record import Comparison, PackedArray, Record, load, save
 
-SHIPPED = Path(__file__).resolve().parent.parent / "examples" / "demo-smoke"
 CREATED = "2026-06-01T12:00:00+00:00"
 WON, LOST = 900, 100  # test images on which a student is right, or wrong, where its LS student is not
 GATE = replace(SMOKE, name="gate-1", tuning_seeds=2)  # tuned twice: no flag stands against a word
@@ -38,7 +38,7 @@ def registered() -> Iterator[None]:
 @cache
 def plain() -> Record:
     """Return the shipped audit, INCONCLUSIVE, and of a suite of its own, tuned twice."""
-    record = load(SHIPPED)
+    record = load(DEMO)
     times = record.times.model_copy(update={"created": CREATED})
     suite = record.suite.model_copy(
         update={"name": GATE.name, "digest": GATE.digest, "tuning_seeds": GATE.tuning_seeds}
@@ -117,7 +117,7 @@ RECORDS: dict[str, Callable[[], Record]] = {
 def written(record: Record, folder: Path) -> Path:
     """Write an audit as `audit run` does."""
     folder.mkdir(parents=True)
-    shutil.copyfile(SHIPPED / "journal.jsonl", folder / "journal.jsonl")
+    shutil.copyfile(DEMO / "journal.jsonl", folder / "journal.jsonl")
     save(record, folder / "record.json")
     write_all(record, folder)
     return folder

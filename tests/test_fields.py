@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_verify import DEMO, rewritten
+from record_changes import rewritten
+from shipped import DEMO
 
 from audit.analysis.derive import derived
 from audit.finished.fields import FIELDS, page, told

@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_cli import call
+from audits import request
+from command_line import call
 
 from attacks.controls.ls import LS
 from attacks.logits.soft_kd import SoftKD
@@ -14,19 +16,13 @@ from audit import run as audit
 from audit.cache.store import Cache
 from audit.forecast import stopwatch
 from audit.forecast.forecast import Forecast, Span, forecast
-from audit.plan.request import Request
 from audit.plan.suite import EFFORTS, Suite
 from audit.trials.preparation import AttackSelection, prepare
 from reports.record import Record, RecordError
 from teachers.errors import UsageError
-from teachers.targets.target import TeacherSpec, open_task
+from teachers.targets.target import open_task
 
 pytestmark = pytest.mark.usefixtures("tiny")
-
-
-def request(kept: Path, **more) -> Request:  # type: ignore[no-untyped-def]
-    spec = TeacherSpec(more.pop("teacher", "demo"), "digits")
-    return replace(Request(spec, effort="smoke", cache=kept, quiet=True), **more)
 
 
 def within(value: float, span: Span) -> bool:
@@ -39,8 +35,8 @@ def sent(record: Record) -> int:
 
 
 @pytest.mark.parametrize("surface", ["probs", "label"])
-def test_a_plan_holds_what_the_audit_takes(kept: Path, tmp_path: Path, surface: str) -> None:
-    asked = request(tmp_path / "cache", surface=surface)
+def test_a_plan_holds_what_the_audit_takes(cold: Callable[[str], Path], tmp_path: Path, surface: str) -> None:
+    asked = request(cold("cache"), surface=surface)
     told = forecast(asked)
     assert told.kept == 0
     record = audit.run(replace(asked, out=tmp_path / "out")).record
@@ -64,11 +60,11 @@ def after(told: Forecast) -> Span:
 
 
 def test_more_looks_architectures_and_baselines_are_counted(
-    kept: Path, tmp_path: Path, tiny: Suite, monkeypatch: pytest.MonkeyPatch
+    cold: Callable[[str], Path], tmp_path: Path, tiny: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     richer = replace(tiny, name="tiny-looks", controls=("ce",), tuning_seeds=2, most=4)
     monkeypatch.setitem(EFFORTS, "smoke", richer)
-    asked = request(tmp_path / "cache", student="strided-8-16-32,strided-4-8-16")
+    asked = request(cold("cache"), student="strided-8-16-32,strided-4-8-16")
     told = forecast(asked)
     assert told.seeds == (2, 4)
     record = audit.run(replace(asked, out=tmp_path / "out")).record

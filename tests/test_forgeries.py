@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from forgeries import FOUND, of_part, of_record, of_trials
+from forgeries import FOUND
 from gate_records import distillable, made, registered, several, undistillable
-from test_verify import DEMO, Change, rewritten
+from record_changes import Change, of_part, of_record, of_trials, rewritten
+from shipped import DEMO
 
 from audit.analysis.derive import derived
 from audit.finished import tables

@@ -15,7 +15,7 @@ from teachers.processes import forks
 INTERRUPTED = """
 import os, pathlib, signal, time
 from multiprocessing import forkserver
-from teachers import forks
+from teachers.processes import forks
 forks._IMPORTED = ()
 forks.prepare("slow")
 while not pathlib.Path("begun").exists():

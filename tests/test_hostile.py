@@ -1,40 +1,18 @@
 """Files that mean harm, and broken ones: no code runs, one sentence, exit code 4, and no child above its limits."""
 
-import json
-import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import hostile
 import pytest
+from command_line import call
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from audit import cli
 from teachers import intake
 from teachers.errors import RefusedInput
-from teachers.intake import jail, weights
 
 CASES = hostile.cases()
-
-
-@pytest.fixture
-def grown(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return by how much children grew; none may grow beyond what it was allowed."""
-    found: list[int] = []
-
-    def confined(work: jail.Work, folder: Path, path: Path, may: jail.Limits) -> Mapping[str, Any]:
-        try:
-            return jail.confined(work, folder, path, may)
-        finally:
-            if (folder / jail.REPORT).is_file():
-                found.append(json.loads((folder / jail.REPORT).read_bytes())["grown"])
-                assert found[-1] <= may.memory
-
-    monkeypatch.setattr(weights, "confined", confined)
-    return found
 
 
 def test_the_corpus_is_large() -> None:
@@ -48,9 +26,7 @@ def test_it_is_refused_with_a_sentence_and_nothing_runs(
     monkeypatch.chdir(tmp_path)
     path = CASES[name](tmp_path)
     arch = [] if path.suffix == ".onnx" else ["--arch", hostile.ARCH]
-    monkeypatch.setattr(sys, "argv", ["audit", "cmi", "--teacher", str(path), *arch, "--data", "digits"])
-    code = cli._main()
-    out, err = capsys.readouterr()
+    code, out, err = call(capsys, "cmi", "--teacher", str(path), *arch, "--data", "digits")
     assert (code, out) == (4, ""), err
     assert err.startswith("audit: ")
     assert err.count("\n") == 1

@@ -12,7 +12,7 @@ from hostile_caches import ARCHIVES, BLOCK, ENTRIES, GOOD, STUDENT, archive, mem
 from sample_cache import ANSWERED, bare, cell, every_kind, filled, named, result, told
 
 from audit.cache.archive import export, load
-from audit.cache.checking import Broken, check
+from audit.cache.checking import DamagedEntry, check
 from audit.cache.entries import contents, kind_of
 from audit.cache.listing import inventory, plain
 from audit.cache.store import Cache
@@ -68,7 +68,7 @@ def test_a_hostile_entry_is_refused_with_a_sentence_and_damage_where_it_lies(how
     path.write_bytes(content)
     kind = kind_of(name)
     assert kind is not None
-    with pytest.raises(Broken, match=sentence):
+    with pytest.raises(DamagedEntry, match=sentence):
         check(kind, path, name)
     plain(inventory(contents(tmp_path / "cache")))
     if kind == "answers" and name == BLOCK:

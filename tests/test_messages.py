@@ -23,6 +23,7 @@ from audit.execution.metering import CachedTeacher, MeteredOracle
 from audit.execution.processes import _Worker
 from audit.execution.worker import Job
 from audit.plan.cells import Cell, Failure, Result
+from teachers.errors import BudgetExceeded, RefusedInput
 from teachers.processes import frames, messages, pipes
 from teachers.storage.store import AnswerStore
 from teachers.surface import FULL
@@ -97,7 +98,7 @@ def test_a_question_that_may_not_be_asked_is_refused(hear: Callable[[bytes], obj
     sent, sentence = REFUSED[name]
     assert hear(sent) is None
     header, _ = pipes.receive(hear.theirs[0])  # type: ignore[attr-defined]
-    with pytest.raises((ValueError, PermissionError, worker_messages.BudgetExceeded), match=sentence):
+    with pytest.raises((ValueError, PermissionError, BudgetExceeded), match=sentence):
         messages.raise_refusal(header)
 
 
@@ -255,7 +256,7 @@ def test_a_refusal_that_is_none_is_no_message(header: dict[str, object]) -> None
 
 @pytest.mark.parametrize("name", ["SystemExit", "AuditError", "os.system", ""])
 def test_a_refusal_names_an_error_of_ours_or_is_told_as_one(name: str) -> None:
-    with pytest.raises(worker_messages.RefusedInput, match="why"):
+    with pytest.raises(RefusedInput, match="why"):
         messages.raise_refusal({"refused": name, "sentence": "why"})
 
 

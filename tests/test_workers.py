@@ -9,18 +9,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_interruption import command
-from test_run import request, timeless
+from audits import request, timeless, with_attack
+from command_line import command
 
 from audit import run as audit
 from audit.cache.store import Cache
 from audit.execution import processes
 from audit.finished.verify import verify
 from audit.plan.cells import cell_of
-from reports.record import Comparison, Record
+from reports.record import Comparison, Record, load
 from teachers.errors import UsageError
 from teachers.processes import trees
 
@@ -66,11 +67,9 @@ def students(cache: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_plugin_that_patches_torch_changes_no_student_but_its_own(
-    kept: Path, tmp_path: Path, markers: Path, jobs: int
+    cold: Callable[[str], Path], tmp_path: Path, markers: Path, jobs: int
 ) -> None:
-    alone, beside = tmp_path / "alone", tmp_path / "beside"
-    for cache in (alone, beside):
-        shutil.copytree(kept / "teachers", cache / "teachers") if (kept / "teachers").exists() else cache.mkdir()
+    alone, beside = cold("alone"), cold("beside")
     audit.run(request(alone, tmp_path / "a", attacks="soft-kd,label-kd", jobs=jobs))
     asked = request(beside, tmp_path / "b", attacks="patcher,soft-kd,label-kd", jobs=jobs, isolate=False)
     record = audit.run(asked).record
@@ -164,10 +163,8 @@ def test_an_audit_that_is_ended_leaves_nothing_running(tmp_path: Path, markers: 
 
 
 def test_a_worker_that_is_killed_or_stopped_changes_nothing_of_the_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, cold: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calm = audit.run(request(tmp_path / "cache", tmp_path / "calm", jobs=2)).record
-    shutil.copytree(tmp_path / "cache" / "teachers", tmp_path / "other" / "teachers")
     done, keepers, struck = threading.Event(), [], []
     start = trees.start
 
@@ -187,13 +184,13 @@ def test_a_worker_that_is_killed_or_stopped_changes_nothing_of_the_record(
     thread = threading.Thread(target=strike)
     thread.start()
     try:
-        record = audit.run(request(tmp_path / "other", tmp_path / "out", jobs=2, cell_timeout=6.0)).record
+        record = audit.run(request(cold("cache"), tmp_path / "out", jobs=2, cell_timeout=6.0)).record
     finally:
         done.set()
         thread.join()
     assert struck
     assert 2 < len(keepers) <= 2 + len(struck), "the others go on, or it was stopped when it was killed"
-    assert timeless(record) == timeless(calm)
+    assert timeless(record) == timeless(load(finished))
 
 
 def test_a_cell_timeout_out_of_bounds_is_refused(kept: Path, tmp_path: Path) -> None:
@@ -203,10 +200,9 @@ def test_a_cell_timeout_out_of_bounds_is_refused(kept: Path, tmp_path: Path) -> 
 
 
 def test_what_an_attack_of_ours_leaves_behind_reaches_no_other(
-    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cold: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
-    from test_walls import with_attack
 
     from attacks.logits.soft_kd import SoftKD
 
@@ -221,9 +217,10 @@ def test_what_an_attack_of_ours_leaves_behind_reaches_no_other(
             torch.use_deterministic_algorithms(True, warn_only=True)
             return student
 
-    audit.run(request(tmp_path / "alone", tmp_path / "a", attacks="label-kd"))
+    alone, beside = cold("alone"), cold("beside")
+    audit.run(request(alone, tmp_path / "a", attacks="label-kd"))
     with_attack(monkeypatch, Untidy)
-    audit.run(request(tmp_path / "beside", tmp_path / "b", attacks="untidy,label-kd"))
-    ours, all_ = students(tmp_path / "alone"), students(tmp_path / "beside")
+    audit.run(request(beside, tmp_path / "b", attacks="untidy,label-kd"))
+    ours, all_ = students(alone), students(beside)
     assert {key: all_[key] for key in ours} == ours
     assert torch.get_default_dtype() == torch.float32

@@ -118,7 +118,7 @@ class IsolatedTargets:
     @cached_property
     def ordinary(self) -> Target:
         told = self._call({"do": "ordinary"})[0]
-        return self.audited if told.get("subject") is None else self._subject(told)
+        return self.audited if told.get("target") is None else self._subject(told)
 
     def probe(self, top: np.ndarray) -> ProbeResult:
         told, arrays = self._call({"do": "probe"}, {"top": top}, most=Limits(5, limits.spare() // 2))

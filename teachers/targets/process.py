@@ -184,7 +184,7 @@ def _done(school: InProcessTargets, header: dict[str, Any], arrays: Arrays) -> t
         return _probed(school.probe(arrays["top"]))
     target = school.audited if header["do"] == "open" else school.ordinary
     same = header["do"] == "ordinary" and target is school.audited
-    return {"subject": None if same else describe(target)}, {}
+    return {"target": None if same else describe(target)}, {}
 
 
 def describe(target: Target) -> dict[str, Any]:
