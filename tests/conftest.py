@@ -10,6 +10,7 @@ import pytest
 import torch
 from audits import TINY, request, smoke
 from fake_server import FakeServer
+from hypothesis import HealthCheck, settings
 
 from audit import run as audit
 from audit.cache.store import Cache
@@ -18,6 +19,10 @@ from teachers.data.datasets import load as load_task
 from teachers.intake import jail, weights
 from teachers.targets.lessons import ordinary_teacher
 from teachers.targets.runtime import Runtime
+
+# Examples are the same in every run, and a busy machine is no fault of the code.
+settings.register_profile("house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True)

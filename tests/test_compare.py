@@ -79,7 +79,7 @@ def test_a_two_sided_interval_is_two_one_sided_bounds() -> None:
     assert m.lower(0.99) < m.lower(0.95) < m.mean
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(2, 12), st.floats(1e-6, 0.49), st.floats(-0.3, 0.3))
 def test_p_is_below_alpha_just_where_the_lower_bound_is_above_the_value(
     seed: int, seeds: int, alpha: float, value: float

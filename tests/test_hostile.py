@@ -105,7 +105,7 @@ EDIT = st.tuples(st.integers(0, 2**20), st.integers(0, 64), st.binary(max_size=1
 @pytest.mark.parametrize("name", GOOD)
 @given(edits=st.lists(EDIT, min_size=1, max_size=4))
 @example(edits=[(0, 0, b"\x00")])
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_mutated_file_opens_or_is_refused(name: str, edits: list[Edit], grown: list[int]) -> None:
     mutate(name, edits)
 
@@ -113,9 +113,7 @@ def test_a_mutated_file_opens_or_is_refused(name: str, edits: list[Edit], grown:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GOOD)
 @given(edits=st.lists(EDIT, min_size=1, max_size=8))
-@settings(
-    max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_many_mutated_files_open_or_are_refused(name: str, edits: list[Edit], grown: list[int]) -> None:
     mutate(name, edits)
 
