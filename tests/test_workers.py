@@ -138,8 +138,10 @@ def environment(markers: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def test_what_a_plugin_prints_reaches_neither_terminal_nor_json(tmp_path: Path, markers: Path) -> None:
-    asked = [*command(tmp_path / "cache", tmp_path / "out"), "--attacks", "printer", "--json", "--seeds", "2"]
+def test_what_a_plugin_prints_reaches_neither_terminal_nor_json(
+    cold: Callable[[str], Path], tmp_path: Path, markers: Path
+) -> None:
+    asked = [*command(cold("cache"), tmp_path / "out"), "--attacks", "printer", "--json", "--seeds", "2"]
     done = subprocess.run(asked, capture_output=True, env=environment(markers), timeout=300)
     assert done.returncode in (0, 1, 3), done.stderr.decode()
     assert json.loads(done.stdout)
@@ -148,8 +150,10 @@ def test_what_a_plugin_prints_reaches_neither_terminal_nor_json(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("sign", ["SIGKILL", "SIGTERM", "SIGINT"])
-def test_an_audit_that_is_ended_leaves_nothing_running(tmp_path: Path, markers: Path, sign: str) -> None:
-    asked = [*command(tmp_path / "cache", tmp_path / "out"), "--attacks", "parent", "--isolate"]
+def test_an_audit_that_is_ended_leaves_nothing_running(
+    cold: Callable[[str], Path], tmp_path: Path, markers: Path, sign: str
+) -> None:
+    asked = [*command(cold("cache"), tmp_path / "out"), "--attacks", "parent", "--isolate"]
     run = subprocess.Popen(asked, env=environment(markers), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 240
     while len(list(markers.glob("pid-*"))) < 3 and time.monotonic() < until and run.poll() is None:
