@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -114,13 +116,31 @@ RECORDS: dict[str, Callable[[], Record]] = {
 }
 
 
+FILES: dict[str, dict[str, bytes]] = {}  # of each audit that was written, by its records
+
+
+def once(audit: str, write: Callable[[Path], None], folder: Path) -> Path:
+    """Write the files of an audit: the first time as `write` does, later as they were."""
+    if audit not in FILES:
+        with TemporaryDirectory() as place:
+            write(Path(place))
+            files = [path for path in Path(place).rglob("*") if path.is_file()]
+            FILES[audit] = {str(path.relative_to(place)): path.read_bytes() for path in files}
+    for name, content in FILES[audit].items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
 def written(record: Record, folder: Path) -> Path:
     """Write an audit as `audit run` does."""
-    folder.mkdir(parents=True)
-    shutil.copyfile(DEMO / "journal.jsonl", folder / "journal.jsonl")
-    save(record, folder / "record.json")
-    write_all(record, folder)
-    return folder
+
+    def write(place: Path) -> None:
+        shutil.copyfile(DEMO / "journal.jsonl", place / "journal.jsonl")
+        save(record, place / "record.json")
+        write_all(record, place)
+
+    return once(record.model_dump_json(), write, folder)
 
 
 def on(record: Record, surface: str) -> Record:
@@ -140,6 +160,11 @@ def on(record: Record, surface: str) -> Record:
 
 def several(records: Mapping[str, Record], folder: Path) -> Path:
     """Write an audit of several surfaces."""
+    audit = json.dumps({surface: record.model_dump_json() for surface, record in records.items()})
+    return once(audit, lambda place: _several(records, place), folder)
+
+
+def _several(records: Mapping[str, Record], folder: Path) -> None:
     rows = []
     for surface, record in records.items():
         own = written(made(on(record, surface)), folder / "surfaces" / surface) / "record.json"
@@ -149,4 +174,3 @@ def several(records: Mapping[str, Record], folder: Path) -> Path:
     whole = first.model_copy(update={"hardening": tuple(rows)})
     save(whole, folder / "record.json")
     write_all(whole, folder)
-    return folder
