@@ -3,9 +3,11 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from audits import TINY, request, smoke
@@ -13,8 +15,11 @@ from fake_server import FakeServer
 from hypothesis import HealthCheck, settings
 
 from audit import run as audit
+from audit.analysis import derive
 from audit.cache.store import Cache
 from audit.plan.suite import EFFORTS, Suite
+from audit.statistics.cmi import Curve, curve
+from reports.record import PackedArray
 from teachers.data.datasets import load as load_task
 from teachers.intake import jail, weights
 from teachers.targets.lessons import ordinary_teacher
@@ -84,6 +89,17 @@ def server(taught: Path) -> Iterator[FakeServer]:
     network = ordinary_teacher(task, Runtime(Cache(taught), "cpu", lambda line: None)).here.eval()
     with FakeServer(network, task.shape, len(task.classes)).serving() as fake:
         yield fake
+
+
+@lru_cache(maxsize=64)
+def _curve(answers: PackedArray, labels: PackedArray, classes: int) -> Curve:
+    return curve(answers.array(), labels.array().astype(np.int64), classes)
+
+
+@pytest.fixture
+def curves_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure the CMI of the same answers once, however many records hold them: it is half of deriving one."""
+    monkeypatch.setattr(derive, "measured", lambda pool, classes: _curve(pool.answers, pool.labels, classes))
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from audit.finished.fields import FIELDS, page, told
 from audit.finished.verify import follows, verify
 from reports.record import PackedArray, Record, json_schema, load
 
+pytestmark = pytest.mark.usefixtures("curves_once")
+
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = json_schema()
 PARTS: dict[str, Any] = {**SCHEMA["$defs"], "Record": SCHEMA}
@@ -29,7 +31,7 @@ def leaves(part: str) -> set[str]:
     """Return the fields of a part that are no parts themselves; an array counts as one."""
     found = set()
     for name, said in PARTS[part]["properties"].items():
-        inside = {ref.rpartition("/")[2] for ref in refs(said)} - {"Packed"}
+        inside = {ref.rpartition("/")[2] for ref in refs(said)} - {"PackedArray"}
         if not inside:
             found.add(name)
     return found

@@ -21,6 +21,8 @@ from audit.statistics.compare import LowerBound, Margin, paired
 from audit.statistics.verdict import points
 from reports.record import Comparison, PackedArray, Parameters, Record, Trial, load
 
+pytestmark = pytest.mark.usefixtures("curves_once")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

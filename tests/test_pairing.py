@@ -17,6 +17,8 @@ from audit.finished.verify import verify
 from audit.plan.suite import EFFORTS
 from reports.record import PackedArray, Parameters, Record, Trial, load
 
+pytestmark = pytest.mark.usefixtures("curves_once")
+
 APART = replace(
     TINY, name="tiny-apart", attacks=("soft-kd", "dist", "label-mixup", "knockoff", "noise"), controls=("ce", "dist-ls")
 )
