@@ -1,27 +1,33 @@
 """A cache and a tiny suite that audits in tests share."""
 
-from collections.abc import Iterator
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from audits import TINY, request, smoke
+from fake_server import FakeServer
+from hypothesis import HealthCheck, settings
+from teachers.targets.lessons import ordinary_teacher
 
+from audit import run as audit
+from audit.analysis import derive
+from audit.cache.store import Cache
 from audit.plan.suite import EFFORTS, Suite
+from audit.statistics.cmi import Curve, curve
+from reports.record import PackedArray
+from teachers.data.datasets import load as load_task
+from teachers.intake import jail, weights
+from teachers.targets.runtime import Runtime
 
-TINY = Suite(
-    "tiny-0",
-    ("soft-kd", "label-kd", "knockoff"),
-    (),
-    settings=2,
-    tuning_seeds=1,
-    seeds=2,
-    bite_seeds=2,
-    query_seeds=2,
-    budgets=2,
-    steps=25,
-    epochs=0,
-    views=2,
-)
+# Examples are the same in every run, and a busy machine is no fault of the code.
+settings.register_profile("house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True)
@@ -43,10 +49,57 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[Suite]:
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Suite:
     """Let `--effort smoke` mean a suite of seconds."""
     monkeypatch.setitem(EFFORTS, "smoke", TINY)
     return TINY
+
+
+@pytest.fixture(scope="session")
+def taught(kept: Path) -> Path:
+    """Return a cache that holds the ordinary teacher of the digits, and whatever tests have added."""
+    ordinary_teacher(load_task("digits", kept), Runtime(Cache(kept), "cpu", lambda line: None))
+    return kept
+
+
+@pytest.fixture
+def cold(taught: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Return what makes a cache that holds teachers and nothing else, by its name."""
+
+    def made(name: str) -> Path:
+        shutil.copytree(taught / "teachers", tmp_path / name / "teachers")
+        return tmp_path / name
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def finished(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of an audit of the tiny suite that trained all its students, to be read and copied."""
+    home = tmp_path_factory.mktemp("finished")
+    shutil.copytree(taught / "teachers", home / "cache" / "teachers")
+    with smoke():
+        return audit.run(request(home / "cache", home / "out")).folder
+
+
+@pytest.fixture
+def server(taught: Path) -> Iterator[FakeServer]:
+    """Serve the ordinary teacher of the digits."""
+    task = load_task("digits", taught)
+    network = ordinary_teacher(task, Runtime(Cache(taught), "cpu", lambda line: None)).here.eval()
+    with FakeServer(network, task.shape, len(task.classes)).serving() as fake:
+        yield fake
+
+
+@lru_cache(maxsize=64)
+def _curve(answers: PackedArray, labels: PackedArray, classes: int) -> Curve:
+    return curve(answers.array(), labels.array().astype(np.int64), classes)
+
+
+@pytest.fixture
+def curves_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure the CMI of the same answers once, however many records hold them: it is half of deriving one."""
+    monkeypatch.setattr(derive, "measured", lambda pool, classes: _curve(pool.answers, pool.labels, classes))
 
 
 @pytest.fixture
@@ -56,3 +109,20 @@ def gates() -> Iterator[None]:
 
     with registered():
         yield
+
+
+@pytest.fixture
+def grown(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return by how much children grew; none may grow beyond what it was allowed."""
+    found: list[int] = []
+
+    def confined(work: jail.Work, folder: Path, path: Path, may: jail.Limits) -> Mapping[str, Any]:
+        try:
+            return jail.confined(work, folder, path, may)
+        finally:
+            if (folder / jail.REPORT).is_file():
+                found.append(json.loads((folder / jail.REPORT).read_bytes())["grown"])
+                assert found[-1] <= may.memory
+
+    monkeypatch.setattr(weights, "confined", confined)
+    return found

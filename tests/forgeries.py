@@ -7,56 +7,27 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from test_pairing import bite_of, found_in, of, of_bite, renamed
-from test_verify import Change, of_look, of_row, of_suite, without
+from record_changes import (
+    Change,
+    after,
+    bite_of,
+    found_in,
+    of,
+    of_bite,
+    of_ledger,
+    of_look,
+    of_part,
+    of_pool,
+    of_record,
+    of_row,
+    of_suite,
+    of_trials,
+    renamed,
+    without,
+)
 
 from audit.plan.suite import SMOKE
 from reports.record import NormalisationTrial, PackedArray, Record, Trial
-
-
-def of_part(part: str, **values: object) -> Change:
-    """Change fields of a part."""
-    return lambda record: record.model_copy(update={part: getattr(record, part).model_copy(update=values)})
-
-
-def of_record(**values: object) -> Change:
-    return lambda record: record.model_copy(update=values)
-
-
-def after(*changes: Change) -> Change:
-    def changed(record: Record) -> Record:
-        for change in changes:
-            record = change(record)
-        return record
-
-    return changed
-
-
-def of_trials(which: Callable[[Trial], bool], change: Callable[[Trial], dict[str, Any]]) -> Change:
-    """Change some students, at least one."""
-
-    def changed(record: Record) -> Record:
-        assert any(map(which, record.trials))
-        trials = (t.model_copy(update=change(t)) if which(t) else t for t in record.trials)
-        return record.model_copy(update={"trials": tuple(trials)})
-
-    return changed
-
-
-def of_ledger(attack: str, purpose: str, **values: object) -> Change:
-    def changed(record: Record) -> Record:
-        rows = [r.model_copy(update=values) if (r.attack, r.purpose) == (attack, purpose) else r for r in record.ledger]
-        return record.model_copy(update={"ledger": tuple(rows)})
-
-    return changed
-
-
-def of_pool(name: str, change: Callable[[Record, Any], dict[str, object]]) -> Change:
-    def changed(record: Record) -> Record:
-        pools = (pool.model_copy(update=change(record, pool)) if pool.name == name else pool for pool in record.cmi)
-        return record.model_copy(update={"cmi": tuple(pools)})
-
-    return changed
 
 
 def judged(name: str) -> Callable[[Trial], bool]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from shipped import DEMO
 
 from audit.analysis.derive import derived, surface_row
 from audit.finished import identity
@@ -20,7 +23,6 @@ from audit.plan.suite import EFFORTS, SMOKE
 from reports.outputs import write_all
 from reports.record import Comparison, PackedArray, Record, load, save
 
-SHIPPED = Path(__file__).resolve().parent.parent / "examples" / "demo-smoke"
 CREATED = "2026-06-01T12:00:00+00:00"
 WON, LOST = 900, 100  # test images on which a student is right, or wrong, where its LS student is not
 GATE = replace(SMOKE, name="gate-1", tuning_seeds=2)  # tuned twice: no flag stands against a word
@@ -38,7 +40,7 @@ def registered() -> Iterator[None]:
 @cache
 def plain() -> Record:
     """Return the shipped audit, INCONCLUSIVE, and of a suite of its own, tuned twice."""
-    record = load(SHIPPED)
+    record = load(DEMO)
     times = record.times.model_copy(update={"created": CREATED})
     suite = record.suite.model_copy(
         update={"name": GATE.name, "digest": GATE.digest, "tuning_seeds": GATE.tuning_seeds}
@@ -114,13 +116,31 @@ RECORDS: dict[str, Callable[[], Record]] = {
 }
 
 
+FILES: dict[str, dict[str, bytes]] = {}  # of each audit that was written, by its records
+
+
+def once(audit: str, write: Callable[[Path], None], folder: Path) -> Path:
+    """Write the files of an audit: the first time as `write` does, later as they were."""
+    if audit not in FILES:
+        with TemporaryDirectory() as place:
+            write(Path(place))
+            files = [path for path in Path(place).rglob("*") if path.is_file()]
+            FILES[audit] = {str(path.relative_to(place)): path.read_bytes() for path in files}
+    for name, content in FILES[audit].items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
 def written(record: Record, folder: Path) -> Path:
     """Write an audit as `audit run` does."""
-    folder.mkdir(parents=True)
-    shutil.copyfile(SHIPPED / "journal.jsonl", folder / "journal.jsonl")
-    save(record, folder / "record.json")
-    write_all(record, folder)
-    return folder
+
+    def write(place: Path) -> None:
+        shutil.copyfile(DEMO / "journal.jsonl", place / "journal.jsonl")
+        save(record, place / "record.json")
+        write_all(record, place)
+
+    return once(record.model_dump_json(), write, folder)
 
 
 def on(record: Record, surface: str) -> Record:
@@ -140,6 +160,11 @@ def on(record: Record, surface: str) -> Record:
 
 def several(records: Mapping[str, Record], folder: Path) -> Path:
     """Write an audit of several surfaces."""
+    audit = json.dumps({surface: record.model_dump_json() for surface, record in records.items()})
+    return once(audit, lambda place: _several(records, place), folder)
+
+
+def _several(records: Mapping[str, Record], folder: Path) -> None:
     rows = []
     for surface, record in records.items():
         own = written(made(on(record, surface)), folder / "surfaces" / surface) / "record.json"
@@ -149,4 +174,3 @@ def several(records: Mapping[str, Record], folder: Path) -> Path:
     whole = first.model_copy(update={"hardening": tuple(rows)})
     save(whole, folder / "record.json")
     write_all(whole, folder)
-    return folder

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import infested, infested_board
+from sample_clusters import answers, with_pools
 from sample_record import large_record, sample_record
-from test_report_clusters import answers, with_pools
-from test_reports import infested
-from test_side_by_side import SHIPPED
-from test_side_by_side import infested as infested_board
+from shipped import DEMO
 
 from audit.diagnosis.diagnose import diagnose
 from reports import html
@@ -49,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> Path:
     records = {"sample": sample_record(), "large": large_record(), "infested": hostile}
     for name, record in records.items():
         (folder / f"{name}.html").write_text(html.render(record), encoding="utf-8")
-    board = infested_board(load(SHIPPED), 9)
+    board = infested_board(load(DEMO), 9)
     (folder / "compare.html").write_text(leaderboard_html.render(board), encoding="utf-8")
     diagnose(TeacherSpec("demo", "digits"), device="cpu", out=folder, cache=kept, command="audit cmi", quiet=True)
     return folder

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import call
 from sample_cache import cell, filled, named
 
-from audit import cli
 from audit.cache.entries import contents, kind_of
 from audit.cache.listing import inventory, plain
 from audit.cache.looks import looked, remember_looks
@@ -134,27 +134,19 @@ def test_looks_that_cannot_be_read_stop_an_audit(content: str, tmp_path: Path) -
             ask()
 
 
-def call(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["audit", "cache", *argv])
-        code = cli._main()
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
 def test_the_commands_say_what_they_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     filled(tmp_path / "one")
     (tmp_path / "one" / "notes.txt").write_text("mine")
     at, other = ("--cache", str(tmp_path / "one")), ("--cache", str(tmp_path / "two"))
-    code, out, _ = call(capsys, "ls", *at)
+    code, out, _ = call(capsys, "cache", "ls", *at)
     assert (code, "smoothed labels" in out, "not part of the cache, left as it is: notes.txt" in out) == (0, True, True)
-    assert json.loads(call(capsys, "ls", "--json", *at)[1])["foreign"] == ["notes.txt"]
+    assert json.loads(call(capsys, "cache", "ls", "--json", *at)[1])["foreign"] == ["notes.txt"]
     file = str(tmp_path / "a.tar.gz")
-    assert "1 looks, 2 students" in call(capsys, "export", file, *at)[1]
-    assert "1 looks, 2 students; 0 were here already" in call(capsys, "import", file, *other)[1]
-    assert "nothing new; 3 were here already" in call(capsys, "import", file, *other)[1]
-    assert "would remove 2 students" in call(capsys, "prune", "--max-size", "0", "--dry-run", *other)[1]
-    assert call(capsys, "prune", "--max-size", "0", *other)[1].startswith("removed 2 students")
+    assert "1 looks, 2 students" in call(capsys, "cache", "export", file, *at)[1]
+    assert "1 looks, 2 students; 0 were here already" in call(capsys, "cache", "import", file, *other)[1]
+    assert "nothing new; 3 were here already" in call(capsys, "cache", "import", file, *other)[1]
+    assert "would remove 2 students" in call(capsys, "cache", "prune", "--max-size", "0", "--dry-run", *other)[1]
+    assert call(capsys, "cache", "prune", "--max-size", "0", *other)[1].startswith("removed 2 students")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +169,7 @@ def test_mistakes_get_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DISTILL_AUDIT_CACHE", str(tmp_path / "cache"))
-    got, out, err = call(capsys, *argv)
+    got, out, err = call(capsys, "cache", *argv)
     assert (got, out) == (code, "")
     assert sentence in err
     assert len(err.strip().splitlines()) == 1

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from audits import request
 
 from audit.plan import suite
-from audit.plan.request import Request
 from audit.run import run
-from teachers.targets.target import TeacherSpec
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
@@ -18,6 +18,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("claims")
 
 
+STANDARD: dict[str, Any] = {"data": None, "effort": "standard", "jobs": 2}
 PILLARS = ("soft-kd", "dkd", "lskd", "avg", "label-kd", "label-mixup", "knockoff", "noise")
 
 
@@ -27,12 +28,8 @@ def _pillars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(suite.EFFORTS, "standard", small)
 
 
-def request(home: Path, teacher: str) -> Request:
-    return Request(TeacherSpec(teacher), jobs=2, cache=home / "cache", out=home / teacher)
-
-
 def test_an_ordinary_teacher_is_distillable_by_two_points_and_more(home: Path) -> None:
-    record = run(request(home, "demo")).record
+    record = run(request(home / "cache", home / "demo", "demo", **STANDARD)).record
     assert record.verdict.word == "DISTILLABLE"
     margins = {c.attack: c.margin.mean for c in record.comparisons if c.margin is not None}
     assert max(margins.values()) >= 0.02
@@ -42,7 +39,7 @@ def test_an_ordinary_teacher_is_distillable_by_two_points_and_more(home: Path) -
 
 
 def test_smoothed_truth_is_undistillable(home: Path) -> None:
-    record = run(request(home, "smoothed-truth")).record
+    record = run(request(home / "cache", home / "smoothed-truth", "smoothed-truth", **STANDARD)).record
     assert record.verdict.word == "UNDISTILLABLE"
     assert record.times.reused > 0, "the positive control is that of the first audit"
     label_kd = next(c for c in record.comparisons if c.attack == "label-kd")

@@ -7,19 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import call
 from sample_record import sample_record
 
 from audit import cli
 from audit.commands import EXIT, catalogue
 from reports.record import save
-
-
-def call(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["audit", *argv])
-        code = cli._main()
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def test_help_and_lists(capsys: pytest.CaptureFixture[str]) -> None:

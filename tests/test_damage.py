@@ -7,20 +7,20 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from audits import request, smoke, timeless
+from command_line import call
 from fake_server import FakeServer
 from sample_cache import ANSWERED, LESSON, OUTPUT, POOL, QUESTION, STATE, bare, cell, every_kind, result, told
 
-from audit import cli
 from audit import run as audit
 from audit.cache import results
 from audit.cache.checking import DamagedEntry, check
@@ -31,18 +31,13 @@ from audit.cache.looks import looked, remember_looks
 from audit.cache.pruning import prune
 from audit.cache.store import Cache
 from audit.plan.cells import BlockUse
-from audit.plan.request import Request
 from reports.record import PackedArray, Record
-from teachers.data.datasets import load as load_task
 from teachers.data.stored import StoredImages
 from teachers.errors import RefusedInput
 from teachers.storage import entries as seals
 from teachers.storage import parsers
 from teachers.storage.entries import Entries
 from teachers.storage.store import TrainingCheckpoint, read_pool
-from teachers.targets.runtime import Runtime
-from teachers.targets.target import TeacherSpec
-from teachers.targets.teaching import ordinary_teacher
 from teachers.task import Pool
 
 KINDS = ("students", "answers", "output", "looks", "pools", "unfinished", "teachers")
@@ -388,6 +383,7 @@ import sys
 import numpy as np
 from pathlib import Path
 from audit.cache.store import Cache
+from audit.plan.cells import BlockUse
 from sample_cache import ANSWERED, cell, told
 cache = Cache(Path(sys.argv[1]))
 store = cache.answers(ANSWERED, "probs", 3)
@@ -491,15 +487,6 @@ def test_a_full_disk_gets_a_sentence_and_loses_nothing(root: Path, monkeypatch: 
     assert cache.result(cell(0)) == result(cell(0)), "what cannot be sealed now is read all the same"
 
 
-def call(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
-    monkey = pytest.MonkeyPatch()
-    with monkey.context() as patch:
-        patch.setattr(sys, "argv", ["audit", *argv])
-        code = cli._main()
-    told = capsys.readouterr()
-    return code, told.out, told.err
-
-
 def test_check_names_damage_of_every_kind_and_sets_it_aside_where_it_is_told_to(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -537,29 +524,12 @@ def test_names_and_times_that_nobody_expects_are_listed(root: Path, capsys: pyte
         assert "\udcff" not in out
 
 
-def request(cache: Path, out: Path, teacher: str = "demo", **more: Any) -> Request:
-    return replace(Request(TeacherSpec(teacher, "digits"), effort="smoke", cache=cache, out=out), **more)
-
-
-def timeless(record: Record) -> dict[str, object]:
-    plain = record.model_dump(mode="json", exclude={"times", "journal"})
-    for trial in plain["trials"]:
-        del trial["seconds"], trial["step_seconds"]
-    return plain
-
-
 @pytest.fixture(scope="module")
-def whole(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Record]:
+def whole(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Record]:
     """Return the cache of the smallest audit, and its record."""
-    from conftest import TINY
-
-    from audit.plan.suite import EFFORTS
-
     home = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(EFFORTS, "smoke", TINY)
-        ordinary_teacher(load_task("digits", kept), Runtime(Cache(kept), "cpu", lambda line: None))
-        shutil.copytree(kept / "teachers", home / "cache" / "teachers")
+    shutil.copytree(taught / "teachers", home / "cache" / "teachers")
+    with smoke():
         return home / "cache", audit.run(request(home / "cache", home / "out", attacks="soft-kd")).record
 
 
@@ -575,13 +545,13 @@ def test_an_audit_on_a_damaged_cache_ends_as_on_a_whole_one(
             change = chance.choice([flipped, cut])
             entry.path.write_bytes(change(entry.path.read_bytes(), chance))
             damaged += 1
-    record = audit.run(request(cache, tmp_path / "out", attacks="soft-kd")).record
+    record = audit.run(request(cache, tmp_path / "out", attacks="soft-kd", quiet=False)).record
     assert timeless(record) == timeless(calm)
     assert record.times.trained == 3
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("cache: ")]
     assert len(lines) == len(list((cache / "damaged").iterdir())) >= 3 + 2 + 1 + 1
     assert damage(contents(cache)).keys() <= {e.name for e in contents(cache).entries if e.kind == "pools"}
-    again = audit.run(request(cache, tmp_path / "again", attacks="soft-kd")).record
+    again = audit.run(request(cache, tmp_path / "again", attacks="soft-kd", quiet=False)).record
     assert again.times.trained == 0
     assert "cache: " not in capfd.readouterr().err
 
@@ -594,27 +564,18 @@ def test_an_audit_on_a_cache_of_an_earlier_version_trains_nothing(whole: tuple[P
         entry.path.write_bytes(bare(entry))
     for copy in (cache / "looks").glob("*.copy"):
         copy.unlink()
-    record = audit.run(request(cache, tmp_path / "out", attacks="soft-kd")).record
+    record = audit.run(request(cache, tmp_path / "out", attacks="soft-kd", quiet=False)).record
     assert timeless(record) == timeless(calm)
     assert record.times.trained == 0
     assert not (cache / "damaged").exists()
 
 
-@pytest.fixture
-def server(kept: Path) -> Iterator[FakeServer]:
-    task = load_task("digits", kept)
-    network = ordinary_teacher(task, Runtime(Cache(kept), "cpu", lambda text: None)).here.eval()
-    with FakeServer(network, task.shape, len(task.classes)).serving() as fake:
-        yield fake
-
-
 @pytest.mark.usefixtures("tiny")
 def test_answers_that_cost_are_told_before_they_are_asked_again(
-    server: FakeServer, kept: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    server: FakeServer, cold: Callable[[str], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    cache = tmp_path / "cache"
-    shutil.copytree(kept / "teachers", cache / "teachers")
-    calm = audit.run(request(cache, tmp_path / "a", server.url, attacks="soft-kd", price=5.0)).record
+    cache = cold("cache")
+    calm = audit.run(request(cache, tmp_path / "a", server.url, attacks="soft-kd", price=5.0, quiet=False)).record
     sent = server.images
     chance = random.Random(0)
     kinds = {entry.name: entry for entry in contents(cache).entries if entry.kind == "answers"}
@@ -624,7 +585,7 @@ def test_answers_that_cost_are_told_before_they_are_asked_again(
     for entry in (output, block):
         entry.path.write_bytes(flipped(entry.path.read_bytes(), chance))
     capfd.readouterr()
-    again = audit.run(request(cache, tmp_path / "b", server.url, attacks="soft-kd", price=5.0)).record
+    again = audit.run(request(cache, tmp_path / "b", server.url, attacks="soft-kd", price=5.0, quiet=False)).record
     assert server.images - sent == 900, "the damaged block alone"
     err = capfd.readouterr().err
     (line,) = (line for line in err.splitlines() if block.name in line)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_cli import call
-from test_reports import HOSTILE, Page
+from command_line import call
+from pages import HOSTILE, Page
 from torch import nn
 
 from audit.cache.store import Cache

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_verify import DEMO, rewritten
+from record_changes import rewritten
+from shipped import DEMO
 
 from audit.analysis.derive import derived
 from audit.finished.fields import FIELDS, page, told
 from audit.finished.verify import follows, verify
 from reports.record import PackedArray, Record, json_schema, load
+
+pytestmark = pytest.mark.usefixtures("curves_once")
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = json_schema()

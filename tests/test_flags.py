@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
-from test_run import request
+from audits import TINY, request, smoke
 
 from attacks.logits.soft_kd import SoftKD
 from audit import run as audit
@@ -18,10 +17,11 @@ from audit.analysis.derive import derived
 from audit.finished.choices import choices
 from audit.finished.groups import Groups
 from audit.finished.verify import verify
-from audit.plan.suite import EFFORTS
 from audit.statistics.compare import LowerBound, Margin, paired
 from audit.statistics.verdict import points
 from reports.record import Comparison, PackedArray, Parameters, Record, Trial, load
+
+pytestmark = pytest.mark.usefixtures("curves_once")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -141,10 +141,8 @@ def test_a_student_that_agrees_without_being_right_is_cloned_in_behaviour() -> N
 
 
 @pytest.fixture(scope="module")
-def finished(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Record:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(EFFORTS, "smoke", TINY)
-        return audit.run(request(kept, tmp_path_factory.mktemp("flags") / "out")).record
+def audited(finished: Path) -> Record:
+    return load(finished)
 
 
 def known_as(record: Record, cells: Sequence[str], **shares: float | np.ndarray) -> Record:
@@ -168,44 +166,44 @@ def row_of(record: Record, attack: str) -> Comparison:
     return next(row for row in record.comparisons if row.attack == attack)
 
 
-def test_a_record_raises_what_its_students_say(finished: Record) -> None:
-    soft, surrogate, (null, *_) = row_of(finished, "soft-kd"), row_of(finished, "knockoff"), finished.controls
-    assert all(t.agrees is not None for t in finished.trials if t.correct is not None)
-    calm = flagged(finished)
+def test_a_record_raises_what_its_students_say(audited: Record) -> None:
+    soft, surrogate, (null, *_) = row_of(audited, "soft-kd"), row_of(audited, "knockoff"), audited.controls
+    assert all(t.agrees is not None for t in audited.trials if t.correct is not None)
+    calm = flagged(audited)
 
     def raises(record: Record, flag: str) -> bool:
         assert flag not in calm
         return flag in flagged(record)
 
     alone = {"comparisons": (soft,)}
-    won, mistaken = (known_as(finished, soft.students, correct=share) for share in (1, 0.1))
+    won, mistaken = (known_as(audited, soft.students, correct=share) for share in (1, 0.1))
     assert "does-not-bite" not in flagged(won.model_copy(update=alone))
     assert "does-not-bite" in flagged(mistaken.model_copy(update=alone))
-    assert raises(known_as(finished, null.control_students, correct=1), "control-at-ceiling")
+    assert raises(known_as(audited, null.control_students, correct=1), "control-at-ceiling")
     small, large = surrogate.curve
-    turned = known_as(known_as(finished, small.students, correct=0.9), large.students, correct=0.1)
+    turned = known_as(known_as(audited, small.students, correct=0.9), large.students, correct=0.1)
     assert raises(turned, "smaller-budget-wins")
     cloning = known_as(known_as(mistaken, soft.students, agrees=1), soft.control_students, agrees=0.8)
     assert raises(cloning, "cloned-behaviour")
     weaker = soft.model_copy(update={"attack": "mine", "needs": "label", "students": soft.control_students})
     assert raises(mistaken.model_copy(update={"comparisons": (soft, weaker)}), "weaker-access-wins")
-    suited = np.where(np.arange(finished.task.test) % 2, 0.9, 0.1)
-    turns = known_as(known_as(finished, soft.students, correct=suited), soft.control_students, correct=1 - suited)
+    suited = np.where(np.arange(audited.task.test) % 2, 0.9, 0.1)
+    turns = known_as(known_as(audited, soft.students, correct=suited), soft.control_students, correct=1 - suited)
     assert raises(turns, "small-test")
 
 
-def test_a_record_raises_what_its_data_say(finished: Record) -> None:
-    calm, labels = flagged(finished), finished.task.test_labels
+def test_a_record_raises_what_its_data_say(audited: Record) -> None:
+    calm, labels = flagged(audited), audited.task.test_labels
     assert labels is not None
-    assert finished.probe is not None
+    assert audited.probe is not None
     few = np.where(labels.array() == 3, 4, labels.array()).astype(np.uint16)
     few[0] = 3
-    task = finished.task.model_copy(update={"test_labels": PackedArray.of(few)})
-    probe = finished.probe.model_copy(update={"duplicated": PackedArray.of(np.arange(finished.task.test) < 9)})
+    task = audited.task.model_copy(update={"test_labels": PackedArray.of(few)})
+    probe = audited.probe.model_copy(update={"duplicated": PackedArray.of(np.arange(audited.task.test) < 9)})
     assert not calm & {"class-imbalance", "duplicates"}
-    assert "class-imbalance" in flagged(finished.model_copy(update={"task": task}))
-    assert "duplicates" in flagged(finished.model_copy(update={"probe": probe}))
-    assert flagged(finished.model_copy(update={"probe": None})) == calm, "records of before have no probe"
+    assert "class-imbalance" in flagged(audited.model_copy(update={"task": task}))
+    assert "duplicates" in flagged(audited.model_copy(update={"probe": probe}))
+    assert flagged(audited.model_copy(update={"probe": None})) == calm, "records of before have no probe"
 
 
 def test_what_grows_with_the_steps_is_doubted() -> None:
@@ -220,10 +218,7 @@ def test_what_grows_with_the_steps_is_doubted() -> None:
 @pytest.fixture(scope="module")
 def longer(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an audit of which some students were tuned for twice the steps."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(
-            EFFORTS, "smoke", replace(TINY, name="tiny-longer", tuning_seeds=2, attacks=("soft-kd", "knockoff"))
-        )
+    with smoke(replace(TINY, name="tiny-longer", tuning_seeds=2, attacks=("soft-kd", "knockoff"))):
         folder = audit.run(request(kept, tmp_path_factory.mktemp("longer") / "out")).folder
         assert list(verify(folder)) == []
         return folder
@@ -288,13 +283,12 @@ def test_margins_at_both_lengths_are_those_of_students_that_asked_the_teacher(lo
 
 
 def test_an_attack_of_a_single_setting_is_compared_with_itself(kept: Path, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(EFFORTS, "smoke", replace(TINY, name="tiny-longer", tuning_seeds=2, attacks=("soft-kd",)))
+    with smoke(replace(TINY, name="tiny-longer", tuning_seeds=2, attacks=("soft-kd",))):
         record = audit.run(request(kept, tmp_path / "out", fixed=(SoftKD(temperature=3.0),))).record
         assert list(verify(tmp_path / "out")) == []
     seeds = [{t.seed for t in tuned(record, "soft-kd", steps)} for steps in (25, 50)]
     assert seeds[0] == seeds[1] == {1_000, 1_001}
 
 
-def test_nothing_is_trained_for_longer_where_one_seed_tunes(finished: Record) -> None:
-    assert 50 not in {t.regime.recipe["steps"] for t in finished.trials}
+def test_nothing_is_trained_for_longer_where_one_seed_tunes(audited: Record) -> None:
+    assert 50 not in {t.regime.recipe["steps"] for t in audited.trials}

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from forgeries import FOUND, of_part, of_record, of_trials
+from forgeries import FOUND
 from gate_records import distillable, made, registered, several, undistillable
-from test_verify import DEMO, Change, rewritten
+from record_changes import Change, of_part, of_record, of_trials, rewritten
+from shipped import DEMO
 
 from audit.analysis.derive import derived
 from audit.finished import tables
@@ -27,12 +28,19 @@ from reports.outputs import write_all
 from reports.record import PackedArray, Record, RecordError, load, save
 from teachers.errors import RefusedInput
 
+pytestmark = pytest.mark.usefixtures("curves_once")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @cache
 def shipped() -> Record:
     return load(DEMO)
+
+
+@cache
+def shipped_text() -> str:
+    return shipped().model_dump_json()
 
 
 @pytest.fixture
@@ -282,7 +290,7 @@ def paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 def mutated(rng: np.random.Generator, places: list[tuple[Any, ...]]) -> tuple[tuple[Any, ...], str]:
     """Return a record in JSON with one place left out, doubled, or of another value."""
-    record = json.loads(shipped().model_dump_json())
+    record = json.loads(shipped_text())
     at = places[rng.integers(1, len(places))]
     inner = record
     for step in at[:-1]:
@@ -301,7 +309,7 @@ def mutated(rng: np.random.Generator, places: list[tuple[Any, ...]]) -> tuple[tu
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_no_mutation_of_a_record_ends_in_a_traceback(tmp_path: Path, seed: int) -> None:
     """One that is read and agrees has changed nothing that its place says is looked at."""
-    rng, places = np.random.default_rng(seed), paths(json.loads(shipped().model_dump_json()))
+    rng, places = np.random.default_rng(seed), paths(json.loads(shipped_text()))
     for _ in range(300 if seed == 0 else 3_000):
         at, text = mutated(rng, places)
         (tmp_path / "record.json").write_text(text)

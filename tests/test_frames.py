@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from sample_record import sample_record
+from shipped import DEMO
 
 import audit
 from audit.analysis.derive import ResultArrays, interval
@@ -24,12 +25,11 @@ from reports.tables.table import DTYPES, harmless
 from teachers.errors import RefusedInput, UsageError
 
 ROOT = Path(__file__).parent.parent
-SHIPPED = ROOT / "examples" / "demo-smoke"
 
 
 @pytest.fixture(scope="module")
 def shipped() -> Frames:
-    return audit.load(SHIPPED)
+    return audit.load(DEMO)
 
 
 def bare(record: Record) -> Record:
@@ -100,9 +100,7 @@ def test_importing_the_package_imports_no_pandas() -> None:
     code = (
         "import sys, audit; assert 'pandas' not in sys.modules; audit.load(sys.argv[1]); print('torch' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(SHIPPED)], check=True, cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(DEMO)], check=True, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "False\n"
 
 
@@ -173,12 +171,12 @@ def test_parquet_files_hold_the_frames_and_their_types(tmp_path: Path) -> None:
 
 def test_a_report_without_formats_is_what_an_audit_writes(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
-    path.write_bytes((SHIPPED / "record.json").read_bytes())
+    path.write_bytes((DEMO / "record.json").read_bytes())
     names = [p.name for p in reporting.report(tmp_path)]
     assert names == ["report.html", "junit.xml", "summary.md", "attestation.json", "badge.svg", "badge.json"]
     assert [p.name for p in reporting.report(path, "md, MD,junit")] == ["summary.md", "junit.xml"]
     for name in names:
-        assert (tmp_path / name).read_bytes() == (SHIPPED / name).read_bytes()
+        assert (tmp_path / name).read_bytes() == (DEMO / name).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -191,13 +189,13 @@ def test_a_report_without_formats_is_what_an_audit_writes(tmp_path: Path) -> Non
 )
 def test_a_format_that_there_is_not_gets_a_sentence(asked: str, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        reporting.report(SHIPPED, asked)
+        reporting.report(DEMO, asked)
 
 
 def test_parquet_without_its_extra_gets_a_sentence_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "record.json").write_bytes((SHIPPED / "record.json").read_bytes())
+    (tmp_path / "record.json").write_bytes((DEMO / "record.json").read_bytes())
     monkeypatch.setattr(reporting, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'distill-audit\[parquet\]'"):
         reporting.report(tmp_path, "html,parquet")
@@ -205,7 +203,7 @@ def test_parquet_without_its_extra_gets_a_sentence_before_anything_is_written(
 
 
 def test_a_folder_that_cannot_be_written_gets_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "record.json").write_bytes((SHIPPED / "record.json").read_bytes())
+    (tmp_path / "record.json").write_bytes((DEMO / "record.json").read_bytes())
     (tmp_path / "tables").touch()
     with pytest.raises(RefusedInput, match=r"tables.* cannot be written"):
         reporting.report(tmp_path, "csv")
@@ -233,5 +231,5 @@ def test_an_older_record_without_architectures_in_its_rows_has_the_one_of_its_se
 
 
 def test_the_shipped_record_is_the_one_that_is_loaded(shipped: Frames) -> None:
-    assert shipped.record == load(SHIPPED)
+    assert shipped.record == load(DEMO)
     assert repr(shipped) == "<audit of demo: INCONCLUSIVE, 4 attacks, 30 students>"

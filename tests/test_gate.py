@@ -8,9 +8,10 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from command_line import call
 from gate_records import RECORDS, aside, distillable, on, several, undistillable, written
 from gate_situations import TODAY
-from test_cli import call
+from shipped import DEMO
 
 from audit.analysis.derive import derived
 from audit.gate import baseline, foresee, gate
@@ -22,7 +23,6 @@ from reports.record import PackedArray, RecordError, load, save
 from teachers.errors import RefusedInput, UsageError
 
 pytestmark = pytest.mark.usefixtures("gates")
-SHIPPED = Path(__file__).resolve().parent.parent / "examples" / "demo-smoke"
 
 
 def policy(folder: Path, text: str = "") -> Path:
@@ -36,7 +36,7 @@ def test_the_policy_says_what_inconclusive_means(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, meaning: str, code: int
 ) -> None:
     asked = policy(tmp_path, f'inconclusive = "{meaning}"\n')
-    got, out, err = call(capsys, "gate", str(SHIPPED), "--policy", str(asked), "--json")
+    got, out, err = call(capsys, "gate", str(DEMO), "--policy", str(asked), "--json")
     told = json.loads(out)
     assert (got, err) == (code, "")
     assert (told["exit_code"], told["passes"], told["word"]) == (code, code == 0, "INCONCLUSIVE")
@@ -47,7 +47,7 @@ def test_the_policy_says_what_inconclusive_means(
 def test_it_needs_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from audit.cli import _main\n"
-        f"sys.argv = ['audit', 'gate', {str(SHIPPED)!r}, '--policy', {str(policy(tmp_path))!r}]\n"
+        f"sys.argv = ['audit', 'gate', {str(DEMO)!r}, '--policy', {str(policy(tmp_path))!r}]\n"
         "assert _main() == 1\n"
         "assert 'torch' not in sys.modules"
     )
@@ -59,7 +59,7 @@ def test_a_person_reads_a_line_for_each_rule(
 ) -> None:
     monkeypatch.setattr("audit.gate.today", lambda: date(2027, 1, 1))
     asked = policy(tmp_path, 'max_age_days = 30\nsurfaces = ["probs"]\n')
-    code, out, _ = call(capsys, "gate", str(SHIPPED / "record.json"), "--policy", str(asked))
+    code, out, _ = call(capsys, "gate", str(DEMO / "record.json"), "--policy", str(asked))
     head, *lines = out.splitlines()
     assert (code, head) == (1, "demo: the policy fails")
     assert [line.split()[:2] for line in lines] == [

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+from pages import HOSTILE
 from sample_record import large_record, sample_record
-from test_reports import HOSTILE
 
 from audit.gate import github
 from audit.gate.rules import RuleResult

@@ -76,6 +76,13 @@ def test_few_files_lie_in_no_package() -> None:
     assert len([path for path in (ROOT / "audit").glob("*.py") if not path.name.startswith("__")]) <= FLAT
 
 
+def test_no_test_module_imports_another() -> None:
+    """What tests share stands in modules beside them; fixtures of several files stand in conftest."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        names = {name.split(".")[-1] for name in imported(path)}
+        assert not {name for name in names if name.startswith("test_") or name == "conftest"}, path
+
+
 PURE = (
     *("statistics/*.py", "analysis/*.py", "plan/*.py", "gate/*.py", "finished/side_by_side.py"),
     "../teachers/targets/selection.py",

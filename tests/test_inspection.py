@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from colours import ARCHITECTURE, paint, trained
+from command_line import call
 from PIL import Image
 from safetensors.torch import save_file
-from test_cli import call
-from test_identify import ARCHITECTURE, paint, trained
-from test_probes import classifier
+from small_teachers import fragile
 from torch import nn
 
 from audit.cache.store import Cache
@@ -248,7 +248,7 @@ def test_a_program_is_probed_in_a_process_of_its_own(
     kept: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     task, path = load_task("digits", kept), tmp_path / "m.pt"
-    torch.jit.trace(classifier(task, (0.5,), (0.5,)).eval(), torch.zeros(1, *task.shape)).save(path)
+    torch.jit.trace(fragile(task, (0.5,), (0.5,)).eval(), torch.zeros(1, *task.shape)).save(path)
     found = inspect(TeacherSpec(str(path), "digits", trust=True), cache=kept)
     assert (found.format, found.normalize) == ("torchscript", "half")
     assert found.accuracy is not None

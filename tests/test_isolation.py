@@ -4,16 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from test_run import request, timeless
+from audits import request, timeless
 from torch import nn
 
 from audit import run as audit
 from audit.teach import teach
+from reports.record import load
 from teachers.errors import NothingAudited, RefusedInput, UsageError
 from teachers.intake import Teacher
 from teachers.oracle import Box
@@ -106,9 +108,9 @@ def test_an_audit_of_what_steps_out_ends_with_its_name(kept: Path, tmp_path: Pat
     assert not list(markers.iterdir())
 
 
-def test_an_isolated_audit_is_the_same_audit(kept: Path, tmp_path: Path) -> None:
-    usual = audit.run(request(tmp_path / "cache", tmp_path / "usual")).record
-    apart = audit.run(request(tmp_path / "other", tmp_path / "apart", isolate=True)).record
+def test_an_isolated_audit_is_the_same_audit(finished: Path, cold: Callable[[str], Path], tmp_path: Path) -> None:
+    usual = load(finished)
+    apart = audit.run(request(cold("cache"), tmp_path / "apart", isolate=True)).record
     assert apart.settings.isolated
     assert not usual.settings.isolated
     settings = usual.settings.model_copy(update={"isolated": True})

@@ -7,8 +7,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from gate_records import distillable, several, undistillable
+from pages import HOSTILE, WORDS
 from sample_record import sample_record
-from test_reports import HOSTILE, WORDS
 
 from reports import junit
 from reports.record import Record, load

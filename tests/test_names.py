@@ -1,12 +1,11 @@
 """Names of classes in a list, and names that come with the tool beside files of the user's."""
 
-import sys
 from pathlib import Path
 
 import hostile_images as hostile
 import pytest
+from command_line import call
 
-from audit import cli
 from audit.commands.naming import meant
 from audit.plan.names import classes, text_of
 from teachers.data.datasets import EMBEDDED
@@ -51,16 +50,9 @@ def test_a_list_is_written_so_that_it_is_read_back() -> None:
         assert classes(text_of(names), KNOWN) == (tuple(names), "")
 
 
-def call(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
-    sys.argv = ["audit", *argv]
-    code = cli._main()
-    return code, capsys.readouterr().err
-
-
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [])
     return tmp_path
 
 
@@ -77,7 +69,7 @@ def test_a_folder_called_like_an_embedded_data_set_stops_every_command(
         ("teach", "plain", "--out", "m.pt", "--data", name),
         ("cache", "warm", "--teacher", "demo", "--data", name),
     ):
-        code, err = call(capsys, *command)
+        code, _, err = call(capsys, *command)
         assert (code, err.count("\n")) == (2, 1), err
         assert f"give embedded:{name} or ./{name}" in err
 
@@ -88,7 +80,7 @@ def test_a_file_called_like_a_built_in_teacher_stops_every_command(
 ) -> None:
     (here / name).write_bytes(b"a checkpoint")
     for command in (("run", "--teacher", name), ("cmi", "--teacher", name), ("inspect", name)):
-        code, err = call(capsys, *command)
+        code, _, err = call(capsys, *command)
         assert (code, err.count("\n")) == (2, 1), err
         assert f"give embedded:{name} or ./{name}" in err
 
@@ -122,7 +114,7 @@ def test_a_teacher_to_start_from_may_be_called_like_a_built_in_one(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "demo").write_bytes(b"no checkpoint")
-    code, err = call(capsys, "teach", "nasty", "--out", "m.pt", "--data", "digits", "--init", "./demo")
+    code, _, err = call(capsys, "teach", "nasty", "--out", "m.pt", "--data", "digits", "--init", "./demo")
     assert code == 4, err
     assert "demo" in err
 

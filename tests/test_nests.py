@@ -20,8 +20,7 @@ import hostile_tensors
 import numpy as np
 import pytest
 import torch
-from test_cli import call
-from test_hostile import grown  # noqa: F401  # a fixture
+from command_line import call
 from torch import Tensor, nn
 
 from audit.inspection.inspection import inspect
@@ -430,7 +429,7 @@ def test_hostile_checkpoints_are_refused_with_a_sentence_and_nothing_runs(
     name: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    grown: list[int],  # noqa: F811
+    grown: list[int],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = HOSTILE[name](tmp_path)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from fake_server import FakeServer
+from small_teachers import linear
 from torch import nn
 from torch.nn import functional as F
 
@@ -206,18 +207,6 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     return load("digits", tmp_path_factory.mktemp("digits"))
 
 
-def classifier(task: Task) -> nn.Sequential:
-    """Fit the digits by ridge regression."""
-    x = torch.from_numpy(task.train.images).double().flatten(1) / 255
-    x = torch.cat([x, torch.ones(len(x), 1)], 1)
-    assert task.train.labels is not None
-    y = F.one_hot(torch.from_numpy(task.train.labels), 10).double() - 0.1
-    weights = (torch.linalg.solve(x.T @ x + torch.eye(65), x.T @ y).T * 12).float()
-    linear = nn.Linear(64, 10)
-    linear.weight.data, linear.bias.data = weights[:, :-1].contiguous(), weights[:, -1].contiguous()
-    return nn.Sequential(nn.Flatten(), linear).eval()
-
-
 class Percent(nn.Module):
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return 100 * z.softmax(-1)
@@ -231,7 +220,7 @@ ENDS: dict[str, tuple[nn.Module, str]] = {
 
 
 def traced(task: Task, end: nn.Module, path: Path) -> Path:
-    network = nn.Sequential(classifier(task), end)
+    network = nn.Sequential(linear(task), end)
     torch.jit.trace(network, torch.zeros(1, *SHAPE)).save(str(path))  # type: ignore[no-untyped-call]
     return path
 
@@ -239,7 +228,7 @@ def traced(task: Task, end: nn.Module, path: Path) -> Path:
 @pytest.mark.parametrize("name", ENDS)
 def test_a_network_with_a_softmax_answers_as_its_logits_do(name: str, task: Task) -> None:
     end, output = ENDS[name]
-    plain = classifier(task)
+    plain = linear(task)
     bare = Teacher(
         "t", "0", PreprocessedNetwork(nn.Sequential(plain, end), (0.0,), (1.0,)), "a", "unknown", (0.0,), (1.0,)
     )
@@ -259,7 +248,7 @@ def test_a_file_and_a_url_of_one_network_have_the_cmi_of_its_logits(name: str, t
     path = traced(task, end, tmp_path / "net.pt")
     asked = {"device": "cpu", "cache": tmp_path / "cache", "command": "", "quiet": True}
     file = diagnose(TeacherSpec(str(path), "digits", trust=True), out=tmp_path / "file", **asked).diagnosis  # type: ignore[arg-type]
-    network = nn.Sequential(classifier(task), end)
+    network = nn.Sequential(linear(task), end)
     with FakeServer(network, SHAPE, 10).serving() as server:
         url = diagnose(TeacherSpec(server.url, "digits"), out=tmp_path / "url", **asked).diagnosis  # type: ignore[arg-type]
     for one, other in zip(file.pools, url.pools, strict=True):
@@ -269,7 +258,7 @@ def test_a_file_and_a_url_of_one_network_have_the_cmi_of_its_logits(name: str, t
 
 
 def test_a_network_of_scores_is_refused_and_the_ways_out_are_told(task: Task) -> None:
-    network = PreprocessedNetwork(nn.Sequential(classifier(task), nn.Sigmoid()), (0.0,), (1.0,))
+    network = PreprocessedNetwork(nn.Sequential(linear(task), nn.Sigmoid()), (0.0,), (1.0,))
     teacher = Teacher("t", "0", network, "a", "unknown", (0.0,), (1.0,))
     x = torch.from_numpy(task.validation.images[:ENOUGH]).float() / 255
     with pytest.raises(RefusedInput, match="or put a softmax in its place"):
@@ -292,7 +281,7 @@ def remote(server: FakeServer, notes: list[str]) -> Remote:
 def test_an_api_that_rounds_or_cuts_is_audited_behind_what_it_shows(
     shown: Callable[[torch.Tensor], torch.Tensor], written: str, task: Task
 ) -> None:
-    network, notes = classifier(task), list[str]()
+    network, notes = linear(task), list[str]()
     x = torch.from_numpy(task.validation.images[:100]).float() / 255
     with FakeServer(lambda images: shown(network(images).softmax(-1).double()), SHAPE, 10).serving() as server:
         found = RemoteBox(remote(server, notes), FULL)(x).values
@@ -304,7 +293,7 @@ def test_an_api_that_rounds_or_cuts_is_audited_behind_what_it_shows(
 
 def test_what_numbers_are_is_told_by_many_images_where_requests_hold_few(task: Task) -> None:
     """The first row alone looks like scores; together they are logits."""
-    network = classifier(task)
+    network = linear(task)
     x = torch.from_numpy(task.validation.images[:50]).float() / 255
 
     def logits(images: torch.Tensor) -> torch.Tensor:

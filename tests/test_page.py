@@ -6,9 +6,9 @@ import re
 from typing import get_args
 
 import pytest
+from pages import HOSTILE, WORDS, Page
+from sample_clusters import answers, with_pools
 from sample_record import large_record, sample_record
-from test_report_clusters import answers, with_pools
-from test_reports import HOSTILE, WORDS, Page
 
 from reports import html, wording
 from reports.record import PoolName, Word

@@ -1,6 +1,5 @@
 """Every student that a row compares is the one that it names, and the best of what was tried on validation images."""
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
-from test_run import request
-from test_verify import STUDENT, Change, rewritten
+from audits import TINY, request, smoke
+from record_changes import Change, bite_of, found_in, of, of_bite, renamed, rewritten
+from shipped import STUDENT
 
 from audit import run as audit
 from audit.analysis.derive import derived
 from audit.finished.verify import verify
-from audit.plan.cells import cell_of
 from audit.plan.suite import EFFORTS
-from reports.record import Bite, Comparison, PackedArray, Parameters, Record, Trial, load
+from reports.record import PackedArray, Parameters, Record, Trial, load
+
+pytestmark = pytest.mark.usefixtures("curves_once")
 
 APART = replace(
     TINY, name="tiny-apart", attacks=("soft-kd", "dist", "label-mixup", "knockoff", "noise"), controls=("ce", "dist-ls")
@@ -28,60 +28,8 @@ APART = replace(
 def apart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an audit of a teacher that is not the ordinary one, with baselines."""
     place = tmp_path_factory.mktemp("apart")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(EFFORTS, "smoke", APART)
+    with smoke(APART):
         return audit.run(request(place / "cache", place / "out", teacher="placebo")).folder
-
-
-def found_in(record: Record, name: str) -> Comparison:
-    return next(row for row in (*record.comparisons, *record.controls) if row.attack == name)
-
-
-def bite_of(record: Record, name: str) -> Bite:
-    bite = found_in(record, name).bite
-    assert bite is not None
-    return bite
-
-
-def of(name: str, change: Callable[[Record], dict[str, object]]) -> Change:
-    """Change a row, be it of an attack or of a control."""
-
-    def changed(record: Record) -> Record:
-        update = change(record)
-        return record.model_copy(
-            update={
-                part: tuple(r.model_copy(update=update) if r.attack == name else r for r in rows)
-                for part, rows in (("comparisons", record.comparisons), ("controls", record.controls))
-            }
-        )
-
-    return changed
-
-
-def of_bite(name: str, change: Callable[[Record], dict[str, object]]) -> Change:
-    return of(name, lambda record: {"bite": bite_of(record, name).model_copy(update=change(record))})
-
-
-def renamed(cells: Callable[[Record], tuple[str, ...]], **update: object) -> Change:
-    """Say otherwise of some students what they are, and give them the names that follow."""
-
-    def changed(record: Record) -> Record:
-        trials, text, chosen = [], record.model_dump_json(exclude={"trials"}), cells(record)
-        for trial in record.trials:
-            if trial.cell in chosen:
-                plan = trial.planned
-                assert plan is not None
-                fields = {k: v for k, v in update.items() if k in type(plan).model_fields}
-                mine = {k: v for k, v in update.items() if k not in fields} | {
-                    "planned": plan.model_copy(update=fields)
-                }
-                new = trial.model_copy(update=mine)
-                new = new.model_copy(update={"cell": cell_of(new).key})
-                text, trial = text.replace(trial.cell, new.cell), new
-            trials.append(trial)
-        return Record.model_validate({**json.loads(text), "trials": [t.model_dump() for t in trials]})
-
-    return changed
 
 
 def tuned(record: Record, name: str, teacher: str | None, **parameters: object) -> list[Trial]:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pages import HOSTILE
 from sample_record import large_record, sample_record
-from test_reports import HOSTILE
 
 from audit.gate import GateResult
 from audit.gate import terminal as gate_telling

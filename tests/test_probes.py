@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_run import request
+from audits import request
+from small_teachers import HALF, fragile
 from torch import Tensor, nn
 
 from audit import run as audit
@@ -28,38 +29,14 @@ from teachers.targets.probe import candidates, normalisations, probe
 from teachers.targets.runtime import Runtime
 from teachers.targets.target import Target, TeacherSpec
 from teachers.targets.teaching import ordinary_teacher
-from teachers.task import Pool, Task, known
+from teachers.task import Pool, Task
 
-HALF = ((0.5,), (0.5,))
 NONE = ((0.0,), (1.0,))
-SCALE = 15.0  # of the logits: answers are sure, yet not saturated
 
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     return load("digits", tmp_path_factory.mktemp("digits"))
-
-
-class Fragile(nn.Module):
-    """Let no input through that is larger than what the network was taught on."""
-
-    def __init__(self, most: float) -> None:
-        super().__init__()
-        self.most = 1.5 * most  # dropout makes pixels larger
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.where(x.abs().amax((1, 2, 3), keepdim=True) > self.most, torch.nan, x)
-
-
-def classifier(task: Task, mean: tuple[float, ...], std: tuple[float, ...], scale: float = SCALE) -> nn.Module:
-    """Fit a linear classifier of normalised pixels by ridge regression on one-hot labels."""
-    x = (torch.from_numpy(task.train.images).double().flatten(1) / 255 - mean[0]) / std[0]
-    x = torch.cat([x, torch.ones(len(x), 1)], 1)
-    y = nn.functional.one_hot(torch.from_numpy(known(task.train)), len(task.classes)).double()
-    weights = torch.linalg.solve(x.T @ x + 1e-2 * torch.eye(x.shape[1]), x.T @ y).T.float() * scale
-    linear = nn.Linear(x.shape[1] - 1, len(task.classes))
-    linear.weight.data, linear.bias.data = weights[:, :-1].contiguous(), weights[:, -1].contiguous()
-    return nn.Sequential(Fragile(max(mean[0], 1 - mean[0]) / std[0]), nn.Flatten(), linear)
 
 
 def target(network: nn.Module, mean: tuple[float, ...] = (0.5,), std: tuple[float, ...] = (0.5,)) -> Target:
@@ -94,7 +71,7 @@ class Dropping(nn.Module):
 
 
 def test_a_sound_network_raises_nothing_and_every_query_is_counted(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    of = target(PreprocessedNetwork(classifier(task, *HALF), *HALF))
+    of = target(PreprocessedNetwork(fragile(task, *HALF), *HALF))
     top, sent, real = top_classes(of.full, task.validation), Counter[str](), Box.__call__
 
     def counted(self: Box, images: Tensor):  # type: ignore[no-untyped-def]
@@ -111,41 +88,41 @@ def test_a_sound_network_raises_nothing_and_every_query_is_counted(task: Task, m
 
 
 def test_a_network_that_answers_with_noise_is_noisy_and_not_dependent_on_the_batch(task: Task) -> None:
-    found = probed(nn.Sequential(classifier(task, *HALF), Noisy()), task)
+    found = probed(nn.Sequential(fragile(task, *HALF), Noisy()), task)
     assert raised(found) == ["noisy-answers"]
 
 
 def test_batch_norm_in_training_mode_depends_on_the_batch(task: Task) -> None:
     norm = nn.BatchNorm1d(10, track_running_stats=False)
-    found = probed(nn.Sequential(classifier(task, *HALF), norm), task)
+    found = probed(nn.Sequential(fragile(task, *HALF), norm), task)
     assert "batch-dependent" in raised(found)
     assert "noisy-answers" not in raised(found)
     sound = nn.BatchNorm1d(10)
-    assert "batch-dependent" not in raised(probed(nn.Sequential(classifier(task, *HALF), sound), task))
+    assert "batch-dependent" not in raised(probed(nn.Sequential(fragile(task, *HALF), sound), task))
 
 
 def test_batch_norm_and_dropout_in_training_mode_are_told_apart(task: Task) -> None:
     norm = nn.BatchNorm1d(10, track_running_stats=False)
-    both = raised(probed(nn.Sequential(Dropping(), classifier(task, *HALF), norm), task))
+    both = raised(probed(nn.Sequential(Dropping(), fragile(task, *HALF), norm), task))
     assert {"noisy-answers", "batch-dependent"} <= set(both)
-    alone = raised(probed(nn.Sequential(Dropping(), classifier(task, *HALF)), task))
+    alone = raised(probed(nn.Sequential(Dropping(), fragile(task, *HALF)), task))
     assert "noisy-answers" in alone
     assert "batch-dependent" not in alone
 
 
 def test_a_softmax_at_the_end_is_seen_before_ours_and_through_a_guard(task: Task) -> None:
-    network = nn.Sequential(classifier(task, *HALF), nn.Softmax(-1))
+    network = nn.Sequential(fragile(task, *HALF), nn.Softmax(-1))
     assert "softmaxed-twice" in raised(probed(network, task))
     guarded = behind(PreprocessedNetwork(network, *HALF), SurfaceGuard("round:3"))
     assert "softmaxed-twice" in raised(probed(guarded, task))
-    logs = nn.Sequential(classifier(task, *HALF), nn.LogSoftmax(-1))
+    logs = nn.Sequential(fragile(task, *HALF), nn.LogSoftmax(-1))
     assert "softmaxed-twice" not in raised(probed(logs, task))
-    nearly = classifier(task, *HALF, scale=1.0)  # rows that sum to one, but are not in [0, 1]
+    nearly = fragile(task, *HALF, scale=1.0)  # rows that sum to one, but are not in [0, 1]
     assert "softmaxed-twice" not in raised(probed(nearly, task))
 
 
 def test_answers_of_huge_logits_are_saturated(task: Task) -> None:
-    assert "saturated" in raised(probed(classifier(task, *HALF, scale=300), task))
+    assert "saturated" in raised(probed(fragile(task, *HALF, scale=300), task))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +136,7 @@ def test_answers_of_huge_logits_are_saturated(task: Task) -> None:
 def test_a_network_behind_another_normalisation_is_more_accurate_behind_its_own(
     task: Task, taught: tuple[tuple[float, ...], tuple[float, ...]], given: tuple[tuple[float, ...], ...], named: str
 ) -> None:
-    network = classifier(task, *taught)
+    network = fragile(task, *taught)
     flag = flags.of_answers(probed(network, task, given))[0]  # type: ignore[arg-type]
     assert (flag.id, flag.caps) == ("other-normalisation", "inconclusive")
     assert named in flag.do
@@ -167,7 +144,7 @@ def test_a_network_behind_another_normalisation_is_more_accurate_behind_its_own(
 
 
 def test_the_chosen_normalisation_and_those_of_other_channels_are_not_tried(task: Task) -> None:
-    of = target(PreprocessedNetwork(classifier(task, *HALF), *HALF))
+    of = target(PreprocessedNetwork(fragile(task, *HALF), *HALF))
     texts = candidates(of.teacher, task)
     assert texts[:2] == ["none", "0/0.00392156862745098"]
     mean, std = texts[2].split("/")
@@ -176,7 +153,7 @@ def test_the_chosen_normalisation_and_those_of_other_channels_are_not_tried(task
 
 
 def test_a_normalisation_that_a_network_answers_with_nan_is_wrong_about_every_image(task: Task) -> None:
-    found = probed(classifier(task, *HALF), task)
+    found = probed(fragile(task, *HALF), task)
     right = {other.normalize: other.correct.array() for other in found.normalised}
     assert not right["0/0.00392156862745098"].any()
     assert right["none"].any()
@@ -186,7 +163,7 @@ def test_test_images_that_are_training_images_are_found(task: Task) -> None:
     images = task.test.images.copy()
     images[:7] = task.train.images[5:12]
     leaking = replace(task, test=replace(task.test, images=images))
-    found = probed(classifier(task, *HALF), leaking)
+    found = probed(fragile(task, *HALF), leaking)
     assert np.flatnonzero(found.duplicated.array()).tolist() == list(range(7))
 
 
@@ -251,7 +228,7 @@ def test_colours_are_tried_in_the_other_order_and_gray_images_are_not(task: Task
 def test_a_network_that_takes_blue_first_is_found_out(task: Task) -> None:
     colour = coloured_task(task)
     turned = replace(colour, train=replace(colour.train, images=colour.train.images[:, ::-1].copy()))
-    network = classifier(turned, *HALF)
+    network = fragile(turned, *HALF)
     whole = PreprocessedNetwork(network, (0.5,) * 3, (0.5,) * 3)
     of = target(whole, (0.5,) * 3, (0.5,) * 3)
     found = probe_info(probe(of, colour, top_classes(of.full, colour.validation)))

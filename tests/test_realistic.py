@@ -18,7 +18,7 @@ ENTRY = """
 from dataclasses import replace
 import sys
 sys.path.insert(0, {tests!r})
-from conftest import TINY
+from audits import TINY
 from audit.plan.suite import EFFORTS
 from teachers import methods
 import teachers.data.folders

@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from audits import request
+from command_line import call
 from fake_server import FakeServer, Fault
 
-from audit import cli
 from audit import run as audit
-from audit.cache.store import Cache
 from audit.commands import EXIT
 from audit.diagnosis.diagnose import diagnose
 from audit.finished.verify import verify
 from audit.plan.request import Request
 from reports.record import Record, load
-from teachers.data.datasets import load as load_task
 from teachers.errors import RefusedInput, UsageError
 from teachers.processes.forks import TOKEN
-from teachers.targets.runtime import Runtime
 from teachers.targets.target import TeacherSpec
-from teachers.targets.teaching import ordinary_teacher
 
 pytestmark = pytest.mark.usefixtures("tiny")
-
-
-@pytest.fixture
-def server(kept: Path) -> Iterator[FakeServer]:
-    """Serve the ordinary teacher of the digits."""
-    task = load_task("digits", kept)
-    network = ordinary_teacher(task, Runtime(Cache(kept), "cpu", lambda text: None)).here.eval()
-    with FakeServer(network, task.shape, len(task.classes)).serving() as fake:
-        yield fake
-
-
-def request(cache: Path, out: Path, server: FakeServer, **more: Any) -> Request:
-    return replace(Request(TeacherSpec(server.url, "digits"), effort="smoke", cache=cache, out=out, quiet=True), **more)
 
 
 def students(record: Record) -> list[tuple[Any, ...]]:
@@ -52,18 +34,16 @@ def students(record: Record) -> list[tuple[Any, ...]]:
 def test_a_teacher_behind_a_url_is_audited_and_asked_once(
     attacks: str,
     server: FakeServer,
-    kept: Path,
+    cold: Callable[[str], Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv(TOKEN, "s3cret.t0ken")
-    cold, out = tmp_path / "cold", tmp_path / "a"
-    shutil.copytree(kept / "teachers", cold / "teachers")
+    cache, out = cold("cold"), tmp_path / "a"
     line = f"run --teacher {server.url} --data digits --effort smoke --attacks {attacks} --price 2 --jobs 1"
-    monkeypatch.setattr(sys, "argv", ["audit", *line.split(), "--cache", str(cold), "--out", str(out)])
-    code = cli._main()
-    record, told = load(out), capsys.readouterr()
+    code, printed, err = call(capsys, *line.split(), "--cache", str(cache), "--out", str(out))
+    record = load(out)
     assert code == EXIT[record.verdict.word]
     assert record.teacher.name == "x"
     assert (record.teacher.parameters, record.teacher.output) == (None, "logits")
@@ -74,19 +54,19 @@ def test_a_teacher_behind_a_url_is_audited_and_asked_once(
     cost = f"{2 * record.answered / 1000:,.2f} at 2.00 per 1,000"
     assert cost in (out / "summary.md").read_text()
     assert cost in (out / "report.html").read_text()
-    assert cost in told.out
-    assert "images were sent to x in this run" in told.err
-    assert "s3cret" not in told.out + told.err
+    assert cost in printed
+    assert "images were sent to x in this run" in err
+    assert "s3cret" not in printed + err
 
     server.closed = True
-    dearer = audit.run(request(cold, out, server, attacks=attacks, price=4.0)).record
+    dearer = audit.run(request(cache, out, server.url, attacks=attacks, price=4.0)).record
     assert dearer.settings.price == 4
     assert "at 4.00 per 1,000" in (out / "summary.md").read_text()
     assert list(verify(out)) == []
     copied = tmp_path / "copied"
     for part in ("teachers", "answers"):
-        shutil.copytree(cold / part, copied / part)
-    again = audit.run(request(copied, tmp_path / "b", server, attacks=attacks, price=2.0)).record
+        shutil.copytree(cache / part, copied / part)
+    again = audit.run(request(copied, tmp_path / "b", server.url, attacks=attacks, price=2.0)).record
     assert again.times.trained == record.times.trained > 0
     assert students(again) == students(record)
     assert (again.audit, again.answered, again.teacher) == (record.audit, record.answered, record.teacher)
@@ -96,16 +76,15 @@ def test_a_teacher_behind_a_url_is_audited_and_asked_once(
 
 @pytest.mark.parametrize("answered", [3, 58], ids=["the auditor's own images", "an attack's views"])
 def test_an_interrupted_audit_pays_for_no_image_twice(
-    server: FakeServer, kept: Path, tmp_path: Path, answered: int
+    server: FakeServer, cold: Callable[[str], Path], tmp_path: Path, answered: int
 ) -> None:
-    cold = tmp_path / "cold"
-    shutil.copytree(kept / "teachers", cold / "teachers")
+    cache = cold("cold")
     server.faults += [None] * answered + [Fault(500, "restarting")]
     with pytest.raises(RefusedInput, match="answered 500: restarting"):
-        audit.run(request(cold, tmp_path / "b", server, attacks="soft-kd"))
-    lost, views = server.requests[-1], list((cold / "answers").rglob("*-crop-*.npz"))
+        audit.run(request(cache, tmp_path / "b", server.url, attacks="soft-kd"))
+    lost, views = server.requests[-1], list((cache / "answers").rglob("*-crop-*.npz"))
     assert bool(views) == (answered > 3)
-    resumed = audit.run(request(cold, tmp_path / "b", server, attacks="soft-kd")).record
+    resumed = audit.run(request(cache, tmp_path / "b", server.url, attacks="soft-kd")).record
     assert server.images == (resumed.answered or 0) + lost
 
 

@@ -4,24 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import TINY
-from test_run import request
 
-from audit import run as audit
 from audit.finished.repeat import repeat
 from audit.finished.verify import verify
-from audit.plan.suite import EFFORTS
 from reports.record import PackedArray, load, save
 from teachers.errors import RefusedInput
 
 pytestmark = pytest.mark.usefixtures("tiny")
-
-
-@pytest.fixture(scope="module")
-def finished(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(EFFORTS, "smoke", TINY)
-        return audit.run(request(kept, tmp_path_factory.mktemp("repeat") / "out")).folder
 
 
 def test_students_come_out_as_the_record_says(finished: Path, kept: Path) -> None:

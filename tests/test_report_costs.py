@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from pages import HOSTILE, Page
 from sample_record import interval, sample_record
-from test_reports import HOSTILE, Page
 
 from audit.plan.suite import BAG
 from reports import bag_figure, cost_figures, figures, html

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import matplotlib
 import pytest
+from pages import HOSTILE, WORDS, Page, infested
 from sample_record import sample_record
 
 from reports import badge, cost_figures, figures, html, junit, markdown, wording
 from reports.outputs import write_all
 from reports.record import Interval, Record, Word, load, save
 
-HOSTILE = {
-    "script": "<script>alert(1)</script>",
-    "attribute": "\" onload='alert(1)' x=\"",
-    "svg": "</text></svg><img src=x onerror=alert(1)>",
-    "style": "</style><style>@import url(https://a.example/b)",
-    "table": "a|b\\|c`d`*e*_f_[g](https://a.example)\n| h |\n# i <!-- j -->",
-    "long": "n" * 300,
-    "wide": "😀 日本語 ἄλφα",
-    "right to left": "\u202eמודל\u202c مرحبا",
-    "control": "a\x00b\x07c\x1bd\ufffee",
-    "mathematics": "$\\frac{1}{0}$ $",
-    "template": "{{ 7 * 7 }}{% raw %}",
-    "nothing": "",
-}
-WORDS: tuple[Word, ...] = ("DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE")
 RENDERERS = (html.render, junit.render, markdown.render, badge.svg, badge.endpoint)
 
 
@@ -40,37 +25,10 @@ def page() -> str:
     return html.render(sample_record())
 
 
-class Page(HTMLParser):
-    """Collect what a page contains."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.said: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.said.append(data)
-
-
 def bare(record: Record) -> Record:
     """Return the record of an audit in which nothing ran."""
     nothing = {"comparisons": (), "controls": (), "cmi": (), "ledger": (), "flags": (), "trials": ()}
     return record.model_copy(update=nothing)
-
-
-def infested() -> Record:
-    """Return a record with every hostile text as attack, class, teacher and flag."""
-    names = tuple(HOSTILE.values())
-    record = sample_record(hostile=" ".join(names))
-    rows = [record.comparisons[1].model_copy(update={"attack": n, "title": n, "paper": n}) for n in names]
-    task = record.task.model_copy(update={"classes": (*names, *record.task.classes[len(names) :])})
-    settings = record.settings.model_copy(update={"dropped": names, "student": " ".join(names)})
-    told = {"comparisons": (*rows, *record.comparisons), "task": task, "settings": settings}
-    return record.model_copy(update=told)
 
 
 @pytest.mark.parametrize("render", RENDERERS)

@@ -128,7 +128,7 @@ def apart(kept: Path, tmp_path: Path) -> Iterator[IsolatedTargets]:
 
 def inner(apart: IsolatedTargets) -> int:
     """Return the process inside its keeper, which may just be started again."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not (found := trees.descendants(apart._process.pid or 0)) and time.monotonic() < until:
         time.sleep(0.001)
     return found[0]

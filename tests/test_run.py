@@ -1,21 +1,22 @@
 """One command takes a teacher to a verdict, trains nothing twice, and counts every query."""
 
 import json
+import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from audits import request, timeless, with_attack
 
 from attacks import registry
 from attacks.base import Attack, Lab
 from attacks.logits.soft_kd import SoftKD
 from audit import run as audit
 from audit.finished.verify import verify
-from audit.plan.request import Request
 from audit.plan.suite import EFFORTS, Suite
 from audit.statistics import verdict
 from reports.record import Record, load
@@ -31,26 +32,11 @@ from teachers.training import Student
 pytestmark = pytest.mark.usefixtures("tiny")
 
 
-def request(kept: Path, out: Path, **more) -> Request:  # type: ignore[no-untyped-def]
-    spec = TeacherSpec(more.pop("teacher", "demo"), more.pop("data", "digits"))
-    return replace(Request(spec, effort="smoke", cache=kept, out=out, quiet=True), **more)
-
-
-def timeless(record: Record) -> dict[str, object]:
-    """Return a record without what may differ between two runs of one audit."""
-    plain = record.model_dump(mode="json", exclude={"times", "journal"})
-    for trial in plain["trials"]:
-        del trial["seconds"], trial["step_seconds"]
-    return plain
-
-
-def test_an_audit_of_the_demo_teacher_is_complete(kept: Path, tmp_path: Path) -> None:
-    done = audit.run(request(kept, tmp_path / "out"))
-    record = done.record
+def test_an_audit_of_the_demo_teacher_is_complete(finished: Path) -> None:
+    record = load(finished)
     assert {"record.json", "report.html", "junit.xml", "summary.md", "journal.jsonl"} <= {
-        p.name for p in done.folder.iterdir()
+        p.name for p in finished.iterdir()
     }
-    assert load(done.folder) == record
     assert [c.attack for c in record.comparisons] == ["soft-kd", "label-kd", "knockoff"]
     assert record.verdict.word in {"INCONCLUSIVE", "DISTILLABLE"}
     assert record.suite.complete
@@ -60,8 +46,8 @@ def test_an_audit_of_the_demo_teacher_is_complete(kept: Path, tmp_path: Path) ->
     assert {p.name for p in record.cmi} == {"train", "augmented", "validation"}
 
 
-def test_every_margin_follows_from_the_students_that_its_row_names(kept: Path, tmp_path: Path) -> None:
-    record = audit.run(request(kept, tmp_path / "out")).record
+def test_every_margin_follows_from_the_students_that_its_row_names(finished: Path) -> None:
+    record = load(finished)
     judged = [row for row in (*record.comparisons, *record.controls) if row.margin is not None]
     assert [row.attack for row in judged] == ["soft-kd", "knockoff", "ls (null)"]
     for row in judged:
@@ -74,7 +60,9 @@ def test_every_margin_follows_from_the_students_that_its_row_names(kept: Path, t
 
 
 def test_a_finished_audit_trains_nothing_again(kept: Path, tmp_path: Path) -> None:
-    first = audit.run(request(kept, tmp_path / "out")).record
+    done = audit.run(request(kept, tmp_path / "out"))
+    first = done.record
+    assert load(done.folder) == first
     again = audit.run(request(kept, tmp_path / "out")).record
     assert again == first
     elsewhere = audit.run(request(kept, tmp_path / "other")).record
@@ -94,7 +82,7 @@ def test_no_image_is_kept_where_none_may_be(kept: Path, tmp_path: Path) -> None:
 
 
 def test_the_ledger_counts_every_image_that_reaches_the_teacher(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cold: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: Counter[str] = Counter()
     real = Box.__call__
@@ -104,18 +92,19 @@ def test_the_ledger_counts_every_image_that_reaches_the_teacher(
         return real(self, images)
 
     monkeypatch.setattr(Box, "__call__", counted)
-    record = audit.run(request(tmp_path / "cache", tmp_path / "out", surface="label")).record
+    record = audit.run(request(cold("cache"), tmp_path / "out", surface="label")).record
     assert sum(row.sent for row in record.ledger) == sent["all"]
     charged = sum(row.charged for row in record.ledger)
     assert charged == sum(t.charged for t in record.trials)
     assert charged > sent["all"] / 2
 
 
-def test_processes_and_one_process_train_the_same_students(kept: Path, tmp_path: Path) -> None:
-    inline = audit.run(request(kept, tmp_path / "a")).record
-    spawned = audit.run(request(tmp_path / "cold", tmp_path / "b", jobs=2)).record
+def test_processes_and_one_process_train_the_same_students(
+    finished: Path, cold: Callable[[str], Path], tmp_path: Path
+) -> None:
+    spawned = audit.run(request(cold("cache"), tmp_path / "b", jobs=2)).record
     assert spawned.times.trained > 0
-    assert timeless(spawned) == timeless(inline)
+    assert timeless(spawned) == timeless(load(finished))
 
 
 def test_a_setting_that_was_chosen_elsewhere_is_not_tuned_again(kept: Path, tmp_path: Path) -> None:
@@ -126,8 +115,8 @@ def test_a_setting_that_was_chosen_elsewhere_is_not_tuned_again(kept: Path, tmp_
     assert [t.role for t in record.trials if t.kind == "attack"] == ["judge"] * len(row.students)
 
 
-def test_adding_seeds_is_another_look_and_spends_error(tmp_path: Path, kept: Path) -> None:
-    cache = tmp_path / "cache"
+def test_adding_seeds_is_another_look_and_spends_error(cold: Callable[[str], Path], tmp_path: Path) -> None:
+    cache = cold("cache")
     first = audit.run(request(cache, tmp_path / "a")).record
     more = audit.run(request(cache, tmp_path / "b", seeds=4)).record
     same = audit.run(request(cache, tmp_path / "c")).record
@@ -141,9 +130,11 @@ def test_adding_seeds_is_another_look_and_spends_error(tmp_path: Path, kept: Pat
             audit.run(request(cache, tmp_path / "f", seeds=wrong))
 
 
-def test_seeds_are_added_to_open_comparisons_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seeds_are_added_to_open_comparisons_alone(
+    cold: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(verdict, "undecided", lambda findings: [f.attack for f in findings if "soft-kd" in f.attack])
-    record = audit.run(request(tmp_path / "cache", tmp_path / "out", seeds=5)).record
+    record = audit.run(request(cold("cache"), tmp_path / "out", seeds=5)).record
     rows = {row.attack: row for row in record.comparisons}
     assert rows["soft-kd"].looks == (2, 4, 5)
     assert rows["knockoff"].looks == (2,)
@@ -249,10 +240,6 @@ class Adaptive(Attack):
         return lab.fit(lab.stream("crop", lab.answers("crop")), SoftKD().loss)
 
 
-def with_attack(monkeypatch: pytest.MonkeyPatch, attack: type[Attack]) -> None:
-    monkeypatch.setattr(registry, "OURS", (*registry.OURS, attack))
-
-
 @pytest.mark.parametrize("attack", [Crashing, Diverging])
 def test_an_attack_that_fails_never_reads_as_survived(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: type[Attack]
@@ -298,25 +285,23 @@ def test_a_teacher_at_chance_is_refused(kept: Path, tmp_path: Path) -> None:
             audit.run(replace(wanted, spec=spec))
 
 
-def test_a_folder_that_holds_another_audit_is_refused_and_kept(kept: Path, tmp_path: Path) -> None:
-    audit.run(request(kept, tmp_path / "out"))
+def test_a_folder_that_holds_another_audit_is_refused_and_kept(kept: Path, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "out")
     before = (tmp_path / "out" / "record.json").read_bytes()
     with pytest.raises(UsageError, match="holds another audit"):
         audit.run(request(kept, tmp_path / "out", seeds=3))
     assert (tmp_path / "out" / "record.json").read_bytes() == before
 
 
-def test_a_record_is_strict_json(kept: Path, tmp_path: Path) -> None:
-    folder = audit.run(request(kept, tmp_path / "out")).folder
-
+def test_a_record_is_strict_json(finished: Path) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
-    json.loads((folder / "record.json").read_text(), parse_constant=refuse)
+    json.loads((finished / "record.json").read_text(), parse_constant=refuse)
 
 
-def test_correctness_in_the_record_is_that_of_the_students(kept: Path, tmp_path: Path) -> None:
-    record = audit.run(request(kept, tmp_path / "out")).record
+def test_correctness_in_the_record_is_that_of_the_students(finished: Path) -> None:
+    record = load(finished)
     row = next(c for c in record.comparisons if c.attack == "soft-kd")
     mine = [t for t in record.trials if t.name == "soft-kd" and t.role == "judge"]
     bits = np.stack([t.correct.array() for t in mine if t.correct is not None])

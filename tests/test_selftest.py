@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import call
 from sample_record import sample_record
-from test_cli import call
 
 from attacks.logits.soft_kd import SoftKD
 from attacks.resistant.avg import AVG

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import call
+from drawn_students import students
 from numpy.typing import NDArray
+from pages import Page, infested_board
 from sample_record import sample_record
-from test_cli import call
-from test_compare import students
-from test_reports import HOSTILE, Page
+from shipped import DEMO
 
 from audit.finished.compared import compare
 from audit.finished.side_by_side import NamedRecord, side_by_side
@@ -22,7 +23,6 @@ from reports.record import PackedArray, Record, load, save
 from reports.wording import points, span
 from teachers.errors import UsageError
 
-SHIPPED = Path(__file__).parent.parent / "examples" / "demo-smoke"
 Bits = NDArray[np.bool_]
 
 
@@ -44,7 +44,7 @@ def another(record: Record, audit: str, name: str = "next", lift: float = 0.0, t
 
 @pytest.fixture(scope="module")
 def first() -> Record:
-    return load(SHIPPED)
+    return load(DEMO)
 
 
 @pytest.fixture(scope="module")
@@ -306,32 +306,9 @@ def test_a_mistake_gets_one_sentence(
     assert sentence in err
 
 
-def infested(first: Record, count: int) -> Leaderboard:
-    """Return audits of hostile names, with a hostile attack."""
-    names = [" ".join(HOSTILE.values()), *HOSTILE.values()][:count]
-    rows = (first.comparisons[0].model_copy(update={"attack": names[0], "title": names[0]}), *first.comparisons[1:])
-    records = [
-        first.model_copy(
-            update={
-                "audit": f"{i:064x}",
-                "teacher": first.teacher.model_copy(update={"name": name, "sha256": f"{i:064x}", "method": name}),
-                "comparisons": rows,
-                "trials": (),
-            }
-        )
-        for i, name in enumerate(names)
-    ]
-    bare = [r.model_copy(update={"comparisons": tuple(_bare(c) for c in r.comparisons)}) for r in records]
-    return board(*bare)
-
-
-def _bare(row: Any) -> Any:
-    return row.model_copy(update={"students": (), "control_students": (), "baseline_students": ()})
-
-
 @pytest.mark.parametrize("count", [2, 4, 9])
 def test_names_stay_text_and_the_page_loads_nothing(first: Record, count: int) -> None:
-    found = infested(first, count)
+    found = infested_board(first, count)
     text = html.render(found)
     read = Page(text)
     assert not {"script", "iframe", "object", "embed", "img", "form", "base"} & {tag for tag, _ in read.tags}

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from audits import request
+from command_line import call
 from hypothesis import given
 from hypothesis import strategies as st
-from test_cli import call
-from test_run import request
 
 from audit.commands import EXIT
 from audit.finished.verify import verify

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_run import request
-from test_teachers import task as tiny_task
+from audits import request
+from small_teachers import tiny_task
 from torch import Tensor, nn
 
 from audit import run as audit

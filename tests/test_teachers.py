@@ -3,29 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from small_teachers import tiny_task
 from torch.nn import functional as F
 
 from teachers import methods
 from teachers.errors import UsageError
 from teachers.oracle import Box
 from teachers.synthetic import SmoothedTruth
-from teachers.task import Augment, Pool, Task, few_labels, few_shot, known
+from teachers.task import few_labels, few_shot, known
 from teachers.views import Viewer, ViewSet
 
 
-def task(n: int = 90, k: int = 3) -> Task:
-    rng = np.random.default_rng(0)
-
-    def pool(n: int) -> Pool:
-        labels = np.arange(n) % k
-        images = rng.integers(0, 90, (n, 1, 8, 8)) + 70 * labels[:, None, None, None]
-        return Pool(images.astype(np.uint8), labels.astype(np.int64), Augment(1))
-
-    return Task("tiny", tuple("abc"[:k]), pool(n), pool(30), pool(60))
-
-
 def test_smoothed_truth_answers_training_views_and_nothing_else() -> None:
-    held = task()
+    held = tiny_task()
     box = Box(SmoothedTruth(held.train, 3, views=3, smoothing=0.3))
     index = torch.arange(90)
     for view in range(3):
@@ -38,7 +28,7 @@ def test_smoothed_truth_answers_training_views_and_nothing_else() -> None:
 
 
 def test_a_teacher_is_taught_and_the_same_lesson_gives_the_same_one() -> None:
-    held = task()
+    held = tiny_task()
     lesson = methods.TeacherRecipe(methods.method("plain"), methods.teacher_recipe(held, "strided-4-8", steps=30))
     first, again = methods.teach(lesson, held), methods.teach(lesson, held)
     x = torch.rand(3, 1, 8, 8)
@@ -51,7 +41,7 @@ def test_an_unknown_method_suggests_near_ones() -> None:
 
 
 def test_few_shots_keep_images_and_labels_and_few_labels_keep_all_images() -> None:
-    held = task().train
+    held = tiny_task().train
     shots, labels = few_shot(held, 0.1), few_labels(held, 0.1)
     assert len(shots) == 9
     assert len(shots.labelled) == 9

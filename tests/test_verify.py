@@ -4,23 +4,17 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TINY
 from gate_records import distillable, several, undistillable
-from test_run import request
+from record_changes import Change, of_look, of_row, of_suite, rewritten, without
+from shipped import DEMO, SHIPPED, STUDENT
 
-from audit import run as audit
 from audit.analysis.derive import derived
 from audit.finished.verify import Disagreement, verify
-from audit.plan.suite import EFFORTS
-from reports.outputs import write_all
 from reports.record import Comparison, PackedArray, Record, load, save
 
-SHIPPED = sorted(path.parent for path in (Path(__file__).parent.parent / "examples").glob("*/record.json"))
-(DEMO,) = (path for path in SHIPPED if path.name == "demo-smoke")
 FILES = (
     "record.json",
     "report.html",
@@ -33,14 +27,6 @@ FILES = (
 )
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("verify")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(EFFORTS, "smoke", TINY)
-        return audit.run(request(place / "cache", place / "out")).folder
-
-
 @pytest.fixture
 def folder(finished: Path, tmp_path: Path, tiny: object) -> Path:
     """Return a copy of an audit whose suite is known by its name."""
@@ -51,13 +37,6 @@ def first(folder: Path) -> Disagreement:
     found = next(verify(folder), None)
     assert found is not None
     return found
-
-
-def rewritten(folder: Path, record: Record) -> Path:
-    """Write a record and all its reports, as somebody would who knows how."""
-    save(record, folder / "record.json")
-    write_all(record, folder)
-    return folder
 
 
 def test_records_are_shipped() -> None:
@@ -215,39 +194,6 @@ def test_the_attestation_is_a_valid_statement(folder: Path) -> None:
     statement.validate()
     assert statement.pb.subject[0].digest["sha256"] == record.teacher.sha256
     json_format.ParseDict(told["predicate"], pb.TestResult())
-
-
-Change = Callable[[Record], Record]
-STUDENT = "strided-8-16-32"
-
-
-def of_suite(**values: object) -> Change:
-    return lambda record: record.model_copy(update={"suite": record.suite.model_copy(update=values)})
-
-
-def of_look(**values: object) -> Change:
-    return lambda record: record.model_copy(update={"look": record.look.model_copy(update=values)})
-
-
-def of_row(name: str, change: Callable[[Record, Comparison], dict[str, object]]) -> Change:
-    def changed(record: Record) -> Record:
-        rows = tuple(
-            row.model_copy(update=change(record, row)) if row.attack == name else row for row in record.comparisons
-        )
-        return record.model_copy(update={"comparisons": rows})
-
-    return changed
-
-
-def without(name: str) -> Change:
-    """Leave an attack out, with all of its students, as if it had not been asked for."""
-    return lambda record: record.model_copy(
-        update={
-            "comparisons": tuple(row for row in record.comparisons if row.attack != name),
-            "trials": tuple(t for t in record.trials if t.name != name or t.teacher is None),
-            "ledger": tuple(row for row in record.ledger if row.attack != name),
-        }
-    )
 
 
 def aside(record: Record, row: Comparison) -> dict[str, object]:

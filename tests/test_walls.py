@@ -1,16 +1,16 @@
 """What once went wrong, or would: diverged controls, lost answers, damaged files, wrapped students, quiet exits."""
 
 import math
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_run import request, timeless
+from audits import request, timeless, with_attack
 from torch import Tensor, nn
 
-from attacks import registry
 from attacks.base import Attack, Lab
 from attacks.contract import tiny_lab
 from attacks.controls.ls import LS
@@ -20,6 +20,7 @@ from audit.cache.checking import student
 from audit.cache.entries import contents
 from audit.cache.store import Cache
 from audit.execution.metering import CachedTeacher, MeteredOracle
+from reports.record import load
 from teachers.errors import RefusedInput, UsageError
 from teachers.storage.store import AnswerStore
 from teachers.surface import FULL, Answers
@@ -28,15 +29,8 @@ from teachers.training import Batch, Outputs, Student
 pytestmark = pytest.mark.usefixtures("tiny")
 
 
-def with_attack(monkeypatch: pytest.MonkeyPatch, attack: type[Attack]) -> None:
-    monkeypatch.setattr(registry, "OURS", (*registry.OURS, attack))
-
-
-def test_a_control_that_diverged_makes_no_verdict_and_no_bite(
-    tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    audit.run(request(tmp_path / "cache", tmp_path / "calm"))
-    cache = Cache(tmp_path / "cache")
+def test_a_control_that_diverged_makes_no_verdict_and_no_bite(finished: Path, tmp_path: Path) -> None:
+    cache = Cache(Path(shutil.copytree(finished.parent / "cache", tmp_path / "cache")))
     for entry in (each for each in contents(cache.root).entries if each.kind == "students"):
         result = student(entry.path, entry.name)
         if result.cell.technique == "ls" and result.cell.seed < 1_000:
@@ -189,20 +183,20 @@ def test_a_failed_attack_is_tried_again_by_the_same_command(
     assert record.comparisons[1].status == "judged"
 
 
-def test_a_finished_audit_whose_reports_were_lost_writes_them_again(kept: Path, tmp_path: Path) -> None:
-    folder = audit.run(request(kept, tmp_path / "out")).folder
+def test_a_finished_audit_whose_reports_were_lost_writes_them_again(kept: Path, finished: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "out"))
     (folder / "report.html").unlink()
     audit.run(request(kept, tmp_path / "out"))
     assert (folder / "report.html").exists()
 
 
-def test_a_damaged_teacher_in_the_cache_is_taught_again(tmp_path: Path) -> None:
-    first = audit.run(request(tmp_path / "cache", tmp_path / "a")).record
+def test_a_damaged_teacher_in_the_cache_is_taught_again(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished.parent / "cache", tmp_path / "cache")
     for path in (tmp_path / "cache" / "teachers").glob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:100])
     again = audit.run(request(tmp_path / "cache", tmp_path / "b")).record
     assert again.times.trained == 0
-    assert timeless(again) == timeless(first)
+    assert timeless(again) == timeless(load(finished))
 
 
 @pytest.mark.parametrize("student", ["timm:vit_tiny_patch16_224", "torchvision:inception_v3", "cnn-4-4-4-4-4-4"])

@@ -1,12 +1,12 @@
 """Controls are shared by releases: counted."""
 
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from audits import request
 from counted import trained
 from numpy.typing import NDArray
 
@@ -22,13 +22,12 @@ from audit.execution.worker import Job
 from audit.finished.repeat import repeat
 from audit.finished.verify import verify
 from audit.plan.cells import Result, cell_of
-from audit.plan.request import Request
 from audit.trials import protocol
 from audit.trials.protocol import Attacks, Experiment
 from audit.warm import warm
 from reports.record import PackedArray, Regime
 from teachers.data.datasets import load as load_task
-from teachers.targets.target import Target, TeacherSpec
+from teachers.targets.target import Target
 from teachers.task import known
 
 MOST = 10**9
@@ -45,15 +44,9 @@ def releases(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> list[Path]
 
 
 @pytest.fixture
-def cache(releases: list[Path], kept: Path, tmp_path: Path) -> Path:
+def cache(releases: list[Path], cold: Callable[[str], Path]) -> Path:
     """Return a cache that holds teachers and nothing else."""
-    shutil.copytree(kept / "teachers", tmp_path / "cache" / "teachers")
-    return tmp_path / "cache"
-
-
-def request(teacher: Path, cache: Path, out: Path, **more: object) -> Request:
-    base = Request(TeacherSpec(str(teacher)), effort="smoke", cache=cache, out=out, quiet=True)
-    return replace(base, **more)  # type: ignore[arg-type]
+    return cold("cache")
 
 
 def turn_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,24 +66,24 @@ def turn_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_after_warming_a_release_trains_knockoffs_alone_whatever_setting_is_best(
     releases: list[Path], cache: Path, tmp_path: Path
 ) -> None:
-    assert warm(request(releases[0], cache, tmp_path)).trained > 0
+    assert warm(request(cache, tmp_path, str(releases[0]), data=None)).trained > 0
     export(cache, tmp_path / "controls.tar.gz", "controls")
     fresh = tmp_path / "fresh"
     load(tmp_path / "controls.tar.gz", fresh, MOST)
     with pytest.MonkeyPatch.context() as patch:
         turn_settings(patch)
-        done = run.run(request(releases[1], fresh, tmp_path / "a"))
+        done = run.run(request(fresh, tmp_path / "a", str(releases[1]), data=None))
     assert {teacher for _, teacher in trained(done.folder, done.record)} == {"audited"}
-    assert warm(request(releases[1], fresh, tmp_path)).trained == 0
+    assert warm(request(fresh, tmp_path, str(releases[1]), data=None)).trained == 0
 
 
 @pytest.mark.usefixtures("tiny")
 def test_without_warming_another_best_setting_trains_its_control(
     releases: list[Path], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run.run(request(releases[0], cache, tmp_path / "a"))
+    first = run.run(request(cache, tmp_path / "a", str(releases[0]), data=None))
     turn_settings(monkeypatch)
-    turned = run.run(request(releases[0], cache, tmp_path / "b"))
+    turned = run.run(request(cache, tmp_path / "b", str(releases[0]), data=None))
     assert {None, "ordinary"} < {teacher for _, teacher in trained(first.folder, first.record)}
     assert ("soft-kd", None) in trained(turned.folder, turned.record)
     assert "ordinary" not in {teacher for _, teacher in trained(turned.folder, turned.record)}
@@ -98,8 +91,8 @@ def test_without_warming_another_best_setting_trains_its_control(
 
 @pytest.mark.usefixtures("tiny")
 def test_controls_are_warmed_up_to_the_most_seeds(releases: list[Path], cache: Path, tmp_path: Path) -> None:
-    warm(request(releases[0], cache, tmp_path, seeds=4))
-    done = run.run(request(releases[1], cache, tmp_path / "a", seeds=4))
+    warm(request(cache, tmp_path, str(releases[0]), data=None, seeds=4))
+    done = run.run(request(cache, tmp_path / "a", str(releases[1]), data=None, seeds=4))
     assert any(len(row.looks) > 1 for row in done.record.comparisons), "a second look was taken"
     assert {teacher for _, teacher in trained(done.folder, done.record)} == {"audited"}
 
@@ -109,7 +102,7 @@ def test_a_forged_control_is_believed_and_found_by_repeating_students(
     releases: list[Path], cache: Path, tmp_path: Path
 ) -> None:
     """What docs/cache.md says of who may write a cache."""
-    wanted = request(releases[0], cache, tmp_path / "a", attacks="soft-kd")
+    wanted = request(cache, tmp_path / "a", str(releases[0]), data=None, attacks="soft-kd")
     honest = run.run(wanted).record
     held, labels = Cache(cache), known(load_task("digits").test)
     for trial in honest.trials:
@@ -170,7 +163,7 @@ def test_with_the_standard_suite_a_release_trains_knockoffs_alone(
 
     monkeypatch.setattr(run, "workbench", workbench)
     monkeypatch.setattr(run, "ask", lambda context, runner: None)
-    wanted = request(releases[0], cache, tmp_path / "a", effort="standard")
+    wanted = request(cache, tmp_path / "a", str(releases[0]), data=None, effort="standard")
     assert warm(wanted).trained > 500
     done = run.run(wanted)
     mine = trained(done.folder, done.record)

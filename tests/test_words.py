@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from hostile_words import NAMES, POLICIES, WORDS
 from sample_record import sample_record
+from shipped import DEMO
 
 import audit
 from audit import cli, folder
@@ -25,8 +26,6 @@ from reports.record import Record, RecordError, dumped, load, write_whole
 from reports.tables.table import DTYPES, harmless, text
 from teachers.errors import RefusedInput, UsageError
 from teachers.places import place
-
-SHIPPED = Path(__file__).resolve().parent.parent / "examples" / "demo-smoke"
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -106,7 +105,7 @@ def test_a_record_of_nonsense_gets_a_sentence(content: bytes, tmp_path: Path) ->
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    shutil.copytree(SHIPPED, tmp_path / "copy")
+    shutil.copytree(DEMO, tmp_path / "copy")
     return tmp_path / "copy"
 
 
@@ -154,7 +153,7 @@ def test_home_is_expanded_in_whatever_names_a_place(tmp_path: Path, monkeypatch:
         "folders": [tmp_path / "a", Path("b")],
         "drop_classes": "~a",
     }
-    shutil.copytree(SHIPPED, tmp_path / "audit")
+    shutil.copytree(DEMO, tmp_path / "audit")
     assert audit.load("~/audit").record.teacher.name == "demo"
     (tmp_path / "p.toml").write_text('version = 1\n[baseline]\nrecord = "~/audit"\n')
     assert policy.read(tmp_path / "p.toml").baseline == tmp_path / "audit"
@@ -241,7 +240,7 @@ def test_a_cache_whose_name_is_no_utf_8_is_refused_with_its_name(tmp_path: Path)
 
 
 def test_cells_of_tuned_students_are_told_what_they_are() -> None:
-    found = audit.load(SHIPPED)
+    found = audit.load(DEMO)
     with pytest.raises(KeyError, match="never saw the test images; take cells of `pairs`"):
         found.correct(found.students.cell)
     measured = found.students.cell[found.students.test_accuracy.notna()]

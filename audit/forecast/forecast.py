@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +96,13 @@ class Forecast:
         return sum((row.seconds for row in self.rows), NOTHING) + self.answering
 
 
-def forecast(request: Request, *, price: float | None = None, like: Path | None = None) -> Forecast:
+def forecast(
+    request: Request,
+    *,
+    price: float | None = None,
+    like: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Forecast:
     """Predict the cost and power of the audit that `audit.run.run` would make; trains short students for half a minute.
 
     `price`: price of 1,000 queries. `like`: folder of an earlier audit that supplies the variance components, instead
@@ -104,10 +110,10 @@ def forecast(request: Request, *, price: float | None = None, like: Path | None 
     """
     scatter = reference() if like is None else of_record(load(like / "record.json" if like.is_dir() else like))
     with open_context(request, suite(request.effort)) as context:
-        return _forecast(context, price, scatter)
+        return _forecast(context, price, scatter, clock)
 
 
-def _forecast(context: RunContext, price: float | None, scatter: Scatter) -> Forecast:
+def _forecast(context: RunContext, price: float | None, scatter: Scatter, clock: Callable[[], float]) -> Forecast:
     request, cache, task, experiment = context.request, context.cache, context.task, context.experiment
     asked, audited = experiment.suite, context.targets.audited
     top = oracle.top_classes(audited.full, task.validation)
@@ -122,7 +128,7 @@ def _forecast(context: RunContext, price: float | None, scatter: Scatter) -> For
     planned.insert(0, (experiment, phases.tuning(todo)))
     techniques = {work.technique for _, phase in planned for work in phase.work if work.most}
     ordered = sorted(techniques, key=lambda t: t.name)
-    measured = stopwatch.measure(experiment, ordered, request.jobs, isolated=context.isolated)
+    measured = stopwatch.measure(experiment, ordered, request.jobs, isolated=context.isolated, clock=clock)
     workers = request.jobs if request.device == "cpu" else 1
     own = auditors(experiment, audited)
     sent = Span(own, own) + asked_of(experiment, attacks["audited"], planned, measured)

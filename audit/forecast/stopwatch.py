@@ -6,7 +6,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,13 +57,14 @@ def measure(
     limit: float = SECONDS,
     *,
     isolated: bool = False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Measurements:
     """Train two small parts of a student of every technique, and extrapolate linearly to a complete one.
 
     Images, steps and queries are reduced by the same factor. A synthetic teacher with smoothed labels answers, so that
-    the audited teacher gets no query. Techniques that are not measured within `limit` seconds are left out.
+    the audited teacher gets no query. Techniques that are not measured within `limit` seconds of the clock are left out.
     """
-    began, found = time.monotonic(), Measurements()
+    began, found = clock(), Measurements()
     every: list[type[Technique]] = [LS, *techniques]
     named = [t for t in dict.fromkeys(every) if runs(experiment, t)]
     with tempfile.TemporaryDirectory() as kept:
@@ -81,7 +82,7 @@ def measure(
                     found.seconds[technique.name] = whole(short[technique].seconds, result.seconds, found.fraction)
                     found.queries[technique.name] = watch.queries(technique, result, found.fraction)
                     found.made[technique.name] = made(result)
-                if time.monotonic() - began > limit:
+                if clock() - began > limit:
                     break
         found.exam = answering(experiment)
     found.own_bytes, found.worker_bytes = peak(resource.RUSAGE_SELF), peak(resource.RUSAGE_CHILDREN)

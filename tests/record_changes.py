@@ -1,0 +1,146 @@
+"""Change a record as a forger would, and write all that says the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from audit.plan.cells import cell_of
+from reports.outputs import write_all
+from reports.record import Bite, Comparison, Record, Trial, save
+
+Change = Callable[[Record], Record]
+
+
+def rewritten(folder: Path, record: Record) -> Path:
+    """Write a record and all its reports, as somebody would who knows how."""
+    save(record, folder / "record.json")
+    write_all(record, folder)
+    return folder
+
+
+def found_in(record: Record, name: str) -> Comparison:
+    return next(row for row in (*record.comparisons, *record.controls) if row.attack == name)
+
+
+def bite_of(record: Record, name: str) -> Bite:
+    bite = found_in(record, name).bite
+    assert bite is not None
+    return bite
+
+
+def of_part(part: str, **values: object) -> Change:
+    """Change fields of a part."""
+    return lambda record: record.model_copy(update={part: getattr(record, part).model_copy(update=values)})
+
+
+def of_suite(**values: object) -> Change:
+    return lambda record: record.model_copy(update={"suite": record.suite.model_copy(update=values)})
+
+
+def of_look(**values: object) -> Change:
+    return lambda record: record.model_copy(update={"look": record.look.model_copy(update=values)})
+
+
+def of_record(**values: object) -> Change:
+    return lambda record: record.model_copy(update=values)
+
+
+def of_row(name: str, change: Callable[[Record, Comparison], dict[str, object]]) -> Change:
+    def changed(record: Record) -> Record:
+        rows = tuple(
+            row.model_copy(update=change(record, row)) if row.attack == name else row for row in record.comparisons
+        )
+        return record.model_copy(update={"comparisons": rows})
+
+    return changed
+
+
+def of(name: str, change: Callable[[Record], dict[str, object]]) -> Change:
+    """Change a row, be it of an attack or of a control."""
+
+    def changed(record: Record) -> Record:
+        update = change(record)
+        return record.model_copy(
+            update={
+                part: tuple(r.model_copy(update=update) if r.attack == name else r for r in rows)
+                for part, rows in (("comparisons", record.comparisons), ("controls", record.controls))
+            }
+        )
+
+    return changed
+
+
+def of_bite(name: str, change: Callable[[Record], dict[str, object]]) -> Change:
+    return of(name, lambda record: {"bite": bite_of(record, name).model_copy(update=change(record))})
+
+
+def of_trials(which: Callable[[Trial], bool], change: Callable[[Trial], dict[str, Any]]) -> Change:
+    """Change some students, at least one."""
+
+    def changed(record: Record) -> Record:
+        assert any(map(which, record.trials))
+        trials = (t.model_copy(update=change(t)) if which(t) else t for t in record.trials)
+        return record.model_copy(update={"trials": tuple(trials)})
+
+    return changed
+
+
+def of_ledger(attack: str, purpose: str, **values: object) -> Change:
+    def changed(record: Record) -> Record:
+        rows = [r.model_copy(update=values) if (r.attack, r.purpose) == (attack, purpose) else r for r in record.ledger]
+        return record.model_copy(update={"ledger": tuple(rows)})
+
+    return changed
+
+
+def of_pool(name: str, change: Callable[[Record, Any], dict[str, object]]) -> Change:
+    def changed(record: Record) -> Record:
+        pools = (pool.model_copy(update=change(record, pool)) if pool.name == name else pool for pool in record.cmi)
+        return record.model_copy(update={"cmi": tuple(pools)})
+
+    return changed
+
+
+def without(name: str) -> Change:
+    """Leave an attack out, with all of its students, as if it had not been asked for."""
+    return lambda record: record.model_copy(
+        update={
+            "comparisons": tuple(row for row in record.comparisons if row.attack != name),
+            "trials": tuple(t for t in record.trials if t.name != name or t.teacher is None),
+            "ledger": tuple(row for row in record.ledger if row.attack != name),
+        }
+    )
+
+
+def renamed(cells: Callable[[Record], tuple[str, ...]], **update: object) -> Change:
+    """Say otherwise of some students what they are, and give them the names that follow."""
+
+    def changed(record: Record) -> Record:
+        trials, text, chosen = [], record.model_dump_json(exclude={"trials"}), cells(record)
+        for trial in record.trials:
+            if trial.cell in chosen:
+                plan = trial.planned
+                assert plan is not None
+                fields = {k: v for k, v in update.items() if k in type(plan).model_fields}
+                mine = {k: v for k, v in update.items() if k not in fields} | {
+                    "planned": plan.model_copy(update=fields)
+                }
+                new = trial.model_copy(update=mine)
+                new = new.model_copy(update={"cell": cell_of(new).key})
+                text, trial = text.replace(trial.cell, new.cell), new
+            trials.append(trial)
+        return Record.model_validate({**json.loads(text), "trials": [t.model_dump() for t in trials]})
+
+    return changed
+
+
+def after(*changes: Change) -> Change:
+    def changed(record: Record) -> Record:
+        for change in changes:
+            record = change(record)
+        return record
+
+    return changed
