@@ -13,7 +13,6 @@ import torch
 from audits import TINY, request, smoke
 from fake_server import FakeServer
 from hypothesis import HealthCheck, settings
-from teachers.targets.lessons import ordinary_teacher
 
 from audit import run as audit
 from audit.analysis import derive
@@ -24,6 +23,7 @@ from reports.record import PackedArray
 from teachers.data.datasets import load as load_task
 from teachers.intake import jail, weights
 from teachers.targets.runtime import Runtime
+from teachers.targets.teaching import ordinary_teacher
 
 # Examples are the same in every run, and a busy machine is no fault of the code.
 settings.register_profile("house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

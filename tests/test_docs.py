@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 import yaml
+from pages import Page
 from sample_record import sample_record
-from test_reports import Page
 
 from audit import __version__
 from reports import glossary, html

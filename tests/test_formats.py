@@ -172,7 +172,7 @@ class TestOnnx:
     def test_a_lesson_cannot_start_from_one(self, tmp_path: Path, network: nn.Module, kept: Path) -> None:
         path = self.export(network, tmp_path / "m.onnx", 2, dynamic=True)
         task, _ = open_task(TeacherSpec("demo", "digits"), Cache(kept))
-        with pytest.raises(RefusedInput, match="no weights to start from"):
+        with pytest.raises(RefusedInput, match="without weights to start from"):
             teach.ordinary(path, task, None)
 
     def test_other_images_are_refused_by_both_shapes(self, tmp_path: Path, network: nn.Module) -> None:

@@ -62,7 +62,7 @@ def measure(
     """Train two small parts of a student of every technique, and extrapolate linearly to a complete one.
 
     Images, steps and queries are reduced by the same factor. A synthetic teacher with smoothed labels answers, so that
-    the audited teacher gets no query. Techniques that are not measured within `limit` seconds of the clock are left out.
+    the audited teacher gets no query. Techniques that are not measured within `limit` seconds are left out.
     """
     began, found = clock(), Measurements()
     every: list[type[Technique]] = [LS, *techniques]
