@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 
-def load(runtime: str | Path) -> Frames:
+def load(place: str | Path) -> Frames:
     """Return the tables of an audit as pandas data frames: of its folder, or of a record.json.
 
     Raises reports.record.RecordError with one sentence where there is no record that can be read.
@@ -20,4 +20,4 @@ def load(runtime: str | Path) -> Frames:
     from reports.frames import read
     from teachers.places import place as expanded
 
-    return read(expanded(runtime))
+    return read(expanded(place))

@@ -51,8 +51,8 @@ def audit(request: Request) -> WrittenAudit:
     out, progress = request.out or Path("audit-out") / name, ProgressReporter(request.quiet)
     _refuse_another(out, names)
     places = {surface: out / KEPT / surface.replace(":", "-") for surface in names}
-    for runtime in (out, *places.values()):
-        folder.prepare(runtime, folder.AUDIT)
+    for place in (out, *places.values()):
+        folder.prepare(place, folder.AUDIT)
     done = []
     for number, surface in enumerate(names, 1):
         progress.note(f"surface {number} of {len(names)}: {surface}")

@@ -41,8 +41,8 @@ def pictured(shown: PicturedClass, images: Any, overlays: NDArray[np.uint8] | No
     overlays: a second image of each picture, (n, 3, H, W), such as its Eigen-CAM.
     """
     pictures = []
-    for runtime, picture in enumerate(shown.pictures):
-        overlay = None if overlays is None else data_uri(overlays[runtime], most=OVERLAY)
+    for number, picture in enumerate(shown.pictures):
+        overlay = None if overlays is None else data_uri(overlays[number], most=OVERLAY)
         pictures.append(picture.model_copy(update={"png": data_uri(images[picture.row]), "overlay": overlay}))
     return shown.model_copy(update={"pictures": tuple(pictures)})
 
