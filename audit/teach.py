@@ -51,11 +51,13 @@ def teach(
         raise UsageError(f"{name} does not use another teacher; leave --init out (methods that use one: {lookers})")
     task = datasets.load(data, kept.root, size, note=progress.note)
     base = None if init is None else ordinary(init, task, architecture)
-    recipe = methods.teacher_recipe(task, base.architecture if base else architecture, steps)
-    lesson = methods.TeacherRecipe(method, recipe, seed, base.sha256 if base else "")
+    recipe = methods.default_recipe(task, base.architecture if base else architecture, steps)
+    teacher_recipe = methods.TeacherRecipe(method, recipe, seed, base.sha256 if base else "")
     given = data not in datasets.EMBEDDED and Path(data).is_dir()
     origin = str(Path(data).resolve()) if given else data
-    teacher = teaching.taught(lesson, task, runtime.Runtime(kept, device, progress.note), name=out.name, init=base)
+    teacher = teaching.taught(
+        teacher_recipe, task, runtime.Runtime(kept, device, progress.note), name=out.name, init=base
+    )
     assert isinstance(teacher.network, PreprocessedNetwork)
     assert teacher.card is not None
     intake.save_teacher(teacher.network, teacher.card.model_copy(update={"data": origin, "size": size}), out)

@@ -221,13 +221,13 @@ def fit(
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] | None = None,
     start: Mapping[str, Tensor] | None = None,
-    keeper: Checkpointer | None = None,
+    checkpointer: Checkpointer | None = None,
 ) -> Student:
     """Train one freshly initialised network; the last step is the result.
 
     The same seed gives the same initial weights for every objective; on a CPU with the same number of threads also the
     same student, bit for bit. Only teachers use `start`, the weights of another network of the recipe's architecture,
-    and `keeper`, which saves checkpoints so that training can resume after an interruption.
+    and `checkpointer`, which saves checkpoints so that training can resume after an interruption.
     """
     started = time.perf_counter()
     device = torch.device(device)
@@ -235,9 +235,9 @@ def fit(
         torch.manual_seed(seed)
         network = build_student(recipe, classes, shape, device, start=start).train()
         run = _Run(recipe, network, stream, objective, device)
-        if keeper is not None:
-            run.resume(keeper)
-        run.train(progress, keeper)
+        if checkpointer is not None:
+            run.resume(checkpointer)
+        run.train(progress, checkpointer)
     network.eval()
     finite = all(bool(torch.isfinite(p).all()) for p in network.state_dict().values() if p.is_floating_point())
     report = Report(
@@ -290,7 +290,7 @@ class _Run:
     def repeats(self) -> float | None:
         return float(self.hits / self.seen) if self.seen > 0 else None
 
-    def train(self, progress: Callable[[int], None] | None, keeper: Checkpointer | None) -> None:
+    def train(self, progress: Callable[[int], None] | None, checkpointer: Checkpointer | None) -> None:
         recipe, network, objective, optimisers = self.recipe, self.network, self.objective, self.optimisers
         after_step: Callable[[int], None] | None = getattr(objective, "after_step", None)
         warmup = max(1, round(recipe.warmup * recipe.steps))
@@ -317,8 +317,8 @@ class _Run:
             self.step = step + 1
             if progress is not None:
                 progress(step + 1)
-            if keeper is not None and keeper.due():
-                keeper.save(self.state())
+            if checkpointer is not None and checkpointer.due():
+                checkpointer.save(self.state())
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next steps depend on."""
@@ -330,9 +330,9 @@ class _Run:
             "chance": torch.get_rng_state(),
         }
 
-    def resume(self, keeper: Checkpointer) -> None:
+    def resume(self, checkpointer: Checkpointer) -> None:
         """Restore the saved state, if there is one."""
-        state = keeper.load()
+        state = checkpointer.load()
         if state is None:
             return
         self.step = state["step"]

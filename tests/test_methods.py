@@ -53,7 +53,7 @@ def task(n: int = 90, shift: int = 70) -> Task:
 RECIPE = Recipe("strided-4-8", 24, batch=30, views=8)
 
 
-def lesson(name: str, seed: int = 0, **settings: str) -> methods.TeacherRecipe:
+def teacher_recipe(name: str, seed: int = 0, **settings: str) -> methods.TeacherRecipe:
     return methods.TeacherRecipe(methods.method(name, settings), RECIPE, seed)
 
 
@@ -238,7 +238,7 @@ def test_a_mixture_says_how_much_of_whom_it_holds(kind: type[Mixup]) -> None:
 def test_a_stingy_teacher_shows_its_largest_logits_alone() -> None:
     held = task()
     plain, stingy = (
-        methods.teach(lesson(name, **s), held) for name, s in (("plain", {}), ("stingy", {"share": "0.7"}))
+        methods.teach(teacher_recipe(name, **s), held) for name, s in (("plain", {}), ("stingy", {"share": "0.7"}))
     )
     x = torch.rand(5, 1, 8, 8)
     full, shown = F.softmax(plain.network(x), -1), stingy.network(x).exp()
@@ -283,20 +283,20 @@ def test_cmim_lowers_cmi_below_that_of_the_ordinary_teacher() -> None:
 
 def test_a_guard_is_part_of_what_a_teacher_is(tmp_path: Path) -> None:
     held, place = task(), Runtime(Cache(tmp_path), "cpu", print)
-    few, more = (taught(lesson("stingy", share=share), held, place, "t") for share in ("0.7", "1"))
+    few, more = (taught(teacher_recipe("stingy", share=share), held, place, "t") for share in ("0.7", "1"))
     assert fingerprint(few) != fingerprint(more)
     other = replace(held, test=held.validation)
-    assert recipe_key(lesson("plain"), held, "cpu") != recipe_key(lesson("plain"), other, "cpu")
+    assert recipe_key(teacher_recipe("plain"), held, "cpu") != recipe_key(teacher_recipe("plain"), other, "cpu")
 
 
 @pytest.mark.parametrize("name", ["apgp", "purified"])
 def test_a_learned_guard_is_the_identity_at_first_and_leaves_the_network_alone(name: str) -> None:
     held = task()
-    plain = methods.teach(lesson("plain"), held).network
+    plain = methods.teach(teacher_recipe("plain"), held).network
     x = torch.rand(4, 1, 8, 8)
     fresh = guards.behind(plain, guards.LEARNED[name](K))
     torch.testing.assert_close(fresh(x), F.log_softmax(plain(x), -1), atol=0.2 if name == "apgp" else 1e-6, rtol=0)
-    guarded = methods.teach(lesson(name), held, plain=plain.network.state_dict).network
+    guarded = methods.teach(teacher_recipe(name), held, plain=plain.network.state_dict).network
     inner = guarded.network
     assert isinstance(inner, guards.GuardedNetwork)
     for key, value in plain.network.state_dict().items():
@@ -316,9 +316,9 @@ def test_purification_lowers_the_cmi_of_what_is_shown() -> None:
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_every_method_teaches_a_teacher_that_is_saved_whole(name: str, suffix: str, tmp_path: Path) -> None:
     held = task()
-    made = methods.teach(lesson(name), held)
+    made = methods.teach(teacher_recipe(name), held)
     assert not made.student.report.diverged
-    described = card(lesson(name), held, "tiny", made)
+    described = card(teacher_recipe(name), held, "tiny", made)
     intake.save_teacher(made.network, described, tmp_path / f"t{suffix}")
     opened = intake.open_weights(tmp_path / f"t{suffix}")
     again = intake.assemble(opened, RECIPE.architecture, K, held.shape, described.normalize)
@@ -336,8 +336,8 @@ def test_apgp_moves_away_from_its_own_answers() -> None:
 
 def test_nasty_reports_the_divergence_it_reached() -> None:
     held = task()
-    made = methods.teach(lesson("nasty", weight="0.05", temperature="4"), held)
-    plain = methods.teach(lesson("plain"), held).network
+    made = methods.teach(teacher_recipe("nasty", weight="0.05", temperature="4"), held)
+    plain = methods.teach(teacher_recipe("plain"), held).network
     x = torch.from_numpy(held.validation.images).float() / 255
     with torch.no_grad():
         expected = float(divergence(made.network(x), plain(x), 4.0))
@@ -399,13 +399,13 @@ class Impatient(TrainingCheckpoint):
     ],
 )
 def test_an_interrupted_lesson_goes_on_to_the_same_teacher(name: str, settings: dict[str, str], tmp_path: Path) -> None:
-    held, one = task(), lesson(name, **settings)
-    plain = methods.teach(lesson("plain"), held).network.network.state_dict
+    held, one = task(), teacher_recipe(name, **settings)
+    plain = methods.teach(teacher_recipe("plain"), held).network.network.state_dict
     whole = methods.teach(one, held, plain=plain).network.state_dict()
     with pytest.raises(Stop):
-        methods.teach(one, held, plain=plain, keeper=Impatient(tmp_path / "part", at=11))
+        methods.teach(one, held, plain=plain, checkpointer=Impatient(tmp_path / "part", at=11))
     second = Impatient(tmp_path / "part", at=None)
-    resumed = methods.teach(one, held, plain=plain, keeper=second)
+    resumed = methods.teach(one, held, plain=plain, checkpointer=second)
     assert second.asked == resumed.student.report.recipe.steps - 11, "only what was left is trained"
     for key, value in resumed.network.state_dict().items():
         assert torch.equal(value, whole[key]), key
@@ -439,7 +439,7 @@ def test_bad_settings_get_a_sentence(name: str, settings: dict[str, str], messag
 
 def test_a_pupil_that_is_no_network_gets_a_sentence() -> None:
     with pytest.raises(UsageError, match="unknown architecture 'strided_4'"):
-        methods.teach(lesson("student-friendly", pupil="strided_4"), task())
+        methods.teach(teacher_recipe("student-friendly", pupil="strided_4"), task())
 
 
 def test_a_checkpoints_guard_is_built_from_known_names_alone() -> None:
@@ -456,9 +456,9 @@ def test_settings_are_read_as_what_they_are() -> None:
 
 def test_the_school_counts_epochs_and_freezes_the_ordinary_teacher() -> None:
     held = task()
-    school = TeacherTraining(held, RECIPE, 0, methods.teach(lesson("plain"), held).network.network.state_dict)
-    assert school.epoch(RECIPE) == 3
-    ordinary = school.ordinary()
+    trainer = TeacherTraining(held, RECIPE, 0, methods.teach(teacher_recipe("plain"), held).network.network.state_dict)
+    assert trainer.epoch(RECIPE) == 3
+    ordinary = trainer.ordinary()
     assert isinstance(ordinary, PreprocessedNetwork)
     assert not any(p.requires_grad for p in ordinary.parameters())
     assert not ordinary.training

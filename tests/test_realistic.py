@@ -25,8 +25,8 @@ import teachers.data.folders
 if __name__ == "__main__":
     EFFORTS["smoke"] = replace(TINY, name="realistic", steps=2, batch=32)
     teachers.data.folders.LARGE = 1
-    recipe = methods.teacher_recipe
-    methods.teacher_recipe = lambda task, architecture=None, steps=None: recipe(task, architecture, steps or 24)
+    recipe = methods.default_recipe
+    methods.default_recipe = lambda task, architecture=None, steps=None: recipe(task, architecture, steps or 24)
     from audit.cli import main
     main()
 """

@@ -1,4 +1,4 @@
-"""Synthetic teachers, and that a lesson is repeatable."""
+"""Synthetic teachers, and that teaching is repeatable."""
 
 import numpy as np
 import pytest
@@ -29,8 +29,10 @@ def test_smoothed_truth_answers_training_views_and_nothing_else() -> None:
 
 def test_a_teacher_is_taught_and_the_same_lesson_gives_the_same_one() -> None:
     held = tiny_task()
-    lesson = methods.TeacherRecipe(methods.method("plain"), methods.teacher_recipe(held, "strided-4-8", steps=30))
-    first, again = methods.teach(lesson, held), methods.teach(lesson, held)
+    teacher_recipe = methods.TeacherRecipe(
+        methods.method("plain"), methods.default_recipe(held, "strided-4-8", steps=30)
+    )
+    first, again = methods.teach(teacher_recipe, held), methods.teach(teacher_recipe, held)
     x = torch.rand(3, 1, 8, 8)
     assert torch.equal(first.network(x), again.network(x))
 

@@ -80,9 +80,11 @@ class MeteredOracle:
     `held`: the pools that the cell's attack holds, by digest.
     """
 
-    def __init__(self, desk: CachedTeacher, surface: Surface, held: Mapping[str, Pool], budget: int | None) -> None:
+    def __init__(
+        self, cached_teacher: CachedTeacher, surface: Surface, held: Mapping[str, Pool], budget: int | None
+    ) -> None:
         shape = next(iter(held.values())).shape
-        self._desk, self._held = desk, held
+        self._cached_teacher, self._held = cached_teacher, held
         self._oracle = Oracle(self._made, surface=surface, shape=shape, budget=budget, estimate_by=self._guessed)
         self._rests: dict[str, np.ndarray] = {}
         self._estimates: set[str] = set()  # blocks that only served to estimate gradients
@@ -145,7 +147,7 @@ class MeteredOracle:
 
     def _rest(self, block: Block, rows: Rows, pixels: Pixels) -> Answers:
         self._rests.setdefault(block.name, np.zeros(block.size, bool))[rows] = True
-        return self._desk.answers(block, rows, pixels)
+        return self._cached_teacher.answers(block, rows, pixels)
 
 
 def _named(images: Tensor) -> str:

@@ -105,7 +105,7 @@ def written(value: Any) -> str:
     return "/".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
 
 
-def teacher_recipe(task: Task, architecture: str | None = None, steps: int | None = None) -> Recipe:
+def default_recipe(task: Task, architecture: str | None = None, steps: int | None = None) -> Recipe:
     """Return the default recipe of an ordinary teacher for a task."""
     side = min(task.shape[1:])
     default = "strided-24-48-96" if side < 24 else "cnn-32-64-128" if side < 128 else "timm:mobilenetv3_small_050"
@@ -115,29 +115,31 @@ def teacher_recipe(task: Task, architecture: str | None = None, steps: int | Non
 
 
 def teach(
-    lesson: TeacherRecipe,
+    teacher_recipe: TeacherRecipe,
     task: Task,
     *,
     plain: Callable[[], Weights] | None = None,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
-    keeper: Checkpointer | None = None,
+    checkpointer: Checkpointer | None = None,
 ) -> TrainedTeacher:
     """Train a teacher on the training split of a task, a fresh view every epoch.
 
     `plain` returns the weights of the ordinary teacher if a method needs one; by default that is trained as well.
     """
     known(task.train)
-    name, k = lesson.recipe.architecture, len(task.classes)
-    for each in (name, getattr(lesson.method, "pupil", name)):
+    name, k = teacher_recipe.recipe.architecture, len(task.classes)
+    for each in (name, getattr(teacher_recipe.method, "pupil", name)):
         networks.try_out(networks.build(each, k, task.shape), each, k, task.shape)
 
     def ordinary() -> Weights:
-        taught = teach(replace(lesson, method=Plain()), task, device=device)
+        taught = teach(replace(teacher_recipe, method=Plain()), task, device=device)
         return taught.network.network.state_dict()
 
-    school = TeacherTraining(task, lesson.recipe, lesson.seed, plain or ordinary, device, progress, keeper)
-    student = lesson.method.teach(school)
+    trainer = TeacherTraining(
+        task, teacher_recipe.recipe, teacher_recipe.seed, plain or ordinary, device, progress, checkpointer
+    )
+    student = teacher_recipe.method.teach(trainer)
     return TrainedTeacher(
-        student, {} if student.report.diverged else lesson.method.measure(school, student.network.eval())
+        student, {} if student.report.diverged else teacher_recipe.method.measure(trainer, student.network.eval())
     )

@@ -32,14 +32,14 @@ class APGP(Method):
     share: Share = 1 / 12  # of the ordinary teacher's steps
     rate: NotNegative = 10.0  # of the learning rate
 
-    def teach(self, school: TeacherTraining) -> Student:
-        recipe = school.part(self.share, self.rate, wrap="teachers.guards:apgp")
-        student = school.fit(Perturb(self, school.ordinary()), recipe=recipe, start=school.plain())
+    def teach(self, trainer: TeacherTraining) -> Student:
+        recipe = trainer.part(self.share, self.rate, wrap="teachers.guards:apgp")
+        student = trainer.fit(Perturb(self, trainer.ordinary()), recipe=recipe, start=trainer.plain())
         return replace(student, network=guards.inside(student.network))
 
-    def measure(self, school: TeacherTraining, network: nn.Module) -> dict[str, float]:
+    def measure(self, trainer: TeacherTraining, network: nn.Module) -> dict[str, float]:
         """Return the divergence of the shown answers from the ordinary teacher's on validation images, in nats."""
-        shown, own = validation_logits(school, network), validation_logits(school, school.ordinary())
+        shown, own = validation_logits(trainer, network), validation_logits(trainer, trainer.ordinary())
         return {"KL to its own answers": float(divergence(shown, own))}
 
 

@@ -36,7 +36,7 @@ class TeacherTraining:
     plain: Callable[[], Weights]
     device: str = "cpu"
     progress: Callable[[int, int], None] | None = None  # called with the steps done and their total
-    keeper: Checkpointer | None = None
+    checkpointer: Checkpointer | None = None
 
     @property
     def classes(self) -> int:
@@ -78,7 +78,7 @@ class TeacherTraining:
             device=self.device,
             progress=None if progress is None else lambda step: progress(step, recipe.steps),
             start=start,
-            keeper=self.keeper,
+            checkpointer=self.checkpointer,
         )
 
     def ordinary(self) -> nn.Module:
@@ -98,19 +98,19 @@ class Method(ABC):
     looks: ClassVar[bool] = False  # whether it needs an ordinary teacher
 
     @abstractmethod
-    def teach(self, school: TeacherTraining) -> Student:
+    def teach(self, trainer: TeacherTraining) -> Student:
         """Train a teacher; its last step is the result."""
 
-    def measure(self, school: TeacherTraining, network: nn.Module) -> dict[str, float]:
+    def measure(self, trainer: TeacherTraining, network: nn.Module) -> dict[str, float]:
         """Return figures measured on a finished teacher with validation images, by name."""
         return {}
 
 
-def validation_logits(school: TeacherTraining, network: nn.Module) -> Tensor:
+def validation_logits(trainer: TeacherTraining, network: nn.Module) -> Tensor:
     """Return a network's logits for the validation images, (N, K)."""
-    images = torch.from_numpy(np.asarray(school.task.validation.images))
+    images = torch.from_numpy(np.asarray(trainer.task.validation.images))
     with torch.no_grad():
-        parts = [network(part.to(school.device).float().div(255)).cpu() for part in torch.split(images, 512)]
+        parts = [network(part.to(trainer.device).float().div(255)).cpu() for part in torch.split(images, 512)]
     return torch.cat(parts)
 
 

@@ -33,14 +33,14 @@ class CMIM(Method):
     update: Update = "batch"
     decay: Share = 0.99  # of running means
 
-    def teach(self, school: TeacherTraining) -> Student:
-        return self.concentrate(school, school.recipe)
+    def teach(self, trainer: TeacherTraining) -> Student:
+        return self.concentrate(trainer, trainer.recipe)
 
-    def concentrate(self, school: TeacherTraining, recipe: Recipe, start: Weights | None = None) -> Student:
+    def concentrate(self, trainer: TeacherTraining, recipe: Recipe, start: Weights | None = None) -> Student:
         """Train with this loss and its class means."""
-        centroids = Centroids(self.powers, school.classes, self.update, decay=self.decay, device=school.device)
-        stream = Alternating(school.stream(recipe), centroids, school.task.train, school.epoch(recipe))
-        return school.fit(Concentrate(method=self, centroids=centroids), recipe=recipe, stream=stream, start=start)
+        centroids = Centroids(self.powers, trainer.classes, self.update, decay=self.decay, device=trainer.device)
+        stream = Alternating(trainer.stream(recipe), centroids, trainer.task.train, trainer.epoch(recipe))
+        return trainer.fit(Concentrate(method=self, centroids=centroids), recipe=recipe, stream=stream, start=start)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,8 @@ class Distilled(Method):
     temperature: Positive = 4.0
     weight: Share = 0.9
 
-    def teach(self, school: TeacherTraining) -> Student:
-        return school.fit(Imitate(self, school.ordinary()))
+    def teach(self, trainer: TeacherTraining) -> Student:
+        return trainer.fit(Imitate(self, trainer.ordinary()))
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ class LabelSmoothing(Method):
     paper = "Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7"
     smoothing: Share = 0.1
 
-    def teach(self, school: TeacherTraining) -> Student:
-        return school.fit(self)
+    def teach(self, trainer: TeacherTraining) -> Student:
+        return trainer.fit(self)
 
     def __call__(self, outputs: Outputs, batch: Batch, step: int) -> Tensor:
         return F.cross_entropy(outputs.logits, batch.labels, label_smoothing=self.smoothing)

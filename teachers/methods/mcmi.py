@@ -31,11 +31,13 @@ class MCMI(Method):
     update: Update = "epoch"
     decay: Share = 0.99  # of running means
 
-    def teach(self, school: TeacherTraining) -> Student:
-        recipe = school.part(self.share, self.rate)
-        centroids = Centroids((1.0,), school.classes, self.update, decay=self.decay, device=school.device)
-        stream = Alternating(school.stream(recipe), centroids, school.task.train, school.epoch(recipe))
-        return school.fit(Spread(method=self, centroids=centroids), recipe=recipe, stream=stream, start=school.plain())
+    def teach(self, trainer: TeacherTraining) -> Student:
+        recipe = trainer.part(self.share, self.rate)
+        centroids = Centroids((1.0,), trainer.classes, self.update, decay=self.decay, device=trainer.device)
+        stream = Alternating(trainer.stream(recipe), centroids, trainer.task.train, trainer.epoch(recipe))
+        return trainer.fit(
+            Spread(method=self, centroids=centroids), recipe=recipe, stream=stream, start=trainer.plain()
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,8 +26,8 @@ class Mixup(Method):
     paper = "Zhang, Cisse, Dauphin & Lopez-Paz, ICLR 2018, arXiv 1710.09412"
     alpha: Positive = 1.0
 
-    def teach(self, school: TeacherTraining) -> Student:
-        return school.fit(self, stream=Mixing(school.stream(school.recipe), self.mixture))
+    def teach(self, trainer: TeacherTraining) -> Student:
+        return trainer.fit(self, stream=Mixing(trainer.stream(trainer.recipe), self.mixture))
 
     def mixture(self, images: int) -> v2.Transform:
         """Return the transform that mixes a batch of `images` images, with one-hot rows of their indices as labels."""

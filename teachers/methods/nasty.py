@@ -28,12 +28,12 @@ class Nasty(Method):
     weight: NotNegative = 0.015  # ω; the paper: 0.04 with τ = 4 for 10 classes, 0.005 with τ = 20 for 100
     temperature: Positive = 20.0  # τ
 
-    def teach(self, school: TeacherTraining) -> Student:
-        return school.fit(Undermine(self, school.ordinary()))
+    def teach(self, trainer: TeacherTraining) -> Student:
+        return trainer.fit(Undermine(self, trainer.ordinary()))
 
-    def measure(self, school: TeacherTraining, network: nn.Module) -> dict[str, float]:
+    def measure(self, trainer: TeacherTraining, network: nn.Module) -> dict[str, float]:
         """Return the divergence from the ordinary teacher on validation images, in nats, at τ and at 1."""
-        own, normal = validation_logits(school, network), validation_logits(school, school.ordinary())
+        own, normal = validation_logits(trainer, network), validation_logits(trainer, trainer.ordinary())
         return {
             f"KL to the ordinary teacher at temperature {T:g}": float(divergence(own, normal, T))
             for T in sorted({1.0, self.temperature})

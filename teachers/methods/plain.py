@@ -19,8 +19,8 @@ class Plain(Method):
     title = "the cross entropy with the labels: the ordinary teacher"
     paper = "the positive control of every audit"
 
-    def teach(self, school: TeacherTraining) -> Student:
-        return school.fit(self)
+    def teach(self, trainer: TeacherTraining) -> Student:
+        return trainer.fit(self)
 
     def __call__(self, outputs: Outputs, batch: Batch, step: int) -> Tensor:
         return F.cross_entropy(outputs.logits, batch.labels)

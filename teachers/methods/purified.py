@@ -26,7 +26,7 @@ class Purified(CMIM):
     share: Share = 1 / 12  # of the ordinary teacher's steps
     rate: NotNegative = 0.1  # of the learning rate
 
-    def teach(self, school: TeacherTraining) -> Student:
-        recipe = school.part(self.share, self.rate, wrap="teachers.guards:purified")
-        student = self.concentrate(school, recipe, start=school.plain())
+    def teach(self, trainer: TeacherTraining) -> Student:
+        recipe = trainer.part(self.share, self.rate, wrap="teachers.guards:purified")
+        student = self.concentrate(trainer, recipe, start=trainer.plain())
         return replace(student, network=guards.inside(student.network))

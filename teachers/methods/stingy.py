@@ -25,9 +25,9 @@ class Stingy(Method):
 
     share: Share = 0.1  # r; the paper: 0.1 for 100 classes and 0.2 for 10
 
-    def teach(self, school: TeacherTraining) -> Student:
-        kept = max(2, round(self.share * school.classes))
-        as_it_is = replace(school.recipe, steps=0)
-        student = school.fit(Plain(), recipe=as_it_is, start=school.plain())
+    def teach(self, trainer: TeacherTraining) -> Student:
+        kept = max(2, round(self.share * trainer.classes))
+        as_it_is = replace(trainer.recipe, steps=0)
+        student = trainer.fit(Plain(), recipe=as_it_is, start=trainer.plain())
         assert isinstance(student.network, PreprocessedNetwork)
         return replace(student, network=guards.behind(student.network, guards.SurfaceGuard(f"sparse:{kept}")))

@@ -33,12 +33,12 @@ class StudentFriendly(Method):
     share: Share = 1 / 6  # of the ordinary teacher's steps
     rate: NotNegative = 0.5  # of its learning rate
 
-    def teach(self, school: TeacherTraining) -> Student:
-        recipe = school.part(self.share, self.rate)
+    def teach(self, trainer: TeacherTraining) -> Student:
+        recipe = trainer.part(self.share, self.rate)
         with torch.random.fork_rng():
-            torch.manual_seed(school.seed + 1)
-            pupil = build_student(Recipe(self.pupil, 0), school.classes, school.task.shape, school.device).train()
-        return school.fit(Feedback(self, pupil), recipe=recipe, start=school.plain())
+            torch.manual_seed(trainer.seed + 1)
+            pupil = build_student(Recipe(self.pupil, 0), trainer.classes, trainer.task.shape, trainer.device).train()
+        return trainer.fit(Feedback(self, pupil), recipe=recipe, start=trainer.plain())
 
 
 @dataclass

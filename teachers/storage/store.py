@@ -149,9 +149,9 @@ class Store:
         used(path)
         return path
 
-    def teacher(self, lesson: str) -> Path:
+    def teacher(self, teacher_recipe: str) -> Path:
         """Return the path of the teacher that a recipe's key names."""
-        return self.root / "teachers" / f"{hashlib.sha256(lesson.encode()).hexdigest()[:32]}.safetensors"
+        return self.root / "teachers" / f"{hashlib.sha256(teacher_recipe.encode()).hexdigest()[:32]}.safetensors"
 
 
 def _laid_out(pool: Pool) -> bytes:

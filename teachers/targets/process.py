@@ -59,15 +59,15 @@ class InProcessTargets:
         runtime: Runtime,
         surface: Surface,
     ) -> None:
-        self._task, self._place = task, runtime
+        self._task, self._runtime = task, runtime
         self.audited = open_target(wanted.teacher, task, pool, weights, surface, wanted.views, runtime)
 
     @cached_property
     def ordinary(self) -> Target:
-        return open_ordinary(self.audited, self._task, self._place)
+        return open_ordinary(self.audited, self._task, self._runtime)
 
     def probe(self, top: np.ndarray) -> ProbeResult:
-        return probes.probe(self.audited, self._task, top, self._place.device)
+        return probes.probe(self.audited, self._task, top, self._runtime.device)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -121,7 +121,7 @@ def _probed(found: ProbeResult) -> tuple[dict[str, Any], Arrays]:
 
 def serve(pipe: Connection, spec: TeacherSpec, cache: Path) -> None:
     """Open the file and the data; hold the teachers and answer until the pipe closes."""
-    school: InProcessTargets | None = None
+    held: InProcessTargets | None = None
 
     def note(line: str) -> None:
         pipes.send(pipe, {"note": line})
@@ -138,10 +138,8 @@ def serve(pipe: Connection, spec: TeacherSpec, cache: Path) -> None:
         except (EOFError, OSError):
             return
         try:
-            school = school or _open(
-                TARGET_SPEC.validate_python(header["spec"]), Path(header["pool"]), opened, kept, note
-            )
-            message = _done(school, header, arrays)
+            held = held or _open(TARGET_SPEC.validate_python(header["spec"]), Path(header["pool"]), opened, kept, note)
+            message = _done(held, header, arrays)
         except AuditError as e:
             message = messages.refusal(e), {}
         except Exception as e:  # a network that we did not write may raise anything when it answers
@@ -174,16 +172,16 @@ def _files(path: Path) -> list[Path]:
     return [file for file in (path, *path.glob("*")) if file.is_file()]
 
 
-def _done(school: InProcessTargets, header: dict[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
+def _done(held: InProcessTargets, header: dict[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
     if header["do"] == "ask":
-        target = school.audited if header["role"] == "audited" else school.ordinary
+        target = held.audited if header["role"] == "audited" else held.ordinary
         if header["threads"] != torch.get_num_threads():  # as many threads as the asking process uses
             torch.set_num_threads(header["threads"])
         return messages.told(getattr(target, header["which"])(torch.from_numpy(arrays["images"])))
     if header["do"] == "probe":
-        return _probed(school.probe(arrays["top"]))
-    target = school.audited if header["do"] == "open" else school.ordinary
-    same = header["do"] == "ordinary" and target is school.audited
+        return _probed(held.probe(arrays["top"]))
+    target = held.audited if header["do"] == "open" else held.ordinary
+    same = header["do"] == "ordinary" and target is held.audited
     return {"target": None if same else describe(target)}, {}
 
 

@@ -29,23 +29,23 @@ TELL_EVERY = 30.0  # seconds
 
 def ordinary_teacher(task: Task, runtime: Runtime, name: str = "ordinary") -> Teacher:
     """Return the task's plain teacher, trained once."""
-    lesson = methods.TeacherRecipe(methods.method("plain"), methods.teacher_recipe(task))
-    return taught(lesson, task, runtime, name=name)
+    teacher_recipe = methods.TeacherRecipe(methods.method("plain"), methods.default_recipe(task))
+    return taught(teacher_recipe, task, runtime, name=name)
 
 
 def taught(
-    lesson: methods.TeacherRecipe, task: Task, runtime: Runtime, name: str, init: Teacher | None = None
+    teacher_recipe: methods.TeacherRecipe, task: Task, runtime: Runtime, name: str, init: Teacher | None = None
 ) -> Teacher:
     """Return the teacher of a recipe: from the cache, or trained now and stored there.
 
     `init` replaces the ordinary teacher that some methods start from, avoid or copy.
     """
-    path, entries = runtime.cache.teacher(recipe_key(lesson, task, runtime.device)), runtime.cache.entries
+    path, entries = runtime.cache.teacher(recipe_key(teacher_recipe, task, runtime.device)), runtime.cache.entries
 
     def assembled(content: Content) -> Teacher:
-        found = parsers.teacher(content, lesson.recipe.architecture, len(task.classes), task.shape)
+        found = parsers.teacher(content, teacher_recipe.recipe.architecture, len(task.classes), task.shape)
         is_of = found.card and (found.card.method, found.card.seed, found.card.task_digest)
-        if is_of != (lesson.method.name, lesson.seed, task.digest):
+        if is_of != (teacher_recipe.method.name, teacher_recipe.seed, task.digest):
             raise DamagedEntry("holds the teacher of another recipe")
         return found
 
@@ -55,7 +55,7 @@ def taught(
         found = entries.read(key, assembled, "it is taught again")
         if found is None:
             unfinished = TrainingCheckpoint(path.with_suffix(".part"), entries=entries)
-            entries.write(key, parsers.written(*_teach(lesson, task, runtime, init, unfinished)))
+            entries.write(key, parsers.written(*_teach(teacher_recipe, task, runtime, init, unfinished)))
             found = entries.read(key, assembled, "it is taught again")
     if found is None:
         raise RefusedInput(f"{path} was written and cannot be read; give another --cache")
@@ -63,35 +63,39 @@ def taught(
 
 
 def _teach(
-    lesson: methods.TeacherRecipe, task: Task, runtime: Runtime, init: Teacher | None, unfinished: TrainingCheckpoint
+    teacher_recipe: methods.TeacherRecipe,
+    task: Task,
+    runtime: Runtime,
+    init: Teacher | None,
+    unfinished: TrainingCheckpoint,
 ) -> tuple[PreprocessedNetwork, Card]:
-    recipe = lesson.recipe
+    recipe = teacher_recipe.recipe
 
     def ordinary() -> Weights:
-        plain = methods.TeacherRecipe(methods.method("plain"), recipe, lesson.seed)
+        plain = methods.TeacherRecipe(methods.method("plain"), recipe, teacher_recipe.seed)
         teacher = init or taught(plain, task, runtime, name="ordinary")
         assert isinstance(teacher.network, PreprocessedNetwork)
         return teacher.network.network.state_dict()
 
-    runtime.note(f"teaching {recipe.architecture} on {task.name} ({lesson.method.name}, {recipe.steps} steps)")
+    runtime.note(f"teaching {recipe.architecture} on {task.name} ({teacher_recipe.method.name}, {recipe.steps} steps)")
     threads = torch.get_num_threads()
     # Fixed, so that every machine trains the same teacher; small images gain nothing from a second thread.
     torch.set_num_threads(1 if min(task.shape[1:]) < 24 else 2)
     done = methods.teach(
-        lesson,
+        teacher_recipe,
         task,
         plain=ordinary,
         device=runtime.device,
         progress=_ticker(runtime.note),
-        keeper=unfinished,
+        checkpointer=unfinished,
     )
     torch.set_num_threads(threads)
     unfinished.path.unlink(missing_ok=True)
     if done.student.report.diverged:
         raise RefusedInput(
-            f"the {lesson.method.name} teacher diverged while training; give it another --seed, --arch or --set"
+            f"the {teacher_recipe.method.name} teacher diverged while training; give it another --seed, --arch or --set"
         )
-    return done.network, card(lesson, task, task.name, done)
+    return done.network, card(teacher_recipe, task, task.name, done)
 
 
 def _ticker(note: Note) -> Callable[[int, int], None]:
@@ -111,35 +115,35 @@ def _ticker(note: Note) -> Callable[[int, int], None]:
     return tick
 
 
-def recipe_key(lesson: methods.TeacherRecipe, task: Task, device: str) -> str:
+def recipe_key(teacher_recipe: methods.TeacherRecipe, task: Task, device: str) -> str:
     """Return everything that determines a trained teacher, as text."""
     parts = {
         "version": methods.VERSION,
-        "method": lesson.method.name,
-        "settings": asdict(lesson.method),
-        "recipe": asdict(lesson.recipe),
-        "seed": lesson.seed,
-        "init": lesson.init,
+        "method": teacher_recipe.method.name,
+        "settings": asdict(teacher_recipe.method),
+        "recipe": asdict(teacher_recipe.recipe),
+        "seed": teacher_recipe.seed,
+        "init": teacher_recipe.init,
         "device": device,
         "task": task.digest,
     }
     return json.dumps(parts, sort_keys=True)
 
 
-def card(lesson: methods.TeacherRecipe, task: Task, data: str, taught: methods.TrainedTeacher) -> Card:
+def card(teacher_recipe: methods.TeacherRecipe, task: Task, data: str, taught: methods.TrainedTeacher) -> Card:
     """Describe a trained teacher, so that auditing its checkpoint needs no other option."""
     network = taught.network
     return Card(
-        architecture=lesson.recipe.architecture,
+        architecture=teacher_recipe.recipe.architecture,
         classes=task.classes,
         shape=task.shape,
         mean=tuple(network.mean.flatten().tolist()),
         std=tuple(network.std.flatten().tolist()),
         data=data,
         task_digest=task.digest,
-        method=lesson.method.name,
-        settings=asdict(lesson.method),
-        seed=lesson.seed,
+        method=teacher_recipe.method.name,
+        settings=asdict(teacher_recipe.method),
+        seed=teacher_recipe.seed,
         guard=network.network.told if isinstance(network.network, GuardedNetwork) else "",
         measured=taught.measured,
     )
