@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,7 @@ from reports.base import Data as Data
 from reports.base import Share as Share
 from reports.clusters import Clusters
 
-SCHEMA_VERSION = 3
-READABLE = (1, 2, 3)  # 2: baselines, dropped classes, the teacher's own steal-cost curve; 3: looks, several students
+SCHEMA_VERSION: Final = 3  # the first of a release: what it writes, every later version reads
 
 MOST = 2048 * handed.MIB  # at most, bytes of a record
 LARGEST = 2**26  # at most, values of an array: more than any split or pool of answers has
@@ -421,7 +420,7 @@ class SurfaceResult(Data):
 class Record(Data):
     """An audit."""
 
-    schema_version: Literal[1, 2, 3] = 3
+    schema_version: Literal[3] = SCHEMA_VERSION
     audit: str  # digest of everything that determines the audit
     command: str
     teacher: TeacherInfo
@@ -515,8 +514,9 @@ def load(path: Path) -> Record:
         version = json.loads(text, object_pairs_hook=_once).get("schema_version")
     except (ValueError, AttributeError, RecursionError) as e:  # RecursionError: nested too deeply
         raise RecordError(f"{path} is not a record: {e}; give the folder that `audit run` wrote") from e
-    if type(version) is not int or version not in READABLE:
-        raise RecordError(f"{path} has schema version {version}; this version of the tool reads {READABLE}")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        said = f"{path} has schema version {version}, and this version of the tool reads {SCHEMA_VERSION}"
+        raise RecordError(f"{said}; use the version that wrote it, or audit again")
     try:
         return Record.model_validate_json(text)
     except ValidationError as e:

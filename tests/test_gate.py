@@ -162,7 +162,7 @@ def test_a_baseline_that_is_no_audit_of_ours_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RefusedInput, match="cannot be unpacked"):
         list(findings([record], file, TODAY, baseline(file)))
     save(record.model_copy(update={"schema_version": 2}), tmp_path / "before" / "record.json")
-    with pytest.raises(RefusedInput, match="made by an earlier version"):
+    with pytest.raises(RecordError, match="has schema version 2"):
         baseline(file)
 
 

@@ -77,9 +77,13 @@ def test_the_schema_accepts_a_record_and_refuses_a_changed_one(tmp_path: Path) -
         (b"\xff\xfe", "is not a record"),
         (b"<html>", "is not a record"),
         (b"[1, 2]", "is not a record"),
-        (b'{"schema_version": 4}', "schema version 4; this version of the tool reads"),
+        (
+            b'{"schema_version": 4}',
+            "schema version 4, and this version of the tool reads 3; use the version",
+        ),
+        (b'{"schema_version": 2}', "schema version 2, and this version"),
         (b"{}", "schema version None"),
-        (b'{"schema_version": 1}', r"is not a valid record: audit: .*problems"),
+        (b'{"schema_version": 3}', r"is not a valid record: audit: .*problems"),
     ],
 )
 def test_what_is_no_record_is_refused_in_one_sentence(tmp_path: Path, content: bytes | None, said: str) -> None:

@@ -213,7 +213,6 @@ def revised(record: Record, attack: str) -> Record:
         (lambda r: altered(r, "settings", dropped=("7",)), "dropped classes is none in the first and 7 in the second"),
         (lambda r: altered(r, "settings", budget=5000), "query budget is none in the first and 5,000 in the second"),
         (lambda r: altered(r, "settings", surrogate="other"), "surrogate images is procedural in the first and other"),
-        (lambda r: r.model_copy(update={"schema_version": 2}), "schema version is 3 in the first and 2 in the second"),
         (lambda r: without(r, "avg"), "attack avg is asked for in the first and not asked for in the second"),
         (lambda r: revised(r, "avg"), "attack avg is version 1 in the first and version 7 in the second"),
     ],

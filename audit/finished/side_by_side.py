@@ -86,7 +86,6 @@ def question(record: Record) -> dict[str, str]:
     suite, task, asked = record.suite, record.task, record.settings
     engines = sorted({trial.planned.engine for trial in record.trials if trial.planned is not None})
     return {
-        "schema version": str(record.schema_version),
         "suite": f"{suite.name} ({suite.digest[:SHOWN]})",
         "task": f"{task.name} ({task.digest[:SHOWN]})",
         "student": asked.student,

@@ -24,7 +24,7 @@ from audit.finished.shapes import shapes
 from audit.finished.students import students
 from audit.plan.cells import cell_of
 from reports import outputs
-from reports.record import SCHEMA_VERSION, Record, RecordError, by_surface, dumped, load
+from reports.record import Record, RecordError, by_surface, dumped, load
 
 
 def verify(folder: Path) -> Iterator[Disagreement]:
@@ -34,8 +34,6 @@ def verify(folder: Path) -> Iterator[Disagreement]:
     record.
     """
     record = load(folder)
-    if record.schema_version < SCHEMA_VERSION:
-        raise RecordError(f"{folder} was made by an earlier version with other rules; verify it with that version")
     outside = [row.folder for row in record.hardening if not inside(row.folder)]
     if outside:
         yield Disagreement("surfaces", f"an audit in {outside[0]}", "one in its own folder")

@@ -12,8 +12,7 @@ from audit.gate.policy import PolicyFile
 from audit.gate.rules import Outcome, RuleResult, findings, refuse_unknown
 from audit.plan.names import listed
 from audit.plan.suite import Suite
-from reports.record import SCHEMA_VERSION, Record, RecordError, by_surface, load
-from teachers.errors import RefusedInput
+from reports.record import Record, RecordError, by_surface, load
 
 CODES: dict[Outcome, int] = {"nothing": 5, "fail": 1, "separate": 3, "warn": 0, "pass": 0}  # the first one decides
 
@@ -41,7 +40,7 @@ class GateResult:
 def gate(folder: Path, file: PolicyFile) -> GateResult:
     """Verify the record of a folder, then apply a policy; if it does not verify, no rule is applied.
 
-    Raises RecordError and RefusedInput where a record cannot be read, UsageError where the policy does not fit it.
+    Raises RecordError if a record cannot be read, UsageError if the policy does not fit it.
     """
     folder = folder.parent if folder.name == "record.json" and folder.is_file() else folder
     if not folder.is_dir():
@@ -64,14 +63,12 @@ def today() -> date:
 def baseline(file: PolicyFile) -> tuple[Record, ...]:
     """Return the records of a policy's baseline; none where the policy names none.
 
-    Raises RecordError where one cannot be read, RefusedInput where it is too old to be compared.
+    Raises RecordError if one cannot be read.
     """
     path = file.baseline
     if path is None:
         return ()
     record = load(path)
-    if record.schema_version < SCHEMA_VERSION:
-        raise RefusedInput(f"the baseline {path} was made by an earlier version; make one with this version")
     return by_surface(record, path if path.is_dir() else path.parent)
 
 
