@@ -12,7 +12,7 @@ import typer
 
 from audit import __version__
 from audit.commands import BUG, COMMAND_LINE, INTERRUPTED, OK, auditing, caching, finished, listing
-from audit.commands.groups import CONTEXT, Group
+from audit.commands.groups import CONTEXT, Command, Group
 from audit.commands.options import expanded
 from reports import streams, terminal
 
@@ -34,8 +34,18 @@ ROOM = "make room or give a place that you may use; finished students are kept, 
 OURS = ("attacks", "teachers", "reports")  # packages beside this one
 PLATFORMS = "audits run on Linux and macOS; install distill-audit inside WSL (`wsl --install`), and run it there"
 WINDOWS = ("win32", "cygwin", "msys")  # as `sys.platform` names it
+EXAMPLES = {
+    auditing.run: (
+        "audit run --teacher demo --effort smoke",
+        "audit run --teacher model.pt --data DIR",
+        "audit run --teacher model.pt --data DIR --surface top:5,label --policy policy.toml",
+        "audit run --teacher https://HOST/v2/models/NAME --data DIR --budget 50000 --price 1.50",
+    ),
+    auditing.plan: ("audit plan --teacher model.pt --data DIR --effort full",),
+    auditing.inspect: ("audit inspect model.pt", "audit inspect model.pt --data DIR"),
+}
 for command in COMMANDS:
-    app.command()(command)
+    app.command(cls=Command, epilog="\n".join(EXAMPLES.get(command, ())))(command)
 for typed in (app, caching.cache_app):
     for entry in typed.registered_commands:
         assert entry.callback is not None

@@ -13,6 +13,8 @@ import pytest
 import typer
 
 from audit import __version__, cli
+from audit.cli import EXAMPLES
+from audit.commands.options import PANELS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -141,3 +143,21 @@ def test_windows_is_refused_by_a_sentence_before_anything_else(platform: str, ar
 @pytest.mark.parametrize("platform", ["linux", "darwin", "freebsd14"])
 def test_no_other_platform_is_refused(platform: str) -> None:
     assert started(platform, "--version", code=WINDOWS).returncode == 0
+
+
+def test_the_options_of_an_audit_stand_in_groups_with_examples_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("run", "plan"):
+        told = call(capsys, command, "--help")[1]
+        titles = re.findall(r"^(\S.*):$", told, re.MULTILINE)
+        assert titles == [*PANELS, "Options", "Examples"]
+        assert told.partition("\nOptions:")[2].partition("\nExamples:")[0].split()[:2] == ["-h,", "--help"]
+        assert told.index("--teacher") < told.index("--data") < told.index("--attacks") < told.index("--jobs")
+
+
+def test_the_examples_of_help_name_options_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line for command in EXAMPLES.values() for line in command]
+    assert len(lines) > 4
+    for line in lines:
+        told = call(capsys, line.split()[1], "--help")[1]
+        assert f"  {line}\n" in told
+        assert all(option in told.partition("\nExamples:")[0] for option in re.findall(r"--[\w-]+", line))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from audit.commands.groups import Group
+from audit.commands.groups import Command, Group
 from audit.commands.options import (
     Attacks,
     Budget,
@@ -42,7 +42,7 @@ cache_app = typer.Typer(
 )
 
 
-@cache_app.command("ls")
+@cache_app.command("ls", cls=Command)
 def ls(cache: Cache = None, json: Json = False) -> None:
     """List what the cache holds: by kind, by technique and by teacher; entries, bytes, last use."""
     from audit.cache.entries import contents
@@ -57,7 +57,7 @@ def ls(cache: Cache = None, json: Json = False) -> None:
         terminal.say(line, whole=True)
 
 
-@cache_app.command()
+@cache_app.command(cls=Command)
 def check(
     set_aside: Annotated[bool, typer.Option("--set-aside", help="Move what is damaged to the folder damaged.")] = False,
     cache: Cache = None,
@@ -81,7 +81,7 @@ def check(
         )
 
 
-@cache_app.command()
+@cache_app.command(cls=Command)
 def prune(
     older_than: Annotated[float | None, typer.Option(help="Days since the last use.", min=0)] = None,
     max_size: Annotated[str | None, typer.Option(help="What may be left, such as 2GB: the oldest go first.")] = None,
@@ -99,7 +99,7 @@ def prune(
         terminal.say(line, whole=True)
 
 
-@cache_app.command()
+@cache_app.command(cls=Command)
 def export(
     file: Annotated[Path, typer.Argument(help="File to write: .tar.gz, .tgz or .tar.")],
     what: Annotated[str, typer.Option(help="controls (what audits of other teachers share), or all.")] = "controls",
@@ -116,7 +116,7 @@ def export(
         terminal.say(line, whole=True)
 
 
-@cache_app.command("import")
+@cache_app.command("import", cls=Command)
 def load(
     file: Annotated[Path, typer.Argument(help="File that `audit cache export` wrote, on a machine that you trust.")],
     max_size: Annotated[str, typer.Option(help="The most it may unpack to.")] = "20GB",
@@ -134,7 +134,7 @@ def load(
         terminal.say(f"{name} says something else here; what was here stays", whole=True)
 
 
-@cache_app.command()
+@cache_app.command(cls=Command)
 def warm(
     teacher: Annotated[str, typer.Option(help="A teacher of the task, in place of --data.")] = "embedded:demo",
     attacks: Attacks = "all",

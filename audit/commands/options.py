@@ -18,6 +18,12 @@ from teachers.places import at_home, place
 
 P = ParamSpec("P")
 R = TypeVar("R")
+AUDITED: Final = "What is audited"  # groups of options in help, the most needed first
+ATTACKER: Final = "The attacker, and how much is tried"
+RESULTS: Final = "What is written"
+RUN: Final = "How it runs"
+SERVED: Final = "A teacher behind a URL, or a program with several outputs"
+PANELS: Final = (AUDITED, ATTACKER, RESULTS, RUN, SERVED)
 PLACES: Final = ("teacher", "data", "surrogate", "file")  # texts that may name a place; any path does
 if TYPE_CHECKING:
     from teachers.http.address import Service
@@ -26,66 +32,120 @@ if TYPE_CHECKING:
 Teacher = Annotated[
     str,
     typer.Option(
+        rich_help_panel=AUDITED,
         help="Checkpoint (docs/formats.md says which), a URL (https://HOST/v2/models/NAME), or a built-in one (`audit "
-        "ls teachers`)."
+        "ls teachers`).",
     ),
 ]
-Data = Annotated[str | None, typer.Option(help="glyphs, digits, an image folder, or torchvision:NAME:ROOT.")]
-Cache = Annotated[Path | None, typer.Option(help="Where students and answers are kept between audits.")]
-Size = Annotated[int | None, typer.Option(help="Resize and crop the images of a folder to this many pixels.")]
+Data = Annotated[
+    str | None, typer.Option(rich_help_panel=AUDITED, help="glyphs, digits, an image folder, or torchvision:NAME:ROOT.")
+]
+Cache = Annotated[
+    Path | None, typer.Option(rich_help_panel=RUN, help="Where students and answers are kept between audits.")
+]
+Size = Annotated[
+    int | None,
+    typer.Option(rich_help_panel=AUDITED, help="Resize and crop the images of a folder to this many pixels."),
+]
 
-Arch = Annotated[str | None, typer.Option(help="Architecture of a checkpoint, where its tensors fit more than one.")]
-Trust = Annotated[bool, typer.Option("--trust-model-code", help="Run the code of a checkpoint that is a program.")]
+Arch = Annotated[
+    str | None,
+    typer.Option(rich_help_panel=AUDITED, help="Architecture of a checkpoint, where its tensors fit more than one."),
+]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust-model-code", rich_help_panel=AUDITED, help="Run the code of a checkpoint that is a program."),
+]
 Normalize = Annotated[
     str | None,
-    typer.Option(help="none, half, imagenet, cifar or MEAN/STD, with /bgr where blue is first; found if not given."),
+    typer.Option(
+        rich_help_panel=AUDITED,
+        help="none, half, imagenet, cifar or MEAN/STD, with /bgr where blue is first; found if not given.",
+    ),
 ]
 Weights = Annotated[
     str | None,
-    typer.Option(help="Which weights of a checkpoint, such as model_ema, where it holds those of several networks."),
+    typer.Option(
+        rich_help_panel=AUDITED,
+        help="Which weights of a checkpoint, such as model_ema, where it holds those of several networks.",
+    ),
 ]
 Classes = Annotated[
     Path | None,
-    typer.Option(help="One class name a line, in the order of the network's outputs; the data's if not given."),
+    typer.Option(
+        rich_help_panel=AUDITED,
+        help="One class name a line, in the order of the network's outputs; the data's if not given.",
+    ),
 ]
 Input = Annotated[
     str,
-    typer.Option("--input", help="Tensor for images of a teacher behind a URL: NAME, NAME:UINT8 or NAME:FP32:NHWC."),
+    typer.Option(
+        "--input",
+        rich_help_panel=SERVED,
+        help="Tensor for images of a teacher behind a URL: NAME, NAME:UINT8 or NAME:FP32:NHWC.",
+    ),
 ]
-Output = Annotated[str, typer.Option(help="Which output of a program or URL has a number for every class.")]
+Output = Annotated[
+    str, typer.Option(rich_help_panel=SERVED, help="Which output of a program or URL has a number for every class.")
+]
 Header = Annotated[
     list[str] | None,
-    typer.Option(help="Header for a teacher behind a URL, NAME=VARIABLE of the environment; may be repeated."),
+    typer.Option(
+        rich_help_panel=SERVED,
+        help="Header for a teacher behind a URL, NAME=VARIABLE of the environment; may be repeated.",
+    ),
 ]
-PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Ask an http URL beyond this machine, unencrypted.")]
-Device = Annotated[str, typer.Option(help="cpu or cuda.")]
-Jobs = Annotated[int | None, typer.Option(help="Local processes; all cores if not given.")]
-Price = Annotated[float | None, typer.Option(help="What 1,000 queries cost.", min=0)]
-Json = Annotated[bool, typer.Option("--json", help="Print it as JSON on standard output.")]
+PlainHttp = Annotated[
+    bool, typer.Option("--plain-http", rich_help_panel=SERVED, help="Ask an http URL beyond this machine, unencrypted.")
+]
+Device = Annotated[str, typer.Option(rich_help_panel=RUN, help="cpu or cuda.")]
+Jobs = Annotated[int | None, typer.Option(rich_help_panel=RUN, help="Local processes; all cores if not given.")]
+Price = Annotated[float | None, typer.Option(rich_help_panel=RESULTS, help="What 1,000 queries cost.", min=0)]
+Json = Annotated[bool, typer.Option("--json", rich_help_panel=RESULTS, help="Print it as JSON on standard output.")]
 
 Attacks = Annotated[
-    str, typer.Option(help="Names with commas (NAME:PRESET), or `all`: the suite and installed plug-ins.")
+    str,
+    typer.Option(
+        rich_help_panel=ATTACKER, help="Names with commas (NAME:PRESET), or `all`: the suite and installed plug-ins."
+    ),
 ]
-Student = Annotated[str | None, typer.Option(help="Architectures of the students, with commas (`audit ls students`).")]
-Seeds = Annotated[int | None, typer.Option(help="Most judged seeds, up to 20; the effort's number if not given.")]
-Shots = Annotated[float, typer.Option(help="Fraction of images and labels that the attacker holds.")]
-Labels = Annotated[float, typer.Option(help="Fraction of labels that the attacker knows, of all images.")]
+Student = Annotated[
+    str | None,
+    typer.Option(rich_help_panel=ATTACKER, help="Architectures of the students, with commas (`audit ls students`)."),
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option(rich_help_panel=ATTACKER, help="Most judged seeds, up to 20; the effort's number if not given."),
+]
+Shots = Annotated[
+    float, typer.Option(rich_help_panel=ATTACKER, help="Fraction of images and labels that the attacker holds.")
+]
+Labels = Annotated[
+    float, typer.Option(rich_help_panel=ATTACKER, help="Fraction of labels that the attacker knows, of all images.")
+]
 DropClasses = Annotated[
-    str, typer.Option(help="Classes that the attacker never saw, with commas; names may hold some.")
+    str,
+    typer.Option(
+        rich_help_panel=ATTACKER, help="Classes that the attacker never saw, with commas; names may hold some."
+    ),
 ]
 Surface = Annotated[
     str,
     typer.Option(
+        rich_help_panel=ATTACKER,
         help="What the API shows: probs, logits, label, gradients, or top:K, round:D… with +, after uint8+ or not; "
-        "several with commas."
+        "several with commas.",
     ),
 ]
-Budget = Annotated[int | None, typer.Option(help="Most queries one student may rest on.")]
-Surrogate = Annotated[str | None, typer.Option(help="Folder of surrogate images for Knockoff Nets.")]
+Budget = Annotated[int | None, typer.Option(rich_help_panel=ATTACKER, help="Most queries one student may rest on.")]
+Surrogate = Annotated[
+    str | None, typer.Option(rich_help_panel=ATTACKER, help="Folder of surrogate images for Knockoff Nets.")
+]
 Isolate = Annotated[
     bool | None,
     typer.Option(
         "--isolate/--no-isolate",
+        rich_help_panel=RUN,
         help="Keep the teacher in a process of its own; on by itself where plug-ins take part.",
         show_default=False,
     ),
@@ -93,6 +153,7 @@ Isolate = Annotated[
 CellTimeout = Annotated[
     float | None,
     typer.Option(
+        rich_help_panel=RUN,
         help="Seconds that a student's process may say nothing before it is ended; by its steps if not given.",
         show_default=False,
     ),
@@ -100,8 +161,9 @@ CellTimeout = Annotated[
 Effort = Annotated[
     str,
     typer.Option(
+        rich_help_panel=ATTACKER,
         help="smoke, standard or full: `audit plan` says what each can see; bag: as the reference bag; selftest: as "
-        "`audit selftest`."
+        "`audit selftest`.",
     ),
 ]
 
