@@ -12,6 +12,7 @@ from audit.commands.options import (
     Attacks,
     Budget,
     Cache,
+    Config,
     Data,
     Device,
     DropClasses,
@@ -152,6 +153,7 @@ def warm(
     jobs: Jobs = None,
     device: Device = "cpu",
     cache: Cache = None,
+    config: Config = None,
 ) -> None:
     """Train every control that audits of this task may need, so that a release trains knockoffs alone."""
     ahead()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, ParamSpec, TypeVar
 
 import typer
 
+from audit.commands.configuration import configured
 from audit.commands.naming import meant
 from reports.printable import readable
 from teachers.places import at_home, place
@@ -97,6 +98,16 @@ Header = Annotated[
 ]
 PlainHttp = Annotated[
     bool, typer.Option("--plain-http", rich_help_panel=SERVED, help="Ask an http URL beyond this machine, unencrypted.")
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        rich_help_panel=RUN,
+        help="TOML file with options by name; [tool.distill-audit] of ./pyproject.toml if not given.",
+        is_eager=True,
+        expose_value=False,
+        callback=configured,
+    ),
 ]
 Device = Annotated[str, typer.Option(rich_help_panel=RUN, help="cpu or cuda.")]
 Jobs = Annotated[int | None, typer.Option(rich_help_panel=RUN, help="Local processes; all cores if not given.")]

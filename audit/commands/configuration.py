@@ -1,0 +1,127 @@
+"""Options from a file: `--config audit.toml`, or `[tool.distill-audit]` in the pyproject.toml of this folder."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+
+from teachers.errors import UsageError
+
+PROJECT: Final = Path("pyproject.toml")
+TABLE: Final = ("tool", "distill-audit")
+MOST: Final = 2**20  # bytes of a file
+CONSENT: Final = "trust-model-code"  # nobody else's file may give it
+LISTS: Final = ("attacks", "student", "surface")  # texts with commas, which a file may give as lists
+
+BadValue: type[Exception] = typer.BadParameter
+
+
+def configured(context: Any, file: Path | None) -> Path | None:
+    """Let a file's values take the place of defaults: an option on the command line wins.
+
+    Raises UsageError, with file, line and key, for an unknown key and for a value that its option does not take.
+    """
+    if context.resilient_parsing:  # a shell asks for completions
+        return file
+    path, table = (PROJECT, TABLE) if file is None else (file, ())
+    if file is not None or _has_table(path):
+        text = _text(path)
+        values = _inside(_parsed(path, text), table)
+        context.default_map = _Settings(path, text, table).of(context, values)
+    return file
+
+
+def _has_table(path: Path) -> bool:
+    """Whether a project's file may have our table: one that does not name us need not even be TOML."""
+    return path.is_file() and TABLE[-1] in _text(path)
+
+
+def _text(path: Path) -> str:
+    from reports import handed
+
+    try:
+        return handed.text(path, MOST)
+    except OSError as e:
+        raise UsageError(f"cannot read {path} ({e.strerror}); give a TOML file with --config") from e
+    except handed.Unfit as e:
+        raise UsageError(f"{path} {e}; give a TOML file with --config") from e
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError as e:
+        raise UsageError(f"{path} is nested too deeply; options are keys with a value each") from e
+    except ValueError as e:  # also of a number with thousands of digits
+        raise UsageError(f"{path} is no TOML: {e}; text stands in quotes") from e
+
+
+def _inside(content: Mapping[str, Any], table: tuple[str, ...]) -> Mapping[str, Any]:
+    found: Any = content
+    for key in table:
+        found = found.get(key, {}) if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) else {}
+
+
+class _Settings:
+    """The values of a file as the defaults of a command."""
+
+    def __init__(self, path: Path, text: str, table: tuple[str, ...]) -> None:
+        self._path, self._text, self._table = path, text, table
+
+    def of(self, context: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return defaults by the names that a command has for its options; options of other commands are left."""
+        mine = dict(_options(context.command))
+        known = {key for command in _commands(context.find_root().command) for key, _ in _options(command)}
+        found = {}
+        for key, value in values.items():
+            if key == CONSENT:
+                raise self._wrong(key, f"is consent, which the command line alone gives; leave it out, give --{key}")
+            if key not in known - {"config"}:
+                from audit.gate.policy import nearest
+
+                there = nearest(key, sorted(known - {"config", CONSENT}))
+                raise self._wrong(key, f"is no option of `audit run`; {there}")
+            if key in mine:
+                found[mine[key].name] = self._value(context, key, value, mine[key])
+        return found
+
+    def _value(self, context: Any, key: str, value: Any, option: Any) -> Any:
+        if key in LISTS and isinstance(value, list) and all(isinstance(part, str) for part in value):
+            value = ",".join(value)
+        wanted = "true or false" if option.is_flag else "a list of texts" if option.multiple else "a text or a number"
+        kinds = bool if option.is_flag else list if option.multiple else (str, int, float)
+        parts = value if isinstance(value, list) else []
+        odd = isinstance(value, bool) != bool(option.is_flag) or not all(isinstance(part, str) for part in parts)
+        if odd or not isinstance(value, kinds):
+            raise self._wrong(key, f"must be {wanted}")
+        try:
+            option.process_value(context, value)
+        except BadValue as e:
+            raise self._wrong(key, f"does not fit: {e}") from e
+        return value
+
+    def _wrong(self, key: str, sentence: str) -> UsageError:
+        from audit.gate.policy import line_of
+
+        return UsageError(f"{self._path}, line {line_of(self._text, (*self._table, key))}: {key} {sentence}")
+
+
+def _commands(group: Any) -> Iterator[Any]:
+    """Yield the commands below a group that take options from a file."""
+    for command in group.commands.values():
+        if hasattr(command, "commands"):
+            yield from _commands(command)
+        elif "config" in dict(_options(command)):
+            yield command
+
+
+def _options(command: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a command's options by their long name, without dashes."""
+    for option in command.params:
+        if option.param_type_name == "option" and option.name != "help":
+            yield max(option.opts, key=len).removeprefix("--"), option
