@@ -105,7 +105,7 @@ def test_the_bootstrap_over_images_is_as_wide_as_its_normal_approximation(runner
 
 
 def test_a_design_is_simulated_and_told(runner: Path) -> None:
-    coverage = importlib.import_module("coverage")
+    coverage = importlib.import_module("interval_coverage")
     for design in (next(coverage.designs()), next(coverage.unequal())):
         row = coverage.simulate(design, 3, 0)
         assert 0.5 <= row.coverage.mean <= 1

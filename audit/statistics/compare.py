@@ -26,7 +26,7 @@ class Margin:
     degrees of freedom. For normal effects on many images the coverage is never below nominal, however the variance
     splits (Banerjee 1960, Sankhya 22:357-358); the single t of Satterthwaite (1946) is too short at three seeds.
     t_A^2 A is never less than the interaction alone would give, so that seeds that agree by luck do not shorten the
-    bound. See benchmarks/coverage.py.
+    bound. See benchmarks/interval_coverage.py.
 
     Accuracies and margins are fractions; mean squares are per score.
     """

@@ -8,7 +8,7 @@ which is the hardest case: the more attacks gain, the rarer it gets. Beside them
 Where fewer than 30 discordant images are expected, the table counts how often the guard of the verdict closes. The
 worst rows are simulated again, to undo the luck that made them worst.
 
-    python benchmarks/coverage.py --audits 300
+    python benchmarks/interval_coverage.py --audits 300
 """
 
 from __future__ import annotations
