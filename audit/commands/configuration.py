@@ -17,8 +17,6 @@ MOST: Final = 2**20  # bytes of a file
 CONSENT: Final = "trust-model-code"  # nobody else's file may give it
 LISTS: Final = ("attacks", "student", "surface")  # texts with commas, which a file may give as lists
 
-BadValue: type[Exception] = typer.BadParameter
-
 
 def configured(context: Any, file: Path | None) -> Path | None:
     """Let a file's values take the place of defaults: an option on the command line wins.
@@ -28,16 +26,11 @@ def configured(context: Any, file: Path | None) -> Path | None:
     if context.resilient_parsing:  # a shell asks for completions
         return file
     path, table = (PROJECT, TABLE) if file is None else (file, ())
-    if file is not None or _has_table(path):
-        text = _text(path)
+    text = _text(path) if file is not None or path.is_file() else ""
+    if file is not None or TABLE[-1] in text:  # a project's file that does not name us need not even be TOML
         values = _inside(_parsed(path, text), table)
         context.default_map = _Settings(path, text, table).of(context, values)
     return file
-
-
-def _has_table(path: Path) -> bool:
-    """Whether a project's file may have our table: one that does not name us need not even be TOML."""
-    return path.is_file() and TABLE[-1] in _text(path)
 
 
 def _text(path: Path) -> str:
@@ -101,7 +94,7 @@ class _Settings:
             raise self._wrong(key, f"must be {wanted}")
         try:
             option.process_value(context, value)
-        except BadValue as e:
+        except typer.BadParameter as e:
             raise self._wrong(key, f"does not fit: {e}") from e
         return value
 

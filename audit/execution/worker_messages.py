@@ -14,7 +14,6 @@ from teachers.processes.messages import SENTENCE, TRACE, Message, fitting
 from teachers.processes.pipes import Arrays, PipeError, said
 from teachers.training import Report
 
-Whole = Annotated[int, Field(ge=0, le=10**12)]
 Seconds = Annotated[float, Field(ge=0, le=10**9)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
