@@ -1,5 +1,6 @@
 """A stranger's code changes no student but its own, takes no more than it may, and ends with all that it started."""
 
+import contextlib
 import json
 import os
 import re
@@ -180,10 +181,12 @@ def test_a_worker_that_is_killed_or_stopped_changes_nothing_of_the_record(
 
     def strike() -> None:
         for sign in (signal.SIGKILL, signal.SIGSTOP, signal.SIGKILL):
-            while not done.wait(1.5) and len(struck) < 3:
-                if keepers and (workers := trees.descendants(keepers[-1].pid)):
-                    os.kill(workers[0], sign)
-                    struck.append(sign)
+            while not done.wait(0.02):
+                if workers := [pid for keeper in keepers for pid in trees.descendants(keeper.pid)]:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(workers[-1], sign)
+                        struck.append(sign)
+                    done.wait(1.5)
                     break
 
     monkeypatch.setattr(trees, "start", started)
