@@ -9,10 +9,10 @@ from typing import NamedTuple
 from attacks.logits.soft_kd import SoftKD
 from attacks.resistant.avg import AVG
 from audit.analysis.teacher_flags import NOISY_ANSWERS
+from audit.pipeline import run
 from audit.plan.names import listed
 from audit.plan.request import Request
 from audit.plan.suite import suite
-from audit.run import run
 from audit.statistics.compare import paired
 from audit.statistics.verdict import points
 from reports import terminal

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from audit import folder
 from audit.analysis.derive import surface_row
+from audit.pipeline import WrittenAudit, run
 from audit.plan.names import listed
 from audit.plan.request import Request
 from audit.plan.suite import suite
-from audit.run import WrittenAudit, run
 from reports.outputs import write_all
 from reports.progress import ProgressReporter
 from reports.record import RecordError, Times, load, save

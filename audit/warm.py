@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from audit import run
+from audit import pipeline
 from audit.cache.store import Cache
 from audit.context import RunContext, open_context
 from audit.execution.runner import TrialRunner
@@ -43,9 +43,9 @@ def warm(request: Request) -> WarmSummary:
         open_context(replace(request, spec=spec, surface=FULL.name), suite(request.effort)) as context,
         tempfile.TemporaryDirectory(prefix="distill-audit-") as out,
     ):
-        runner = run.workbench(context, Path(out))
+        runner = pipeline.workbench(context, Path(out))
         with closing(runner.executor):
-            run.ask(context, runner)
+            pipeline.ask(context, runner)
             for experiment in for_students(context.experiment):
                 _warm(experiment, runner, context)
         return WarmSummary(len(runner.trained), len(runner.results) - len(runner.trained))

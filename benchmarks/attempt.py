@@ -22,10 +22,10 @@ from attacks.base import Attack, Technique
 from attacks.registry import find
 from audit.context import open_context
 from audit.execution.runner import TrialRunner
+from audit.pipeline import workbench
 from audit.plan.cells import Use
 from audit.plan.request import Request
 from audit.plan.suite import FIRST_TUNING_SEED, STANDARD
-from audit.run import workbench
 from audit.trials import protocol
 from audit.trials.protocol import ControlCandidate, Experiment
 from teachers.storage.store import default_cache

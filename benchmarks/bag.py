@@ -24,9 +24,9 @@ from scipy.stats import rankdata, spearmanr, ttest_rel
 
 from attacks import registry
 from attacks.base import Attack
+from audit.pipeline import run
 from audit.plan.request import Request
 from audit.plan.suite import BAG
-from audit.run import run
 from audit.statistics.compare import Margin, over_teachers
 from audit.statistics.sequential import once
 from audit.statistics.verdict import ALPHA, DELTA, Finding, Ruling, rule

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attacks import registry
+from audit.pipeline import run
 from audit.plan.request import Request
 from audit.plan.suite import EFFORTS, FULL, LARGE, STANDARD, Suite
-from audit.run import run
 from audit.statistics.compare import holm
 from reports import wording
 from reports.record import Comparison, Cost, Record, load

@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+from audit.pipeline import run
 from audit.plan.request import Request
-from audit.run import run
 from teachers.targets.target import TeacherSpec
 
 if __name__ == "__main__":

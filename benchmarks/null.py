@@ -30,10 +30,10 @@ from attacks.controls.ls import LS
 from audit.analysis.protocol_flags import NULL_LEVEL
 from audit.context import open_context
 from audit.execution.runner import TrialRunner
+from audit.pipeline import workbench
 from audit.plan.cells import Use
 from audit.plan.request import Request
 from audit.plan.suite import STANDARD
-from audit.run import workbench
 from audit.statistics.compare import Margin, paired
 from audit.statistics.sequential import HORIZON
 from audit.trials import protocol

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attacks import resistant
+from audit.pipeline import run
 from audit.plan.request import Request
-from audit.run import run
 from audit.statistics.compare import Margin, holm, paired
 from audit.teach import teach
 from reports.record import Record

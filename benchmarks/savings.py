@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from bag import BAGGED, checkpoint
 
+from audit.pipeline import run
 from audit.plan.request import Request
 from audit.plan.suite import BAG, EFFORTS
-from audit.run import run
 from audit.statistics.compare import Margin, paired
 from audit.statistics.power import seeds_for
 from audit.statistics.sequential import HORIZON

@@ -14,7 +14,7 @@ from audits import TINY, request, smoke
 from fake_server import FakeServer
 from hypothesis import HealthCheck, settings
 
-from audit import run as audit
+from audit import pipeline
 from audit.analysis import derive
 from audit.cache.store import Cache
 from audit.plan.suite import EFFORTS, Suite
@@ -79,7 +79,7 @@ def finished(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("finished")
     shutil.copytree(taught / "teachers", home / "cache" / "teachers")
     with smoke():
-        return audit.run(request(home / "cache", home / "out")).folder
+        return pipeline.run(request(home / "cache", home / "out")).folder
 
 
 @pytest.fixture

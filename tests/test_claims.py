@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from audits import request
 
+from audit.pipeline import run
 from audit.plan import suite
-from audit.run import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 

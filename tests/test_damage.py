@@ -21,7 +21,7 @@ from command_line import call
 from fake_server import FakeServer
 from sample_cache import ANSWERED, LESSON, OUTPUT, POOL, QUESTION, STATE, bare, cell, every_kind, result, told
 
-from audit import run as audit
+from audit import pipeline
 from audit.cache import results
 from audit.cache.checking import DamagedEntry, check
 from audit.cache.damage import damage, mended
@@ -530,7 +530,7 @@ def whole(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     home = tmp_path_factory.mktemp("whole")
     shutil.copytree(taught / "teachers", home / "cache" / "teachers")
     with smoke():
-        return home / "cache", audit.run(request(home / "cache", home / "out", attacks="soft-kd")).record
+        return home / "cache", pipeline.run(request(home / "cache", home / "out", attacks="soft-kd")).record
 
 
 @pytest.mark.usefixtures("tiny")
@@ -545,13 +545,13 @@ def test_an_audit_on_a_damaged_cache_ends_as_on_a_whole_one(
             change = chance.choice([flipped, cut])
             entry.path.write_bytes(change(entry.path.read_bytes(), chance))
             damaged += 1
-    record = audit.run(request(cache, tmp_path / "out", attacks="soft-kd", quiet=False)).record
+    record = pipeline.run(request(cache, tmp_path / "out", attacks="soft-kd", quiet=False)).record
     assert timeless(record) == timeless(calm)
     assert record.times.trained == 3
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("cache: ")]
     assert len(lines) == len(list((cache / "damaged").iterdir())) >= 3 + 2 + 1 + 1
     assert damage(contents(cache)).keys() <= {e.name for e in contents(cache).entries if e.kind == "pools"}
-    again = audit.run(request(cache, tmp_path / "again", attacks="soft-kd", quiet=False)).record
+    again = pipeline.run(request(cache, tmp_path / "again", attacks="soft-kd", quiet=False)).record
     assert again.times.trained == 0
     assert "cache: " not in capfd.readouterr().err
 
@@ -564,7 +564,7 @@ def test_an_audit_on_a_cache_of_an_earlier_version_trains_nothing(whole: tuple[P
         entry.path.write_bytes(bare(entry))
     for copy in (cache / "looks").glob("*.copy"):
         copy.unlink()
-    record = audit.run(request(cache, tmp_path / "out", attacks="soft-kd", quiet=False)).record
+    record = pipeline.run(request(cache, tmp_path / "out", attacks="soft-kd", quiet=False)).record
     assert timeless(record) == timeless(calm)
     assert record.times.trained == 0
     assert not (cache / "damaged").exists()
@@ -575,7 +575,7 @@ def test_answers_that_cost_are_told_before_they_are_asked_again(
     server: FakeServer, cold: Callable[[str], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     cache = cold("cache")
-    calm = audit.run(request(cache, tmp_path / "a", server.url, attacks="soft-kd", price=5.0, quiet=False)).record
+    calm = pipeline.run(request(cache, tmp_path / "a", server.url, attacks="soft-kd", price=5.0, quiet=False)).record
     sent = server.images
     chance = random.Random(0)
     kinds = {entry.name: entry for entry in contents(cache).entries if entry.kind == "answers"}
@@ -585,7 +585,7 @@ def test_answers_that_cost_are_told_before_they_are_asked_again(
     for entry in (output, block):
         entry.path.write_bytes(flipped(entry.path.read_bytes(), chance))
     capfd.readouterr()
-    again = audit.run(request(cache, tmp_path / "b", server.url, attacks="soft-kd", price=5.0, quiet=False)).record
+    again = pipeline.run(request(cache, tmp_path / "b", server.url, attacks="soft-kd", price=5.0, quiet=False)).record
     assert server.images - sent == 900, "the damaged block alone"
     err = capfd.readouterr().err
     (line,) = (line for line in err.splitlines() if block.name in line)

@@ -10,7 +10,7 @@ import pytest
 from audits import TINY, request, smoke
 
 from attacks.logits.soft_kd import SoftKD
-from audit import run as audit
+from audit import pipeline
 from audit.analysis import flags, protocol_flags
 from audit.analysis import student_flags as attack_checks
 from audit.analysis.derive import derived
@@ -219,7 +219,7 @@ def test_what_grows_with_the_steps_is_doubted() -> None:
 def longer(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an audit of which some students were tuned for twice the steps."""
     with smoke(replace(TINY, name="tiny-longer", tuning_seeds=2, attacks=("soft-kd", "knockoff"))):
-        folder = audit.run(request(kept, tmp_path_factory.mktemp("longer") / "out")).folder
+        folder = pipeline.run(request(kept, tmp_path_factory.mktemp("longer") / "out")).folder
         assert list(verify(folder)) == []
         return folder
 
@@ -284,7 +284,7 @@ def test_margins_at_both_lengths_are_those_of_students_that_asked_the_teacher(lo
 
 def test_an_attack_of_a_single_setting_is_compared_with_itself(kept: Path, tmp_path: Path) -> None:
     with smoke(replace(TINY, name="tiny-longer", tuning_seeds=2, attacks=("soft-kd",))):
-        record = audit.run(request(kept, tmp_path / "out", fixed=(SoftKD(temperature=3.0),))).record
+        record = pipeline.run(request(kept, tmp_path / "out", fixed=(SoftKD(temperature=3.0),))).record
         assert list(verify(tmp_path / "out")) == []
     seeds = [{t.seed for t in tuned(record, "soft-kd", steps)} for steps in (25, 50)]
     assert seeds[0] == seeds[1] == {1_000, 1_001}

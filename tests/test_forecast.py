@@ -14,7 +14,7 @@ from command_line import call
 
 from attacks.controls.ls import LS
 from attacks.logits.soft_kd import SoftKD
-from audit import run as audit
+from audit import pipeline
 from audit.cache.store import Cache
 from audit.forecast import stopwatch
 from audit.forecast.forecast import Forecast, Span, forecast
@@ -44,7 +44,7 @@ def test_a_plan_holds_what_the_audit_takes(cold: Callable[[str], Path], tmp_path
     asked = request(cold("cache"), surface=surface)
     told = planned(asked)
     assert told.kept == 0
-    record = audit.run(replace(asked, out=tmp_path / "out")).record
+    record = pipeline.run(replace(asked, out=tmp_path / "out")).record
     assert within(record.times.trained, told.trained), (record.times.trained, told.trained)
     roles = Counter(trial.role for trial in record.trials)
     rows = {row.name: row.students for row in told.rows}
@@ -72,7 +72,7 @@ def test_more_looks_architectures_and_baselines_are_counted(
     asked = request(cold("cache"), student="strided-8-16-32,strided-4-8-16")
     told = planned(asked)
     assert told.seeds == (2, 4)
-    record = audit.run(replace(asked, out=tmp_path / "out")).record
+    record = pipeline.run(replace(asked, out=tmp_path / "out")).record
     assert within(record.times.trained, told.trained), (record.times.trained, told.trained)
     assert within(sent(record), told.queries), (sent(record), told.queries)
 

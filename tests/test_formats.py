@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from audit import teach
 from audit.cache.store import Cache
 from audit.cli import _main
+from audit.pipeline import run
 from audit.plan.request import Request
-from audit.run import run
 from teachers import intake, networks
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake import jail

@@ -9,8 +9,8 @@ import pytest
 from pages import HOSTILE
 from sample_record import large_record, sample_record
 
-from audit.gate import github
-from audit.gate.rules import RuleResult
+from audit.policy import github
+from audit.policy.rules import RuleResult
 from reports import markdown
 from reports.printable import clean
 

@@ -30,8 +30,19 @@ ANYONES = {"teachers.names"}  # which anyone may import
 ORDER = {
     "audit": (
         *("statistics", "plan", "analysis", "cache", "execution", "trials", "recording", "folder", "diagnosis"),
-        *("context", "forecast", "inspection", "run", "surfaces", "finished", "warm", "teach", "gate", "selftest"),
-        *("commands", "__main__", "cli"),
+        *(
+            "context",
+            "forecast",
+            "inspection",
+            "pipeline",
+            "surfaces",
+            "finished",
+            "warm",
+            "teach",
+            "policy",
+            "selftest",
+        ),
+        *("selftest", "commands", "__main__", "cli"),
     ),
 }
 FLAT = 8  # files that lie in audit/ itself, at most
@@ -84,7 +95,7 @@ def test_no_test_module_imports_another() -> None:
 
 
 PURE = (
-    *("statistics/*.py", "analysis/*.py", "plan/*.py", "gate/*.py", "finished/side_by_side.py"),
+    *("statistics/*.py", "analysis/*.py", "plan/*.py", "policy/*.py", "finished/side_by_side.py"),
     "../teachers/targets/selection.py",
 )
 
@@ -108,7 +119,7 @@ RARE = ("torchvision", "timm", "sklearn", "torch._dynamo", "transformers", "pand
         ("audit.finished.verify", HEAVY),
         ("teachers.data.datasets", HEAVY),
         ("teachers.kinds", HEAVY),
-        ("audit.run", RARE),
+        ("audit.pipeline", RARE),
     ],
 )
 def test_light_modules_import_nothing_heavy(module: str, without: tuple[str, ...]) -> None:

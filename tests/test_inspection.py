@@ -17,9 +17,9 @@ from torch import nn
 from audit.cache.store import Cache
 from audit.finished.repeat import repeat
 from audit.inspection.inspection import inspect
+from audit.pipeline import run
 from audit.plan.request import Request
 from audit.plan.suite import Suite
-from audit.run import run
 from teachers import networks
 from teachers.data.datasets import load as load_task
 from teachers.errors import RefusedInput

@@ -13,7 +13,7 @@ import torch
 from audits import request, timeless
 from torch import nn
 
-from audit import run as audit
+from audit import pipeline
 from audit.teach import teach
 from reports.record import load
 from teachers.errors import NothingAudited, RefusedInput, UsageError
@@ -87,7 +87,7 @@ def test_plugins_that_try_to_step_out_fail_by_name(
     teacher = tmp_path / "model.pt"
     teach("plain", teacher, data="digits", steps=60, cache=kept)
     asked = request(kept, tmp_path / "out", teacher=str(teacher), data=None, attacks=",".join(["soft-kd", *names]))
-    record = audit.run(asked).record
+    record = pipeline.run(asked).record
     assert not list(markers.iterdir())
     reasons = {row.attack: row.reason for row in record.comparisons if row.status == "failed"}
     assert {name: FAILS[name] in reasons.get(name, "") for name in names} == dict.fromkeys(names, True), reasons
@@ -101,16 +101,16 @@ def test_plugins_that_try_to_step_out_fail_by_name(
 @pytest.mark.slow
 def test_an_audit_of_what_steps_out_ends_with_its_name(kept: Path, tmp_path: Path, markers: Path) -> None:
     with pytest.raises(NothingAudited, match="every attack failed; the first: Held: no network"):
-        audit.run(request(kept, tmp_path / "alone", attacks="hostile-gc"))
+        pipeline.run(request(kept, tmp_path / "alone", attacks="hostile-gc"))
     for greedy in ("hostile-budget", "hostile-ledger"):
         with pytest.raises(UsageError, match=f"{greedy}: 100000 more queries would make 100000, above the budget"):
-            audit.run(request(kept, tmp_path / greedy, attacks=greedy, budget=BUDGET))
+            pipeline.run(request(kept, tmp_path / greedy, attacks=greedy, budget=BUDGET))
     assert not list(markers.iterdir())
 
 
 def test_an_isolated_audit_is_the_same_audit(finished: Path, cold: Callable[[str], Path], tmp_path: Path) -> None:
     usual = load(finished)
-    apart = audit.run(request(cold("cache"), tmp_path / "apart", isolate=True)).record
+    apart = pipeline.run(request(cold("cache"), tmp_path / "apart", isolate=True)).record
     assert apart.settings.isolated
     assert not usual.settings.isolated
     settings = usual.settings.model_copy(update={"isolated": True})
@@ -125,12 +125,12 @@ def test_what_an_isolated_teacher_refuses_is_refused_in_one_sentence(kept: Path,
     torch.save(content, chance)
     asked = request(kept, tmp_path / "out", isolate=True)
     with pytest.raises(RefusedInput, match="no better than always naming the largest class"):
-        audit.run(replace(asked, spec=TeacherSpec(str(chance))))
+        pipeline.run(replace(asked, spec=TeacherSpec(str(chance))))
     for name, tensor in content["state_dict"].items():
         content["state_dict"][name] = torch.full_like(tensor, 3e38) if tensor.is_floating_point() else tensor
     torch.save(content, chance)
     with pytest.raises(RefusedInput, match="NaN or infinity"):
-        audit.run(replace(asked, spec=TeacherSpec(str(chance)), out=tmp_path / "other"))
+        pipeline.run(replace(asked, spec=TeacherSpec(str(chance)), out=tmp_path / "other"))
 
 
 def test_all_that_a_record_keeps_of_an_isolated_teacher_is_told() -> None:

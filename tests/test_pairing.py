@@ -11,7 +11,7 @@ from audits import TINY, request, smoke
 from record_changes import Change, bite_of, found_in, of, of_bite, renamed, rewritten
 from shipped import STUDENT
 
-from audit import run as audit
+from audit import pipeline
 from audit.analysis.derive import derived
 from audit.finished.verify import verify
 from audit.plan.suite import EFFORTS
@@ -29,7 +29,7 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an audit of a teacher that is not the ordinary one, with baselines."""
     place = tmp_path_factory.mktemp("apart")
     with smoke(APART):
-        return audit.run(request(place / "cache", place / "out", teacher="placebo")).folder
+        return pipeline.run(request(place / "cache", place / "out", teacher="placebo")).folder
 
 
 def tuned(record: Record, name: str, teacher: str | None, **parameters: object) -> list[Trial]:

@@ -11,7 +11,7 @@ from attacks import registry
 from attacks.base import Attack
 from attacks.contract import check_attack, tiny_lab
 from attacks.logits.soft_kd import SoftKD
-from audit import run as audit
+from audit import pipeline
 from audit.finished.verify import verify
 from audit.plan.request import Request
 from teachers.errors import UsageError
@@ -84,14 +84,14 @@ def test_an_installed_attack_is_part_of_all_and_recorded_as_such(
         jobs=2,
         attacks="all",
     )
-    record = audit.run(wanted).record
+    record = pipeline.run(wanted).record
     row = next(c for c in record.comparisons if c.attack == "echo")
     assert row.status == "judged"
     assert row.extra
     assert record.suite.complete
     assert record.suite.plugins[0].startswith("echo: echo-attack 3.2.1 ")
     assert list(verify(tmp_path / "out")) == []
-    alone = audit.run(replace(wanted, attacks="echo", out=tmp_path / "alone")).record
+    alone = pipeline.run(replace(wanted, attacks="echo", out=tmp_path / "alone")).record
     assert not alone.suite.complete
     assert alone.verdict.word != "UNDISTILLABLE"
     assert "echo_attack" not in sys.modules, "a stranger's code must not run where the audit is judged"
@@ -114,4 +114,4 @@ def test_a_plugin_that_cannot_be_used_stops_the_audit(
 ) -> None:
     clean.syspath_prepend(str(install(tmp_path, **options)))
     with pytest.raises(UsageError, match=sentence):
-        audit.run(Request(TeacherSpec("demo", "digits"), effort="smoke", cache=tmp_path / "cache", quiet=True))
+        pipeline.run(Request(TeacherSpec("demo", "digits"), effort="smoke", cache=tmp_path / "cache", quiet=True))

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from audit.gate.policy import Baseline, Policy, Suite, Waiver, line_of, read
+from audit.policy.file import Baseline, Policy, Suite, Waiver, line_of, read
 from teachers.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent

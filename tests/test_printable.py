@@ -7,9 +7,9 @@ import pytest
 from pages import HOSTILE
 from sample_record import large_record, sample_record
 
-from audit.gate import GateResult
-from audit.gate import terminal as gate_telling
-from audit.gate.rules import RuleResult
+from audit.policy import GateResult
+from audit.policy import terminal as gate_terminal
+from audit.policy.rules import RuleResult
 from reports.printable import clean, printable
 from reports.verdict import print_verdict
 
@@ -31,7 +31,7 @@ def test_other_texts_stay_as_they_are() -> None:
 
 def of_a_gate() -> None:
     found = (RuleResult("waiver", "warn", FORGED), RuleResult("verdict", "fail", FORGED))
-    gate_telling.print_gate(GateResult(sample_record(hostile=FORGED), Path("out"), found))
+    gate_terminal.print_gate(GateResult(sample_record(hostile=FORGED), Path("out"), found))
 
 
 def of_an_audit() -> None:

@@ -11,7 +11,7 @@ from audits import request
 from small_teachers import HALF, fragile
 from torch import Tensor, nn
 
-from audit import run as audit
+from audit import pipeline
 from audit.analysis import flags
 from audit.analysis import teacher_flags as teacher_checks
 from audit.cache.store import Cache
@@ -194,7 +194,7 @@ def test_what_the_probe_finds_is_told_early_and_stands_in_the_record(
     torch.save(teacher.network.network.state_dict(), tmp_path / "bare.pt")
     monkeypatch.setitem(NORMALISATIONS, "ours", (teacher.mean, teacher.std))
     spec = TeacherSpec(str(tmp_path / "bare.pt"), "digits", teacher.architecture, "0.5/0.1")
-    record = audit.run(replace(request(kept, tmp_path / "out"), spec=spec, quiet=False)).record
+    record = pipeline.run(replace(request(kept, tmp_path / "out"), spec=spec, quiet=False)).record
     assert record.probe is not None
     assert [row.sent for row in record.ledger if row.purpose == "probe"] == [record.probe.queries]
     flag = next(f for f in record.flags if f.id == "other-normalisation")

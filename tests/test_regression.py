@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gate_records import ABOVE, BELOW, aside, distillable, known, plain, undistillable
 
-from audit.gate.regression import changes, lost, unlike
+from audit.policy.regression import changes, lost, unlike
 from audit.statistics.compare import Correct, differing, holm, paired
 from audit.statistics.verdict import ALPHA
 from reports.bag import shipped

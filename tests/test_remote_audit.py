@@ -12,7 +12,7 @@ from audits import request
 from command_line import call
 from fake_server import FakeServer, Fault
 
-from audit import run as audit
+from audit import pipeline
 from audit.commands import EXIT
 from audit.diagnosis.diagnose import diagnose
 from audit.finished.verify import verify
@@ -59,14 +59,14 @@ def test_a_teacher_behind_a_url_is_audited_and_asked_once(
     assert "s3cret" not in printed + err
 
     server.closed = True
-    dearer = audit.run(request(cache, out, server.url, attacks=attacks, price=4.0)).record
+    dearer = pipeline.run(request(cache, out, server.url, attacks=attacks, price=4.0)).record
     assert dearer.settings.price == 4
     assert "at 4.00 per 1,000" in (out / "summary.md").read_text()
     assert list(verify(out)) == []
     copied = tmp_path / "copied"
     for part in ("teachers", "answers"):
         shutil.copytree(cache / part, copied / part)
-    again = audit.run(request(copied, tmp_path / "b", server.url, attacks=attacks, price=2.0)).record
+    again = pipeline.run(request(copied, tmp_path / "b", server.url, attacks=attacks, price=2.0)).record
     assert again.times.trained == record.times.trained > 0
     assert students(again) == students(record)
     assert (again.audit, again.answered, again.teacher) == (record.audit, record.answered, record.teacher)
@@ -81,10 +81,10 @@ def test_an_interrupted_audit_pays_for_no_image_twice(
     cache = cold("cold")
     server.faults += [None] * answered + [Fault(500, "restarting")]
     with pytest.raises(RefusedInput, match="answered 500: restarting"):
-        audit.run(request(cache, tmp_path / "b", server.url, attacks="soft-kd"))
+        pipeline.run(request(cache, tmp_path / "b", server.url, attacks="soft-kd"))
     lost, views = server.requests[-1], list((cache / "answers").rglob("*-crop-*.npz"))
     assert bool(views) == (answered > 3)
-    resumed = audit.run(request(cache, tmp_path / "b", server.url, attacks="soft-kd")).record
+    resumed = pipeline.run(request(cache, tmp_path / "b", server.url, attacks="soft-kd")).record
     assert server.images == (resumed.answered or 0) + lost
 
 
@@ -113,4 +113,4 @@ def test_what_a_url_cannot_be_audited_with_is_refused(
     spec: TeacherSpec, sentence: str, kept: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=sentence):
-        audit.run(Request(spec, effort="smoke", cache=kept, out=tmp_path / "out", quiet=True))
+        pipeline.run(Request(spec, effort="smoke", cache=kept, out=tmp_path / "out", quiet=True))

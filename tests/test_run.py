@@ -15,7 +15,7 @@ from audits import request, timeless, with_attack
 from attacks import registry
 from attacks.base import Attack, Lab
 from attacks.logits.soft_kd import SoftKD
-from audit import run as audit
+from audit import pipeline
 from audit.finished.verify import verify
 from audit.plan.suite import EFFORTS, Suite
 from audit.statistics import verdict
@@ -60,12 +60,12 @@ def test_every_margin_follows_from_the_students_that_its_row_names(finished: Pat
 
 
 def test_a_finished_audit_trains_nothing_again(kept: Path, tmp_path: Path) -> None:
-    done = audit.run(request(kept, tmp_path / "out"))
+    done = pipeline.run(request(kept, tmp_path / "out"))
     first = done.record
     assert load(done.folder) == first
-    again = audit.run(request(kept, tmp_path / "out")).record
+    again = pipeline.run(request(kept, tmp_path / "out")).record
     assert again == first
-    elsewhere = audit.run(request(kept, tmp_path / "other")).record
+    elsewhere = pipeline.run(request(kept, tmp_path / "other")).record
     assert elsewhere.times.trained == 0
     assert timeless(elsewhere) == timeless(first)
 
@@ -75,9 +75,9 @@ def test_no_image_is_kept_where_none_may_be(kept: Path, tmp_path: Path) -> None:
         assert record.clusters is not None
         return {picture.png for shown in record.clusters.spread for picture in shown.pictures}
 
-    assert "" not in pictures(audit.run(request(kept, tmp_path / "a")).record)
+    assert "" not in pictures(pipeline.run(request(kept, tmp_path / "a")).record)
     for out in ("a", "b"):  # finished before, and not
-        assert pictures(audit.run(request(kept, tmp_path / out, thumbnails=False)).record) == {""}
+        assert pictures(pipeline.run(request(kept, tmp_path / out, thumbnails=False)).record) == {""}
         assert not list(verify(tmp_path / out))
 
 
@@ -92,7 +92,7 @@ def test_the_ledger_counts_every_image_that_reaches_the_teacher(
         return real(self, images)
 
     monkeypatch.setattr(Box, "__call__", counted)
-    record = audit.run(request(cold("cache"), tmp_path / "out", surface="label")).record
+    record = pipeline.run(request(cold("cache"), tmp_path / "out", surface="label")).record
     assert sum(row.sent for row in record.ledger) == sent["all"]
     charged = sum(row.charged for row in record.ledger)
     assert charged == sum(t.charged for t in record.trials)
@@ -102,14 +102,14 @@ def test_the_ledger_counts_every_image_that_reaches_the_teacher(
 def test_processes_and_one_process_train_the_same_students(
     finished: Path, cold: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    spawned = audit.run(request(cold("cache"), tmp_path / "b", jobs=2)).record
+    spawned = pipeline.run(request(cold("cache"), tmp_path / "b", jobs=2)).record
     assert spawned.times.trained > 0
     assert timeless(spawned) == timeless(load(finished))
 
 
 def test_a_setting_that_was_chosen_elsewhere_is_not_tuned_again(kept: Path, tmp_path: Path) -> None:
     fixed = (SoftKD(temperature=3.0),)
-    record = audit.run(request(kept, tmp_path / "out", attacks="soft-kd", fixed=fixed)).record
+    record = pipeline.run(request(kept, tmp_path / "out", attacks="soft-kd", fixed=fixed)).record
     (row,) = record.comparisons
     assert (row.parameters["temperature"], row.tuned_over) == (3.0, 1)
     assert [t.role for t in record.trials if t.kind == "attack"] == ["judge"] * len(row.students)
@@ -117,24 +117,24 @@ def test_a_setting_that_was_chosen_elsewhere_is_not_tuned_again(kept: Path, tmp_
 
 def test_adding_seeds_is_another_look_and_spends_error(cold: Callable[[str], Path], tmp_path: Path) -> None:
     cache = cold("cache")
-    first = audit.run(request(cache, tmp_path / "a")).record
-    more = audit.run(request(cache, tmp_path / "b", seeds=4)).record
-    same = audit.run(request(cache, tmp_path / "c")).record
+    first = pipeline.run(request(cache, tmp_path / "a")).record
+    more = pipeline.run(request(cache, tmp_path / "b", seeds=4)).record
+    same = pipeline.run(request(cache, tmp_path / "c")).record
     assert (first.look.seeds, more.look.seeds, same.look.seeds) == ((2,), (2, 4), (2,))
     assert {row.looks for row in more.comparisons if row.students} <= {(2,), (2, 4)}
-    between = audit.run(request(cache, tmp_path / "d", seeds=3)).record
+    between = pipeline.run(request(cache, tmp_path / "d", seeds=3)).record
     assert between.look.seeds == (2, 3)
-    assert audit.run(request(cache, tmp_path / "e", seeds=4)).record.look.seeds == (2, 3, 4), "3 were looked at, too"
+    assert pipeline.run(request(cache, tmp_path / "e", seeds=4)).record.look.seeds == (2, 3, 4), "3 were looked at, too"
     for wrong in (0, 1, 21):
         with pytest.raises(UsageError, match=f"--seeds {wrong}: an interval needs"):
-            audit.run(request(cache, tmp_path / "f", seeds=wrong))
+            pipeline.run(request(cache, tmp_path / "f", seeds=wrong))
 
 
 def test_seeds_are_added_to_open_comparisons_alone(
     cold: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verdict, "undecided", lambda findings: [f.attack for f in findings if "soft-kd" in f.attack])
-    record = audit.run(request(cold("cache"), tmp_path / "out", seeds=5)).record
+    record = pipeline.run(request(cold("cache"), tmp_path / "out", seeds=5)).record
     rows = {row.attack: row for row in record.comparisons}
     assert rows["soft-kd"].looks == (2, 4, 5)
     assert rows["knockoff"].looks == (2,)
@@ -146,7 +146,7 @@ def test_seeds_are_added_to_open_comparisons_alone(
 
 def test_several_students_are_audited_at_once_and_the_worst_case_counts(kept: Path, tmp_path: Path) -> None:
     students = "strided-4-8,strided-8-16-32"
-    done = audit.run(request(kept, tmp_path / "out", student=students, attacks="soft-kd,knockoff"))
+    done = pipeline.run(request(kept, tmp_path / "out", student=students, attacks="soft-kd,knockoff"))
     record = done.record
     named = [(row.attack, row.student) for row in record.comparisons]
     assert named == [(a, s) for s in students.split(",") for a in ("soft-kd", "knockoff")]
@@ -159,11 +159,11 @@ def test_several_students_are_audited_at_once_and_the_worst_case_counts(kept: Pa
     assert "soft-kd on strided-4-8" in (done.folder / "summary.md").read_text()
     assert list(verify(done.folder)) == []
     with pytest.raises(UsageError, match="names no architecture"):
-        audit.run(request(kept, tmp_path / "none", student=","))
+        pipeline.run(request(kept, tmp_path / "none", student=","))
 
 
 def test_a_label_surface_leaves_probability_attacks_out(kept: Path, tmp_path: Path) -> None:
-    record = audit.run(request(kept, tmp_path / "out", surface="label")).record
+    record = pipeline.run(request(kept, tmp_path / "out", surface="label")).record
     rows = {c.attack: c for c in record.comparisons}
     assert rows["soft-kd"].status == "not applicable"
     assert rows["soft-kd"].bite is not None, "bites are measured on the ordinary teacher with full probabilities"
@@ -172,7 +172,7 @@ def test_a_label_surface_leaves_probability_attacks_out(kept: Path, tmp_path: Pa
 
 
 def test_label_kd_on_repeated_labels_is_identical_to_its_control(kept: Path, tmp_path: Path) -> None:
-    record = audit.run(request(kept, tmp_path / "out", teacher="smoothed-truth")).record
+    record = pipeline.run(request(kept, tmp_path / "out", teacher="smoothed-truth")).record
     rows = {c.attack: c for c in record.comparisons}
     assert rows["label-kd"].status == "identical"
     assert any(f.id == "identical-to-control" for f in record.flags)
@@ -181,8 +181,8 @@ def test_label_kd_on_repeated_labels_is_identical_to_its_control(kept: Path, tmp
 
 
 def test_controls_are_shared_between_teachers(kept: Path, tmp_path: Path) -> None:
-    demo = audit.run(request(kept, tmp_path / "a")).record
-    truth = audit.run(request(kept, tmp_path / "b", teacher="smoothed-truth")).record
+    demo = pipeline.run(request(kept, tmp_path / "a")).record
+    truth = pipeline.run(request(kept, tmp_path / "b", teacher="smoothed-truth")).record
 
     def controls(record: Record) -> set[str]:
         return {t.cell for t in record.trials if t.name == "ls" and t.role in ("tune", "null")}
@@ -192,7 +192,7 @@ def test_controls_are_shared_between_teachers(kept: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("option", "images"), [("shots", 90), ("labels", 900)])
 def test_the_attackers_data_is_an_option(kept: Path, tmp_path: Path, option: str, images: int) -> None:
-    record = audit.run(request(kept, tmp_path / "out", **{option: 0.1})).record
+    record = pipeline.run(request(kept, tmp_path / "out", **{option: 0.1})).record
     soft = next(t for t in record.trials if t.name == "soft-kd")
     assert soft.charged == images * 2
     flags = {f.id for f in record.flags}
@@ -201,12 +201,12 @@ def test_the_attackers_data_is_an_option(kept: Path, tmp_path: Path, option: str
 
 
 def test_a_budget_is_kept_by_every_student_and_shared_by_its_control(kept: Path, tmp_path: Path) -> None:
-    record = audit.run(request(kept, tmp_path / "out", budget=1_000)).record
+    record = pipeline.run(request(kept, tmp_path / "out", budget=1_000)).record
     assert max(t.charged for t in record.trials) <= 1_000
     assert record.suite.recipe["views"] == 1
     assert list(verify(tmp_path / "out")) == []
     with pytest.raises(UsageError, match="--budget 100 is too small"):
-        audit.run(request(kept, tmp_path / "tight", budget=100))
+        pipeline.run(request(kept, tmp_path / "tight", budget=100))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,21 +245,21 @@ def test_an_attack_that_fails_never_reads_as_survived(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: type[Attack]
 ) -> None:
     with_attack(monkeypatch, attack)
-    record = audit.run(request(kept, tmp_path / "out", attacks=f"soft-kd,{attack.name}")).record
+    record = pipeline.run(request(kept, tmp_path / "out", attacks=f"soft-kd,{attack.name}")).record
     row = next(c for c in record.comparisons if c.attack == attack.name)
     assert row.status == "failed"
     assert row.reason
     assert any(f.id == "attack-failed" and f.caps == "undistillable" for f in record.flags)
     assert list(verify(tmp_path / "out")) == []
     with pytest.raises(NothingAudited, match="every attack failed"):
-        audit.run(request(kept, tmp_path / "alone", attacks=attack.name))
+        pipeline.run(request(kept, tmp_path / "alone", attacks=attack.name))
 
 
 def test_an_adaptive_attack_asks_through_the_same_door_and_is_stored(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_attack(monkeypatch, Adaptive)
-    record = audit.run(request(kept, tmp_path / "out", attacks="adaptive")).record
+    record = pipeline.run(request(kept, tmp_path / "out", attacks="adaptive")).record
     mine = [t for t in record.trials if t.name == "adaptive" and t.role == "judge"]
     assert {t.charged for t in mine} == {37 + 2 * 900}
     asked = {row.purpose: (row.charged, row.sent) for row in record.ledger if row.attack == "adaptive"}
@@ -279,17 +279,17 @@ def test_a_teacher_at_chance_is_refused(kept: Path, tmp_path: Path) -> None:
     assert intake.open_weights(path).card is None
     wanted = request(kept, tmp_path / "out", teacher=str(path))
     with pytest.raises(UsageError, match="does not say what it was trained on; give --data"):
-        audit.run(replace(wanted, spec=TeacherSpec(str(path))))
+        pipeline.run(replace(wanted, spec=TeacherSpec(str(path))))
     for spec in (TeacherSpec(str(path), "digits"), TeacherSpec(str(path), "digits", "strided-4-8", "none")):
         with pytest.raises(RefusedInput, match="no better than always naming the largest class"):
-            audit.run(replace(wanted, spec=spec))
+            pipeline.run(replace(wanted, spec=spec))
 
 
 def test_a_folder_that_holds_another_audit_is_refused_and_kept(kept: Path, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "out")
     before = (tmp_path / "out" / "record.json").read_bytes()
     with pytest.raises(UsageError, match="holds another audit"):
-        audit.run(request(kept, tmp_path / "out", seeds=3))
+        pipeline.run(request(kept, tmp_path / "out", seeds=3))
     assert (tmp_path / "out" / "record.json").read_bytes() == before
 
 
@@ -310,7 +310,7 @@ def test_correctness_in_the_record_is_that_of_the_students(finished: Path) -> No
 
 
 def test_classes_that_the_attacker_never_saw_are_reported_outside_the_verdict(kept: Path, tmp_path: Path) -> None:
-    record = audit.run(request(kept, tmp_path / "out", drop_classes="9, 7")).record
+    record = pipeline.run(request(kept, tmp_path / "out", drop_classes="9, 7")).record
     assert record.settings.dropped == ("9", "7")
     soft = next(c for c in record.comparisons if c.attack == "soft-kd")
     assert soft.dropped_accuracy is not None
@@ -327,14 +327,14 @@ def test_classes_that_the_attacker_never_saw_are_reported_outside_the_verdict(ke
 @pytest.mark.parametrize(("names", "message"), [("ten", "has no class 'ten'"), ("0,1,2,3,4,5,6,7,8", "leaves 1 class")])
 def test_classes_that_cannot_be_dropped_are_refused(kept: Path, tmp_path: Path, names: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        audit.run(request(kept, tmp_path / "out", drop_classes=names))
+        pipeline.run(request(kept, tmp_path / "out", drop_classes=names))
 
 
 def test_the_best_student_without_a_teacher_is_named_and_compared_with(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Suite
 ) -> None:
     monkeypatch.setitem(EFFORTS, "smoke", replace(tiny, name="tiny-controls", controls=("ce", "self-kd")))
-    record = audit.run(request(kept, tmp_path / "out")).record
+    record = pipeline.run(request(kept, tmp_path / "out")).record
     assert [row.attack for row in record.controls] == ["ls (null)", "ce", "self-kd"]
     trials = [t for t in record.trials if t.name == "self-kd"]
     assert {t.role for t in trials} == {"tune", "judge"}
@@ -354,7 +354,7 @@ def test_a_steal_cost_curve_has_a_fresh_student_for_every_budget(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Suite
 ) -> None:
     monkeypatch.setitem(EFFORTS, "smoke", replace(tiny, name="tiny-curve", budgets=3))
-    record = audit.run(request(kept, tmp_path / "out", surface="label")).record
+    record = pipeline.run(request(kept, tmp_path / "out", surface="label")).record
     row = next(c for c in record.comparisons if c.attack == "knockoff")
     own = row.queries
     assert [point.queries for point in row.curve] == [round(own / 10), round(own / 10**0.5), own]
@@ -376,21 +376,21 @@ class Preset(SoftKD):
 
 def test_a_preset_runs_alone_and_untuned(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_attack(monkeypatch, Preset)
-    record = audit.run(request(kept, tmp_path / "out", attacks="with-preset:paper")).record
+    record = pipeline.run(request(kept, tmp_path / "out", attacks="with-preset:paper")).record
     assert record.comparisons[0].parameters["temperature"] == 7.0
     assert record.comparisons[0].tuned_over == 1
     with pytest.raises(UsageError, match="has no preset 'papr'; there is paper"):
-        audit.run(request(kept, tmp_path / "other", attacks="with-preset:papr"))
+        pipeline.run(request(kept, tmp_path / "other", attacks="with-preset:papr"))
 
 
 def test_attacks_that_hold_no_originals_are_judged_on_fewer_seeds(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Suite
 ) -> None:
     monkeypatch.setitem(EFFORTS, "smoke", replace(tiny, name="tiny-three", seeds=3))
-    record = audit.run(request(kept, tmp_path / "out")).record
+    record = pipeline.run(request(kept, tmp_path / "out")).record
     seeds = {c.attack: c.margin.seeds for c in record.comparisons if c.margin is not None}
     assert seeds == {"soft-kd": 3, "label-kd": 3, "knockoff": 2} or "label-kd" not in seeds
-    assert audit.run(request(kept, tmp_path / "out")).record == record, "their first look is none between"
+    assert pipeline.run(request(kept, tmp_path / "out")).record == record, "their first look is none between"
 
 
 def test_explanations_are_a_surface_of_their_own(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,10 +404,10 @@ def test_explanations_are_a_surface_of_their_own(kept: Path, tmp_path: Path, mon
             return super().run(lab)
 
     with_attack(monkeypatch, Explained)
-    record = audit.run(request(kept, tmp_path / "out", attacks="soft-kd,explained", surface="gradients")).record
+    record = pipeline.run(request(kept, tmp_path / "out", attacks="soft-kd,explained", surface="gradients")).record
     assert [c.status for c in record.comparisons] == ["judged", "judged"]
     assert record.comparisons[1].bite is not None
-    plain = audit.run(request(kept, tmp_path / "plain", attacks="soft-kd,explained")).record
+    plain = pipeline.run(request(kept, tmp_path / "plain", attacks="soft-kd,explained")).record
     assert plain.comparisons[1].status == "not applicable"
 
 
@@ -415,7 +415,7 @@ def test_explanations_are_a_surface_of_their_own(kept: Path, tmp_path: Path, mon
 @pytest.mark.parametrize("surface", ["gradients", "top:3+round:2"])
 def test_every_registered_attack_runs_in_an_audit(kept: Path, tmp_path: Path, surface: str) -> None:
     names = ",".join(attack.name for attack in registry.OURS)
-    record = audit.run(request(kept, tmp_path / "out", attacks=names, surface=surface, budget=4_000, jobs=2)).record
+    record = pipeline.run(request(kept, tmp_path / "out", attacks=names, surface=surface, budget=4_000, jobs=2)).record
     rows = {c.attack: c for c in record.comparisons}
     assert rows.keys() == {attack.name for attack in registry.OURS}
     assert not {n: c.reason for n, c in rows.items() if c.status == "failed"}

@@ -12,7 +12,7 @@ from attacks.logits.soft_kd import SoftKD
 from attacks.resistant.avg import AVG
 from audit.analysis.protocol_flags import null_control
 from audit.analysis.teacher_flags import noisy_answers
-from audit.run import WrittenAudit
+from audit.pipeline import WrittenAudit
 from audit.selftest import EXPECTED, MUST, MUST_NOT, Expectation, Pair, check
 from audit.statistics.compare import paired
 from reports.record import PackedArray, Record, Word

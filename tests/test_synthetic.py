@@ -10,7 +10,7 @@ from audits import request
 from small_teachers import tiny_task
 from torch import Tensor, nn
 
-from audit import run as audit
+from audit import pipeline
 from audit.cache.store import Cache
 from audit.finished.repeat import repeat
 from audit.finished.verify import verify
@@ -152,12 +152,12 @@ def test_an_audit_of_a_synthetic_teacher_says_so_and_can_be_verified_and_repeate
     kept: Path, tmp_path: Path, name: str
 ) -> None:
     wanted = request(kept, tmp_path / "out", teacher=name, attacks="soft-kd")
-    done = audit.run(wanted)
+    done = pipeline.run(wanted)
     of_suite = {"small-validation", "light-tuning", "does-not-bite", "small-test"}  # this one is of seconds
     own = {"synthetic-teacher", "noisy-answers"} if name == NOISY else {"synthetic-teacher"}
     assert own == {f.id for f in done.record.flags} - of_suite
     assert list(verify(done.folder)) == []
-    again = audit.run(replace(wanted, out=tmp_path / "again")).record
+    again = pipeline.run(replace(wanted, out=tmp_path / "again")).record
     assert again.times.trained == 0, "stored answers are the same answers, however noisy the teacher"
     assert again.comparisons == done.record.comparisons
     assert all(one.agrees for one in repeat(done.folder, cells=2, cache=kept))

@@ -15,7 +15,7 @@ from attacks.base import Attack, Lab
 from attacks.contract import tiny_lab
 from attacks.controls.ls import LS
 from attacks.logits.soft_kd import SoftKD
-from audit import run as audit
+from audit import pipeline
 from audit.cache.checking import student
 from audit.cache.entries import contents
 from audit.cache.store import Cache
@@ -35,7 +35,7 @@ def test_a_control_that_diverged_makes_no_verdict_and_no_bite(finished: Path, tm
         result = student(entry.path, entry.name)
         if result.cell.technique == "ls" and result.cell.seed < 1_000:
             cache.finish(result.model_copy(update={"diverged": True}))
-    record = audit.run(request(tmp_path / "cache", tmp_path / "out")).record
+    record = pipeline.run(request(tmp_path / "cache", tmp_path / "out")).record
     assert any(f.id == "weak-control" for f in record.flags)
     assert record.verdict.word == "INCONCLUSIVE"
     soft = next(c for c in record.comparisons if c.attack == "soft-kd")
@@ -117,7 +117,7 @@ def test_heads_and_length_are_matched_in_the_control_of_the_chosen_setting(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_attack(monkeypatch, Skeptical)
-    record = audit.run(request(kept, tmp_path / "out", attacks="skeptical-like")).record
+    record = pipeline.run(request(kept, tmp_path / "out", attacks="skeptical-like")).record
     matched = {
         (t.regime.recipe["wrap"], t.regime.recipe["steps"])
         for t in record.trials
@@ -151,7 +151,7 @@ def test_a_smaller_budget_is_tried_whatever_an_attacks_fields_are(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_attack(monkeypatch, Unbudgeted)
-    record = audit.run(request(kept, tmp_path / "out", attacks="unbudgeted")).record
+    record = pipeline.run(request(kept, tmp_path / "out", attacks="unbudgeted")).record
     bite = record.comparisons[0].bite
     assert bite is not None
     assert [point.queries for point in bite.curve] == [30, 300]
@@ -169,7 +169,7 @@ def test_an_attack_that_exits_is_an_attack_that_failed(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_attack(monkeypatch, Leaving)
-    record = audit.run(request(kept, tmp_path / "out", attacks="soft-kd,leaving")).record
+    record = pipeline.run(request(kept, tmp_path / "out", attacks="soft-kd,leaving")).record
     assert record.comparisons[1].status == "failed"
 
 
@@ -177,16 +177,16 @@ def test_a_failed_attack_is_tried_again_by_the_same_command(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_attack(monkeypatch, Leaving)
-    audit.run(request(kept, tmp_path / "out", attacks="soft-kd,leaving"))
+    pipeline.run(request(kept, tmp_path / "out", attacks="soft-kd,leaving"))
     monkeypatch.setattr(Leaving, "run", SoftKD.run)
-    record = audit.run(request(kept, tmp_path / "out", attacks="soft-kd,leaving")).record
+    record = pipeline.run(request(kept, tmp_path / "out", attacks="soft-kd,leaving")).record
     assert record.comparisons[1].status == "judged"
 
 
 def test_a_finished_audit_whose_reports_were_lost_writes_them_again(kept: Path, finished: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "out"))
     (folder / "report.html").unlink()
-    audit.run(request(kept, tmp_path / "out"))
+    pipeline.run(request(kept, tmp_path / "out"))
     assert (folder / "report.html").exists()
 
 
@@ -194,7 +194,7 @@ def test_a_damaged_teacher_in_the_cache_is_taught_again(finished: Path, tmp_path
     shutil.copytree(finished.parent / "cache", tmp_path / "cache")
     for path in (tmp_path / "cache" / "teachers").glob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:100])
-    again = audit.run(request(tmp_path / "cache", tmp_path / "b")).record
+    again = pipeline.run(request(tmp_path / "cache", tmp_path / "b")).record
     assert again.times.trained == 0
     assert timeless(again) == timeless(load(finished))
 
@@ -202,7 +202,7 @@ def test_a_damaged_teacher_in_the_cache_is_taught_again(finished: Path, tmp_path
 @pytest.mark.parametrize("student", ["timm:vit_tiny_patch16_224", "torchvision:inception_v3", "cnn-4-4-4-4-4-4"])
 def test_a_student_that_does_not_fit_the_images_is_refused(kept: Path, tmp_path: Path, student: str) -> None:
     with pytest.raises((UsageError, RefusedInput)):
-        audit.run(request(kept, tmp_path / "out", student=student))
+        pipeline.run(request(kept, tmp_path / "out", student=student))
 
 
 def test_surrogate_images_of_any_size_and_colour_are_made_to_fit(kept: Path, tmp_path: Path) -> None:
@@ -214,5 +214,5 @@ def test_surrogate_images_of_any_size_and_colour_are_made_to_fit(kept: Path, tmp
     for i in range(12):
         Image.fromarray(rng.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     wanted = request(kept, tmp_path / "out", surrogate=str(tmp_path / "pictures"), attacks="knockoff", budget=10)
-    record = audit.run(wanted).record
+    record = pipeline.run(wanted).record
     assert record.comparisons[0].queries == 10

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attacks import registry
 from attacks.base import Attack
-from audit import run, teach
+from audit import pipeline, teach
 from audit.cache.archive import export, load
 from audit.cache.store import Cache
 from audit.context import RunContext
@@ -72,7 +72,7 @@ def test_after_warming_a_release_trains_knockoffs_alone_whatever_setting_is_best
     load(tmp_path / "controls.tar.gz", fresh, MOST)
     with pytest.MonkeyPatch.context() as patch:
         turn_settings(patch)
-        done = run.run(request(fresh, tmp_path / "a", str(releases[1]), data=None))
+        done = pipeline.run(request(fresh, tmp_path / "a", str(releases[1]), data=None))
     assert {teacher for _, teacher in trained(done.folder, done.record)} == {"audited"}
     assert warm(request(fresh, tmp_path, str(releases[1]), data=None)).trained == 0
 
@@ -81,9 +81,9 @@ def test_after_warming_a_release_trains_knockoffs_alone_whatever_setting_is_best
 def test_without_warming_another_best_setting_trains_its_control(
     releases: list[Path], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run.run(request(cache, tmp_path / "a", str(releases[0]), data=None))
+    first = pipeline.run(request(cache, tmp_path / "a", str(releases[0]), data=None))
     turn_settings(monkeypatch)
-    turned = run.run(request(cache, tmp_path / "b", str(releases[0]), data=None))
+    turned = pipeline.run(request(cache, tmp_path / "b", str(releases[0]), data=None))
     assert {None, "ordinary"} < {teacher for _, teacher in trained(first.folder, first.record)}
     assert ("soft-kd", None) in trained(turned.folder, turned.record)
     assert "ordinary" not in {teacher for _, teacher in trained(turned.folder, turned.record)}
@@ -92,7 +92,7 @@ def test_without_warming_another_best_setting_trains_its_control(
 @pytest.mark.usefixtures("tiny")
 def test_controls_are_warmed_up_to_the_most_seeds(releases: list[Path], cache: Path, tmp_path: Path) -> None:
     warm(request(cache, tmp_path, str(releases[0]), data=None, seeds=4))
-    done = run.run(request(cache, tmp_path / "a", str(releases[1]), data=None, seeds=4))
+    done = pipeline.run(request(cache, tmp_path / "a", str(releases[1]), data=None, seeds=4))
     assert any(len(row.looks) > 1 for row in done.record.comparisons), "a second look was taken"
     assert {teacher for _, teacher in trained(done.folder, done.record)} == {"audited"}
 
@@ -103,7 +103,7 @@ def test_a_forged_control_is_believed_and_found_by_repeating_students(
 ) -> None:
     """What docs/cache.md says of who may write a cache."""
     wanted = request(cache, tmp_path / "a", str(releases[0]), data=None, attacks="soft-kd")
-    honest = run.run(wanted).record
+    honest = pipeline.run(wanted).record
     held, labels = Cache(cache), known(load_task("digits").test)
     for trial in honest.trials:
         found = held.result(cell_of(trial))
@@ -111,7 +111,7 @@ def test_a_forged_control_is_believed_and_found_by_repeating_students(
             held.finish(found.model_copy(update={"test": PackedArray.of(labels.astype(np.uint16))}))
     export(cache, tmp_path / "forged.tar", "controls")
     load(tmp_path / "forged.tar", tmp_path / "fresh", MOST)
-    misled = run.run(replace(wanted, cache=tmp_path / "fresh", out=tmp_path / "b"))
+    misled = pipeline.run(replace(wanted, cache=tmp_path / "fresh", out=tmp_path / "b"))
     (was,), (row,) = honest.comparisons, misled.record.comparisons
     assert was.margin is not None
     assert row.margin is not None
@@ -156,16 +156,16 @@ class Guessing:
 def test_with_the_standard_suite_a_release_trains_knockoffs_alone(
     releases: list[Path], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    laid = run.workbench
+    laid = pipeline.workbench
 
     def workbench(context: RunContext, out: Path) -> TrialRunner:
         return replace(laid(context, out), executor=Guessing())
 
-    monkeypatch.setattr(run, "workbench", workbench)
-    monkeypatch.setattr(run, "ask", lambda context, runner: None)
+    monkeypatch.setattr(pipeline, "workbench", workbench)
+    monkeypatch.setattr(pipeline, "ask", lambda context, runner: None)
     wanted = request(cache, tmp_path / "a", str(releases[0]), data=None, effort="standard")
     assert warm(wanted).trained > 500
-    done = run.run(wanted)
+    done = pipeline.run(wanted)
     mine = trained(done.folder, done.record)
     assert len(mine) > 300
     assert {teacher for _, teacher in mine} == {"audited"}

@@ -19,7 +19,7 @@ from audit import cli, folder
 from audit.cache.store import Cache
 from audit.commands.options import expanded
 from audit.finished import verify
-from audit.gate import policy
+from audit.policy import file
 from reports import attestation, frames, html, junit, markdown, tables
 from reports.base import encodable
 from reports.record import Record, RecordError, dumped, load, write_whole
@@ -72,10 +72,10 @@ def test_a_policy_is_read_or_refused_with_a_sentence(given: tuple[bytes, str | N
     path = tmp_path / "policy.toml"
     path.write_bytes(content)
     if sentence is None:
-        assert policy.read(path).policy.version == 1
+        assert file.read(path).policy.version == 1
     else:
         with pytest.raises(UsageError) as refused:
-            policy.read(path)
+            file.read(path)
         assert sentence in str(refused.value)
 
 
@@ -89,7 +89,7 @@ def test_a_policy_or_a_record_that_is_no_file_is_refused_at_once(kind: str, tmp_
     elif kind == "a device":
         path.symlink_to("/dev/zero")
     with pytest.raises(UsageError):
-        policy.read(path)
+        file.read(path)
     with pytest.raises(RecordError):
         load(path)
 
@@ -156,7 +156,7 @@ def test_home_is_expanded_in_whatever_names_a_place(tmp_path: Path, monkeypatch:
     shutil.copytree(DEMO, tmp_path / "audit")
     assert audit.load("~/audit").record.teacher.name == "demo"
     (tmp_path / "p.toml").write_text('version = 1\n[baseline]\nrecord = "~/audit"\n')
-    assert policy.read(tmp_path / "p.toml").baseline == tmp_path / "audit"
+    assert file.read(tmp_path / "p.toml").baseline == tmp_path / "audit"
 
 
 def test_every_path_of_every_command_is_expanded() -> None:

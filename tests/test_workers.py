@@ -17,7 +17,7 @@ import pytest
 from audits import request, timeless, with_attack
 from command_line import command
 
-from audit import run as audit
+from audit import pipeline
 from audit.cache.store import Cache
 from audit.execution import processes
 from audit.finished.verify import verify
@@ -71,9 +71,9 @@ def test_a_plugin_that_patches_torch_changes_no_student_but_its_own(
     cold: Callable[[str], Path], tmp_path: Path, markers: Path, jobs: int
 ) -> None:
     alone, beside = cold("alone"), cold("beside")
-    audit.run(request(alone, tmp_path / "a", attacks="soft-kd,label-kd", jobs=jobs))
+    pipeline.run(request(alone, tmp_path / "a", attacks="soft-kd,label-kd", jobs=jobs))
     asked = request(beside, tmp_path / "b", attacks="patcher,soft-kd,label-kd", jobs=jobs, isolate=False)
-    record = audit.run(asked).record
+    record = pipeline.run(asked).record
     ours, all_ = students(alone), students(beside)
     assert row(record, "patcher").status == "judged", row(record, "patcher").reason
     assert len(ours) > 8
@@ -84,7 +84,7 @@ def test_a_plugin_that_patches_torch_changes_no_student_but_its_own(
 
 
 def test_a_network_of_a_plugin_is_never_built_where_labels_are(kept: Path, tmp_path: Path, markers: Path) -> None:
-    record = audit.run(request(kept, tmp_path / "out", attacks="soft-kd,wrapper", jobs=2)).record
+    record = pipeline.run(request(kept, tmp_path / "out", attacks="soft-kd,wrapper", jobs=2)).record
     assert row(record, "wrapper").status == "judged"
     assert not list(markers.iterdir())
     assert "patching_plugin" not in sys.modules
@@ -113,7 +113,7 @@ def test_an_attack_that_takes_what_is_not_its_own_fails_and_the_audit_goes_on(
     monkeypatch.setattr(processes, "LONGEST", 2)
     monkeypatch.setattr(processes.limits, "spare", lambda: 2 * 2**30)
     asked = request(tmp_path / "cache", tmp_path / "out", attacks=f"soft-kd,{attack}", cell_timeout=3.0)
-    record = audit.run(asked).record
+    record = pipeline.run(asked).record
     assert sentence in row(record, attack).reason
     assert row(record, attack).status == "failed"
     assert row(record, "soft-kd").status == "judged"
@@ -127,7 +127,7 @@ def alive(pid: int) -> bool:
 
 
 def test_what_a_worker_starts_ends_with_it(kept: Path, tmp_path: Path, markers: Path) -> None:
-    record = audit.run(request(kept, tmp_path / "out", attacks="soft-kd,parent")).record
+    record = pipeline.run(request(kept, tmp_path / "out", attacks="soft-kd,parent")).record
     assert row(record, "parent").status == "judged"
     left = [int(path.name.partition("-")[2]) for path in markers.glob("pid-*")]
     assert len(left) >= 3
@@ -193,7 +193,7 @@ def test_a_worker_that_is_killed_or_stopped_changes_nothing_of_the_record(
     thread = threading.Thread(target=strike)
     thread.start()
     try:
-        record = audit.run(request(cold("cache"), tmp_path / "out", jobs=2, cell_timeout=6.0)).record
+        record = pipeline.run(request(cold("cache"), tmp_path / "out", jobs=2, cell_timeout=6.0)).record
     finally:
         done.set()
         thread.join()
@@ -205,7 +205,7 @@ def test_a_worker_that_is_killed_or_stopped_changes_nothing_of_the_record(
 def test_a_cell_timeout_out_of_bounds_is_refused(kept: Path, tmp_path: Path) -> None:
     for seconds in (0.0, -5.0, float("nan"), float("inf")):
         with pytest.raises(UsageError, match=r"--cell-timeout .*: give seconds from 1 to 10,000,000"):
-            audit.run(request(kept, tmp_path / "out", cell_timeout=seconds))
+            pipeline.run(request(kept, tmp_path / "out", cell_timeout=seconds))
 
 
 def test_what_an_attack_of_ours_leaves_behind_reaches_no_other(
@@ -227,9 +227,9 @@ def test_what_an_attack_of_ours_leaves_behind_reaches_no_other(
             return student
 
     alone, beside = cold("alone"), cold("beside")
-    audit.run(request(alone, tmp_path / "a", attacks="label-kd"))
+    pipeline.run(request(alone, tmp_path / "a", attacks="label-kd"))
     with_attack(monkeypatch, Untidy)
-    audit.run(request(beside, tmp_path / "b", attacks="untidy,label-kd"))
+    pipeline.run(request(beside, tmp_path / "b", attacks="untidy,label-kd"))
     ours, all_ = students(alone), students(beside)
     assert {key: all_[key] for key in ours} == ours
     assert torch.get_default_dtype() == torch.float32

@@ -11,8 +11,8 @@ from counted import trained
 from workflow_runner import KNOWN, OURS, ROOT, Context, Parsed, Runner, load, resolved, value
 
 from audit import teach
-from audit.gate import policy
 from audit.plan.suite import EFFORTS
+from audit.policy import file
 from reports.record import load as load_record
 
 GITHUB, GITLAB, ACTION = "examples/github/release-gate.yml", "examples/gitlab/.gitlab-ci.yml", "action.yml"
@@ -164,7 +164,7 @@ def test_an_action_takes_what_the_workflow_gives_and_gives_what_it_takes() -> No
 
 
 def test_the_example_policy_asks_for_what_the_workflows_audit() -> None:
-    asked = policy.read(ROOT / "examples/policy.toml").policy
+    asked = file.read(ROOT / "examples/policy.toml").policy
     assert asked.suite is not None
     assert asked.suite.name == EFFORTS[load(GITLAB)["release-gate"]["variables"]["EFFORT"]].name
 

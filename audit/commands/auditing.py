@@ -53,7 +53,7 @@ from audit.execution import ahead
 from reports import terminal
 
 if TYPE_CHECKING:
-    from audit.gate.policy import PolicyFile
+    from audit.policy.file import PolicyFile
 
 
 def run(
@@ -140,7 +140,7 @@ def run(
     (print_verdict_json if json else print_verdict)(done.record, done.folder)
     if asked is not None:
         raise typer.Exit(ask_policy(done.folder, asked, quiet=json))
-    from audit.gate import github
+    from audit.policy import github
     from reports.wording import worst
 
     word = worst(done.record)
@@ -150,9 +150,9 @@ def run(
 
 def _foreseen(policy: Path, effort: str, attacks: str, surface: str) -> PolicyFile:
     """Read a policy, and stop before anything is trained where the audit could never meet it."""
-    from audit.gate import foresee
-    from audit.gate.policy import read
     from audit.plan.suite import suite
+    from audit.policy import foresee
+    from audit.policy.file import read
     from audit.surfaces import surfaces
 
     file = read(policy)

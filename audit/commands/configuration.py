@@ -75,7 +75,7 @@ class _Settings:
             if key == CONSENT:
                 raise self._wrong(key, f"is consent, which the command line alone gives; leave it out, give --{key}")
             if key not in known - {"config"}:
-                from audit.gate.policy import nearest
+                from audit.policy.file import nearest
 
                 there = nearest(key, sorted(known - {"config", CONSENT}))
                 raise self._wrong(key, f"is no option of `audit run`; {there}")
@@ -99,7 +99,7 @@ class _Settings:
         return value
 
     def _wrong(self, key: str, sentence: str) -> UsageError:
-        from audit.gate.policy import line_of
+        from audit.policy.file import line_of
 
         return UsageError(f"{self._path}, line {line_of(self._text, (*self._table, key))}: {key} {sentence}")
 

@@ -16,7 +16,7 @@ from audit.execution import ahead
 from reports import terminal
 
 if TYPE_CHECKING:
-    from audit.gate.policy import PolicyFile
+    from audit.policy.file import PolicyFile
 
 
 def report(
@@ -71,16 +71,16 @@ def gate(
     json: Json = False,
 ) -> None:
     """Hold an audit against a policy file: 0 passes, 1 fails, 3 undecided, 5 nothing was audited."""
-    from audit.gate.policy import read
+    from audit.policy.file import read
 
     raise typer.Exit(ask_policy(folder, read(policy), json=json))
 
 
 def ask_policy(folder: Path, policy: PolicyFile, *, json: bool = False, quiet: bool = False) -> int:
     """Ask a policy, say what it says here and to GitHub, and return the exit code."""
-    from audit.gate import gate as ask
-    from audit.gate import github
-    from audit.gate import terminal as gate_telling
+    from audit.policy import gate as ask
+    from audit.policy import github
+    from audit.policy import terminal as gate_terminal
     from reports.svg import plain
     from reports.wording import worst
 
@@ -89,7 +89,7 @@ def ask_policy(folder: Path, policy: PolicyFile, *, json: bool = False, quiet: b
         for found in done.findings:
             terminal.note(plain(f"{found.outcome}: {found.rule}: {found.sentence}", 1000))
     else:
-        (gate_telling.print_gate_json if json else gate_telling.print_gate)(done)
+        (gate_terminal.print_gate_json if json else gate_terminal.print_gate)(done)
     github.annotate(done.record, done.folder, worst(done.record), done.passes, done.findings)
     return done.code
 

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from audit.cache.store import Cache
 from audit.context import open_context
+from audit.pipeline import workbench
 from audit.plan.cells import Cell, Result, Use, cell_of
 from audit.plan.names import text_of
 from audit.plan.request import Request
 from audit.plan.suite import suite
 from audit.recording.evidence import environment
-from audit.run import workbench
 from reports.record import PackedArray, Record, Trial, load
 from teachers.errors import RefusedInput
 from teachers.http.address import Service

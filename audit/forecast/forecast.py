@@ -103,7 +103,7 @@ def forecast(
     like: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Forecast:
-    """Predict the cost and power of the audit that `audit.run.run` would make; trains short students for half a minute.
+    """Predict the cost and power of the audit that `run` would make; trains short students for half a minute.
 
     `price`: price of 1,000 queries. `like`: folder of an earlier audit that supplies the variance components, instead
     of the reference bag. Raises what `run` raises for a request that it refuses.

@@ -8,10 +8,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from audit.finished.verify import verify
-from audit.gate.policy import PolicyFile
-from audit.gate.rules import Outcome, RuleResult, findings, refuse_unknown
 from audit.plan.names import listed
 from audit.plan.suite import Suite
+from audit.policy.file import PolicyFile
+from audit.policy.rules import Outcome, RuleResult, findings, refuse_unknown
 from reports.record import Record, RecordError, by_surface, load
 
 CODES: dict[Outcome, int] = {"nothing": 5, "fail": 1, "separate": 3, "warn": 0, "pass": 0}  # the first one decides

@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple
 
 from audit.analysis.derive import ResultArrays, doubts, finding, whole
 from audit.finished.verify import measured
-from audit.gate.policy import Baseline, Policy, PolicyFile, nearest
-from audit.gate.regression import Change, changes, lost, unlike
 from audit.plan.suite import EFFORTS, named
+from audit.policy.file import Baseline, Policy, PolicyFile, nearest
+from audit.policy.regression import Change, changes, lost, unlike
 from audit.statistics.verdict import Ruling, rule
 from reports.record import Record
 from reports.wording import points

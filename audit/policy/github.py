@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from audit.gate.rules import Outcome, RuleResult
+from audit.policy.rules import Outcome, RuleResult
 from reports import markdown, terminal
 from reports.printable import clean
 from reports.record import Record, Word
