@@ -1,15 +1,53 @@
-"""What the user runs: from a checkpoint to a verdict."""
+"""How much better a copy can someone train by asking a model: audits from Python, as from the command line."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from teachers.errors import AuditError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from audit.finished.design import Disagreement
+    from audit.plan.options import Keywords
+    from audit.policy import GateResult
     from reports.frames import Frames
+    from reports.leaderboard.board import Leaderboard
+    from reports.record import Record
 
+__all__ = ["AuditError", "__version__", "compare", "gate", "load", "run", "verify"]
 __version__ = "0.2.0"
+
+
+def run(
+    teacher: str | Path | Callable[..., Any], data: str | Path | None = None, **options: Unpack[Keywords]
+) -> Record:
+    """Audit a teacher as `audit run` does, write the audit's folder, and return its record.
+
+    `teacher`: a checkpoint, a URL, the name of a built-in teacher, or an object of this process: a `torch.nn.Module`
+    in evaluation mode, or a function. An object gets float images (N, C, H, W) in [0, 1], after `normalize` where that
+    is given, and returns one row a class (N, K): logits, log-probabilities, probabilities or percentages. It needs
+    `data`; `classes` are the names in the order of its outputs, where this is not the data's order.
+
+    `options`: what `audit run --help` lists, with _ for -; names with commas may be lists (`attacks`, `student`,
+    `surface`, `drop_classes`); docs/python.md has all of them. With several surfaces, the record is that of the first
+    one, and has the table of all.
+
+    Raises AuditError with one sentence for anything that cannot be audited as it is asked for.
+    """
+    from audit.plan.options import options_of
+    from audit.surfaces import audit
+
+    given: dict[str, Any] = {"data": data, **options}
+    if isinstance(teacher, str | Path):
+        asked = options_of({"teacher": teacher, **given})
+    else:
+        from teachers.targets.live import name_of
+
+        asked = options_of({"teacher": name_of(teacher), **given}, live=teacher)
+    command = ", ".join(f"{name}={value!r}" for name, value in {"teacher": asked.teacher, **given}.items())
+    return audit(asked, command=f"audit.run({command})").record
 
 
 def load(place: str | Path) -> Frames:
@@ -21,3 +59,37 @@ def load(place: str | Path) -> Frames:
     from teachers.places import place as expanded
 
     return read(expanded(place))
+
+
+def verify(folder: str | Path) -> tuple[Disagreement, ...]:
+    """Compute every number, figure and word of an audit's folder again; return what disagrees, as `audit verify` says.
+
+    An empty tuple: everything follows from what was measured. Raises reports.record.RecordError as `load` does.
+    """
+    from audit.finished.verify import verify as look
+    from teachers.places import place
+
+    return tuple(look(place(folder)))
+
+
+def compare(*places: str | Path) -> Leaderboard:
+    """Put two or more audits of one question side by side, as `audit compare` does; folders, or records.
+
+    Raises AuditError where they cannot be compared, reports.record.RecordError as `load` does.
+    """
+    from audit.finished.compared import compare as look
+    from teachers.places import place
+
+    return look([place(one) for one in places])[0]
+
+
+def gate(folder: str | Path, policy: str | Path) -> GateResult:
+    """Hold an audit against a policy file, as `audit gate` does: the result has `passes`, `code` and `findings`.
+
+    Raises AuditError where the policy is wrong or does not fit, reports.record.RecordError as `load` does.
+    """
+    from audit.policy import gate as ask
+    from audit.policy.file import read
+    from teachers.places import place
+
+    return ask(place(folder), read(place(policy)))

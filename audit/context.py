@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from attacks.base import Attack
 from audit.cache.store import Cache
 from audit.execution import ahead
-from audit.plan.request import Request
-from audit.plan.suite import Suite
+from audit.plan.options import Options, settings_of, teacher_spec
+from audit.plan.suite import Suite, suite
 from audit.trials import preparation as plan
 from audit.trials.preparation import AttackSelection
 from audit.trials.protocol import Experiment
 from reports.progress import ProgressReporter
+from reports.settings import Settings
+from teachers.errors import UsageError
 from teachers.http.address import is_address
+from teachers.names import DEMO
 from teachers.storage.store import default_cache
 from teachers.surface import Surface
 from teachers.targets.identify import settled
 from teachers.targets.isolation import IsolatedTargets, Targets
 from teachers.targets.process import InProcessTargets, TargetSpec
 from teachers.targets.runtime import Runtime
+from teachers.targets.spec import TeacherSpec
 from teachers.targets.target import open_task
 from teachers.task import Task
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """A request that was found to be possible."""
+    """Options that were found to be possible, and what they name."""
 
-    request: Request
+    options: Options
     cache: Cache
     progress: ProgressReporter
     selection: AttackSelection
@@ -37,35 +42,63 @@ class RunContext:
     experiment: Experiment
     targets: Targets
     isolated: bool
+    spec: TeacherSpec  # with what was found out about a checkpoint
+
+    @property
+    def settings(self) -> Settings:
+        """What the record keeps of the options, with what was chosen for those that were left open."""
+        spec, experiment = self.spec, self.experiment
+        return settings_of(
+            self.options,
+            arch=spec.architecture,
+            normalize=spec.normalize,
+            student=",".join(experiment.students),
+            seeds=experiment.most,
+            drop_classes=experiment.dropped,
+            isolate=self.isolated,
+        )
 
 
 @contextmanager
-def open_context(request: Request, suite: Suite) -> Iterator[RunContext]:
-    """Open what a request names, and close it.
+def open_context(
+    options: Options, fixed: Sequence[Attack] = (), *, ordinary: bool = False, other: Suite | None = None
+) -> Iterator[RunContext]:
+    """Open what options name, and close it.
+
+    `fixed`: settings that an earlier audit chose, in place of tuning. `ordinary`: audit the ordinary teacher of the
+    task in place of the named one. `other`: a suite in place of the effort's.
 
     Raises UsageError or RefusedInput with one sentence where something cannot be had.
     """
     ahead()
-    progress = ProgressReporter(request.quiet)
-    price = None if request.price is None else request.price / 1_000
+    progress = ProgressReporter(options.quiet)
+    price = None if options.price is None else options.price / 1_000
     # What was damaged is told beside --json, too: it may be asked about again, and cost.
-    cache = Cache(request.cache or default_cache(), None if request.quiet else progress.note, price)
-    selection = plan.pick(request.attacks, suite, request.fixed)
-    surface = Surface.parse(request.surface)
-    isolated = bool(selection.plugins) if request.isolate is None else request.isolate
-    remote = is_address(request.spec.teacher)  # apart as it is
+    cache = Cache(options.cache or default_cache(), None if options.quiet else progress.note, price)
+    wanted_suite, spec = other or suite(options.effort), teacher_spec(options)
+    if ordinary:
+        spec = ordinary_spec(spec, cache)
+    selection = plan.pick(options.attacks, wanted_suite, fixed)
+    surface = Surface.parse(options.surface)
+    isolated = bool(selection.plugins) if options.isolate is None else options.isolate
+    if isolated and spec.live is not None:
+        raise UsageError(
+            f"{spec.teacher} is an object of this process, and cannot be kept apart from it, as isolate or a plug-in "
+            "asks for; save it to a file, or give isolate=False"
+        )
+    remote = is_address(spec.teacher)  # apart as it is
     with ExitStack() as held:
 
         def apart() -> IsolatedTargets:
-            return held.enter_context(closing(IsolatedTargets(request.spec, cache.root, progress.note)))
+            return held.enter_context(closing(IsolatedTargets(spec, cache.root, progress.note)))
 
         early = apart() if isolated and not remote else None
-        task, weights = open_task(request.spec, cache, progress.note)
-        experiment = plan.prepare(request, suite, selection, task, cache, progress.note)
+        task, weights = open_task(spec, cache, progress.note)
+        experiment = plan.prepare(options, wanted_suite, selection, task, cache, progress.note)
         program = weights is not None and weights.is_program  # it may do what it likes, in a process of its own
-        runtime = Runtime(cache, request.device, progress.note)
-        request = replace(request, spec=settled(request.spec, task, weights, runtime))
-        wanted = TargetSpec(request.spec, surface.name, experiment.recipe.views, request.device)
+        runtime = Runtime(cache, options.device, progress.note)
+        spec = settled(spec, task, weights, runtime)
+        wanted = TargetSpec(spec, surface.name, experiment.recipe.views, options.device)
         targets: Targets
         if early is not None or program:
             del weights
@@ -74,4 +107,12 @@ def open_context(request: Request, suite: Suite) -> Iterator[RunContext]:
             targets = held.enter_context(
                 closing(InProcessTargets(wanted, task, experiment.pool, weights, runtime, surface))
             )
-        yield RunContext(request, cache, progress, selection, task, experiment, targets, isolated or program)
+        yield RunContext(options, cache, progress, selection, task, experiment, targets, isolated or program, spec)
+
+
+def ordinary_spec(spec: TeacherSpec, cache: Cache) -> TeacherSpec:
+    """Return the spec of the ordinary teacher on the task of the named teacher."""
+    task, weights = open_task(spec, cache)
+    card = weights.card if weights else None
+    data, size = spec.data or (card.data if card else None), spec.size or (card.size if card else None)
+    return TeacherSpec(DEMO, data, size=size, channels=task.shape[0])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from attacks.base import Attack
 from audit import folder
 from audit.analysis import flags
 from audit.analysis.derive import derived
@@ -16,9 +18,9 @@ from audit.diagnosis import thumbnails
 from audit.diagnosis.pools import cmi_pools, illustrated
 from audit.execution.execute import executor
 from audit.execution.runner import TrialRunner
+from audit.plan.options import Options
 from audit.plan.question import of_audit
-from audit.plan.request import Request
-from audit.plan.suite import complete, suite
+from audit.plan.suite import complete
 from audit.recording import evidence, teacher
 from audit.recording.comparisons import ComparisonBuilder, trial
 from audit.statistics.sequential import HORIZON, schedule
@@ -46,29 +48,29 @@ class WrittenAudit:
     folder: Path
 
 
-def run(request: Request) -> WrittenAudit:
-    """Take a checkpoint to a verdict."""
-    folder.refuse_file(request.out)
+def run(options: Options, *, command: str = "", fixed: Sequence[Attack] = ()) -> WrittenAudit:
+    """Take a checkpoint to a verdict; `fixed`: settings that an earlier audit chose, in place of tuning."""
+    folder.refuse_file(options.out)
     began = time.perf_counter()
-    with open_context(request, suite(request.effort)) as context:
-        return _run(context, began)
+    with open_context(options, fixed) as context:
+        return _run(context, command, began)
 
 
-def _run(context: RunContext, began: float) -> WrittenAudit:
-    request, cache, progress, targets = context.request, context.cache, context.progress, context.targets
+def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
+    options, cache, progress, targets = context.options, context.cache, context.progress, context.targets
     task, experiment, attacks, audited = context.task, context.experiment, context.selection.attacks, targets.audited
-    question = plan.identify(experiment, audited, attacks)
+    question = plan.identify(experiment, context.settings, audited, attacks)
     seen = looked(cache, question)
     looks = schedule(experiment.seeds, experiment.most, seen)
     identity = of_audit(question, looks)
-    out = request.out or Path("audit-out") / f"{audited.slug}-{experiment.suite.name}-{identity[:8]}"
+    out = options.out or Path("audit-out") / f"{audited.slug}-{experiment.suite.name}-{identity[:8]}"
 
     with folder.claimed(out, progress.note):
         (out / "journal.jsonl").touch()
         finished = folder.already(out, identity)
         if finished is not None:
             progress.note("this audit is finished: nothing to train")
-            finished = asked_for(finished, request)
+            finished = asked_for(finished, options)
             records.save(finished, out / "record.json")
             write_all(finished, out)
             return WrittenAudit(finished, out)
@@ -101,14 +103,14 @@ def _run(context: RunContext, began: float) -> WrittenAudit:
         measured = encodable(
             Record(
                 audit=identity,
-                command=request.command,
+                command=command,
                 teacher=teacher.describe(audited, task, tops["audited"]),
                 ordinary=teacher.describe(ordinary, task, tops[ordinary.role]),
                 task=evidence.task_info(experiment),
                 suite=evidence.suite_info(
                     experiment, complete(experiment.suite.name, attacks), context.selection.plugins
                 ),
-                settings=evidence.settings(request, experiment, context.isolated),
+                settings=context.settings,
                 look=Look(
                     number=max((len(row.looks) for row in comparisons), default=0),
                     alpha=ALPHA,
@@ -131,7 +133,7 @@ def _run(context: RunContext, began: float) -> WrittenAudit:
                 times=evidence.times(runner, time.perf_counter() - began),
             )
         )
-        record = asked_for(illustrated(derived(measured), task), request)
+        record = asked_for(illustrated(derived(measured), task), options)
         records.save(record, out / "record.json")
         write_all(record, out)
     return WrittenAudit(record, out)
@@ -147,11 +149,11 @@ def nothing(first: Comparison, runner: TrialRunner) -> AuditError:
 
 def workbench(context: RunContext, out: Path) -> TrialRunner:
     """Lay out what training takes."""
-    request, experiment, task = context.request, context.experiment, context.task
+    options, experiment, task = context.options, context.experiment, context.task
     return TrialRunner(
         cache=context.cache,
-        executor=executor(request.jobs, request.device, isolated=context.isolated, timeout=request.cell_timeout),
-        workers=request.jobs if request.device == "cpu" else 1,
+        executor=executor(options.workers, options.device, isolated=context.isolated, timeout=options.cell_timeout),
+        workers=options.workers,
         pools={
             pool.digest: pool for pool in (experiment.pool, experiment.tenth, experiment.nothing, experiment.surrogate)
         },
@@ -194,10 +196,10 @@ def settle(experiment: Experiment, runner: TrialRunner, context: RunContext) -> 
     return tuned
 
 
-def asked_for(record: Record, request: Request) -> Record:
+def asked_for(record: Record, options: Options) -> Record:
     """Return a record as it was asked for, in what is no part of the audit: its price, thumbnails or none."""
-    if request.price is not None:
-        record = record.model_copy(update={"settings": record.settings.model_copy(update={"price": request.price})})
-    if not request.thumbnails and record.clusters is not None:
+    if options.price is not None:
+        record = record.model_copy(update={"settings": replace(record.settings, price=options.price)})
+    if not options.thumbnails and record.clusters is not None:
         record = record.model_copy(update={"clusters": thumbnails.without(record.clusters)})
     return record

@@ -11,7 +11,7 @@ from attacks.resistant.avg import AVG
 from audit.analysis.teacher_flags import NOISY_ANSWERS
 from audit.pipeline import run
 from audit.plan.names import listed
-from audit.plan.request import Request
+from audit.plan.options import Options
 from audit.plan.suite import suite
 from audit.statistics.compare import paired
 from audit.statistics.verdict import points
@@ -19,7 +19,6 @@ from reports import terminal
 from reports.record import Record, Word
 from teachers.errors import UsageError
 from teachers.names import DEMO, HALF_LEAK, NOISY, PLACEBO, TRUTH
-from teachers.targets.target import TeacherSpec
 
 EFFORT = "selftest"
 LEVEL = 0.01  # p-value below which one attack's students count as better than another's
@@ -71,23 +70,27 @@ class TeacherCheck(NamedTuple):
 
 
 def selftest(
-    only: str | None = None, *, jobs: int = 1, cache: Path | None = None, out: Path | None = None, command: str = ""
+    only: str | None = None,
+    *,
+    jobs: int | None = None,
+    cache: Path | None = None,
+    out: Path | None = None,
+    command: str = "",
 ) -> Iterator[TeacherCheck]:
     """Audit the teachers one after another; `only`: names of some of them, separated by commas.
 
     Raises UsageError for an unknown name.
     """
     for name in _named(only):
-        request = Request(
-            TeacherSpec(name),
+        options = Options(
+            teacher=name,
             attacks=",".join(suite(EFFORT).attacks),  # not `all`, because plug-ins' attacks are not tested here
             effort=EFFORT,
             jobs=jobs,
             cache=cache,
             out=out and out / name,
-            command=command,
         )
-        yield check(name, EXPECTED[name], run(request).record)
+        yield check(name, EXPECTED[name], run(options, command=command).record)
 
 
 def _named(only: str | None) -> Sequence[str]:

@@ -12,7 +12,7 @@ from audit import folder
 from audit.analysis.derive import surface_row
 from audit.pipeline import WrittenAudit, run
 from audit.plan.names import listed
-from audit.plan.request import Request
+from audit.plan.options import Options
 from audit.plan.suite import suite
 from reports.outputs import write_all
 from reports.progress import ProgressReporter
@@ -37,18 +37,18 @@ def surfaces(text: str) -> tuple[str, ...]:
     return names
 
 
-def audit(request: Request) -> WrittenAudit:
+def audit(options: Options, *, command: str = "") -> WrittenAudit:
     """Audit every requested surface; with several, the record of the first one also has the table of all.
 
     Students that do not depend on the surface are shared through the cache.
     """
-    names = surfaces(request.surface)
+    names = surfaces(options.surface)
     if len(names) == 1:
-        return run(replace(request, surface=names[0]))
-    folder.refuse_file(request.out)
+        return run(replace(options, surface=names[0]), command=command)
+    folder.refuse_file(options.out)
     mark = hashlib.sha256(repr(names).encode()).hexdigest()[:8]
-    name = f"{slug(Path(request.spec.teacher).name)}-{suite(request.effort).name}-{KEPT}-{mark}"
-    out, progress = request.out or Path("audit-out") / name, ProgressReporter(request.quiet)
+    name = f"{slug(Path(options.teacher).name)}-{suite(options.effort).name}-{KEPT}-{mark}"
+    out, progress = options.out or Path("audit-out") / name, ProgressReporter(options.quiet)
     _refuse_another(out, names)
     places = {surface: out / KEPT / surface.replace(":", "-") for surface in names}
     for place in (out, *places.values()):
@@ -56,7 +56,7 @@ def audit(request: Request) -> WrittenAudit:
     done = []
     for number, surface in enumerate(names, 1):
         progress.note(f"surface {number} of {len(names)}: {surface}")
-        done.append(run(replace(request, surface=surface, out=places[surface])))
+        done.append(run(replace(options, surface=surface, out=places[surface]), command=command))
     rows = tuple(
         surface_row(one.record, one.folder.relative_to(out).as_posix(), digest(one.folder / "record.json"))
         for one in done

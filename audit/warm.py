@@ -9,19 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from audit import pipeline
-from audit.cache.store import Cache
 from audit.context import RunContext, open_context
 from audit.execution.runner import TrialRunner
 from audit.plan.cells import Use
-from audit.plan.request import Request
-from audit.plan.suite import LONGER, suite
+from audit.plan.options import Options
+from audit.plan.suite import LONGER
 from audit.trials import judging, phases, protocol
 from audit.trials.preparation import for_students
 from audit.trials.protocol import ControlCandidate, Experiment, StudentArm, offered
-from teachers.names import DEMO
-from teachers.storage.store import default_cache
 from teachers.surface import FULL
-from teachers.targets.target import TeacherSpec, open_task
 
 
 @dataclass(frozen=True)
@@ -32,15 +28,14 @@ class WarmSummary:
     reused: int
 
 
-def warm(request: Request) -> WarmSummary:
+def warm(options: Options) -> WarmSummary:
     """Train the ordinary teacher, and the controls of every setting that tuning may choose, at all seeds.
 
     An audit trains controls only for the setting that is best for its teacher, and only until all attacks are decided.
     The next release may need another setting and more seeds. Here the ordinary teacher replaces the audited one.
     """
-    spec = _task_of(request)
     with (
-        open_context(replace(request, spec=spec, surface=FULL.name), suite(request.effort)) as context,
+        open_context(replace(options, surface=FULL.name), ordinary=True) as context,
         tempfile.TemporaryDirectory(prefix="distill-audit-") as out,
     ):
         runner = pipeline.workbench(context, Path(out))
@@ -49,15 +44,6 @@ def warm(request: Request) -> WarmSummary:
             for experiment in for_students(context.experiment):
                 _warm(experiment, runner, context)
         return WarmSummary(len(runner.trained), len(runner.results) - len(runner.trained))
-
-
-def _task_of(request: Request) -> TeacherSpec:
-    """Return the spec of the ordinary teacher on the task of the teacher that will be audited."""
-    asked = request.spec
-    task, weights = open_task(asked, Cache(request.cache or default_cache()))
-    card = weights.card if weights else None
-    data, size = asked.data or (card.data if card else None), asked.size or (card.size if card else None)
-    return TeacherSpec(DEMO, data, size=size, channels=task.shape[0])
 
 
 def _warm(experiment: Experiment, runner: TrialRunner, context: RunContext) -> None:

@@ -24,12 +24,12 @@ from audit.context import open_context
 from audit.execution.runner import TrialRunner
 from audit.pipeline import workbench
 from audit.plan.cells import Use
-from audit.plan.request import Request
+from audit.plan.options import Options
 from audit.plan.suite import FIRST_TUNING_SEED, STANDARD
 from audit.trials import protocol
 from audit.trials.protocol import ControlCandidate, Experiment
 from teachers.storage.store import default_cache
-from teachers.targets.target import Target, TeacherSpec
+from teachers.targets.target import Target
 
 
 def main() -> None:
@@ -44,8 +44,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--cache", type=Path, default=default_cache())
     given = parser.parse_args()
-    request = Request(
-        TeacherSpec(given.teacher, given.data),
+    request = Options(
+        teacher=given.teacher,
+        data=given.data,
         surface=given.surface,
         shots=given.shots,
         budget=given.budget,
@@ -60,12 +61,12 @@ def main() -> None:
 
 @contextmanager
 def bed(
-    request: Request, settings: Iterable[Technique], seeds: int
+    request: Options, settings: Iterable[Technique], seeds: int
 ) -> Iterator[tuple[Experiment, TrialRunner, Target]]:
     """Lay out what attempts on a teacher take, as the standard suite does."""
     assert request.cache is not None
     names = ",".join(dict.fromkeys(s.name for s in settings if isinstance(s, Attack))) or "all"
-    with open_context(replace(request, attacks=names), replace(STANDARD, tuning_seeds=seeds)) as context:
+    with open_context(replace(request, attacks=names), other=replace(STANDARD, tuning_seeds=seeds)) as context:
         runner = workbench(context, request.cache / "attempts")
         with closing(runner.executor):
             yield context.experiment, runner, context.targets.audited

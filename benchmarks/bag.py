@@ -25,7 +25,7 @@ from scipy.stats import rankdata, spearmanr, ttest_rel
 from attacks import registry
 from attacks.base import Attack
 from audit.pipeline import run
-from audit.plan.request import Request
+from audit.plan.options import Options
 from audit.plan.suite import BAG
 from audit.statistics.compare import Margin, over_teachers
 from audit.statistics.sequential import once
@@ -35,7 +35,6 @@ from reports.bag import Bag, BagTeacher, Control, Row
 from reports.record import Comparison, PackedArray, Record, write_whole
 from teachers.methods import METHODS
 from teachers.storage.store import default_cache
-from teachers.targets.target import TeacherSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, SHIPPED = ROOT / "docs" / "bag.md", ROOT / "reports" / "bags" / f"{BAG.name}.json"
@@ -146,17 +145,17 @@ def audit(method: str, shots: float, jobs: int, cache: Path, out: Path) -> list[
     for seed in range(TEACHERS):
         teacher = checkpoint(method, seed, out)
         teach(name, teacher, data="glyphs", seed=seed, settings=settings, cache=cache)
-        request = Request(
-            TeacherSpec(str(teacher)),
+        request = Options(
+            teacher=str(teacher),
             effort="bag",
             shots=shots,
             jobs=jobs,
             cache=cache,
             out=teacher.with_name(f"{teacher.stem}-{shots:g}"),
-            command="python benchmarks/bag.py",
-            fixed=tuned(records[0]) if records else (),
         )
-        records.append(run(request).record)
+        records.append(
+            run(request, command="python benchmarks/bag.py", fixed=tuned(records[0]) if records else ()).record
+        )
     return records
 
 

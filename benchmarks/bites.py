@@ -15,13 +15,12 @@ from pathlib import Path
 
 from attacks import registry
 from audit.pipeline import run
-from audit.plan.request import Request
+from audit.plan.options import Options
 from audit.plan.suite import EFFORTS, FULL, LARGE, STANDARD, Suite
 from audit.statistics.compare import holm
 from reports import wording
 from reports.record import Comparison, Cost, Record, load
 from teachers.storage.store import default_cache
-from teachers.targets.target import TeacherSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, MEASURED = ROOT / "docs" / "bites.md", ROOT / "attacks" / "measured.json"
@@ -120,17 +119,17 @@ def audit(group: Group, seeds: int, jobs: int, cache: Path, out: Path) -> Record
     """Run one audit, or read it where it is finished."""
     folder = out / group.folder
     EFFORTS["bites"] = replace(group.suite, seeds=seeds, most=None)  # all seeds, whatever is sure before
-    request = Request(
-        TeacherSpec("demo", group.data),
+    request = Options(
+        teacher="demo",
+        data=group.data,
         effort="bites",
         attacks=",".join(group.attacks),
         surface=group.surface,
         jobs=jobs,
         cache=cache,
         out=folder,
-        command="python benchmarks/bites.py",
     )
-    run(request)
+    run(request, command="python benchmarks/bites.py")
     return load(folder)
 
 

@@ -16,8 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from audit.pipeline import run
-from audit.plan.request import Request
-from teachers.targets.target import TeacherSpec
+from audit.plan.options import Options
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -35,8 +34,8 @@ if __name__ == "__main__":
             if number >= 0:
                 shutil.copytree(taught, cache / "teachers")
             began = time.perf_counter()
-            asked = Request(
-                TeacherSpec("demo"), given.attacks, effort=given.effort, jobs=given.jobs, cache=cache, out=out
+            asked = Options(
+                teacher="demo", attacks=given.attacks, effort=given.effort, jobs=given.jobs, cache=cache, out=out
             )
             run(replace(asked, isolate=isolate))
             if number < 0:

@@ -32,15 +32,13 @@ from audit.context import open_context
 from audit.execution.runner import TrialRunner
 from audit.pipeline import workbench
 from audit.plan.cells import Use
-from audit.plan.request import Request
-from audit.plan.suite import STANDARD
+from audit.plan.options import Options
 from audit.statistics.compare import Margin, paired
 from audit.statistics.sequential import HORIZON
 from audit.trials import protocol
 from audit.trials.protocol import ControlCandidate, Experiment
 from reports.record import write_whole
 from teachers.storage.store import default_cache
-from teachers.targets.target import TeacherSpec
 from teachers.task import known
 
 SHIPPED = Path(__file__).with_name("ls-pool.npz")
@@ -84,9 +82,9 @@ class LSPool:
         return cls(smoothing, correct, twin, twins)
 
 
-def train(request: Request) -> LSPool:
+def train(request: Options) -> LSPool:
     """Train the pool as an audit trains its controls."""
-    with open_context(request, STANDARD) as context:
+    with open_context(request) as context:
         return _train(context.experiment, workbench(context, context.cache.root / "null"))
 
 
@@ -219,7 +217,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=default_cache())
     asked = parser.parse_args()
     if asked.train:
-        train(Request(TeacherSpec("demo"), jobs=asked.jobs, cache=asked.cache)).save(SHIPPED)
+        train(Options(teacher="demo", jobs=asked.jobs, cache=asked.cache)).save(SHIPPED)
     pool = LSPool.load()
     print(f"{len(pool.correct)} LS students, ε = {pool.smoothing:g}; {pool.correct.shape[1]} test images")
     print(pairing(pool))

@@ -31,15 +31,14 @@ from attacks.controls.ls import LS, SWEEP
 from attacks.logits.soft_kd import SoftKD
 from audit.context import open_context
 from audit.plan.cells import Use
-from audit.plan.request import Request
-from audit.plan.suite import FIRST_TUNING_SEED, STANDARD
+from audit.plan.options import Options
+from audit.plan.suite import FIRST_TUNING_SEED
 from audit.statistics.compare import Margin, over_teachers, paired
 from audit.teach import teach
 from teachers import intake
 from teachers.data import datasets
 from teachers.oracle import top_classes
 from teachers.storage.store import default_cache
-from teachers.targets.target import TeacherSpec
 from teachers.task import Pool, known
 
 METHODS = ("plain", "nasty", "mcmi", "cmim")
@@ -80,13 +79,8 @@ class Runner:
     ) -> Correct:
         """Return what a technique's students get right, (S, N): on test images, or those that tune on validation."""
         given = self.given
-        request = Request(
-            TeacherSpec(str(teacher)),
-            student=student,
-            shots=shots,
-            jobs=given.jobs,
-            device=given.device,
-            cache=given.cache,
+        request = Options(
+            teacher=str(teacher), student=student, shots=shots, jobs=given.jobs, device=given.device, cache=given.cache
         )
         asks = isinstance(technique, SoftKD)
         with bed(request, [technique] if asks else [], given.seeds) as (experiment, runner, target):
@@ -111,8 +105,8 @@ class Runner:
 
     def accuracy(self, teacher: Path, pool: Pool) -> float:
         """Return a teacher's accuracy."""
-        request = Request(TeacherSpec(str(teacher)), device=self.given.device, cache=self.given.cache)
-        with open_context(request, STANDARD) as context:
+        request = Options(teacher=str(teacher), device=self.given.device, cache=self.given.cache)
+        with open_context(request) as context:
             return float((top_classes(context.targets.audited.full, pool) == known(pool)).mean())
 
 

@@ -27,7 +27,7 @@ from audit.cache.store import Cache
 from audit.execution.execute import executor
 from audit.execution.runner import TrialRunner
 from audit.plan.cells import Use
-from audit.plan.request import Request
+from audit.plan.options import Options
 from audit.plan.suite import STANDARD
 from audit.trials.preparation import AttackSelection, prepare
 from reports.progress import ProgressReporter
@@ -35,7 +35,8 @@ from teachers import networks
 from teachers.data import datasets
 from teachers.surface import FULL
 from teachers.targets.runtime import Runtime
-from teachers.targets.target import Target, TeacherSpec, open_target
+from teachers.targets.spec import TeacherSpec
+from teachers.targets.target import Target, open_target
 from teachers.task import Pool, Task, known
 
 
@@ -83,7 +84,7 @@ def reference(task: Task, teacher: nn.Module, architecture: str, steps: int, wor
 
 def ours(setup_seed: int, students: int, task: Task, target: Target, cache: Cache, jobs: int, steps: int) -> float:
     """Train students through cells, answers included, and return the seconds that took."""
-    request = Request(TeacherSpec("demo"), jobs=jobs)
+    request = Options(teacher="demo", jobs=jobs)
     experiment = prepare(request, STANDARD, AttackSelection({"soft-kd": SoftKD}, (), {}), task, cache)
     runner = TrialRunner(
         cache=cache,

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from attacks import resistant
 from audit.pipeline import run
-from audit.plan.request import Request
+from audit.plan.options import Options
 from audit.statistics.compare import Margin, holm, paired
 from audit.teach import teach
 from reports.record import Record
 from teachers.storage.store import default_cache
-from teachers.targets.target import TeacherSpec
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "resistant.md"
 BASE = "soft-kd"
@@ -70,9 +69,8 @@ def taught(column: str, out: Path, cache: Path) -> str:
 def audit(teacher: str, surface: str, out: Path, seeds: int, jobs: int, cache: Path) -> Record:
     """Run one audit, or read it where it is finished."""
     names = [BASE, *(a.name for a in resistant.ATTACKS)]
-    spec = TeacherSpec(teacher)
     return run(
-        Request(spec, attacks=",".join(names), surface=surface, seeds=seeds, jobs=jobs, cache=cache, out=out)
+        Options(teacher=teacher, attacks=",".join(names), surface=surface, seeds=seeds, jobs=jobs, cache=cache, out=out)
     ).record
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from bag import BAGGED, checkpoint
 
 from audit.pipeline import run
-from audit.plan.request import Request
+from audit.plan.options import Options
 from audit.plan.suite import BAG, EFFORTS
 from audit.statistics.compare import Margin, paired
 from audit.statistics.power import seeds_for
@@ -26,7 +26,6 @@ from audit.statistics.sequential import HORIZON
 from audit.teach import teach
 from reports.record import Record
 from teachers.storage.store import default_cache
-from teachers.targets.target import TeacherSpec
 
 EFFORT = "looks"
 SUITE = replace(BAG, name="bag-1 with looks", controls=(), seeds=5, most=HORIZON)
@@ -77,7 +76,7 @@ def audit(method: str, jobs: int, cache: Path, out: Path) -> Record:
     teacher = checkpoint(method, 0, out)
     teach(name, teacher, data="glyphs", seed=0, settings=settings, cache=cache)
     folder = teacher.with_name(f"{teacher.stem}-looks")
-    request = Request(TeacherSpec(str(teacher)), effort=EFFORT, jobs=jobs, cache=cache, out=folder)
+    request = Options(teacher=str(teacher), effort=EFFORT, jobs=jobs, cache=cache, out=folder)
     return run(request).record
 
 

@@ -13,12 +13,11 @@ from pathlib import Path
 
 from attempt import attempt, bed, parse
 
-from audit.plan.request import Request
+from audit.plan.options import Options
 from audit.statistics import cmi
 from audit.teach import teach
 from teachers.oracle import log_probs, top_classes
 from teachers.storage.store import default_cache
-from teachers.targets.target import TeacherSpec
 from teachers.task import known
 
 ATTACKS = (
@@ -48,7 +47,7 @@ def main() -> None:
         path = given.out / f"{text.replace('/', '_').replace(':', '-')}-{given.teacher_seed}.pt"
         settings = fields.split(",") if fields else ()
         teach(name, path, data="glyphs", seed=given.teacher_seed, settings=settings, cache=given.cache)
-        request = Request(TeacherSpec(str(path)), jobs=given.jobs, cache=given.cache)
+        request = Options(teacher=str(path), jobs=given.jobs, cache=given.cache)
         with bed(request, attacks.values(), given.seeds) as (experiment, runner, target):
             labels = known(experiment.task.validation)
             accuracy = float((top_classes(target.full, experiment.task.validation) == labels).mean())

@@ -9,6 +9,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 
 from reports.record import Count, Data, Flag, PackedArray, Parameters, Record, Share, SuiteInfo
+from reports.settings import Settings, question
 
 
 class Row(Data):
@@ -128,11 +129,9 @@ def standing(record: Record) -> str:
 
 def comparable(record: Record, bag: Bag) -> bool:
     """Whether an audit has the same question as the bag's audits."""
-    chosen = record.settings
     return (
         record.suite.complete
         and record.suite.digest == bag.suite.digest
         and record.task.digest == bag.task_digest
-        and chosen.student == bag.student
-        and (chosen.surface, chosen.labels, chosen.budget, chosen.dropped) == ("probs", 1.0, None, ())
+        and question(record.settings) == question(Settings(teacher=bag.task, student=bag.student))
     )

@@ -21,6 +21,7 @@ from reports.base import Count as Count
 from reports.base import Data as Data
 from reports.base import Share as Share
 from reports.clusters import Clusters
+from reports.settings import Settings as Settings
 
 SCHEMA_VERSION: Final = 3  # the first of a release: what it writes, every later version reads
 
@@ -348,31 +349,6 @@ class SuiteInfo(Data):
     seeds: Count
     plugins: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()  # baselines without a teacher, other than the LS student
-
-
-class Settings(Data):
-    teacher: str = ""
-    data: str | None = None
-    architecture: str | None = None
-    normalize: str | None = None
-    size: Count | None = None
-    classes: tuple[str, ...] = ()  # in the order of the network's outputs, where this differs from the data's order
-    weights: str | None = None  # which weights of a checkpoint that holds several sets
-    input: str = ""  # name of a remote teacher's input tensor, if the command line gives it
-    output: str = ""  # name of the tensor with its answers
-    headers: tuple[str, ...] = ()  # NAME=VARIABLE; the variables' values are not stored
-    plain_http: bool = False  # whether queries left this machine without encryption
-    student: str
-    surface: str
-    shots: Share
-    labels: Share
-    budget: Count | None
-    effort: str
-    surrogate: str
-    device: str
-    price: Annotated[float, Field(ge=0)] | None = None  # price of 1,000 queries
-    dropped: tuple[str, ...] = ()  # classes of which the attacker never saw an image
-    isolated: bool = False  # whether the teachers ran in a process of their own
 
 
 class Look(Data):

@@ -141,7 +141,7 @@ def beside(record: Record) -> list[str]:
     unseen = [c for c in record.comparisons if c.dropped_accuracy is not None]
     if unseen:
         top = max(unseen, key=lambda c: c.dropped_accuracy or 0.0)
-        names = ", ".join(map(quoted, record.settings.dropped))
+        names = ", ".join(map(quoted, record.settings.drop_classes))
         lines.append(
             f"On the classes that the attacker never saw ({names}): {record.named(top)} "
             f"{percent(top.dropped_accuracy)}, LS student {percent(top.control_dropped_accuracy)}."
@@ -167,7 +167,7 @@ def change(record: Record) -> str:
 def scenario(record: Record) -> list[str]:
     """Describe the attacker's data, and which few-shot or zero-shot scenario this is."""
     settings, task = record.settings, record.task
-    if settings.shots == settings.labels == 1 and not settings.dropped:
+    if settings.shots == settings.labels == 1 and not settings.drop_classes:
         return [
             f"Full data: the attacker holds all {task.train:,} training images and their labels. Few images (--shots), "
             "few labels (--labels) or no images of some classes (--drop-classes) take an audit of their own."
@@ -181,8 +181,8 @@ def scenario(record: Record) -> list[str]:
             f"Hidden labels: the attacker knows {percent(settings.labels, 1)} of the labels of its images. "
             "Any accurate teacher then gives away labels: this is no judgement of a defence."
         )
-    if settings.dropped:
-        unseen = ", ".join(map(quoted, settings.dropped))
+    if settings.drop_classes:
+        unseen = ", ".join(map(quoted, settings.drop_classes))
         lines.append(f"Zero-shot: the attacker never saw an image of these classes: {unseen}.")
     return lines
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,9 @@ import pytest
 
 from attacks import registry
 from attacks.base import Attack
-from audit.plan.request import Request
+from audit.plan.options import Options
 from audit.plan.suite import EFFORTS, Suite
 from reports.record import Record
-from teachers.targets.target import TeacherSpec
 
 TINY = Suite(
     "tiny-0",
@@ -41,9 +39,14 @@ def smoke(suite: Suite = TINY) -> Iterator[None]:
 
 def request(
     cache: Path, out: Path | None = None, teacher: str = "demo", data: str | None = "digits", **more: Any
-) -> Request:
+) -> Options:
     """Return the request for a silent audit of smoke effort; a checkpoint may name its own data."""
-    return replace(Request(TeacherSpec(teacher, data), effort="smoke", cache=cache, out=out, quiet=True), **more)
+    return Options(
+        **(
+            {"teacher": teacher, "data": data, "effort": "smoke", "cache": cache, "out": out, "jobs": 1, "quiet": True}
+            | more
+        )
+    )
 
 
 def with_attack(monkeypatch: pytest.MonkeyPatch, attack: type[Attack]) -> None:

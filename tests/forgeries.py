@@ -191,7 +191,7 @@ FOUND: dict[str, tuple[Change, str]] = {
         lambda r: of_part("task", classes=(r.task.classes[1], *r.task.classes[1:]))(r),
         "task.classes",
     ),
-    "a class that is none, dropped": (of_part("settings", dropped=("none",)), "record.json"),
+    "a class that is none, dropped": (of_part("settings", drop_classes=("none",)), "record.json"),
     "other labels of the validation images": (
         lambda r: of_part("task", validation_labels=PackedArray.of(r.task.validation_labels.array()[::-1].copy()))(r),  # type: ignore[union-attr]
         "cmi.validation.labels",

@@ -51,7 +51,7 @@ def plain() -> Record:
         row.model_copy(update={"charged": 2 * row.charged}) if row.purpose.startswith("tune") else row
         for row in record.ledger
     )
-    asked = record.settings.model_copy(update={"effort": "gate"})
+    asked = replace(record.settings, effort="gate")
     update = {"settings": asked, "times": times, "suite": suite, "trials": trials, "ledger": ledger}
     return made(record.model_copy(update=update))
 
@@ -154,7 +154,7 @@ def on(record: Record, surface: str) -> Record:
     text = record.model_copy(update={"trials": tuple(trials)}).model_dump_json()
     for old, new in names.items():
         text = text.replace(old, new)
-    asked = record.settings.model_copy(update={"surface": surface})
+    asked = replace(record.settings, surface=surface)
     return Record.model_validate_json(text).model_copy(update={"settings": asked})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -50,7 +51,7 @@ def infested() -> Record:
     record = sample_record(hostile=" ".join(names))
     rows = [record.comparisons[1].model_copy(update={"attack": n, "title": n, "paper": n}) for n in names]
     task = record.task.model_copy(update={"classes": (*names, *record.task.classes[len(names) :])})
-    settings = record.settings.model_copy(update={"dropped": names, "student": " ".join(names)})
+    settings = replace(record.settings, dropped=names, student=" ".join(names))
     told = {"comparisons": (*rows, *record.comparisons), "task": task, "settings": settings}
     return record.model_copy(update=told)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,14 @@ def bite_of(record: Record, name: str) -> Bite:
     return bite
 
 
+def changed(part: Any, **values: object) -> Any:
+    """Return a part of a record with other values."""
+    return replace(part, **values) if is_dataclass(part) else part.model_copy(update=values)
+
+
 def of_part(part: str, **values: object) -> Change:
     """Change fields of a part."""
-    return lambda record: record.model_copy(update={part: getattr(record, part).model_copy(update=values)})
+    return lambda record: record.model_copy(update={part: changed(getattr(record, part), **values)})
 
 
 def of_suite(**values: object) -> Change:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import string
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -201,6 +202,8 @@ TASK = {
     "test": IMAGES,
 }
 SETTINGS = {
+    "teacher": "",
+    "seeds": 0,
     "student": "cnn-small",
     "surface": "probs",
     "shots": 1.0,
@@ -209,7 +212,7 @@ SETTINGS = {
     "effort": "standard",
     "surrogate": "textures",
     "device": "cpu",
-    "dropped": (CLASSES[7], CLASSES[9]),
+    "drop_classes": (CLASSES[7], CLASSES[9]),
 }
 VERSIONS = {"tool": "0.1.0", "python": "3.11.9", "torch": "2.13.0", "numpy": "2.3.1"}
 TIMES = {"created": "2026-01-12T09:30:00Z", "wall_seconds": 3781.0, "training_share": 0.86}
@@ -272,6 +275,6 @@ def large_record(hostile: str | None = None) -> rec.Record:
             rec.SurfaceResult(surface=s, word=words[i % 3], margin=interval(0.02 - 0.003 * i, 0.003), **shown)
             for i, s in enumerate(SURFACES)
         ),
-        "settings": record.settings.model_copy(update={"dropped": ("class 9", "class 77")}),
+        "settings": replace(record.settings, drop_classes=("class 9", "class 77")),
     }
     return record.model_copy(update=update)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -44,7 +45,7 @@ def test_it_has_a_text_alternative() -> None:
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_name_stays_text_on_one_line(name: str) -> None:
     record = sample_record(hostile=name)
-    settings = record.settings.model_copy(update={"surface": name})
+    settings = replace(record.settings, surface=name)
     text = badge.svg(record.model_copy(update={"settings": settings}))
     tags = {element.tag.removeprefix(SVG) for element in ET.fromstring(text).iter()}
     assert tags == {"svg", "title", "rect", "g", "text"}

@@ -1,12 +1,14 @@
 """The reference bag: what is shipped gives the page that is printed, and says where another teacher stands."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from record_changes import changed
 from sample_record import sample_record
 from scipy.stats import spearmanr
 
@@ -15,6 +17,7 @@ from reports import bag as bags
 from reports import wording
 from reports.bag import Bag, BagTeacher, Control, Row, comparable, standing
 from reports.record import Flag, PackedArray, Record
+from reports.settings import PROCEDURAL
 from teachers.methods import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +54,7 @@ def bag_of(record: Record, margins: list[float], **changes: Any) -> Bag:
 def of_all_classes() -> Record:
     """Return an audit whose attacker saw every class, as the bag's did."""
     record = sample_record("DISTILLABLE")
-    return record.model_copy(update={"settings": record.settings.model_copy(update={"dropped": ()})})
+    return record.model_copy(update={"settings": replace(record.settings, drop_classes=(), surrogate=PROCEDURAL)})
 
 
 def question(record: Record) -> dict[str, Any]:
@@ -167,7 +170,7 @@ def test_a_report_says_where_the_teacher_stands(monkeypatch: pytest.MonkeyPatch)
         ("settings", {"surface": "top:5"}),
         ("settings", {"labels": 0.1}),
         ("settings", {"budget": 1_000}),
-        ("settings", {"dropped": ("a",)}),
+        ("settings", {"drop_classes": ("a",)}),
         ("settings", {"student": "resnet-8"}),
     ],
 )
@@ -175,6 +178,6 @@ def test_only_audits_that_asked_the_same_are_compared(part: str, change: dict[st
     record = of_all_classes()
     given = bag_of(record, [0.01])
     assert comparable(record, given)
-    other = record.model_copy(update={part: getattr(record, part).model_copy(update=change)})
+    other = record.model_copy(update={part: changed(getattr(record, part), **change)})
     assert not comparable(other, given)
     assert standing(other) == ""

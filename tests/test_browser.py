@@ -15,10 +15,10 @@ from sample_record import large_record, sample_record
 from shipped import DEMO
 
 from audit.diagnosis.diagnose import diagnose
+from audit.plan.options import Options
 from reports import html
 from reports.leaderboard import html as leaderboard_html
 from reports.record import load
-from teachers.targets.target import TeacherSpec
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -50,7 +50,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> Path:
         (folder / f"{name}.html").write_text(html.render(record), encoding="utf-8")
     board = infested_board(load(DEMO), 9)
     (folder / "compare.html").write_text(leaderboard_html.render(board), encoding="utf-8")
-    diagnose(TeacherSpec("demo", "digits"), device="cpu", out=folder, cache=kept, command="audit cmi", quiet=True)
+    diagnose(
+        Options(teacher="demo", data="digits", device="cpu", out=folder, cache=kept, quiet=True), command="audit cmi"
+    )
     return folder
 
 

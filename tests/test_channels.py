@@ -12,14 +12,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from audit.cache.store import Cache
-from audit.plan.request import Request
-from audit.warm import _task_of
+from audit.context import ordinary_spec
 from teachers import intake, networks
 from teachers.data import datasets
 from teachers.errors import RefusedInput
 from teachers.intake import Card
 from teachers.networks import PreprocessedNetwork
-from teachers.targets.target import TeacherSpec, open_task
+from teachers.targets.spec import TeacherSpec
+from teachers.targets.target import open_task
 
 K, SIDE = 2, 8
 MODES = {1: "L", 3: "RGB"}
@@ -169,7 +169,7 @@ def test_controls_that_are_trained_ahead_see_the_same_images(tmp_path: Path) -> 
     data, cache = str(pictures(tmp_path / "data", "L")), Cache(tmp_path / "cache")
     asked = TeacherSpec(str(safetensors(built(3), tmp_path, 3)), data)
     task, _ = open_task(asked, cache)
-    ahead, _ = open_task(_task_of(Request(asked, cache=cache.root)), cache)
+    ahead, _ = open_task(ordinary_spec(asked, cache), cache)
     assert ahead.digest == task.digest
 
 

@@ -20,7 +20,8 @@ from teachers.errors import AuditError, RefusedInput, UsageError
 from teachers.http.address import Service
 from teachers.intake import onnx_files
 from teachers.intake.architecture import guess
-from teachers.targets.target import TeacherSpec, fingerprint, open_file, open_task
+from teachers.targets.spec import TeacherSpec
+from teachers.targets.target import fingerprint, open_file, open_task
 
 K, SHAPE = corpus.CLASSES, corpus.SHAPE
 

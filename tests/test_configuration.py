@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import call
 
-from audit.plan.request import Request
+from audit.plan.options import Options
 from teachers.errors import NothingAudited
 
 
@@ -19,12 +19,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
     """Collect what `audit run` would audit."""
-    requests: list[Request] = []
+    requests: list[Options] = []
 
-    def audit(request: Request) -> None:
-        requests.append(request)
+    def audit(options: Options, command: str) -> None:
+        requests.append(options)
         raise NothingAudited("this is a test")
 
     monkeypatch.setattr("audit.surfaces.audit", audit)
@@ -48,13 +48,13 @@ header = ["Key=SECRET"]
 
 
 def test_values_of_a_file_are_defaults_and_the_command_line_wins(
-    here: Path, asked: list[Request], capsys: pytest.CaptureFixture[str]
+    here: Path, asked: list[Options], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "audit.toml").write_text(FILE)
     call(capsys, "run", "--config", "audit.toml")
     (found,) = asked
-    assert (found.spec.teacher, found.spec.data, found.spec.service.headers) == ("demo", "digits", ("Key=SECRET",))
-    assert (found.surface, found.attacks, found.drop_classes) == ("probs,top:2", "soft-kd,dkd", "3")
+    assert (found.teacher, found.data, found.header) == ("demo", "digits", ("Key=SECRET",))
+    assert (found.surface, found.attacks, found.drop_classes) == ("probs,top:2", "soft-kd,dkd", ("3",))
     assert (found.effort, found.seeds, found.shots, found.price) == ("smoke", 4, 0.5, 2.0)
     assert (found.isolate, found.thumbnails) == (False, False)
     call(capsys, "run", "--config", "audit.toml", "--seeds", "6", "--surface", "label", "--isolate")
@@ -62,7 +62,7 @@ def test_values_of_a_file_are_defaults_and_the_command_line_wins(
 
 
 def test_a_projects_own_table_is_taken_without_being_named(
-    here: Path, asked: list[Request], capsys: pytest.CaptureFixture[str]
+    here: Path, asked: list[Options], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "pyproject.toml").write_text('[project]\nname = "x"\n[tool.distill-audit]\neffort = "full"\n')
     call(capsys, "run", "--teacher", "demo")
@@ -95,7 +95,7 @@ def test_a_projects_own_table_is_taken_without_being_named(
     ],
 )
 def test_what_is_wrong_is_told_by_file_line_and_key(
-    here: Path, asked: list[Request], capsys: pytest.CaptureFixture[str], content: str, sentence: str
+    here: Path, asked: list[Options], capsys: pytest.CaptureFixture[str], content: str, sentence: str
 ) -> None:
     (here / "audit.toml").write_text(content)
     code, out, err = call(capsys, "run", "--teacher", "demo", "--config", "audit.toml")

@@ -16,6 +16,7 @@ from torch import nn
 from audit.cache.store import Cache
 from audit.diagnosis import cams
 from audit.diagnosis.diagnose import POOLS, diagnose
+from audit.plan.options import Options
 from audit.statistics import cmi
 from reports import diagnosis_html
 from reports.diagnosis import Diagnosis
@@ -23,7 +24,8 @@ from reports.wording import within
 from teachers import networks, oracle
 from teachers.data import datasets
 from teachers.targets.runtime import Runtime
-from teachers.targets.target import FULL, TeacherSpec, open_target
+from teachers.targets.spec import TeacherSpec
+from teachers.targets.target import FULL, open_target
 from teachers.task import known
 
 
@@ -33,7 +35,9 @@ def written(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cmi") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "pytorch_grad_cam", None)
-        diagnose(TeacherSpec("demo", "digits"), device="cpu", out=out, cache=kept, command="audit cmi", quiet=True)
+        diagnose(
+            Options(teacher="demo", data="digits", device="cpu", out=out, cache=kept, quiet=True), command="audit cmi"
+        )
     return out
 
 
@@ -140,7 +144,7 @@ def test_the_command_prints_a_table_or_json(
 
 def test_a_teacher_that_knows_nothing_of_other_images_is_measured_too(kept: Path, tmp_path: Path) -> None:
     told = diagnose(
-        TeacherSpec("smoothed-truth", "digits"), device="cpu", out=tmp_path, cache=kept, command="", quiet=True
+        Options(teacher="smoothed-truth", data="digits", device="cpu", out=tmp_path, cache=kept, quiet=True), command=""
     ).diagnosis
     assert [max(pool.cmi) for pool in told.pools] == pytest.approx([0, 0, 0], abs=1e-5)
     assert told.no_cams

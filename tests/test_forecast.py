@@ -18,6 +18,7 @@ from audit import pipeline
 from audit.cache.store import Cache
 from audit.forecast import stopwatch
 from audit.forecast.forecast import Forecast, Span, forecast
+from audit.plan.options import teacher_spec
 from audit.plan.suite import EFFORTS, Suite
 from audit.trials.preparation import AttackSelection, prepare
 from reports.record import Record, RecordError
@@ -105,7 +106,7 @@ def test_a_line_through_two_parts_gives_the_whole() -> None:
 def test_techniques_that_were_not_reached_cost_the_median(kept: Path) -> None:
     asked = request(kept)
     cache = Cache(kept)
-    task, _ = open_task(asked.spec, cache)
+    task, _ = open_task(teacher_spec(asked), cache)
     experiment = prepare(asked, EFFORTS["smoke"], AttackSelection({}, (), {}), task, cache)
     nothing = stopwatch.measure(experiment, [SoftKD], 1, limit=0.0)
     assert list(nothing.seconds) == [LS.name]

@@ -19,13 +19,14 @@ from audit import teach
 from audit.cache.store import Cache
 from audit.cli import _main
 from audit.pipeline import run
-from audit.plan.request import Request
+from audit.plan.options import Options
 from teachers import intake, networks
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake import jail
 from teachers.intake.formats import kind_of
 from teachers.targets import runtime, teaching
-from teachers.targets.target import TeacherSpec, fingerprint, open_task, validation_accuracy
+from teachers.targets.spec import TeacherSpec
+from teachers.targets.target import fingerprint, open_task, validation_accuracy
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPE, K, ARCH = (3, 16, 16), 5, "strided-4-8"
@@ -217,7 +218,7 @@ class TestOnnx:
         demo = teaching.ordinary_teacher(task, runtime.Runtime(cache, "cpu", print))
         path = tmp_path / "demo.onnx"
         torch.onnx.export(demo.network.eval(), (torch.rand(4, *task.shape),), path, dynamo=False)
-        asked = Request(TeacherSpec(str(path), "digits"), effort="smoke", cache=kept, out=tmp_path / "out", quiet=True)
+        asked = Options(teacher=str(path), data="digits", effort="smoke", cache=kept, out=tmp_path / "out", quiet=True)
         record = run(asked).record
         assert record.teacher.architecture == "onnx"
         assert record.teacher.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()

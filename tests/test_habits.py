@@ -14,7 +14,7 @@ import typer
 
 from audit import __version__, cli
 from audit.cli import EXAMPLES
-from audit.commands.options import PANELS
+from reports.settings import PANELS
 
 ROOT = Path(__file__).resolve().parent.parent
 

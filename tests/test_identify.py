@@ -19,7 +19,7 @@ from teachers.targets import probe
 from teachers.targets.identify import DEFAULT, identify, settled, told
 from teachers.targets.probe import BYTES, normalisations
 from teachers.targets.runtime import Runtime
-from teachers.targets.target import TeacherSpec
+from teachers.targets.spec import TeacherSpec
 from teachers.task import Pool, Task
 
 

@@ -18,7 +18,7 @@ from audit.cache.store import Cache
 from audit.finished.repeat import repeat
 from audit.inspection.inspection import inspect
 from audit.pipeline import run
-from audit.plan.request import Request
+from audit.plan.options import Options
 from audit.plan.suite import Suite
 from teachers import networks
 from teachers.data.datasets import load as load_task
@@ -29,7 +29,8 @@ from teachers.surface import FULL
 from teachers.targets.identify import identify, told
 from teachers.targets.probe import kind
 from teachers.targets.runtime import Runtime
-from teachers.targets.target import TeacherSpec, open_target, open_task
+from teachers.targets.spec import TeacherSpec
+from teachers.targets.target import open_target, open_task
 from teachers.task import Pool, known
 
 
@@ -57,7 +58,7 @@ def bare(path: Path, normalize: str = "imagenet/bgr", order: np.ndarray | None =
 
 def test_a_file_alone_tells_what_it_is(tmp_path: Path) -> None:
     path = bare(tmp_path / "net.pt")
-    found = inspect(TeacherSpec(str(path)), cache=tmp_path / "cache")
+    found = inspect(Options(teacher=str(path), cache=tmp_path / "cache"))
     assert (found.format, found.bytes, found.file) == ("torch", path.stat().st_size, "net.pt")
     assert (found.architecture, found.candidates) == (ARCHITECTURE, (ARCHITECTURE,))
     assert (found.classes, found.channels, found.size, found.fixed) == (18, 3, 8, True)
@@ -67,7 +68,7 @@ def test_a_file_alone_tells_what_it_is(tmp_path: Path) -> None:
 
 def test_data_tell_how_it_is_used_and_how_accurate_it_is(tmp_path: Path, folder: Path) -> None:
     path = bare(tmp_path / "net.pt")
-    found = inspect(TeacherSpec(str(path), str(folder)), cache=tmp_path / "cache")
+    found = inspect(Options(teacher=str(path), data=str(folder), cache=tmp_path / "cache"))
     assert (found.architecture, found.normalize, found.undecided) == (ARCHITECTURE, "imagenet/bgr", "")
     assert found.accuracy is not None
     assert (found.accuracy.low, found.accuracy.high) == wilson(found.accuracy.right, found.accuracy.images)
@@ -132,7 +133,7 @@ def test_a_wrapped_network_is_used_behind_the_normalisation_that_lies_beside_it(
     mean, std = (torch.tensor(part).reshape(1, 3, 1, 1) for part in normalisation("imagenet", 3)[:2])
     inside = {f"model.{name}": tensor for name, tensor in trained("imagenet/bgr").items()}
     torch.save({"normalize.mean": mean, "normalize.std": std, **inside}, tmp_path / "net.pt")
-    found = inspect(TeacherSpec(str(tmp_path / "net.pt"), str(folder)), cache=tmp_path / "cache")
+    found = inspect(Options(teacher=str(tmp_path / "net.pt"), data=str(folder), cache=tmp_path / "cache"))
     assert found.changes == ("inside model", "without normalize.mean, normalize.std")
     assert (found.architecture, found.normalize) == (ARCHITECTURE, "imagenet/bgr"), "it says nothing of the channels"
     identified = identify(open_weights(tmp_path / "net.pt"), TeacherSpec("net.pt"), paint(), "cpu")
@@ -152,11 +153,11 @@ def test_networks_that_share_their_tensors_are_told_apart_by_what_they_answer(tm
     torch.manual_seed(0)
     network = networks.build("torchvision:resnet18", 4, (3, 32, 32))
     torch.save(network.state_dict(), tmp_path / "net.pt")
-    found = inspect(TeacherSpec(str(tmp_path / "net.pt")))
+    found = inspect(Options(teacher=str(tmp_path / "net.pt")))
     assert found.candidates == ("torchvision:resnet18", "timm:resnet18", "timm:resnetblur18")
     assert found.architecture is None
     assert "fits torchvision:resnet18, timm:resnetblur18, which answer differently" in found.undecided
-    named = inspect(TeacherSpec(str(tmp_path / "net.pt"), architecture="resnet18"))
+    named = inspect(Options(teacher=str(tmp_path / "net.pt"), arch="resnet18"))
     assert (named.architecture, named.undecided, named.classes) == ("resnet18", "", 4)
 
 
@@ -167,8 +168,10 @@ def test_what_was_found_survives_into_the_record_and_its_students_can_be_trained
     order = np.random.default_rng(0).permutation(18)
     names = tuple(f"c{c:02d}" for c in order)
     path = bare(tmp_path / "net.pt", order=order)
-    wanted = Request(
-        TeacherSpec(str(path), str(folder), classes=names),
+    wanted = Options(
+        teacher=str(path),
+        data=str(folder),
+        classes=names,
         attacks="soft-kd",
         effort="smoke",
         cache=kept,
@@ -176,9 +179,9 @@ def test_what_was_found_survives_into_the_record_and_its_students_can_be_trained
         quiet=True,
     )
     with pytest.raises(RefusedInput, match="classes in another order"):
-        run(replace(wanted, spec=replace(wanted.spec, classes=())))
+        run(replace(wanted, classes=()))
     record = run(wanted).record
-    assert (record.settings.architecture, record.settings.normalize) == (ARCHITECTURE, "imagenet/bgr")
+    assert (record.settings.arch, record.settings.normalize) == (ARCHITECTURE, "imagenet/bgr")
     assert record.settings.classes == names
     assert record.teacher.bgr
     assert record.teacher.validation_accuracy > 0.9
@@ -249,9 +252,9 @@ def test_a_program_is_probed_in_a_process_of_its_own(
 ) -> None:
     task, path = load_task("digits", kept), tmp_path / "m.pt"
     torch.jit.trace(fragile(task, (0.5,), (0.5,)).eval(), torch.zeros(1, *task.shape)).save(path)
-    found = inspect(TeacherSpec(str(path), "digits", trust=True), cache=kept)
+    found = inspect(Options(teacher=str(path), data="digits", trust_model_code=True, cache=kept))
     assert (found.format, found.normalize) == ("torchscript", "half")
     assert found.accuracy is not None
     assert found.accuracy.right / found.accuracy.images > 0.8
     assert "normalisation half: right on" in capfd.readouterr().err
-    assert "give --data" in inspect(TeacherSpec(str(path), trust=True), cache=kept).undecided
+    assert "give --data" in inspect(Options(teacher=str(path), trust_model_code=True, cache=kept)).undecided

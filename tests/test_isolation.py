@@ -22,7 +22,7 @@ from teachers.oracle import Box
 from teachers.processes.forks import TOKEN
 from teachers.surface import FULL
 from teachers.targets import isolation
-from teachers.targets.target import Target, TeacherSpec
+from teachers.targets.target import Target
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -92,7 +92,7 @@ def test_plugins_that_try_to_step_out_fail_by_name(
     reasons = {row.attack: row.reason for row in record.comparisons if row.status == "failed"}
     assert {name: FAILS[name] in reasons.get(name, "") for name in names} == dict.fromkeys(names, True), reasons
     assert next(row for row in record.comparisons if row.attack == "soft-kd").status == "judged"
-    assert record.settings.isolated
+    assert record.settings.isolate
     assert sum(row.charged for row in record.ledger), "the ledger is the auditor's own"
     assert "hostile_plugin" not in sys.modules
     assert os.environ[TOKEN] == "secret-token"
@@ -111,9 +111,9 @@ def test_an_audit_of_what_steps_out_ends_with_its_name(kept: Path, tmp_path: Pat
 def test_an_isolated_audit_is_the_same_audit(finished: Path, cold: Callable[[str], Path], tmp_path: Path) -> None:
     usual = load(finished)
     apart = pipeline.run(request(cold("cache"), tmp_path / "apart", isolate=True)).record
-    assert apart.settings.isolated
-    assert not usual.settings.isolated
-    settings = usual.settings.model_copy(update={"isolated": True})
+    assert apart.settings.isolate
+    assert not usual.settings.isolate
+    settings = replace(usual.settings, isolate=True)
     assert timeless(apart) == timeless(usual.model_copy(update={"settings": settings}))
 
 
@@ -125,12 +125,12 @@ def test_what_an_isolated_teacher_refuses_is_refused_in_one_sentence(kept: Path,
     torch.save(content, chance)
     asked = request(kept, tmp_path / "out", isolate=True)
     with pytest.raises(RefusedInput, match="no better than always naming the largest class"):
-        pipeline.run(replace(asked, spec=TeacherSpec(str(chance))))
+        pipeline.run(replace(asked, teacher=str(chance), data=None))
     for name, tensor in content["state_dict"].items():
         content["state_dict"][name] = torch.full_like(tensor, 3e38) if tensor.is_floating_point() else tensor
     torch.save(content, chance)
     with pytest.raises(RefusedInput, match="NaN or infinity"):
-        pipeline.run(replace(asked, spec=TeacherSpec(str(chance)), out=tmp_path / "other"))
+        pipeline.run(replace(asked, teacher=str(chance), data=None, out=tmp_path / "other"))
 
 
 def test_all_that_a_record_keeps_of_an_isolated_teacher_is_told() -> None:

@@ -24,12 +24,13 @@ from command_line import call
 from torch import Tensor, nn
 
 from audit.inspection.inspection import inspect
+from audit.plan.options import Options
 from teachers import intake, networks
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake.architecture import guess, weightless
 from teachers.intake.spelling import spelled
 from teachers.targets.candidates import candidates
-from teachers.targets.target import TeacherSpec
+from teachers.targets.spec import TeacherSpec
 
 SHAPE, K, ARCH = (3, 16, 16), 5, "strided-4-8"
 RESNET = "torchvision:resnet18"
@@ -417,7 +418,7 @@ def test_views_and_shared_storages_are_what_they_were(tmp_path: Path) -> None:
 
 def test_an_audits_command_takes_the_same_weights(tmp_path: Path) -> None:
     path = saved(TWO, tmp_path / "m.pt")
-    found = inspect(TeacherSpec(str(path), weights="model_ema"), cache=tmp_path / "cache")
+    found = inspect(Options(teacher=str(path), weights="model_ema", cache=tmp_path / "cache"))
     assert (found.architecture, found.weights[:17]) == (ARCH, "weights model_ema")
 
 

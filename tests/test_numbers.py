@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from audit.cache.store import Cache
 from audit.diagnosis.diagnose import diagnose
 from audit.inspection.inspection import inspect
+from audit.plan.options import Options
 from audit.statistics.cmi import TEMPERATURES
 from teachers import intake, networks
 from teachers.data.datasets import load
@@ -28,7 +29,8 @@ from teachers.numbers import ENOUGH, Numbers, Rows, numbers
 from teachers.oracle import Box
 from teachers.surface import FULL
 from teachers.targets.runtime import Runtime
-from teachers.targets.target import TeacherSpec, fingerprint, open_target
+from teachers.targets.spec import TeacherSpec
+from teachers.targets.target import fingerprint, open_target
 from teachers.task import Task
 
 SHAPE = (1, 8, 8)
@@ -247,14 +249,19 @@ def test_a_file_and_a_url_of_one_network_have_the_cmi_of_its_logits(name: str, t
     end, output = ENDS[name]
     path = traced(task, end, tmp_path / "net.pt")
     asked = {"device": "cpu", "cache": tmp_path / "cache", "command": "", "quiet": True}
-    file = diagnose(TeacherSpec(str(path), "digits", trust=True), out=tmp_path / "file", **asked).diagnosis  # type: ignore[arg-type]
+    file = diagnose(
+        Options(teacher=str(path), data="digits", trust_model_code=True, out=tmp_path / "file", **asked)
+    ).diagnosis  # type: ignore[arg-type]
     network = nn.Sequential(linear(task), end)
     with FakeServer(network, SHAPE, 10).serving() as server:
-        url = diagnose(TeacherSpec(server.url, "digits"), out=tmp_path / "url", **asked).diagnosis  # type: ignore[arg-type]
+        url = diagnose(Options(teacher=server.url, data="digits", out=tmp_path / "url", **asked)).diagnosis  # type: ignore[arg-type]
     for one, other in zip(file.pools, url.pools, strict=True):
         assert one.cmi == pytest.approx(other.cmi, abs=1e-4)
     assert file.pools[0].cmi[TEMPERATURES.index(1.0)] == pytest.approx(0.211, abs=0.002)
-    assert inspect(TeacherSpec(str(path), "digits", trust=True), cache=tmp_path / "cache").outputs == output
+    assert (
+        inspect(Options(teacher=str(path), data="digits", trust_model_code=True, cache=tmp_path / "cache")).outputs
+        == output
+    )
 
 
 def test_a_network_of_scores_is_refused_and_the_ways_out_are_told(task: Task) -> None:

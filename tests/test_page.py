@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -58,14 +59,14 @@ def test_the_page_says_what_would_make_it_another_word(word: Word) -> None:
 
 def scenario(**settings: object) -> str:
     record = sample_record()
-    update = {"dropped": (), **settings}
-    return " ".join(wording.scenario(record.model_copy(update={"settings": record.settings.model_copy(update=update)})))
+    update = {"drop_classes": (), **settings}
+    return " ".join(wording.scenario(record.model_copy(update={"settings": replace(record.settings, **update)})))
 
 
 def test_the_page_says_which_scenario_it_is_of() -> None:
     assert scenario().startswith("Full data: the attacker holds all 3,100 training images")
     assert scenario(shots=0.05) == "Few-shot: the attacker holds 5.0\u202f% of the training images."
     assert "no judgement of a defence" in scenario(labels=0.1)
-    both = scenario(shots=0.05, dropped=("9",))
+    both = scenario(shots=0.05, drop_classes=("9",))
     assert both.startswith("Few-shot")
     assert both.endswith("never saw an image of these classes: 9.")

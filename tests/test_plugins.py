@@ -13,10 +13,9 @@ from attacks.contract import check_attack, tiny_lab
 from attacks.logits.soft_kd import SoftKD
 from audit import pipeline
 from audit.finished.verify import verify
-from audit.plan.request import Request
+from audit.plan.options import Options
 from teachers.errors import UsageError
 from teachers.surface import FULL
-from teachers.targets.target import TeacherSpec
 
 PROJECT = """
 [build-system]
@@ -75,8 +74,9 @@ def test_an_installed_attack_is_part_of_all_and_recorded_as_such(
     assert attack.grid()[0].parameters == SoftKD().parameters
     with pytest.raises(TypeError, match="in a worker alone"):
         attack().run(tiny_lab(FULL, 0))
-    wanted = Request(
-        TeacherSpec("demo", "digits"),
+    wanted = Options(
+        teacher="demo",
+        data="digits",
         effort="smoke",
         cache=kept,
         out=tmp_path / "out",
@@ -114,4 +114,4 @@ def test_a_plugin_that_cannot_be_used_stops_the_audit(
 ) -> None:
     clean.syspath_prepend(str(install(tmp_path, **options)))
     with pytest.raises(UsageError, match=sentence):
-        pipeline.run(Request(TeacherSpec("demo", "digits"), effort="smoke", cache=tmp_path / "cache", quiet=True))
+        pipeline.run(Options(teacher="demo", data="digits", effort="smoke", cache=tmp_path / "cache", quiet=True))

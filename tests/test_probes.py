@@ -27,7 +27,7 @@ from teachers.oracle import Box, top_classes
 from teachers.surface import FULL
 from teachers.targets.probe import candidates, normalisations, probe
 from teachers.targets.runtime import Runtime
-from teachers.targets.target import Target, TeacherSpec
+from teachers.targets.target import Target
 from teachers.targets.teaching import ordinary_teacher
 from teachers.task import Pool, Task
 
@@ -193,8 +193,8 @@ def test_what_the_probe_finds_is_told_early_and_stands_in_the_record(
     assert isinstance(teacher.network, PreprocessedNetwork)
     torch.save(teacher.network.network.state_dict(), tmp_path / "bare.pt")
     monkeypatch.setitem(NORMALISATIONS, "ours", (teacher.mean, teacher.std))
-    spec = TeacherSpec(str(tmp_path / "bare.pt"), "digits", teacher.architecture, "0.5/0.1")
-    record = pipeline.run(replace(request(kept, tmp_path / "out"), spec=spec, quiet=False)).record
+    named = {"teacher": str(tmp_path / "bare.pt"), "arch": teacher.architecture, "normalize": "0.5/0.1"}
+    record = pipeline.run(request(kept, tmp_path / "out", quiet=False, **named)).record
     assert record.probe is not None
     assert [row.sent for row in record.ledger if row.purpose == "probe"] == [record.probe.queries]
     flag = next(f for f in record.flags if f.id == "other-normalisation")

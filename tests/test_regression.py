@@ -9,6 +9,7 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 from gate_records import ABOVE, BELOW, aside, distillable, known, plain, undistillable
+from record_changes import changed
 
 from audit.policy.regression import changes, lost, unlike
 from audit.statistics.compare import Correct, differing, holm, paired
@@ -125,19 +126,19 @@ def test_what_differs_between_two_audits_is_named() -> None:
     assert unlike(record, undistillable()) is None
 
     def with_(part: str, **fields: object) -> Record:
-        return record.model_copy(update={part: getattr(record, part).model_copy(update=fields)})
+        return record.model_copy(update={part: changed(getattr(record, part), **fields)})
 
-    for what, changed in {
+    for what, other in {
         "suite": with_("suite", digest="0"),
         "task": with_("task", digest="0"),
         "student": with_("settings", student="resnet18-small"),
         "attacker's data": with_("task", pool_digest="0"),
-        "dropped classes": with_("settings", dropped=("a",)),
-        "query budget": with_("settings", budget=10),
+        "drop-classes": with_("settings", drop_classes=("a",)),
+        "budget": with_("settings", budget=10),
         "shots": with_("settings", shots=0.5),
-        "surrogate images": with_("settings", surrogate="elsewhere"),
+        "surrogate": with_("settings", surrogate="elsewhere"),
     }.items():
-        assert unlike(record, changed) == what
+        assert unlike(record, other) == what
     trials = tuple(
         t.model_copy(update={"planned": t.planned and t.planned.model_copy(update={"version": "77"})})
         if t.name == "soft-kd"

@@ -16,11 +16,10 @@ from audit import pipeline
 from audit.commands import EXIT
 from audit.diagnosis.diagnose import diagnose
 from audit.finished.verify import verify
-from audit.plan.request import Request
+from audit.plan.options import Options
 from reports.record import Record, load
 from teachers.errors import RefusedInput, UsageError
 from teachers.processes.forks import TOKEN
-from teachers.targets.target import TeacherSpec
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -90,27 +89,27 @@ def test_an_interrupted_audit_pays_for_no_image_twice(
 
 def test_cmi_of_a_teacher_behind_a_url_needs_no_network(server: FakeServer, kept: Path, tmp_path: Path) -> None:
     told = diagnose(
-        TeacherSpec(server.url, "digits"),
-        device="cpu",
-        out=tmp_path / "cmi",
-        cache=kept,
+        Options(teacher=server.url, data="digits", device="cpu", out=tmp_path / "cmi", cache=kept, quiet=True),
         command="audit cmi",
-        quiet=True,
     )
     assert "behind an API" in told.diagnosis.no_cams
 
 
 @pytest.mark.parametrize(
-    ("spec", "sentence"),
+    ("teacher", "named", "sentence"),
     [
-        (TeacherSpec("https://host/v2/models/x"), "give --data"),
-        (TeacherSpec("https://host/v2/models/x", "digits", "resnet-8"), "--arch names the network of a checkpoint"),
-        (TeacherSpec("http://host/v2/models/x", "digits"), "without encryption"),
-        (TeacherSpec("https://me:s3cret@host/v2/models/x", "digits"), "holds a user"),
+        ("https://host/v2/models/x", {}, "give --data"),
+        (
+            "https://host/v2/models/x",
+            {"data": "digits", "arch": "resnet-8"},
+            "--arch names the network of a checkpoint",
+        ),
+        ("http://host/v2/models/x", {"data": "digits"}, "without encryption"),
+        ("https://me:s3cret@host/v2/models/x", {"data": "digits"}, "holds a user"),
     ],
 )
 def test_what_a_url_cannot_be_audited_with_is_refused(
-    spec: TeacherSpec, sentence: str, kept: Path, tmp_path: Path
+    teacher: str, named: dict[str, str], sentence: str, kept: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=sentence):
-        pipeline.run(Request(spec, effort="smoke", cache=kept, out=tmp_path / "out", quiet=True))
+        pipeline.run(request(kept, tmp_path / "out", teacher, **{"data": None, **named}))

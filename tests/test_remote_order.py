@@ -13,6 +13,7 @@ from torch import Tensor
 
 from audit.cache.store import Cache
 from audit.diagnosis.diagnose import diagnose
+from audit.plan.options import Options
 from teachers.data.datasets import load
 from teachers.errors import RefusedInput, UsageError
 from teachers.oracle import top_classes
@@ -20,7 +21,8 @@ from teachers.surface import FULL
 from teachers.targets import remote
 from teachers.targets.identify import refuse_other_order
 from teachers.targets.runtime import Runtime
-from teachers.targets.target import TeacherSpec, behind_url
+from teachers.targets.spec import TeacherSpec
+from teachers.targets.target import behind_url
 from teachers.task import Task
 
 TURNED = [1, 0, 2, 3, 4, 5, 6, 9, 7, 8]  # by output, the class that it means
@@ -68,7 +70,7 @@ def test_cmi_stops_where_two_classes_are_swapped(kept: Path, tmp_path: Path, tas
     swapped = [0, 1, 2, 3, 4, 5, 6, 8, 7, 9]
     asked = {"device": "cpu", "cache": tmp_path, "command": "", "quiet": True, "out": tmp_path / "cmi"}
     with server(task, swapped).serving() as fake, pytest.raises(RefusedInput, match="classes in another order"):
-        diagnose(TeacherSpec(fake.url, "digits"), **asked)  # type: ignore[arg-type]
+        diagnose(Options(teacher=fake.url, data="digits", **asked))  # type: ignore[arg-type]
 
 
 def test_what_numbers_are_is_remembered_between_audits(tmp_path: Path, task: Task) -> None:

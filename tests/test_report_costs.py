@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -31,7 +32,7 @@ def stolen(attacks: int, price: float | None = None, names: tuple[str, ...] = ()
         )
         name = names[i] if names else f"attack-{i}"
         rows.append(record.comparisons[6].model_copy(update={"attack": name, "curve": curve}))
-    settings = record.settings.model_copy(update={"price": price})
+    settings = replace(record.settings, price=price)
     return record.model_copy(update={"comparisons": (*record.comparisons[:2], *rows), "settings": settings})
 
 

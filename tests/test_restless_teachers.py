@@ -18,7 +18,8 @@ from teachers.processes import limits, trees
 from teachers.targets import isolation, process
 from teachers.targets.isolation import IsolatedTargets
 from teachers.targets.process import TargetSpec
-from teachers.targets.target import TeacherSpec, open_task
+from teachers.targets.spec import TeacherSpec
+from teachers.targets.target import open_task
 
 onnx = pytest.importorskip("onnx")
 CLASSES, SIDE = 10, 8

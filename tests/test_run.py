@@ -25,7 +25,6 @@ from teachers.errors import NothingAudited, RefusedInput, UsageError
 from teachers.oracle import Box
 from teachers.surface import Surface
 from teachers.synthetic import SmoothedTruth
-from teachers.targets.target import TeacherSpec
 from teachers.task import known
 from teachers.training import Student
 
@@ -279,10 +278,10 @@ def test_a_teacher_at_chance_is_refused(kept: Path, tmp_path: Path) -> None:
     assert intake.open_weights(path).card is None
     wanted = request(kept, tmp_path / "out", teacher=str(path))
     with pytest.raises(UsageError, match="does not say what it was trained on; give --data"):
-        pipeline.run(replace(wanted, spec=TeacherSpec(str(path))))
-    for spec in (TeacherSpec(str(path), "digits"), TeacherSpec(str(path), "digits", "strided-4-8", "none")):
+        pipeline.run(replace(wanted, data=None))
+    for named in ({}, {"arch": "strided-4-8", "normalize": "none"}):
         with pytest.raises(RefusedInput, match="no better than always naming the largest class"):
-            pipeline.run(replace(wanted, spec=spec))
+            pipeline.run(replace(wanted, **named))
 
 
 def test_a_folder_that_holds_another_audit_is_refused_and_kept(kept: Path, finished: Path, tmp_path: Path) -> None:
@@ -311,7 +310,7 @@ def test_correctness_in_the_record_is_that_of_the_students(finished: Path) -> No
 
 def test_classes_that_the_attacker_never_saw_are_reported_outside_the_verdict(kept: Path, tmp_path: Path) -> None:
     record = pipeline.run(request(kept, tmp_path / "out", drop_classes="9, 7")).record
-    assert record.settings.dropped == ("9", "7")
+    assert record.settings.drop_classes == ("9", "7")
     soft = next(c for c in record.comparisons if c.attack == "soft-kd")
     assert soft.dropped_accuracy is not None
     assert soft.control_dropped_accuracy == 0, "a student without a teacher cannot know them"

@@ -38,7 +38,7 @@ from hostile_servers import (
 from torch import Tensor
 
 from audit.cache.store import Cache
-from audit.commands import options
+from audit.plan.options import options_of, teacher_spec
 from teachers.errors import AuditError, RefusedInput, UsageError
 from teachers.http import wire
 from teachers.http.address import USUAL, Address, Service
@@ -47,7 +47,8 @@ from teachers.http.redaction import Redaction
 from teachers.http.remote import Remote, RemoteBox
 from teachers.processes import forks
 from teachers.processes.forks import TOKEN
-from teachers.targets.target import TeacherSpec, open_task
+from teachers.targets.spec import TeacherSpec
+from teachers.targets.target import open_task
 
 X = torch.rand(IMAGES, *SHAPE, generator=torch.Generator().manual_seed(0))
 SECRET = "s3cret+T0ken/9&z"
@@ -220,12 +221,13 @@ def test_a_header_that_is_none_is_refused_and_not_repeated(
 
 
 def test_the_command_line_holds_back_what_headers_are_made_of() -> None:
-    found = options.service("x:UINT8", "y", ["X-Key=SOME_VARIABLE"], True)
-    assert found == Service("x:UINT8", "y", ("X-Key=SOME_VARIABLE",), plain=True)
+    asked = {"teacher": "https://h/v2/models/x", "input": "x:UINT8", "output": "y", "plain_http": True}
+    found = teacher_spec(options_of({**asked, "header": ["X-Key=SOME_VARIABLE"]}))
+    assert found.service == Service("x:UINT8", "y", ("X-Key=SOME_VARIABLE",), plain=True)
     assert "SOME_VARIABLE" in forks._withheld
     forks._withheld.discard("SOME_VARIABLE")
     with pytest.raises(UsageError, match="--header takes"):
-        options.service("", "", ["nonsense"], False)
+        options_of({**asked, "header": ["nonsense"]})
 
 
 IMAGE = METADATA["inputs"][0]  # type: ignore[index]

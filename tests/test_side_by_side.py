@@ -10,6 +10,7 @@ from command_line import call
 from drawn_students import students
 from numpy.typing import NDArray
 from pages import Page, infested_board
+from record_changes import changed
 from sample_record import sample_record
 from shipped import DEMO
 
@@ -181,7 +182,7 @@ def test_students_that_agree_everywhere_have_no_interval(first: Record) -> None:
 
 
 def altered(record: Record, part: str, **values: Any) -> Record:
-    return record.model_copy(update={part: getattr(record, part).model_copy(update=values)})
+    return record.model_copy(update={part: changed(getattr(record, part), **values)})
 
 
 def without(record: Record, attack: str) -> Record:
@@ -210,9 +211,12 @@ def revised(record: Record, attack: str) -> Record:
         (lambda r: altered(r, "settings", surface="label"), "surface is probs in the first and label in the second"),
         (lambda r: altered(r, "settings", shots=0.1), "shots is 1 in the first and 0.1 in the second"),
         (lambda r: altered(r, "settings", labels=0.1), "labels is 1 in the first and 0.1 in the second"),
-        (lambda r: altered(r, "settings", dropped=("7",)), "dropped classes is none in the first and 7 in the second"),
-        (lambda r: altered(r, "settings", budget=5000), "query budget is none in the first and 5,000 in the second"),
-        (lambda r: altered(r, "settings", surrogate="other"), "surrogate images is procedural in the first and other"),
+        (
+            lambda r: altered(r, "settings", drop_classes=("7",)),
+            "drop-classes is none in the first and 7",
+        ),
+        (lambda r: altered(r, "settings", budget=5000), "budget is none in the first and 5,000 in the second"),
+        (lambda r: altered(r, "settings", surrogate="other"), "surrogate is procedural in the first and other"),
         (lambda r: without(r, "avg"), "attack avg is asked for in the first and not asked for in the second"),
         (lambda r: revised(r, "avg"), "attack avg is version 1 in the first and version 7 in the second"),
     ],

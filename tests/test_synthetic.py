@@ -21,8 +21,9 @@ from teachers.oracle import Box
 from teachers.surface import FULL
 from teachers.synthetic import FAINT, HalfLeak, LabelMemory, Noisy, class_means, placebo
 from teachers.targets.runtime import Runtime
+from teachers.targets.spec import TeacherSpec
 from teachers.targets.target import ALTERED as NETWORKS
-from teachers.targets.target import TeacherSpec, open_target, open_task
+from teachers.targets.target import open_target, open_task
 from teachers.task import Pool, Task, few_labels, few_shot, known
 from teachers.views import Viewer, ViewSet
 

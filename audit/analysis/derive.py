@@ -108,7 +108,7 @@ class ResultArrays:
 
     def _seen(self, labels: NDArray[np.uint16]) -> Bits:
         classes = self.record.task.classes
-        return ~np.isin(labels, [classes.index(name) for name in self.record.settings.dropped])
+        return ~np.isin(labels, [classes.index(name) for name in self.record.settings.drop_classes])
 
     def of(self, cells: Iterable[str]) -> list[Trial]:
         """Return the trials of some cells."""
@@ -331,7 +331,7 @@ def doubts(facts: ResultArrays, comparisons: Sequence[Comparison], controls: Seq
         protocol_flags.light_tuning(record.suite.name, record.suite.tuning_seeds),
         protocol_flags.small_validation(len(unpacked(record.task.validation_labels))),
         protocol_flags.few_labels(record.settings.labels),
-        protocol_flags.dropped_classes(record.settings.dropped),
+        protocol_flags.dropped_classes(record.settings.drop_classes),
         protocol_flags.synthetic(record.teacher.name)
         if record.teacher.method in names.SYNTHETIC
         else protocol_flags.weak_teacher(float(unpacked(record.teacher.validated).mean()), ls_validation(facts)),
@@ -392,7 +392,7 @@ def scope(record: Record, comparisons: Sequence[Comparison]) -> str:
     biting = [record.named(c) for c in comparisons if c.status == "judged" and c.bite is not None and c.bite.bites]
     asked, task = record.settings, record.task
     kept = "" if asked.shots == 1 else f" (--shots {asked.shots:g})"
-    kept += f" without the classes {', '.join(asked.dropped)}" if asked.dropped else ""
+    kept += f" without the classes {', '.join(asked.drop_classes)}" if asked.drop_classes else ""
     labelled = "all" if asked.labels == 1 else f"{asked.labels:.0%}"
     student = asked.student.replace(",", " or ")
     budget = "no query budget" if asked.budget is None else f"at most {asked.budget:,} queries a student"

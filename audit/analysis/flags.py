@@ -57,7 +57,7 @@ def raised(facts: ResultArrays, comparisons: Sequence[Comparison], null: Sequenc
 def of_data(facts: ResultArrays) -> list[Flag | None]:
     """Check the test split: class balance, and images that are also in the training split."""
     probe, labels = facts.record.probe, facts.labels[facts.judged]
-    dropped = facts.record.settings.dropped
+    dropped = facts.record.settings.drop_classes
     copies = np.zeros(0, bool) if probe is None else probe.duplicated.array()[facts.judged]
     counts = {c: int((labels == i).sum()) for i, c in enumerate(facts.record.task.classes) if c not in dropped}
     return [protocol_flags.class_imbalance(counts), teacher_checks.duplicates(int(copies.sum()), len(copies))]

@@ -11,130 +11,44 @@ import typer
 from audit.commands import EXIT, OK
 from audit.commands.finished import ask_policy
 from audit.commands.options import (
-    RESULTS,
-    RUN,
-    Arch,
-    Attacks,
-    Budget,
+    ATTACKER,
+    CHECKPOINT,
+    SERVICE,
     Cache,
-    CellTimeout,
-    Classes,
     Config,
-    Data,
-    Device,
-    DropClasses,
-    Effort,
-    Header,
-    Input,
-    Isolate,
     Jobs,
     Json,
-    Labels,
-    Normalize,
-    Output,
-    PlainHttp,
-    Price,
-    Seeds,
-    Shots,
-    Size,
-    Student,
-    Surface,
-    Surrogate,
-    Teacher,
-    Trust,
-    Weights,
     command_line,
-    data_set,
-    processes,
-    service,
-    teacher_spec,
+    takes,
 )
 from audit.execution import ahead
+from audit.plan.options import Options
 from reports import terminal
+from reports.settings import RESULTS, RUN, about
 
 if TYPE_CHECKING:
     from audit.policy.file import PolicyFile
 
 
+@takes(
+    *("teacher", *CHECKPOINT, *ATTACKER, "out", "price", "thumbnails"),
+    *("jobs", "device", "cache", "isolate", "cell_timeout", *SERVICE),
+)
 def run(
-    teacher: Teacher,
-    data: Data = None,
-    arch: Arch = None,
-    normalize: Normalize = None,
-    classes: Classes = None,
-    weights: Weights = None,
-    size: Size = None,
-    trust_model_code: Trust = False,
-    attacks: Attacks = "all",
-    effort: Effort = "standard",
-    surface: Surface = "probs",
-    budget: Budget = None,
-    student: Student = None,
-    seeds: Seeds = None,
-    shots: Shots = 1.0,
-    labels: Labels = 1.0,
-    drop_classes: DropClasses = "",
-    surrogate: Surrogate = None,
-    out: Annotated[
-        Path | None, typer.Option(rich_help_panel=RESULTS, help="Folder of this audit; audit-out/… if not given.")
-    ] = None,
+    options: Options,
     policy: Annotated[
         Path | None,
         typer.Option(rich_help_panel=RESULTS, help="Policy file (docs/gate.md): exit with its code, as `audit gate`."),
     ] = None,
     json: Json = False,
-    price: Price = None,
-    thumbnails: Annotated[
-        bool,
-        typer.Option(
-            "--thumbnails/--no-thumbnails",
-            rich_help_panel=RESULTS,
-            help="Keep small pictures of some validation images.",
-        ),
-    ] = True,
-    jobs: Jobs = None,
-    device: Device = "cpu",
-    cache: Cache = None,
     config: Config = None,
-    isolate: Isolate = None,
-    cell_timeout: CellTimeout = None,
-    input_: Input = "",
-    output: Output = "",
-    header: Header = None,
-    plain_http: PlainHttp = False,
 ) -> None:
     """Audit a teacher: attack it, compare with LS students, and give a verdict."""
-    served = service(input_, output, header, plain_http)
     ahead()
-    from audit.plan.request import Request
     from audit.surfaces import audit
 
-    asked = None if policy is None else _foreseen(policy, effort, attacks, surface)
-    done = audit(
-        Request(
-            spec=teacher_spec(teacher, data, arch, normalize, size, trust_model_code, classes, weights, served),
-            attacks=attacks,
-            student=student,
-            seeds=seeds,
-            shots=shots,
-            labels=labels,
-            drop_classes=drop_classes,
-            surface=surface,
-            budget=budget,
-            effort=effort,
-            surrogate=surrogate,
-            isolate=isolate,
-            jobs=processes(jobs),
-            cell_timeout=cell_timeout,
-            device=device,
-            out=out,
-            cache=cache,
-            price=price,
-            thumbnails=thumbnails,
-            command=command_line(),
-            quiet=json,
-        )
-    )
+    asked = None if policy is None else _foreseen(policy, options)
+    done = audit(replace(options, quiet=json), command=command_line())
     from reports.verdict import print_verdict, print_verdict_json
 
     (print_verdict_json if json else print_verdict)(done.record, done.folder)
@@ -148,7 +62,7 @@ def run(
     raise typer.Exit(EXIT[word])
 
 
-def _foreseen(policy: Path, effort: str, attacks: str, surface: str) -> PolicyFile:
+def _foreseen(policy: Path, options: Options) -> PolicyFile:
     """Read a policy, and stop before anything is trained where the audit could never meet it."""
     from audit.plan.suite import suite
     from audit.policy import foresee
@@ -156,129 +70,54 @@ def _foreseen(policy: Path, effort: str, attacks: str, surface: str) -> PolicyFi
     from audit.surfaces import surfaces
 
     file = read(policy)
-    foresee(file, suite(effort), attacks, surfaces(surface))
+    foresee(file, suite(options.effort), options.attacks, surfaces(options.surface))
     return file
 
 
+@takes("teacher", *CHECKPOINT, *ATTACKER, "price", "jobs", "device", "cache", "isolate", *SERVICE)
 def plan(
-    teacher: Teacher,
-    data: Data = None,
-    arch: Arch = None,
-    normalize: Normalize = None,
-    classes: Classes = None,
-    weights: Weights = None,
-    size: Size = None,
-    trust_model_code: Trust = False,
-    attacks: Attacks = "all",
-    effort: Effort = "standard",
-    surface: Surface = "probs",
-    budget: Budget = None,
-    student: Student = None,
-    seeds: Seeds = None,
-    shots: Shots = 1.0,
-    labels: Labels = 1.0,
-    drop_classes: DropClasses = "",
-    surrogate: Surrogate = None,
+    options: Options,
     json: Json = False,
-    price: Price = None,
-    jobs: Jobs = None,
-    device: Device = "cpu",
-    cache: Cache = None,
     config: Config = None,
-    isolate: Isolate = None,
-    input_: Input = "",
-    output: Output = "",
-    header: Header = None,
-    plain_http: PlainHttp = False,
     like: Annotated[
         Path | None,
         typer.Option(rich_help_panel=RUN, help="Folder of an earlier audit, whose margins scatter as these will."),
     ] = None,
 ) -> None:
     """Say what an audit would take and what it could see, before anything is trained: about half a minute."""
-    served = service(input_, output, header, plain_http)
     ahead()
     from audit.forecast.forecast import forecast
     from audit.forecast.terminal import print_forecasts, print_forecasts_json
-    from audit.plan.request import Request
     from audit.surfaces import surfaces
 
-    request = Request(
-        spec=teacher_spec(teacher, data, arch, normalize, size, trust_model_code, classes, weights, served),
-        attacks=attacks,
-        student=student,
-        seeds=seeds,
-        shots=shots,
-        labels=labels,
-        drop_classes=drop_classes,
-        surface=surface,
-        budget=budget,
-        effort=effort,
-        surrogate=surrogate,
-        isolate=isolate,
-        jobs=processes(jobs),
-        device=device,
-        cache=cache,
-        quiet=json,
-    )
-    found = [forecast(replace(request, surface=one), price=price, like=like) for one in surfaces(surface)]
+    asked = [replace(options, surface=surface, quiet=json) for surface in surfaces(options.surface)]
+    found = [forecast(one, like=like) for one in asked]
     (print_forecasts_json if json else print_forecasts)(found)
 
 
+@takes("teacher", *CHECKPOINT, "device", "cache", *SERVICE)
 def cmi(
-    teacher: Teacher,
-    arch: Arch = None,
-    data: Data = None,
-    normalize: Normalize = None,
-    classes: Classes = None,
-    weights: Weights = None,
-    size: Size = None,
-    trust_model_code: Trust = False,
-    input_: Input = "",
-    output: Output = "",
-    header: Header = None,
-    plain_http: PlainHttp = False,
-    device: Device = "cpu",
+    options: Options,
     out: Annotated[Path | None, typer.Option(help="Folder to write; audit-out/TEACHER-cmi if not given.")] = None,
-    cache: Cache = None,
     json: Json = False,
 ) -> None:
     """Measure how concentrated a teacher's answers are, in seconds and without students."""
     from audit.diagnosis.diagnose import diagnose
     from audit.diagnosis.terminal import print_diagnosis, print_diagnosis_json
 
-    served = service(input_, output, header, plain_http)
-    asked = teacher_spec(teacher, data, arch, normalize, size, trust_model_code, classes, weights, served)
-    done = diagnose(asked, device=device, out=out, cache=cache, command=command_line(), quiet=json)
+    done = diagnose(replace(options, quiet=json), command=command_line())
     (print_diagnosis_json if json else print_diagnosis)(done.diagnosis, done.folder)
 
 
+@takes("teacher", *CHECKPOINT, "output", "device", "cache")
 def inspect(
-    file: Annotated[str, typer.Argument(help="Checkpoint.")],
-    data: Data = None,
-    arch: Arch = None,
-    normalize: Normalize = None,
-    classes: Classes = None,
-    weights: Weights = None,
-    size: Size = None,
-    trust_model_code: Trust = False,
-    output: Output = "",
-    device: Device = "cpu",
-    cache: Cache = None,
-    json: Json = False,
+    options: Options, teacher: Annotated[str, typer.Argument(metavar="FILE", help="Checkpoint.")], json: Json = False
 ) -> None:
     """Say what a checkpoint is, and how it is to be used where --data is given: nothing is trained."""
     from audit.inspection.inspection import inspect as look
     from audit.inspection.terminal import print_inspection, print_inspection_json
 
-    found = look(
-        teacher_spec(
-            file, data, arch, normalize, size, trust_model_code, classes, weights, service("", output, None, False)
-        ),
-        device=device,
-        cache=cache,
-    )
-    (print_inspection_json if json else print_inspection)(found)
+    (print_inspection_json if json else print_inspection)(look(options))
 
 
 def teach(
@@ -294,17 +133,19 @@ def teach(
     init: Annotated[
         Path | None, typer.Option(help="Teacher to start from, avoid or copy, in place of an ordinary one.")
     ] = None,
-    size: Size = None,
-    device: Device = "cpu",
+    size: Annotated[int | None, typer.Option(help=about(Options)["size"].help)] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     cache: Cache = None,
 ) -> None:
     """Train a teacher and write a checkpoint that `audit run` needs no other flag for; an interrupted one goes on."""
+    from audit.plan.embedded import meant
     from audit.teach import teach as make
+    from teachers.data.datasets import EMBEDDED
 
     make(
         method,
         out,
-        data=data_set(data),
+        data=meant(data, EMBEDDED, "data set"),
         architecture=arch,
         steps=steps,
         seed=seed,
@@ -328,7 +169,7 @@ def selftest(
     from audit.selftest import selftest as test
 
     found = []
-    for one in test(only, jobs=processes(jobs), cache=cache, out=out, command=command_line()):
+    for one in test(only, jobs=jobs, cache=cache, out=out, command=command_line()):
         terminal.note(f"{one.teacher}: {one.found}")
         found.append(one)
     print_selftest(found)

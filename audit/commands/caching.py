@@ -8,28 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from audit.commands.groups import Command, Group
-from audit.commands.options import (
-    Attacks,
-    Budget,
-    Cache,
-    Config,
-    Data,
-    Device,
-    DropClasses,
-    Effort,
-    Jobs,
-    Json,
-    Labels,
-    Seeds,
-    Shots,
-    Size,
-    Student,
-    Surrogate,
-    Trust,
-    processes,
-    teacher_spec,
-)
+from audit.commands.options import ATTACKER, Cache, Config, Json, takes
 from audit.execution import ahead
+from audit.plan.options import Options
 from reports import terminal
 
 if TYPE_CHECKING:
@@ -136,47 +117,17 @@ def load(
 
 
 @cache_app.command(cls=Command)
+@takes("data", "size", "trust_model_code", *(n for n in ATTACKER if n != "surface"), "jobs", "device", "cache")
 def warm(
+    options: Options,
     teacher: Annotated[str, typer.Option(help="A teacher of the task, in place of --data.")] = "embedded:demo",
-    attacks: Attacks = "all",
-    data: Data = None,
-    size: Size = None,
-    trust_model_code: Trust = False,
-    student: Student = None,
-    seeds: Seeds = None,
-    shots: Shots = 1.0,
-    labels: Labels = 1.0,
-    drop_classes: DropClasses = "",
-    budget: Budget = None,
-    surrogate: Surrogate = None,
-    effort: Effort = "standard",
-    jobs: Jobs = None,
-    device: Device = "cpu",
-    cache: Cache = None,
     config: Config = None,
 ) -> None:
     """Train every control that audits of this task may need, so that a release trains knockoffs alone."""
     ahead()
-    from audit.plan.request import Request
     from audit.warm import warm as train
 
-    done = train(
-        Request(
-            spec=teacher_spec(teacher, data, None, None, size, trust_model_code),
-            attacks=attacks,
-            student=student,
-            seeds=seeds,
-            shots=shots,
-            labels=labels,
-            drop_classes=drop_classes,
-            budget=budget,
-            effort=effort,
-            surrogate=surrogate,
-            jobs=processes(jobs),
-            device=device,
-            cache=cache,
-        )
-    )
+    done = train(options)
     terminal.say(f"{done.trained} students trained, {done.reused} from the cache")
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import typer.core
 
-from audit.commands.options import PANELS
+from reports.settings import PANELS
 
 CONTEXT: Final = {"help_option_names": ["-h", "--help"]}  # commands take it over from the group above them
 

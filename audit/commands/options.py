@@ -1,104 +1,35 @@
-"""The options that several commands share, and what is made of them."""
+"""Options of the command line: the fields of `Options`, and what a few commands share beside them."""
 
 from __future__ import annotations
 
-import os
+import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import MISSING, fields
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, ParamSpec, TypeVar
+from typing import Annotated, Any, Final, ParamSpec, TypeVar, get_args, get_type_hints
 
 import typer
 
 from audit.commands.configuration import configured
-from audit.commands.naming import meant
+from audit.plan.options import Options, options_of
 from reports.printable import readable
+from reports.settings import RESULTS, RUN, about
 from teachers.places import at_home, place
 
 P = ParamSpec("P")
 R = TypeVar("R")
-AUDITED: Final = "What is audited"  # groups of options in help, the most needed first
-ATTACKER: Final = "The attacker, and how much is tried"
-RESULTS: Final = "What is written"
-RUN: Final = "How it runs"
-SERVED: Final = "A teacher behind a URL, or a program with several outputs"
-PANELS: Final = (AUDITED, ATTACKER, RESULTS, RUN, SERVED)
 PLACES: Final = ("teacher", "data", "surrogate", "file")  # texts that may name a place; any path does
-if TYPE_CHECKING:
-    from teachers.http.address import Service
-    from teachers.targets.target import TeacherSpec
-
-Teacher = Annotated[
-    str,
-    typer.Option(
-        rich_help_panel=AUDITED,
-        help="Checkpoint (docs/formats.md says which), a URL (https://HOST/v2/models/NAME), or a built-in one (`audit "
-        "ls teachers`).",
-    ),
-]
-Data = Annotated[
-    str | None, typer.Option(rich_help_panel=AUDITED, help="glyphs, digits, an image folder, or torchvision:NAME:ROOT.")
-]
-Cache = Annotated[
-    Path | None, typer.Option(rich_help_panel=RUN, help="Where students and answers are kept between audits.")
-]
-Size = Annotated[
-    int | None,
-    typer.Option(rich_help_panel=AUDITED, help="Resize and crop the images of a folder to this many pixels."),
-]
-
-Arch = Annotated[
-    str | None,
-    typer.Option(rich_help_panel=AUDITED, help="Architecture of a checkpoint, where its tensors fit more than one."),
-]
-Trust = Annotated[
-    bool,
-    typer.Option("--trust-model-code", rich_help_panel=AUDITED, help="Run the code of a checkpoint that is a program."),
-]
-Normalize = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=AUDITED,
-        help="none, half, imagenet, cifar or MEAN/STD, with /bgr where blue is first; found if not given.",
-    ),
-]
-Weights = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=AUDITED,
-        help="Which weights of a checkpoint, such as model_ema, where it holds those of several networks.",
-    ),
-]
-Classes = Annotated[
-    Path | None,
-    typer.Option(
-        rich_help_panel=AUDITED,
-        help="One class name a line, in the order of the network's outputs; the data's if not given.",
-    ),
-]
-Input = Annotated[
-    str,
-    typer.Option(
-        "--input",
-        rich_help_panel=SERVED,
-        help="Tensor for images of a teacher behind a URL: NAME, NAME:UINT8 or NAME:FP32:NHWC.",
-    ),
-]
-Output = Annotated[
-    str, typer.Option(rich_help_panel=SERVED, help="Which output of a program or URL has a number for every class.")
-]
-Header = Annotated[
-    list[str] | None,
-    typer.Option(
-        rich_help_panel=SERVED,
-        help="Header for a teacher behind a URL, NAME=VARIABLE of the environment; may be repeated.",
-    ),
-]
-PlainHttp = Annotated[
-    bool, typer.Option("--plain-http", rich_help_panel=SERVED, help="Ask an http URL beyond this machine, unencrypted.")
-]
+CHECKPOINT: Final = ("data", "arch", "normalize", "classes", "weights", "size", "trust_model_code")
+SERVICE: Final = ("input", "output", "header", "plain_http")
+ATTACKER: Final = (
+    *("attacks", "effort", "surface", "budget", "student", "seeds", "shots", "labels", "drop_classes", "surrogate"),
+)
+Json = Annotated[bool, typer.Option("--json", rich_help_panel=RESULTS, help="Print it as JSON on standard output.")]
+Cache = Annotated[Path | None, typer.Option(rich_help_panel=RUN, help=about(Options)["cache"].help)]
+Trust = Annotated[bool, typer.Option("--trust-model-code", help=about(Options)["trust_model_code"].help)]
+Jobs = Annotated[int | None, typer.Option(rich_help_panel=RUN, help=about(Options)["jobs"].help)]
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -109,120 +40,55 @@ Config = Annotated[
         callback=configured,
     ),
 ]
-Device = Annotated[str, typer.Option(rich_help_panel=RUN, help="cpu or cuda.")]
-Jobs = Annotated[int | None, typer.Option(rich_help_panel=RUN, help="Local processes; all cores if not given.")]
-Price = Annotated[float | None, typer.Option(rich_help_panel=RESULTS, help="What 1,000 queries cost.", min=0)]
-Json = Annotated[bool, typer.Option("--json", rich_help_panel=RESULTS, help="Print it as JSON on standard output.")]
-
-Attacks = Annotated[
-    str,
-    typer.Option(
-        rich_help_panel=ATTACKER, help="Names with commas (NAME:PRESET), or `all`: the suite and installed plug-ins."
-    ),
-]
-Student = Annotated[
-    str | None,
-    typer.Option(rich_help_panel=ATTACKER, help="Architectures of the students, with commas (`audit ls students`)."),
-]
-Seeds = Annotated[
-    int | None,
-    typer.Option(rich_help_panel=ATTACKER, help="Most judged seeds, up to 20; the effort's number if not given."),
-]
-Shots = Annotated[
-    float, typer.Option(rich_help_panel=ATTACKER, help="Fraction of images and labels that the attacker holds.")
-]
-Labels = Annotated[
-    float, typer.Option(rich_help_panel=ATTACKER, help="Fraction of labels that the attacker knows, of all images.")
-]
-DropClasses = Annotated[
-    str,
-    typer.Option(
-        rich_help_panel=ATTACKER, help="Classes that the attacker never saw, with commas; names may hold some."
-    ),
-]
-Surface = Annotated[
-    str,
-    typer.Option(
-        rich_help_panel=ATTACKER,
-        help="What the API shows: probs, logits, label, gradients, or top:K, round:D… with +, after uint8+ or not; "
-        "several with commas.",
-    ),
-]
-Budget = Annotated[int | None, typer.Option(rich_help_panel=ATTACKER, help="Most queries one student may rest on.")]
-Surrogate = Annotated[
-    str | None, typer.Option(rich_help_panel=ATTACKER, help="Folder of surrogate images for Knockoff Nets.")
-]
-Isolate = Annotated[
-    bool | None,
-    typer.Option(
-        "--isolate/--no-isolate",
-        rich_help_panel=RUN,
-        help="Keep the teacher in a process of its own; on by itself where plug-ins take part.",
-        show_default=False,
-    ),
-]
-CellTimeout = Annotated[
-    float | None,
-    typer.Option(
-        rich_help_panel=RUN,
-        help="Seconds that a student's process may say nothing before it is ended; by its steps if not given.",
-        show_default=False,
-    ),
-]
-Effort = Annotated[
-    str,
-    typer.Option(
-        rich_help_panel=ATTACKER,
-        help="smoke, standard or full: `audit plan` says what each can see; bag: as the reference bag; selftest: as "
-        "`audit selftest`.",
-    ),
-]
 
 
-def teacher_spec(
-    teacher: str,
-    data: str | None,
-    arch: str | None,
-    normalize: str | None,
-    size: int | None,
-    trust: bool,
-    classes: Path | None = None,
-    weights: str | None = None,
-    served: Service | None = None,
-) -> TeacherSpec:
-    from teachers.intake import class_names
-    from teachers.names import BUILT_IN
-    from teachers.targets.target import TeacherSpec
+def parameter(name: str) -> inspect.Parameter:
+    """Return a field of `Options` as a parameter of a command."""
+    shown, typed = about(Options)[name], get_type_hints(Options)[name]
+    default = next(f.default for f in fields(Options) if f.name == name)
+    if shown.typed:
+        typed, default = shown.typed, None
+    flag = name.replace("_", "-")
+    both = (typed is bool and default) or bool in get_args(typed)  # it can be set, and be set off
+    option = typer.Option(
+        f"--{flag}/--no-{flag}" if both else f"--{flag}",
+        rich_help_panel=shown.panel,
+        help=shown.help,
+        min=shown.least,
+        show_default=default not in (None, ""),
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        annotation=Annotated[typed, option],
+        default=inspect.Parameter.empty if default is MISSING else default,
+    )
 
-    names = () if classes is None else class_names(classes)
-    who = meant(teacher, BUILT_IN, "teacher")
-    found = TeacherSpec(who, data and data_set(data), arch, normalize, size, trust, names, weights)
-    return found if served is None else replace(found, service=served)
 
+def takes(*names: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Give a command some fields of `Options` as options: it is called with `Options` made of them.
 
-def data_set(given: str) -> str:
-    """Return the data set that --data names.
-
-    Raises UsageError where it may be an embedded one or a folder.
+    A command that has a parameter of the same name keeps its own.
     """
-    from teachers.data.datasets import EMBEDDED
 
-    return meant(given, EMBEDDED, "data set")
+    def decorated(command: Callable[..., R]) -> Callable[..., R]:
+        hints = get_type_hints(command, include_extras=True)
+        own = [p.replace(annotation=hints[p.name]) for p in list(inspect.signature(command).parameters.values())[1:]]
 
+        @wraps(command)
+        def called(**given: Any) -> R:
+            others = {p.name: given[p.name] for p in own if p.name not in about(Options) and p.name in given}
+            asked = {name: value for name, value in given.items() if name not in others}
+            kept = {name: value for name, value in asked.items() if not (about(Options)[name].typed and value is None)}
+            return command(options_of(kept), **others)
 
-def service(input_: str, output: str, headers: list[str] | None, plain: bool) -> Service:
-    """Return how a URL is asked; from now on no process of ours inherits what headers are made of."""
-    from teachers.http.address import Service
-    from teachers.http.credentials import split
-    from teachers.processes.forks import withhold
+        made = [parameter(name) for name in names if name not in {p.name for p in own}]
+        parameters = [*made, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own)]
+        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        called.__annotations__ = {p.name: p.annotation for p in parameters}
+        return called
 
-    for _, variable in map(split, headers or ()):
-        withhold(variable)
-    return Service(input_, output, tuple(headers or ()), plain)
-
-
-def processes(jobs: int | None) -> int:
-    return (os.cpu_count() or 1) if jobs is None else jobs
+    return decorated
 
 
 def command_line() -> str:

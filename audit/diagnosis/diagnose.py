@@ -15,6 +15,7 @@ from audit import folder
 from audit.analysis import derive
 from audit.cache.store import Cache
 from audit.diagnosis import cams, pools, thumbnails
+from audit.plan.options import Options, teacher_spec
 from audit.recording import evidence
 from audit.statistics import cmi, sights
 from audit.statistics.sights import AnswerSet, ClusterView
@@ -31,7 +32,7 @@ from teachers.storage.store import default_cache
 from teachers.targets.identify import refuse_other_order, settled
 from teachers.targets.isolation import one
 from teachers.targets.runtime import Runtime
-from teachers.targets.target import Target, TeacherSpec, open_task, refuse_chance
+from teachers.targets.target import Target, open_task, refuse_chance
 from teachers.task import Pool, Task, known
 from teachers.views import Viewer, ViewSet
 
@@ -56,25 +57,24 @@ class PoolAnswers(NamedTuple):
     tops: NDArray[np.intp]  # (N,)
 
 
-def diagnose(
-    spec: TeacherSpec, *, device: str, out: Path | None, cache: Path | None, command: str, quiet: bool = False
-) -> DiagnosisReport:
+def diagnose(options: Options, *, command: str = "") -> DiagnosisReport:
     """Measure a teacher's CMI on training, augmented and validation images; write cmi.json and cmi.html.
 
     Raises UsageError or RefusedInput where the teacher or its data cannot be opened, or where the teacher is no better
     than chance.
     """
-    preparation.check_device(device)
-    folder.refuse_file(out)
-    progress, kept = ProgressReporter(quiet), Cache(cache or default_cache())
+    preparation.check_device(options.device)
+    folder.refuse_file(options.out)
+    progress, kept = ProgressReporter(options.quiet), Cache(options.cache or default_cache())
+    spec = teacher_spec(options)
     task, weights = open_task(spec, kept, progress.note)
     if not (pools.measurable(task.train) and pools.measurable(task.validation)):
         need = "CMI needs two classes with two images each, in the training and in the validation split"
         raise RefusedInput(f"{need}; give more images")
-    runtime = Runtime(kept, device, progress.note)
+    runtime = Runtime(kept, options.device, progress.note)
     spec = settled(spec, task, weights, runtime)
     with one(spec, task, weights, runtime) as target:
-        out = out or Path("audit-out") / f"{target.slug}-cmi-{target.fingerprint[:8]}"
+        out = options.out or Path("audit-out") / f"{target.slug}-cmi-{target.fingerprint[:8]}"
         with folder.claimed(out, progress.note, FILES), tempfile.TemporaryDirectory(dir=kept.root) as scratch:
             train, augmented, validation = (_ask(name, target, task, Path(scratch)) for name in POOLS)
             refuse_other_order(target, validation.tops.astype(np.uint16), task)

@@ -43,6 +43,7 @@ def frozen(record: Record) -> Iterator[Disagreement]:
         for name in ("batch", "lr"):
             yield from unequal(f"suite.recipe.{name} of {ran.name}", ran.recipe[name], getattr(named, name))
         yield from unequal(f"suite.recipe.steps of {ran.name}", ran.recipe["steps"], named.steps_for(record.task.held))
+    yield from unequal("settings.seeds", record.settings.seeds, ran.seeds)
     if not 2 <= ran.seeds <= HORIZON:
         yield Disagreement("suite.seeds", str(ran.seeds), f"at least 2, at most {HORIZON}")
 
@@ -54,7 +55,7 @@ def known(record: Record) -> Suite | None:
 
 def rows(record: Record) -> Iterator[Disagreement]:
     """Check that every attack and every baseline has exactly one row for every student."""
-    students, suite = record.settings.student.split(","), record.suite
+    students, suite = record.settings.students, record.suite
     attacks = {row.attack for row in record.comparisons}
     trained = {trial.name for trial in record.trials if trial.kind == "attack" and trial.teacher == "audited"}
     asked = attacks | trained | (set(suite.attacks) if suite.complete else set())

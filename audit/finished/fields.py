@@ -47,9 +47,9 @@ FIELDS: Final[Mapping[str, Mapping[Told, str]]] = {
     "Projection": {"recomputed": "explained"},
     "Regime": {"checked": "recipe view source"},
     "Settings": {
-        "checked": "student surface shots labels budget effort device dropped",
-        "text": "teacher data architecture normalize size classes weights input output headers plain_http "
-        "surrogate price isolated",
+        "checked": "student surface shots labels budget effort device drop_classes seeds",
+        "text": "teacher data arch normalize size classes weights attacks input output header plain_http surrogate "
+        "price isolate",
     },
     "SuiteInfo": {"checked": "name digest attacks complete recipe settings tuning_seeds seeds plugins controls"},
     "TaskInfo": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 
 from audit.analysis.derive import surface_row
@@ -34,7 +35,7 @@ def surface(record: Record, row: SurfaceResult, one: Record, folder: Path) -> It
     where = f"record in {row.folder}"
     yield from differences(f"{where}.task", record.task.model_dump(), one.task.model_dump())
     yield from differences(f"{where}.suite", record.suite.model_dump(), one.suite.model_dump())
-    asked, also = (r.settings.model_dump(exclude={"surface", "isolated"}) for r in (record, one))
+    asked, also = (asdict(replace(r.settings, surface="", isolate=None)) for r in (record, one))
     yield from differences(f"{where}.settings", asked, also)
     mine, other = (r.teacher.model_dump(include=OF_TEACHER) for r in (record, one))
     yield from differences(f"{where}.teacher", mine, other)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, combinations
-from typing import Any
 
 from attacks.sources import statements
 from audit.analysis.derive import whole
 from audit.finished.design import Disagreement
-from audit.plan.question import VERSION, of_audit, of_question
+from audit.plan.question import VERSION, Digests, of_audit, question
 from reports.record import Parameters, Record
 
 PRESETS = 8  # at most, attacks with a single setting for which both cases (preset or not) are tried
@@ -24,34 +23,22 @@ def identity(record: Record) -> Iterator[Disagreement]:
 
 def names(record: Record) -> tuple[str, ...]:
     """Return the names that an audit can have, likeliest first; none if the record does not hold the whole question."""
-    parts = question(record)
-    if parts is None:
+    found, attacks = digests(record), versions(record)
+    if found is None or attacks is None:
         return ()
-    return tuple(of_audit(of_question(parts | more), record.look.seeds) for more in _unsaid(record))
+    unsaid = ((presets, version) for presets in _presets(record) for version in range(VERSION, 0, -1))
+    return tuple(of_audit(question(record.settings, found, attacks, *more), record.look.seeds) for more in unsaid)
 
 
-def question(record: Record) -> dict[str, Any] | None:
-    """Return the parts of the question; None where a part cannot be read from any student."""
+def digests(record: Record) -> Digests | None:
+    """Return the digests of the question; None where one cannot be read from any student."""
     planned = [trial.planned for trial in record.trials if trial.planned is not None]
     asked = [trial.planned for trial in record.trials if trial.planned is not None and trial.teacher == "audited"]
     surrogates = [plan.surrogate for plan in planned if plan.surrogate is not None]
-    attacks = versions(record)
-    if not asked or not surrogates or attacks is None:
+    if not asked or not surrogates:
         return None
-    settings, task = record.settings, record.task
-    return {
-        "teacher": asked[0].fingerprint,
-        "surface": settings.surface,
-        "task": task.digest,
-        "pool": task.pool_digest,
-        "surrogate": surrogates[0],
-        "suite": record.suite.digest,
-        "attacks": attacks,
-        "students": settings.student.split(","),
-        "budget": settings.budget,
-        "dropped": settings.dropped,
-        "device": settings.device,
-    }
+    task = record.task
+    return Digests(str(asked[0].fingerprint), task.digest, task.pool_digest, surrogates[0], record.suite.digest)
 
 
 def versions(record: Record) -> dict[str, tuple[int, str]] | None:
@@ -69,10 +56,9 @@ def versions(record: Record) -> dict[str, tuple[int, str]] | None:
     return found
 
 
-def _unsaid(record: Record) -> Iterator[dict[str, Any]]:
-    """Yield guesses of what a record does not state: the protocol version, and which single settings were presets."""
-    alone: dict[str, Parameters] = {row.attack: row.parameters for row in record.comparisons if row.tuned_over == 1}
+def _presets(record: Record) -> Iterator[dict[str, Parameters]]:
+    """Yield guesses of what a record does not state: which single settings were presets."""
+    alone = {row.attack: row.parameters for row in record.comparisons if row.tuned_over == 1}
     names = list(alone)[:PRESETS]
     for chosen in chain.from_iterable(combinations(names, n) for n in range(len(names) + 1)):
-        for version in range(VERSION, 0, -1):
-            yield {"protocol": version, "presets": {name: alone[name] for name in chosen}}
+        yield {name: alone[name] for name in chosen}

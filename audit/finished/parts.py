@@ -50,7 +50,7 @@ def stated(record: Record) -> Iterator[Disagreement]:
     for row in record.controls:
         yield from unequal(f"needs and holds of {row.attack}", (row.needs, row.holds), ("label", "original"))
         yield from unequal(f"extra of {row.attack}", row.extra, False)
-    first = record.settings.student.split(",")[0]
+    first = record.settings.students[0]
     yield from unequal("suite.recipe.architecture", suite.recipe.get("architecture"), first)
     effort = EFFORTS.get(record.settings.effort)
     if named(suite.name) is not None:
@@ -77,8 +77,8 @@ def held(record: Record) -> Iterator[Disagreement]:
     task, asked = record.task, record.settings
     if len(set(task.classes)) != len(task.classes) or len(task.classes) < 2:
         yield Disagreement("task.classes", f"{len(task.classes)} names", "two or more, all different")
-    if not set(asked.dropped) <= set(task.classes) or len(set(asked.dropped)) != len(asked.dropped):
-        yield Disagreement("settings.dropped", ", ".join(asked.dropped), "classes of the task, each once")
+    if not set(asked.drop_classes) <= set(task.classes) or len(set(asked.drop_classes)) != len(asked.drop_classes):
+        yield Disagreement("settings.drop_classes", ", ".join(asked.drop_classes), "classes of the task, each once")
     for where, labels in (("test", task.test_labels), ("validation", task.validation_labels)):
         if (top := unpacked(labels).max(initial=0)) >= len(task.classes):
             yield Disagreement(f"task.{where}_labels", f"class {top}", f"at most {len(task.classes) - 1}")
@@ -86,7 +86,7 @@ def held(record: Record) -> Iterator[Disagreement]:
         asked.shots * task.train,
         len(task.classes) * (asked.shots < 1),
     )  # each class is rounded, to at least one image
-    if task.held > due + slack or (not asked.dropped and task.held < due - slack):
+    if task.held > due + slack or (not asked.drop_classes and task.held < due - slack):
         yield Disagreement("task.held", f"{task.held:,} images", f"a share of {asked.shots:g} of {task.train:,}")
 
 

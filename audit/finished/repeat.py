@@ -6,7 +6,7 @@ import random
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,14 +14,10 @@ from audit.cache.store import Cache
 from audit.context import open_context
 from audit.pipeline import workbench
 from audit.plan.cells import Cell, Result, Use, cell_of
-from audit.plan.names import text_of
-from audit.plan.request import Request
-from audit.plan.suite import suite
+from audit.plan.options import Options
 from audit.recording.evidence import environment
 from reports.record import PackedArray, Record, Trial, load
 from teachers.errors import RefusedInput
-from teachers.http.address import Service
-from teachers.targets.target import TeacherSpec
 from teachers.task import known
 
 ELSEWHERE = 0.02  # by which test accuracy may differ on another build of torch or another processor
@@ -55,29 +51,15 @@ def repeat(
     if not judged:
         raise RefusedInput(f"{folder} does not say how its students were trained; audit again with this version")
     chosen = random.Random(seed).sample(judged, min(cells, len(judged)))
-    asked = record.settings
-    request = Request(
-        TeacherSpec(
-            *(asked.teacher, asked.data, asked.architecture, asked.normalize, asked.size, trust, asked.classes),
-            weights=asked.weights,
-            service=Service(asked.input, asked.output, asked.headers, asked.plain_http),
-        ),
-        attacks=",".join(c.attack for c in record.comparisons),
-        student=asked.student,
-        seeds=record.suite.seeds,
-        shots=asked.shots,
-        labels=asked.labels,
-        drop_classes=text_of(asked.dropped),
-        surface=asked.surface,
-        budget=asked.budget,
-        effort=asked.effort,
+    options = Options(
+        **(asdict(record.settings) | {"attacks": ",".join(row.attack for row in record.comparisons)}),
+        trust_model_code=trust,
         cache=cache,
+        jobs=1,
         quiet=True,
-        surrogate=None if asked.surrogate == "procedural" else asked.surrogate,
-        device=asked.device,
     )
     with (
-        open_context(request, suite(request.effort)) as context,
+        open_context(options) as context,
         tempfile.TemporaryDirectory(dir=context.cache.root) as empty,
     ):
         fresh = replace(context, cache=Cache(Path(empty)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from audit.analysis.derive import ResultArrays
 from audit.statistics.compare import differing, holm
 from audit.statistics.verdict import usable
+from reports import settings
 from reports.leaderboard.board import Difference, Entry, Leaderboard, Line
 from reports.record import Comparison, Record
 from reports.wording import strongest
@@ -83,21 +84,24 @@ def difference(one: Record, other: Record) -> tuple[str, str, str] | None:
 
 def question(record: Record) -> dict[str, str]:
     """Return everything that must be equal for margins to be comparable, as text."""
-    suite, task, asked = record.suite, record.task, record.settings
+    suite, task = record.suite, record.task
     engines = sorted({trial.planned.engine for trial in record.trials if trial.planned is not None})
     return {
         "suite": f"{suite.name} ({suite.digest[:SHOWN]})",
         "task": f"{task.name} ({task.digest[:SHOWN]})",
-        "student": asked.student,
-        "surface": asked.surface,
-        "shots": f"{asked.shots:g}",
-        "labels": f"{asked.labels:g}",
-        "dropped classes": ", ".join(asked.dropped) or "none",
         "attacker's data": f"{task.held} images ({task.pool_digest[:SHOWN]})",
-        "surrogate images": asked.surrogate,
-        "query budget": "none" if asked.budget is None else f"{asked.budget:,}",
         "training engine": ", ".join(map(str, engines)) or "unknown",
+        **{name.replace("_", "-"): _shown(value) for name, value in settings.question(record.settings).items()},
     }
+
+
+def _shown(value: Any) -> str:
+    """Return a setting as text."""
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    if isinstance(value, int | float):
+        return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    return value or "none"
 
 
 def versions(record: Record) -> dict[str, str]:

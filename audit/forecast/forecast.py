@@ -15,8 +15,8 @@ from audit.context import RunContext, open_context
 from audit.diagnosis import pools
 from audit.forecast import stopwatch
 from audit.forecast.stopwatch import Measurements
-from audit.plan.request import Request
-from audit.plan.suite import EFFORTS, suite
+from audit.plan.options import Options
+from audit.plan.suite import EFFORTS
 from audit.statistics.power import Power, Scatter, of_record, power, reference
 from audit.trials import phases
 from audit.trials import preparation as plan
@@ -97,24 +97,23 @@ class Forecast:
 
 
 def forecast(
-    request: Request,
+    options: Options,
     *,
-    price: float | None = None,
     like: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Forecast:
     """Predict the cost and power of the audit that `run` would make; trains short students for half a minute.
 
-    `price`: price of 1,000 queries. `like`: folder of an earlier audit that supplies the variance components, instead
+    `like`: folder of an earlier audit that supplies the variance components, instead
     of the reference bag. Raises what `run` raises for a request that it refuses.
     """
     scatter = reference() if like is None else of_record(load(like / "record.json" if like.is_dir() else like))
-    with open_context(request, suite(request.effort)) as context:
-        return _forecast(context, price, scatter, clock)
+    with open_context(options) as context:
+        return _forecast(context, scatter, clock)
 
 
-def _forecast(context: RunContext, price: float | None, scatter: Scatter, clock: Callable[[], float]) -> Forecast:
-    request, cache, task, experiment = context.request, context.cache, context.task, context.experiment
+def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float]) -> Forecast:
+    options, cache, task, experiment = context.options, context.cache, context.task, context.experiment
     asked, audited = experiment.suite, context.targets.audited
     top = oracle.top_classes(audited.full, task.validation)
     refuse_other_order(audited, top, task)
@@ -128,8 +127,8 @@ def _forecast(context: RunContext, price: float | None, scatter: Scatter, clock:
     planned.insert(0, (experiment, phases.tuning(todo)))
     techniques = {work.technique for _, phase in planned for work in phase.work if work.most}
     ordered = sorted(techniques, key=lambda t: t.name)
-    measured = stopwatch.measure(experiment, ordered, request.jobs, isolated=context.isolated, clock=clock)
-    workers = request.jobs if request.device == "cpu" else 1
+    measured = stopwatch.measure(experiment, ordered, options.workers, isolated=context.isolated, clock=clock)
+    workers = options.workers
     own = auditors(experiment, audited)
     sent = Span(own, own) + asked_of(experiment, attacks["audited"], planned, measured)
     return Forecast(
@@ -147,7 +146,7 @@ def _forecast(context: RunContext, price: float | None, scatter: Scatter, clock:
         memory=memory(experiment, measured, workers),
         queries=sent,
         auditor=own,
-        price=price,
+        price=options.price,
         scatter=scatter,
         power=_power(experiment.seeds, experiment.most, len(attacks["audited"]), experiment, scatter),
         efforts={

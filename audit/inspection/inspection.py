@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from audit.cache.store import Cache
+from audit.plan.options import Options, teacher_spec
 from audit.trials import preparation
 from reports.progress import ProgressReporter
 from teachers import intake, names, oracle
@@ -23,7 +24,8 @@ from teachers.targets.identify import Identification
 from teachers.targets.isolation import one
 from teachers.targets.runtime import Runtime
 from teachers.targets.selection import Choice
-from teachers.targets.target import Target, TeacherSpec, open_file, open_target, open_task
+from teachers.targets.spec import TeacherSpec
+from teachers.targets.target import Target, open_file, open_target, open_task
 from teachers.task import Task, known
 
 SIDE = 32  # side in pixels of noise images, for networks that take any size
@@ -66,11 +68,12 @@ class Inspection:
     data: tuple[str, ...] = ()  # which part of the data was used and what was left out, one line each
 
 
-def inspect(spec: TeacherSpec, *, device: str = "cpu", cache: Path | None = None) -> Inspection:
+def inspect(options: Options) -> Inspection:
     """Open a checkpoint and describe it; with data, also find out how to use it.
 
     Raises RefusedInput where it cannot be opened, UsageError or RefusedInput where it does not fit the data.
     """
+    spec, device, cache = teacher_spec(options), options.device, options.cache
     preparation.check_device(device)
     if spec.teacher in names.BUILT_IN:
         raise UsageError(f"{spec.teacher} is built in and no file; see `audit ls teachers`")

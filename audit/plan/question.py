@@ -1,17 +1,46 @@
-"""The digests of an audit's question and of the audit: of all that its students and its word depend on."""
+"""The question of an audit, all that its students and its verdict depend on, and its digests."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+from reports.settings import Settings
 
 VERSION = 3  # of what is compared with what: a new number makes every audit another one
 
 
-def of_question(parts: Mapping[str, Any]) -> str:
-    """Return the digest of a question: of all but the seeds, 64 hex digits."""
+class Digests(NamedTuple):
+    """The digests of what an audit's settings name."""
+
+    teacher: str  # fingerprint
+    task: str
+    pool: str  # the attacker's images and labels
+    surrogate: str
+    suite: str
+
+
+def question(
+    settings: Settings, digests: Digests, attacks: Mapping[str, Sequence[Any]], presets: Mapping[str, Any], version: int
+) -> str:
+    """Return the digest of a question: of all but the seeds, 64 hex digits.
+
+    `settings`: with what was chosen for those left open. `attacks`: version and origin of each. `presets`: the
+    parameters of attacks that were not tuned. `version`: of the protocol.
+    """
+    parts = {
+        **digests._asdict(),
+        "protocol": version,
+        "surface": settings.surface,
+        "attacks": attacks,
+        "students": settings.students,
+        "budget": settings.budget,
+        "dropped": settings.drop_classes,
+        "presets": presets,
+        "device": settings.device,
+    }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -18,7 +18,6 @@ import torch
 import audit
 from audit.execution.runner import TrialRunner
 from audit.plan.cells import BlockUse
-from audit.plan.request import Request
 from audit.trials.protocol import Experiment
 from reports.record import (
     CMIPool,
@@ -26,7 +25,6 @@ from reports.record import (
     LedgerRow,
     PackedArray,
     Probe,
-    Settings,
     SuiteInfo,
     TaskInfo,
     Times,
@@ -70,35 +68,6 @@ def suite_info(experiment: Experiment, complete: bool, plugins: tuple[str, ...])
         seeds=experiment.most,
         plugins=plugins,
         controls=suite.controls,
-    )
-
-
-def settings(request: Request, experiment: Experiment, isolated: bool) -> Settings:
-    """Describe what the command line chose."""
-    spec = request.spec
-    return Settings(
-        teacher=spec.teacher,
-        data=spec.data,
-        architecture=spec.architecture,
-        normalize=spec.normalize,
-        size=spec.size,
-        classes=spec.classes,
-        weights=spec.weights,
-        input=spec.service.input,
-        output=spec.service.output,
-        headers=spec.service.headers,
-        plain_http=spec.service.plain,
-        student=",".join(experiment.students),
-        surface=request.surface,
-        shots=request.shots,
-        labels=request.labels,
-        budget=request.budget,
-        effort=request.effort,
-        surrogate=request.surrogate or "procedural",
-        device=request.device,
-        price=request.price,
-        dropped=experiment.dropped,
-        isolated=isolated,
     )
 
 

@@ -1,11 +1,10 @@
-"""From what the command line asks for to what all cells of the audit share."""
+"""From the options to what all cells of an audit share."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +13,14 @@ from attacks import registry
 from attacks.base import Attack
 from audit.cache.store import Cache
 from audit.plan import question
-from audit.plan.names import classes, listed
-from audit.plan.request import Request
+from audit.plan.names import classes, listed, text_of
+from audit.plan.options import Options
 from audit.plan.suite import Suite
 from audit.statistics.sequential import HORIZON
 from audit.trials import protocol
 from audit.trials.protocol import Attacks, Experiment
 from reports.names import quoted
+from reports.settings import PROCEDURAL, Settings
 from teachers import networks
 from teachers.data.folders import loose_images
 from teachers.data.procedural import procedural
@@ -74,52 +74,52 @@ def _preset(attack: type[Attack], name: str) -> Attack:
 
 
 def prepare(
-    request: Request, suite: Suite, selection: AttackSelection, task: Task, cache: Cache, note: Note = silent
+    options: Options, suite: Suite, selection: AttackSelection, task: Task, cache: Cache, note: Note = silent
 ) -> Experiment:
     """Settle what all cells share.
 
     Raises UsageError where options do not fit this machine or this task.
     """
-    check_device(request.device)
-    if request.jobs < 1:
-        raise UsageError(f"--jobs {request.jobs}: at least one process is needed")
-    if request.cell_timeout is not None and not 1 <= request.cell_timeout <= LONGEST:
-        raise UsageError(f"--cell-timeout {request.cell_timeout:g}: give seconds from 1 to {LONGEST:,}")
-    dropped = _dropped(request.drop_classes, task)
+    check_device(options.device)
+    if options.jobs is not None and options.jobs < 1:
+        raise UsageError(f"--jobs {options.jobs}: at least one process is needed")
+    if options.cell_timeout is not None and not 1 <= options.cell_timeout <= LONGEST:
+        raise UsageError(f"--cell-timeout {options.cell_timeout:g}: give seconds from 1 to {LONGEST:,}")
+    dropped = _dropped(options.drop_classes, task)
     seen = without(task.train, [task.classes.index(name) for name in dropped])
-    pool = few_labels(few_shot(seen, request.shots), request.labels)
-    most = (suite.most or suite.seeds) if request.seeds is None else request.seeds
+    pool = few_labels(few_shot(seen, options.shots), options.labels)
+    most = (suite.most or suite.seeds) if options.seeds is None else options.seeds
     if not 2 <= most <= HORIZON:
         raise UsageError(f"--seeds {most}: an interval needs at least 2, and the error is spent over {HORIZON}")
-    named = students(request, task)
+    named = students(options, task)
     original = any(attack.holds == "original" for attack in selection.attacks.values())
-    views = affordable(request.budget, suite, pool) if original else suite.views
+    views = affordable(options.budget, suite, pool) if original else suite.views
     recipe = Recipe(named[0], suite.steps_for(len(pool)), suite.batch, suite.lr, views=views)
     return Experiment(
         suite=suite,
         task=task,
         pool=pool,
-        tenth=few_labels(few_shot(seen, request.shots), protocol.TENTH),
+        tenth=few_labels(few_shot(seen, options.shots), protocol.TENTH),
         nothing=task.train.take(np.arange(0)),
-        surrogate=surrogate(request.surrogate, task, cache, note),
+        surrogate=surrogate(options.surrogate, task, cache, note),
         recipe=recipe,
         students=named,
         most=most,
-        budget=request.budget,
-        device=request.device,
+        budget=options.budget,
+        device=options.device,
         dropped=dropped,
         presets=selection.presets,
     )
 
 
-def students(request: Request, task: Task) -> tuple[str, ...]:
+def students(options: Options, task: Task) -> tuple[str, ...]:
     """Return the architectures of the students, the first one the task's own where none is named.
 
     Raises UsageError or RefusedInput where one is unknown or does not fit the images.
     """
-    names = listed(request.student or default_student(task))
+    names = listed(options.student or default_student(task))
     if not names:
-        raise UsageError(f"--student {request.student!r} names no architecture; see `audit ls students`")
+        raise UsageError(f"--student {options.student!r} names no architecture; see `audit ls students`")
     for name in names:
         networks.try_out(networks.build(name, len(task.classes), task.shape), name, len(task.classes), task.shape)
     return names
@@ -130,7 +130,8 @@ def for_students(experiment: Experiment) -> list[Experiment]:
     return [replace(experiment, recipe=replace(experiment.recipe, architecture=name)) for name in experiment.students]
 
 
-def _dropped(text: str, task: Task) -> tuple[str, ...]:
+def _dropped(texts: Sequence[str], task: Task) -> tuple[str, ...]:
+    text = ",".join(text_of([text]) if text in task.classes else text for text in texts)
     names, unknown = classes(text, task.classes)
     if unknown:
         near = difflib.get_close_matches(unknown, task.classes, n=3) or task.classes[:4]
@@ -166,28 +167,20 @@ def default_student(task: Task) -> str:
     return "strided-8-16-32" if min(task.shape[1:]) < 24 else "strided-16-32-64"
 
 
-def surrogate(folder: str | None, task: Task, cache: Cache, note: Note = silent) -> Pool:
+def surrogate(folder: str, task: Task, cache: Cache, note: Note = silent) -> Pool:
     """Return the surrogate images: the procedural pool, or all images under a folder, made to fit the task."""
-    if folder is None:
+    if folder == PROCEDURAL:
         return procedural(SURROGATES, task.shape)
     return Pool(loose_images(place(folder), task.shape, cache.root, note))
 
 
-def identify(experiment: Experiment, audited: Target, attacks: Attacks) -> str:
-    """Return the digest of the question: of all but the seeds, 64 hex digits."""
-    parts: dict[str, Any] = {
-        "protocol": question.VERSION,
-        "teacher": audited.fingerprint,
-        "surface": audited.surface.name,
-        "task": experiment.task.digest,
-        "pool": experiment.pool.digest,
-        "surrogate": experiment.surrogate.digest,
-        "suite": experiment.suite.digest,
-        "attacks": {name: [attack.version, registry.origin(attack)] for name, attack in attacks.items()},
-        "students": experiment.students,
-        "budget": experiment.budget,
-        "dropped": experiment.dropped,
-        "presets": {name: attack.parameters for name, attack in experiment.presets.items()},
-        "device": experiment.device,
-    }
-    return question.of_question(parts)
+def identify(experiment: Experiment, settings: Settings, audited: Target, attacks: Attacks) -> str:
+    """Return the digest of an audit's question: of all but the seeds, 64 hex digits."""
+    pools = (experiment.task.digest, experiment.pool.digest, experiment.surrogate.digest)
+    return question.question(
+        settings,
+        question.Digests(audited.fingerprint, *pools, experiment.suite.digest),
+        {name: (attack.version, registry.origin(attack)) for name, attack in attacks.items()},
+        {name: attack.parameters for name, attack in experiment.presets.items()},
+        question.VERSION,
+    )

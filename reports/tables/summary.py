@@ -59,14 +59,12 @@ SUMMARY: Final[Table[Record]] = Table(
             lambda r: r.settings.shots,
         ),
         Column("labels", "number", "share of these whose label it knows, fraction", lambda r: r.settings.labels),
-        Column("dropped", "text", "classes that it never saw, JSON", lambda r: _names(r.settings.dropped)),
+        Column("dropped", "text", "classes that it never saw, JSON", lambda r: _names(r.settings.drop_classes)),
         Column("budget", "count", "queries that a student may use; missing: no limit", lambda r: r.settings.budget),
         Column("surrogate", "text", "images of attackers without the original ones", lambda r: r.settings.surrogate),
         Column("effort", "text", "--effort of the audit", lambda r: r.settings.effort),
         Column("device", "text", "device that trained the students", lambda r: r.settings.device),
-        Column(
-            "isolated", "truth", "whether the teachers ran in a process of their own", lambda r: r.settings.isolated
-        ),
+        Column("isolated", "truth", "whether the teachers ran in a process of their own", lambda r: r.settings.isolate),
         Column("price", "number", "price of 1,000 queries", lambda r: r.settings.price),
         Column("answered", "count", "distinct answers of the teacher that the audit used", lambda r: r.answered),
         Column("word", "text", "verdict", lambda r: r.verdict.word),

@@ -59,7 +59,7 @@ class Teacher:
         if self.network is None:
             return self.apart
         held = sum(p.numel() for p in self.network.parameters())
-        return held or sum(m.parameters_inside for m in self.network.modules() if isinstance(m, ProgramNetwork))
+        return held or sum(getattr(m, "parameters_inside", 0) for m in self.network.modules())
 
     @property
     def here(self) -> nn.Module:

@@ -14,7 +14,7 @@ from teachers.errors import AuditError, RefusedInput, UsageError
 from teachers.intake import Teacher, Weights
 from teachers.intake.architecture import Candidate, Guess, guess, inside, left_over
 from teachers.targets import probe
-from teachers.targets.target import TeacherSpec
+from teachers.targets.spec import TeacherSpec
 from teachers.task import Task
 
 MOST = 8  # networks to load, at most, where several share all tensor names and shapes; the likeliest first

@@ -22,7 +22,8 @@ from teachers.targets import probe, questions
 from teachers.targets.candidates import LOOKED, apart, candidates, misfit, running
 from teachers.targets.runtime import Runtime
 from teachers.targets.selection import HALVED, Choice, Permutation, Tops, choose, permuted
-from teachers.targets.target import Target, TeacherSpec
+from teachers.targets.spec import TeacherSpec
+from teachers.targets.target import Target
 from teachers.task import Task, known
 
 FEW = 256  # images on which every normalisation is tried; those that may be the best are then tried on more
@@ -69,7 +70,7 @@ def settled(
     if weights is not None and weights.is_program and not programs:
         return spec
     if weights is None or weights.card is not None:
-        if spec.classes and not is_address(spec.teacher):
+        if spec.classes and spec.live is None and not is_address(spec.teacher):
             raise UsageError(f"--classes: {spec.teacher} says itself what its classes are; leave --classes out")
         return spec
     found = identify(weights, spec, task, runtime.device)

@@ -30,7 +30,8 @@ from teachers.targets.probe import ProbeResult
 from teachers.targets.process import TARGET_SPEC, ProbeAnswer, Role, SubjectAnswer, TargetSpec, Which, serve
 from teachers.targets.process import describe as describe
 from teachers.targets.runtime import Runtime
-from teachers.targets.target import Target, TeacherSpec, open_target
+from teachers.targets.spec import TeacherSpec
+from teachers.targets.target import Target, open_target
 from teachers.task import Task
 
 TRIES = 3  # times that one question is asked, at most, if the process is killed

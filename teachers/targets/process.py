@@ -24,7 +24,8 @@ from teachers.targets import probe as probes
 from teachers.targets.identify import settled
 from teachers.targets.probe import ProbeResult
 from teachers.targets.runtime import Runtime
-from teachers.targets.target import Target, TeacherSpec, open_ordinary, open_target, open_task
+from teachers.targets.spec import TeacherSpec
+from teachers.targets.target import Target, open_ordinary, open_target, open_task
 from teachers.task import Pool, Task
 
 MEMORY = 8 * limits.GIB  # bytes that a teacher may use on top of six times its file's size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from teachers.errors import RefusedInput, UsageError
 from teachers.files import composed
 from teachers.guards import GuardedNetwork, SurfaceGuard
 from teachers.http import credentials
-from teachers.http.address import USUAL, Address, Service, is_address
+from teachers.http.address import USUAL, Address, is_address
 from teachers.http.remote import Remote, RemoteBox
 from teachers.http.v2 import declared
 from teachers.http.wire import Wire
@@ -34,8 +34,9 @@ from teachers.proportions import wilson
 from teachers.storage.store import Store
 from teachers.surface import FULL, Surface
 from teachers.synthetic import HalfLeak, LabelMemory, Noisy, SmoothedTruth, placebo
-from teachers.targets import remote
+from teachers.targets import live, remote
 from teachers.targets.runtime import Runtime
+from teachers.targets.spec import LIVE, TeacherSpec
 from teachers.targets.teaching import ordinary_teacher
 from teachers.task import Pool, Task, known, majority
 
@@ -45,23 +46,6 @@ ALTERED: dict[str, Callable[[nn.Module, Task, LabelMemory], nn.Module]] = {
     HALF_LEAK: lambda network, task, held: HalfLeak(network, held),
     NOISY: lambda network, task, held: Noisy(network),
 }
-
-
-@dataclass(frozen=True)
-class TeacherSpec:
-    """What the command line says about the teacher and the task."""
-
-    teacher: str
-    data: str | None = None
-    architecture: str | None = None
-    normalize: str | None = None
-    size: int | None = None
-    trust: bool = False  # whether a checkpoint that is a program may run
-    classes: tuple[str, ...] = ()  # in the order of the network's outputs, if that is not the data's
-    weights: str | None = None  # which weights to use if a checkpoint holds several networks
-    channels: int | None = None  # of a built-in teacher's images; any other teacher determines its own
-    service: Service = USUAL  # the options of a teacher behind a URL
-    tried: int = field(default=0, compare=False)  # images that were shown to identify the file
 
 
 @dataclass(frozen=True)
@@ -100,6 +84,8 @@ def open_task(spec: TeacherSpec, cache: Store, note: Note = silent) -> tuple[Tas
         return datasets.load(spec.data or "glyphs", cache.root, spec.size, spec.channels, note), None
     if is_address(spec.teacher):
         return _remote_task(spec, cache, note), None
+    if spec.teacher.startswith(LIVE):
+        return _live_task(spec, cache, note), None
     weights = open_file(spec)
     card = weights.card
     if card is None and spec.data is None:
@@ -117,6 +103,17 @@ def open_task(spec: TeacherSpec, cache: Store, note: Note = silent) -> tuple[Tas
     if card is not None:
         _agree(card, task, spec)
     return task, weights
+
+
+def _live_task(spec: TeacherSpec, cache: Store, note: Note) -> Task:
+    if spec.live is None:
+        raise UsageError(f"{spec.teacher} was an object of a Python program; call audit.run with that object again")
+    if spec.data is None:
+        raise UsageError(f"{spec.teacher} does not say what it was trained on; give data")
+    for name, value in (("arch", spec.architecture), ("weights", spec.weights)):
+        if value is not None:
+            raise UsageError(f"{name} is for a checkpoint; {spec.teacher} is a network already; leave it out")
+    return datasets.load(spec.data, cache.root, spec.size, note=note)
 
 
 def open_file(spec: TeacherSpec) -> intake.Weights:
@@ -195,12 +192,16 @@ def open_target(
         return altered(spec.teacher, task, pool, views, surface, runtime)
     if is_address(spec.teacher):
         return behind_url(spec, task, surface, runtime)
-    assert weights is not None
-    card = weights.card
-    architecture = spec.architecture or (card.architecture if card else "")
-    normalize = spec.normalize or (card.normalize if card else "none")
-    teacher = intake.assemble(weights, architecture, len(task.classes), task.shape, normalize)
     tried = spec.tried
+    if spec.live is not None:
+        card, teacher = None, live.opened(spec.live, task, spec.normalize)
+        tried += len(task.train) + len(task.validation)
+    else:
+        assert weights is not None
+        card = weights.card
+        architecture = spec.architecture or (card.architecture if card else "")
+        normalize = spec.normalize or (card.normalize if card else "none")
+        teacher = intake.assemble(weights, architecture, len(task.classes), task.shape, normalize)
     if card is None:
         teacher, looked = _as_logits(teacher, task, runtime)
         tried += looked
