@@ -22,8 +22,8 @@ from audit.finished import tables
 from audit.finished.fields import FIELDS, told
 from audit.finished.figures import same_figure
 from audit.finished.verify import follows, verify
-from audit.policy import gate
 from audit.policy.file import read
+from audit.policy.gate import gate
 from reports.outputs import write_all
 from reports.record import PackedArray, Record, RecordError, load, save
 from teachers.errors import RefusedInput

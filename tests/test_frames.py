@@ -21,6 +21,7 @@ from audit.statistics.compare import paired
 from reports import outputs, tables
 from reports.frames import Frames, frame
 from reports.record import Record, load
+from reports.tables.page import page
 from reports.tables.table import DTYPES, harmless
 from teachers.errors import RefusedInput, UsageError
 
@@ -47,8 +48,8 @@ def test_every_table_is_a_frame_with_its_columns_and_types(shipped: Frames) -> N
 
 
 def test_the_page_of_columns_is_written_from_the_code() -> None:
-    """Where this fails: python -c "from reports.tables import page; print(page(), end='')" > docs/tables.md."""
-    assert (ROOT / "docs" / "tables.md").read_text(encoding="utf-8") == tables.page()
+    """Where this fails: python -c "from reports.tables.page import page; print(page(), end='')" > docs/tables.md."""
+    assert (ROOT / "docs" / "tables.md").read_text(encoding="utf-8") == page()
 
 
 def test_rows_are_those_of_the_record(shipped: Frames) -> None:

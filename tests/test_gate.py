@@ -15,8 +15,8 @@ from shipped import DEMO
 
 from audit.analysis.derive import derived
 from audit.plan.suite import SMOKE, Suite
-from audit.policy import baseline, foresee, gate
 from audit.policy.file import read
+from audit.policy.gate import baseline, foresee, gate
 from audit.policy.rules import findings, ruled
 from audit.statistics.verdict import DELTA
 from reports.record import PackedArray, RecordError, load, save
@@ -57,7 +57,7 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
 def test_a_person_reads_a_line_for_each_rule(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audit.policy.today", lambda: date(2027, 1, 1))
+    monkeypatch.setattr("audit.policy.gate.today", lambda: date(2027, 1, 1))
     asked = policy(tmp_path, 'max_age_days = 30\nsurfaces = ["probs"]\n')
     code, out, _ = call(capsys, "gate", str(DEMO / "record.json"), "--policy", str(asked))
     head, *lines = out.splitlines()
@@ -178,7 +178,7 @@ def test_a_run_ends_with_the_code_of_its_policy_after_the_reports_are_written(
     assert (out / "badge.svg").is_file()
     word = load(out).verdict.word
     assert f"verdict={word}\npasses=false\n" in (tmp_path / "output").read_text()
-    monkeypatch.setattr("audit.policy.today", lambda: TODAY)
+    monkeypatch.setattr("audit.policy.gate.today", lambda: TODAY)
     again, told, _ = call(capsys, *argv, "--out", str(out), "--policy", str(asked), "--json")
     assert (again, json.loads(told)["word"]) == (1, word), "nothing but the audit's own JSON is printed"
     asked.write_text(f'version = 1\ninconclusive = "warn"\n[baseline]\nrecord = "{out}"\n')

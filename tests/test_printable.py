@@ -7,8 +7,8 @@ import pytest
 from pages import HOSTILE
 from sample_record import large_record, sample_record
 
-from audit.policy import GateResult
 from audit.policy import terminal as gate_terminal
+from audit.policy.gate import GateResult
 from audit.policy.rules import RuleResult
 from reports.printable import clean, printable
 from reports.verdict import print_verdict

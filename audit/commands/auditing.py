@@ -65,8 +65,8 @@ def run(
 def _foreseen(policy: Path, options: Options) -> PolicyFile:
     """Read a policy, and stop before anything is trained where the audit could never meet it."""
     from audit.plan.suite import suite
-    from audit.policy import foresee
     from audit.policy.file import read
+    from audit.policy.gate import foresee
     from audit.surfaces import surfaces
 
     file = read(policy)

@@ -78,9 +78,9 @@ def gate(
 
 def ask_policy(folder: Path, policy: PolicyFile, *, json: bool = False, quiet: bool = False) -> int:
     """Ask a policy, say what it says here and to GitHub, and return the exit code."""
-    from audit.policy import gate as ask
     from audit.policy import github
     from audit.policy import terminal as gate_terminal
+    from audit.policy.gate import gate as ask
     from reports.svg import plain
     from reports.wording import worst
 

@@ -1,8 +1,5 @@
 """Where cells run: the trial runner, the metered oracle, and worker processes."""
 
-from teachers.processes import forks
+from audit.execution.forkserver import ahead
 
-
-def ahead() -> None:
-    """Let the fork server import what workers need, while this process does its own imports."""
-    forks.prepare("teachers.targets.isolation", "torch._dynamo")  # imported by the first optimiser
+__all__ = ["ahead"]

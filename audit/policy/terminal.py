@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audit.policy import GateResult
+from audit.policy.gate import GateResult
 from reports import terminal
 
 WORDS = {0: "the policy passes", 1: "the policy fails", 3: "undecided", 5: "nothing was audited"}
