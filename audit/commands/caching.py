@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -12,9 +12,6 @@ from audit.commands.options import ATTACKER, Cache, Config, Json, takes
 from audit.execution import ahead
 from audit.plan.options import Options
 from reports import terminal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 cache_app = typer.Typer(
     name="cache",
@@ -28,15 +25,10 @@ cache_app = typer.Typer(
 def ls(cache: Cache = None, json: Json = False) -> None:
     """List what the cache holds: by kind, by technique and by teacher; entries, bytes, last use."""
     from audit.cache.entries import contents
-    from audit.cache.listing import inventory, plain
-    from audit.cache.terminal import listed
+    from audit.cache.listing import inventory
+    from audit.cache.terminal import print_inventory, print_inventory_json
 
-    found = inventory(contents(_root(cache)))
-    if json:
-        terminal.data(plain(found))
-        return
-    for line in listed(found):
-        terminal.say(line, whole=True)
+    (print_inventory_json if json else print_inventory)(inventory(contents(_root(cache))))
 
 
 @cache_app.command(cls=Command)
@@ -47,14 +39,13 @@ def check(
     """Read every entry whole and name what is damaged: exit code 4 where something is, and stays."""
     from audit.cache.damage import damage, mended
     from audit.cache.entries import contents
-    from audit.cache.terminal import damaged
+    from audit.cache.terminal import print_damaged
     from teachers.errors import RefusedInput
 
     root = _root(cache)
     found = contents(root)  # stops where there is no cache
     wrong = mended(root) if set_aside else damage(found)
-    for line in damaged(wrong):
-        terminal.say(line, whole=True)
+    print_damaged(wrong)
     if wrong and set_aside:
         raise RefusedInput("looks cannot be made again; restore them from a copy of the cache")
     if wrong:
@@ -73,12 +64,10 @@ def prune(
     """Remove what was not used for long, and what killed processes left; nothing while an audit runs."""
     from audit.cache.pruning import prune as remove
     from audit.cache.pruning import size_of
-    from audit.cache.terminal import removed
+    from audit.cache.terminal import print_pruned
 
-    for line in removed(
-        remove(_root(cache), older_than, None if max_size is None else size_of(max_size), dry_run), dry_run
-    ):
-        terminal.say(line, whole=True)
+    most = None if max_size is None else size_of(max_size)
+    print_pruned(remove(_root(cache), older_than, most, dry_run), dry_run)
 
 
 @cache_app.command(cls=Command)
@@ -89,13 +78,12 @@ def export(
 ) -> None:
     """Write the cache to a file that `audit cache import` reads; the same content gives the same bytes."""
     from audit.cache.archive import export as write
-    from audit.cache.terminal import exported
+    from audit.cache.terminal import print_exported
     from teachers.errors import UsageError
 
     if what not in ("controls", "all"):
         raise UsageError(f"--what {what!r} is neither controls nor all")
-    for line in exported(write(_root(cache), file, cast(Literal["controls", "all"], what)), file):
-        terminal.say(line, whole=True)
+    print_exported(write(_root(cache), file, cast(Literal["controls", "all"], what)), file)
 
 
 @cache_app.command("import", cls=Command)
@@ -107,13 +95,9 @@ def load(
     """Merge an exported cache into this one; what is here already stays."""
     from audit.cache.archive import load as read
     from audit.cache.pruning import size_of
-    from audit.cache.terminal import counted
+    from audit.cache.terminal import print_imported
 
-    found = read(file, _root(cache), size_of(max_size))
-    new = counted(cast("Mapping[str, int]", found.taken)) or "nothing new"
-    terminal.say(f"{file}: {new}; {found.kept} were here already", whole=True)
-    for name in found.others:
-        terminal.say(f"{name} says something else here; what was here stays", whole=True)
+    print_imported(read(file, _root(cache), size_of(max_size)), file)
 
 
 @cache_app.command(cls=Command)

@@ -46,7 +46,7 @@ def compare(
 ) -> None:
     """Put audits of one question side by side: releases of a model, or a zoo as a leaderboard."""
     from audit.finished.compared import compare as look
-    from audit.finished.compared import print_comparison, print_comparison_json
+    from audit.finished.terminal import print_comparison, print_comparison_json
 
     (print_comparison_json if json else print_comparison)(*look(folders, out, formats))
 
