@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
 
@@ -10,6 +9,7 @@ from attacks import data_free, declared, gradients, labels, logits, resistant, s
 from attacks.base import Attack, Technique
 from attacks.controls import CONTROLS as CONTROLS
 from teachers.errors import UsageError
+from teachers.names import nearest
 
 WRAPPED = ("network", "classes", "shape")  # the parameters of a wrapping function
 FAMILIES = (logits, resistant, labels, surrogate, data_free, gradients)
@@ -85,7 +85,6 @@ def _ours() -> dict[str, type[Technique]]:
 
 def _find(known: dict[str, type[Technique]], name: str) -> type[Technique]:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "see `audit ls attacks`"
+        hint = nearest(name, known, most=3, otherwise="see `audit ls attacks`")
         raise UsageError(f"unknown attack {name!r}; {hint}")
     return known[name]

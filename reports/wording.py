@@ -8,8 +8,8 @@ from typing import Final
 from pydantic import ByteSize
 
 from reports import bag
-from reports.names import quoted
 from reports.record import Comparison, Cost, Interval, LedgerRow, Parameters, Record, Word
+from teachers.names import quoted
 
 MISSING: Final = "–"
 HOLDS: Final = {"original": "original data", "surrogate": "surrogate images", "no data": "no data"}

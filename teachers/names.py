@@ -1,8 +1,10 @@
-"""The names of built-in teachers, and quotes for names in lists; no torch."""
+"""The names of built-in teachers, and how names are written in lists and suggested; no torch."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+from collections.abc import Iterable
 
 TRUTH = "smoothed-truth"
 
@@ -38,4 +40,24 @@ BUILT_IN = {
 
 def quoted(name: str) -> str:
     """Return a name for a comma-separated list, in quotes if it contains a comma or a quote."""
-    return '"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name
+    return in_quotes(name) if "," in name or '"' in name else name
+
+
+def in_quotes(name: str) -> str:
+    """Return a name in double quotes, a quote in it written twice."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def nearest(
+    name: str, known: Iterable[str], most: int = 1, otherwise: str | None = None, *, always: bool = False
+) -> str:
+    """Suggest the known names that are nearest, whatever their case; `otherwise` stands where none is near.
+
+    By default that is the list of all known names. With `always`, it follows the suggestion, too.
+    """
+    folded = {one.lower(): one for one in known}
+    rest = f"there are {', '.join(folded.values()) or 'none'}" if otherwise is None else otherwise
+    near = [folded[one] for one in difflib.get_close_matches(name.lower(), folded, n=most, cutoff=0.5)]
+    if not near:
+        return rest
+    return f"did you mean {' or '.join(near)}?{f' {rest}' if always else ''}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from teachers.errors import RefusedInput, UsageError
+from teachers.names import nearest
 
 Shape = tuple[int, int, int]
 
@@ -212,8 +212,7 @@ def _from_library(name: str, classes: int, shape: Shape) -> nn.Module:
         created: nn.Module = timm.create_model(plain, pretrained=False, num_classes=classes, in_chans=shape[0], **sized)
         return created
     known = [*OURS, "cnn-4-8-16", "resnet-20", *torchvision.models.list_models(), *timm.list_models()]
-    near = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {', '.join(near)}?" if near else "see `audit ls students`"
+    hint = nearest(name, known, most=3, otherwise="see `audit ls students`")
     raise UsageError(f"unknown architecture {name!r}; {hint}")
 
 

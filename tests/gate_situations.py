@@ -28,7 +28,7 @@ from gate_records import (
     written,
 )
 
-from audit import cli, policy
+from audit import cli
 from reports import html, outputs
 from reports.record import Record, dumped, save
 
@@ -259,7 +259,7 @@ def _ran(situation: Situation, folder: Path) -> Outcome:
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.chdir(folder)
-        patch.setattr(policy, "today", lambda: TODAY)
+        patch.setattr("audit.policy.gate.today", lambda: TODAY)
         patch.setattr(sys, "argv", ["audit", *argv])
         code = cli._main()
     return Outcome(code, out.getvalue(), err.getvalue())

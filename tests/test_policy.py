@@ -10,7 +10,8 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from audit.policy.file import Baseline, Policy, Suite, Waiver, line_of, read
+from audit.plan.toml_files import line_of
+from audit.policy.file import Baseline, Policy, Suite, Waiver, read
 from teachers.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent

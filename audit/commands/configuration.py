@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import typer
 
+from audit.plan.toml_files import Purpose, TomlFile, opened
 from teachers.errors import UsageError
+from teachers.names import nearest
 
 PROJECT: Final = Path("pyproject.toml")
 TABLE: Final = ("tool", "distill-audit")
-MOST: Final = 2**20  # bytes of a file
+PURPOSE: Final = Purpose("--config", "text stands in quotes", "options are keys with a value each")
 CONSENT: Final = "trust-model-code"  # nobody else's file may give it
 LISTS: Final = ("attacks", "student", "surface")  # texts with commas, which a file may give as lists
 
@@ -26,31 +27,12 @@ def configured(context: Any, file: Path | None) -> Path | None:
     if context.resilient_parsing:  # a shell asks for completions
         return file
     path, table = (PROJECT, TABLE) if file is None else (file, ())
-    text = _text(path) if file is not None or path.is_file() else ""
-    if file is not None or TABLE[-1] in text:  # a project's file that does not name us need not even be TOML
-        values = _inside(_parsed(path, text), table)
-        context.default_map = _Settings(path, text, table).of(context, values)
+    if file is None and not path.is_file():
+        return None
+    found = opened(path, PURPOSE)
+    if file is not None or TABLE[-1] in found.text:  # a project's file that does not name us need not even be TOML
+        context.default_map = _Settings(found, table).of(context, _inside(found.content(), table))
     return file
-
-
-def _text(path: Path) -> str:
-    from reports import handed
-
-    try:
-        return handed.text(path, MOST)
-    except OSError as e:
-        raise UsageError(f"cannot read {path} ({e.strerror}); give a TOML file with --config") from e
-    except handed.Unfit as e:
-        raise UsageError(f"{path} {e}; give a TOML file with --config") from e
-
-
-def _parsed(path: Path, text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except RecursionError as e:
-        raise UsageError(f"{path} is nested too deeply; options are keys with a value each") from e
-    except ValueError as e:  # also of a number with thousands of digits
-        raise UsageError(f"{path} is no TOML: {e}; text stands in quotes") from e
 
 
 def _inside(content: Mapping[str, Any], table: tuple[str, ...]) -> Mapping[str, Any]:
@@ -63,8 +45,8 @@ def _inside(content: Mapping[str, Any], table: tuple[str, ...]) -> Mapping[str, 
 class _Settings:
     """The values of a file as the defaults of a command."""
 
-    def __init__(self, path: Path, text: str, table: tuple[str, ...]) -> None:
-        self._path, self._text, self._table = path, text, table
+    def __init__(self, file: TomlFile, table: tuple[str, ...]) -> None:
+        self._file, self._table = file, table
 
     def of(self, context: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return defaults by the names that a command has for its options; options of other commands are left."""
@@ -75,8 +57,6 @@ class _Settings:
             if key == CONSENT:
                 raise self._wrong(key, f"is consent, which the command line alone gives; leave it out, give --{key}")
             if key not in known - {"config"}:
-                from audit.policy.file import nearest
-
                 there = nearest(key, sorted(known - {"config", CONSENT}))
                 raise self._wrong(key, f"is no option of `audit run`; {there}")
             if key in mine:
@@ -99,9 +79,7 @@ class _Settings:
         return value
 
     def _wrong(self, key: str, sentence: str) -> UsageError:
-        from audit.policy.file import line_of
-
-        return UsageError(f"{self._path}, line {line_of(self._text, (*self._table, key))}: {key} {sentence}")
+        return self._file.wrong((*self._table, key), sentence)
 
 
 def _commands(group: Any) -> Iterator[Any]:

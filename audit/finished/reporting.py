@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +10,7 @@ from audit.plan.names import listed
 from reports.outputs import ALWAYS, FORMATS, write_all
 from reports.record import load
 from teachers.errors import RefusedInput, UsageError
+from teachers.names import nearest
 
 INSTALL = "pip install 'distill-audit[parquet]'"
 
@@ -44,7 +44,5 @@ def formats(asked: str, known: Collection[str]) -> tuple[str, ...]:
         raise UsageError(f"--format {asked!r} names no format; there are {', '.join(known)}")
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}? " if near else ""
-            raise UsageError(f"unknown format {name!r}; {hint}there are {', '.join(known)}")
+            raise UsageError(f"unknown format {name!r}; {nearest(name, known, most=2, always=True)}")
     return names

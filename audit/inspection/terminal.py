@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 from audit.inspection.inspection import Inspection
 from reports import terminal
-from reports.names import quoted
 from teachers.intake.normalise import BGR
+from teachers.names import quoted
 from teachers.targets.identify import why_normalised
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from reports.names import in_quotes
 from teachers.files import composed
+from teachers.names import in_quotes
 
 
 def listed(text: str) -> tuple[str, ...]:

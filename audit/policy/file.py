@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -15,15 +12,19 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from reports import handed
-from teachers.errors import UsageError
+from audit.plan.toml_files import Place, Purpose, TomlFile, opened
+from teachers.names import nearest
 from teachers.places import place
 
 Text = Annotated[str, Field(pattern=r"\S")]
 Meaning = Literal["fail", "warn", "pass", "separate"]
-MOST = handed.MIB  # at most, bytes of a policy file
 MEANINGS = '"fail", "warn", "pass" or "separate" (an exit code of its own, 3)'
-Place = tuple[str | int, ...]  # the keys and indices that lead to a value
+PURPOSE = Purpose(
+    option="--policy",
+    noun="policy",
+    values="text stands in quotes, and a date is like 2027-01-31",
+    levels="a policy has one level of tables (docs/gate.md)",
+)
 
 
 class Part(BaseModel):
@@ -78,11 +79,9 @@ class Policy(Part):
 
 
 @dataclass(frozen=True)
-class PolicyFile:
+class PolicyFile(TomlFile):
     """A policy, and the file that it was read from."""
 
-    path: Path
-    text: str
     policy: Policy
 
     @property
@@ -91,49 +90,27 @@ class PolicyFile:
         named = self.policy.baseline
         return None if named is None else self.path.parent / place(named.record)
 
-    def wrong(self, place: Place, sentence: str) -> UsageError:
-        """Return an error that names file, line and key."""
-        return UsageError(_located(self.path, self.text, place, sentence))
-
 
 def read(path: Path) -> PolicyFile:
     """Read a policy file.
 
     Raises UsageError, with file, line and key, for anything wrong in it.
     """
+    file = opened(path, PURPOSE)
     try:
-        text = handed.text(path, MOST)
-    except OSError as e:
-        raise UsageError(f"cannot read the policy {path} ({e.strerror}); give a TOML file with --policy") from e
-    except handed.Unfit as e:
-        raise UsageError(f"the policy {path} {e}; give a TOML file with --policy") from e
-    try:
-        return PolicyFile(path, text, Policy.model_validate(tomllib.loads(text)))
-    except RecursionError as e:
-        raise UsageError(f"{path} is nested too deeply; a policy has one level of tables (docs/gate.md)") from e
-    except tomllib.TOMLDecodeError as e:
-        raise UsageError(f"{path} is no TOML: {e}; text stands in quotes, and a date is like 2027-01-31") from e
-    except ValidationError as e:  # a ValueError, too
+        return PolicyFile(file.path, file.text, file.purpose, Policy.model_validate(file.content()))
+    except ValidationError as e:
         first = min(e.errors(), key=lambda error: error["type"] != "extra_forbidden")  # a misspelt key is missing, too
         more = f" (and {e.error_count() - 1} more)" if e.error_count() > 1 else ""
         sentence = _sentence(first["type"], first["loc"], first["input"])
-        raise UsageError(_located(path, text, first["loc"], sentence) + more) from e
-    except ValueError as e:  # raised for a number with thousands of digits
-        raise UsageError(f"{path} is no policy: a number in it has thousands of digits; see docs/gate.md") from e
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Suggest the known name that is nearest, or list all known names."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
+        raise file.wrong(first["loc"], sentence + more) from e
 
 
 def _sentence(kind: str, place: Place, given: Any) -> str:
     """Describe what is wrong with a value, and what is allowed."""
     *table, key = place
     if kind == "extra_forbidden":
-        return f"is not a key of this table; {nearest(str(key), _fields(table))}"
+        return f"is not a key of this table; {nearest(str(key), list(_fields(table)))}"
     while isinstance(key, int):  # an item of a list is described as the list
         *table, key = table
     allowed = _fields(table)[key].description
@@ -146,37 +123,3 @@ def _sentence(kind: str, place: Place, given: Any) -> str:
 def _fields(table: Sequence[str | int]) -> Mapping[str, FieldInfo]:
     tables: dict[str, type[Part]] = {"suite": Suite, "waive": Waiver, "baseline": Baseline}
     return (tables[str(table[0])] if table else Policy).model_fields
-
-
-def _located(path: Path, text: str, place: Place, sentence: str) -> str:
-    key = ".".join(part for part in place if isinstance(part, str))
-    return f"{path}, line {line_of(text, place)}: {key} {sentence}"
-
-
-_HEADER = re.compile(r"\s*(\[\[?)\s*([^\]#]+?)\s*\]")
-_KEY = re.compile(r"\s*([\w.\-\"' ]+?)\s*=")
-
-
-def line_of(text: str, place: Place) -> int:
-    """Return the line of a value in TOML text; that of its table if the value is missing, else 1.
-
-    The TOML reader keeps no line numbers, so this searches for them; a key in an inline value has that value's line.
-    """
-    lines: dict[Place, int] = {}
-    table: Place = ()
-    seen: dict[Place, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := _HEADER.match(line):
-            table = _keys(header[2])
-            lines.setdefault(table, number)
-            if header[1] == "[[":
-                seen[table] = seen.get(table, -1) + 1
-                table = (*table, seen[table])
-                lines[table] = number
-        elif key := _KEY.match(line):
-            lines.setdefault((*table, *_keys(key[1])), number)
-    return next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), 1)
-
-
-def _keys(dotted: str) -> Place:
-    return tuple(part.strip(" \"'") for part in dotted.split("."))

@@ -5,7 +5,6 @@ docs/gate.md states the rules.
 
 from __future__ import annotations
 
-import difflib
 import zlib
 from collections.abc import Container, Iterator, Sequence
 from datetime import date, datetime
@@ -14,12 +13,13 @@ from typing import Literal, NamedTuple
 from audit.analysis.derive import ResultArrays, doubts, finding, whole
 from audit.finished.verify import measured
 from audit.plan.suite import EFFORTS, named
-from audit.policy.file import Baseline, Policy, PolicyFile, nearest
+from audit.policy.file import Baseline, Policy, PolicyFile
 from audit.policy.regression import Change, changes, lost, unlike
 from audit.statistics.verdict import Ruling, rule
 from reports.record import Record
 from reports.wording import points
 from teachers.errors import RefusedInput
+from teachers.names import nearest
 
 Outcome = Literal["pass", "warn", "fail", "separate", "nothing"]
 TOLD = 3  # at most, attacks or reasons in one sentence
@@ -119,8 +119,8 @@ def _surfaces(policy: Policy, records: Sequence[Record]) -> Iterator[RuleResult]
             yield RuleResult("surfaces", "fail", f"{_on(record)}: another teacher, task or suite than on {audited[0]}")
     for surface in policy.surfaces:
         if surface not in audited:
-            near = difflib.get_close_matches(surface, audited, 1)
-            way = f"did you mean {near[0]}? Else audit" if near else "audit"
+            near = nearest(surface, audited, otherwise="")
+            way = f"{near} Else audit" if near else "audit"
             given = ",".join((*audited, surface))
             yield RuleResult("surfaces", "fail", f"{surface} was not audited; {way} it with --surface {given}")
     judged = [surface for surface in audited if surface in policy.surfaces]

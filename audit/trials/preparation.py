@@ -19,12 +19,12 @@ from audit.plan.suite import Suite
 from audit.statistics.sequential import HORIZON
 from audit.trials import protocol
 from audit.trials.protocol import Attacks, Experiment
-from reports.names import quoted
 from reports.settings import PROCEDURAL, Settings
 from teachers import networks
 from teachers.data.folders import loose_images
 from teachers.data.procedural import procedural
 from teachers.errors import NothingAudited, UsageError
+from teachers.names import quoted
 from teachers.notes import Note, silent
 from teachers.places import place
 from teachers.targets.target import Target

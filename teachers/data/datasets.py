@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from teachers.data.pixels import in_channels
 from teachers.data.vision import torchvision_set
 from teachers.errors import RefusedInput, UsageError
 from teachers.files import shown
+from teachers.names import nearest
 from teachers.notes import Note, silent
 from teachers.places import place
 from teachers.task import Augment, Pool, Task
@@ -57,10 +56,8 @@ def load(
         raise RefusedInput(
             f"{shown(spec)} is not a folder; a data set is a folder with train/<class>/* and test/<class>/*"
         )
-    names = catalogue()
-    raise UsageError(
-        f"no data set or folder is called {shown(spec)!r}; {_closest(spec, names)}there are {', '.join(names)}"
-    )
+    near = nearest(spec, catalogue(), most=3, always=True)
+    raise UsageError(f"no data set or folder is called {shown(spec)!r}; {near}")
 
 
 def _read_as(task: Task, channels: int) -> Task:
@@ -68,12 +65,6 @@ def _read_as(task: Task, channels: int) -> Task:
     pools = (task.train, task.validation, task.test)
     train, validation, test = (replace(pool, images=in_channels(pool.images, channels)) for pool in pools)
     return replace(task, train=train, validation=validation, test=test)
-
-
-def _closest(name: str, known_names: Iterable[str]) -> str:
-    folded = {n.lower(): n for n in known_names}
-    close = [folded[n] for n in difflib.get_close_matches(name.lower(), folded)]
-    return f"did you mean {' or '.join(close)}? " if close else ""
 
 
 def _digits() -> Task:

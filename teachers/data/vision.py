@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import difflib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from teachers.data.images import plain
 from teachers.data.pixels import decoded
 from teachers.errors import RefusedInput, UsageError
 from teachers.files import shown
+from teachers.names import nearest
 from teachers.task import Task
 
 if TYPE_CHECKING:
@@ -71,11 +71,8 @@ def _reader(name: str) -> Any:  # torchvision's classes share no type with a len
         if needed == ["root"] and {"train", "split"} & {p.name for p in parameters}:
             found[title.lower()] = title
     if name.lower() not in found:
-        close = [found[n] for n in difflib.get_close_matches(name.lower(), found)]
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise UsageError(
-            f"torchvision has no labelled data set {name!r} that we can read; {hint}or use a folder of images"
-        )
+        near = nearest(name, found.values(), most=3, otherwise="use a folder of images", always=True)
+        raise UsageError(f"torchvision has no labelled data set {name!r} that we can read; {near}")
     return getattr(datasets, found[name.lower()])
 
 

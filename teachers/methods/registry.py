@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import fields
 from typing import Any, get_type_hints
 
@@ -21,6 +20,7 @@ from teachers.methods.plain import Plain
 from teachers.methods.purified import Purified
 from teachers.methods.stingy import Stingy
 from teachers.methods.student_friendly import StudentFriendly
+from teachers.names import nearest
 
 OURS: tuple[type[Method], ...] = (
     Plain,
@@ -45,9 +45,7 @@ def method(name: str, settings: dict[str, str] | None = None) -> Method:
     Raises UsageError, which suggests similar names, for an unknown method or setting, or a value that does not fit.
     """
     if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(METHODS)}"
-        raise UsageError(f"unknown way to train a teacher {name!r}; {hint}")
+        raise UsageError(f"unknown way to train a teacher {name!r}; {nearest(name, METHODS, most=2)}")
     return METHODS[name](**_read(METHODS[name], settings or {}))
 
 
