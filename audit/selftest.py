@@ -14,11 +14,11 @@ from audit.plan.names import listed
 from audit.plan.options import Options
 from audit.plan.suite import suite
 from audit.statistics.compare import paired
-from audit.statistics.verdict import points
 from reports import terminal
 from reports.record import Record, Word
 from teachers.errors import UsageError
 from teachers.names import DEMO, HALF_LEAK, NOISY, PLACEBO, TRUTH
+from teachers.units import points
 
 EFFORT = "selftest"
 LEVEL = 0.01  # p-value below which one attack's students count as better than another's
@@ -123,7 +123,7 @@ def _no_better(pair: Pair, record: Record) -> tuple[bool, str]:
         return False, f"{' and '.join(missing)} made no students that could be compared"
     margin = paired(record.correct(rows[pair.attack].students), record.correct(rows[pair.averaged].students))
     p = margin.p_above()
-    return p >= LEVEL, f"{pair.attack} is {points(margin.mean)} above {pair.averaged} (one-sided p = {p:.2g})"
+    return p >= LEVEL, f"{pair.attack} is {points(margin.mean)} points above {pair.averaged} (one-sided p = {p:.2g})"
 
 
 def print_selftest(found: Sequence[TeacherCheck]) -> None:

@@ -31,6 +31,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from teachers.units import size
+
 TEMPERATURES = [2.0 ** (i / 2 - 2) for i in range(20)]
 IMAGES = 50_000
 BATCH = 128
@@ -165,7 +167,7 @@ def within_limit(path: Path, classes: int) -> None:
     # Of this program alone: ru_maxrss remembers the process that started it.
     peak = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
     assert peak is not None
-    print(f"{IMAGES:,} images, {classes:,} classes: {wall:.1f} s, peak {int(peak[1]) / 1024:,.0f} MiB, file included")
+    print(f"{IMAGES:,} images, {classes:,} classes: {wall:.1f} s, peak {size(1024 * int(peak[1]))}, file included")
 
 
 def memory(classes: int) -> None:

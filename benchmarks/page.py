@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+from teachers.units import size
+
 STARTED = time.perf_counter()
 
 
@@ -48,9 +50,7 @@ def main() -> None:
             save(large_record(), asked.record)
         record = load(asked.record)
         page = html.render(record)
-        print(
-            f"imports, record and first page: {time.perf_counter() - STARTED:.2f} s; {len(page.encode()) / 1000:.0f} kB"
-        )
+        print(f"imports, record and first page: {time.perf_counter() - STARTED:.2f} s; {size(len(page.encode()))}")
         parts: dict[str, Callable[[], object]] = {
             "record, read": lambda: load(asked.record),
             "page": lambda: html.render(record),

@@ -35,6 +35,7 @@ from audit.plan.options import Options
 from audit.plan.suite import FIRST_TUNING_SEED
 from audit.statistics.compare import Margin, over_teachers, paired
 from audit.teach import teach
+from reports import wording
 from teachers import intake
 from teachers.data import datasets
 from teachers.oracle import top_classes
@@ -194,7 +195,7 @@ def compare(knockoff: Correct, control: Correct) -> Margin:
 def points(margin: Margin) -> str:
     """Write a margin in points with its interval."""
     low, high = margin.interval()
-    return f"{100 * margin.mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    return f"{wording.points(margin.mean, 1)} [{wording.points(low, 1)}, {wording.points(high, 1)}]"
 
 
 def spread(accuracies: Sequence[float]) -> str:

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
-from matplotlib.ticker import FuncFormatter
 
 from reports import bag_figure, svg
 from reports.bag import Concentrations
@@ -30,14 +29,8 @@ def margins(record: Record) -> str:
     with svg.styled():
         figure = Figure(figsize=(svg.WIDTH, 0.8 + 0.25 * len(rows)))
         axes = figure.add_axes((0.25, 0.5 / figure.get_figheight(), 0.45, 1 - 0.75 / figure.get_figheight()))
-        axes.set(
-            xlim=(left, right), ylim=(len(rows) - 0.4, -0.6), yticks=[], xlabel="margin over the LS student, points"
-        )
-        axes.spines["left"].set_visible(False)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:+g}".replace("-", "−") if x else "0"))
-        axes.axvspan(left, 100 * record.verdict.delta, color=PALETTE["band"], linewidth=0)
-        axes.axvline(0, color=PALETTE["ink"], linewidth=1)
-        axes.axvline(100 * record.verdict.delta, color=PALETTE["muted"], linewidth=0.8, linestyle=(0, (3, 2)))
+        axes.set(xlim=(left, right), ylim=(len(rows) - 0.4, -0.6))
+        svg.margin_axis(axes, left, record.verdict.delta)
         beside: dict[str, Any] = {
             "transform": axes.get_yaxis_transform(),
             "va": "center",

@@ -8,6 +8,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from teachers import units
+
 MIB: Final = 1 << 20
 # Byte order marks of other encodings. UTF-32 comes first, because its mark begins with that of UTF-16.
 _OTHERS: Final = {
@@ -50,5 +52,5 @@ def _content(path: Path, most: int) -> bytes:
             raise Unfit("is not a regular file, but a pipe or a device")
         content = f.read(most + 1)
     if len(content) > most:
-        raise Unfit(f"is larger than {most // MIB:,} MiB")
+        raise Unfit(f"is larger than {units.size(most, 0)}")
     return content

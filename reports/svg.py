@@ -13,11 +13,13 @@ from xml.etree import ElementTree as ET
 
 import matplotlib.style
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from reports.printable import clean
+from teachers.units import signed
 
 WIDTH: Final = 7.2  # width of every figure, in inches of 72 units
 
@@ -79,6 +81,16 @@ def plain(name: str, length: int = 18) -> str:
     """Return a name without control characters, cut to `length` characters."""
     kept = clean(name)
     return kept if len(kept) <= length else kept[: length - 1] + "…"
+
+
+def margin_axis(axes: Axes, left: float, delta: float) -> None:
+    """Set an axis of margins in points: a line at zero, and a band up to the tolerance, a fraction."""
+    axes.set(yticks=[], xlabel="margin over the LS student, points")
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: signed(f"{x:+g}")))
+    axes.axvspan(left, 100 * delta, color=PALETTE["band"], linewidth=0)
+    axes.axvline(0, color=PALETTE["ink"], linewidth=1)
+    axes.axvline(100 * delta, color=PALETTE["muted"], linewidth=0.8, linestyle=(0, (3, 2)))
 
 
 def log_axis(axis: Axis) -> None:

@@ -34,7 +34,7 @@ def print_verdict(record: Record, folder: Path) -> None:
     terminal.say(verdict.scope)
     times = record.times
     terminal.say(
-        f"{times.trained} students trained, {times.reused} from the cache, {times.wall_seconds:.0f} s, "
+        f"{times.trained} students trained, {times.reused} from the cache, {wording.duration(times.wall_seconds)}, "
         f"{times.training_share:.0%} of them in training steps. Report: {folder / 'report.html'}",
         whole=True,
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from pydantic import ByteSize
-
 from reports import bag
 from reports.record import Comparison, Cost, Interval, LedgerRow, Parameters, Record, Word
 from teachers.names import quoted
+from teachers.units import MISSING as MISSING
+from teachers.units import duration as duration
+from teachers.units import points as points
+from teachers.units import signed
+from teachers.units import size as size
 
-MISSING: Final = "–"
 HOLDS: Final = {"original": "original data", "surrogate": "surrogate images", "no data": "no data"}
 NEEDS: Final = {"probs": "probabilities", "label": "label only", "gradients": "probabilities and input gradients"}
 WORST: Final[tuple[Word, ...]] = ("DISTILLABLE", "INCONCLUSIVE", "UNDISTILLABLE")
@@ -24,17 +26,7 @@ CAPS: Final = {
 
 def percent(share: float | None, digits: int = 2) -> str:
     """Write a fraction as a percentage."""
-    return MISSING if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}\u202f%"
-
-
-def points(difference: float | None) -> str:
-    """Write a difference of two fractions in percentage points, with its sign."""
-    if difference is None or math.isnan(difference):
-        return MISSING
-    if math.isinf(difference):
-        return "+∞" if difference > 0 else "−∞"
-    text = f"{100 * difference:+.2f}"
-    return "0.00" if float(text) == 0 else text.replace("-", "−")
+    return MISSING if share is None or not math.isfinite(share) else signed(f"{100 * share:.{digits}f}") + "\u202f%"
 
 
 def span(interval: Interval | None) -> str:
@@ -51,7 +43,7 @@ def probability(p: float | None) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     """Write a plain number with a fixed count of decimals."""
-    return MISSING if value is None or not math.isfinite(value) else f"{value:.{digits}f}".replace("-", "−")
+    return MISSING if value is None or not math.isfinite(value) else signed(f"{value:.{digits}f}")
 
 
 def within(value: float | None, se: float | None, digits: int = 3) -> str:
@@ -64,19 +56,6 @@ def within(value: float | None, se: float | None, digits: int = 3) -> str:
 def count(value: int | None) -> str:
     """Write a count with thousands separators; None means no limit."""
     return "no limit" if value is None else f"{value:,}"
-
-
-def size(number: float) -> str:
-    """Write bytes in the unit that suits them: 12.3 KB."""
-    return ByteSize(number).human_readable(decimal=True, separator=" ")
-
-
-def duration(seconds: float) -> str:
-    """Write a duration in seconds, minutes or hours."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def parameters(values: Parameters) -> str:

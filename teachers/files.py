@@ -8,6 +8,7 @@ import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
+from teachers import units
 from teachers.errors import RefusedInput
 
 KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder"}  # a socket cannot be opened
@@ -45,7 +46,7 @@ def content(path: Path, most: int, what: str) -> bytes:
         why = "a link to nothing" if isinstance(e, FileNotFoundError) else (e.strerror or str(e)).lower()
         raise RefusedInput(f"{shown(path)} cannot be opened ({why}); give {what}") from e
     if found.st_size > most or len(held) > most:
-        raise RefusedInput(f"{shown(path)} is larger than {most / 2**20:.0f} MiB; give {what}")
+        raise RefusedInput(f"{shown(path)} is larger than {units.size(most, 0)}; give {what}")
     return held
 
 

@@ -18,8 +18,8 @@ from audit.finished.choices import choices
 from audit.finished.groups import Groups
 from audit.finished.verify import verify
 from audit.statistics.compare import LowerBound, Margin, paired
-from audit.statistics.verdict import points
 from reports.record import Comparison, PackedArray, Parameters, Record, Trial, load
+from teachers.units import points
 
 pytestmark = pytest.mark.usefixtures("curves_once")
 
@@ -279,7 +279,7 @@ def test_margins_at_both_lengths_are_those_of_students_that_asked_the_teacher(lo
 
     usual = accuracy("soft-kd", 25, soft.parameters) - accuracy("ls", 25, null.control_parameters)
     after = 1 - accuracy("ls", 50, null.control_parameters)
-    assert f"from {points(usual)} to {points(after)}" in flag.raised
+    assert f"from {points(usual)} points to {points(after)} points" in flag.raised
 
 
 def test_an_attack_of_a_single_setting_is_compared_with_itself(kept: Path, tmp_path: Path) -> None:

@@ -288,7 +288,7 @@ def test_the_jail_says_what_a_file_took_too_much_of(tmp_path: Path, monkeypatch:
     with pytest.raises(RefusedInput, match="made its reader fail"):
         confined(jailed.leave)
     monkeypatch.setattr(jail, "available", lambda: 2**28)
-    with pytest.raises(RefusedInput, match=r"1\.0 GiB of memory to open, 0\.2 GiB are free"):
+    with pytest.raises(RefusedInput, match=r"1\.0 GiB of memory to open, 256\.0 MiB are free"):
         confined(jailed.swell)
 
 

@@ -291,7 +291,7 @@ def test_bodies_that_are_no_answer_are_refused(server: FakeServer, body: str) ->
 def test_an_endless_answer_is_cut(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "LARGEST", 1_000_000)
     server.faults.append(Fault(200, "x" * 2_000_000))
-    with pytest.raises(RefusedInput, match="answered more than 0 MiB"):
+    with pytest.raises(RefusedInput, match="answered more than 977 KiB to one question"):
         box(server)(IMAGES[:5])
 
 

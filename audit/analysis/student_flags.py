@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from audit.analysis.protocol_flags import FlagRule
 from audit.plan.suite import LONGER
 from audit.statistics.compare import LowerBound, Margin
-from audit.statistics.verdict import DELTA, points
+from audit.statistics.verdict import DELTA
 from reports.record import Flag
+from teachers.units import points
 
 LEVEL = 0.99  # one-sided confidence at which an unexpected order of two results is not due to chance
 CLEARLY = 0.01  # share of test images by which knockoff students agree with the teacher more than LS students
@@ -47,9 +48,10 @@ def small_test(margins: Mapping[str, Margin]) -> Flag | None:
     if not wide:
         return None
     attack = max(wide, key=lambda name: wide[name])
+    half = points(wide[attack], sign=False)
     return SMALL_TEST.raised(
-        f"even with endless seeds, {margins[attack].images:,} test images would leave ±{100 * wide[attack]:.2f} points "
-        f"around the margin of {attack}, more than the tolerance of {100 * DELTA:g}"
+        f"even with endless seeds, {margins[attack].images:,} test images would leave ±{half} points around the "
+        f"margin of {attack}, more than the tolerance of {100 * DELTA:g}"
     )
 
 
@@ -75,7 +77,7 @@ def weaker_access_wins(label: str, probs: str, margin: Margin) -> Flag | None:
     if margin.degenerate or margin.lower(LEVEL) <= 0:
         return None
     return WEAKER_ACCESS_WINS.raised(
-        f"{label}, which sees labels alone, is {points(margin.mean)} above {probs}, which sees probabilities"
+        f"{label}, which sees labels alone, is {points(margin.mean)} points above {probs}, which sees probabilities"
     )
 
 
@@ -94,7 +96,7 @@ def smaller_budget_wins(attack: str, small: int, large: int, margin: Margin) -> 
     if margin.degenerate or margin.lower(LEVEL) <= 0:
         return None
     return SMALLER_BUDGET_WINS.raised(
-        f"{attack} with {small:,} queries is {points(margin.mean)} above itself with {large:,}"
+        f"{attack} with {small:,} queries is {points(margin.mean)} points above itself with {large:,}"
     )
 
 
@@ -119,7 +121,7 @@ def does_not_bite(attacks: Sequence[str]) -> Flag | None:
 CLONED = FlagRule(
     id="cloned-behaviour",
     when=f"knockoff students agree with the teacher on clearly more test images than LS students do (95 % bound above "
-    f"{points(CLEARLY)}), while their margin's 95 % upper bound is below the tolerance",
+    f"{points(CLEARLY)} points), while their margin's 95 % upper bound is below the tolerance",
     why="the student takes over what the teacher says, mistakes included, without becoming more accurate: cloned in "
     "behaviour. The verdict is about accuracy, and says nothing against it",
     do="look at agreement, too, where copying the behaviour is what must not happen",
@@ -135,7 +137,7 @@ def cloned(agreement: Mapping[str, Margin], accuracy: Mapping[str, Margin]) -> F
     most = max(names, key=lambda name: agreement[name].mean)
     return CLONED.raised(
         f"students of {', '.join(names)} agree with the teacher more often than LS students do, {most} by "
-        f"{points(agreement[most].mean)}, and are no more accurate"
+        f"{points(agreement[most].mean)} points, and are no more accurate"
     )
 
 
@@ -154,8 +156,8 @@ def still_improving(gain: LowerBound) -> Flag | None:
     if gain.mean <= DELTA or gain.lower <= 0:
         return None
     return STILL_IMPROVING.raised(
-        f"at {LONGER} times the steps the LS student gains {points(gain.mean)} on validation images, at least "
-        f"{points(gain.lower)} (95 %, over images)"
+        f"at {LONGER} times the steps the LS student gains {points(gain.mean)} points on validation images, at least "
+        f"{points(gain.lower)} points (95 %, over images)"
     )
 
 
@@ -178,6 +180,6 @@ def not_converged(attack: str, usual: float, longer: float, gain: LowerBound) ->
     if longer <= 0 or gain.mean <= DELTA or gain.lower <= 0:
         return None
     return NOT_CONVERGED.raised(
-        f"at {LONGER} times the steps the margin of {attack} on validation images grows from {points(usual)} to "
-        f"{points(longer)}, by at least {points(gain.lower)} (95 %, over images)"
+        f"at {LONGER} times the steps the margin of {attack} on validation images grows from {points(usual)} points to "
+        f"{points(longer)} points, by at least {points(gain.lower)} points (95 %, over images)"
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 from audit.execution import worker_messages
 from audit.execution.worker import Job, failure, train
 from audit.plan.cells import Cell, Failure
+from teachers import units
 from teachers.processes import limits, messages, pipes
 from teachers.processes.pipes import Arrays, Limits
 from teachers.storage.store import Rows
@@ -82,7 +83,7 @@ def _failure(cell: Cell, error: BaseException, memory: int) -> Failure:
     swollen = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
     found = failure(cell, error)
     if swollen and memory:
-        limit = f"it asked for more memory than the {memory / limits.GIB:.1f} GiB that a worker may take here"
+        limit = f"it asked for more memory than the {units.size(memory)} that a worker may take here"
         return found.model_copy(update={"sentence": f"{limit}; use fewer --jobs, a smaller --student or more memory"})
     return found
 

@@ -28,6 +28,7 @@ from teachers.targets import probe, questions
 from teachers.targets.identify import refuse_other_order
 from teachers.targets.isolation import both
 from teachers.targets.target import Target, refuse_chance
+from teachers.units import duration
 
 BYTES = 4  # size of a stored probability
 ASKED = 256  # validation images that measure how fast the teacher answers
@@ -119,7 +120,7 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
     refuse_other_order(audited, top, task)
     refuse_chance(top, task, audited.teacher.name)
     teachers, attacks = both(context.targets), offered(context.targets, context.selection.attacks)
-    context.progress.note(f"training parts of students for about {stopwatch.SECONDS:.0f} s")
+    context.progress.note(f"training parts of students for about {duration(stopwatch.SECONDS)}")
     arms = plan.for_students(experiment)
     uses = [use for arm in arms for use in phases.tuning_uses(arm, teachers, attacks)]
     todo = [use for use in uses if cache.result(use.cell) is None]

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from audit.forecast.forecast import Forecast, Span
 from reports import terminal
-from reports.wording import duration
+from reports.wording import duration, points, size
 
 
 def print_forecasts(found: Sequence[Forecast]) -> None:
@@ -44,15 +44,15 @@ def _print_forecast(found: Forecast) -> None:
     terminal.table(("phase", "students", f"time, {found.workers} at once"), rows)
     if found.kept:
         say(f"{found.kept} more tuning students are in the cache already")
-    say(f"Memory: {found.memory / 2**30:.1f} GiB")
+    say(f"Memory: {size(found.memory)}")
     cost = "" if found.price is None else f", {_span(found.queries.times(found.price / 1000), '{:,.2f}'.format)} to pay"
     say(f"Queries to the teacher: {_span(found.queries, '{:,.0f}'.format)} ({found.auditor:,} the auditor's own){cost}")
-    gain, resistance = (100 * value for value in (found.power.gain, found.power.resistance))
+    gain = points(found.power.gain, 1, sign=False)
     say(
-        f"With {POWER:.0%} power it detects a gain of {gain:.1f} points, and rules out an attack whose margin is "
-        f"{resistance:+.1f} points or less"
+        f"With {POWER:.0%} power it detects a gain of {gain} points, and rules out an attack whose margin is "
+        f"{points(found.power.resistance, 1)} points or less"
     )
-    told = ", ".join(f"{name} {100 * power.gain:.1f}" for name, power in found.efforts.items())
+    told = ", ".join(f"{name} {points(power.gain, 1, sign=False)}" for name, power in found.efforts.items())
     say(f"(detectable gain in points, by effort: {told}; variances are those of {found.scatter.source})")
     if found.measured < found.techniques:
         say(f"{found.techniques - found.measured} techniques were not timed in time: the table uses the others' median")

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from audit.statistics.compare import Margin, holm
 from audit.statistics.sequential import HORIZON, Looks
 from reports.record import Flag, Word
+from teachers.units import points
 
 DELTA = 0.005  # tolerance δ: half a percentage point
 ALPHA = 0.05  # error rate of each decisive word, over all attacks, students and looks
@@ -116,17 +117,17 @@ def _open(f: Finding, delta: float) -> str | None:
         images = 0.0 if f.margin is None else f.margin.discordant
         return f"{f.attack}: {images:.0f} discordant images expected, fewer than {DISCORDANT}, or no variance"
     if f.looks.lower(ALPHA) > 0:
-        return f"{f.attack} gains {points(f.looks.last.mean)}, with a lower bound above 0 on its own"
+        return f"{f.attack} gains {points(f.looks.last.mean)} points, with a lower bound above 0 on its own"
     if (upper := f.looks.upper(ALPHA)) >= delta:
-        return f"{f.attack} may gain up to {points(upper)} (tolerance {points(delta)})"
+        return f"{f.attack} may gain up to {points(upper)} points (tolerance {points(delta)} points)"
     return None
 
 
 def _wins(winners: Sequence[Finding], adjusted: dict[str, float], judged: int) -> tuple[str, ...]:
     ordered = sorted(winners, key=lambda f: adjusted[f.attack])
     return tuple(
-        f"{f.attack} gains {points(f.looks.last.mean)}, at least {points(f.looks.lower(ALPHA / judged))} after "
-        f"correction (Holm-adjusted p = {adjusted[f.attack]:.2g})"
+        f"{f.attack} gains {points(f.looks.last.mean)} points, at least {points(f.looks.lower(ALPHA / judged))} points "
+        f"after correction (Holm-adjusted p = {adjusted[f.attack]:.2g})"
         for f in ordered
         if f.looks is not None
     )
@@ -134,7 +135,8 @@ def _wins(winners: Sequence[Finding], adjusted: dict[str, float], judged: int) -
 
 def _bounds(judged: Sequence[Finding], delta: float) -> tuple[str, ...]:
     top = max((f.looks.upper(ALPHA), f.attack) for f in judged if f.looks is not None)
-    return (f"the largest upper bound is {points(top[0])} ({top[1]}), below the tolerance of {points(delta)}",)
+    bound = f"the largest upper bound is {points(top[0])} points ({top[1]})"
+    return (f"{bound}, below the tolerance of {points(delta)} points",)
 
 
 def _settle(judged: Sequence[Finding], delta: float) -> str:
@@ -169,8 +171,3 @@ def enough(margin: Margin, delta: float = DELTA) -> Enough:
             return Enough(seeds)
     half = margin.foreseen(HORIZON).upper(1 - ALPHA / 2) - margin.mean
     return Enough(HORIZON, math.ceil(margin.images * max(1.0, half / room) ** 2))
-
-
-def points(fraction: float) -> str:
-    """Write a fraction as signed percentage points: 0.013 is +1.30 points."""
-    return f"{100 * fraction:+.2f} points"

@@ -7,7 +7,6 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from reports import svg
 from reports.leaderboard.board import Leaderboard
@@ -40,13 +39,8 @@ def margins(board: Leaderboard) -> str:
         figure = Figure(figsize=(svg.WIDTH, 0.75 + inches * (len(rows) + len(keys))))
         height = figure.get_figheight()
         axes = figure.add_axes((0.26, 0.5 / height, 0.72 if few else 0.46, 1 - 0.62 / height))
-        axes.set(xlim=(left, right), ylim=(len(rows) - 0.4, -len(keys) - 0.6), yticks=[])
-        axes.set_xlabel("margin over the LS student, points")
-        axes.spines["left"].set_visible(False)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:+g}".replace("-", "−") if x else "0"))
-        axes.axvspan(left, 100 * board.delta, color=PALETTE["band"], linewidth=0)
-        axes.axvline(0, color=PALETTE["ink"], linewidth=1)
-        axes.axvline(100 * board.delta, color=PALETTE["muted"], linewidth=0.8, linestyle=(0, (3, 2)))
+        axes.set(xlim=(left, right), ylim=(len(rows) - 0.4, -len(keys) - 0.6))
+        svg.margin_axis(axes, left, board.delta)
         for look, name in enumerate(keys):
             _key(axes, look - len(keys), name, look)
         for y, row in enumerate(rows):

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from teachers import files
+from teachers import files, units
 from teachers.errors import RefusedInput
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _decoded(image: Image, channels: int | None) -> Image:
     needed = image.width * image.height * a_pixel
     if needed > MOST_DECODED:
         pixels = f"{image.width}x{image.height} pixels of mode {image.mode}"
-        raise ValueError(f"{pixels} take {needed / 2**30:.1f} GiB, above {MOST_DECODED / 2**30:.0f}")
+        raise ValueError(f"{pixels} take {units.size(needed)}, above {units.size(MOST_DECODED, 0)}")
     if needed < LARGE:
         return plain(image, channels)
     with _alone:

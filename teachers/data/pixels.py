@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from teachers import files
+from teachers import files, units
 from teachers.data import images
 from teachers.data.images import MOST_FILE, picture
 from teachers.data.stored import LARGE, StoredImages
@@ -160,13 +160,13 @@ def _empty(path: Path | None, shape: tuple[int, ...]) -> Images:
     if path is not None:
         free = shutil.disk_usage(path.parent).free
         if needed > free:
-            said = f"{told} take {needed / 2**30:.1f} GiB in the cache, where {free / 2**30:.1f} are free"
+            said = f"{told} take {units.size(needed)} in the cache, where {units.size(free)} are free"
             raise RefusedInput(f"{said}; give a smaller --size, or another --cache")
         return np.lib.format.open_memmap(path, "w+", np.uint8, shape)
     try:
         return np.empty(shape, np.uint8)
     except MemoryError as e:
-        raise RefusedInput(f"{told} take {needed / 2**30:.1f} GiB of memory; give a smaller --size") from e
+        raise RefusedInput(f"{told} take {units.size(needed)} of memory; give a smaller --size") from e
 
 
 def in_channels(stack: Images, channels: int) -> Images:

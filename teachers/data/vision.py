@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from teachers import units
 from teachers.data import watching
 from teachers.data.folders import assembled
 from teachers.data.images import plain
@@ -114,7 +115,9 @@ def _refuse_bombs(root: Path) -> None:
     for name in ("usps.bz2", "usps.t.bz2"):
         path = root / name
         if path.is_file() and not _unpacks(path):
-            raise RefusedInput(f"{shown(path)} unpacks to more than {MOST_UNPACKED >> 20} MiB; get the data set again")
+            raise RefusedInput(
+                f"{shown(path)} unpacks to more than {units.size(MOST_UNPACKED, 0)}; get the data set again"
+            )
 
 
 def _unpacks(path: Path) -> bool:

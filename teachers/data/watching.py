@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from teachers import units
+
 MOST = 2**30  # bytes, at most, of a file that torchvision reads whole and without a checksum
 
 _watched: Counter[str] = Counter()  # folders, as absolute paths; changed only by the thread that loads a data set
@@ -47,4 +49,4 @@ def _check(event: str, args: tuple[Any, ...]) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(f"{path} is no regular file")
     if path.endswith("-ubyte") and found.st_size > MOST:
-        raise OSError(f"{path} is larger than {MOST >> 30} GiB")
+        raise OSError(f"{path} is larger than {units.size(MOST, 0)}")

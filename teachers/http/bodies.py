@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
+from teachers import units
 from teachers.errors import RefusedInput
 
 BRACKETS = 2**22  # lists and objects in a reply, at most: each takes twenty times more memory than its text
@@ -31,7 +32,7 @@ def collected(parts: Iterable[bytes], encoding: str, most: int, who: str) -> byt
         except zlib.error:
             raise RefusedInput(f"{who} answered a body marked as {kind}, which it is not") from None
         if max(len(text), taken) > most or (unpack is not None and unpack.unconsumed_tail):
-            raise RefusedInput(f"{who} answered more than {most >> 20} MiB to one question")
+            raise RefusedInput(f"{who} answered more than {units.size(most, 0)} to one question")
     if unpack is not None and taken and not unpack.eof:
         raise RefusedInput(f"{who} answered {kind} that is cut off")
     return bytes(text)

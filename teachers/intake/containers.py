@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from teachers import units
 from teachers.errors import RefusedInput
 from teachers.intake.archives import sound_members
 from teachers.intake.standins import Reader, Storage
@@ -62,7 +63,9 @@ def _zip(path: Path) -> Container:
     members = {m.filename: m for m in sound_members(path)}
     index = next(m for name, m in members.items() if name.partition("/")[2] == "data.pkl")
     if index.file_size > MOST_INDEX:
-        raise RefusedInput(f"{path} has an index of {index.file_size} bytes, above {MOST_INDEX}; save fewer keys")
+        raise RefusedInput(
+            f"{path} has an index of {units.size(index.file_size)}, above {units.size(MOST_INDEX, 0)}; save fewer keys"
+        )
     top = index.filename.partition("/")[0]
 
     def read(name: str) -> bytes:

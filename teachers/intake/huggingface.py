@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from teachers import units
 from teachers.errors import RefusedInput
 from teachers.intake.normalise import BGR
 from teachers.networks import in_timm
@@ -139,7 +140,9 @@ def _shards(path: Path, index: str) -> list[str]:
 
 def _json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MOST_TEXT:
-        raise RefusedInput(f"{path} has more than {MOST_TEXT} bytes; give the folder that save_pretrained wrote")
+        raise RefusedInput(
+            f"{path} has more than {units.size(MOST_TEXT, 0)}; give the folder that save_pretrained wrote"
+        )
     try:
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as e:

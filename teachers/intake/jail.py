@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from teachers import units
 from teachers.errors import RefusedInput
 from teachers.processes import forks
 from teachers.processes.limits import GIB as GIB
@@ -42,9 +43,8 @@ def confined(work: Work, folder: Path, path: Path, may: Limits) -> dict[str, Any
     """
     free = available()
     if may.memory > free:
-        raise RefusedInput(
-            f"{path} may take {_gib(may.memory)} of memory to open, {_gib(free)} are free; use a machine with more"
-        )
+        needed = f"may take {units.size(may.memory)} of memory to open, {units.size(free)} are free"
+        raise RefusedInput(f"{path} {needed}; use a machine with more")
     child = forks.start(_child, work, folder, may)
     child.join(may.seconds + 5)  # longer than its own alarm
     if child.is_alive():
@@ -61,14 +61,10 @@ def confined(work: Work, folder: Path, path: Path, may: Limits) -> dict[str, Any
     return found
 
 
-def _gib(size: int) -> str:
-    return f"{size / GIB:.1f} GiB"
-
-
 def _memory(may: Limits, flag: str) -> str:
     if flag:
         return f"more memory to read than this shell's ulimit {flag} leaves (raise it)"
-    return f"more than {_gib(may.memory)} of memory to read"
+    return f"more than {units.size(may.memory)} of memory to read"
 
 
 def _end(code: int, may: Limits) -> str:

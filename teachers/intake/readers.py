@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from teachers import units
 from teachers.errors import RefusedInput
 from teachers.intake import onnx_files, pickles
 from teachers.intake.archives import sound_members
@@ -213,7 +214,9 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
     with path.open("rb") as f:
         header = int.from_bytes(f.read(8), "little")
     if header > MOST_HEADER:
-        raise RefusedInput(f"{path} has a header of {header} bytes, above {MOST_HEADER}; save fewer keys")
+        raise RefusedInput(
+            f"{path} has a header of {units.size(header)}, above {units.size(MOST_HEADER, 0)}; save fewer keys"
+        )
 
     def load() -> tuple[dict[str, Tensor], str | None]:
         with safe_open(path, "pt") as f:

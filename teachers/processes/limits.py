@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from teachers import units
+
 GIB = 2**30
 FLAGS = {"RLIMIT_AS": "-v", "RLIMIT_CPU": "-t", "RLIMIT_FSIZE": "-f", "RLIMIT_DATA": "-d", "RLIMIT_CORE": "-c"}
 ENOUGH = 6 * GIB  # bytes of address space: torch alone takes 3 GiB
@@ -56,7 +58,7 @@ def starved(error: BaseException) -> str:
 def tight(needed: int) -> str:
     """Return the message that the shell's memory limits are below `needed` bytes; empty if they are not."""
     flags = ", ".join(flag for kind in ("RLIMIT_AS", "RLIMIT_DATA") if (flag := below(kind, needed)))
-    return flags and f"this shell's ulimit {flags} leaves less memory than the {ENOUGH / GIB:.0f} GiB wanted; raise it"
+    return flags and f"this shell's ulimit {flags} leaves less memory than the {units.size(ENOUGH, 0)} wanted; raise it"
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from teachers import intake
+from teachers import intake, units
 from teachers.errors import AuditError, RefusedInput
 from teachers.intake import Card
 from teachers.notes import Note
@@ -152,7 +152,7 @@ def _failed(error: Exception, arrays: Arrays) -> str:
     asked = f"a question of {len(arrays['images']):,} images" if "images" in arrays else "a question"
     said = " ".join(str(error).split())[:300]
     if isinstance(error, MemoryError) or "alloc" in said:
-        said = f"it needs more memory than the {MEMORY / limits.GIB:.0f} GiB and the size of its file that it may take"
+        said = f"it needs more memory than the {units.size(MEMORY, 0)} and the size of its file that it may take"
     return f"the teacher failed on {asked}: {type(error).__name__}: {said}"
 
 
