@@ -12,6 +12,7 @@ from reports import record as records
 from reports.outputs import FILES
 from reports.record import Record
 from teachers.errors import RefusedInput, UsageError
+from teachers.files import write_whole
 
 AUDIT = ("record.json", "journal.jsonl", "audit.id", *FILES)  # what an audit writes
 
@@ -33,7 +34,7 @@ def prepare(folder: Path, names: Collection[str]) -> None:
             if (path := folder / name).exists() and not path.is_file():
                 raise RefusedInput(f"{path} is in the way of a file that is to be written; remove it")
         tried = folder / f".{max(names, key=len)}.tried"
-        records.write_whole(tried, b"tried")
+        write_whole(tried, b"tried")
         tried.unlink()
     except (OSError, ValueError) as e:  # ValueError: of a name that cannot be
         why = (e.strerror if isinstance(e, OSError) else None) or e
@@ -70,7 +71,7 @@ def already(folder: Path, identity: str) -> Record | None:
         raise UsageError(f"{folder} holds another audit; give another folder with --out, or remove it")
     path = folder / "record.json"
     if not path.exists():
-        records.write_whole(marker, identity.encode())
+        write_whole(marker, identity.encode())
         return None
     try:
         found = records.load(path)

@@ -32,7 +32,8 @@ from audit.statistics.sequential import once
 from audit.statistics.verdict import ALPHA, DELTA, Finding, Ruling, rule
 from audit.teach import teach
 from reports.bag import Bag, BagTeacher, Control, Row
-from reports.record import Comparison, PackedArray, Record, write_whole
+from reports.record import Comparison, PackedArray, Record
+from teachers.files import write_whole
 from teachers.methods import METHODS
 from teachers.storage.store import default_cache
 

@@ -37,7 +37,7 @@ from audit.statistics.compare import Margin, paired
 from audit.statistics.sequential import HORIZON
 from audit.trials import protocol
 from audit.trials.protocol import ControlCandidate, Experiment
-from reports.record import write_whole
+from teachers.files import write_whole
 from teachers.storage.store import default_cache
 from teachers.task import known
 

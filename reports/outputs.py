@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from reports import attestation, badge, html, junit, markdown, tables
-from reports.record import Record, by_surface, write_whole
+from reports.record import Record, by_surface
+from teachers.files import write_whole
 
 TABLES: Final = "tables"  # the folder of the table files
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import math
-import os
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -22,6 +20,7 @@ from reports.base import Data as Data
 from reports.base import Share as Share
 from reports.clusters import Clusters
 from reports.settings import Settings as Settings
+from teachers.files import write_whole
 
 SCHEMA_VERSION: Final = 3  # the first of a release: what it writes, every later version reads
 
@@ -449,25 +448,6 @@ def save(record: Record, path: Path) -> None:
 def dumped(record: Record) -> bytes:
     """Return the bytes of the record's file."""
     return record.model_dump_json(indent=1).encode()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file completely or not at all: to a temporary name, flushed to disk, then renamed.
-
-    Raises an OSError that names the file where it cannot be written, and leaves no partial file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("wb") as f:
-            f.write(content)
-            f.flush()
-            os.fsync(f.fileno())
-        partial.replace(path)
-    except OSError as e:  # for a full disk, the error names no file
-        with suppress(OSError):
-            partial.unlink()
-        raise OSError(e.errno, e.strerror, str(path)) from e
 
 
 def load(path: Path) -> Record:

@@ -25,7 +25,7 @@ ROOMS = {
     "teachers": {"teachers"},
     "reports": {"reports"},
 }
-ANYONES = {"teachers.names", "teachers.units"}  # which anyone may import
+ANYONES = {"teachers.files", "teachers.names", "teachers.units"}  # which anyone may import: files, names, numbers
 # The packages and files of audit/ and of teachers/, from the ground up: each may import those before it alone.
 ORDER = {
     "audit": (
@@ -65,6 +65,12 @@ def test_rooms_import_only_whom_they_may(room: str) -> None:
     for path in (ROOT / room).rglob("*.py"):
         tops = {name.split(".")[0] for name in imported(path) - ANYONES}
         assert tops & ROOMS.keys() <= ROOMS[room], path
+
+
+def test_what_anyone_may_import_stands_on_nothing_of_ours() -> None:
+    for module in ANYONES:
+        path = ROOT / f"{module.replace('.', '/')}.py"
+        assert {n for n in imported(path) if n.split(".")[0] in {*ROOMS, "torch"}} <= {"teachers.errors"}, path
 
 
 @pytest.mark.parametrize("house", ORDER)

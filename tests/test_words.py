@@ -22,9 +22,10 @@ from audit.finished import verify
 from audit.policy import file
 from reports import attestation, frames, html, junit, markdown, tables
 from reports.base import encodable
-from reports.record import Record, RecordError, dumped, load, write_whole
+from reports.record import Record, RecordError, dumped, load
 from reports.tables.table import DTYPES, harmless, text
 from teachers.errors import RefusedInput, UsageError
+from teachers.files import write_whole
 from teachers.places import place
 
 

@@ -25,8 +25,9 @@ from reports.base import encodable
 from reports.clusters import PicturedClass
 from reports.diagnosis import DiagnosedPool, Diagnosis
 from reports.progress import ProgressReporter
-from reports.record import PoolName, write_whole
+from reports.record import PoolName
 from teachers.errors import RefusedInput
+from teachers.files import write_whole
 from teachers.oracle import at_once
 from teachers.storage.store import default_cache
 from teachers.targets.identify import refuse_other_order, settled

@@ -11,8 +11,9 @@ from audit.finished.side_by_side import NamedRecord, side_by_side
 from audit.folder import refuse_file
 from reports.leaderboard import html, markdown
 from reports.leaderboard.board import Leaderboard
-from reports.record import load, write_whole
+from reports.record import load
 from teachers.errors import RefusedInput, UsageError
+from teachers.files import write_whole
 
 FORMATS: Final[Mapping[str, tuple[str, Callable[[Leaderboard], str]]]] = {
     "html": ("compare.html", html.render),
