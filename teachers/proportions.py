@@ -1,13 +1,19 @@
-"""Tests and intervals for proportions: of one classifier, and of two on the same images."""
+"""Proportions: tests and intervals of one classifier, and of two on the same images."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Correct = NDArray[np.bool_]
+
+
+def majority(labels: NDArray[np.integer[Any]]) -> float:
+    """Return the share of the largest class: the accuracy of always naming it."""
+    return float(np.bincount(labels).max() / len(labels))
 
 
 def mcnemar(better: Correct, other: Correct) -> float:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from teachers.data.stored import chunks, taken
 from teachers.errors import UsageError
+from teachers.proportions import majority
 
 Images = NDArray[np.uint8]  # (N, C, H, W)
 Labels = NDArray[np.int64]  # (N,); UNLABELLED if the holder does not know the label
@@ -97,11 +98,6 @@ class Task:
     def majority(self) -> float:
         """The accuracy on the test split of always naming its largest class."""
         return majority(known(self.test))
-
-
-def majority(labels: Labels) -> float:
-    """Return the share of the largest class."""
-    return float(np.bincount(labels).max() / len(labels))
 
 
 def known(pool: Pool) -> Labels:

@@ -35,7 +35,7 @@ from reports.record import (
 )
 from reports.wording import strongest
 from teachers import names
-from teachers.proportions import wilson
+from teachers.proportions import majority, wilson
 
 BITE_LEVEL = 0.95
 MEANS = ("accuracy", "control_accuracy", "agreement", "dropped_accuracy", "control_dropped_accuracy")
@@ -59,7 +59,7 @@ def derived(record: Record) -> Record:
         update={
             "teacher": described(facts, record.teacher),
             "ordinary": described(facts, record.ordinary),
-            "task": record.task.model_copy(update={"majority": largest(facts.labels)}),
+            "task": record.task.model_copy(update={"majority": majority(facts.labels)}),
             "trials": tuple(counted(facts, trial) for trial in record.trials),
             "comparisons": tuple(
                 c.model_copy(update={"p_holm": ruling.p_holm.get(record.named(c))}) for c in comparisons
@@ -295,7 +295,7 @@ def bitten(facts: ResultArrays, bite: Bite) -> Bite:
     if bite.control_students:
         margin = paired(mine, facts.correct(bite.control_students))
     else:
-        margin = above(mine, largest(facts.labels[facts.judged]))
+        margin = above(mine, majority(facts.labels[facts.judged]))
         rises = paired(mine, facts.correct(bite.curve[0].students)).lower(BITE_LEVEL) > 0
     return bite.model_copy(
         update={
@@ -324,7 +324,7 @@ def doubts(facts: ResultArrays, comparisons: Sequence[Comparison], controls: Seq
     lowest = min(facts.correct([trial.cell for trial in ls]).mean(1))
     flags = [
         *(protocol_flags.null_control(paired(*facts.both(n))) for n in nulls),
-        protocol_flags.weak_control(sum(t.diverged for t in ls), float(lowest), largest(facts.labels[facts.judged])),
+        protocol_flags.weak_control(sum(t.diverged for t in ls), float(lowest), majority(facts.labels[facts.judged])),
         protocol_flags.erratic_control(
             max(scatter(facts.correct(row.control_students)) for row in (*comparisons, *nulls) if row.control_students)
         ),
@@ -359,11 +359,6 @@ def by_setting(facts: ResultArrays, trials: Iterable[Trial]) -> dict[str, float]
     for trial in trials:
         found.setdefault(f"{trial.student} {trial.parameters}", []).append(counted(facts, trial).validation_accuracy)
     return {name: float(np.mean(values)) for name, values in found.items()}
-
-
-def largest(labels: NDArray[np.uint16]) -> float:
-    """Return the share of the largest class: the accuracy of always naming it."""
-    return float(np.bincount(labels).max() / len(labels))
 
 
 def worded(record: Record, ruling: Ruling, comparisons: Sequence[Comparison]) -> Verdict:

@@ -30,7 +30,7 @@ from teachers.networks import PreprocessedNetwork
 from teachers.notes import Note, silent
 from teachers.numbers import ENOUGH, WHOLE
 from teachers.oracle import Ask, Box, top_classes
-from teachers.proportions import wilson
+from teachers.proportions import majority, wilson
 from teachers.storage.store import Store
 from teachers.surface import FULL, Surface
 from teachers.synthetic import HalfLeak, LabelMemory, Noisy, SmoothedTruth, placebo
@@ -38,7 +38,7 @@ from teachers.targets import live, remote
 from teachers.targets.runtime import Runtime
 from teachers.targets.spec import LIVE, TeacherSpec
 from teachers.targets.teaching import ordinary_teacher
-from teachers.task import Pool, Task, known, majority
+from teachers.task import Pool, Task, known
 
 # Synthetic teachers built on the ordinary teacher's network; they may treat the images that the attacker holds apart.
 ALTERED: dict[str, Callable[[nn.Module, Task, LabelMemory], nn.Module]] = {
