@@ -11,7 +11,7 @@ from teachers.errors import AuditError
 if TYPE_CHECKING:
     from audit.finished.design import Disagreement
     from audit.plan.options import Keywords
-    from audit.policy import GateResult
+    from audit.policy.gate import GateResult
     from reports.frames import Frames
     from reports.leaderboard.board import Leaderboard
     from reports.record import Record
@@ -88,8 +88,8 @@ def gate(folder: str | Path, policy: str | Path) -> GateResult:
 
     Raises AuditError where the policy is wrong or does not fit, reports.record.RecordError as `load` does.
     """
-    from audit.policy import gate as ask
     from audit.policy.file import read
+    from audit.policy.gate import gate as ask
     from teachers.places import place
 
     return ask(place(folder), read(place(policy)))

@@ -127,7 +127,7 @@ def test_other_answers_or_weights_are_another_teacher(network: nn.Module, kept: 
         (nn.Linear(3, 3).eval(), {}, r"live:Linear does not take images of shape \(1, 8, 8\)"),
         (nn.Flatten().eval(), {"arch": "resnet-8"}, "arch is for a checkpoint"),
         (nn.Flatten().eval(), {"isolate": True}, "save it to a file, or give isolate=False"),
-        ("demo", {"surfaces": "label"}, "there is no option 'surfaces'; did you mean 'surface'?"),
+        ("demo", {"surfaces": "label"}, "there is no option 'surfaces'; did you mean surface?"),
         ("demo", {"seeds": "many"}, "seeds='many' does not fit: "),
         ("demo", {"shots": 2}, "shots=2 does not fit: "),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 from audit.plan.embedded import meant
 from reports.settings import AUDITED, PANELS, RESULTS, RUN, Settings, about, option
 from teachers.errors import UsageError
+from teachers.names import nearest
 from teachers.places import at_home
 
 if TYPE_CHECKING:
@@ -89,9 +89,7 @@ def options_of(given: dict[str, Any], live: Any = None) -> Options:
 
     for name in given:
         if name not in about(Options):
-            near = difflib.get_close_matches(name, about(Options), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(about(Options))}"
-            raise UsageError(f"there is no option {name!r}; {hint}")
+            raise UsageError(f"there is no option {name!r}; {nearest(name, list(about(Options)))}")
     try:
         options = TypeAdapter(Options).validate_python({name: _plain(name, value) for name, value in given.items()})
     except ValidationError as e:
