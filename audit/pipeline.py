@@ -18,6 +18,7 @@ from audit.diagnosis import thumbnails
 from audit.diagnosis.pools import cmi_pools, illustrated
 from audit.execution.execute import executor
 from audit.execution.runner import TrialRunner
+from audit.plan import count
 from audit.plan.options import Options
 from audit.plan.question import of_audit
 from audit.plan.suite import complete
@@ -25,10 +26,9 @@ from audit.recording import evidence, teacher
 from audit.recording.comparisons import ComparisonBuilder, trial
 from audit.statistics.sequential import HORIZON, schedule
 from audit.statistics.verdict import ALPHA
-from audit.trials import phases, protocol
 from audit.trials import preparation as plan
 from audit.trials.judging import judge
-from audit.trials.protocol import Experiment, StudentArm, TunedAttacks, offered, set_aside
+from audit.trials.protocol import Experiment, StudentArm, Validation, offered, validation
 from reports import record as records
 from reports.base import encodable
 from reports.clusters import UNSEEN
@@ -88,7 +88,7 @@ def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
         with closing(runner.executor):
             ask(context, runner)
             arms = [StudentArm(own, settle(own, runner, context)) for own in plan.for_students(experiment)]
-            judge(arms, runner, audited, ordinary, seen)
+            judge(arms, runner, seen)
 
         taken = {seeds for arm in arms for numbers in arm.looks.values() for seeds in numbers}
         # Attacks without originals begin with fewer seeds in every audit: that is no look between.
@@ -159,7 +159,7 @@ def workbench(context: RunContext, out: Path) -> TrialRunner:
         },
         eval_splits={"validation": task.validation, "test": task.test},
         classes=len(task.classes),
-        targets={(s.fingerprint, s.surface.name): s for s in (experiment.truth, *both(context.targets))},
+        targets={(s.fingerprint, s.surface.name): s for s in (*experiment.truths.values(), *both(context.targets))},
         journal=out / "journal.jsonl",
         progress=context.progress,
     )
@@ -173,27 +173,22 @@ def ask(context: RunContext, runner: TrialRunner) -> None:
         for kind in sorted(kinds):
             runner.ask(target, experiment.pool, kind, experiment.recipe.views)
             if target is context.targets.audited:
-                runner.ask(experiment.truth, experiment.pool, kind, experiment.recipe.views)
+                for truth in experiment.truths.values():
+                    runner.ask(truth, experiment.pool, kind, experiment.recipe.views)
 
 
-def settle(experiment: Experiment, runner: TrialRunner, context: RunContext) -> TunedAttacks:
+def settle(experiment: Experiment, runner: TrialRunner, context: RunContext) -> Validation:
     """Tune attacks and LS students on validation, then train what every attack has to beat."""
-    teachers, audited = both(context.targets), context.targets.audited
-    attacks = offered(context.targets, context.selection.attacks)
+    choices = validation(experiment, runner, context.targets, context.selection.attacks)
+    design = choices.design
     runner.progress.note(
         f"{experiment.recipe.architecture} students of {experiment.recipe.steps} steps on {runner.workers} workers"
     )
-    later = sum(phase.least for phase in phases.later(experiment, attacks))
-    runner.train("tuning", phases.tuning_uses(experiment, teachers, attacks), later)
-    best = {s.role: protocol.best_settings(experiment, runner, s, attacks[s.role]) for s in teachers}
-    matched = [
-        r for s in teachers for setting in best[s.role] for r in protocol.candidates(experiment, runner, s, setting)
-    ]
-    runner.train("matching controls", protocol.candidate_uses(experiment, matched), later)
-    tuned: TunedAttacks = {s.role: protocol.choose(experiment, runner, s, best[s.role]) for s in teachers}
-    asking = [c.attack for c in tuned["audited"].values() if set_aside(experiment, runner, audited, c) is None]
-    runner.train("twice the steps", protocol.longer_uses(experiment, runner, audited, asking), later)
-    return tuned
+    later = sum(phase.least for phase in count.phases(design, choices.keys) if phase.name != "tuning")
+    choices.train("tuning", design.tuning(), later)
+    choices.train("matching controls", design.matching(choices), later)
+    choices.train("twice the steps", design.longer(choices, choices.pairs), later)
+    return choices
 
 
 def asked_for(record: Record, options: Options) -> Record:

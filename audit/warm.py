@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +10,9 @@ from pathlib import Path
 from audit import pipeline
 from audit.context import RunContext, open_context
 from audit.execution.runner import TrialRunner
-from audit.plan.cells import Use
 from audit.plan.options import Options
-from audit.plan.suite import LONGER
-from audit.trials import judging, phases, protocol
 from audit.trials.preparation import for_students
-from audit.trials.protocol import ControlCandidate, Experiment, StudentArm, offered
+from audit.trials.protocol import Experiment, validation
 from teachers.surface import FULL
 
 
@@ -47,37 +43,13 @@ def warm(options: Options) -> WarmSummary:
 
 
 def _warm(experiment: Experiment, runner: TrialRunner, context: RunContext) -> None:
-    ordinary = context.targets.ordinary
-    attacks = offered(context.targets, context.selection.attacks)[ordinary.role]
-    every = [setting for attack in attacks.values() for setting in protocol.settings(experiment, attack)]
-    runner.train("tuning", phases.tuning_uses(experiment, [ordinary], {ordinary.role: attacks}))
-    tried = [protocol.candidates(experiment, runner, ordinary, setting) for setting in every]
-    runner.train(
-        "matching controls",
-        protocol.candidate_uses(experiment, [candidate for candidates in tried for candidate in candidates]),
-    )
-    best = protocol.best_settings(experiment, runner, ordinary, attacks)
-    arm = StudentArm(experiment, {ordinary.role: protocol.choose(experiment, runner, ordinary, best)})
-    controls = [*_longer(experiment, runner), *_judged(experiment, runner, tried)]
-    runner.train("controls", controls + judging.beside(arm, runner, ordinary))
-    costs = (protocol.cost_uses(experiment, runner, c, ordinary) for c in arm.settled[ordinary.role].values())
-    runner.train("smaller budgets", [use for uses in costs for use in uses])
-
-
-def _longer(experiment: Experiment, runner: TrialRunner) -> list[Use]:
-    """Return the LS tuning students with more steps; none where a single seed chooses the settings."""
-    if experiment.suite.tuning_seeds < 2:
-        return []
-    longer = replace(
-        protocol.best_ls(experiment, runner), recipe=replace(experiment.recipe, steps=LONGER * experiment.recipe.steps)
-    )
-    return protocol.candidate_uses(experiment, [longer])
-
-
-def _judged(experiment: Experiment, runner: TrialRunner, tried: Iterable[Sequence[ControlCandidate]]) -> list[Use]:
-    """Return the controls of each setting, at the largest number of judged seeds."""
-    best = (protocol.best_candidate(experiment, runner, candidates) for candidates in tried)
-    cells = (
-        cell for candidate in best for cell in protocol.candidate_cells(experiment, candidate, range(experiment.most))
-    )
-    return [Use(cell, "judge", None, "control") for cell in cells]
+    choices = validation(experiment, runner, context.targets, context.selection.attacks)
+    design, attacks = choices.design, choices.design.attacks[choices.design.ordinary].values()
+    choices.train("tuning", design.tuning())
+    every = [setting for attack in attacks for setting in design.settings(attack, design.ordinary)]
+    tried = [design.controls(choices, setting) for setting in every]
+    choices.train("matching controls", [control for controls in tried for control in controls])
+    judged = [best.on("judge", experiment.most) for controls in tried if (best := choices.best(controls)) is not None]
+    beside = design.beside(choices, choices.pairs)
+    choices.train("controls", [*design.longer_ls(choices), *judged, *beside])
+    choices.train("smaller budgets", design.cheaper(choices, choices.pairs))

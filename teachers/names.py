@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable
 
 TRUTH = "smoothed-truth"
+SMOOTHING = 0.1  # of its labels, where nothing else is said
 
 
 PLACEBO = "placebo"
@@ -21,9 +22,10 @@ NOISY = "noisy"
 SYNTHETIC = frozenset({TRUTH, PLACEBO, HALF_LEAK, NOISY})  # teachers that are not trained models
 
 
-def truth_digest(pool: str, views: int) -> str:
+def truth_digest(pool: str, views: int, smoothing: float = SMOOTHING) -> str:
     """Return the fingerprint of the smoothed-truth teacher for a pool, given the pool's digest."""
-    return hashlib.sha256(f"{TRUTH} {pool} {views}".encode()).hexdigest()
+    more = "" if smoothing == SMOOTHING else f" {smoothing}"
+    return hashlib.sha256(f"{TRUTH} {pool} {views}{more}".encode()).hexdigest()
 
 
 DEMO = "demo"

@@ -10,7 +10,8 @@ from typing import Any
 
 from audit.cache import checking
 from audit.cache.entries import KINDS, Contents, Entry, Kind
-from audit.plan.cells import Cell, smoothed
+from audit.plan.cells import Cell
+from audit.plan.design import smoothed
 from teachers.intake import Card
 from teachers.targets.target import fingerprint
 

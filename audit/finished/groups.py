@@ -9,7 +9,8 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from audit.finished.design import known
-from audit.plan.cells import SMOOTHED, cell_of, smoothed
+from audit.plan.cells import SMOOTHED, cell_of
+from audit.plan.design import smoothed
 from audit.plan.suite import FIRST_NULL_SEED, LS_NAME, NULL_NAME, Suite, cost_shares
 from reports.record import Bite, Comparison, Cost, Parameters, Record, Trial
 

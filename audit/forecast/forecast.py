@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,18 +15,18 @@ from audit.context import RunContext, open_context
 from audit.diagnosis import pools
 from audit.forecast import stopwatch
 from audit.forecast.stopwatch import Measurements
+from audit.plan import count
+from audit.plan.count import Phase
+from audit.plan.design import Arm, Attacks, Design, TeacherRole
 from audit.plan.options import Options
 from audit.plan.suite import EFFORTS
 from audit.statistics.power import Power, Scatter, of_record, power, reference
-from audit.trials import phases
 from audit.trials import preparation as plan
-from audit.trials.phases import Phase
-from audit.trials.protocol import Attacks, Experiment, offered
+from audit.trials.protocol import Experiment, by_role, offered
 from reports.record import load
 from teachers import oracle
 from teachers.targets import probe, questions
 from teachers.targets.identify import refuse_other_order
-from teachers.targets.isolation import both
 from teachers.targets.target import Target, refuse_chance
 from teachers.units import duration
 
@@ -119,14 +119,13 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
     top = oracle.top_classes(audited.full, task.validation)
     refuse_other_order(audited, top, task)
     refuse_chance(top, task, audited.teacher.name)
-    teachers, attacks = both(context.targets), offered(context.targets, context.selection.attacks)
+    teachers, attacks = by_role(context.targets), offered(context.targets, context.selection.attacks)
     context.progress.note(f"training parts of students for about {duration(stopwatch.SECONDS)}")
-    arms = plan.for_students(experiment)
-    uses = [use for arm in arms for use in phases.tuning_uses(arm, teachers, attacks)]
-    todo = [use for use in uses if cache.result(use.cell) is None]
-    planned = [(arm, phase) for arm in arms for phase in phases.later(arm, attacks)]
-    planned.insert(0, (experiment, phases.tuning(todo)))
-    techniques = {work.technique for _, phase in planned for work in phase.work if work.most}
+    arms = [(own, own.design(attacks)) for own in plan.for_students(experiment)]
+    uses = {c.key: c for own, design in arms for arm in design.tuning() for c in own.cells(arm, teachers)}
+    kept = {key for key, cell in uses.items() if cache.result(cell) is not None}
+    planned = [phase for own, design in arms for phase in _phases(own, design, teachers, kept)]
+    techniques = {work.students.technique for phase in planned for work in phase.work}
     ordered = sorted(techniques, key=lambda t: t.name)
     measured = stopwatch.measure(experiment, ordered, options.workers, isolated=context.isolated, clock=clock)
     workers = options.workers
@@ -142,8 +141,8 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
         images=int(experiment.judged_images.sum()),
         workers=workers,
         rows=tuple(_rows(planned, experiment, measured, workers)),
-        kept=len({u.cell.key for u in uses}) - len({u.cell.key for u in todo}),
-        answering=sent.times(sum(answer_seconds(target, experiment) for target in teachers)),
+        kept=len(kept),
+        answering=sent.times(sum(answer_seconds(target, experiment) for target in teachers.values())),
         memory=memory(experiment, measured, workers),
         queries=sent,
         auditor=own,
@@ -164,28 +163,29 @@ def _power(first: int, most: int, attacks: int, experiment: Experiment, scatter:
     return power(scatter, first, most, int(experiment.judged_images.sum()), attacks * len(experiment.students))
 
 
-def _rows(
-    planned: Sequence[tuple[Experiment, Phase]], experiment: Experiment, measured: Measurements, workers: int
-) -> Iterator[Row]:
+def _phases(
+    experiment: Experiment, design: Design, teachers: Mapping[TeacherRole, Target], kept: Collection[str]
+) -> list[Phase]:
+    def keys(arm: Arm) -> list[str]:
+        return [cell.key for cell in experiment.cells(arm, teachers)]
+
+    return count.phases(design, keys, kept)
+
+
+def _rows(planned: Sequence[Phase], experiment: Experiment, measured: Measurements, workers: int) -> Iterator[Row]:
     """Add up the phases of the same name over the student architectures."""
-    names = dict.fromkeys(phase.name for _, phase in planned)
-    eval_splits = {"validation": len(experiment.task.validation), "test": len(experiment.task.test)}
-    for name in names:
+    validation, test = len(experiment.task.validation), len(experiment.task.test)
+    for name in dict.fromkeys(phase.name for phase in planned):
         students = seconds = NOTHING
-        for phase in (phase for _, phase in planned if phase.name == name):
-            answering = measured.exam * sum(
-                eval_splits[split] for split in phase.eval_splits
-            )  # the parent does this for one student after the other
-            for work in phase.work:
-                one = work.length * measured.student(work.technique.name) / workers + answering
-                number = Span(work.least, work.most)
-                students, seconds = students + number, seconds + number.times(one)
+        for work in (work for phase in planned if phase.name == name for work in phase.work):
+            kind, number = work.students, Span(work.least, work.most)
+            answering = measured.exam * (validation + test * kind.tested)  # in this process, one student after another
+            one = kind.length * measured.student(kind.technique.name) / workers + answering
+            students, seconds = students + number, seconds + number.times(one)
         yield Row(name, students, seconds)
 
 
-def asked_of(
-    experiment: Experiment, attacks: Attacks, planned: Sequence[tuple[Experiment, Phase]], measured: Measurements
-) -> Span:
+def asked_of(experiment: Experiment, attacks: Attacks, planned: Sequence[Phase], measured: Measurements) -> Span:
     """Return the number of queries that the students need.
 
     An answer for an image of a pool is queried once, for all students that use it; images that an attack makes are
@@ -195,10 +195,9 @@ def asked_of(
     views = sum(1 if kind == "raw" else experiment.recipe.views for kind in kinds) * len(experiment.pool)
     found = Span(views, views)
     students: dict[type[Technique], Span] = defaultdict(lambda: NOTHING)
-    for _, phase in planned:
-        for work in phase.work:
-            if work.teacher == "audited" and not _ahead(work.technique):
-                students[work.technique] += Span(work.least, work.most).times(work.length)
+    for kind, *span in (work for phase in planned for work in phase.work):
+        if kind.teacher == "audited" and not _ahead(kind.technique):
+            students[kind.technique] += Span(*span).times(kind.length)
     for technique, number in students.items():
         one, made = measured.queries.get(technique.name, 0), measured.made.get(technique.name, 1.0)
         pool = experiment.surrogate if getattr(technique, "holds", "") == "surrogate" else experiment.pool

@@ -143,7 +143,7 @@ class _Watch:
 
     def runner(self, experiment: Experiment) -> TrialRunner:
         """Return the trial runner of a shortened audit."""
-        truth: Target = experiment.truth
+        truth = asked(experiment)
         return TrialRunner(
             cache=self.cache,
             executor=self.crew,
@@ -162,7 +162,7 @@ class _Watch:
         runner = self.runner(experiment)
         for kind in {technique.views for technique in techniques if issubclass(technique, Attack) and technique.views}:
             runner.ask(
-                experiment.truth, experiment.pool, kind, experiment.recipe.views
+                asked(experiment), experiment.pool, kind, experiment.recipe.views
             )  # as an audit does before training
         cells = [self._cell(experiment, technique, seed, fraction) for seed, technique in enumerate(techniques)]
         by_key = {cell.key: technique for cell, technique in zip(cells, techniques, strict=True)}
@@ -173,7 +173,7 @@ class _Watch:
     def _cell(self, experiment: Experiment, technique: type[Technique], seed: int, fraction: float) -> Cell:
         setting = self._setting(technique)
         cell = experiment.cell(
-            setting, seed, experiment.truth if isinstance(setting, Attack) else None, splits="validation"
+            setting, seed, asked(experiment) if isinstance(setting, Attack) else None, splits="validation"
         )
         wished = getattr(setting, "queries", None)
         if wished is None:
@@ -194,6 +194,11 @@ class _Watch:
 
     def _within(self, queries: int) -> int:
         return queries if self.experiment.budget is None else min(queries, self.experiment.budget)
+
+
+def asked(experiment: Experiment) -> Target:
+    """Return the teacher that answers in the place of the audited one."""
+    return next(iter(experiment.truths.values()))
 
 
 def shortened(experiment: Experiment, fraction: float) -> Experiment:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from reports.record import CellPlan, PackedArray, Parameters, Regime, Trial
-from teachers.names import truth_digest
 
 
 class FrozenData(BaseModel):
@@ -48,11 +47,6 @@ class Cell(FrozenData):
 
 
 SMOOTHED = " of smoothed labels"  # ends the name of a control that has an attack's own loss
-
-
-def smoothed(cell: Cell) -> bool:
-    """Whether a student asked the teacher that knows smoothed labels and nothing else: it is a control."""
-    return cell.teacher == truth_digest(cell.pool, int(cell.recipe.get("views", 0)))
 
 
 def cell_of(trial: Trial) -> Cell:

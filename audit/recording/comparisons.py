@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from attacks.base import Attack
 from audit.execution.runner import TrialRunner
 from audit.plan import suite
-from audit.plan.cells import Cell, Use, planned
+from audit.plan.cells import Use, planned
+from audit.plan.design import TENTH, Arm, Design, Pair, labels_only
 from audit.recording.teacher import Predictions
-from audit.trials import protocol
-from audit.trials.protocol import (
-    Baseline,
-    ControlCandidate,
-    Experiment,
-    StudentArm,
-    TunedAttack,
-    _keys,
-    set_aside,
-    sound,
-)
+from audit.trials.protocol import Experiment, StudentArm, Validation
 from reports.record import UNMEASURED, Bite, Comparison, Cost, PackedArray, Trial
 from teachers.targets.target import Target
 from teachers.task import Pool, known
@@ -41,15 +31,25 @@ class ComparisonBuilder:
         """What the side's cells share."""
         return self.arm.experiment
 
+    @property
+    def choices(self) -> Validation:
+        """What tuning settled on."""
+        return self.arm.choices
+
+    @property
+    def design(self) -> Design:
+        """Which students are compared with which."""
+        return self.choices.design
+
     @cached_property
-    def baselines(self) -> list[Baseline]:
+    def baselines(self) -> list[Arm]:
         """The students without a teacher, the LS student with the plain recipe first."""
-        return protocol.baselines(self.experiment, self.runner)
+        return self.design.best_alone(self.choices)
 
     def attack(self, attack: type[Attack]) -> Comparison:
         """Return one attack's row: its knockoff students and their LS students, or why there are none."""
-        surface, runner = self.audited.surface, self.runner
-        on_ordinary = self.arm.settled[self.ordinary.role].get(attack.name)
+        surface = self.audited.surface
+        on_ordinary = self.choices.pairs[self.ordinary.role].get(attack.name)
         row = Comparison(
             attack=attack.name,
             student=self.experiment.recipe.architecture,
@@ -63,39 +63,35 @@ class ComparisonBuilder:
         )
         if not surface.offers(attack.needs):
             return _aside(row, "not applicable", f"it needs {attack.needs}, the surface shows {surface.name}")
-        mine = self.arm.settled[self.audited.role].get(attack.name)
+        mine = self.choices.pairs[self.audited.role].get(attack.name)
         if mine is None:
             return self._failed(row, attack)
         row = row.model_copy(update=_settings(mine))
-        identical = set_aside(self.experiment, runner, self.audited, mine)
+        identical = self.choices.set_aside(mine)
         if identical is not None:
             return _aside(row, "identical", identical)
         looks = self.arm.looks[attack.name]
-        knockoffs, students = protocol.judged_cells(self.experiment, mine, self.audited, looks[-1])
-        if not sound(runner, knockoffs) or runner.found(students) is None:
+        knockoffs, students = self.design.judged(mine, looks[-1])
+        if not self.choices.sound(knockoffs) or self.choices.failure(students) is not None:
             return self._failed(row, attack, knockoffs)
-        curve = () if attack.holds == "original" else self._curve(mine, self.audited)
+        curve = () if attack.holds == "original" else self._curve(mine)
         return row.model_copy(
             update={
                 "looks": looks,
-                "students": _keys(knockoffs),
-                "control_students": _keys(students),
+                **self._students(knockoffs, students),
                 "curve": curve,
-                **self._baseline(mine, looks[0]),
+                **self._baseline(mine.control, looks[0]),
             }
         )
 
     def controls(self) -> list[Comparison]:
         """Return the rows of the null control and of the no-victim baselines."""
         ls, *others = self.baselines
-        return [
-            self._null(protocol.best_ls(self.experiment, self.runner)),
-            *(self._control(base, ls) for base in others),
-        ]
+        return [self._null(self.design.null(self.choices)), *(self._control(base, ls) for base in others)]
 
-    def _null(self, ls: ControlCandidate) -> Comparison:
+    def _null(self, null: Pair) -> Comparison:
         """Return the row of LS students against LS students of other seeds, paired as attacks are."""
-        cells, others = protocol.null_cells(self.experiment, ls)
+        others, ls = null
         return Comparison(
             attack=suite.NULL_NAME,
             student=self.experiment.recipe.architecture,
@@ -107,14 +103,14 @@ class ComparisonBuilder:
             parameters=ls.technique.parameters,
             control=ls.name,
             control_parameters=ls.technique.parameters,
-            students=_keys(others),
-            control_students=_keys(cells),
+            students=self.choices.keys(others),
+            control_students=self.choices.keys(ls),
         )
 
-    def _control(self, baseline: Baseline, ls: Baseline) -> Comparison:
+    def _control(self, baseline: Arm, ls: Arm) -> Comparison:
         """Return the row of a no-victim baseline against the LS student; outside the verdict."""
-        mine, theirs = (protocol.baseline_cells(self.experiment, b, self.experiment.seeds) for b in (baseline, ls))
-        control = baseline.control
+        mine, theirs = (arm.on("judge", self.experiment.seeds) for arm in (baseline, ls))
+        control = baseline.technique
         row = Comparison(
             attack=control.name,
             student=self.experiment.recipe.architecture,
@@ -124,66 +120,64 @@ class ComparisonBuilder:
             needs="label",
             status="judged",
             parameters=control.parameters,
-            tuned_over=baseline.tuned_over,
-            control=ls.control.name,
-            control_parameters=ls.control.parameters,
+            tuned_over=len(baseline.chosen_from),
+            control=ls.name,
+            control_parameters=ls.technique.parameters,
         )
-        if not sound(self.runner, [*mine, *theirs]):
+        if not self.choices.sound(mine, theirs):
             return _aside(row, "failed", "a student diverged (NaN)")
-        return row.model_copy(update={"students": _keys(mine), "control_students": _keys(theirs)})
+        return row.model_copy(update=self._students(mine, theirs))
 
-    def _baseline(self, tuned: TunedAttack, seeds: int) -> dict[str, object]:
+    def _students(self, mine: Arm, theirs: Arm) -> dict[str, object]:
+        return {"students": self.choices.keys(mine), "control_students": self.choices.keys(theirs)}
+
+    def _baseline(self, control: Arm, seeds: int) -> dict[str, object]:
         """Return the attacker's best alternative without the teacher, as validation ranks them.
 
         That is the attack's own LS student where no other baseline is better.
         """
-        best = max(self.baselines, key=lambda baseline: baseline.score)
-        if best.score <= protocol.candidate_score(self.experiment, self.runner, tuned.control):
-            cells = protocol.candidate_cells(self.experiment, tuned.control, range(seeds))
-            return {"baseline": tuned.control.name, "baseline_students": _keys(cells)}
-        cells = protocol.baseline_cells(self.experiment, best, seeds)
-        return {"baseline": best.control.name, "baseline_students": _keys(cells)} if sound(self.runner, cells) else {}
+        best, choices = max(self.baselines, key=self.choices.score), self.choices
+        if choices.score(best) <= choices.score(control):
+            return {"baseline": control.name, "baseline_students": choices.keys(control.on("judge", seeds))}
+        judged = best.on("judge", seeds)
+        return {"baseline": best.name, "baseline_students": choices.keys(judged)} if choices.sound(judged) else {}
 
-    def _bite(self, tuned: TunedAttack) -> Bite | None:
+    def _bite(self, pair: Pair) -> Bite | None:
         """Return what shows whether an attack beats the baseline of its own threat model on the ordinary teacher."""
-        experiment = self.experiment
         measured = Bite(baseline="LS student", bites=False, margin=UNMEASURED)
-        if tuned.attack.holds != "original":
-            points = self._curve(tuned, self.ordinary)
+        attack = pair.knockoff.attack
+        if attack.holds != "original":
+            points = self._curve(pair)
             baseline = "the largest class, and rising with the budget"
             update = {"baseline": baseline, "students": points[-1].students if points else (), "curve": points}
             return measured.model_copy(update=update) if len(points) > 1 else None
-        attack, control = protocol.judged_cells(experiment, tuned, self.ordinary, experiment.suite.bite_seeds)
-        if protocol.labels_only(type(tuned.attack)):
-            attack, control = protocol.label_bite_cells(experiment, tuned, self.ordinary)
-            baseline = f"LS student on {protocol.TENTH:.0%} of the labels, the other images asked"
+        if labels_only(attack):
+            baseline = f"LS student on {TENTH:.0%} of the labels, the other images asked"
             measured = measured.model_copy(update={"baseline": baseline})
-        if not sound(self.runner, [*attack, *control]):
-            return None
-        return measured.model_copy(update={"students": _keys(attack), "control_students": _keys(control)})
+        positive = self.design.positive(pair)
+        return measured.model_copy(update=self._students(*positive)) if self.choices.sound(*positive) else None
 
-    def _curve(self, tuned: TunedAttack, target: Target) -> tuple[Cost, ...]:
+    def _curve(self, pair: Pair) -> tuple[Cost, ...]:
         """Return the students of a steal-cost curve; nothing where one of them failed or diverged."""
-        points = protocol.cost_cells(self.experiment, self.runner, tuned, target)
-        if not all(sound(self.runner, cells) for cells in points):
+        points = self.design.curve(self.choices, pair)
+        if not self.choices.sound(*points):
             return ()
-        return tuple(Cost(queries=0, accuracy=UNMEASURED, agreement=0, students=_keys(cells)) for cells in points)
+        keys = map(self.choices.keys, points)
+        return tuple(Cost(queries=0, accuracy=UNMEASURED, agreement=0, students=students) for students in keys)
 
-    def _failed(self, row: Comparison, attack: type[Attack], cells: Sequence[Cell] = ()) -> Comparison:
-        experiment = self.experiment
-        tried = protocol.settings(experiment, attack)
-        tuning = [c for s in tried for c in protocol.tuning_cells(experiment, s, self.audited)]
-        beside = [c for s in tried for c in protocol.candidates_tuned(experiment, self.runner, self.audited, s)]
-        failure = self.runner.failure([*tuning, *cells, *beside])
+    def _failed(self, row: Comparison, attack: type[Attack], *judged: Arm) -> Comparison:
+        tried = self.design.settings(attack, self.audited.role)
+        controls = [arm for setting in tried for arm in self.design.controls(self.choices, setting)]
+        failure = self.choices.failure(*tried, *judged, *controls)
         return _aside(row, "failed", "a student diverged (NaN)" if failure is None else failure.sentence)
 
 
-def _settings(tuned: TunedAttack) -> dict[str, object]:
+def _settings(pair: Pair) -> dict[str, object]:
     return {
-        "parameters": tuned.attack.parameters,
-        "tuned_over": tuned.tuned_over,
-        "control": tuned.control.name,
-        "control_parameters": tuned.control.technique.parameters,
+        "parameters": pair.knockoff.technique.parameters,
+        "tuned_over": len(pair.knockoff.chosen_from),
+        "control": pair.control.name,
+        "control_parameters": pair.control.technique.parameters,
     }
 
 

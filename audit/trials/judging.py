@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.execution.runner import TrialRunner
-from audit.plan.cells import Cell, Use
+from audit.plan.design import Arm, Pair
 from audit.statistics import verdict
 from audit.statistics.sequential import looks, schedule
 from audit.statistics.verdict import Finding
-from audit.trials import protocol
-from audit.trials.protocol import Experiment, StudentArm, TunedAttack, set_aside, sound
-from teachers.targets.target import Target
+from audit.trials.protocol import StudentArm, Validation
 from teachers.task import known
 
 
@@ -24,97 +22,76 @@ class SequentialTest:
     """An attack to be judged on a side's student."""
 
     arm: StudentArm
-    tuned: TunedAttack
+    pair: Pair
     plan: tuple[int, ...]  # seeds at every look that it may get
 
     @property
     def name(self) -> str:
         """The attack and its student."""
-        return f"{self.tuned.attack.name} on {self.arm.experiment.recipe.architecture}"
+        return f"{self.attack} on {self.arm.experiment.recipe.architecture}"
+
+    @property
+    def attack(self) -> str:
+        """The attack's name."""
+        return self.pair.knockoff.name
 
     @property
     def taken(self) -> tuple[int, ...]:
         """Seeds at every look so far."""
-        return self.arm.looks.get(self.tuned.attack.name, ())
+        return self.arm.looks.get(self.attack, ())
 
-    def look(self) -> int:
-        """Take the next look; return its seeds."""
-        seeds = self.plan[len(self.taken)]
-        self.arm.looks[self.tuned.attack.name] = (*self.taken, seeds)
-        return seeds
+    @property
+    def judged(self) -> Pair:
+        """The students of the last look."""
+        return self.arm.choices.design.judged(self.pair, self.taken[-1])
+
+    def look(self) -> Pair:
+        """Take the next look; return its students."""
+        self.arm.looks[self.attack] = (*self.taken, self.plan[len(self.taken)])
+        return self.judged
 
 
-def judge(
-    arms: Sequence[StudentArm], runner: TrialRunner, audited: Target, ordinary: Target, seen: Sequence[int] = ()
-) -> None:
+def judge(arms: Sequence[StudentArm], runner: TrialRunner, seen: Sequence[int] = ()) -> None:
     """Train judged students look by look, and what the first look is held against.
 
     `seen` are the numbers of seeds at which earlier audits looked at this question: these looks spent error, too.
     """
-    fixed = [use for arm in arms for use in beside(arm, runner, ordinary)]
-    every = open_ = cases(arms, runner, audited, seen)
+    choices = [arm.choices for arm in arms]
+    fixed = [use for one in choices for use in one.uses(one.design.beside(one, one.pairs))]
+    every = open_ = cases(arms, seen)
     for number in range(1, 1 + max((len(case.plan) for case in open_), default=1)):
-        uses = [use for case in open_ for use in _uses(case, audited, case.look())]
+        uses = [use for case in open_ for use in case.arm.choices.uses(case.look()[::-1])]  # controls first
         runner.train("judging" if number == 1 else f"judging, look {number}", uses + fixed)
         fixed = []
-        names = verdict.undecided([finding(case, runner, audited) for case in every])
+        names = verdict.undecided([finding(case) for case in every])
         open_ = [case for case in every if case.name in names and len(case.taken) < len(case.plan)]
-    cheaper = [
-        use
-        for arm in arms
-        for target in {s.role: s for s in (audited, ordinary)}.values()
-        for tuned in arm.settled[target.role].values()
-        for use in protocol.cost_uses(arm.experiment, runner, tuned, target)
-    ]
+    cheaper = [use for one in choices for use in one.uses(one.design.cheaper(one, one.pairs))]
     runner.train("smaller budgets", cheaper)
 
 
-def cases(
-    arms: Sequence[StudentArm], runner: TrialRunner, audited: Target, seen: Sequence[int]
-) -> list[SequentialTest]:
+def cases(arms: Sequence[StudentArm], seen: Sequence[int]) -> list[SequentialTest]:
     """Return the attacks to judge: those that are not their own control."""
-    found = []
-    for arm in arms:
-        for tuned in arm.settled["audited"].values():
-            first = protocol.first_seeds(arm.experiment, type(tuned.attack), arm.experiment.seeds)
-            if set_aside(arm.experiment, runner, audited, tuned) is None:
-                found.append(SequentialTest(arm, tuned, schedule(first, arm.experiment.most, seen)))
-    return found
+    return [
+        SequentialTest(arm, pair, schedule(design.first_seeds(pair.knockoff.attack, design.seeds), design.most, seen))
+        for arm in arms
+        for design in [arm.choices.design]
+        for pair in arm.choices.pairs["audited"].values()
+        if arm.choices.set_aside(pair) is None
+    ]
 
 
-def finding(case: SequentialTest, runner: TrialRunner, audited: Target) -> Finding:
+def finding(case: SequentialTest) -> Finding:
     """Compare an attack's students so far with their controls; a case without a look was not judged."""
-    experiment = case.arm.experiment
-    knockoffs, students = protocol.judged_cells(experiment, case.tuned, audited, case.taken[-1])
-    if not sound(runner, [*knockoffs, *students]):
+    choices = case.arm.choices
+    if not choices.sound(*case.judged):
         return Finding(attack=case.name, status="failed")
-    compared = looks(correct(experiment, runner, knockoffs), correct(experiment, runner, students), case.taken)
-    return Finding(attack=case.name, status="judged", looks=compared)
+    knockoffs, controls = (correct(choices, arm) for arm in case.judged)
+    return Finding(attack=case.name, status="judged", looks=looks(knockoffs, controls, case.taken))
 
 
-def correct(experiment: Experiment, runner: TrialRunner, cells: Sequence[Cell]) -> NDArray[np.bool_]:
+def correct(choices: Validation, arm: Arm) -> NDArray[np.bool_]:
     """Return what students got right of the judged test images, (S, N)."""
-    results = (runner.results[cell.key].test for cell in cells)
+    results = (choices.runner.results[key].test for key in choices.keys(arm))
     answers = np.stack([packed.array() for packed in results if packed is not None])
-    right: NDArray[np.bool_] = answers == known(experiment.task.test)
-    return right[:, experiment.judged_images]
-
-
-def _uses(case: SequentialTest, audited: Target, seeds: int) -> list[Use]:
-    knockoffs, students = protocol.judged_cells(case.arm.experiment, case.tuned, audited, seeds)
-    controls = [Use(c, "judge", None, "control") for c in students]
-    return controls + [Use(c, "judge", "audited", "attack") for c in knockoffs]
-
-
-def beside(arm: StudentArm, runner: TrialRunner, ordinary: Target) -> list[Use]:
-    """Return the students of the null control, of the no-victim baselines, and of what shows whether attacks bite."""
-    experiment, uses = arm.experiment, []
-    one, other = protocol.null_cells(experiment, protocol.best_ls(experiment, runner))
-    uses += [Use(c, "judge", None, "control") for c in one] + [Use(c, "null", None, "control") for c in other]
-    for baseline in protocol.baselines(experiment, runner):
-        uses += [
-            Use(c, "judge", None, "control") for c in protocol.baseline_cells(experiment, baseline, experiment.seeds)
-        ]
-    for tuned in arm.settled[ordinary.role].values():
-        uses += protocol.bite_uses(experiment, runner, tuned, ordinary)
-    return uses
+    right: NDArray[np.bool_] = answers == known(choices.experiment.task.test)
+    return right[:, choices.experiment.judged_images]

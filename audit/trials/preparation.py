@@ -13,12 +13,12 @@ from attacks import registry
 from attacks.base import Attack
 from audit.cache.store import Cache
 from audit.plan import question
+from audit.plan.design import TENTH, Attacks
 from audit.plan.names import classes, listed, text_of
 from audit.plan.options import Options
 from audit.plan.suite import Suite
 from audit.statistics.sequential import HORIZON
-from audit.trials import protocol
-from audit.trials.protocol import Attacks, Experiment
+from audit.trials.protocol import Experiment
 from reports.settings import PROCEDURAL, Settings
 from teachers import networks
 from teachers.data.folders import loose_images
@@ -99,7 +99,7 @@ def prepare(
         suite=suite,
         task=task,
         pool=pool,
-        tenth=few_labels(few_shot(seen, options.shots), protocol.TENTH),
+        tenth=few_labels(few_shot(seen, options.shots), TENTH),
         nothing=task.train.take(np.arange(0)),
         surrogate=surrogate(options.surrogate, task, cache, note),
         recipe=recipe,

@@ -25,7 +25,7 @@ from teachers.http.v2 import declared
 from teachers.http.wire import Wire
 from teachers.intake import Card, Teacher
 from teachers.intake.channels import of_shape
-from teachers.names import BUILT_IN, DEMO, HALF_LEAK, NOISY, PLACEBO, SYNTHETIC, TRUTH, quoted, truth_digest
+from teachers.names import BUILT_IN, DEMO, HALF_LEAK, NOISY, PLACEBO, SMOOTHING, SYNTHETIC, TRUTH, quoted, truth_digest
 from teachers.networks import PreprocessedNetwork
 from teachers.notes import Note, silent
 from teachers.numbers import ENOUGH, WHOLE
@@ -233,10 +233,12 @@ def behind_url(spec: TeacherSpec, task: Task, surface: Surface, runtime: Runtime
     return Target("audited", teacher, surface, mark, full, RemoteBox(found, surface), whole, remote=found)
 
 
-def smoothed_truth(pool: Pool, classes: int, views: int, device: str, surface: Surface = FULL) -> Target:
+def smoothed_truth(
+    pool: Pool, classes: int, views: int, device: str, surface: Surface = FULL, smoothing: float = SMOOTHING
+) -> Target:
     """Build the teacher that answers a pool's images and their crop views with smoothed labels."""
-    sha256 = truth_digest(pool.digest, views)
-    network = SmoothedTruth(pool, classes, views)
+    sha256 = truth_digest(pool.digest, views, smoothing)
+    network = SmoothedTruth(pool, classes, views, smoothing)
     teacher = Teacher(TRUTH, sha256, network, TRUTH, TRUTH, (0.0,), (1.0,), synthetic=True)
     return _target("audited", teacher, surface, device)
 

@@ -1,0 +1,275 @@
+"""The experimental design, stated once: which students an audit trains, and which it compares with which. No torch.
+
+A new kind of control is a new arm in `controls` (an attack has to beat it) or in `beside` (trained once a student
+architecture). `audit run`, `audit plan` and `audit cache warm` read both; `audit verify` has a checker of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
+
+from audit.plan.cells import SMOOTHED, Cell, Role
+from audit.plan.suite import FIRST_NULL_SEED, FIRST_TUNING_SEED, LONGER, Suite, cost_shares
+from reports.record import Regime
+from teachers.names import truth_digest
+
+if TYPE_CHECKING:  # these import torch
+    from attacks.base import Attack, Control, Technique
+    from attacks.controls.ls import LS
+    from teachers.training import Recipe
+
+TENTH = 0.1  # of the labels: the threat model in which label-only attacks must pass the positive control
+TRUTHS = (0.1,)  # ε of the teachers that know smoothed labels and nothing else: whom an attack's own loss asks
+
+TeacherRole = Literal["audited", "ordinary"]
+Attacks = dict[str, "type[Attack]"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Students that differ in nothing but the seed."""
+
+    technique: Technique
+    recipe: Recipe
+    seeds: range
+    role: Role = "tune"
+    target: TeacherRole | float | None = None  # a teacher, the ε of a truth, or nobody: whom the students ask
+    splits: Literal["validation", "both"] = "validation"
+    tenth: bool = False  # whether they hold a tenth of the labels
+    budget: int | None = None  # None: the audit's
+    share: float = 1.0  # of the queries that the attack makes without that budget
+    chosen_from: tuple[Arm, ...] = ()  # what validation chose this one among
+
+    @property
+    def teacher(self) -> TeacherRole | None:
+        """The trained teacher that the students ask: nobody's and a truth's students are controls."""
+        return self.target if isinstance(self.target, str) else None
+
+    @property
+    def kind(self) -> Literal["attack", "control"]:
+        """Whether the students are an attack's knockoffs or do without the teacher."""
+        return "control" if self.teacher is None else "attack"
+
+    @property
+    def name(self) -> str:
+        """What a report calls it."""
+        return self.technique.name + SMOOTHED * isinstance(self.target, float)
+
+    @property
+    def attack(self) -> type[Attack]:
+        """The attack of knockoffs."""
+        return type(cast("Attack", self.technique))
+
+    def on(self, role: Role, seeds: int, first: int = 0) -> Arm:
+        """Return the same on other seeds, and measured on the test images, too."""
+        return replace(self, role=role, seeds=range(first, first + seeds), splits="both")
+
+
+class Pair(NamedTuple):
+    """What an attack is judged by: students of its best setting, and of the best that does without the teacher."""
+
+    knockoff: Arm
+    control: Arm
+
+
+Pairs = dict[TeacherRole, dict[str, Pair]]  # by role of the teacher, then by attack
+
+
+class Choices(Protocol):
+    """What the students so far decide: a running audit reads their results, a forecast imagines them."""
+
+    def best(self, arms: tuple[Arm, ...]) -> Arm | None:
+        """Return what is best on validation; None if a student of any failed."""
+
+    def regime(self, arm: Arm) -> Regime | None:
+        """Return the training conditions of a tuned setting; None if it failed."""
+
+    def set_aside(self, pair: Pair) -> str | None:
+        """Return why an attack on the audited teacher is its own control, or None."""
+
+    def queries(self, arm: Arm) -> int | None:
+        """Return the largest number of queries of an arm's students; None before they are trained."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What an audit trains of one student architecture, as far as its choices are known."""
+
+    suite: Suite
+    recipe: Recipe
+    seeds: int  # judged at the first look
+    most: int  # judged at the last look
+    ls: tuple[LS, ...]  # the settings of the LS student
+    baselines: tuple[tuple[Control, ...], ...]  # the settings of each other student without a teacher
+    attacks: Mapping[TeacherRole, Attacks]  # that each teacher's surface allows; the ordinary teacher's last
+    presets: Mapping[str, Attack]  # by attack: a named setting in place of tuning
+
+    @property
+    def ordinary(self) -> TeacherRole:
+        """The role of the ordinary teacher, which may be the audited one."""
+        return [*self.attacks][-1]
+
+    # The arms that validation chooses among.
+
+    def settings(self, attack: type[Attack], teacher: TeacherRole) -> tuple[Arm, ...]:
+        """Return an attack's settings: as many as the LS student's, or a preset; of one alone, the first judged seed.
+
+        That seed tells the regime, which the controls must have.
+        """
+        preset = self.presets.get(attack.name)
+        grid = attack.grid()[: self.suite.settings] if preset is None else (preset,)
+        arms = tuple(self._tried(setting, teacher) for setting in grid)
+        return arms if len(arms) > 1 else (arms[0].on("judge" if teacher == "audited" else "bite", 1),)
+
+    def sweep(self, regime: Regime | None = None) -> tuple[Arm, ...]:
+        """Return the smoothings of the LS student, with the plain recipe or matched to an attack's regime."""
+        if regime is None:
+            return tuple(map(self._tried, self.ls))
+        matched = replace(self.recipe, **regime.recipe)  # type: ignore[arg-type]  # it was written from a recipe
+        return tuple(self._tried(replace(ls, view=regime.view), recipe=matched) for ls in self.ls)
+
+    def controls(self, choices: Choices, setting: Arm) -> tuple[Arm, ...]:
+        """Return what a setting of an attack may have to beat."""
+        if setting.attack.holds != "original":
+            return self.sweep()
+        matched = self.sweep(choices.regime(setting))
+        own = tuple(self._tried(setting.technique, e) for e in TRUTHS) if setting.attack.needs == "probs" else ()
+        return (*self.sweep(), *matched, *own)
+
+    def alone(self) -> list[tuple[Arm, ...]]:
+        """Return the settings of every student without a teacher, the LS student first."""
+        return [self.sweep(), *(tuple(map(self._tried, settings)) for settings in self.baselines)]
+
+    def _tried(
+        self, technique: Technique, target: TeacherRole | float | None = None, recipe: Recipe | None = None
+    ) -> Arm:
+        return Arm(technique, recipe or self.recipe, self._tuning_seeds, target=target)
+
+    @property
+    def _tuning_seeds(self) -> range:
+        return range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.suite.tuning_seeds)
+
+    # What they are chosen to be.
+
+    def best_settings(self, choices: Choices, teacher: TeacherRole) -> list[Arm]:
+        """Return every attack's best setting; of an attack that failed, none."""
+        tried = (self.settings(attack, teacher) for attack in self.attacks[teacher].values())
+        return [arm for arms in tried if (arm := chosen(choices, arms)) is not None]
+
+    def pairs(self, choices: Choices) -> Pairs:
+        """Return every attack's best setting with its best control, for the attacks of which no student failed."""
+        found: Pairs = {}
+        for teacher in self.attacks:
+            best = ((arm, chosen(choices, self.controls(choices, arm))) for arm in self.best_settings(choices, teacher))
+            found[teacher] = {a.technique.name: Pair(a, control) for a, control in best if control is not None}
+        return found
+
+    def best_alone(self, choices: Choices) -> list[Arm]:
+        """Return the best setting of every student without a teacher, the LS student first."""
+        return [arm for arms in self.alone() if (arm := chosen(choices, arms)) is not None]
+
+    # The phases of an audit.
+
+    def tuning(self) -> list[Arm]:
+        """Return what is tuned with; a single setting's student only where its regime must be known."""
+        attacks = (
+            arms
+            for teacher, offered in self.attacks.items()
+            for attack in offered.values()
+            if len(arms := self.settings(attack, teacher)) > 1 or attack.holds == "original"
+        )
+        return [arm for arms in (*self.alone(), *attacks) for arm in arms]
+
+    def matching(self, choices: Choices) -> list[Arm]:
+        """Return the control candidates of every attack's best setting."""
+        best = (arm for teacher in self.attacks for arm in self.best_settings(choices, teacher))
+        return [control for arm in best for control in self.controls(choices, arm)]
+
+    def longer(self, choices: Choices, pairs: Pairs) -> list[Arm]:
+        """Return what is tuned for twice the steps: the LS student, and the best of the attacks on original data.
+
+        It shows whether the usual steps are enough. An attack of a single setting has no students of these seeds yet:
+        it is trained for the usual steps, too.
+        """
+        mine = (p.knockoff for p in pairs["audited"].values() if choices.set_aside(p) is None)
+        best = choices.best(tuple(arm for arm in mine if arm.attack.holds == "original"))
+        if best is None:
+            return []
+        return [
+            arm
+            for ls in self.longer_ls(choices)
+            for arm in (ls, *(self._tried(best.technique, best.target, r) for r in (self.recipe, ls.recipe)))
+        ]
+
+    def longer_ls(self, choices: Choices) -> list[Arm]:
+        """Return the LS student for twice the steps; nothing where settings are chosen by a single seed."""
+        recipe = replace(self.recipe, steps=LONGER * self.recipe.steps)
+        best = self.best_alone(choices)[0]
+        return [self._tried(best.technique, recipe=recipe)] if self.suite.tuning_seeds > 1 else []
+
+    def judged(self, pair: Pair, seeds: int) -> Pair:
+        """Return an attack's judged students and their controls, paired by seed."""
+        return Pair(pair.knockoff.on("judge", seeds), pair.control.on("judge", seeds))
+
+    def first_seeds(self, attack: type[Attack], seeds: int) -> int:
+        """Return how many seeds an attack is judged on at first: fewer where it holds no original images."""
+        return seeds if attack.holds == "original" else min(seeds, self.suite.query_seeds)
+
+    def beside(self, choices: Choices, pairs: Pairs) -> list[Arm]:
+        """Return what is trained beside judged attacks: null control, students without a teacher, positive control."""
+        alone = [arm.on("judge", self.seeds) for arm in self.best_alone(choices)]
+        shown = (
+            self.curve(choices, pair)
+            if pair.knockoff.attack.holds != "original"
+            else reversed(self.positive(pair))  # controls first
+            for pair in pairs[self.ordinary].values()
+        )
+        return [*reversed(self.null(choices)), *alone, *(arm for arms in shown for arm in arms)]
+
+    def null(self, choices: Choices) -> Pair:
+        """Return LS students of other seeds in the place of an attack, and LS students."""
+        ls = self.best_alone(choices)[0]
+        return Pair(ls.on("null", self.seeds, FIRST_NULL_SEED), ls.on("judge", self.seeds))
+
+    def positive(self, pair: Pair) -> Pair:
+        """Return what shows whether an attack on original data beats its control on the ordinary teacher.
+
+        A label-only attack has a tenth of the labels, and so has the plain LS student that it must beat.
+        """
+        seeds = self.suite.bite_seeds
+        if not labels_only(pair.knockoff.attack):
+            return Pair(*(arm.on("bite", seeds) for arm in pair))
+        plain = self._tried(replace(cast("LS", pair.control.technique), view=self.ls[0].view))
+        return Pair(*(replace(arm.on("bite", seeds), tenth=True) for arm in (pair.knockoff, plain)))
+
+    def curve(self, choices: Choices, pair: Pair) -> list[Arm]:
+        """Return a steal-cost curve: smaller budgets once an attack's own number of queries is known, and that."""
+        role: Role = "cost" if pair.knockoff.target == "audited" else "bite"
+        own = pair.knockoff.on(role, self.first_seeds(pair.knockoff.attack, self.suite.bite_seeds))
+        queries, shares = choices.queries(own), cost_shares(self.suite.budgets)[:-1]
+        fewer = [] if queries is None else [replace(own, budget=max(1, round(queries * s)), share=s) for s in shares]
+        return [*fewer, own]
+
+    def cheaper(self, choices: Choices, pairs: Pairs) -> list[Arm]:
+        """Return the steal-cost curves of all attacks that hold no original images."""
+        every = (pair for found in pairs.values() for pair in found.values())
+        return [arm for p in every if p.knockoff.attack.holds != "original" for arm in self.curve(choices, p)]
+
+
+def chosen(choices: Choices, arms: tuple[Arm, ...]) -> Arm | None:
+    """Return what is best on validation, and what it was chosen from; None if a student failed."""
+    best = choices.best(arms)
+    return None if best is None else replace(best, chosen_from=arms)
+
+
+def labels_only(attack: type[Attack]) -> bool:
+    """Whether an attack on original data uses nothing but labels."""
+    return attack.holds == "original" and attack.needs == "label"
+
+
+def smoothed(cell: Cell) -> bool:
+    """Whether a student asked a teacher that knows smoothed labels and nothing else: it is a control."""
+    views = int(cell.recipe.get("views", 0))
+    return any(cell.teacher == truth_digest(cell.pool, views, smoothing) for smoothing in TRUTHS)
