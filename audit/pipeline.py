@@ -28,7 +28,7 @@ from audit.statistics.sequential import HORIZON, schedule
 from audit.statistics.verdict import ALPHA
 from audit.trials import preparation as plan
 from audit.trials.judging import judge
-from audit.trials.protocol import Experiment, StudentArm, Validation, offered, validation
+from audit.trials.protocol import Experiment, StudentTrials, offered, trials
 from reports import record as records
 from reports.base import encodable
 from reports.clusters import UNSEEN
@@ -87,13 +87,13 @@ def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
         runner = workbench(context, out)
         with closing(runner.executor):
             ask(context, runner)
-            arms = [StudentArm(own, settle(own, runner, context)) for own in plan.for_students(experiment)]
-            judge(arms, runner, seen)
+            students = [settle(own, runner, context) for own in plan.for_students(experiment)]
+            judge(students, runner, seen)
 
-        taken = {seeds for arm in arms for numbers in arm.looks.values() for seeds in numbers}
+        taken = {seeds for one in students for numbers in one.looks.values() for seeds in numbers}
         # Attacks without originals begin with fewer seeds in every audit: that is no look between.
         remember_looks(cache, question, (seeds for seeds in taken if seeds >= experiment.seeds))
-        rows = [ComparisonBuilder(arm, runner, audited, ordinary) for arm in arms]
+        rows = [ComparisonBuilder(one) for one in students]
         comparisons = tuple(of.attack(attack) for of in rows for attack in attacks.values())
         if all(row.status == "failed" for row in comparisons):
             raise nothing(comparisons[0], runner)
@@ -177,18 +177,18 @@ def ask(context: RunContext, runner: TrialRunner) -> None:
                     runner.ask(truth, experiment.pool, kind, experiment.recipe.views)
 
 
-def settle(experiment: Experiment, runner: TrialRunner, context: RunContext) -> Validation:
+def settle(experiment: Experiment, runner: TrialRunner, context: RunContext) -> StudentTrials:
     """Tune attacks and LS students on validation, then train what every attack has to beat."""
-    choices = validation(experiment, runner, context.targets, context.selection.attacks)
-    design = choices.design
+    found = trials(experiment, runner, context.targets, context.selection.attacks)
+    design = found.design
     runner.progress.note(
         f"{experiment.recipe.architecture} students of {experiment.recipe.steps} steps on {runner.workers} workers"
     )
-    later = sum(phase.least for phase in count.phases(design, choices.keys) if phase.name != "tuning")
-    choices.train("tuning", design.tuning(), later)
-    choices.train("matching controls", design.matching(choices), later)
-    choices.train("twice the steps", design.longer(choices, choices.pairs), later)
-    return choices
+    later = sum(work.least for work in count.students(design, found.keys) if work.phase != count.TUNING)
+    found.train("tuning", design.tuning(), later)
+    found.train("matching controls", design.matching(found), later)
+    found.train("twice the steps", design.longer(found, found.pairs), later)
+    return found
 
 
 def asked_for(record: Record, options: Options) -> Record:

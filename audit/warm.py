@@ -12,7 +12,7 @@ from audit.context import RunContext, open_context
 from audit.execution.runner import TrialRunner
 from audit.plan.options import Options
 from audit.trials.preparation import for_students
-from audit.trials.protocol import Experiment, validation
+from audit.trials.protocol import Experiment, trials
 from teachers.surface import FULL
 
 
@@ -43,13 +43,13 @@ def warm(options: Options) -> WarmSummary:
 
 
 def _warm(experiment: Experiment, runner: TrialRunner, context: RunContext) -> None:
-    choices = validation(experiment, runner, context.targets, context.selection.attacks)
-    design, attacks = choices.design, choices.design.attacks[choices.design.ordinary].values()
-    choices.train("tuning", design.tuning())
+    found = trials(experiment, runner, context.targets, context.selection.attacks)
+    design, attacks = found.design, found.design.attacks[found.design.ordinary].values()
+    found.train("tuning", design.tuning())
     every = [setting for attack in attacks for setting in design.settings(attack, design.ordinary)]
-    tried = [design.controls(choices, setting) for setting in every]
-    choices.train("matching controls", [control for controls in tried for control in controls])
-    judged = [best.on("judge", experiment.most) for controls in tried if (best := choices.best(controls)) is not None]
-    beside = design.beside(choices, choices.pairs)
-    choices.train("controls", [*design.longer_ls(choices), *judged, *beside])
-    choices.train("smaller budgets", design.cheaper(choices, choices.pairs))
+    tried = [design.controls(found, setting) for setting in every]
+    found.train("matching controls", [control for controls in tried for control in controls])
+    judged = [best.on("judge", experiment.most) for controls in tried if (best := found.best(controls)) is not None]
+    beside = design.beside(found, found.pairs)
+    found.train("controls", [*design.longer_ls(found), *judged, *beside])
+    found.train("smaller budgets", design.cheaper(found, found.pairs))

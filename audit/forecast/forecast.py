@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from audit.diagnosis import pools
 from audit.forecast import stopwatch
 from audit.forecast.stopwatch import Measurements
 from audit.plan import count
-from audit.plan.count import Phase
-from audit.plan.design import Arm, Attacks, Design, TeacherRole
+from audit.plan.count import Work
+from audit.plan.design import Attacks
 from audit.plan.options import Options
 from audit.plan.suite import EFFORTS
 from audit.statistics.power import Power, Scatter, of_record, power, reference
@@ -124,8 +125,10 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
     arms = [(own, own.design(attacks)) for own in plan.for_students(experiment)]
     uses = {c.key: c for own, design in arms for arm in design.tuning() for c in own.cells(arm, teachers)}
     kept = {key for key, cell in uses.items() if cache.result(cell) is not None}
-    planned = [phase for own, design in arms for phase in _phases(own, design, teachers, kept)]
-    techniques = {work.students.technique for phase in planned for work in phase.work}
+    planned = [
+        work for own, design in arms for work in count.students(design, partial(own.keys, targets=teachers), kept)
+    ]
+    techniques = {work.technique for work in planned if work.most}
     ordered = sorted(techniques, key=lambda t: t.name)
     measured = stopwatch.measure(experiment, ordered, options.workers, isolated=context.isolated, clock=clock)
     workers = options.workers
@@ -163,29 +166,20 @@ def _power(first: int, most: int, attacks: int, experiment: Experiment, scatter:
     return power(scatter, first, most, int(experiment.judged_images.sum()), attacks * len(experiment.students))
 
 
-def _phases(
-    experiment: Experiment, design: Design, teachers: Mapping[TeacherRole, Target], kept: Collection[str]
-) -> list[Phase]:
-    def keys(arm: Arm) -> list[str]:
-        return [cell.key for cell in experiment.cells(arm, teachers)]
-
-    return count.phases(design, keys, kept)
-
-
-def _rows(planned: Sequence[Phase], experiment: Experiment, measured: Measurements, workers: int) -> Iterator[Row]:
+def _rows(planned: Sequence[Work], experiment: Experiment, measured: Measurements, workers: int) -> Iterator[Row]:
     """Add up the phases of the same name over the student architectures."""
     validation, test = len(experiment.task.validation), len(experiment.task.test)
-    for name in dict.fromkeys(phase.name for phase in planned):
+    for name in dict.fromkeys(work.phase for work in planned if work.most or work.phase == count.TUNING):
         students = seconds = NOTHING
-        for work in (work for phase in planned if phase.name == name for work in phase.work):
-            kind, number = work.students, Span(work.least, work.most)
-            answering = measured.exam * (validation + test * kind.tested)  # in this process, one student after another
-            one = kind.length * measured.student(kind.technique.name) / workers + answering
+        for work in (work for work in planned if work.phase == name):
+            answering = measured.exam * (validation + test * work.tested)  # in this process, one student after another
+            one = work.length * measured.student(work.technique.name) / workers + answering
+            number = Span(work.least, work.most)
             students, seconds = students + number, seconds + number.times(one)
         yield Row(name, students, seconds)
 
 
-def asked_of(experiment: Experiment, attacks: Attacks, planned: Sequence[Phase], measured: Measurements) -> Span:
+def asked_of(experiment: Experiment, attacks: Attacks, planned: Sequence[Work], measured: Measurements) -> Span:
     """Return the number of queries that the students need.
 
     An answer for an image of a pool is queried once, for all students that use it; images that an attack makes are
@@ -195,9 +189,9 @@ def asked_of(experiment: Experiment, attacks: Attacks, planned: Sequence[Phase],
     views = sum(1 if kind == "raw" else experiment.recipe.views for kind in kinds) * len(experiment.pool)
     found = Span(views, views)
     students: dict[type[Technique], Span] = defaultdict(lambda: NOTHING)
-    for kind, *span in (work for phase in planned for work in phase.work):
-        if kind.teacher == "audited" and not _ahead(kind.technique):
-            students[kind.technique] += Span(*span).times(kind.length)
+    for work in planned:
+        if work.teacher == "audited" and not _ahead(work.technique):
+            students[work.technique] += Span(work.least, work.most).times(work.length)
     for technique, number in students.items():
         one, made = measured.queries.get(technique.name, 0), measured.made.get(technique.name, 1.0)
         pool = experiment.surrogate if getattr(technique, "holds", "") == "surrogate" else experiment.pool

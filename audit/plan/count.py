@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from audit.plan.design import Arm, Design, Pair, TeacherRole, labels_only
 from reports.record import Regime
@@ -13,42 +13,19 @@ if TYPE_CHECKING:  # it imports torch
     from attacks.base import Attack, Technique
 
 QUERIES = 1_000_000  # of an attack, imagined: any number with room for the points of a curve
-SHOWN = "positive control"
+TUNING, POSITIVE = "tuning", "positive control"
 
 
-class Students(NamedTuple):
-    """Students that cost the same."""
+class Work(NamedTuple):
+    """Students that cost the same: `least` where everything is settled at the first look, `most` where nothing is."""
 
+    phase: str
     technique: type[Technique]
     teacher: TeacherRole | None  # that they ask
     length: float  # times the usual steps, or the usual queries
     tested: bool  # whether they answer the test images, too
-
-
-class Work(NamedTuple):
-    """Students to train: `least` where everything is settled at the first look, `most` where nothing is."""
-
-    students: Students
     least: int
     most: int
-
-
-@dataclass(frozen=True)
-class Phase:
-    """What is trained together."""
-
-    name: str
-    work: tuple[Work, ...]
-
-    @property
-    def least(self) -> int:
-        """Students, at least."""
-        return sum(work.least for work in self.work)
-
-    @property
-    def most(self) -> int:
-        """Students, at most."""
-        return sum(work.most for work in self.work)
 
 
 @dataclass(frozen=True)
@@ -82,23 +59,21 @@ class Imagined:
         return self.design.first_seeds(attack, self.design.seeds) if self.sharing else self.design.most
 
 
-def phases(design: Design, keys: Callable[[Arm], Collection[str]], stored: Collection[str] = ()) -> list[Phase]:
+def students(design: Design, keys: Callable[[Arm], Collection[str]], stored: Collection[str] = ()) -> list[Work]:
     """Count the students of every phase; each is trained once.
 
     `keys` names an arm's students; those in `stored` are not counted.
     """
-    counts: dict[str, dict[Students, list[int]]] = {}
+    counts: dict[tuple[Any, ...], list[int]] = {}
     for end, sharing in ((1, False), (0, True)):  # the audit that trains most has every phase
         seen = set(stored)
-        for name, arm in _walk(design, Imagined(design, sharing)):
+        for phase, arm in _walk(design, Imagined(design, sharing)):
             fresh = set(keys(arm)) - seen
             seen |= fresh
-            counts.setdefault(name, {}).setdefault(_students(design, arm), [0, 0])[end] += len(fresh)
-    found = (
-        Phase(name, tuple(Work(students, *span) for students, span in work.items() if any(span)))
-        for name, work in counts.items()
-    )
-    return [phase for phase in found if phase.work]
+            length = arm.share * arm.recipe.steps / design.recipe.steps
+            alike = phase, type(arm.technique), arm.teacher, length, arm.splits == "both"
+            counts.setdefault(alike, [0, 0])[end] += len(fresh)
+    return [Work(*alike, *span) for alike, span in counts.items()]
 
 
 def _walk(design: Design, choices: Imagined) -> Iterator[tuple[str, Arm]]:
@@ -106,16 +81,11 @@ def _walk(design: Design, choices: Imagined) -> Iterator[tuple[str, Arm]]:
     pairs = design.pairs(choices)
     open_ = (pair for pair in pairs["audited"].values() if choices.set_aside(pair) is None)
     judged = (arm for pair in open_ for arm in design.judged(pair, choices.seeds(pair.knockoff.attack)))
-    yield from (("tuning", arm) for arm in design.tuning())
+    yield from ((TUNING, arm) for arm in design.tuning())
     yield from (("matching controls", arm) for arm in design.matching(choices))
     yield from (("twice the steps", arm) for arm in design.longer(choices, pairs))
     yield from (("judging", arm) for arm in judged)
     for arm in design.beside(choices, pairs):
-        yield SHOWN if arm.role == "bite" else "judging", arm
+        yield POSITIVE if arm.role == "bite" else "judging", arm
     for arm in design.cheaper(choices, pairs):
-        yield SHOWN if arm.role == "bite" else "smaller budgets", arm
-
-
-def _students(design: Design, arm: Arm) -> Students:
-    length = arm.share * arm.recipe.steps / design.recipe.steps
-    return Students(type(arm.technique), arm.teacher, length, arm.splits == "both")
+        yield POSITIVE if arm.role == "bite" else "smaller budgets", arm

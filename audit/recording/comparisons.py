@@ -11,9 +11,8 @@ from audit.plan import suite
 from audit.plan.cells import Use, planned
 from audit.plan.design import TENTH, Arm, Design, Pair, labels_only
 from audit.recording.teacher import Predictions
-from audit.trials.protocol import Experiment, StudentArm, Validation
+from audit.trials.protocol import Experiment, StudentTrials
 from reports.record import UNMEASURED, Bite, Comparison, Cost, PackedArray, Trial
-from teachers.targets.target import Target
 from teachers.task import Pool, known
 
 
@@ -21,35 +20,27 @@ from teachers.task import Pool, known
 class ComparisonBuilder:
     """Names the students that each row compares."""
 
-    arm: StudentArm
-    runner: TrialRunner
-    audited: Target
-    ordinary: Target
+    trials: StudentTrials
 
     @property
     def experiment(self) -> Experiment:
-        """What the side's cells share."""
-        return self.arm.experiment
-
-    @property
-    def choices(self) -> Validation:
-        """What tuning settled on."""
-        return self.arm.choices
+        """What the students' cells share."""
+        return self.trials.experiment
 
     @property
     def design(self) -> Design:
         """Which students are compared with which."""
-        return self.choices.design
+        return self.trials.design
 
     @cached_property
     def baselines(self) -> list[Arm]:
         """The students without a teacher, the LS student with the plain recipe first."""
-        return self.design.best_alone(self.choices)
+        return self.design.best_alone(self.trials)
 
     def attack(self, attack: type[Attack]) -> Comparison:
         """Return one attack's row: its knockoff students and their LS students, or why there are none."""
-        surface = self.audited.surface
-        on_ordinary = self.choices.pairs[self.ordinary.role].get(attack.name)
+        surface = self.trials.targets["audited"].surface
+        on_ordinary = self.trials.pairs[self.design.ordinary].get(attack.name)
         row = Comparison(
             attack=attack.name,
             student=self.experiment.recipe.architecture,
@@ -63,16 +54,16 @@ class ComparisonBuilder:
         )
         if not surface.offers(attack.needs):
             return _aside(row, "not applicable", f"it needs {attack.needs}, the surface shows {surface.name}")
-        mine = self.choices.pairs[self.audited.role].get(attack.name)
+        mine = self.trials.pairs["audited"].get(attack.name)
         if mine is None:
             return self._failed(row, attack)
         row = row.model_copy(update=_settings(mine))
-        identical = self.choices.set_aside(mine)
+        identical = self.trials.set_aside(mine)
         if identical is not None:
             return _aside(row, "identical", identical)
-        looks = self.arm.looks[attack.name]
+        looks = self.trials.looks[attack.name]
         knockoffs, students = self.design.judged(mine, looks[-1])
-        if not self.choices.sound(knockoffs) or self.choices.failure(students) is not None:
+        if not self.trials.sound(knockoffs) or self.trials.failure(students) is not None:
             return self._failed(row, attack, knockoffs)
         curve = () if attack.holds == "original" else self._curve(mine)
         return row.model_copy(
@@ -87,7 +78,7 @@ class ComparisonBuilder:
     def controls(self) -> list[Comparison]:
         """Return the rows of the null control and of the no-victim baselines."""
         ls, *others = self.baselines
-        return [self._null(self.design.null(self.choices)), *(self._control(base, ls) for base in others)]
+        return [self._null(self.design.null(self.trials)), *(self._control(base, ls) for base in others)]
 
     def _null(self, null: Pair) -> Comparison:
         """Return the row of LS students against LS students of other seeds, paired as attacks are."""
@@ -103,8 +94,8 @@ class ComparisonBuilder:
             parameters=ls.technique.parameters,
             control=ls.name,
             control_parameters=ls.technique.parameters,
-            students=self.choices.keys(others),
-            control_students=self.choices.keys(ls),
+            students=self.trials.keys(others),
+            control_students=self.trials.keys(ls),
         )
 
     def _control(self, baseline: Arm, ls: Arm) -> Comparison:
@@ -124,23 +115,23 @@ class ComparisonBuilder:
             control=ls.name,
             control_parameters=ls.technique.parameters,
         )
-        if not self.choices.sound(mine, theirs):
+        if not self.trials.sound(mine, theirs):
             return _aside(row, "failed", "a student diverged (NaN)")
         return row.model_copy(update=self._students(mine, theirs))
 
     def _students(self, mine: Arm, theirs: Arm) -> dict[str, object]:
-        return {"students": self.choices.keys(mine), "control_students": self.choices.keys(theirs)}
+        return {"students": self.trials.keys(mine), "control_students": self.trials.keys(theirs)}
 
     def _baseline(self, control: Arm, seeds: int) -> dict[str, object]:
         """Return the attacker's best alternative without the teacher, as validation ranks them.
 
         That is the attack's own LS student where no other baseline is better.
         """
-        best, choices = max(self.baselines, key=self.choices.score), self.choices
-        if choices.score(best) <= choices.score(control):
-            return {"baseline": control.name, "baseline_students": choices.keys(control.on("judge", seeds))}
+        best, trials = max(self.baselines, key=self.trials.score), self.trials
+        if trials.score(best) <= trials.score(control):
+            return {"baseline": control.name, "baseline_students": trials.keys(control.on("judge", seeds))}
         judged = best.on("judge", seeds)
-        return {"baseline": best.name, "baseline_students": choices.keys(judged)} if choices.sound(judged) else {}
+        return {"baseline": best.name, "baseline_students": trials.keys(judged)} if trials.sound(judged) else {}
 
     def _bite(self, pair: Pair) -> Bite | None:
         """Return what shows whether an attack beats the baseline of its own threat model on the ordinary teacher."""
@@ -155,20 +146,20 @@ class ComparisonBuilder:
             baseline = f"LS student on {TENTH:.0%} of the labels, the other images asked"
             measured = measured.model_copy(update={"baseline": baseline})
         positive = self.design.positive(pair)
-        return measured.model_copy(update=self._students(*positive)) if self.choices.sound(*positive) else None
+        return measured.model_copy(update=self._students(*positive)) if self.trials.sound(*positive) else None
 
     def _curve(self, pair: Pair) -> tuple[Cost, ...]:
         """Return the students of a steal-cost curve; nothing where one of them failed or diverged."""
-        points = self.design.curve(self.choices, pair)
-        if not self.choices.sound(*points):
+        points = self.design.curve(self.trials, pair)
+        if not self.trials.sound(*points):
             return ()
-        keys = map(self.choices.keys, points)
+        keys = map(self.trials.keys, points)
         return tuple(Cost(queries=0, accuracy=UNMEASURED, agreement=0, students=students) for students in keys)
 
     def _failed(self, row: Comparison, attack: type[Attack], *judged: Arm) -> Comparison:
-        tried = self.design.settings(attack, self.audited.role)
-        controls = [arm for setting in tried for arm in self.design.controls(self.choices, setting)]
-        failure = self.choices.failure(*tried, *judged, *controls)
+        tried = self.design.settings(attack, "audited")
+        controls = [arm for setting in tried for arm in self.design.controls(self.trials, setting)]
+        failure = self.trials.failure(*tried, *judged, *controls)
         return _aside(row, "failed", "a student diverged (NaN)" if failure is None else failure.sentence)
 
 

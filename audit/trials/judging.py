@@ -13,7 +13,7 @@ from audit.plan.design import Arm, Pair
 from audit.statistics import verdict
 from audit.statistics.sequential import looks, schedule
 from audit.statistics.verdict import Finding
-from audit.trials.protocol import StudentArm, Validation
+from audit.trials.protocol import StudentTrials
 from teachers.task import known
 
 
@@ -21,14 +21,14 @@ from teachers.task import known
 class SequentialTest:
     """An attack to be judged on a side's student."""
 
-    arm: StudentArm
+    trials: StudentTrials
     pair: Pair
     plan: tuple[int, ...]  # seeds at every look that it may get
 
     @property
     def name(self) -> str:
         """The attack and its student."""
-        return f"{self.attack} on {self.arm.experiment.recipe.architecture}"
+        return f"{self.attack} on {self.trials.experiment.recipe.architecture}"
 
     @property
     def attack(self) -> str:
@@ -38,60 +38,59 @@ class SequentialTest:
     @property
     def taken(self) -> tuple[int, ...]:
         """Seeds at every look so far."""
-        return self.arm.looks.get(self.attack, ())
+        return self.trials.looks.get(self.attack, ())
 
     @property
     def judged(self) -> Pair:
         """The students of the last look."""
-        return self.arm.choices.design.judged(self.pair, self.taken[-1])
+        return self.trials.design.judged(self.pair, self.taken[-1])
 
     def look(self) -> Pair:
         """Take the next look; return its students."""
-        self.arm.looks[self.attack] = (*self.taken, self.plan[len(self.taken)])
+        self.trials.looks[self.attack] = (*self.taken, self.plan[len(self.taken)])
         return self.judged
 
 
-def judge(arms: Sequence[StudentArm], runner: TrialRunner, seen: Sequence[int] = ()) -> None:
+def judge(students: Sequence[StudentTrials], runner: TrialRunner, seen: Sequence[int] = ()) -> None:
     """Train judged students look by look, and what the first look is held against.
 
     `seen` are the numbers of seeds at which earlier audits looked at this question: these looks spent error, too.
     """
-    choices = [arm.choices for arm in arms]
-    fixed = [use for one in choices for use in one.uses(one.design.beside(one, one.pairs))]
-    every = open_ = cases(arms, seen)
+    fixed = [use for one in students for use in one.uses(one.design.beside(one, one.pairs))]
+    every = open_ = cases(students, seen)
     for number in range(1, 1 + max((len(case.plan) for case in open_), default=1)):
-        uses = [use for case in open_ for use in case.arm.choices.uses(case.look()[::-1])]  # controls first
+        uses = [use for case in open_ for use in case.trials.uses(case.look()[::-1])]  # controls first
         runner.train("judging" if number == 1 else f"judging, look {number}", uses + fixed)
         fixed = []
         names = verdict.undecided([finding(case) for case in every])
         open_ = [case for case in every if case.name in names and len(case.taken) < len(case.plan)]
-    cheaper = [use for one in choices for use in one.uses(one.design.cheaper(one, one.pairs))]
+    cheaper = [use for one in students for use in one.uses(one.design.cheaper(one, one.pairs))]
     runner.train("smaller budgets", cheaper)
 
 
-def cases(arms: Sequence[StudentArm], seen: Sequence[int]) -> list[SequentialTest]:
+def cases(students: Sequence[StudentTrials], seen: Sequence[int]) -> list[SequentialTest]:
     """Return the attacks to judge: those that are not their own control."""
     return [
-        SequentialTest(arm, pair, schedule(design.first_seeds(pair.knockoff.attack, design.seeds), design.most, seen))
-        for arm in arms
-        for design in [arm.choices.design]
-        for pair in arm.choices.pairs["audited"].values()
-        if arm.choices.set_aside(pair) is None
+        SequentialTest(one, pair, schedule(design.first_seeds(pair.knockoff.attack, design.seeds), design.most, seen))
+        for one in students
+        for design in [one.design]
+        for pair in one.pairs["audited"].values()
+        if one.set_aside(pair) is None
     ]
 
 
 def finding(case: SequentialTest) -> Finding:
     """Compare an attack's students so far with their controls; a case without a look was not judged."""
-    choices = case.arm.choices
-    if not choices.sound(*case.judged):
+    trials = case.trials
+    if not trials.sound(*case.judged):
         return Finding(attack=case.name, status="failed")
-    knockoffs, controls = (correct(choices, arm) for arm in case.judged)
+    knockoffs, controls = (correct(trials, arm) for arm in case.judged)
     return Finding(attack=case.name, status="judged", looks=looks(knockoffs, controls, case.taken))
 
 
-def correct(choices: Validation, arm: Arm) -> NDArray[np.bool_]:
+def correct(trials: StudentTrials, arm: Arm) -> NDArray[np.bool_]:
     """Return what students got right of the judged test images, (S, N)."""
-    results = (choices.runner.results[key].test for key in choices.keys(arm))
+    results = (trials.runner.results[key].test for key in trials.keys(arm))
     answers = np.stack([packed.array() for packed in results if packed is not None])
-    right: NDArray[np.bool_] = answers == known(choices.experiment.task.test)
-    return right[:, choices.experiment.judged_images]
+    right: NDArray[np.bool_] = answers == known(trials.experiment.task.test)
+    return right[:, trials.experiment.judged_images]

@@ -89,6 +89,10 @@ class Experiment:
         changes |= {} if arm.budget is None else {"budget": arm.budget}
         return [self.cell(arm.technique, seed, target, **changes) for seed in arm.seeds]
 
+    def keys(self, arm: Arm, targets: Mapping[TeacherRole, Target]) -> tuple[str, ...]:
+        """Return the keys of an arm's students."""
+        return tuple(cell.key for cell in self.cells(arm, targets))
+
     def cell(self, technique: Technique, seed: int, target: Target | None, **changes: Any) -> Cell:
         """Name one student."""
         held = getattr(technique, "holds", "original")
@@ -111,13 +115,14 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class Validation:
-    """What the trained students of one architecture decide: it makes the choices of the design."""
+class StudentTrials:
+    """The students of one architecture: what they are trained for, and the choices that their results make."""
 
     experiment: Experiment
     design: Design
     runner: TrialRunner
     targets: Mapping[TeacherRole, Target]
+    looks: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by attack: judged seeds at each look so far
 
     @cached_property
     def pairs(self) -> Pairs:
@@ -138,7 +143,7 @@ class Validation:
 
     def keys(self, arm: Arm) -> tuple[str, ...]:
         """Return the keys of an arm's students."""
-        return tuple(cell.key for cell in self.cells(arm))
+        return self.experiment.keys(arm, self.targets)
 
     def best(self, arms: tuple[Arm, ...]) -> Arm | None:
         """Return what is best on validation; None if a student of any failed."""
@@ -185,24 +190,14 @@ class Validation:
         return f"the teacher repeats {share:.2%} of the labels" if share >= REPEATS else None
 
 
-def validation(experiment: Experiment, runner: TrialRunner, targets: Targets, attacks: Attacks) -> Validation:
-    """Return the choices of an audit of some attacks, none of which is made yet."""
-    design = experiment.design(offered(targets, attacks))
-    return Validation(experiment, design, runner, by_role(targets))
+def trials(experiment: Experiment, runner: TrialRunner, targets: Targets, attacks: Attacks) -> StudentTrials:
+    """Return the trials of an audit before the first student is trained."""
+    return StudentTrials(experiment, experiment.design(offered(targets, attacks)), runner, by_role(targets))
 
 
 def by_role(targets: Targets) -> dict[TeacherRole, Target]:
     """Return the teachers to attack; the ordinary one is the last."""
     return {target.role: target for target in both(targets)}
-
-
-@dataclass
-class StudentArm:
-    """One student architecture under attack: what its attacks are tuned to, and what they have come to."""
-
-    experiment: Experiment
-    choices: Validation
-    looks: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by attack: judged seeds at each look so far
 
 
 def validation_accuracy(experiment: Experiment, result: Result) -> float:
