@@ -23,11 +23,10 @@ from attacks.registry import find
 from audit.context import open_context
 from audit.execution.runner import TrialRunner
 from audit.pipeline import workbench
-from audit.plan.cells import Use
+from audit.plan.design import Arm
 from audit.plan.options import Options
-from audit.plan.suite import FIRST_TUNING_SEED, STANDARD
-from audit.trials import protocol
-from audit.trials.protocol import ControlCandidate, Experiment
+from audit.plan.suite import STANDARD
+from audit.trials.protocol import Experiment, StudentTrials, validation_accuracy
 from teachers.storage.store import default_cache
 from teachers.targets.target import Target
 
@@ -85,7 +84,7 @@ class Attempt:
 
     accuracy: NDArray[np.float64]
     control: NDArray[np.float64]
-    best: ControlCandidate
+    best: Arm
     queries: int
     seconds: float
     failure: str = ""
@@ -110,36 +109,31 @@ def attempt(
     experiment: Experiment, runner: TrialRunner, target: Target, setting: Technique, *, anew: bool = True
 ) -> Attempt:
     """Train the students of a setting, and the LS students that they must beat."""
-    plain = protocol.sweep(experiment)
-    runner.train("ls", protocol.candidate_uses(experiment, plain))
-    asks = target if isinstance(setting, Attack) else None
-    cells = [experiment.cell(setting, FIRST_TUNING_SEED + s, asks) for s in range(experiment.suite.tuning_seeds)]
-    cells = [cell.model_copy(update={"splits": "validation"}) for cell in cells]
-    for cell in cells if anew else []:
+    asks = target.role if isinstance(setting, Attack) else None
+    trials = StudentTrials(experiment, experiment.design({}), runner, {target.role: target})
+    controls = trials.design.sweep()
+    trials.train("ls", controls)
+    mine = Arm(setting, experiment.recipe, controls[0].seeds, target=asks)
+    for cell in trials.cells(mine) if anew else []:
         runner.cache.forget(cell)
-    runner.train(setting.name, [Use(c, "tune", None if asks is None else asks.role, "attack") for c in cells])
-    if failure := runner.failure(cells):
+    runner.train(setting.name, [replace(use, kind="attack") for use in trials.uses([mine])])
+    if failure := trials.failure(mine):
         nothing = np.zeros(0)
-        return Attempt(nothing, nothing, plain[0], 0, 0.0, f"{failure.sentence}\n{failure.trace}")
-    results, controls = [runner.results[cell.key] for cell in cells], plain
+        return Attempt(nothing, nothing, controls[0], 0, 0.0, f"{failure.sentence}\n{failure.trace}")
     if getattr(setting, "holds", "original") == "original":
-        controls = controls + protocol.sweep(experiment, results[0].regime)
-        runner.train("matched ls", protocol.candidate_uses(experiment, controls))
-    best = protocol.best_candidate(experiment, runner, controls)
-    return Attempt(
-        np.array([protocol.validation_accuracy(experiment, r) for r in results]),
-        ls_accuracy(experiment, runner, best),
-        best,
-        results[0].charged,
-        float(np.mean([r.seconds for r in results])),
-    )
+        controls += trials.design.sweep(trials.regime(mine))
+        trials.train("matched ls", controls)
+    best = trials.best(controls)
+    assert best is not None, "LS students do not fail"
+    results = [runner.results[key] for key in trials.keys(mine)]
+    seconds = float(np.mean([r.seconds for r in results]))
+    return Attempt(accuracy(trials, mine), accuracy(trials, best), best, results[0].charged, seconds)
 
 
-def ls_accuracy(experiment: Experiment, runner: TrialRunner, best: ControlCandidate) -> NDArray[np.float64]:
-    """Return the validation accuracy of the LS student by seed."""
-    seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + experiment.suite.tuning_seeds)
-    cells = protocol.candidate_cells(experiment, best, seeds, splits="validation")
-    return np.array([protocol.validation_accuracy(experiment, runner.results[c.key]) for c in cells])
+def accuracy(trials: StudentTrials, arm: Arm) -> NDArray[np.float64]:
+    """Return the validation accuracy of an arm's students by seed."""
+    results = (trials.runner.results[key] for key in trials.keys(arm))
+    return np.array([validation_accuracy(trials.experiment, r) for r in results])
 
 
 if __name__ == "__main__":

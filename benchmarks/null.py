@@ -31,12 +31,11 @@ from audit.analysis.protocol_flags import NULL_LEVEL
 from audit.context import open_context
 from audit.execution.runner import TrialRunner
 from audit.pipeline import workbench
-from audit.plan.cells import Use
+from audit.plan.design import Arm
 from audit.plan.options import Options
 from audit.statistics.compare import Margin, paired
 from audit.statistics.sequential import HORIZON
-from audit.trials import protocol
-from audit.trials.protocol import ControlCandidate, Experiment
+from audit.trials.protocol import Experiment, StudentTrials
 from teachers.files import write_whole
 from teachers.storage.store import default_cache
 from teachers.task import known
@@ -90,30 +89,29 @@ def train(request: Options) -> LSPool:
 
 def _train(experiment: Experiment, runner: TrialRunner) -> LSPool:
     with closing(runner.executor):
-        tried = protocol.sweep(experiment)
-        runner.train("tuning", protocol.candidate_uses(experiment, tried))
-        best = protocol.best_ls(experiment, runner)
-        other = next(rival for rival in tried if rival != best)
+        trials = StudentTrials(experiment, experiment.design({}), runner, {})
+        tried = trials.design.sweep()
+        trials.train("tuning", tried)
+        best = trials.best(tried)
+        assert best is not None
+        other = next(arm for arm in tried if arm != best)
         return LSPool(
-            smoothing_of(best),
-            right(experiment, runner, best, STUDENTS),
-            smoothing_of(other),
-            right(experiment, runner, other, TWINS),
+            smoothing_of(best), right(trials, best, STUDENTS), smoothing_of(other), right(trials, other, TWINS)
         )
 
 
-def smoothing_of(rival: ControlCandidate) -> float:
+def smoothing_of(arm: Arm) -> float:
     """Return the ε of LS students."""
-    assert isinstance(rival.technique, LS)
-    return rival.technique.smoothing
+    assert isinstance(arm.technique, LS)
+    return arm.technique.smoothing
 
 
-def right(experiment: Experiment, runner: TrialRunner, rival: ControlCandidate, students: int) -> Correct:
+def right(trials: StudentTrials, arm: Arm, students: int) -> Correct:
     """Return what students of the pool's seeds got right, (students, N)."""
-    cells = protocol.candidate_cells(experiment, rival, range(FIRST_SEED, FIRST_SEED + students))
-    runner.train("pool", [Use(cell, "null", None, "control") for cell in cells])
-    packed = [runner.results[cell.key].test for cell in cells]
-    return np.array([test.array() == known(experiment.task.test) for test in packed if test is not None])
+    pool = arm.on("null", students, FIRST_SEED)
+    trials.train("pool", [pool])
+    packed = [trials.runner.results[key].test for key in trials.keys(pool)]
+    return np.array([test.array() == known(trials.experiment.task.test) for test in packed if test is not None])
 
 
 @dataclass(frozen=True)

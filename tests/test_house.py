@@ -136,6 +136,8 @@ RARE = ("torchvision", "timm", "sklearn", "torch._dynamo", "transformers", "pand
         ("reports.outputs", HEAVY),
         ("audit.statistics.verdict", HEAVY),
         ("audit.finished.verify", HEAVY),
+        ("audit.plan.design", HEAVY),
+        ("audit.plan.count", HEAVY),
         ("teachers.data.datasets", HEAVY),
         ("teachers.kinds", HEAVY),
         ("audit.pipeline", RARE),

@@ -11,7 +11,6 @@ from counted import trained
 from numpy.typing import NDArray
 
 from attacks import registry
-from attacks.base import Attack
 from audit import pipeline, teach
 from audit.cache.archive import export, load
 from audit.cache.store import Cache
@@ -22,12 +21,11 @@ from audit.execution.worker import Job
 from audit.finished.repeat import repeat
 from audit.finished.verify import verify
 from audit.plan.cells import Result, cell_of
-from audit.trials import protocol
-from audit.trials.protocol import Attacks, Experiment
+from audit.plan.design import Arm
+from audit.trials.protocol import StudentTrials
 from audit.warm import warm
 from reports.record import PackedArray, Regime
 from teachers.data.datasets import load as load_task
-from teachers.targets.target import Target
 from teachers.task import known
 
 MOST = 10**9
@@ -51,15 +49,15 @@ def cache(releases: list[Path], cold: Callable[[str], Path]) -> Path:
 
 def turn_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every attack on an audited checkpoint be best with another setting than it is."""
-    real = protocol.best_settings
+    real = StudentTrials.best
 
-    def turned(experiment: Experiment, runner: TrialRunner, target: Target, attacks: Attacks) -> list[Attack]:
-        best = real(experiment, runner, target, attacks)
-        if target.role == "ordinary":
+    def turned(self: StudentTrials, arms: tuple[Arm, ...]) -> Arm | None:
+        best = real(self, arms)
+        if best is None or any(arm.target != "audited" or arm.chosen_from for arm in arms):
             return best
-        return [next((s for s in protocol.settings(experiment, type(b)) if s != b), b) for b in best]
+        return next((arm for arm in arms if arm != best), best)
 
-    monkeypatch.setattr(protocol, "best_settings", turned)
+    monkeypatch.setattr(StudentTrials, "best", turned)
 
 
 @pytest.mark.usefixtures("tiny")

@@ -19,6 +19,8 @@ from audit.plan.design import TRUTHS, Arm, Attacks, Design, Pair, Pairs, Teacher
 from audit.plan.measures import REPEATS
 from audit.plan.suite import Suite
 from reports.record import Regime
+from teachers.names import truth_digest
+from teachers.surface import FULL
 from teachers.targets.isolation import Targets, both
 from teachers.targets.target import Target, smoothed_truth
 from teachers.task import Pool, Task, known
@@ -83,8 +85,11 @@ class Experiment:
 
     def cells(self, arm: Arm, targets: Mapping[TeacherRole, Target]) -> list[Cell]:
         """Name the students of an arm."""
-        target = targets[arm.teacher] if arm.teacher else None if arm.target is None else self.truths[float(arm.target)]
+        target = targets[arm.teacher] if arm.teacher else None
         changes: dict[str, Any] = {"recipe": asdict(arm.recipe), "splits": arm.splits}
+        if isinstance(arm.target, float):
+            truth = truth_digest(self.pool.digest, self.recipe.views, arm.target)
+            changes |= {"teacher": truth, "surface": FULL.name, "budget": self.budget}
         changes |= {"pool": self.tenth.digest} if arm.tenth else {}
         changes |= {} if arm.budget is None else {"budget": arm.budget}
         return [self.cell(arm.technique, seed, target, **changes) for seed in arm.seeds]
