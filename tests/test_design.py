@@ -95,7 +95,7 @@ def test_an_attack_is_tuned_over_as_many_settings_as_the_ls_student() -> None:
     assert len(attack) == len(ls) == 2
     assert {arm.splits for arm in made.tuning()} == {"validation"}
     assert {arm.seeds for arm in made.tuning()} == {TUNED}
-    assert [arm.kind for arm in made.tuning()] == ["control"] * 3 + ["attack"] * 2
+    assert [arm.teacher for arm in made.tuning()] == [None] * 3 + ["audited"] * 2
 
 
 def test_a_preset_is_tuned_by_the_first_judged_seed_alone() -> None:
@@ -117,7 +117,7 @@ def test_what_an_attack_has_to_beat_depends_on_what_it_holds_and_needs() -> None
         *(LS(smoothing=s, view=view) for view in ("crop", "mixup") for s in (0.1, 0.0))
     ]
     *_, own = made.controls(Decided(), soft)
-    assert (own.technique, own.target, own.kind) == (soft.technique, 0.1, "control")
+    assert (own.technique, own.target, own.teacher) == (soft.technique, 0.1, None)
     assert own.name == "soft-kd of smoothed labels"
 
 

@@ -48,11 +48,6 @@ class Arm:
         return self.target if isinstance(self.target, str) else None
 
     @property
-    def kind(self) -> Literal["attack", "control"]:
-        """Whether the students are an attack's knockoffs or do without the teacher."""
-        return "control" if self.teacher is None else "attack"
-
-    @property
     def name(self) -> str:
         """What a report calls it."""
         return self.technique.name + SMOOTHED * isinstance(self.target, float)
@@ -111,13 +106,8 @@ class Design:
         """The role of the ordinary teacher, which may be the audited one."""
         return [*self.attacks][-1]
 
-    # The arms that validation chooses among.
-
     def settings(self, attack: type[Attack], teacher: TeacherRole) -> tuple[Arm, ...]:
-        """Return an attack's settings: as many as the LS student's, or a preset; of one alone, the first judged seed.
-
-        That seed tells the regime, which the controls must have.
-        """
+        """Return an attack's settings, as many as an LS student's, or a preset; of one alone, the first judged seed."""
         preset = self.presets.get(attack.name)
         grid = attack.grid()[: self.suite.settings] if preset is None else (preset,)
         arms = tuple(self._tried(setting, teacher) for setting in grid)
@@ -145,13 +135,8 @@ class Design:
     def _tried(
         self, technique: Technique, target: TeacherRole | float | None = None, recipe: Recipe | None = None
     ) -> Arm:
-        return Arm(technique, recipe or self.recipe, self._tuning_seeds, target=target)
-
-    @property
-    def _tuning_seeds(self) -> range:
-        return range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.suite.tuning_seeds)
-
-    # What they are chosen to be.
+        seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.suite.tuning_seeds)
+        return Arm(technique, recipe or self.recipe, seeds, target=target)
 
     def best_settings(self, choices: Choices, teacher: TeacherRole) -> list[Arm]:
         """Return every attack's best setting; of an attack that failed, none."""
@@ -169,8 +154,6 @@ class Design:
     def best_alone(self, choices: Choices) -> list[Arm]:
         """Return the best setting of every student without a teacher, the LS student first."""
         return [arm for arms in self.alone() if (arm := chosen(choices, arms)) is not None]
-
-    # The phases of an audit.
 
     def tuning(self) -> list[Arm]:
         """Return what is tuned with; a single setting's student only where its regime must be known."""

@@ -140,7 +140,11 @@ class StudentTrials:
 
     def uses(self, arms: Sequence[Arm]) -> list[Use]:
         """Return what the runner is asked for."""
-        return [Use(cell, arm.role, arm.teacher, arm.kind) for arm in arms for cell in self.cells(arm)]
+        return [
+            Use(cell, arm.role, arm.teacher, "attack" if arm.teacher else "control")
+            for arm in arms
+            for cell in self.cells(arm)
+        ]
 
     def cells(self, arm: Arm) -> list[Cell]:
         """Name the students of an arm."""
@@ -213,7 +217,4 @@ def validation_accuracy(experiment: Experiment, result: Result) -> float:
 
 def offered(targets: Targets, attacks: Attacks) -> dict[TeacherRole, Attacks]:
     """Return the attacks that each teacher's surface allows, by its role."""
-    return {
-        role: {n: a for n, a in attacks.items() if target.surface.offers(a.needs)}
-        for role, target in by_role(targets).items()
-    }
+    return {r: {n: a for n, a in attacks.items() if t.surface.offers(a.needs)} for r, t in by_role(targets).items()}
