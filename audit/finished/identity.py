@@ -8,7 +8,8 @@ from itertools import chain, combinations
 from attacks.sources import statements
 from audit.analysis.derive import whole
 from audit.finished.design import Disagreement
-from audit.plan.question import VERSION, Digests, of_audit, question
+from audit.plan.design import VERSION
+from audit.plan.question import Digests, of_audit, question
 from reports.record import Parameters, Record
 
 PRESETS = 8  # at most, attacks with a single setting for which both cases (preset or not) are tried

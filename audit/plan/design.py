@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # these import torch
     from attacks.controls.ls import LS
     from teachers.training import Recipe
 
+VERSION = 3  # of what is compared with what: a new number makes every audit another one
 TENTH = 0.1  # of the labels: the threat model in which label-only attacks must pass the positive control
 TRUTHS = (0.1,)  # ε of the teachers that know smoothed labels and nothing else: whom an attack's own loss asks
 

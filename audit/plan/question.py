@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 from reports.settings import Settings
 
-VERSION = 3  # of what is compared with what: a new number makes every audit another one
-
 
 class Digests(NamedTuple):
     """The digests of what an audit's settings name."""

@@ -12,7 +12,7 @@ import torch
 from attacks import registry
 from attacks.base import Attack
 from audit.cache.store import Cache
-from audit.plan import question
+from audit.plan import design, question
 from audit.plan.design import TENTH, Attacks
 from audit.plan.names import classes, listed, text_of
 from audit.plan.options import Options
@@ -182,5 +182,5 @@ def identify(experiment: Experiment, settings: Settings, audited: Target, attack
         question.Digests(audited.fingerprint, *pools, experiment.suite.digest),
         {name: (attack.version, registry.origin(attack)) for name, attack in attacks.items()},
         {name: attack.parameters for name, attack in experiment.presets.items()},
-        question.VERSION,
+        design.VERSION,
     )
