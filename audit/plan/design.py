@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # these import torch
 
 VERSION = 3  # of what is compared with what: a new number makes every audit another one
 TENTH = 0.1  # of the labels: the threat model in which label-only attacks must pass the positive control
-TRUTHS = (0.1,)  # ε of the teachers that know smoothed labels and nothing else: whom an attack's own loss asks
+TRUTHS = (0.1,)  # ε of teachers that know smoothed labels alone: whom an attack's own loss asks
 
 TeacherRole = Literal["audited", "ordinary"]
 Attacks = dict[str, "type[Attack]"]
