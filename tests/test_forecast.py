@@ -85,7 +85,7 @@ def test_a_plan_measures_for_half_a_minute_at_most(kept: Path) -> None:
 
 def test_a_plan_leaves_nothing_behind(kept: Path, tmp_path: Path) -> None:
     before = set((kept / "cells").rglob("*.json")), set((kept / "answers").rglob("*.npz"))
-    told = planned(request(kept, jobs=2), price=2.0)
+    told = planned(request(kept, jobs=2, price=2.0))
     assert (set((kept / "cells").rglob("*.json")), set((kept / "answers").rglob("*.npz"))) == before
     assert told.measured == told.techniques
     assert told.memory > 2**27
