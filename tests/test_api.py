@@ -128,8 +128,8 @@ def test_other_answers_or_weights_are_another_teacher(network: nn.Module, kept: 
         (nn.Flatten().eval(), {"arch": "resnet-8"}, "arch is for a checkpoint"),
         (nn.Flatten().eval(), {"isolate": True}, "save it to a file, or give isolate=False"),
         ("demo", {"surfaces": "label"}, "there is no option 'surfaces'; did you mean surface?"),
-        ("demo", {"seeds": "many"}, "seeds='many' does not fit: "),
-        ("demo", {"shots": 2}, "shots=2 does not fit: "),
+        ("demo", {"seeds": "many"}, "--seeds many: input should be a valid integer"),
+        ("demo", {"shots": 2}, "--shots 2: give a fraction above 0 and at most 1"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(

@@ -105,7 +105,7 @@ def test_the_exit_code_says_whether_all_holds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word: Word, code: int
 ) -> None:
     record = made_up(word, *bits(0.7, 0.7))
-    monkeypatch.setattr("audit.selftest.run", lambda request: WrittenAudit(record, tmp_path))
+    monkeypatch.setattr("audit.selftest.run", lambda options, command: WrittenAudit(record, tmp_path))
     got, out, err = call(capsys, "selftest", "--only", "smoothed-truth, placebo")
     assert got == code
     assert err.splitlines() == [f"smoothed-truth: {word}", f"placebo: {word}"]

@@ -19,6 +19,7 @@ from audit.commands.options import (
     Jobs,
     Json,
     command_line,
+    taken,
     takes,
 )
 from audit.execution import ahead
@@ -95,12 +96,17 @@ def plan(
     (print_forecasts_json if json else print_forecasts)(found)
 
 
-@takes("teacher", *CHECKPOINT, "device", "cache", *SERVICE)
-def cmi(
-    options: Options,
-    out: Annotated[Path | None, typer.Option(help="Folder to write; audit-out/TEACHER-cmi if not given.")] = None,
-    json: Json = False,
-) -> None:
+@takes(
+    *("teacher", *CHECKPOINT, "device", "cache", *SERVICE),
+    out=taken(
+        Annotated[
+            Path | None,
+            typer.Option(rich_help_panel=RESULTS, help="Folder to write; audit-out/TEACHER-cmi if not given."),
+        ],
+        None,
+    ),
+)
+def cmi(options: Options, json: Json = False) -> None:
     """Measure how concentrated a teacher's answers are, in seconds and without students."""
     from audit.diagnosis.diagnose import diagnose
     from audit.diagnosis.terminal import print_diagnosis, print_diagnosis_json
@@ -109,10 +115,11 @@ def cmi(
     (print_diagnosis_json if json else print_diagnosis)(done.diagnosis, done.folder)
 
 
-@takes("teacher", *CHECKPOINT, "output", "device", "cache")
-def inspect(
-    options: Options, teacher: Annotated[str, typer.Argument(metavar="FILE", help="Checkpoint.")], json: Json = False
-) -> None:
+@takes(
+    *(*CHECKPOINT, "output", "device", "cache"),
+    teacher=taken(Annotated[str, typer.Argument(metavar="FILE", help="Checkpoint.")]),
+)
+def inspect(options: Options, json: Json = False) -> None:
     """Say what a checkpoint is, and how it is to be used where --data is given: nothing is trained."""
     from audit.inspection.inspection import inspect as look
     from audit.inspection.terminal import print_inspection, print_inspection_json

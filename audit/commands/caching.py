@@ -8,10 +8,11 @@ from typing import Annotated, Literal, cast
 import typer
 
 from audit.commands.groups import Command, Group
-from audit.commands.options import ATTACKER, Cache, Config, Json, takes
+from audit.commands.options import ATTACKER, Cache, Config, Json, taken, takes
 from audit.execution import ahead
 from audit.plan.options import Options
 from reports import terminal
+from reports.settings import AUDITED
 
 cache_app = typer.Typer(
     name="cache",
@@ -101,12 +102,14 @@ def load(
 
 
 @cache_app.command(cls=Command)
-@takes("data", "size", "trust_model_code", *(n for n in ATTACKER if n != "surface"), "jobs", "device", "cache")
-def warm(
-    options: Options,
-    teacher: Annotated[str, typer.Option(help="A teacher of the task, in place of --data.")] = "embedded:demo",
-    config: Config = None,
-) -> None:
+@takes(
+    *("data", "size", "trust_model_code", *(name for name in ATTACKER if name != "surface"), "jobs", "device", "cache"),
+    teacher=taken(
+        Annotated[str, typer.Option(rich_help_panel=AUDITED, help="A teacher of the task, in place of --data.")],
+        "embedded:demo",
+    ),
+)
+def warm(options: Options, config: Config = None) -> None:
     """Train every control that audits of this task may need, so that a release trains knockoffs alone."""
     ahead()
     from audit.warm import warm as train

@@ -57,33 +57,38 @@ def parameter(name: str) -> inspect.Parameter:
         min=shown.least,
         show_default=default not in (None, ""),
     )
+    return taken(Annotated[typed, option], default)
+
+
+def taken(annotation: Any, default: Any = MISSING) -> inspect.Parameter:
+    """Return a parameter of a command."""
     return inspect.Parameter(
-        name,
+        "_",
         inspect.Parameter.KEYWORD_ONLY,
-        annotation=Annotated[typed, option],
+        annotation=annotation,
         default=inspect.Parameter.empty if default is MISSING else default,
     )
 
 
-def takes(*names: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
+def takes(*names: str, **instead: inspect.Parameter) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Give a command some fields of `Options` as options: it is called with `Options` made of them.
 
-    A command that has a parameter of the same name keeps its own.
+    `instead`: parameters that stand for fields in another way.
     """
 
     def decorated(command: Callable[..., R]) -> Callable[..., R]:
         hints = get_type_hints(command, include_extras=True)
-        own = [p.replace(annotation=hints[p.name]) for p in list(inspect.signature(command).parameters.values())[1:]]
+        _, *own = inspect.signature(command).parameters.values()
+        others = [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        fields_ = {name: parameter(name) for name in names} | instead
 
         @wraps(command)
         def called(**given: Any) -> R:
-            others = {p.name: given[p.name] for p in own if p.name not in about(Options) and p.name in given}
-            asked = {name: value for name, value in given.items() if name not in others}
+            asked = {name: given.pop(name) for name in fields_}
             kept = {name: value for name, value in asked.items() if not (about(Options)[name].typed and value is None)}
-            return command(options_of(kept), **others)
+            return command(options_of(kept), **given)
 
-        made = [parameter(name) for name in names if name not in {p.name for p in own}]
-        parameters = [*made, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own)]
+        parameters = [p.replace(name=name) for name, p in fields_.items()] + others
         called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         called.__annotations__ = {p.name: p.annotation for p in parameters}
         return called

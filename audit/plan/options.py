@@ -94,7 +94,9 @@ def options_of(given: dict[str, Any], live: Any = None) -> Options:
         options = TypeAdapter(Options).validate_python({name: _plain(name, value) for name, value in given.items()})
     except ValidationError as e:
         first = e.errors()[0]
-        raise UsageError(f"{first['loc'][0]}={first['input']!r} does not fit: {first['msg'].lower()}") from e
+        name, value = str(first["loc"][0]), first["input"]
+        allowed = "give a fraction above 0 and at most 1" if name in ("shots", "labels") else first["msg"].lower()
+        raise UsageError(f"--{name.replace('_', '-')} {value}: {allowed}") from e
     if options.header:
         _withhold(options.header)
     return named(replace(options, live=live))
