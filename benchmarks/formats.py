@@ -63,6 +63,28 @@ The architecture of a state dict is recognised ([inspect](inspect.md)) or named 
 its own network needs none. ONNX needs `pip install 'distill-audit[onnx]'`. Hugging Face folders need
 `pip install 'distill-audit[hf]'`.
 
+## A network of your own class
+
+If no name fits, give your own code: a module and a class or a function in it.
+
+```sh
+audit run --teacher weights.pt --data DIR --arch mypackage.models:make_net --trust-model-code
+```
+
+- The module is imported from the working directory first, then from the installed packages, as `python -m` does.
+- A factory with an argument `num_classes` gets the number of classes of the data; any other factory is called without
+  arguments. It must return a `torch.nn.Module` that takes images (N, C, H, W) and gives (N, K).
+- The checkpoint must have all tensors of that network, and no others; `--weights` selects one of several state dicts.
+- Without `--trust-model-code` nothing is imported. The code runs in a process of its own. The flag trusts the code, not
+  the file: of the file, only the tensors are read. Only the command line and the Python API can name code. A card, a
+  `config.json` or a record cannot: `audit repeat` needs `--arch` again.
+- The teacher's fingerprint covers the tensors, all Python files of the module's package, every other module that the
+  code imports and that no package manager has installed, and what `print(network)` shows. If one of them changes, no
+  stored answer is used again. The fingerprint does not cover other files that the code reads, as far as `print` does
+  not show what they change: after you change such a file, audit with a new `--cache`.
+
+## Every format, tried
+
 | file | made with | loads | refused, because | agrees to 1e-5 |
 |---|---|---|---|---|
 """

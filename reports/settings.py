@@ -47,7 +47,11 @@ class Settings:
         "teachers`).",
     )
     data: str | None = option(None, AUDITED, "glyphs, digits, an image folder, or torchvision:NAME:ROOT.")
-    arch: str | None = option(None, AUDITED, "Architecture of a checkpoint, where its tensors fit more than one.")
+    arch: str | None = option(
+        None,
+        AUDITED,
+        "Architecture of a checkpoint, where its tensors fit more than one; or code of yours, MODULE:FACTORY.",
+    )
     normalize: str | None = option(
         None, AUDITED, "none, half, imagenet, cifar or MEAN/STD, with /bgr where blue is first; found if not given."
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audit.commands.options import (
+    Arch,
     Cache,
     Json,
     Trust,
@@ -98,6 +99,7 @@ def repeat(
     folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")],
     cells: Annotated[int, typer.Option(help="Students to train again.", min=1)] = 3,
     seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
+    arch: Arch = None,
     trust_model_code: Trust = False,
     cache: Cache = None,
 ) -> None:
@@ -106,7 +108,7 @@ def repeat(
     from audit.finished.repeat import repeat as again
 
     agree = True
-    for one in again(folder, cells, seed, cache, trust_model_code):
+    for one in again(folder, cells, seed, cache, trust_model_code, arch):
         name = f"{one.trial.name}, seed {one.trial.seed}"
         terminal.say(f"{name}: {one.before:.2%} before, {one.now:.2%} now, {one.differs} test images differ")
         agree &= one.agrees

@@ -17,7 +17,8 @@ from audit.plan.cells import Cell, Result, Use, cell_of
 from audit.plan.options import Options
 from audit.recording.evidence import environment
 from reports.record import PackedArray, Record, Trial, load
-from teachers.errors import RefusedInput
+from teachers.errors import RefusedInput, UsageError
+from teachers.intake.factories import is_factory
 from teachers.task import known
 
 ELSEWHERE = 0.02  # by which test accuracy may differ on another build of torch or another processor
@@ -39,18 +40,25 @@ class Repetition(NamedTuple):
 
 
 def repeat(
-    folder: Path, cells: int, seed: int = 0, cache: Path | None = None, trust: bool = False
+    folder: Path,
+    cells: int,
+    seed: int = 0,
+    cache: Path | None = None,
+    trust: bool = False,
+    architecture: str | None = None,
 ) -> Iterator[Repetition]:
     """Train randomly chosen judged students of a record again, without their cache entries.
 
+    `architecture` must name the code that made the teacher's network, if there was any: a record may be a stranger's.
     Raises RecordError for a folder without a record; RefusedInput where the teacher, the data or the engine are not
-    those of the record.
+    those of the record; UsageError where the code is not named.
     """
     record = load(folder)
     judged = [t for t in record.trials if t.correct is not None and t.planned is not None]
     if not judged:
         raise RefusedInput(f"{folder} does not say how its students were trained; audit again with this version")
     chosen = random.Random(seed).sample(judged, min(cells, len(judged)))
+    _refuse_code(record.settings.arch, architecture)
     options = Options(
         **(asdict(record.settings) | {"attacks": ",".join(row.attack for row in record.comparisons)}),
         trust_model_code=trust,
@@ -71,6 +79,17 @@ def repeat(
                 refuse_others(cell, trial, known_teachers, context.task.digest)
                 runner.train(trial.name, [Use(cell, "judge", trial.teacher, trial.kind)])
                 yield compared(record, trial, runner.results[cell.key], known(context.task.test))
+
+
+def _refuse_code(recorded: str | None, given: str | None) -> None:
+    """Raise UsageError where a record names code that the command line does not name, or another architecture."""
+    if given is not None and given != recorded:
+        raise UsageError(f"--arch {given}: the record names {recorded or 'none'}; give that, or leave --arch out")
+    if is_factory(recorded) and given is None:
+        raise UsageError(
+            f"the teacher was made with the code {recorded}, and a record runs no code by itself; if it is yours, give "
+            f"--arch {recorded} --trust-model-code"
+        )
 
 
 def refuse_others(cell: Cell, trial: Trial, teachers: set[str | None], task: str) -> None:

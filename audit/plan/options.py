@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 class Options(Settings):
     """All that an audit is asked for: its settings, which the record keeps, and how it runs here."""
 
-    trust_model_code: bool = option(False, AUDITED, "Run the code of a checkpoint that is a program.")
+    trust_model_code: bool = option(
+        False, AUDITED, "Run the code of a checkpoint that is a program, or of --arch MODULE:FACTORY."
+    )
     out: Path | None = option(None, RESULTS, "Folder of this audit; audit-out/… if not given.")
     thumbnails: bool = option(True, RESULTS, "Keep small pictures of some validation images.")
     jobs: int | None = option(None, RUN, "Local processes; all cores if not given.")

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from teachers import guards, networks
 from teachers.errors import RefusedInput, UsageError
 from teachers.files import composed
-from teachers.intake.architecture import left_over, weightless
+from teachers.intake import factories
+from teachers.intake.architecture import weightless
 from teachers.intake.card import GUARD, Card
-from teachers.intake.fingerprint import idle
+from teachers.intake.fit import fitted
 from teachers.intake.formats import Program
 from teachers.intake.jail import GIB, confined, limits
 from teachers.intake.normalise import normalisation
 from teachers.intake.programs import ProgramNetwork, program, rehearse
-from teachers.intake.spelling import spelled
 from teachers.intake.weights import Weights
 from teachers.networks import PreprocessedNetwork, ReorderedNetwork
 
@@ -40,6 +39,7 @@ class Teacher:
     card: Card | None = None
     apart: int | None = None  # number of parameters if another process holds the network
     program: bool = False  # the file is a program: the digest is the file's, not its tensors'
+    code: str = ""  # digest of the user's own code that made the network, if any
     synthetic: bool = False  # built in, and no trained model: the digest is that of its ingredients
 
     bgr: bool = False  # whether the network expects channels in the order blue, green, red
@@ -79,18 +79,16 @@ def assemble(weights: Weights, architecture: str, classes: int, shape: networks.
     """
     mean, std, bgr = normalisation(normalize, shape[0])
     if weights.is_program:
-        if architecture:
-            raise UsageError(f"{weights.path} brings its own architecture; leave --arch {architecture} out")
+        if architecture not in ("", weights.factory):
+            raise factories.brings_its_own(weights, architecture)
         answering = PreprocessedNetwork(_rehearsed(weights, classes, shape), mean, std, bgr)
         name, named = weights.path.resolve().name, weights.output
-        return Teacher(
-            name, weights.sha256, answering, weights.kind, "unknown", mean, std, bgr=bgr, program=True, named=named
-        )
+        loaded = Teacher(name, weights.sha256, answering, weights.program, "unknown", mean, std, bgr=bgr, named=named)
+        if weights.factory:
+            return replace(loaded, code=factories.code(weights.factory, answering, shape))
+        return replace(loaded, program=True)
     card = weights.card
-    own = {n: t for n, t in weights.tensors.items() if not (card and card.guard and n.startswith(GUARD))}
-    wanted = weightless(architecture, classes, shape).state_dict()
-    own = {n: t for n, t in spelled(own, wanted).tensors.items() if n in wanted or not idle(n)}
-    _check_fit(replace(weights, tensors=own), wanted, architecture, classes)
+    own = fitted(weights, weightless(architecture, classes, shape).state_dict(), architecture, classes)
     # Only after the check, so that a tiny file that names a large network does not make us build it.
     network = networks.build(architecture, classes, shape)
     networks.try_out(network.eval(), architecture, classes, shape)
@@ -131,6 +129,8 @@ def order_of(names: tuple[str, ...], classes: tuple[str, ...]) -> tuple[int, ...
 def _rehearsed(weights: Weights, classes: int, shape: networks.Shape) -> nn.Module:
     """Load a program in this process, after it has loaded and answered in the jail."""
     _rehearse(weights, classes, shape)
+    if weights.factory:
+        return factories.load(weights, shape, classes, weights.tensors)
     return program(weights.path, cast(Program, weights.kind), shape, classes, weights.tensors, weights.output)
 
 
@@ -144,44 +144,13 @@ def answers(weights: Weights, classes: int, shape: networks.Shape) -> bool:
 
 
 def _rehearse(weights: Weights, classes: int, shape: networks.Shape) -> None:
-    path, kind = weights.path, cast(Program, weights.kind)
+    path = weights.path
     size = sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path]))
     with tempfile.TemporaryDirectory(prefix="distill-audit-") as folder:
-        work = partial(rehearse, path, kind, shape, classes, weights.output)
-        confined(work, Path(folder), path, limits(size, base=4 * GIB, times=6))
-
-
-def _check_fit(weights: Weights, tensors: Mapping[str, Tensor], architecture: str, classes: int) -> None:
-    wanted = {name: tuple(t.shape) for name, t in tensors.items()}
-    given = {name: tuple(t.shape) for name, t in weights.tensors.items()}
-    missing = sorted(name for name in wanted.keys() - given.keys() if not idle(name))
-    surplus = sorted(given.keys() - wanted.keys())
-    if (missing or surplus) and weights.card is not None and weights.card.architecture == architecture:
-        raise RefusedInput(
-            f"{weights.path} says that it is {architecture}, but its tensors are another network's; give its state "
-            "dict alone"
-        )
-    if surplus and not missing:
-        said = left_over(architecture, len(wanted), surplus)
-        raise RefusedInput(
-            f"{weights.path} is more than --arch {architecture}: {said}, which may change its answers; save the "
-            "network's state dict"
-        )
-    if missing or surplus:
-        parts = [f"{len(m)} {what} (first: {m[0]})" for m, what in ((missing, "missing"), (surplus, "surplus")) if m]
-        raise RefusedInput(
-            f"{weights.path} does not fit --arch {architecture}: keys {', '.join(parts)}; `audit inspect` says which "
-            "network it is"
-        )
-    wrong = [name for name in wanted if name in given and wanted[name] != given[name]]
-    if wrong and wrong[-1] in list(wanted)[-2:] and len(wrong) <= 2 and given[wrong[0]]:
-        raise RefusedInput(
-            f"{weights.path} has {given[wrong[0]][0]} outputs but the data has {classes} classes; "
-            "give the --data it was trained for"
-        )
-    if wrong:
-        name = wrong[0]
-        raise RefusedInput(
-            f"{weights.path} does not fit --arch {architecture}: {name} has shape {given[name]}, "
-            f"not {wanted[name]} ({len(wrong)} differ)"
-        )
+        if weights.factory:
+            held = factories.written(weights.tensors, Path(folder))
+            load = partial(factories.load, replace(weights, tensors={}), shape, classes, held)
+        else:
+            load = partial(program, path, cast(Program, weights.kind), shape, classes, None, weights.output)
+        work = partial(rehearse, load, weights.label, shape, classes)
+        confined(work, Path(folder), weights.label, limits(size, base=4 * GIB, times=6))

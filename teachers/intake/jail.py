@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from teachers import units
-from teachers.errors import RefusedInput
+from teachers.errors import RefusedInput, UsageError
 from teachers.processes import forks
 from teachers.processes.limits import GIB as GIB
 from teachers.processes.limits import available, below, lower, size
@@ -36,10 +36,11 @@ def limits(size: int, *, base: int = GIB, times: int = 4) -> Limits:
     return Limits(base + times * size, 60 + size // (20 * 2**20))
 
 
-def confined(work: Work, folder: Path, path: Path, may: Limits) -> dict[str, Any]:
+def confined(work: Work, folder: Path, path: Path | str, may: Limits) -> dict[str, Any]:
     """Do work on an untrusted file in a child process and return its report.
 
-    Raises RefusedInput with one sentence if the child refuses the file, exceeds a limit or dies.
+    Raises RefusedInput with one sentence if the child refuses the file, exceeds a limit or dies; UsageError if the
+    child raises one.
     """
     free = available()
     if may.memory > free:
@@ -55,7 +56,7 @@ def confined(work: Work, folder: Path, path: Path, may: Limits) -> dict[str, Any
         raise RefusedInput(f"{path} {_end(child.exitcode or 0, may)}; it was not opened")
     found: dict[str, Any] = json.loads(report.read_bytes())
     if "refused" in found:
-        raise RefusedInput(str(found["refused"]))
+        raise (UsageError if found.get("usage") else RefusedInput)(str(found["refused"]))
     if "swollen" in found:
         raise RefusedInput(f"{path} needs {_memory(may, str(found['swollen']))}; it was not opened")
     return found
@@ -87,8 +88,8 @@ def _child(work: Work, folder: Path, may: Limits) -> None:
     began, flag = _enter(may)
     try:
         found = dict(work(folder))
-    except RefusedInput as e:
-        found = {"refused": str(e)[:2000]}
+    except (RefusedInput, UsageError) as e:
+        found = {"refused": str(e)[:2000], "usage": isinstance(e, UsageError)}
     except MemoryError:
         found = {"swollen": flag}
     (folder / REPORT).write_text(json.dumps({**found, "grown": size("VmPeak") - began}), encoding="utf-8")

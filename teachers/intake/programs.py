@@ -66,7 +66,7 @@ class ProgramNetwork(nn.Module):
     """A program as a network from normalised float images (N, C, H, W) to (N, K), whatever its own formats are."""
 
     def __init__(
-        self, call: Call, path: Path, classes: int, batch: int | None = None, channels_last: bool = False
+        self, call: Call, path: Path | str, classes: int, batch: int | None = None, channels_last: bool = False
     ) -> None:
         super().__init__()
         self.call, self.path, self.classes = call, path, classes
@@ -113,32 +113,36 @@ class ProgramNetwork(nn.Module):
 
 
 def program(
-    path: Path, kind: Program, shape: Shape, classes: int, tensors: Tensors, output: str = ""
+    path: Path, kind: Program, shape: Shape, classes: int, tensors: Tensors | None, output: str = ""
 ) -> ProgramNetwork:
     """Load a program as a network that takes normalised float images (N, C, H, W) and gives (N, K).
 
-    `tensors` are those of a Hugging Face folder; `output` names one of several outputs. This runs the program's code,
-    except for ONNX and Hugging Face. Raises RefusedInput if it does not load or takes other images.
+    `tensors` are those of a Hugging Face folder, read now if None; `output` names one of several outputs. This runs the
+    program's code, except for ONNX and Hugging Face. Raises RefusedInput if it does not load or takes other images.
     """
+    if tensors is None:
+        tensors = in_folder(path) if kind == "huggingface" else {}
     network = LOADERS[kind](path, shape, classes, tensors).eval()
     network.wanted = output
     return network
 
 
-def rehearse(path: Path, kind: Program, shape: Shape, classes: int, output: str, folder: Path) -> dict[str, Any]:
+def rehearse(
+    load: Callable[[], ProgramNetwork], label: str, shape: Shape, classes: int, folder: Path
+) -> dict[str, Any]:
     """Load a program and ask it about three images, then about a whole batch unless that would be slow.
 
     This happens in the jail before it happens outside. Raises RefusedInput if the program does not answer.
     """
-    network = program(path, kind, shape, classes, in_folder(path) if kind == "huggingface" else {}, output)
+    network = load()
     began = time.perf_counter()
-    _ask(path, network, shape, classes, 3)
+    _ask(label, network, shape, classes, 3)
     if (time.perf_counter() - began) / 3 * batch(shape) < PATIENCE:
-        _ask(path, network, shape, classes, batch(shape))
+        _ask(label, network, shape, classes, batch(shape))
     return {}
 
 
-def _ask(path: Path, network: ProgramNetwork, shape: Shape, classes: int, many: int) -> None:
+def _ask(path: str, network: ProgramNetwork, shape: Shape, classes: int, many: int) -> None:
     images = torch.rand(many, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         answers: Tensor = attempt(path, TAKES.format(shape=shape), lambda: network(images))

@@ -65,7 +65,7 @@ def module_in(content: object) -> nn.Module | None:
     return next((inner for inner in found if isinstance(inner, nn.Module)), None)
 
 
-def attempt(path: Path, what: str, reader: Callable[[], Read]) -> Read:
+def attempt(path: Path | str, what: str, reader: Callable[[], Read]) -> Read:
     """Run a library's reader on an untrusted file; turn any of its errors into RefusedInput."""
     try:
         with warnings.catch_warnings():
@@ -73,7 +73,7 @@ def attempt(path: Path, what: str, reader: Callable[[], Read]) -> Read:
             return reader()
     except (RefusedInput, MemoryError):
         raise
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         if "alloc" in str(e).lower() and "memory" in str(e).lower():
             raise MemoryError from e
         raise RefusedInput(f"{path} {what} ({first_line(e)})") from e

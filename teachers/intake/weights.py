@@ -40,11 +40,22 @@ class Weights:
     taken: str = ""  # which of several mappings of tensors was chosen, as a sentence
     output: str = ""  # the output that the user names, if a program has several
     declared: int | None = None  # input channels of a program, if known
+    factory: str = ""  # the user's own code that makes the network, as `module:factory`
 
     @property
     def is_program(self) -> bool:
         """Whether it answers by itself, without an architecture of ours."""
-        return self.kind in PROGRAMS
+        return bool(self.program)
+
+    @property
+    def program(self) -> str:
+        """What a report calls the architecture of a program; empty if it is none."""
+        return self.factory or (self.kind if self.kind in PROGRAMS else "")
+
+    @property
+    def label(self) -> str:
+        """What a message calls it."""
+        return f"{self.path} with --arch {self.factory}" if self.factory else str(self.path)
 
     @property
     def channels(self) -> int | None:

@@ -111,7 +111,7 @@ def identify(weights: intake.Weights, spec: TeacherSpec, task: Task, device: str
     changes: tuple[str, ...] = ()
     left = ""
     if weights.is_program:
-        loaded = {weights.kind: running(weights, task.shape, len(task.classes))}
+        loaded = {weights.program: running(weights, task.shape, len(task.classes))}
     else:
         fits = candidates(weights, spec)
         changes, left = fits[0].changes, fits[0].left_over

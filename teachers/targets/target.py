@@ -23,7 +23,7 @@ from teachers.http.address import USUAL, Address, is_address
 from teachers.http.remote import Remote, RemoteBox
 from teachers.http.v2 import declared
 from teachers.http.wire import Wire
-from teachers.intake import Card, Teacher
+from teachers.intake import Card, Teacher, factories
 from teachers.intake.channels import of_shape
 from teachers.names import BUILT_IN, DEMO, HALF_LEAK, NOISY, PLACEBO, SMOOTHING, SYNTHETIC, TRUTH, quoted, truth_digest
 from teachers.networks import PreprocessedNetwork
@@ -81,6 +81,8 @@ def open_task(spec: TeacherSpec, cache: Store, note: Note = silent) -> tuple[Tas
     Raises UsageError or RefusedInput with one sentence if neither names any, or if they differ.
     """
     if spec.teacher in BUILT_IN:
+        if factories.is_factory(spec.architecture):
+            raise UsageError(f"--arch makes the network of a checkpoint; {spec.teacher} is built in; leave it out")
         return datasets.load(spec.data or "glyphs", cache.root, spec.size, spec.channels, note), None
     if is_address(spec.teacher):
         return _remote_task(spec, cache, note), None
@@ -124,7 +126,11 @@ def open_file(spec: TeacherSpec) -> intake.Weights:
     output = spec.service.output
     if replace(spec.service, output="") != USUAL:
         raise UsageError(f"--input, --header and --plain-http are for a teacher behind a URL; {spec.teacher} is no URL")
-    weights = intake.open_weights(Path(spec.teacher), spec.trust, spec.weights)
+    path, architecture = Path(spec.teacher), spec.architecture
+    if architecture is not None and factories.is_factory(architecture):
+        weights = factories.open_for(path, architecture, spec.trust, spec.weights)
+    else:
+        weights = intake.open_weights(path, spec.trust, spec.weights)
     if output and not weights.is_program:
         raise UsageError(f"--output {output}: {spec.teacher} holds tensors, whose network has one output; leave it out")
     return replace(weights, output=output)
@@ -286,10 +292,11 @@ def fingerprint(teacher: Teacher) -> str:
     more = " bgr" * teacher.bgr + (f" {teacher.order}" if teacher.order else "")
     more += f" {teacher.output}" if teacher.output in WHOLE else ""
     more += f" output {teacher.named}" if teacher.named else ""
+    more += f" code {teacher.code}" if teacher.code else ""  # the user's own code determines the answers, too
     if teacher.program:  # its code determines the answers, not its tensors alone
         return hashlib.sha256(f"{teacher.sha256} {teacher.mean} {teacher.std}{more}".encode()).hexdigest()
     tensors = teacher.here.state_dict()
-    if not tensors or teacher.synthetic:
+    if (not tensors and not teacher.code) or teacher.synthetic:
         return teacher.sha256
     guard = teacher.card.guard if teacher.card else ""
     h = hashlib.sha256(f"{teacher.architecture} {teacher.mean} {teacher.std}{guard and f' {guard}'}{more}".encode())
