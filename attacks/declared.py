@@ -16,12 +16,14 @@ from typing import Any, Literal, NamedTuple, NoReturn
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from attacks.base import Attack, Holds
+from teachers import imports
 from teachers.errors import UsageError
 from teachers.processes import frames, limits, trees
 from teachers.processes.frames import Clock, PipeError
 from teachers.surface import Kind
 
 GROUP = "distill_audit.attacks"
+WORKING = "working-directory"  # stands for a distribution: the attack that its author tries before packaging it
 SECONDS, SIZE = 120.0, 2**24  # limits of time and bytes for the declarations of all plug-ins
 MEMORY = 8 * limits.GIB  # bytes that importing all of them may take
 
@@ -95,12 +97,15 @@ def load(name: str) -> type[Attack] | None:
 @cache
 def _asked(points: tuple[Point, ...]) -> Mapping[str, type[Attack]]:
     """Read the declarations once for the distributions installed now."""
-    found = {}
+    found: dict[str, type[Attack]] = {}
     for point, answer in zip(points, _answers(points), strict=True):
         if isinstance(answer, Unusable):
+            if point.distribution == WORKING:
+                said = f"{point.value} cannot say what it is ({answer.sentence}); repair it"
+                raise UsageError(answer.sentence if answer.problem == "class" else said)
             what = f"does not import ({answer.sentence})" if answer.problem == "import" else answer.sentence
             raise UsageError(f"plug-in {point.value} {what}; repair or uninstall it")
-        found[answer.name] = stand_in(answer, point)
+        found.setdefault(answer.name, stand_in(answer, point))  # `load`, too, takes the first of a name
     return found
 
 
@@ -178,10 +183,14 @@ def _one(point: EntryPoint) -> Declaration | Unusable:
 
 
 def _loaded(point: EntryPoint) -> type[Attack]:
-    attack = point.load()
+    attack = imports.found(point.value) if _is_local(point) else point.load()
     if not (isinstance(attack, type) and issubclass(attack, Attack) and hasattr(attack, "name")):
-        raise UsageError("is no named subclass of attacks.base.Attack")
+        raise UsageError(f"{point.value} " * _is_local(point) + "is no named subclass of attacks.base.Attack")
     return attack
+
+
+def _is_local(point: EntryPoint) -> bool:
+    return point.dist is not None and point.dist.name == WORKING
 
 
 def _top(module: str) -> str:
@@ -190,7 +199,8 @@ def _top(module: str) -> str:
 
 def _origin(point: EntryPoint, attack: type[Attack]) -> str:
     assert point.dist is not None
-    return f"{point.dist.name} {point.dist.version} {_source(attack)[:16]}"
+    digest = imports.digest(point.value) if _is_local(point) else _source(attack)
+    return f"{point.dist.name} {point.dist.version} {digest[:16]}"
 
 
 def _source(attack: type[Attack]) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from audit import __version__
-from audit.commands import BUG, COMMAND_LINE, INTERRUPTED, OK, auditing, caching, finished, listing
+from audit.commands import BUG, COMMAND_LINE, INTERRUPTED, OK, attempting, auditing, caching, finished, listing
 from audit.commands.groups import CONTEXT, Command, Group
 from audit.commands.options import expanded
 from reports import streams, terminal
@@ -27,7 +27,7 @@ app = typer.Typer(
 COMMANDS = (
     *(auditing.run, auditing.plan, auditing.cmi, auditing.inspect, auditing.teach),
     *(finished.report, finished.compare, finished.gate, finished.verify, finished.repeat),
-    *(auditing.selftest, listing.ls, listing.info, listing.schema),
+    *(attempting.attempt, auditing.selftest, listing.ls, listing.info, listing.schema),
 )
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, or of what a user may write to it
 ROOM = "make room or give a place that you may use; finished students are kept, and the same command goes on from there"
@@ -42,6 +42,11 @@ EXAMPLES = {
         "audit run --teacher https://HOST/v2/models/NAME --data DIR --budget 50000 --price 1.50",
     ),
     auditing.plan: ("audit plan --teacher model.pt --data DIR --effort full",),
+    attempting.attempt: (
+        "audit attempt dkd --set beta=2.0 --seeds 5",
+        "audit attempt my_attack:MyAttack --data digits --effort smoke",
+        "audit attempt my_attack:MyAttack --surface top:1",
+    ),
     auditing.inspect: ("audit inspect model.pt", "audit inspect model.pt --data DIR"),
 }
 for command in COMMANDS:

@@ -22,13 +22,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from attempt import bed
 from numpy.typing import NDArray
 
 from attacks.base import Technique
 from attacks.controls.ce import CE
 from attacks.controls.ls import LS, SWEEP
 from attacks.logits.soft_kd import SoftKD
+from audit.attempt.attempt import bed
 from audit.context import open_context
 from audit.plan.cells import Use
 from audit.plan.options import Options
@@ -81,10 +81,17 @@ class Runner:
         """Return what a technique's students get right, (S, N): on test images, or those that tune on validation."""
         given = self.given
         request = Options(
-            teacher=str(teacher), student=student, shots=shots, jobs=given.jobs, device=given.device, cache=given.cache
+            teacher=str(teacher),
+            attacks=SoftKD.name,
+            student=student,
+            shots=shots,
+            jobs=given.jobs,
+            device=given.device,
+            cache=given.cache,
         )
         asks = isinstance(technique, SoftKD)
-        with bed(request, [technique] if asks else [], given.seeds) as (experiment, runner, target):
+        with bed(request, given.seeds) as trials:
+            experiment, runner, (target,) = trials.experiment, trials.runner, trials.targets.values()
             steps = given.steps or (given.epochs and round(given.epochs * len(experiment.pool) / BATCH))
             experiment = replace(
                 experiment, recipe=replace(experiment.recipe, steps=max(steps or 0, experiment.recipe.steps, 1))

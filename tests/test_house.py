@@ -36,6 +36,7 @@ ORDER = {
             "inspection",
             "pipeline",
             "surfaces",
+            "attempt",
             "finished",
             "warm",
             "teach",

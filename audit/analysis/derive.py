@@ -291,19 +291,28 @@ def bitten(facts: ResultArrays, bite: Bite) -> Bite:
     With original images, the baseline is the LS student. Without them, it is the accuracy of always naming the largest
     class; in addition, accuracy must rise with the budget.
     """
-    mine, rises = facts.correct(bite.students), True
+    mine, rises = facts.correct(bite.students), None
     if bite.control_students:
         margin = paired(mine, facts.correct(bite.control_students))
     else:
         margin = above(mine, majority(facts.labels[facts.judged]))
-        rises = paired(mine, facts.correct(bite.curve[0].students)).lower(BITE_LEVEL) > 0
+        rises = paired(mine, facts.correct(bite.curve[0].students))
     return bite.model_copy(
         update={
-            "bites": rises and not margin.degenerate and margin.lower(BITE_LEVEL) > 0,
+            "bites": passes(margin, rises),
             "margin": interval(margin),
             "curve": tuple(cost(facts, point) for point in bite.curve),
         }
     )
+
+
+def passes(margin: Margin, rises: Margin | None = None) -> bool:
+    """Whether an attack with this margin over its baseline passes the positive control.
+
+    `rises`: by how much its accuracy rises with the budget, if it must.
+    """
+    grows = rises is None or rises.lower(BITE_LEVEL) > 0
+    return grows and not margin.degenerate and margin.lower(BITE_LEVEL) > 0
 
 
 def finding(record: Record, row: Comparison, over: Looks | None) -> Finding:

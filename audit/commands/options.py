@@ -29,6 +29,7 @@ ATTACKER: Final = (
 Json = Annotated[bool, typer.Option("--json", rich_help_panel=RESULTS, help="Print it as JSON on standard output.")]
 Cache = Annotated[Path | None, typer.Option(rich_help_panel=RUN, help=about(Options)["cache"].help)]
 Trust = Annotated[bool, typer.Option("--trust-model-code", help=about(Options)["trust_model_code"].help)]
+Arch = Annotated[str | None, typer.Option(help=about(Options)["arch"].help)]
 Jobs = Annotated[int | None, typer.Option(rich_help_panel=RUN, help=about(Options)["jobs"].help)]
 Config = Annotated[
     Path | None,
