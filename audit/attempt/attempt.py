@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attacks.base import Attack
+from attacks.registry import CONTROLS
 from audit.analysis.derive import passes
 from audit.attempt import local
 from audit.attempt.settings import changed, written
@@ -86,7 +87,7 @@ def bed(options: Options, seeds: int) -> Iterator[StudentTrials]:
 def measured(trials: StudentTrials, setting: Attack, *, anew: bool = True) -> Attempt:
     """Train the students of a setting, and those that they must beat in an audit's positive control.
 
-    Raises NothingAudited, with the traceback as its cause's notes, or UsageError if a student fails.
+    Raises NothingAudited or UsageError if a student fails, with the traceback of the attack's code as a note.
     """
     design, (target,) = trials.design, trials.targets.values()
     scarce, sweep = labels_only(type(setting)), design.sweep()
@@ -95,7 +96,7 @@ def measured(trials: StudentTrials, setting: Attack, *, anew: bool = True) -> At
     mine, rises = correct(trials, attack), None
     if setting.holds == "original":
         tried = tuple(replace(ls, tenth=True) for ls in sweep) if scarce else design.controls(trials, attack)
-        _train(trials, "controls", tried)
+        _train(trials, "controls", tried, anew=anew)
         best = trials.best(tried)
         assert best is not None
         control = correct(trials, best)
@@ -131,11 +132,12 @@ def correct(trials: StudentTrials, arm: Arm) -> Correct:
     return np.stack([(r.validation.array() == labels)[seen] & (not r.diverged) for r in results])
 
 
-def _train(trials: StudentTrials, name: str, arms: Sequence[Arm], *, anew: bool = False) -> list[Result]:
-    """Train students; `anew`: also those that the cache holds, because an attack's code may have changed."""
+def _train(trials: StudentTrials, name: str, arms: Sequence[Arm], *, anew: bool) -> list[Result]:
+    """Train students; `anew`: also an attack's that the cache holds, because its code may have changed."""
     runner, cells = trials.runner, [cell for arm in arms for cell in trials.cells(arm)]
-    for cell in cells if anew else ():
-        runner.cache.forget(cell)
+    for cell in cells:
+        if anew and cell.technique not in CONTROLS:
+            runner.cache.forget(cell)
     trials.train(name, arms)
     failure = trials.failure(*arms)
     if failure is not None:
