@@ -26,6 +26,7 @@ from audit.attempt.terminal import sentence
 from audit.plan.suite import EFFORTS
 from audit.statistics.compare import Margin, paired
 from teachers import imports
+from teachers.data.datasets import load
 from teachers.errors import AuditError, NothingAudited, UsageError
 from teachers.names import DEMO
 from teachers.targets.target import TeacherSpec
@@ -119,7 +120,7 @@ def test_margins_follow_from_validation_images_alone(home: Path, taught: Path) -
     assert found.passes == passes(found.margin)
     with bed(asked(taught, attacks=SoftKD.name, surface="probs"), 3) as (experiment, runner, target):
         cells = [experiment.cell(SoftKD(), 1_000 + s, target, splits="validation") for s in range(3)]
-        results = [runner.cache.load(cell) for cell in cells]
+        results = [runner.cache.result(cell) for cell in cells]
         held = [r for r in results if r is not None]
         assert len(held) == 3
         assert all(r.test is None for r in held)
@@ -133,15 +134,9 @@ def test_a_label_only_attack_has_a_tenth_of_the_labels_as_in_an_audit(home: Path
 
 def test_an_attack_without_original_images_must_beat_the_largest_class(home: Path, taught: Path) -> None:
     found = attempt(asked(taught, budget=2_000), "noise", seeds=2)
-    labels = known(_validation(taught))
+    labels = known(load("digits", taught).validation)
     assert found.against == "always naming the largest class"
     assert found.control == pytest.approx(np.full(2, np.bincount(labels).max() / len(labels)))
-
-
-def _validation(cache: Path):  # type: ignore[no-untyped-def]
-    from teachers.data.datasets import load
-
-    return load("digits", cache).validation
 
 
 def test_an_attack_that_needs_gradients_gets_them(home: Path, taught: Path) -> None:
@@ -229,7 +224,7 @@ def test_settings_are_read_by_their_types() -> None:
 def test_what_cannot_be_tried_is_refused_before_anything_is_trained(
     home: Path, tmp_path: Path, seeds: int, surface: str
 ) -> None:
-    with pytest.raises(UsageError, match="--seeds|--surface label does not show"):
+    with pytest.raises(UsageError, match=r"--seeds|--surface label does not show"):
         attempt(asked(tmp_path / "cache", surface=surface), SoftKD.name, seeds=seeds)
     assert not (tmp_path / "cache").exists()
 
