@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from audit.plan.request import Request
 from audits import TINY
 from command_line import call
 
@@ -23,13 +22,14 @@ from audit.attempt import local
 from audit.attempt.attempt import Attempt, attempt, bed, correct
 from audit.attempt.settings import changed
 from audit.attempt.terminal import sentence
+from audit.plan.design import Arm
+from audit.plan.options import Options
 from audit.plan.suite import EFFORTS
 from audit.statistics.compare import Margin, paired
 from teachers import imports
 from teachers.data.datasets import load
 from teachers.errors import AuditError, NothingAudited, UsageError
 from teachers.names import DEMO
-from teachers.targets.target import TeacherSpec
 from teachers.task import known
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,8 +87,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(name, None)
 
 
-def asked(cache: Path, **more: object) -> Request:
-    plain = Request(TeacherSpec(DEMO, "digits"), surface="", effort="smoke", cache=cache, quiet=True, jobs=1)
+def asked(cache: Path, **more: object) -> Options:
+    plain = Options(teacher=DEMO, data="digits", surface="", effort="smoke", cache=cache, quiet=True, jobs=1)
     return replace(plain, **more)  # type: ignore[arg-type]
 
 
@@ -118,13 +118,12 @@ def test_margins_follow_from_validation_images_alone(home: Path, taught: Path) -
     assert found.margin.mean == pytest.approx((found.accuracy - found.control).mean())
     assert (found.margin.seeds, found.margin.images, found.surface) == (3, 300, "probs")
     assert found.passes == passes(found.margin)
-    with bed(asked(taught, attacks=SoftKD.name, surface="probs"), 3) as (experiment, runner, target):
-        cells = [experiment.cell(SoftKD(), 1_000 + s, target, splits="validation") for s in range(3)]
-        results = [runner.cache.result(cell) for cell in cells]
-        held = [r for r in results if r is not None]
-        assert len(held) == 3
-        assert all(r.test is None for r in held)
-        assert np.allclose(correct(experiment, held).mean(1), found.accuracy)
+    with bed(asked(taught, attacks=SoftKD.name, surface="probs"), 3) as trials:
+        arm = Arm(SoftKD(), trials.experiment.recipe, range(1_000, 1_003), target="audited")
+        trials.train("again", [arm])
+        assert not trials.runner.trained, "the cache holds them"
+        assert all(trials.runner.results[key].test is None for key in trials.keys(arm))
+        assert np.allclose(correct(trials, arm).mean(1), found.accuracy)
 
 
 def test_a_label_only_attack_has_a_tenth_of_the_labels_as_in_an_audit(home: Path, taught: Path) -> None:

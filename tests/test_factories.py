@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from audit.plan.request import Request
 from command_line import call
 from fake_server import FakeServer
 from hostile_configs import card
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from audit import pipeline
 from audit.finished.repeat import repeat
+from audit.plan.options import Options
 from reports.record import load as load_record
 from reports.record import save
 from teachers import intake, networks
@@ -29,7 +29,8 @@ from teachers.data.datasets import load
 from teachers.errors import AuditError, RefusedInput, UsageError
 from teachers.intake import factories, jail
 from teachers.intake.weights import Weights
-from teachers.targets.target import TeacherSpec, fingerprint, open_file
+from teachers.targets.spec import TeacherSpec
+from teachers.targets.target import fingerprint, open_file
 from teachers.task import Task
 
 SHAPE, K = (1, 8, 8), 10
@@ -500,8 +501,8 @@ def test_an_audit_runs_with_a_network_of_the_users_own(
     code, _, err = call(capsys, *AUDIT, *options, *more)
     assert code in (1, 3), err
     record = load_record(home / "out")
-    assert (record.teacher.architecture, record.settings.architecture) == (EXAMPLE, EXAMPLE)
-    assert record.settings.isolated
+    assert (record.teacher.architecture, record.settings.arch) == (EXAMPLE, EXAMPLE)
+    assert record.settings.isolate
     assert "mypackage" not in sys.modules, "the user's code must not run where the audit is judged"
     assert not (home / "mypackage" / "__pycache__").exists()
     found = list(repeat(home / "out", 2, cache=Path(options[-1]), trust=True, architecture=EXAMPLE))
@@ -526,6 +527,5 @@ def test_the_example_is_in_readme_and_docs() -> None:
 
 
 def test_a_request_of_python_takes_code_alike(home: Path, kept: Path) -> None:
-    spec = TeacherSpec("weights.pt", "digits", architecture=EXAMPLE)
     with pytest.raises(UsageError, match="give --trust-model-code"):
-        pipeline.run(Request(spec, effort="smoke", cache=kept, quiet=True))
+        pipeline.run(Options(teacher="weights.pt", data="digits", arch=EXAMPLE, effort="smoke", cache=kept, quiet=True))

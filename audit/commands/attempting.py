@@ -12,10 +12,12 @@ from audit.execution import ahead
 from audit.plan.options import Options
 from reports import terminal
 from reports.settings import ATTACKER
+from teachers.names import DEMO
 
 
 @takes(
     *("data", "effort", "budget", "student", "jobs", "device", "cache"),
+    teacher=DEMO,
     surface=taken(
         Annotated[
             str,

@@ -71,25 +71,27 @@ def taken(annotation: Any, default: Any = MISSING) -> inspect.Parameter:
     )
 
 
-def takes(*names: str, **instead: inspect.Parameter) -> Callable[[Callable[..., R]], Callable[..., R]]:
+def takes(*names: str, **instead: inspect.Parameter | str) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Give a command some fields of `Options` as options: it is called with `Options` made of them.
 
-    `instead`: parameters that stand for fields in another way.
+    `instead`: parameters that stand for fields in another way, and values of fields that are no options of the command.
     """
 
     def decorated(command: Callable[..., R]) -> Callable[..., R]:
         hints = get_type_hints(command, include_extras=True)
         _, *own = inspect.signature(command).parameters.values()
         others = [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-        fields_ = {name: parameter(name) for name in names} | instead
+        shown = {name: p for name, p in instead.items() if isinstance(p, inspect.Parameter)}
+        fixed = {name: value for name, value in instead.items() if name not in shown}
+        options = {name: parameter(name) for name in names} | shown
 
         @wraps(command)
         def called(**given: Any) -> R:
-            asked = {name: given.pop(name) for name in fields_}
+            asked = {name: given.pop(name) for name in options}
             kept = {name: value for name, value in asked.items() if not (about(Options)[name].typed and value is None)}
-            return command(options_of(kept), **given)
+            return command(options_of(fixed | kept), **given)
 
-        parameters = [p.replace(name=name) for name, p in fields_.items()] + others
+        parameters = [p.replace(name=name) for name, p in options.items()] + others
         called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         called.__annotations__ = {p.name: p.annotation for p in parameters}
         return called
