@@ -80,7 +80,7 @@ def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
             refuse_chance(tops["audited"].validation, task, audited.teacher.name)
         probe = teacher.probe_info(targets.probe(tops["audited"].validation))
         for flag in flags.of_answers(probe):
-            progress.note(f"flag {flag.id}: {flag.raised}; {flag.do}")
+            progress.note(f"flag {flag.id}: {flag.found}; {flag.do}")
         ordinary = targets.ordinary
         tops |= {s.role: teacher.predictions(s, task) for s in both(targets) if s.role not in tops}
 
@@ -122,9 +122,9 @@ def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
                 cmi=pools,
                 clusters=UNSEEN,
                 probe=probe,
-                cmi_behind=audited.behind,
+                cmi_without_guard=audited.behind,
                 ledger=evidence.ledger(runner, experiment, pools, probe),
-                answered=evidence.answered(runner, audited, experiment, pools, probe),
+                distinct_answers=evidence.distinct_answers(runner, audited, experiment, pools, probe),
                 trials=tuple(
                     trial(experiment, runner, use, tops) for key, use in runner.uses.items() if key in runner.results
                 ),

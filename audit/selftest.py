@@ -107,7 +107,7 @@ def check(name: str, expected: Expectation, record: Record) -> TeacherCheck:
     An unexpected flag that limits the verdict makes the check fail: a failed attack is not an attack survived.
     """
     word, why = record.verdict.word, [*record.verdict.reasons]
-    doubts = [flag.raised for flag in record.flags if flag.caps != "nothing" and flag.id != expected.flag]
+    doubts = [flag.found for flag in record.flags if flag.caps != "nothing" and flag.id != expected.flag]
     holds = word in expected.words and not doubts and expected.flag in {"", *(flag.id for flag in record.flags)}
     if expected.no_better is not None:
         no_better, sentence = _no_better(expected.no_better, record)
@@ -118,10 +118,10 @@ def check(name: str, expected: Expectation, record: Record) -> TeacherCheck:
 def _no_better(pair: Pair, record: Record) -> tuple[bool, str]:
     """Check that an attack's students are no better than those on averaged answers, paired by seed and test image."""
     rows = {row.attack: row for row in record.comparisons}
-    missing = [name for name in pair if name not in rows or not rows[name].students]
+    missing = [name for name in pair if name not in rows or not rows[name].knockoff.students]
     if missing:
         return False, f"{' and '.join(missing)} made no students that could be compared"
-    margin = paired(record.correct(rows[pair.attack].students), record.correct(rows[pair.averaged].students))
+    margin = paired(*(record.correct(rows[name].knockoff.students) for name in (pair.attack, pair.averaged)))
     p = margin.p_above()
     return p >= LEVEL, f"{pair.attack} is {points(margin.mean)} points above {pair.averaged} (one-sided p = {p:.2g})"
 

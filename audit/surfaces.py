@@ -62,7 +62,7 @@ def audit(options: Options, *, command: str = "") -> WrittenAudit:
         for one in done
     )
     times = together([one.record.times for one in done])
-    record = done[0].record.model_copy(update={"hardening": rows, "times": times})
+    record = done[0].record.model_copy(update={"surfaces": rows, "times": times})
     shutil.copyfile(done[0].folder / "journal.jsonl", out / "journal.jsonl")
     save(record, out / "record.json")
     write_all(record, out)
@@ -87,7 +87,7 @@ def _refuse_another(out: Path, names: tuple[str, ...]) -> None:
         held = load(out)
     except RecordError:  # there is no record yet, or it cannot be read
         return
-    if tuple(row.surface for row in held.hardening) != names:
+    if tuple(row.surface for row in held.surfaces) != names:
         raise UsageError(f"{out} holds another audit; give another folder with --out, or remove it")
 
 

@@ -99,9 +99,9 @@ class Entry:
     def ruling(self) -> Ruling:
         """Return the verdict over teachers, limited by what limits that of any of them."""
         flags = {flag.id: flag for t in self.teachers for flag in t.flags}
-        bites = {row.attack: row.bites for t in self.teachers for row in t.rows}
+        passes = {row.attack: row.passes for t in self.teachers for row in t.rows}
         return rule(
-            [Finding(attack=n, status="judged", looks=once(m), bites=bites[n]) for n, m in self.margins.items()],
+            [Finding(attack=n, status="judged", looks=once(m), passes=passes[n]) for n, m in self.margins.items()],
             list(flags.values()),
             complete=len(self.margins) == len(BAG.attacks),
         )
@@ -175,9 +175,11 @@ def gather(found: dict[tuple[str, float], list[Record]], out: Path) -> Bag:
     controls: dict[tuple[str, ...], Control] = {}
 
     def control(record: Record, cells: tuple[str, ...]) -> int:
-        trial = next(t for t in record.trials if t.cell == cells[0])
+        cell = next(t for t in record.trials if t.key == cells[0]).cell
         correct = PackedArray.of(record.correct(cells))
-        controls.setdefault(cells, Control(name=trial.name, parameters=trial.parameters, cells=cells, correct=correct))
+        controls.setdefault(
+            cells, Control(name=cell.technique, parameters=cell.parameters, cells=cells, correct=correct)
+        )
         return list(controls).index(cells)
 
     def row(record: Record, of: Comparison) -> Row:
@@ -186,10 +188,10 @@ def gather(found: dict[tuple[str, float], list[Record]], out: Path) -> Bag:
             attack=of.attack,
             parameters=of.parameters,
             margin=of.margin.mean,
-            bites=of.bite is not None and of.bite.bites,
+            passes=of.passes,
             correct=PackedArray.of(record.correct(of.students)),
-            control=control(record, of.control_students),
-            baseline=control(record, of.baseline_students),
+            control=control(record, of.control.students),
+            baseline=control(record, () if of.baseline is None else of.baseline.students),
         )
 
     teachers = [
@@ -200,7 +202,7 @@ def gather(found: dict[tuple[str, float], list[Record]], out: Path) -> Bag:
             shots=shots,
             pool=record.task.pool_digest,
             test_accuracy=record.teacher.test_accuracy,
-            cmi=None if record.cmi_behind else max(next(p.cmi for p in record.cmi if p.name == "validation")),
+            cmi=None if record.cmi_without_guard else max(next(p.cmi for p in record.cmi if p.name == "validation")),
             flags=tuple(f for f in record.flags if f.caps != "nothing"),
             rows=tuple(row(record, c) for c in record.comparisons if c.margin is not None),
         )

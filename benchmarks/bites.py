@@ -192,9 +192,9 @@ def _original(row: Comparison, p: float) -> str:
     cells = (
         row.attack,
         row.needs,
-        wording.parameters(row.parameters),
-        f"{100 * (row.control_accuracy or 0):.1f}",
-        f"{100 * (row.accuracy or 0):.1f}",
+        wording.parameters(row.knockoff.parameters),
+        f"{100 * (row.control.accuracy or 0):.1f}",
+        f"{100 * (row.knockoff.accuracy or 0):.1f}",
         f"{wording.points(row.margin.mean)} {wording.span(row.margin)}",
         wording.probability(p).replace("<", "&lt;"),
         _bites(row),
@@ -203,10 +203,11 @@ def _original(row: Comparison, p: float) -> str:
 
 
 def _bites(row: Comparison) -> str:
-    if row.bite is None:
+    found = row.positive_control
+    if found is None:
         return "not known"
-    if row.bite.baseline != "LS student" and row.holds == "original":
-        return f"{wording.bites(row)} ({wording.points(row.bite.margin.mean)} over the {row.bite.baseline})"
+    if found.baseline != "LS student" and row.holds == "original":
+        return f"{wording.bites(row)} ({wording.points(found.margin.mean)} over the {found.baseline})"
     return wording.bites(row)
 
 
@@ -229,7 +230,8 @@ def _accuracy(point: Cost) -> str:
 
 def _baseline(row: Comparison) -> str:
     margin = "–" if row.margin is None else f"{wording.points(row.margin.mean)} {wording.span(row.margin)}"
-    return f"| {row.attack} | {wording.parameters(row.parameters)} | {100 * (row.accuracy or 0):.1f} | {margin} |"
+    parameters, accuracy = wording.parameters(row.knockoff.parameters), 100 * (row.knockoff.accuracy or 0)
+    return f"| {row.attack} | {parameters} | {accuracy:.1f} | {margin} |"
 
 
 def sentence(row: Comparison, record: Record) -> str:

@@ -84,4 +84,4 @@ def look_by_look(
 
 
 def _finding(number: int, looks: Looks) -> Finding:
-    return Finding(attack=str(number), status="judged", looks=looks, bites=True)
+    return Finding(attack=str(number), status="judged", looks=looks, passes=True)

@@ -12,11 +12,12 @@ print(found)
 
 # %% The attacks by margin, in points, with 95 % intervals.
 table = found.attacks.set_index("attack").sort_values("margin", ascending=False)
-print((100 * table[["accuracy", "control_accuracy", "margin", "low", "high"]]).round(1).join(table.bites).to_string())
+points = (100 * table[["accuracy", "control_accuracy", "margin", "low", "high"]]).round(1)
+print(points.join(table.passes_positive_control).to_string())
 
 # %% Pair by hand: on which classes does the strongest attack gain, over all of its seeds?
 pairs = found.pairs[found.pairs.attack == table.index[0]]
-knockoffs, controls = found.correct(pairs.cell), found.correct(pairs.control_cell)
+knockoffs, controls = found.correct(pairs.key), found.correct(pairs.control_key)
 gain = (knockoffs.mean() - controls.mean()).groupby(found.labels()).mean()
 names = found.classes[found.classes.pool == "validation"].set_index("label").name
 print((100 * gain).rename(index=names).nlargest(3).round(1).to_string())

@@ -23,7 +23,7 @@ _UNFIT = re.compile(
 
 def message(record: Record) -> str:
     """Return the verdict with its suite and surfaces: the word alone would claim too much."""
-    surfaces = [row.surface for row in record.hardening] or [record.settings.surface]
+    surfaces = [row.surface for row in record.surfaces] or [record.settings.surface]
     return f"{worst(record)} ({record.suite.name}, {_short(', '.join(surfaces))})"
 
 

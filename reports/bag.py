@@ -19,7 +19,7 @@ class Row(Data):
     parameters: Parameters
     margin: float  # over the LS student
     correct: PackedArray  # (S, N)
-    bites: bool  # whether it passes the positive control in the same scenario
+    passes: bool  # whether it passes the positive control in the same scenario
     control: Count  # index into Bag.controls
     baseline: Count  # index of the best students without a teacher, by validation accuracy
 
@@ -112,7 +112,7 @@ def concentrations(task_digest: str, sha256: str) -> Concentrations | None:
 def standing(record: Record) -> str:
     """Write a teacher's rank among the bag's teachers; empty where the audits cannot be compared."""
     bag = shipped(record.suite.name)
-    margins = [c.margin.mean for c in record.comparisons if c.margin is not None and not c.extra]
+    margins = [c.margin.mean for c in record.comparisons if c.margin is not None and not c.outside_suite]
     if bag is None or not margins or not comparable(record, bag):
         return ""
     others = [t for t in bag.teachers if t.pool == record.task.pool_digest and t.sha256 != record.teacher.sha256]

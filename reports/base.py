@@ -21,6 +21,11 @@ class Data(BaseModel):
 Made = TypeVar("Made", bound=Data)
 
 
+def replaced(made: Made, **fields: Any) -> Made:
+    """Return a copy with other values of some fields."""
+    return made.model_copy(update=fields)
+
+
 def encodable(made: Made) -> Made:
     """Return data whose texts UTF-8 can encode: undecodable bytes and surrogates are written as escapes."""
     plain = made.model_dump()

@@ -18,7 +18,7 @@ class Picture(Data):
     png: PNG = ""
     overlay: PNG | None = None  # the same image with its Eigen-CAM
     divergence: float  # KL(P_x ‖ Q_y) at temperature 1, nats
-    told: str  # the teacher's top class
+    predicted: str  # the teacher's top class
     probability: Share  # of the top class
 
 

@@ -30,7 +30,7 @@ class Steal(NamedTuple):
 
 def drawn(record: Record) -> list[Steal]:
     """Return the attacks that have a curve, at most `MOST`, those with the most accurate last student first."""
-    asked = (Steal(record.named(c), tuple(p for p in curve(c) if p.queries)) for c in record.comparisons)
+    asked = (Steal(record.name_of(c), tuple(p for p in curve(c) if p.queries)) for c in record.comparisons)
     return sorted((s for s in asked if s.points), key=lambda s: -s.points[-1].accuracy.mean)[:MOST]
 
 
@@ -59,7 +59,7 @@ def costs(record: Record) -> str | None:
 
 def _references(record: Record) -> dict[str, float]:
     """Return the LS student's accuracy for every architecture, by name."""
-    known = {c.student: c.control_accuracy for c in record.comparisons if c.control_accuracy is not None}
+    known = {c.student: c.control.accuracy for c in record.comparisons if c.control.accuracy is not None}
     names = {student: f"LS, {student}" if len(known) > 1 else "LS student" for student in known}
     return {names[student]: accuracy for student, accuracy in known.items()}
 

@@ -69,7 +69,7 @@ def _scale(record: Record) -> tuple[float, float]:
 def _row(axes: Axes, y: int, row: Comparison, record: Record, left: float) -> None:
     """Draw one attack or control: name, interval and numbers."""
     beside = axes.get_yaxis_transform()
-    axes.text(-0.52, y, svg.plain(record.named(row)), transform=beside, va="center")
+    axes.text(-0.52, y, svg.plain(record.name_of(row)), transform=beside, va="center")
     if row.margin is None:
         axes.text(1.03, y, outcome(row, record), transform=beside, va="center", color=PALETTE["muted"], fontsize=10)
         return
@@ -92,7 +92,7 @@ def _row(axes: Axes, y: int, row: Comparison, record: Record, left: float) -> No
     axes.plot(np.clip([low, high], *axes.get_xlim()), [y, y], color=colour, linewidth=1.8)
     if low < left:
         axes.plot([left], [y], marker="<", color=colour, linestyle="none", markersize=4)
-    face = colour if row.bite is not None and row.bite.bites else PALETTE["paper"]
+    face = colour if row.passes else PALETTE["paper"]
     marker = "s" if row in record.controls else "D" if distils(row, record) else "o"
     mark: dict[str, Any] = {"marker": marker, "markerfacecolor": face, "markersize": 6}
     axes.plot([mean], [y], linestyle="none", color=colour, markeredgewidth=1.6, **mark)
@@ -100,7 +100,7 @@ def _row(axes: Axes, y: int, row: Comparison, record: Record, left: float) -> No
 
 def _margins_label(record: Record) -> str:
     of_attacks, of_controls = (
-        ", ".join(f"{svg.plain(record.named(c))} {points(c.margin.mean)}" for c in rows if c.margin is not None)
+        ", ".join(f"{svg.plain(record.name_of(c))} {points(c.margin.mean)}" for c in rows if c.margin is not None)
         for rows in (record.comparisons, record.controls)
     )
     controls = f" Controls, without a teacher: {of_controls}." if of_controls else ""

@@ -50,28 +50,22 @@ class Frames:
             surfaces=frame(tables.SURFACES, record),
         )
 
-    def correct(self, cells: Iterable[str]) -> pd.DataFrame:
-        """Return which test images students classify correctly, as booleans: one row per cell, one column per image.
+    def correct(self, keys: Iterable[str]) -> pd.DataFrame:
+        """Return which test images students classify correctly, as booleans: one row per key, one column per image.
 
-        Raises KeyError for a cell that is not a student of this audit, or was not measured on test images (tuning).
+        Raises KeyError for a key that is not a student of this audit, or was not measured on test images (tuning).
         """
-        wanted = list(cells)
-        known = {trial.cell for trial in self.record.trials if trial.correct is not None}
-        for cell in wanted:
-            if cell not in known:
-                raise KeyError(_unmeasured(cell, self.record))
+        wanted = list(keys)
+        known = {trial.key for trial in self.record.trials if trial.test_correct is not None}
+        for key in wanted:
+            if key not in known:
+                raise KeyError(_unmeasured(key, self.record))
         bits = self.record.correct(wanted) if wanted else None
-        return pd.DataFrame(bits, index=pd.Index(wanted, name="cell"), dtype="bool")
+        return pd.DataFrame(bits, index=pd.Index(wanted, name="key"), dtype="bool")
 
     def labels(self) -> pd.Series[int]:
-        """Return the label of every test image.
-
-        Raises ValueError where the record is too old to have labels.
-        """
-        packed = self.record.task.test_labels
-        if packed is None:
-            raise ValueError("this record holds no labels of the test images; audit again with this version")
-        return pd.Series(packed.array(), name="label", dtype="int64")
+        """Return the label of every test image."""
+        return pd.Series(self.record.task.test_labels.array(), name="label", dtype="int64")
 
     def __repr__(self) -> str:
         verdict = self.record.verdict.word
@@ -79,11 +73,11 @@ class Frames:
         return f"<audit of {self.record.teacher.name}: {verdict}, {rows}>"
 
 
-def _unmeasured(cell: str, record: Record) -> str:
-    if any(trial.cell == cell for trial in record.trials):
-        said = f"student {cell!r} was tuned on validation images and never saw the test images"
-        return f"{said}; take cells of `pairs`, or students.cell[students.test_accuracy.notna()]"
-    return f"this audit has no student {cell!r}; take cells of `students` or `pairs`"
+def _unmeasured(key: str, record: Record) -> str:
+    if any(trial.key == key for trial in record.trials):
+        said = f"student {key!r} was tuned on validation images and never saw the test images"
+        return f"{said}; take keys of `pairs`, or students.key[students.test_accuracy.notna()]"
+    return f"this audit has no student {key!r}; take keys of `students` or `pairs`"
 
 
 def frame(table: Table[Any], record: Record) -> pd.DataFrame:

@@ -117,10 +117,10 @@ def _facts(record: Record) -> list[Fact]:
     facts = [Fact(wording.percent(record.teacher.test_accuracy), "teacher, test accuracy")]
     if best is not None and best.margin is not None:
         facts += [
-            Fact(wording.percent(best.control_accuracy), "same student without the teacher"),
-            Fact(wording.percent(best.accuracy), f"strongest knockoff student ({best.attack[:40]})"),
+            Fact(wording.percent(best.control.accuracy), "same student without the teacher"),
+            Fact(wording.percent(best.knockoff.accuracy), f"strongest knockoff student ({best.attack[:40]})"),
             Fact(wording.points(best.margin.mean), f"points of margin, 95 % interval {wording.span(best.margin)}"),
-            Fact(wording.count(best.queries), "queries for one such student"),
+            Fact(wording.count(best.knockoff.queries), "queries for one such student"),
         ]
     return facts
 

@@ -55,18 +55,18 @@ def _properties(record: Record) -> Iterator[tuple[str, str]]:
     yield "surface", record.settings.surface
     yield "verdict", record.verdict.word
     for flag in record.flags:
-        yield f"flag.{flag.id}", flag.raised
+        yield f"flag.{flag.id}", flag.found
     for row in record.comparisons:
         if row.margin is not None:
             numbers = {"margin": row.margin.mean, "low": row.margin.low, "high": row.margin.high}
             for key, value in (numbers | {"upper": row.margin.upper}).items():
-                yield f"{record.named(row)}.{key}", f"{100 * value:.4f}"
-            yield f"{record.named(row)}.queries", str(row.queries)
+                yield f"{record.name_of(row)}.{key}", f"{100 * value:.4f}"
+            yield f"{record.name_of(row)}.queries", str(row.knockoff.queries)
 
 
 def _attack(suite: ET.Element, comparison: Comparison, record: Record) -> None:
     seconds = sum(t.seconds for t in record.trials if _of(t, comparison))
-    case = _case(suite, record, record.named(comparison), seconds)
+    case = _case(suite, record, record.name_of(comparison), seconds)
     if comparison.status != "judged":
         reason = f"{outcome(comparison, record)}: {comparison.reason or 'no reason given'}"
         ET.SubElement(case, "error" if comparison.status == "failed" else "skipped", message=_legal(reason))
@@ -81,8 +81,8 @@ def _attack(suite: ET.Element, comparison: Comparison, record: Record) -> None:
 
 
 def _of(trial: Trial, comparison: Comparison) -> bool:
-    mine = trial.kind == "attack" and trial.name == comparison.attack
-    return mine and comparison.student in ("", trial.student)
+    mine = trial.kind == "attack" and trial.cell.technique == comparison.attack
+    return mine and comparison.student in ("", trial.cell.student)
 
 
 def _found(comparison: Comparison) -> str:
@@ -92,7 +92,7 @@ def _found(comparison: Comparison) -> str:
         return "no margin"
     return (
         f"margin {points(margin.mean)} points, 95 % interval {span(margin)}, upper bound {points(margin.upper)}, "
-        f"Holm-adjusted p {probability(comparison.p_holm)}, {comparison.queries:,} queries"
+        f"Holm-adjusted p {probability(comparison.p_holm)}, {comparison.knockoff.queries:,} queries"
     )
 
 

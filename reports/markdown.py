@@ -58,7 +58,7 @@ def render(record: Record) -> str:
         *_surfaces(record),
         "### Flags",
         "\n".join(
-            f"- **{escape(f.id)}** ({CAPS[f.caps]}): {escape(f.raised.rstrip('.'))}. *What to do:* {escape(f.do)}"
+            f"- **{escape(f.id)}** ({CAPS[f.caps]}): {escape(f.found.rstrip('.'))}. *What to do:* {escape(f.do)}"
             for f in record.flags
         )
         or "None.",
@@ -71,11 +71,11 @@ def render(record: Record) -> str:
 
 def _surfaces(record: Record) -> tuple[str, ...]:
     """Return the table of surfaces if several were audited."""
-    if not record.hardening:
+    if not record.surfaces:
         return ()
     heads = ("Surface", "Verdict", "Best attack", "Margin, points", "Accuracy", "Calibration error", "Five classes")
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * 3}{'---:|' * 4}"]
-    for row in record.hardening:
+    for row in record.surfaces:
         margin = "–" if row.margin is None else f"{points(row.margin.mean)} {span(row.margin)}"
         users = percent(row.accuracy), percent(row.calibration_error), percent(row.top5)
         lines.append(f"| {' | '.join([escape(row.surface), row.word, escape(row.attack), margin, *users])} |")
@@ -85,19 +85,19 @@ def _surfaces(record: Record) -> tuple[str, ...]:
 def _row(comparison: Comparison, record: Record) -> str:
     """Return one line of the table; bold if the attack makes the teacher distillable."""
     margin = comparison.margin
-    name, value = escape(record.named(comparison)), points(margin.mean if margin else None)
+    name, value = escape(record.name_of(comparison)), points(margin.mean if margin else None)
     if distils(comparison, record):
         name, value = f"**{name}**", f"**{value}**"
     cells = (
         name,
         HOLDS[comparison.holds],
-        percent(comparison.accuracy),
-        percent(comparison.control_accuracy),
+        percent(comparison.knockoff.accuracy),
+        percent(comparison.control.accuracy),
         value,
         span(margin),
         probability(comparison.p_holm).replace("<", "&lt;"),
         bites(comparison),
-        count(comparison.queries),
+        count(comparison.knockoff.queries),
         outcome(comparison, record),
     )
     return f"| {' | '.join(cells)} |"

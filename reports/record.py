@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 import zlib
@@ -83,48 +84,58 @@ class Regime(Data):
     source: str  # original, surrogate or generated images
 
 
-class CellPlan(Data):
-    """The plan of a student; together with the trial, it states everything that determines the student."""
+class Cell(Data):
+    """One student to train, and on which splits to measure it: everything that determines the student."""
 
     engine: Count
-    version: str  # version of the technique
-    recipe: Parameters
+    technique: str
+    version: str  # of the technique; for plug-ins with distribution and source digest
+    parameters: Parameters
+    recipe: dict[str, Any]
+    seed: int
     pool: str  # digests of the attacker's images, of the task and of the surrogate images
     task: str
-    surrogate: str | None
-    fingerprint: str | None  # of the teacher that it queries
-    surface: str | None
-    splits: Literal["validation", "both"]
-    device: str
+    surrogate: str | None = None
+    teacher: str | None = None  # fingerprint of the teacher that it queries; None for controls
+    surface: str | None = None
+    budget: Count | None = None
+    splits: Literal["validation", "both"] = "both"
+    device: str = "cpu"
+
+    @property
+    def key(self) -> str:
+        """64 hex digits."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def student(self) -> str:
+        """The architecture."""
+        return str(self.recipe["architecture"])
 
 
 class Trial(Data):
     """One trained student."""
 
-    cell: str  # sha256 of everything that determines the student
+    key: str  # sha256 of its cell; everywhere else, students are named by it
+    cell: Cell
     kind: Literal["attack", "control"]
-    name: str
-    role: Literal["tune", "judge", "null", "bite", "cost"]
+    role: Literal["tune", "judge", "null", "positive control", "cost"]
     teacher: Literal["audited", "ordinary"] | None  # None: it has no oracle
-    parameters: Parameters
-    student: str
-    seed: int
-    labels: Share = 1.0  # fraction of its images that have labels
-    budget: Count | None = None
+    labels: Share  # fraction of its images that have labels
     regime: Regime
-    planned: CellPlan | None = None  # None in records from before 0.2
-    validated: PackedArray | None = None  # (M,) whether its answer is right, by validation image
+    validation_correct: PackedArray  # (M,) whether its answer is right, by validation image
     validation_accuracy: Share = 0.0
-    correct: PackedArray | None  # (N,) by test image; None for tuning students, which never see the test split
-    agrees: PackedArray | None = None  # (N,) whether its top class is its teacher's, or the audited one's
+    test_correct: PackedArray | None  # (N,) by test image; None for tuning students, which never see the test split
+    test_agrees: PackedArray | None  # (N,) whether its top class is its teacher's, or the audited one's
     agreement: Share | None = None
-    charged: Count = 0  # number of queries
-    estimated: Count = 0  # those of them that serve to estimate gradients
-    repeats: Share | None = None  # share of the training images whose answer's top class is the known label
-    diverged: bool = False
-    network_parameters: Count = 0
-    seconds: Seconds = 0.0
-    step_seconds: Seconds = 0.0
+    queries: Count
+    gradient_queries: Count  # those of them that serve to estimate gradients
+    repeated_labels: Share | None  # share of the training images whose answer's top class is the known label
+    diverged: bool
+    network_parameters: Count
+    seconds: Seconds
+    step_seconds: Seconds
 
 
 class Interval(Data):
@@ -157,59 +168,80 @@ class Cost(Data):
     students: tuple[str, ...] = ()
 
 
-class Bite(Data):
-    """The positive control: whether an attack beats the baseline of its threat model on the ordinary teacher."""
+class KnockoffResult(Data):
+    """An attack's students with the setting that was chosen on validation images."""
+
+    parameters: Parameters = Field(default_factory=dict)
+    tuned_over: Count = 0  # number of settings tried
+    students: tuple[str, ...] = ()  # keys, by seed
+    accuracy: Share | None = None
+    agreement: Share | None = None
+    queries: Count = 0
+    dropped_accuracy: Share | None = None  # on classes that the attacker never saw; does not affect the verdict
+
+
+class ControlResult(Data):
+    """The students without the teacher that the knockoff students are paired with, seed by seed."""
+
+    name: str = ""
+    parameters: Parameters = Field(default_factory=dict)
+    students: tuple[str, ...] = ()
+    accuracy: Share | None = None
+    dropped_accuracy: Share | None = None
+
+
+class BaselineResult(Data):
+    """The best students without a teacher, by validation accuracy: the LS student or another baseline."""
+
+    name: str
+    students: tuple[str, ...]  # as many as the first look has seeds
+    margin: Interval = UNMEASURED  # of the knockoff students over them; does not affect the verdict
+
+
+class PositiveControl(Data):
+    """Whether an attack beats the baseline of its threat model on the ordinary teacher."""
 
     baseline: str
-    bites: bool
-    margin: Interval
+    passes: bool = False
+    margin: Interval = UNMEASURED
     curve: tuple[Cost, ...] = ()
-    students: tuple[str, ...] = ()
+    students: tuple[str, ...]
     control_students: tuple[str, ...] = ()  # empty where the baseline is the largest class
 
 
 class Comparison(Data):
-    """An attack's knockoff students against the LS student."""
+    """An attack's knockoff students against the LS student; in `controls`, a control's students in their place."""
 
     attack: str
-    student: str = ""  # architecture
+    student: str  # architecture
     title: str
     paper: str
     holds: Literal["original", "surrogate", "no data"]
     needs: Literal["probs", "label", "gradients"]
+    outside_suite: bool = False  # a plug-in's attack, or one requested by name
     status: Literal["judged", "identical", "not applicable", "failed"]
     reason: str = ""
-    parameters: Parameters = Field(default_factory=dict)
-    tuned_over: Count = 0
-    control: str = ""
-    control_parameters: Parameters = Field(default_factory=dict)
+    knockoff: KnockoffResult = KnockoffResult()
+    control: ControlResult = ControlResult()
+    baseline: BaselineResult | None = None
+    positive_control: PositiveControl | None = None
     looks: tuple[Count, ...] = ()  # number of judged seeds at every look; the last one is the number of students
-    students: tuple[str, ...] = ()  # cells of the compared students, by seed
-    control_students: tuple[str, ...] = ()  # cells of the students that they are paired with
-    baseline_students: tuple[str, ...] = ()  # cells of the baseline's students
-    accuracy: Share | None = None
-    control_accuracy: Share | None = None
-    agreement: Share | None = None
-    queries: Count = 0
     margin: Interval | None = None
+    corrected_lower: float | None = None  # lower bound of the margin, corrected for the number of attacks
     p_holm: float | None = None
-    floor: float | None = None  # lower bound of the margin, corrected for the number of attacks
-    baseline: str = (
-        ""  # name of the best student without a teacher, by validation accuracy: the LS student or another baseline
-    )
-    baseline_margin: Interval | None = None  # margin over that baseline; does not affect the verdict
-    dropped_accuracy: Share | None = None  # on classes that the attacker never saw; does not affect the verdict
-    control_dropped_accuracy: Share | None = None
     curve: tuple[Cost, ...] = ()  # steal-cost curve on the audited teacher
-    bite: Bite | None = None
-    extra: bool = False  # not part of the suite: a plug-in's attack, or one requested by name
+
+    @property
+    def passes(self) -> bool:
+        """Whether the attack was seen to pass its positive control."""
+        return self.positive_control is not None and self.positive_control.passes
 
 
 class Flag(Data):
     """A problem of the audit: what was found, why it matters, what to do, and which verdicts it rules out."""
 
     id: str
-    raised: str
+    found: str
     why: str
     do: str
     caps: Cap
@@ -308,14 +340,14 @@ class TeacherInfo(Data):
     sha256: str
     architecture: str
     method: str
-    parameters: Count | None  # None: unknown, because the teacher is behind an API
-    output: str = ""  # logits, probabilities, percentages or log-probabilities, detected from its first answers
+    network_parameters: Count | None  # None: unknown, because the teacher is behind an API
+    output: str  # logits, probabilities, percentages or log-probabilities, detected from its first answers
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    bgr: bool = False  # whether the network expects BGR order
-    validated: PackedArray | None = None  # (M,) whether its answer is right, by validation image
-    correct: PackedArray | None = None  # (N,) by test image
-    usability: Usability | None = None
+    bgr: bool  # whether the network expects BGR order
+    validation_correct: PackedArray  # (M,) whether its answer is right, by validation image
+    test_correct: PackedArray  # (N,) by test image
+    usability: Usability
     validation_accuracy: Share = 0.0
     test_accuracy: Share = 0.0
     test_low: Share = 0.0
@@ -330,11 +362,11 @@ class TaskInfo(Data):
     train: Count
     validation: Count
     test: Count
-    validation_labels: PackedArray | None = None  # (M,) uint16
-    test_labels: PackedArray | None = None  # (N,)
+    validation_labels: PackedArray  # (M,) uint16
+    test_labels: PackedArray  # (N,)
     majority: Share = 0.0  # test accuracy of always naming the largest class
     pool_digest: str  # digest of the attacker's images and labels, after --shots and --labels
-    held: Count = 0  # number of the attacker's images
+    pool_images: Count  # number of these images
 
 
 class SuiteInfo(Data):
@@ -354,7 +386,7 @@ class Look(Data):
     number: int  # number of looks taken
     alpha: float  # error rate of each decisive word, over all looks
     seeds: tuple[int, ...]  # number of judged seeds at every look, planned or taken by an earlier audit
-    horizon: Count = 0  # number of seeds at which all of the error is spent
+    horizon: Count  # number of seeds at which all of the error is spent
 
 
 class Environment(Data):
@@ -364,8 +396,8 @@ class Environment(Data):
     numpy: str
     platform: str
     threads: int
-    packages: dict[str, str] = Field(default_factory=dict)  # versions of the packages that affect the numbers
-    code: str = ""  # sha256 of the tool's own source files
+    packages: dict[str, str]  # versions of the packages that affect the numbers
+    code: str  # sha256 of the tool's own source files
 
 
 class Times(Data):
@@ -408,33 +440,33 @@ class Record(Data):
     flags: tuple[Flag, ...] = ()
     comparisons: tuple[Comparison, ...]
     controls: tuple[Comparison, ...]  # baselines without a teacher and the null control, against the LS student
-    hardening: tuple[SurfaceResult, ...] = ()  # if several surfaces were audited; this record's surface comes first
+    surfaces: tuple[SurfaceResult, ...] = ()  # if several surfaces were audited; this record's surface comes first
     cmi: tuple[CMIPool, ...]
-    clusters: Clusters | None = None  # of these answers; None in records from before 0.2, or without validation images
-    probe: Probe | None = None  # None in records from before 0.2
-    cmi_behind: str = ""  # the guard that CMI ignores, because it hides classes
+    clusters: Clusters | None = None  # of these answers; None without validation images
+    probe: Probe
+    cmi_without_guard: str = ""  # the guard that CMI ignores, because it hides classes
     ledger: tuple[LedgerRow, ...]
-    answered: Count | None = None  # number of distinct answers of the audited teacher that the audit uses
+    distinct_answers: Count  # of the audited teacher, that the audit uses
     trials: tuple[Trial, ...]
-    journal: str = ""  # sha256 of journal.jsonl
+    journal: str  # sha256 of journal.jsonl
     environment: Environment
     times: Times
 
-    def named(self, row: Comparison) -> str:
+    def name_of(self, row: Comparison) -> str:
         """Return the name of a row: the attack, and its student architecture if there are several."""
         several = len({c.student for c in self.comparisons}) > 1
         return f"{row.attack} on {row.student}" if several else row.attack
 
-    def correct(self, cells: Sequence[str]) -> NDArray[np.bool_]:
+    def correct(self, students: Sequence[str]) -> NDArray[np.bool_]:
         """Return which test images some students classify correctly, (S, N), in the order given.
 
         Raises RecordError where the record has no such answers, or not for its test images.
         """
-        packed = {trial.cell: trial.correct for trial in self.trials if trial.correct is not None}
-        missing = [cell for cell in cells if cell not in packed]
+        packed = {trial.key: trial.test_correct for trial in self.trials if trial.test_correct is not None}
+        missing = [key for key in students if key not in packed]
         if missing:
             raise RecordError(f"the record does not hold the answers of student {missing[0][:12]}; {AGAIN}")
-        rows = [packed[cell].array() for cell in cells]
+        rows = [packed[key].array() for key in students]
         if {row.shape for row in rows} != {(self.task.test,)}:
             raise RecordError(f"students of the record do not answer its {self.task.test} test images; {AGAIN}")
         return np.stack(rows)
@@ -498,7 +530,7 @@ def by_surface(record: Record, folder: Path) -> tuple[Record, ...]:
 
     Raises RecordError where one cannot be read.
     """
-    return tuple(load(folder / row.folder / "record.json") for row in record.hardening) or (record,)
+    return tuple(load(folder / row.folder / "record.json") for row in record.surfaces) or (record,)
 
 
 def json_schema() -> dict[str, Any]:

@@ -19,18 +19,18 @@ def print_verdict(record: Record, folder: Path) -> None:
         terminal.say(f"  To settle it: {verdict.settle}")
     terminal.table(
         ("attack", "knockoff %", "LS %", "margin, points (95 %)", "Holm p", "queries", "bites"),
-        ((record.named(row), *_cells(row)) for row in record.comparisons),
+        ((record.name_of(row), *_cells(row)) for row in record.comparisons),
         words=("bites",),
     )
     for line in wording.beside(record):
         terminal.say(line)
-    if record.hardening:
+    if record.surfaces:
         _print_surfaces(record)
         terminal.say(wording.hardening(record))
     if wording.cost(record):
         terminal.say(wording.cost(record))
     for flag in record.flags:
-        terminal.say(f"flag {flag.id}: {flag.raised}")
+        terminal.say(f"flag {flag.id}: {flag.found}")
     terminal.say(verdict.scope)
     times = record.times
     terminal.say(
@@ -42,7 +42,7 @@ def print_verdict(record: Record, folder: Path) -> None:
 
 def _print_surfaces(record: Record) -> None:
     rows = []
-    for row in record.hardening:
+    for row in record.surfaces:
         margin = "" if row.margin is None else f"{wording.points(row.margin.mean)} {wording.span(row.margin)}"
         users = (wording.percent(share) for share in (row.accuracy, row.calibration_error, row.top5))
         rows.append((row.surface, row.word, margin, *users))
@@ -51,15 +51,15 @@ def _print_surfaces(record: Record) -> None:
 
 
 def _cells(row: Comparison) -> tuple[str, ...]:
-    if row.margin is None or row.accuracy is None or row.control_accuracy is None:
+    if row.margin is None or row.knockoff.accuracy is None or row.control.accuracy is None:
         return row.status, "", "", "", "", wording.bites(row)
     m = row.margin
     return (
-        f"{100 * row.accuracy:.1f}",
-        f"{100 * row.control_accuracy:.1f}",
+        f"{100 * row.knockoff.accuracy:.1f}",
+        f"{100 * row.control.accuracy:.1f}",
         f"{wording.points(m.mean)} {wording.span(m)}",
         wording.probability(row.p_holm),
-        f"{row.queries:,}",
+        f"{row.knockoff.queries:,}",
         wording.bites(row),
     )
 
@@ -75,7 +75,7 @@ def print_verdict_json(record: Record, folder: Path) -> None:
             "low": None if row.margin is None else row.margin.low,
             "high": None if row.margin is None else row.margin.high,
             "p_holm": row.p_holm,
-            "bites": None if row.bite is None else row.bite.bites,
+            "passes_positive_control": None if row.positive_control is None else row.positive_control.passes,
         }
         for row in record.comparisons
     ]

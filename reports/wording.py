@@ -83,7 +83,7 @@ def outcome(comparison: Comparison, record: Record) -> str:
 
 def bites(comparison: Comparison) -> str:
     """Return whether an attack passes the positive control, as text."""
-    return MISSING if comparison.bite is None else "yes" if comparison.bite.bites else "no"
+    return MISSING if comparison.positive_control is None else "yes" if comparison.passes else "no"
 
 
 def strongest(record: Record) -> Comparison | None:
@@ -94,7 +94,7 @@ def strongest(record: Record) -> Comparison | None:
 
 def worst(record: Record) -> Word:
     """Return the worst verdict word of all audited surfaces."""
-    words = [row.word for row in record.hardening] or [record.verdict.word]
+    words = [row.word for row in record.surfaces] or [record.verdict.word]
     return min(words, key=WORST.index)
 
 
@@ -103,7 +103,7 @@ def hardening(record: Record) -> str:
 
     That is the largest share of images with five ranked classes, then the smallest calibration error, then accuracy.
     """
-    held = [row for row in record.hardening if row.word == "UNDISTILLABLE"]
+    held = [row for row in record.surfaces if row.word == "UNDISTILLABLE"]
     if not held:
         return "None of these surfaces was found undistillable."
     least = max(held, key=lambda row: (row.top5, -(row.calibration_error or 1.0), row.accuracy))
@@ -114,16 +114,17 @@ def beside(record: Record) -> list[str]:
     """Describe results outside the verdict: margin over the best baseline, classes never seen, rank in the bag."""
     lines = []
     best = strongest(record)
-    if best is not None and best.baseline_margin is not None and record.suite.controls:
-        gain = f"{points(best.baseline_margin.mean)} points {span(best.baseline_margin)}"
-        lines.append(f"Over the best student without the teacher ({best.baseline}), {record.named(best)} gains {gain}.")
-    unseen = [c for c in record.comparisons if c.dropped_accuracy is not None]
+    if best is not None and best.baseline is not None and record.suite.controls:
+        gain = f"{points(best.baseline.margin.mean)} points {span(best.baseline.margin)}"
+        other = f"the best student without the teacher ({best.baseline.name})"
+        lines.append(f"Over {other}, {record.name_of(best)} gains {gain}.")
+    unseen = [c for c in record.comparisons if c.knockoff.dropped_accuracy is not None]
     if unseen:
-        top = max(unseen, key=lambda c: c.dropped_accuracy or 0.0)
+        top = max(unseen, key=lambda c: c.knockoff.dropped_accuracy or 0.0)
         names = ", ".join(map(quoted, record.settings.drop_classes))
         lines.append(
-            f"On the classes that the attacker never saw ({names}): {record.named(top)} "
-            f"{percent(top.dropped_accuracy)}, LS student {percent(top.control_dropped_accuracy)}."
+            f"On the classes that the attacker never saw ({names}): {record.name_of(top)} "
+            f"{percent(top.knockoff.dropped_accuracy)}, LS student {percent(top.control.dropped_accuracy)}."
         )
     return lines + [line for line in (bag.standing(record),) if line]
 
@@ -134,11 +135,11 @@ def change(record: Record) -> str:
     if verdict.word == "INCONCLUSIVE":
         return f"What would settle it: {verdict.settle.rstrip('.') or 'that is not known'}."
     if verdict.word == "DISTILLABLE":
-        gain = [record.named(c) for c in ranked(record) if distils(c, record)]
+        gain = [record.name_of(c) for c in ranked(record) if distils(c, record)]
         names = ", ".join(gain[:5]) + (f" and {len(gain) - 5} more" if len(gain) > 5 else "")
         alone = ", each of which is enough alone" if len(gain) > 1 else ""
         return f"What would change it: a teacher or a surface that withstands {names or 'this suite'}{alone}."
-    found = max(((c.margin.upper, record.named(c)) for c in record.comparisons if c.margin), default=None)
+    found = max(((c.margin.upper, record.name_of(c)) for c in record.comparisons if c.margin), default=None)
     nearest = f" The closest of these, {found[1]}, gains at most {points(found[0])}." if found else ""
     return f"What would change it: an attack that gains {points(verdict.delta)} points or more in this scope.{nearest}"
 
@@ -153,8 +154,8 @@ def scenario(record: Record) -> list[str]:
         ]
     lines = []
     if settings.shots < 1:
-        held = f", {task.held:,} in all" if task.held else ""
-        lines.append(f"Few-shot: the attacker holds {percent(settings.shots, 1)} of the training images{held}.")
+        held = f"{percent(settings.shots, 1)} of the training images, {task.pool_images:,} in all"
+        lines.append(f"Few-shot: the attacker holds {held}.")
     if settings.labels < 1:
         lines.append(
             f"Hidden labels: the attacker knows {percent(settings.labels, 1)} of the labels of its images. "
@@ -182,7 +183,7 @@ def behind(guard: str) -> str:
 
 def curve(comparison: Comparison) -> tuple[Cost, ...]:
     """Return the steal-cost curve on the audited teacher or, if the record has none, on the ordinary one."""
-    return comparison.curve or (() if comparison.bite is None else comparison.bite.curve)
+    return comparison.curve or (() if comparison.positive_control is None else comparison.positive_control.curve)
 
 
 def ranked(record: Record) -> list[Comparison]:
@@ -192,11 +193,11 @@ def ranked(record: Record) -> list[Comparison]:
 
 def cost(record: Record) -> str:
     """Say what the audited teacher's answers cost; empty without a price."""
-    price, answered = record.settings.price, record.answered
-    if price is None or answered is None:
+    price, answers = record.settings.price, record.distinct_answers
+    if price is None:
         return ""
-    total = f"{price * answered / 1000:,.2f} at {price:,.2f} per 1,000"
-    return f"The {answered:,} answers of the audited teacher cost {total}."
+    total = f"{price * answers / 1000:,.2f} at {price:,.2f} per 1,000"
+    return f"The {answers:,} answers of the audited teacher cost {total}."
 
 
 def paid(record: Record, queries: int) -> str:

@@ -10,14 +10,14 @@ import numpy as np
 from record_changes import (
     Change,
     after,
-    bite_of,
+    control_of,
     found_in,
     of,
-    of_bite,
     of_ledger,
     of_look,
     of_part,
     of_pool,
+    of_positive,
     of_record,
     of_row,
     of_suite,
@@ -31,15 +31,15 @@ from reports.record import NormalisationTrial, PackedArray, Record, Trial
 
 
 def judged(name: str) -> Callable[[Trial], bool]:
-    return lambda trial: trial.name == name and trial.role == "judge" and trial.kind == "attack"
+    return lambda trial: trial.cell.technique == name and trial.role == "judge" and trial.kind == "attack"
 
 
 def flipped(trial: Trial) -> dict[str, Any]:
     """Let a student be right on a hundred images more, and leave alone what it says."""
-    assert trial.correct is not None
-    bits = trial.correct.array()
+    assert trial.test_correct is not None
+    bits = trial.test_correct.array()
     bits[np.flatnonzero(~bits)[:100]] = True
-    return {"correct": PackedArray.of(bits)}
+    return {"test_correct": PackedArray.of(bits)}
 
 
 def shorter(packed: PackedArray) -> PackedArray:
@@ -59,7 +59,7 @@ def swapped(record: Record) -> Record:
 
 def teacher_right(record: Record) -> Record:
     """Let the teacher be right everywhere."""
-    teacher = record.teacher.model_copy(update={"correct": PackedArray.of(np.ones(record.task.test, bool))})
+    teacher = record.teacher.model_copy(update={"test_correct": PackedArray.of(np.ones(record.task.test, bool))})
     return record.model_copy(update={"teacher": teacher, "ordinary": teacher})
 
 
@@ -68,7 +68,6 @@ def probe_of(**values: object) -> Change:
 
 
 def misnormalised(record: Record) -> Record:
-    assert record.probe is not None
     twice = NormalisationTrial(normalize="none", correct=record.probe.correct)
     return probe_of(normalised=(*record.probe.normalised, twice, twice))(record)
 
@@ -83,7 +82,7 @@ def twice_a_row(record: Record) -> Record:
 
 
 def dearer(trial: Trial) -> dict[str, Any]:
-    return {"estimated": trial.charged + 1}
+    return {"gradient_queries": trial.queries + 1}
 
 
 FOUND: dict[str, tuple[Change, str]] = {
@@ -109,7 +108,7 @@ FOUND: dict[str, tuple[Change, str]] = {
     # attacks and plug-ins
     "a plug-in that took no part": (of_suite(plugins=("echo: echo-attack 1 00",)), "suite.plugins"),
     "an attack of ours as a plug-in": (of_suite(plugins=("avg: mine 1 00",)), "suite.plugins"),
-    "an attack that is beside its suite": (of_row("avg", lambda *_: {"extra": True}), "extra of avg"),
+    "an attack that is beside its suite": (of_row("avg", lambda *_: {"outside_suite": True}), "outside_suite of avg"),
     "an attack of unknown name": (
         lambda r: Record.model_validate_json(r.model_dump_json().replace('"avg"', '"avg2"')),
         "attack avg2",
@@ -127,16 +126,16 @@ FOUND: dict[str, tuple[Change, str]] = {
     # students
     "a student that is right and does not say what the teacher says": (
         of_trials(judged("soft-kd"), flipped),
-        "student soft-kd, seed 0: agrees",
+        "student soft-kd, seed 0: test_agrees",
     ),
-    "a teacher that is always right": (teacher_right, "student ls, seed 0: agrees"),
+    "a teacher that is always right": (teacher_right, "student ls, seed 0: test_agrees"),
     "a control that asked": (
-        of_trials(lambda t: t.name == "ls", lambda t: {"charged": 7}),
+        of_trials(lambda t: t.cell.technique == "ls", lambda t: {"queries": 7}),
         "student ls, seed 1000: queries",
     ),
     "more estimates than queries": (of_trials(judged("avg"), dearer), "student avg, seed 0: queries"),
     "more queries than the budget": (
-        after(of_part("settings", budget=5), renamed(lambda r: tuple(t.cell for t in r.trials if t.teacher), budget=5)),
+        after(of_part("settings", budget=5), renamed(lambda r: tuple(t.key for t in r.trials if t.teacher), budget=5)),
         "student soft-kd, seed 0: queries",
     ),
     "a judged student that diverged": (
@@ -145,66 +144,66 @@ FOUND: dict[str, tuple[Change, str]] = {
     ),
     "a regime of one seed": (
         of_trials(
-            lambda t: judged("label-mixup")(t) and t.seed == 1,
+            lambda t: judged("label-mixup")(t) and t.cell.seed == 1,
             lambda t: {"regime": t.regime.model_copy(update={"view": "crop"})},
         ),
         "student label-mixup, seed 1: regime",
     ),
     "a control of another view than it says": (
-        of_trials(lambda t: t.name == "ls", lambda t: {"regime": t.regime.model_copy(update={"view": "raw"})}),
+        of_trials(
+            lambda t: t.cell.technique == "ls", lambda t: {"regime": t.regime.model_copy(update={"view": "raw"})}
+        ),
         "student ls, seed 1000: regime.view",
     ),
     "fewer labels than were asked for": (
-        of_trials(lambda t: t.name == "ls" and t.labels == 1, lambda t: {"labels": 0.5}),
+        of_trials(lambda t: t.cell.technique == "ls" and t.labels == 1, lambda t: {"labels": 0.5}),
         "student ls, seed 1000: labels",
     ),
-    "shots that were not few": (of_part("settings", shots=0.5), "task.held"),
+    "shots that were not few": (of_part("settings", shots=0.5), "task.pool_images"),
     "labels that were all there": (of_part("settings", labels=0.5), "student ls, seed 1000: labels"),
     "a tuned student on the test images": (
         of_trials(
-            lambda t: t.role == "tune" and t.name == "avg",
-            lambda t: {"correct": PackedArray.of(np.ones(6_200, bool)), "agrees": PackedArray.of(np.ones(6_200, bool))},
+            lambda t: t.role == "tune" and t.cell.technique == "avg",
+            lambda t: dict.fromkeys(("test_correct", "test_agrees"), PackedArray.of(np.ones(6_200, bool))),
         ),
         "student avg, seed 1000: measured on test images",
     ),
-    # bites and curves
-    "a bite that lost its students' baseline": (
-        of_bite("soft-kd", lambda r: {"control_students": ()}),
-        "controls of the bite of soft-kd",
+    # positive controls and curves
+    "a positive control that lost its students' baseline": (
+        of_positive("soft-kd", lambda r: {"control_students": ()}),
+        "controls of the positive control of soft-kd",
     ),
-    "a bite of the attack that bites most": (
-        of("avg", lambda r: {"bite": bite_of(r, "soft-kd")}),
-        "students of the bite of avg",
+    "a positive control of the strongest attack": (
+        of("avg", lambda r: {"positive_control": control_of(r, "soft-kd")}),
+        "students of the positive control of avg",
     ),
     "no curve": (of("knockoff", lambda r: {"curve": ()}), "curve of knockoff"),
     # looks and controls
     "a look that earlier audits did not take": (of_look(seeds=(2, 3)), "look.seeds"),
     "more seeds allowed than looked at": (of_suite(seeds=3), "look.seeds"),
     "a null control as the control of an attack": (
-        of("avg", lambda r: {"control_students": found_in(r, "ls (null)").students}),
+        of("avg", lambda r: {"control.students": found_in(r, "ls (null)").knockoff.students}),
         "controls of avg",
     ),
     # the task
-    "fewer training images": (of_part("task", train=3_000), "task.held"),
-    "more of the attacker's images": (of_part("task", held=3_101), "task.held"),
+    "fewer training images": (of_part("task", train=3_000), "task.pool_images"),
+    "more of the attacker's images": (of_part("task", pool_images=3_101), "task.pool_images"),
     "two classes of one name": (
         lambda r: of_part("task", classes=(r.task.classes[1], *r.task.classes[1:]))(r),
         "task.classes",
     ),
     "a class that is none, dropped": (of_part("settings", drop_classes=("none",)), "record.json"),
     "other labels of the validation images": (
-        lambda r: of_part("task", validation_labels=PackedArray.of(r.task.validation_labels.array()[::-1].copy()))(r),  # type: ignore[union-attr]
+        lambda r: of_part("task", validation_labels=PackedArray.of(r.task.validation_labels.array()[::-1].copy()))(r),
         "cmi.validation.labels",
     ),
     "another task": (of_part("task", digest="0" * 64), "student ls, seed 1000"),
     "another name of the audit": (of_record(audit="0" * 64), "audit"),
     # the teachers
     "an ordinary teacher that nobody asked": (of_part("ordinary", name="ordinary"), "ordinary"),
-    "nothing that users see": (of_part("teacher", usability=None), "teacher.usability"),
-    "a teacher without weights of another digest": (of_part("teacher", parameters=None), "teacher.sha256"),
+    "a teacher without weights of another digest": (of_part("teacher", network_parameters=None), "teacher.sha256"),
     "a synthetic teacher of another digest": (of_part("teacher", method="placebo"), "teacher.sha256"),
     # the probe
-    "no probe": (of_record(probe=None), "probe"),
     "a probe of fewer images": (probe_of(images=10), "probe.images"),
     "a probe that asked less": (probe_of(queries=0), "probe.queries"),
     "a probe of another teacher": (probe_of(correct=PackedArray.of(np.zeros(1_024, bool))), "probe.correct"),
@@ -240,8 +239,7 @@ FOUND: dict[str, tuple[Change, str]] = {
         "ledger, avg judge, audited",
     ),
     "more answers shared than charged": (of_ledger("shared", "all", sent=9_000_000), "ledger, shared"),
-    "fewer answers in all": (of_record(answered=90_000), "answered"),
-    "no answers in all": (of_record(answered=None), "answered"),
+    "fewer answers in all": (of_record(distinct_answers=90_000), "distinct_answers"),
     "a ledger in another order": (swapped, "ledger, rows of attacks"),
     "a row of the ledger twice": (twice_a_row, "ledger, rows of attacks"),
     "a row of another attack": (with_extra_row, "ledger, dkd judge, audited teacher"),

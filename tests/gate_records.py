@@ -18,7 +18,6 @@ from shipped import DEMO
 
 from audit.analysis.derive import derived, surface_row
 from audit.finished import identity
-from audit.plan.cells import cell_of
 from audit.plan.suite import EFFORTS, SMOKE
 from reports.outputs import write_all
 from reports.record import Comparison, PackedArray, Record, load, save
@@ -45,8 +44,8 @@ def plain() -> Record:
     suite = record.suite.model_copy(
         update={"name": GATE.name, "digest": GATE.digest, "tuning_seeds": GATE.tuning_seeds}
     )
-    again = (t.model_copy(update={"seed": t.seed + 1}) for t in record.trials if t.role == "tune")
-    trials = (*record.trials, *(t.model_copy(update={"cell": cell_of(t).key}) for t in again))
+    again = ((t, t.cell.model_copy(update={"seed": t.cell.seed + 1})) for t in record.trials if t.role == "tune")
+    trials = (*record.trials, *(t.model_copy(update={"cell": cell, "key": cell.key}) for t, cell in again))
     ledger = tuple(
         row.model_copy(update={"charged": 2 * row.charged}) if row.purpose.startswith("tune") else row
         for row in record.ledger
@@ -66,18 +65,19 @@ def known(record: Record, differing: Mapping[str, tuple[int, int]], salt: int = 
     """Return a record in which each attack's students are right on so many images more, and wrong on so many more,
     than the LS students that they are paired with."""
     bits: dict[str, tuple[PackedArray, PackedArray]] = {}
-    teacher = record.teacher.correct
-    assert teacher is not None
+    teacher = record.teacher.test_correct
     for row in record.comparisons:
         won, lost = differing.get(row.attack, BELOW)
         rng = np.random.default_rng([salt * (row.attack in differing), *row.attack.encode()])
-        for cell, right in zip(row.students, record.correct(row.control_students), strict=True):
+        for cell, right in zip(row.knockoff.students, record.correct(row.control.students), strict=True):
             mine = right.copy()
             mine[rng.permutation(np.flatnonzero(~right))[:won]] = True
             mine[rng.permutation(np.flatnonzero(right))[:lost]] = False
             bits[cell] = PackedArray.of(mine), PackedArray.of(mine & teacher.array())
     trials = tuple(
-        t.model_copy(update=dict(zip(("correct", "agrees"), bits[t.cell], strict=True))) if t.cell in bits else t
+        t.model_copy(update=dict(zip(("test_correct", "test_agrees"), bits[t.key], strict=True)))
+        if t.key in bits
+        else t
         for t in record.trials
     )
     return made(record.model_copy(update={"trials": trials}))
@@ -85,9 +85,11 @@ def known(record: Record, differing: Mapping[str, tuple[int, int]], salt: int = 
 
 def aside(record: Record, status: str, *names: str) -> Record:
     """Return a record in which some attacks, or all, were not judged."""
-    kept = {"attack", "student", "title", "paper", "holds", "needs", "parameters"}
+    kept = dict.fromkeys(("attack", "student", "title", "paper", "holds", "needs"), True)
     rows = tuple(
-        Comparison(**row.model_dump(include=kept), status=status, reason="as the test has it")  # type: ignore[arg-type]
+        Comparison(
+            **row.model_dump(include={**kept, "knockoff": {"parameters"}}), status=status, reason="as the test has it"
+        )  # type: ignore[arg-type]
         if not names or row.attack in names
         else row
         for row in record.comparisons
@@ -147,10 +149,9 @@ def on(record: Record, surface: str) -> Record:
     """Return an audit of another surface, whose students have other names."""
     names, trials = {}, []
     for trial in record.trials:
-        if trial.teacher is not None and trial.planned is not None:
-            trial = trial.model_copy(update={"planned": trial.planned.model_copy(update={"surface": surface})})
-        names[trial.cell] = cell_of(trial).key
-        trials.append(trial.model_copy(update={"cell": names[trial.cell]}))
+        cell = trial.cell if trial.teacher is None else trial.cell.model_copy(update={"surface": surface})
+        names[trial.key] = cell.key
+        trials.append(trial.model_copy(update={"cell": cell, "key": cell.key}))
     text = record.model_copy(update={"trials": tuple(trials)}).model_dump_json()
     for old, new in names.items():
         text = text.replace(old, new)
@@ -171,6 +172,6 @@ def _several(records: Mapping[str, Record], folder: Path) -> None:
         rows.append(surface_row(load(own), f"surfaces/{surface}", hashlib.sha256(own.read_bytes()).hexdigest()))
     first = load(folder / rows[0].folder)
     shutil.copytree(folder / rows[0].folder, folder, dirs_exist_ok=True)
-    whole = first.model_copy(update={"hardening": tuple(rows)})
+    whole = first.model_copy(update={"surfaces": tuple(rows)})
     save(whole, folder / "record.json")
     write_all(whole, folder)

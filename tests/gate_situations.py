@@ -90,7 +90,7 @@ def partial() -> Record:
     record = undistillable()
     rows = {
         "comparisons": tuple(row for row in record.comparisons if row.attack != "soft-kd"),
-        "trials": tuple(t for t in record.trials if t.name != "soft-kd" or t.teacher is None),
+        "trials": tuple(t for t in record.trials if t.cell.technique != "soft-kd" or t.teacher is None),
         "ledger": tuple(row for row in record.ledger if row.attack != "soft-kd"),
         "suite": record.suite.model_copy(update={"complete": False}),
     }

@@ -6,6 +6,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
+from record_changes import updated
 from sample_record import sample_record
 
 from audit.finished.side_by_side import NamedRecord, side_by_side
@@ -76,4 +77,4 @@ def infested_board(first: Record, count: int) -> Leaderboard:
 
 
 def _bare(row: Any) -> Any:
-    return row.model_copy(update={"students": (), "control_students": (), "baseline_students": ()})
+    return updated(row, {"knockoff.students": (), "control.students": (), "baseline": None})

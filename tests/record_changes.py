@@ -8,9 +8,9 @@ from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from audit.plan.cells import cell_of
+from reports.base import Made
 from reports.outputs import write_all
-from reports.record import Bite, Comparison, Record, Trial, save
+from reports.record import Comparison, PositiveControl, Record, Trial, save
 
 Change = Callable[[Record], Record]
 
@@ -26,10 +26,19 @@ def found_in(record: Record, name: str) -> Comparison:
     return next(row for row in (*record.comparisons, *record.controls) if row.attack == name)
 
 
-def bite_of(record: Record, name: str) -> Bite:
-    bite = found_in(record, name).bite
-    assert bite is not None
-    return bite
+def control_of(record: Record, name: str) -> PositiveControl:
+    """Return an attack's positive control."""
+    found = found_in(record, name).positive_control
+    assert found is not None
+    return found
+
+
+def updated(part: Made, changes: dict[str, Any]) -> Made:
+    """Return a copy with other values; a dot leads into a part: {"control.students": ()}."""
+    for name, value in changes.items():
+        outer, _, inner = name.partition(".")
+        part = part.model_copy(update={outer: updated(getattr(part, outer), {inner: value}) if inner else value})
+    return part
 
 
 def changed(part: Any, **values: object) -> Any:
@@ -56,9 +65,7 @@ def of_record(**values: object) -> Change:
 
 def of_row(name: str, change: Callable[[Record, Comparison], dict[str, object]]) -> Change:
     def changed(record: Record) -> Record:
-        rows = tuple(
-            row.model_copy(update=change(record, row)) if row.attack == name else row for row in record.comparisons
-        )
+        rows = tuple(updated(row, change(record, row)) if row.attack == name else row for row in record.comparisons)
         return record.model_copy(update={"comparisons": rows})
 
     return changed
@@ -71,7 +78,7 @@ def of(name: str, change: Callable[[Record], dict[str, object]]) -> Change:
         update = change(record)
         return record.model_copy(
             update={
-                part: tuple(r.model_copy(update=update) if r.attack == name else r for r in rows)
+                part: tuple(updated(r, update) if r.attack == name else r for r in rows)
                 for part, rows in (("comparisons", record.comparisons), ("controls", record.controls))
             }
         )
@@ -79,8 +86,9 @@ def of(name: str, change: Callable[[Record], dict[str, object]]) -> Change:
     return changed
 
 
-def of_bite(name: str, change: Callable[[Record], dict[str, object]]) -> Change:
-    return of(name, lambda record: {"bite": bite_of(record, name).model_copy(update=change(record))})
+def of_positive(name: str, change: Callable[[Record], dict[str, object]]) -> Change:
+    """Change an attack's positive control."""
+    return of(name, lambda record: {f"positive_control.{key}": value for key, value in change(record).items()})
 
 
 def of_trials(which: Callable[[Trial], bool], change: Callable[[Trial], dict[str, Any]]) -> Change:
@@ -88,7 +96,7 @@ def of_trials(which: Callable[[Trial], bool], change: Callable[[Trial], dict[str
 
     def changed(record: Record) -> Record:
         assert any(map(which, record.trials))
-        trials = (t.model_copy(update=change(t)) if which(t) else t for t in record.trials)
+        trials = (updated(t, change(t)) if which(t) else t for t in record.trials)
         return record.model_copy(update={"trials": tuple(trials)})
 
     return changed
@@ -115,7 +123,7 @@ def without(name: str) -> Change:
     return lambda record: record.model_copy(
         update={
             "comparisons": tuple(row for row in record.comparisons if row.attack != name),
-            "trials": tuple(t for t in record.trials if t.name != name or t.teacher is None),
+            "trials": tuple(t for t in record.trials if t.cell.technique != name or t.teacher is None),
             "ledger": tuple(row for row in record.ledger if row.attack != name),
         }
     )
@@ -127,16 +135,10 @@ def renamed(cells: Callable[[Record], tuple[str, ...]], **update: object) -> Cha
     def changed(record: Record) -> Record:
         trials, text, chosen = [], record.model_dump_json(exclude={"trials"}), cells(record)
         for trial in record.trials:
-            if trial.cell in chosen:
-                plan = trial.planned
-                assert plan is not None
-                fields = {k: v for k, v in update.items() if k in type(plan).model_fields}
-                mine = {k: v for k, v in update.items() if k not in fields} | {
-                    "planned": plan.model_copy(update=fields)
-                }
-                new = trial.model_copy(update=mine)
-                new = new.model_copy(update={"cell": cell_of(new).key})
-                text, trial = text.replace(trial.cell, new.cell), new
+            if trial.key in chosen:
+                cell = trial.cell.model_copy(update=update)
+                text = text.replace(trial.key, cell.key)
+                trial = trial.model_copy(update={"cell": cell, "key": cell.key})
             trials.append(trial)
         return Record.model_validate({**json.loads(text), "trials": [t.model_dump() for t in trials]})
 

@@ -8,7 +8,7 @@ import torch
 from audit.cache.entries import Entry, contents
 from audit.cache.looks import remember_looks
 from audit.cache.store import Cache
-from audit.plan.cells import Cell, Result
+from audit.plan.cells import ENGINE, Cell, Result
 from reports.record import PackedArray, Regime
 from teachers import networks
 from teachers.intake import Card
@@ -23,7 +23,14 @@ from teachers.task import Pool
 
 def cell(seed: int, **more: object) -> Cell:
     base = Cell(
-        technique="ls", version="1", parameters={}, recipe={"views": 2}, seed=seed, pool="p" * 64, task="t" * 64
+        engine=ENGINE,
+        technique="ls",
+        version="1",
+        parameters={},
+        recipe={"views": 2},
+        seed=seed,
+        pool="p" * 64,
+        task="t" * 64,
     )
     return base.model_copy(update=more)
 

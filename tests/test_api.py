@@ -70,9 +70,9 @@ def test_a_module_is_audited_like_its_checkpoint(network: nn.Module, kept: Path,
     live, named = run(network, kept, tmp_path / "live"), run("demo", kept, tmp_path / "named")
     assert live.settings.teacher == live.teacher.name == "live:PreprocessedNetwork"
     assert live.teacher.test_accuracy == named.teacher.test_accuracy
-    assert live.teacher.parameters == named.teacher.parameters
+    assert live.teacher.network_parameters == named.teacher.network_parameters
     (mine,), (other,) = ([t for t in r.trials if t.role == "judge" and t.kind == "attack"][:1] for r in (live, named))
-    assert mine.correct == other.correct, "the same answers teach the same student"
+    assert mine.test_correct == other.test_correct, "the same answers teach the same student"
     assert load(tmp_path / "live") == live
     assert audit.verify(tmp_path / "live") == ()
     assert audit.load(tmp_path / "live").record == live

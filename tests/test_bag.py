@@ -33,7 +33,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def bag_of(record: Record, margins: list[float], **changes: Any) -> Bag:
     """Return a bag of the record's own question, with one teacher for every margin."""
     nothing = PackedArray.of(np.zeros((2, 3), bool))
-    row = {"parameters": {}, "correct": nothing, "bites": True, "control": 0, "baseline": 0}
+    row = {"parameters": {}, "correct": nothing, "passes": True, "control": 0, "baseline": 0}
     teachers = tuple(
         BagTeacher(
             method="plain",
@@ -85,7 +85,7 @@ def drawn_bag(gains: dict[str, dict[str, float]], cmi: dict[str, float | None]) 
         for attack in BAG.attacks:
             correct = right(0.7 + gains[method].get(attack, -0.02))
             margin = float(correct.mean() - controls[0].mean())
-            row = {"parameters": {}, "correct": PackedArray.of(correct), "bites": True, "control": 0, "baseline": 1}
+            row = {"parameters": {}, "correct": PackedArray.of(correct), "passes": True, "control": 0, "baseline": 1}
             rows.append(Row(attack=attack, margin=margin, **row))
         fixed = {"method": method, "seed": seed, "shots": shots, "cmi": cmi[method], "rows": tuple(rows)}
         return BagTeacher(sha256="0" * 64, pool="1" * 64, test_accuracy=0.8 + 0.001 * seed, flags=(), **fixed)
@@ -109,7 +109,7 @@ def test_the_page_says_of_a_bag_of_known_gains_what_is_so(benchmark: ModuleType)
     page = benchmark.page(bag)
     assert "over 3 methods (without stingy, whose answers hide classes)" in page
     assert "rank correlation +1.00" in page
-    doubt = Flag(id="null-control", raised="r", why="w", do="d", caps="inconclusive")
+    doubt = Flag(id="null-control", found="r", why="w", do="d", caps="inconclusive")
     doubted = tuple(t.model_copy(update={"flags": (doubt,)}) if t.method == "plain" else t for t in bag.teachers)
     assert benchmark.Entry(bag.model_copy(update={"teachers": doubted}), "plain", 1.0).ruling.word == "INCONCLUSIVE"
 

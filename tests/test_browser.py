@@ -140,11 +140,11 @@ def test_the_table_of_attacks_is_sorted_by_any_column(opened: Open, click: str) 
     assert sort("Attack") == "ascending"
     assert names(page)[:3] == ["avg", "avg-3", "avg-10"]
     assert sort("Knockoff accuracy") == "descending"
-    accuracy = [rows[name].accuracy for name in names(page)]
+    accuracy = [rows[name].knockoff.accuracy for name in names(page)]
     assert accuracy[-1] is None
     assert accuracy[:-1] == sorted((a for a in accuracy if a is not None), reverse=True)
     assert sort("Knockoff accuracy") == "ascending"
-    accuracy = [rows[name].accuracy for name in names(page)]
+    accuracy = [rows[name].knockoff.accuracy for name in names(page)]
     assert accuracy[-1] is None
     assert accuracy[:-1] == sorted(a for a in accuracy if a is not None)
     assert page.locator("[aria-sort]").count() == 1
@@ -205,7 +205,7 @@ def test_the_page_is_printed_whole_and_light_without_its_tools(opened: Open, tmp
     assert "Filterby" not in text
     assert all(word in first for word in ("DISTILLABLE", "Scope:", "marginovertheLSstudent,points", "offscale"))
     assert all(comparison.attack in text for comparison in record.comparisons)
-    assert text.count("bestof6onvalidation") == sum(c.tuned_over > 0 for c in record.comparisons)
+    assert text.count("bestof6onvalidation") == sum(c.knockoff.tuned_over > 0 for c in record.comparisons)
     assert all(f"class{i}" in text for i in range(100))
 
 

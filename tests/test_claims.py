@@ -33,7 +33,7 @@ def test_an_ordinary_teacher_is_distillable_by_two_points_and_more(home: Path) -
     assert record.verdict.word == "DISTILLABLE"
     margins = {c.attack: c.margin.mean for c in record.comparisons if c.margin is not None}
     assert max(margins.values()) >= 0.02
-    bites = {c.attack for c in record.comparisons if c.bite is not None and c.bite.bites}
+    bites = {c.attack for c in record.comparisons if c.passes}
     assert set(PILLARS) - {"label-mixup", "noise"} <= bites
     assert not [f for f in record.flags if f.caps != "nothing"]
 

@@ -103,7 +103,7 @@ def test_a_preset_is_tuned_by_the_first_judged_seed_alone() -> None:
     made = designed(SoftKD, Knockoff, presets={SoftKD.name: preset, Knockoff.name: Knockoff()})
     (mine,), (other,) = (made.settings(SoftKD, role) for role in ("audited", "ordinary"))
     assert (mine.technique, mine.seeds, mine.splits, mine.role) == (preset, range(1), "both", "judge")
-    assert other.role == "bite"
+    assert other.role == "positive control"
     assert mine in made.tuning(), "its regime must be known"
     assert Knockoff.name not in {arm.name for arm in made.tuning()}, "its control needs no regime"
 
@@ -159,7 +159,7 @@ def test_a_curve_has_points_once_the_attacks_own_queries_are_known() -> None:
     (alone,) = made.curve(Decided(), mine)
     assert (alone.budget, alone.seeds, alone.role) == (None, range(SUITE.query_seeds), "cost")
     assert [arm.budget for arm in made.curve(Decided(asked=1_000), mine)] == [100, 316, None]
-    assert {arm.role for arm in made.curve(Decided(asked=1_000), other)} == {"bite"}
+    assert {arm.role for arm in made.curve(Decided(asked=1_000), other)} == {"positive control"}
 
 
 def test_twice_the_steps_are_tried_where_several_seeds_choose() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from audits import TINY, request, smoke
+from record_changes import updated
 
 from attacks.logits.soft_kd import SoftKD
 from audit import pipeline
@@ -108,7 +109,7 @@ def test_a_test_split_is_too_small_where_images_alone_leave_more_than_the_tolera
     assert 1.645 * (wide.image_variance / wide.images) ** 0.5 > 0.01
     flag = attack_checks.small_test({"narrow": narrow, "wide": wide, "lost": lost})
     assert flag is not None
-    assert (flag.id, "of wide," in flag.raised) == ("small-test", True)
+    assert (flag.id, "of wide," in flag.found) == ("small-test", True)
     assert attack_checks.small_test({"narrow": narrow}) is None
     assert attack_checks.small_test({"lost": lost}) is None, "it is ruled out all the same"
     assert attack_checks.small_test({"won": won}) is None, "it gains all the same"
@@ -122,14 +123,14 @@ def test_what_should_win_and_loses_is_doubted() -> None:
     found = attack_checks.smaller_budget_wins("mine", 10, 100, loses)
     assert ids(found, attack_checks.smaller_budget_wins("mine", 10, 100, wins)) == ["smaller-budget-wins"]
     assert found is not None
-    assert "mine with 10 queries" in found.raised
+    assert "mine with 10 queries" in found.found
 
 
-def test_attacks_that_do_not_bite_are_named_once() -> None:
-    assert attack_checks.does_not_bite([]) is None
-    flag = attack_checks.does_not_bite(["a", "b", "a"])
+def test_attacks_that_fail_their_positive_control_are_named_once() -> None:
+    assert attack_checks.fails_positive_control([]) is None
+    flag = attack_checks.fails_positive_control(["a", "b", "a"])
     assert flag is not None
-    assert flag.raised.endswith(": a, b")
+    assert flag.found.endswith(": a, b")
 
 
 def test_a_student_that_agrees_without_being_right_is_cloned_in_behaviour() -> None:
@@ -152,7 +153,7 @@ def known_as(record: Record, cells: Sequence[str], **shares: float | np.ndarray)
         return PackedArray.of(np.random.default_rng(cells.index(cell)).random(record.task.test) < share)
 
     trials = [
-        t.model_copy(update={n: drawn(s, t.cell) for n, s in shares.items()}) if t.cell in cells else t
+        t.model_copy(update={n: drawn(s, t.key) for n, s in shares.items()}) if t.key in cells else t
         for t in record.trials
     ]
     return record.model_copy(update={"trials": tuple(trials)})
@@ -168,7 +169,7 @@ def row_of(record: Record, attack: str) -> Comparison:
 
 def test_a_record_raises_what_its_students_say(audited: Record) -> None:
     soft, surrogate, (null, *_) = row_of(audited, "soft-kd"), row_of(audited, "knockoff"), audited.controls
-    assert all(t.agrees is not None for t in audited.trials if t.correct is not None)
+    assert all(t.test_agrees is not None for t in audited.trials if t.test_correct is not None)
     calm = flagged(audited)
 
     def raises(record: Record, flag: str) -> bool:
@@ -176,26 +177,28 @@ def test_a_record_raises_what_its_students_say(audited: Record) -> None:
         return flag in flagged(record)
 
     alone = {"comparisons": (soft,)}
-    won, mistaken = (known_as(audited, soft.students, correct=share) for share in (1, 0.1))
-    assert "does-not-bite" not in flagged(won.model_copy(update=alone))
-    assert "does-not-bite" in flagged(mistaken.model_copy(update=alone))
-    assert raises(known_as(audited, null.control_students, correct=1), "control-at-ceiling")
+    won, mistaken = (known_as(audited, soft.knockoff.students, test_correct=share) for share in (1, 0.1))
+    assert "fails-positive-control" not in flagged(won.model_copy(update=alone))
+    assert "fails-positive-control" in flagged(mistaken.model_copy(update=alone))
+    assert raises(known_as(audited, null.control.students, test_correct=1), "control-at-ceiling")
     small, large = surrogate.curve
-    turned = known_as(known_as(audited, small.students, correct=0.9), large.students, correct=0.1)
+    turned = known_as(known_as(audited, small.students, test_correct=0.9), large.students, test_correct=0.1)
     assert raises(turned, "smaller-budget-wins")
-    cloning = known_as(known_as(mistaken, soft.students, agrees=1), soft.control_students, agrees=0.8)
+    cloning = known_as(
+        known_as(mistaken, soft.knockoff.students, test_agrees=1), soft.control.students, test_agrees=0.8
+    )
     assert raises(cloning, "cloned-behaviour")
-    weaker = soft.model_copy(update={"attack": "mine", "needs": "label", "students": soft.control_students})
+    weaker = updated(soft, {"attack": "mine", "needs": "label", "knockoff.students": soft.control.students})
     assert raises(mistaken.model_copy(update={"comparisons": (soft, weaker)}), "weaker-access-wins")
     suited = np.where(np.arange(audited.task.test) % 2, 0.9, 0.1)
-    turns = known_as(known_as(audited, soft.students, correct=suited), soft.control_students, correct=1 - suited)
+    turns = known_as(
+        known_as(audited, soft.knockoff.students, test_correct=suited), soft.control.students, test_correct=1 - suited
+    )
     assert raises(turns, "small-test")
 
 
 def test_a_record_raises_what_its_data_say(audited: Record) -> None:
     calm, labels = flagged(audited), audited.task.test_labels
-    assert labels is not None
-    assert audited.probe is not None
     few = np.where(labels.array() == 3, 4, labels.array()).astype(np.uint16)
     few[0] = 3
     task = audited.task.model_copy(update={"test_labels": PackedArray.of(few)})
@@ -203,7 +206,6 @@ def test_a_record_raises_what_its_data_say(audited: Record) -> None:
     assert not calm & {"class-imbalance", "duplicates"}
     assert "class-imbalance" in flagged(audited.model_copy(update={"task": task}))
     assert "duplicates" in flagged(audited.model_copy(update={"probe": probe}))
-    assert flagged(audited.model_copy(update={"probe": None})) == calm, "records of before have no probe"
 
 
 def test_what_grows_with_the_steps_is_doubted() -> None:
@@ -212,7 +214,7 @@ def test_what_grows_with_the_steps_is_doubted() -> None:
     found = [attack_checks.not_converged("mine", 0.01, 0.03, gain) for gain in (sure, small, unsure)]
     assert ids(*found) == ["knockoff-not-converged"]
     assert attack_checks.not_converged("mine", -0.016, -0.004, sure) is None, "it loses at either length"
-    assert "from +1.00 points to +3.00 points" in found[0].raised  # type: ignore[union-attr]
+    assert "from +1.00 points to +3.00 points" in found[0].found  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="module")
@@ -225,18 +227,22 @@ def longer(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tuned(record: Record, name: str, steps: int) -> list[Trial]:
-    return [t for t in record.trials if t.name == name and t.role == "tune" and t.regime.recipe["steps"] == steps]
+    return [
+        t for t in record.trials if t.cell.technique == name and t.role == "tune" and t.regime.recipe["steps"] == steps
+    ]
 
 
 def test_the_control_and_the_best_attack_are_tuned_for_twice_the_steps(longer: Path) -> None:
     record = load(longer)
     (soft, _), (null, *_) = record.comparisons, record.controls
-    for name, parameters in (("ls", null.control_parameters), ("soft-kd", soft.parameters)):
-        assert {(t.seed, repr(t.parameters)) for t in tuned(record, name, 50)} == {
-            (t.seed, repr(t.parameters)) for t in tuned(record, name, 25) if t.parameters == parameters
+    for name, parameters in (("ls", null.control.parameters), ("soft-kd", soft.knockoff.parameters)):
+        assert {(t.cell.seed, repr(t.cell.parameters)) for t in tuned(record, name, 50)} == {
+            (t.cell.seed, repr(t.cell.parameters)) for t in tuned(record, name, 25) if t.cell.parameters == parameters
         }
         assert len(tuned(record, name, 50)) == 2
-    assert {t.correct for t in record.trials if t.regime.recipe["steps"] == 50} == {None}, "the test split is not seen"
+    assert {t.test_correct for t in record.trials if t.regime.recipe["steps"] == 50} == {None}, (
+        "the test split is not seen"
+    )
 
 
 @pytest.mark.parametrize(("name", "flag"), [("soft-kd", "knockoff-not-converged"), ("ls", "control-still-improving")])
@@ -247,10 +253,10 @@ def test_students_of_twice_the_steps_tell_of_convergence_and_are_no_settings(
 
     def known(cells: list[str], share: float) -> Record:
         bits = PackedArray.of(np.random.default_rng(0).random(record.task.validation) < share)
-        trials = [t.model_copy(update={"validated": bits}) if t.cell in cells else t for t in record.trials]
+        trials = [t.model_copy(update={"validation_correct": bits}) if t.key in cells else t for t in record.trials]
         return record.model_copy(update={"trials": tuple(trials)})
 
-    cells = [t.cell for t in tuned(record, name, 50)]
+    cells = [t.key for t in tuned(record, name, 50)]
     more, less = (derived(known(cells, share)) for share in (1.0, 0.1))
     assert flag in {f.id for f in more.flags}
     assert flag not in {f.id for f in less.flags}
@@ -262,31 +268,35 @@ def test_margins_at_both_lengths_are_those_of_students_that_asked_the_teacher(lo
     """The same attack has students of the same setting, seeds and steps that asked for smoothed labels."""
     record = load(longer)
     soft, null = record.comparisons[0], record.controls[0]
-    others = [t for t in tuned(record, "soft-kd", 25) if t.parameters == soft.parameters and t.teacher is None]
+    others = [
+        t for t in tuned(record, "soft-kd", 25) if t.cell.parameters == soft.knockoff.parameters and t.teacher is None
+    ]
     assert others
     lost = PackedArray.of(np.zeros(record.task.validation, bool))
-    won = [t.cell for t in tuned(record, "soft-kd", 50)]
+    won = [t.key for t in tuned(record, "soft-kd", 50)]
     ones = PackedArray.of(np.ones(record.task.validation, bool))
-    bits = {**{t.cell: lost for t in others}, **dict.fromkeys(won, ones)}
-    trials = tuple(t.model_copy(update={"validated": bits.get(t.cell, t.validated)}) for t in record.trials)
+    bits = {**{t.key: lost for t in others}, **dict.fromkeys(won, ones)}
+    trials = tuple(
+        t.model_copy(update={"validation_correct": bits.get(t.key, t.validation_correct)}) for t in record.trials
+    )
     flag = next(
         f for f in derived(record.model_copy(update={"trials": trials})).flags if f.id == "knockoff-not-converged"
     )
 
     def accuracy(name: str, steps: int, parameters: Parameters) -> float:
-        mine = [t for t in tuned(record, name, steps) if t.parameters == parameters and t not in others]
+        mine = [t for t in tuned(record, name, steps) if t.cell.parameters == parameters and t not in others]
         return float(np.mean([t.validation_accuracy for t in mine]))
 
-    usual = accuracy("soft-kd", 25, soft.parameters) - accuracy("ls", 25, null.control_parameters)
-    after = 1 - accuracy("ls", 50, null.control_parameters)
-    assert f"from {points(usual)} points to {points(after)} points" in flag.raised
+    usual = accuracy("soft-kd", 25, soft.knockoff.parameters) - accuracy("ls", 25, null.control.parameters)
+    after = 1 - accuracy("ls", 50, null.control.parameters)
+    assert f"from {points(usual)} points to {points(after)} points" in flag.found
 
 
 def test_an_attack_of_a_single_setting_is_compared_with_itself(kept: Path, tmp_path: Path) -> None:
     with smoke(replace(TINY, name="tiny-longer", tuning_seeds=2, attacks=("soft-kd",))):
-        record = pipeline.run(request(kept, tmp_path / "out", fixed=(SoftKD(temperature=3.0),))).record
+        record = pipeline.run(request(kept, tmp_path / "out"), fixed=(SoftKD(temperature=3.0),)).record
         assert list(verify(tmp_path / "out")) == []
-    seeds = [{t.seed for t in tuned(record, "soft-kd", steps)} for steps in (25, 50)]
+    seeds = [{t.cell.seed for t in tuned(record, "soft-kd", steps)} for steps in (25, 50)]
     assert seeds[0] == seeds[1] == {1_000, 1_001}
 
 

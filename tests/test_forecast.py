@@ -50,7 +50,7 @@ def test_a_plan_holds_what_the_audit_takes(cold: Callable[[str], Path], tmp_path
     roles = Counter(trial.role for trial in record.trials)
     rows = {row.name: row.students for row in told.rows}
     assert roles["tune"] >= rows["tuning"].least
-    assert within(roles["judge"] + roles["null"] + roles["bite"] + roles["cost"], after(told))
+    assert within(roles["judge"] + roles["null"] + roles["positive control"] + roles["cost"], after(told))
     if surface == "probs":
         assert within(sent(record), told.queries), (sent(record), told.queries)
         assert told.auditor == sum(row.sent for row in record.ledger if row.attack == "auditor")

@@ -63,7 +63,7 @@ def test_a_forgery_is_found_that_all_else_follows_from(name: str) -> None:
 
 
 def _all_right(trial: Any) -> dict[str, Any]:
-    return {"validated": PackedArray.of(np.ones(trial.validated.shape, bool))}
+    return {"validation_correct": PackedArray.of(np.ones(trial.validation_correct.shape, bool))}
 
 
 UNSEEN: dict[str, tuple[Change, str]] = {
@@ -71,11 +71,11 @@ UNSEEN: dict[str, tuple[Change, str]] = {
     "another file": (of_part("teacher", sha256="0" * 64), "TeacherInfo.sha256"),
     "another name of the task": (of_part("task", name="imagenet"), "TaskInfo.name"),
     "a probe that heard no noise": (of_part("probe", saturated=0.0), "Probe.saturated"),
-    "tuned students that are better": (of_trials(lambda t: t.role == "tune", _all_right), "Trial.validated"),
+    "tuned students that are better": (of_trials(lambda t: t.role == "tune", _all_right), "Trial.validation_correct"),
     "another command": (of_record(command="audit run"), "Record.command"),
     "another machine": (of_part("environment", torch="9.9"), "Environment.torch"),
     "another price": (of_part("settings", price=3.0), "Settings.price"),
-    "a guard that is none": (of_record(cmi_behind="behind a wall"), "Record.cmi_behind"),
+    "a guard that is none": (of_record(cmi_without_guard="behind a wall"), "Record.cmi_without_guard"),
     "less time": (of_part("times", wall_seconds=1.0), "Times.wall_seconds"),
 }
 
@@ -207,18 +207,18 @@ def test_a_surface_of_another_teacher_or_question_is_found(tmp_path: Path) -> No
 def test_the_audit_of_a_surface_lies_in_its_folder(tmp_path: Path, place: str) -> None:
     with registered():
         folder = several({"probs": distillable(), "uint8": undistillable()}, tmp_path / "audit")
-        first, other = load(folder).hardening
+        first, other = load(folder).surfaces
         rows = (first, other.model_copy(update={"folder": place}))
-        save(load(folder).model_copy(update={"hardening": rows}), folder / "record.json")
+        save(load(folder).model_copy(update={"surfaces": rows}), folder / "record.json")
         assert [found.where for found in verify(folder)] == ["surfaces"]
 
 
 def test_a_baseline_that_does_not_verify_is_refused(tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text('version = 1\n[baseline]\nrecord = "before"\n')
-    before = of_record(probe=None)(shipped())
+    before = of_part("probe", images=10)(shipped())
     save(before, tmp_path / "before" / "record.json")
-    with pytest.raises(RefusedInput, match=r"the baseline .* does not verify, see `audit verify`: probe"):
+    with pytest.raises(RefusedInput, match=r"the baseline .* does not verify, see `audit verify`: probe.images"):
         gate(DEMO, read(policy))
     save(shipped(), tmp_path / "before" / "record.json")
     assert gate(DEMO, read(policy)).code == 0
@@ -324,7 +324,10 @@ def test_no_mutation_of_a_record_ends_in_a_traceback(tmp_path: Path, seed: int) 
 def free(at: tuple[Any, ...]) -> bool:
     """Whether nothing but a measurement, or a word beside the verdict, lies at a place."""
     names = [step for step in at if isinstance(step, str)]
-    if names[-1] in ("dtype", "shape", "data") and names != ["task", "shape"]:  # of an array
+    if names[-1] in ("dtype", "shape", "data") and names not in (
+        ["task", "shape"],
+        ["settings", "data"],
+    ):  # of an array
         names.pop()
     if {"packages", "normalised"} & {*names} or names == ["journal"]:  # the last is held against its file
         return True

@@ -223,7 +223,7 @@ class TestOnnx:
         assert record.teacher.architecture == "onnx"
         assert record.teacher.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
         assert record.teacher.validation_accuracy == validation_accuracy(demo, task)
-        assert record.teacher.parameters > 10_000
+        assert record.teacher.network_parameters > 10_000
         assert record.verdict.word in {"DISTILLABLE", "INCONCLUSIVE"}
 
 

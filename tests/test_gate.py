@@ -84,7 +84,7 @@ def test_ruling_again_without_waivers_gives_the_audits_own_word() -> None:
 def test_a_word_is_ruled_without_what_is_waived_and_never_by_a_larger_tolerance(tmp_path: Path) -> None:
     record = distillable()
     assert ruled(record, {"soft-kd"}, DELTA).word == "UNDISTILLABLE"
-    biting = {row.attack for row in record.comparisons if row.bite is not None and row.bite.bites}
+    biting = {row.attack for row in record.comparisons if row.passes}
     assert biting == {"soft-kd", "knockoff"}
     nothing_bites = ruled(record, biting, DELTA)
     assert nothing_bites.word == "INCONCLUSIVE"
@@ -154,9 +154,9 @@ def test_a_baseline_of_several_surfaces_is_compared_surface_by_surface(tmp_path:
 
 def test_a_baseline_that_is_no_audit_of_ours_is_refused(tmp_path: Path) -> None:
     record = undistillable()
-    broken = record.trials[0].model_copy(update={"correct": PackedArray(dtype="bool", shape=(9,), data="AAAA")})
-    cell = record.comparisons[0].students[0]
-    trials = [broken.model_copy(update={"cell": cell}), *(t for t in record.trials if t.cell != cell)]
+    broken = record.trials[0].model_copy(update={"test_correct": PackedArray(dtype="bool", shape=(9,), data="AAAA")})
+    cell = record.comparisons[0].knockoff.students[0]
+    trials = [broken.model_copy(update={"key": cell}), *(t for t in record.trials if t.key != cell)]
     save(record.model_copy(update={"trials": tuple(trials)}), tmp_path / "before" / "record.json")
     file = read(policy(tmp_path, '[baseline]\nrecord = "before"\n'))
     with pytest.raises(RefusedInput, match="cannot be unpacked"):

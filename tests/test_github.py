@@ -102,9 +102,9 @@ def test_elsewhere_nothing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_surface_does_not_break_the_summary(name: str) -> None:
     record = large_record()
-    first, *others = record.hardening
+    first, *others = record.surfaces
     hostile = first.model_copy(update={"surface": name, "word": "UNDISTILLABLE", "top5": 1.0, "calibration_error": 0.0})
-    text = markdown.render(record.model_copy(update={"hardening": (hostile, *others)}))
+    text = markdown.render(record.model_copy(update={"surfaces": (hostile, *others)}))
     assert text.count("\n\n") == markdown.render(record).count("\n\n")
     assert "<" not in text
 

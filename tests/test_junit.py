@@ -94,7 +94,7 @@ def test_margins_intervals_queries_and_flags_are_properties() -> None:
     assert told["dkd.margin"] == "1.9100"
     assert float(told["dkd.low"]) < 1.91 < float(told["dkd.high"])
     assert told["dkd.queries"] == "3100"
-    assert told["flag.few-images-per-class"] == record.flags[0].raised
+    assert told["flag.few-images-per-class"] == record.flags[0].found
     assert (told["surface"], told["verdict"], told["teacher.sha256"]) == ("probs", "DISTILLABLE", record.teacher.sha256)
     assert "label-kd.margin" not in told, "it was not judged"
 

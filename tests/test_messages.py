@@ -22,7 +22,7 @@ from audit.execution import processes, worker_loop, worker_messages
 from audit.execution.metering import CachedTeacher, MeteredOracle
 from audit.execution.processes import _Worker
 from audit.execution.worker import Job
-from audit.plan.cells import Cell, Failure, Result
+from audit.plan.cells import ENGINE, Cell, Failure, Result
 from teachers.errors import BudgetExceeded, RefusedInput
 from teachers.processes import frames, messages, pipes
 from teachers.storage.store import AnswerStore
@@ -32,6 +32,7 @@ from teachers.views import ViewSet
 
 LAB = tiny_lab(FULL, 0)
 CELL = Cell(
+    engine=ENGINE,
     technique=SoftKD.name,
     version="1",
     parameters=SoftKD().parameters,

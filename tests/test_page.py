@@ -31,7 +31,7 @@ def test_thirty_attacks_a_hundred_classes_and_ten_surfaces_fit_a_megabyte(hostil
     said = "".join(Page(text).said)
     assert text.count('<tbody data-outcome="') == len(record.comparisons) == 30
     told = [*(c.attack for c in record.comparisons), *(c.attack for c in record.controls), *record.task.classes]
-    told += [row.surface for row in record.hardening]
+    told += [row.surface for row in record.surfaces]
     assert [name for name in told if str(html.visible(name)) not in said] == []
 
 
@@ -65,7 +65,7 @@ def scenario(**settings: object) -> str:
 
 def test_the_page_says_which_scenario_it_is_of() -> None:
     assert scenario().startswith("Full data: the attacker holds all 3,100 training images")
-    assert scenario(shots=0.05) == "Few-shot: the attacker holds 5.0\u202f% of the training images."
+    assert scenario(shots=0.05) == "Few-shot: the attacker holds 5.0\u202f% of the training images, 3,100 in all."
     assert "no judgement of a defence" in scenario(labels=0.1)
     both = scenario(shots=0.05, drop_classes=("9",))
     assert both.startswith("Few-shot")

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from audits import TINY, request, smoke
-from record_changes import Change, bite_of, found_in, of, of_bite, renamed, rewritten
+from record_changes import Change, control_of, found_in, of, of_positive, renamed, rewritten
 from shipped import STUDENT
 
 from audit import pipeline
 from audit.analysis.derive import derived
 from audit.finished.verify import verify
 from audit.plan.suite import EFFORTS
-from reports.record import PackedArray, Parameters, Record, Trial, load
+from reports.record import BaselineResult, PackedArray, Parameters, Record, Trial, load
 
 pytestmark = pytest.mark.usefixtures("curves_once")
 
@@ -34,12 +34,12 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tuned(record: Record, name: str, teacher: str | None, **parameters: object) -> list[Trial]:
     """Return students that an attack or a control was tuned with."""
-    same = (t for t in record.trials if (t.name, t.role, t.teacher) == (name, "tune", teacher))
-    return [t for t in same if parameters.items() <= t.parameters.items()]
+    same = (t for t in record.trials if (t.cell.technique, t.role, t.teacher) == (name, "tune", teacher))
+    return [t for t in same if parameters.items() <= t.cell.parameters.items()]
 
 
 def unchosen(trials: list[Trial], parameters: Parameters) -> set[str]:
-    return {t.cell for t in trials if t.parameters != parameters}
+    return {t.key for t in trials if t.cell.parameters != parameters}
 
 
 def better(cells: Callable[[Record], set[str]]) -> Change:
@@ -48,14 +48,14 @@ def better(cells: Callable[[Record], set[str]]) -> Change:
     def changed(record: Record) -> Record:
         all_, chosen = PackedArray.of(np.ones(record.task.validation, bool)), cells(record)
         assert chosen
-        trials = (t.model_copy(update={"validated": all_}) if t.cell in chosen else t for t in record.trials)
+        trials = (t.model_copy(update={"validation_correct": all_}) if t.key in chosen else t for t in record.trials)
         return record.model_copy(update={"trials": tuple(trials)})
 
     return changed
 
 
 def parameters_of(record: Record, cells: tuple[str, ...]) -> Parameters:
-    return next(t.parameters for t in record.trials if t.cell in cells)
+    return next(t.cell.parameters for t in record.trials if t.key in cells)
 
 
 def untuned(record: Record) -> Record:
@@ -64,69 +64,66 @@ def untuned(record: Record) -> Record:
     return record.model_copy(update={"trials": tuple(t for t in record.trials if t not in gone)})
 
 
-def unplanned(record: Record) -> Record:
-    first, *others = record.trials
-    return record.model_copy(update={"trials": (first.model_copy(update={"planned": None}), *others)})
-
-
 NULLS = f"ls (null) on {STUDENT}"
 MISTAKEN: dict[str, tuple[Change, str]] = {
-    "a bite of another attack": (
-        of_bite("soft-kd", lambda r: {"students": bite_of(r, "dist").students}),
-        "students of the bite of soft-kd",
+    "a positive control of another attack": (
+        of_positive("soft-kd", lambda r: {"students": control_of(r, "dist").students}),
+        "students of the positive control of soft-kd",
     ),
-    "a bite of the audited teacher": (
-        of_bite("soft-kd", lambda r: {"students": found_in(r, "soft-kd").students}),
-        "students of the bite of soft-kd",
+    "a positive control of the audited teacher": (
+        of_positive("soft-kd", lambda r: {"students": found_in(r, "soft-kd").knockoff.students}),
+        "students of the positive control of soft-kd",
     ),
-    "a bite of fewer students": (
-        of_bite(
-            "soft-kd", lambda r: {k: getattr(bite_of(r, "soft-kd"), k)[:1] for k in ("students", "control_students")}
+    "a positive control of fewer students": (
+        of_positive(
+            "soft-kd", lambda r: {k: getattr(control_of(r, "soft-kd"), k)[:1] for k in ("students", "control_students")}
         ),
-        "students of the bite of soft-kd",
+        "students of the positive control of soft-kd",
     ),
-    "a bite of another parameter": (
-        renamed(lambda r: bite_of(r, "soft-kd").students, parameters={"temperature": 9.0, "weight": 0.9}),
-        "settings of the bite of soft-kd",
+    "a positive control of another parameter": (
+        renamed(lambda r: control_of(r, "soft-kd").students, parameters={"temperature": 9.0, "weight": 0.9}),
+        "settings of the positive control of soft-kd",
     ),
-    "a bite of other seeds": (
-        renamed(lambda r: bite_of(r, "soft-kd").students[1:], seed=7),
-        "students of the bite of soft-kd",
+    "a positive control of other seeds": (
+        renamed(lambda r: control_of(r, "soft-kd").students[1:], seed=7),
+        "students of the positive control of soft-kd",
     ),
-    "a bite of a budget": (
-        renamed(lambda r: bite_of(r, "soft-kd").students, budget=77),
-        "students of the bite of soft-kd",
+    "a positive control of a budget": (
+        renamed(lambda r: control_of(r, "soft-kd").students, budget=77),
+        "students of the positive control of soft-kd",
     ),
-    "a bite of a third teacher": (
-        renamed(lambda r: bite_of(r, "soft-kd").students, fingerprint="0" * 64),
+    "a positive control of a third teacher": (
+        renamed(lambda r: control_of(r, "soft-kd").students, teacher="0" * 64),
         "student soft-kd, seed 0",
     ),
-    "a bite of another task": (
-        renamed(lambda r: bite_of(r, "soft-kd").students, task="0" * 64),
+    "a positive control of another task": (
+        renamed(lambda r: control_of(r, "soft-kd").students, task="0" * 64),
         "student soft-kd, seed 0",
     ),
-    "a bite with all labels": (
-        of_bite("label-mixup", lambda r: {"control_students": found_in(r, "ls (null)").control_students}),
-        "controls of the bite of label-mixup",
+    "a positive control with all labels": (
+        of_positive("label-mixup", lambda r: {"control_students": found_in(r, "ls (null)").control.students}),
+        "controls of the positive control of label-mixup",
     ),
-    "a bite over another baseline": (
-        of_bite("soft-kd", lambda r: {"control_students": found_in(r, "ce").students}),
-        "controls of the bite of soft-kd",
+    "a positive control over another baseline": (
+        of_positive("soft-kd", lambda r: {"control_students": found_in(r, "ce").knockoff.students}),
+        "controls of the positive control of soft-kd",
     ),
-    "a bite whose controls have other seeds": (
-        of_bite("soft-kd", lambda r: {"control_students": bite_of(r, "soft-kd").control_students[::-1]}),
-        "controls of the bite of soft-kd",
+    "a positive control whose controls have other seeds": (
+        of_positive("soft-kd", lambda r: {"control_students": control_of(r, "soft-kd").control_students[::-1]}),
+        "controls of the positive control of soft-kd",
     ),
-    "a bite that rises from another attack's": (
-        of_bite("knockoff", lambda r: {"curve": (bite_of(r, "noise").curve[0], *bite_of(r, "knockoff").curve[1:])}),
-        "curve of the bite of knockoff",
+    "a positive control that rises from another attack's": (
+        of_positive(
+            "knockoff", lambda r: {"curve": (control_of(r, "noise").curve[0], *control_of(r, "knockoff").curve[1:])}
+        ),
+        "curve of the positive control of knockoff",
     ),
     "a curve of another attack": (
         of("knockoff", lambda r: {"curve": found_in(r, "noise").curve}),
         "curve of knockoff",
     ),
     "a curve of the ordinary teacher": (
-        of("knockoff", lambda r: {"curve": bite_of(r, "knockoff").curve}),
+        of("knockoff", lambda r: {"curve": control_of(r, "knockoff").curve}),
         "curve of knockoff",
     ),
     "a curve turned round": (
@@ -142,80 +139,86 @@ MISTAKEN: dict[str, tuple[Change, str]] = {
         "curve of knockoff",
     ),
     "a baseline's students under another's name": (
-        of("soft-kd", lambda r: {"baseline": "ce", "baseline_students": found_in(r, "dist-ls").students}),
+        of(
+            "soft-kd",
+            lambda r: {"baseline": BaselineResult(name="ce", students=found_in(r, "dist-ls").knockoff.students)},
+        ),
         "baseline of soft-kd",
     ),
     "a baseline of null students": (
-        of("soft-kd", lambda r: {"baseline": "ls", "baseline_students": found_in(r, "ls (null)").students}),
+        of(
+            "soft-kd",
+            lambda r: {"baseline.name": "ls", "baseline.students": found_in(r, "ls (null)").knockoff.students},
+        ),
         "baseline of soft-kd",
     ),
-    "no baseline": (of("soft-kd", lambda r: {"baseline": "", "baseline_students": ()}), "baseline of soft-kd"),
+    "no baseline": (of("soft-kd", lambda r: {"baseline": None}), "baseline of soft-kd"),
     "a control row of another baseline": (
-        of("ce", lambda r: {"students": found_in(r, "dist-ls").students}),
+        of("ce", lambda r: {"knockoff.students": found_in(r, "dist-ls").knockoff.students}),
         f"students of ce on {STUDENT}",
     ),
     "a control row against another baseline": (
-        of("ce", lambda r: {"control_students": found_in(r, "dist-ls").students}),
+        of("ce", lambda r: {"control.students": found_in(r, "dist-ls").knockoff.students}),
         f"controls of ce on {STUDENT}",
     ),
     "a control row of another parameter": (
-        of("dist-ls", lambda r: {"parameters": found_in(r, "dist-ls").parameters | {"beta": 3.0}}),
+        of("dist-ls", lambda r: {"knockoff.parameters": found_in(r, "dist-ls").knockoff.parameters | {"beta": 3.0}}),
         f"students of dist-ls on {STUDENT}",
     ),
     "a control row of other seeds": (
-        renamed(lambda r: found_in(r, "ce").students[1:], seed=7),
+        renamed(lambda r: found_in(r, "ce").knockoff.students[1:], seed=7),
         f"students of ce on {STUDENT}",
     ),
     "a control row set aside": (
-        of("ce", lambda r: {"status": "failed", "students": (), "control_students": ()}),
+        of("ce", lambda r: {"status": "failed", "knockoff.students": (), "control.students": ()}),
         f"students of ce on {STUDENT}",
     ),
     "a null control of itself": (
-        of("ls (null)", lambda r: {"students": found_in(r, "ls (null)").control_students}),
+        of("ls (null)", lambda r: {"knockoff.students": found_in(r, "ls (null)").control.students}),
         f"students of {NULLS}",
     ),
     "a null control of fewer students": (
         of(
             "ls (null)",
-            lambda r: {k: getattr(found_in(r, "ls (null)"), k)[:1] for k in ("students", "control_students")},
+            lambda r: {
+                f"{k}.students": getattr(found_in(r, "ls (null)"), k).students[:1] for k in ("knockoff", "control")
+            },
         ),
         f"students of {NULLS}",
     ),
     "a weaker LS student": (
-        better(lambda r: unchosen(tuned(r, "ls", None, view="crop"), found_in(r, "ls (null)").control_parameters)),
+        better(lambda r: unchosen(tuned(r, "ls", None, view="crop"), found_in(r, "ls (null)").control.parameters)),
         "settings of controls of knockoff",
     ),
     "a weaker null control": (
-        better(lambda r: unchosen(tuned(r, "ls", None, view="crop"), found_in(r, "ls (null)").control_parameters)),
+        better(lambda r: unchosen(tuned(r, "ls", None, view="crop"), found_in(r, "ls (null)").control.parameters)),
         f"settings of {NULLS}",
     ),
     "a weaker control than the matched one": (
-        better(lambda r: unchosen(tuned(r, "ls", None, view="mixup"), found_in(r, "label-mixup").control_parameters)),
+        better(lambda r: unchosen(tuned(r, "ls", None, view="mixup"), found_in(r, "label-mixup").control.parameters)),
         "settings of controls of label-mixup",
     ),
     "a weaker control than the attack's own loss": (
-        lambda r: better(lambda r: {t.cell for t in tuned(r, "soft-kd", None)})(
-            of("soft-kd", lambda r: {k: getattr(found_in(r, "knockoff"), k) for k in CONTROL})(r)
+        lambda r: better(lambda r: {t.key for t in tuned(r, "soft-kd", None)})(
+            of("soft-kd", lambda r: {"control": found_in(r, "knockoff").control})(r)
         ),
         "settings of controls of soft-kd",
     ),
-    "a weaker control of a bite": (
-        better(lambda r: unchosen(tuned(r, "ls", None, view="crop"), found_in(r, "ls (null)").control_parameters)),
-        "settings of controls of the bite of label-mixup",
+    "a weaker control of a positive control": (
+        better(lambda r: unchosen(tuned(r, "ls", None, view="crop"), found_in(r, "ls (null)").control.parameters)),
+        "settings of controls of the positive control of label-mixup",
     ),
-    "a weaker baseline": (better(lambda r: {t.cell for t in tuned(r, "ce", None)}), "settings of baseline of knockoff"),
+    "a weaker baseline": (better(lambda r: {t.key for t in tuned(r, "ce", None)}), "settings of baseline of knockoff"),
     "a weaker setting of a baseline": (
-        better(lambda r: unchosen(tuned(r, "dist-ls", None), found_in(r, "dist-ls").parameters)),
+        better(lambda r: unchosen(tuned(r, "dist-ls", None), found_in(r, "dist-ls").knockoff.parameters)),
         f"settings of dist-ls on {STUDENT}",
     ),
     "a weaker setting on the ordinary teacher": (
-        better(lambda r: unchosen(tuned(r, "dist", "ordinary"), parameters_of(r, bite_of(r, "dist").students))),
-        "settings of the bite of dist",
+        better(lambda r: unchosen(tuned(r, "dist", "ordinary"), parameters_of(r, control_of(r, "dist").students))),
+        "settings of the positive control of dist",
     ),
     "matched controls that were never tuned": (untuned, "settings of controls of label-mixup"),
-    "a student that does not say what it is": (unplanned, "student ls, seed 1000"),
 }
-CONTROL = ("control", "control_parameters", "control_students")
 
 
 @pytest.mark.parametrize("name", MISTAKEN)

@@ -87,7 +87,7 @@ def test_an_installed_attack_is_part_of_all_and_recorded_as_such(
     record = pipeline.run(wanted).record
     row = next(c for c in record.comparisons if c.attack == "echo")
     assert row.status == "judged"
-    assert row.extra
+    assert row.outside_suite
     assert record.suite.complete
     assert record.suite.plugins[0].startswith("echo: echo-attack 3.2.1 ")
     assert list(verify(tmp_path / "out")) == []

@@ -37,9 +37,9 @@ def of_a_gate() -> None:
 def of_an_audit() -> None:
     record = large_record(hostile=FORGED)
     said = dict.fromkeys(("sentence", "scope", "settle"), FORGED)
-    surfaces = tuple(row.model_copy(update={"surface": FORGED}) for row in record.hardening)
+    surfaces = tuple(row.model_copy(update={"surface": FORGED}) for row in record.surfaces)
     verdict = record.verdict.model_copy(update={**said, "reasons": (FORGED,)})
-    print_verdict(record.model_copy(update={"verdict": verdict, "hardening": surfaces}), Path(FORGED))
+    print_verdict(record.model_copy(update={"verdict": verdict, "surfaces": surfaces}), Path(FORGED))
 
 
 @pytest.mark.parametrize("told", [of_a_gate, of_an_audit])

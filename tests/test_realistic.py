@@ -73,6 +73,6 @@ def test_a_timm_teacher_and_a_torchvision_student_at_224_pixels(pictures: Path, 
     assert record.task.shape == (3, 224, 224)
     assert record.times.reused >= kept >= 3
     assert record.teacher.architecture == "timm:mobilenetv3_small_075"
-    assert {t.student for t in record.trials} == {"torchvision:squeezenet1_1"}
+    assert {t.cell.student for t in record.trials} == {"torchvision:squeezenet1_1"}
     assert list(verify(out)) == []
     assert len(list((cache / "data").rglob("images.npy"))) == 1

@@ -94,6 +94,32 @@ def test_what_is_no_record_is_refused_in_one_sentence(tmp_path: Path, content: b
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        "probe",
+        "distinct_answers",
+        "journal",
+        "teacher.usability",
+        "teacher.test_correct",
+        "task.test_labels",
+        "trials.0.cell",
+        "trials.0.cell.engine",
+        "trials.0.validation_correct",
+        "trials.0.test_agrees",
+    ],
+)
+def test_what_every_audit_measures_is_in_every_record(tmp_path: Path, part: str) -> None:
+    dumped = inner = json.loads(sample_record().model_dump_json())
+    *outer, last = part.split(".")
+    for name in outer:
+        inner = inner[int(name)] if name.isdigit() else inner[name]
+    del inner[last]
+    (tmp_path / "record.json").write_text(json.dumps(dumped))
+    with pytest.raises(RecordError, match=rf"is not a valid record: {part}: Field required"):
+        load(tmp_path)
+
+
 WHOLE = PackedArray.of(np.ones(20, bool))
 SHORT = PackedArray.of(np.ones(7, bool))
 
@@ -117,12 +143,12 @@ def test_a_damaged_array_is_refused(changed: dict[str, object]) -> None:
 
 def test_students_that_are_missing_or_answer_other_images_are_refused() -> None:
     record = sample_record()
-    trials = [trial for trial in record.trials if trial.correct is not None]
-    cells = [trial.cell for trial in trials]
+    trials = [trial for trial in record.trials if trial.test_correct is not None]
+    cells = [trial.key for trial in trials]
     assert record.correct(cells).shape == (len(cells), record.task.test)
     with pytest.raises(RecordError, match="does not hold the answers of student ffff"):
         record.correct(["f" * 64])
-    ragged = record.model_copy(update={"trials": (trials[0].model_copy(update={"correct": SHORT}), *trials[1:])})
+    ragged = record.model_copy(update={"trials": (trials[0].model_copy(update={"test_correct": SHORT}), *trials[1:])})
     with pytest.raises(RecordError, match="do not answer its"):
         ragged.correct(cells)
 

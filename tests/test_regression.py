@@ -140,8 +140,8 @@ def test_what_differs_between_two_audits_is_named() -> None:
     }.items():
         assert unlike(record, other) == what
     trials = tuple(
-        t.model_copy(update={"planned": t.planned and t.planned.model_copy(update={"version": "77"})})
-        if t.name == "soft-kd"
+        t.model_copy(update={"cell": t.cell.model_copy(update={"version": "77"})})
+        if t.cell.technique == "soft-kd"
         else t
         for t in record.trials
     )

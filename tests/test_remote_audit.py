@@ -26,7 +26,10 @@ pytestmark = pytest.mark.usefixtures("tiny")
 
 def students(record: Record) -> list[tuple[Any, ...]]:
     """Return what the students of an audit came to."""
-    return [(t.name, t.role, t.seed, t.parameters, t.validated, t.correct, t.charged) for t in record.trials]
+    return [
+        (t.cell.technique, t.role, t.cell.seed, t.cell.parameters, t.validation_correct, t.test_correct, t.queries)
+        for t in record.trials
+    ]
 
 
 @pytest.mark.parametrize("attacks", ["soft-kd", pytest.param("all", marks=pytest.mark.slow)])
@@ -45,12 +48,12 @@ def test_a_teacher_behind_a_url_is_audited_and_asked_once(
     record = load(out)
     assert code == EXIT[record.verdict.word]
     assert record.teacher.name == "x"
-    assert (record.teacher.parameters, record.teacher.output) == (None, "logits")
+    assert (record.teacher.network_parameters, record.teacher.output) == (None, "logits")
     assert list(verify(out)) == []
     assert server.images > 0
     assert set(server.tokens) == {"Bearer s3cret.t0ken"}
-    assert record.answered == server.images
-    cost = f"{2 * record.answered / 1000:,.2f} at 2.00 per 1,000"
+    assert record.distinct_answers == server.images
+    cost = f"{2 * record.distinct_answers / 1000:,.2f} at 2.00 per 1,000"
     assert cost in (out / "summary.md").read_text()
     assert cost in (out / "report.html").read_text()
     assert cost in printed
@@ -68,7 +71,11 @@ def test_a_teacher_behind_a_url_is_audited_and_asked_once(
     again = pipeline.run(request(copied, tmp_path / "b", server.url, attacks=attacks, price=2.0)).record
     assert again.times.trained == record.times.trained > 0
     assert students(again) == students(record)
-    assert (again.audit, again.answered, again.teacher) == (record.audit, record.answered, record.teacher)
+    assert (again.audit, again.distinct_answers, again.teacher) == (
+        record.audit,
+        record.distinct_answers,
+        record.teacher,
+    )
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in written if b"s3cret" in path.read_bytes()]
 
@@ -84,7 +91,7 @@ def test_an_interrupted_audit_pays_for_no_image_twice(
     lost, views = server.requests[-1], list((cache / "answers").rglob("*-crop-*.npz"))
     assert bool(views) == (answered > 3)
     resumed = pipeline.run(request(cache, tmp_path / "b", server.url, attacks="soft-kd")).record
-    assert server.images == (resumed.answered or 0) + lost
+    assert server.images == resumed.distinct_answers + lost
 
 
 def test_cmi_of_a_teacher_behind_a_url_needs_no_network(server: FakeServer, kept: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("tiny")
 def test_students_come_out_as_the_record_says(finished: Path, kept: Path) -> None:
     found = list(repeat(finished, 4, seed=1, cache=kept))
     assert len(found) == 4
-    assert len({one.trial.cell for one in found}) == 4
+    assert len({one.trial.key for one in found}) == 4
     assert all(one.same_build and one.agrees and one.differs == 0 for one in found)
 
 
@@ -25,10 +25,10 @@ def test_a_student_that_was_reported_better_than_it_is_differs(finished: Path, k
     record = load(folder)
     trials = []
     for trial in record.trials:
-        if trial.correct is not None and trial.kind == "attack":
-            bits = trial.correct.array()
+        if trial.test_correct is not None and trial.kind == "attack":
+            bits = trial.test_correct.array()
             bits[:] = True
-            trials.append(trial.model_copy(update={"correct": PackedArray.of(bits)}))
+            trials.append(trial.model_copy(update={"test_correct": PackedArray.of(bits)}))
         else:
             trials.append(trial)
     save(record.model_copy(update={"trials": tuple(trials)}), folder / "record.json")
@@ -42,10 +42,7 @@ def test_a_student_that_was_trained_otherwise_than_its_name_says_is_refused(
 ) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "copy"))
     record = load(folder)
-    trials = [
-        t.model_copy(update={"planned": t.planned and t.planned.model_copy(update={"version": "9"})})
-        for t in record.trials
-    ]
+    trials = [t.model_copy(update={"cell": t.cell.model_copy(update={"version": "9"})}) for t in record.trials]
     save(record.model_copy(update={"trials": tuple(trials)}), folder / "record.json")
     with pytest.raises(RefusedInput, match="does not match how the record says it was trained"):
         list(repeat(folder, 1, cache=kept))

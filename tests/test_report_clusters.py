@@ -55,7 +55,7 @@ def test_the_images_are_those_furthest_from_the_mean_answer_of_the_most_spread_c
         assert [p.row for p in shown.pictures] == sorted(divergence, key=lambda row: -divergence[row])[:6]
         for picture in shown.pictures:
             assert picture.divergence == pytest.approx(divergence[picture.row])
-            assert picture.told == record.task.classes[P[picture.row].argmax()]
+            assert picture.predicted == record.task.classes[P[picture.row].argmax()]
             assert picture.probability == pytest.approx(P[picture.row].max(), rel=2e-3)
 
 
@@ -130,7 +130,7 @@ def test_thumbnails_are_of_the_images_whose_answers_were_kept(
 @pytest.mark.parametrize("png", ["https://a.example/b.png", "data:text/html,<script>", "javascript:alert(1)", "a.png"])
 def test_a_picture_is_a_picture(png: str) -> None:
     with pytest.raises(ValidationError, match="png"):
-        Picture(png=png, divergence=0, told="", probability=1)
+        Picture(png=png, divergence=0, predicted="", probability=1)
 
 
 def test_the_page_shows_the_clusters_with_a_text_and_a_table_for_each() -> None:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 from pages import HOSTILE, Page
+from record_changes import updated
 from sample_record import interval, sample_record
 
 from audit.plan.suite import BAG
@@ -83,7 +84,7 @@ def test_without_a_price_there_is_no_axis_of_it(price: float | None) -> None:
 
 def test_students_of_several_architectures_have_a_line_each() -> None:
     record = stolen(2)
-    other = record.comparisons[-1].model_copy(update={"student": "resnet-8", "control_accuracy": 0.6})
+    other = updated(record.comparisons[-1], {"student": "resnet-8", "control.accuracy": 0.6})
     said = words(cost_figures.costs(record.model_copy(update={"comparisons": (*record.comparisons[:-1], other)})))
     assert "LS, resnet-8" in said
 

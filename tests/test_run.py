@@ -40,8 +40,8 @@ def test_an_audit_of_the_demo_teacher_is_complete(finished: Path) -> None:
     assert record.verdict.word in {"INCONCLUSIVE", "DISTILLABLE"}
     assert record.suite.complete
     tune = [t for t in record.trials if t.role == "tune"]
-    assert all(t.correct is None for t in tune), "tuning must never see the test split"
-    assert {t.seed for t in tune}.isdisjoint({t.seed for t in record.trials if t.role == "judge"})
+    assert all(t.test_correct is None for t in tune), "tuning must never see the test split"
+    assert {t.cell.seed for t in tune}.isdisjoint({t.cell.seed for t in record.trials if t.role == "judge"})
     assert {p.name for p in record.cmi} == {"train", "augmented", "validation"}
 
 
@@ -50,12 +50,13 @@ def test_every_margin_follows_from_the_students_that_its_row_names(finished: Pat
     judged = [row for row in (*record.comparisons, *record.controls) if row.margin is not None]
     assert [row.attack for row in judged] == ["soft-kd", "knockoff", "ls (null)"]
     for row in judged:
-        mine, ls = record.correct(row.students), record.correct(row.control_students)
+        mine, ls = record.correct(row.knockoff.students), record.correct(row.control.students)
         assert row.margin is not None
-        assert (mine.mean(), ls.mean()) == pytest.approx((row.accuracy, row.control_accuracy))
+        assert (mine.mean(), ls.mean()) == pytest.approx((row.knockoff.accuracy, row.control.accuracy))
         assert mine.mean() - ls.mean() == pytest.approx(row.margin.mean)
-        if row.baseline_margin is not None:
-            assert mine.mean() - record.correct(row.baseline_students).mean() == pytest.approx(row.baseline_margin.mean)
+        if row.baseline is not None:
+            gain = mine.mean() - record.correct(row.baseline.students).mean()
+            assert gain == pytest.approx(row.baseline.margin.mean)
 
 
 def test_a_finished_audit_trains_nothing_again(kept: Path, tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_the_ledger_counts_every_image_that_reaches_the_teacher(
     record = pipeline.run(request(cold("cache"), tmp_path / "out", surface="label")).record
     assert sum(row.sent for row in record.ledger) == sent["all"]
     charged = sum(row.charged for row in record.ledger)
-    assert charged == sum(t.charged for t in record.trials)
+    assert charged == sum(t.queries for t in record.trials)
     assert charged > sent["all"] / 2
 
 
@@ -108,10 +109,10 @@ def test_processes_and_one_process_train_the_same_students(
 
 def test_a_setting_that_was_chosen_elsewhere_is_not_tuned_again(kept: Path, tmp_path: Path) -> None:
     fixed = (SoftKD(temperature=3.0),)
-    record = pipeline.run(request(kept, tmp_path / "out", attacks="soft-kd", fixed=fixed)).record
+    record = pipeline.run(request(kept, tmp_path / "out", attacks="soft-kd"), fixed=fixed).record
     (row,) = record.comparisons
-    assert (row.parameters["temperature"], row.tuned_over) == (3.0, 1)
-    assert [t.role for t in record.trials if t.kind == "attack"] == ["judge"] * len(row.students)
+    assert (row.knockoff.parameters["temperature"], row.knockoff.tuned_over) == (3.0, 1)
+    assert [t.role for t in record.trials if t.kind == "attack"] == ["judge"] * len(row.knockoff.students)
 
 
 def test_adding_seeds_is_another_look_and_spends_error(cold: Callable[[str], Path], tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_adding_seeds_is_another_look_and_spends_error(cold: Callable[[str], Pat
     more = pipeline.run(request(cache, tmp_path / "b", seeds=4)).record
     same = pipeline.run(request(cache, tmp_path / "c")).record
     assert (first.look.seeds, more.look.seeds, same.look.seeds) == ((2,), (2, 4), (2,))
-    assert {row.looks for row in more.comparisons if row.students} <= {(2,), (2, 4)}
+    assert {row.looks for row in more.comparisons if row.knockoff.students} <= {(2,), (2, 4)}
     between = pipeline.run(request(cache, tmp_path / "d", seeds=3)).record
     assert between.look.seeds == (2, 3)
     assert pipeline.run(request(cache, tmp_path / "e", seeds=4)).record.look.seeds == (2, 3, 4), "3 were looked at, too"
@@ -139,8 +140,9 @@ def test_seeds_are_added_to_open_comparisons_alone(
     assert rows["knockoff"].looks == (2,)
     for row in (rows["soft-kd"], rows["knockoff"]):
         assert row.margin is not None
-        assert len(row.students) == len(row.control_students) == row.margin.seeds == row.looks[-1]
-        assert len(row.baseline_students) == row.looks[0]
+        assert len(row.knockoff.students) == len(row.control.students) == row.margin.seeds == row.looks[-1]
+        assert row.baseline is not None
+        assert len(row.baseline.students) == row.looks[0]
 
 
 def test_several_students_are_audited_at_once_and_the_worst_case_counts(kept: Path, tmp_path: Path) -> None:
@@ -151,8 +153,8 @@ def test_several_students_are_audited_at_once_and_the_worst_case_counts(kept: Pa
     assert named == [(a, s) for s in students.split(",") for a in ("soft-kd", "knockoff")]
     assert [row.student for row in record.controls if row.attack == "ls (null)"] == students.split(",")
     for row in record.comparisons:
-        trials = [t for t in record.trials if t.cell in (*row.students, *row.control_students)]
-        assert {t.student for t in trials} == {row.student}
+        trials = [t for t in record.trials if t.key in (*row.knockoff.students, *row.control.students)]
+        assert {t.cell.student for t in trials} == {row.student}
         assert row.p_holm is not None
     assert "student strided-4-8 or strided-8-16-32" in record.verdict.scope
     assert "soft-kd on strided-4-8" in (done.folder / "summary.md").read_text()
@@ -165,7 +167,9 @@ def test_a_label_surface_leaves_probability_attacks_out(kept: Path, tmp_path: Pa
     record = pipeline.run(request(kept, tmp_path / "out", surface="label")).record
     rows = {c.attack: c for c in record.comparisons}
     assert rows["soft-kd"].status == "not applicable"
-    assert rows["soft-kd"].bite is not None, "bites are measured on the ordinary teacher with full probabilities"
+    assert rows["soft-kd"].positive_control is not None, (
+        "it is measured on the ordinary teacher with full probabilities"
+    )
     assert record.ordinary.name == "ordinary"
     assert {t.teacher for t in record.trials} == {None, "audited", "ordinary"}
 
@@ -175,7 +179,7 @@ def test_label_kd_on_repeated_labels_is_identical_to_its_control(kept: Path, tmp
     rows = {c.attack: c for c in record.comparisons}
     assert rows["label-kd"].status == "identical"
     assert any(f.id == "identical-to-control" for f in record.flags)
-    assert not [t for t in record.trials if t.name == "label-kd" and t.role == "judge"]
+    assert not [t for t in record.trials if t.cell.technique == "label-kd" and t.role == "judge"]
     assert list(verify(tmp_path / "out")) == []
 
 
@@ -184,7 +188,7 @@ def test_controls_are_shared_between_teachers(kept: Path, tmp_path: Path) -> Non
     truth = pipeline.run(request(kept, tmp_path / "b", teacher="smoothed-truth")).record
 
     def controls(record: Record) -> set[str]:
-        return {t.cell for t in record.trials if t.name == "ls" and t.role in ("tune", "null")}
+        return {t.key for t in record.trials if t.cell.technique == "ls" and t.role in ("tune", "null")}
 
     assert controls(demo) == controls(truth)
 
@@ -192,8 +196,8 @@ def test_controls_are_shared_between_teachers(kept: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(("option", "images"), [("shots", 90), ("labels", 900)])
 def test_the_attackers_data_is_an_option(kept: Path, tmp_path: Path, option: str, images: int) -> None:
     record = pipeline.run(request(kept, tmp_path / "out", **{option: 0.1})).record
-    soft = next(t for t in record.trials if t.name == "soft-kd")
-    assert soft.charged == images * 2
+    soft = next(t for t in record.trials if t.cell.technique == "soft-kd")
+    assert soft.queries == images * 2
     flags = {f.id for f in record.flags}
     assert ("few-labels" in flags) == (option == "labels")
     assert list(verify(tmp_path / "out")) == []
@@ -201,7 +205,7 @@ def test_the_attackers_data_is_an_option(kept: Path, tmp_path: Path, option: str
 
 def test_a_budget_is_kept_by_every_student_and_shared_by_its_control(kept: Path, tmp_path: Path) -> None:
     record = pipeline.run(request(kept, tmp_path / "out", budget=1_000)).record
-    assert max(t.charged for t in record.trials) <= 1_000
+    assert max(t.queries for t in record.trials) <= 1_000
     assert record.suite.recipe["views"] == 1
     assert list(verify(tmp_path / "out")) == []
     with pytest.raises(UsageError, match="--budget 100 is too small"):
@@ -259,8 +263,8 @@ def test_an_adaptive_attack_asks_through_the_same_door_and_is_stored(
 ) -> None:
     with_attack(monkeypatch, Adaptive)
     record = pipeline.run(request(kept, tmp_path / "out", attacks="adaptive")).record
-    mine = [t for t in record.trials if t.name == "adaptive" and t.role == "judge"]
-    assert {t.charged for t in mine} == {37 + 2 * 900}
+    mine = [t for t in record.trials if t.cell.technique == "adaptive" and t.role == "judge"]
+    assert {t.queries for t in mine} == {37 + 2 * 900}
     asked = {row.purpose: (row.charged, row.sent) for row in record.ledger if row.attack == "adaptive"}
     assert asked == {
         "judge, audited teacher": (2 * 1_800, 1_800),
@@ -302,22 +306,22 @@ def test_a_record_is_strict_json(finished: Path) -> None:
 def test_correctness_in_the_record_is_that_of_the_students(finished: Path) -> None:
     record = load(finished)
     row = next(c for c in record.comparisons if c.attack == "soft-kd")
-    mine = [t for t in record.trials if t.name == "soft-kd" and t.role == "judge"]
-    bits = np.stack([t.correct.array() for t in mine if t.correct is not None])
+    mine = [t for t in record.trials if t.cell.technique == "soft-kd" and t.role == "judge"]
+    bits = np.stack([t.test_correct.array() for t in mine if t.test_correct is not None])
     assert bits.shape == (2, record.task.test)
-    assert bits.mean() == pytest.approx(row.accuracy)
+    assert bits.mean() == pytest.approx(row.knockoff.accuracy)
 
 
 def test_classes_that_the_attacker_never_saw_are_reported_outside_the_verdict(kept: Path, tmp_path: Path) -> None:
     record = pipeline.run(request(kept, tmp_path / "out", drop_classes="9, 7")).record
     assert record.settings.drop_classes == ("9", "7")
     soft = next(c for c in record.comparisons if c.attack == "soft-kd")
-    assert soft.dropped_accuracy is not None
-    assert soft.control_dropped_accuracy == 0, "a student without a teacher cannot know them"
+    assert soft.knockoff.dropped_accuracy is not None
+    assert soft.control.dropped_accuracy == 0, "a student without a teacher cannot know them"
     assert soft.margin is not None
     test, train = known(load_task("digits").test), known(load_task("digits").train)
     assert soft.margin.images == (~np.isin(test, [7, 9])).sum()
-    assert soft.queries == 2 * (~np.isin(train, [7, 9])).sum()
+    assert soft.knockoff.queries == 2 * (~np.isin(train, [7, 9])).sum()
     assert any(f.id == "dropped-classes" and f.caps == "undistillable" for f in record.flags)
     assert "without the classes 9, 7" in record.verdict.scope
     assert list(verify(tmp_path / "out")) == []
@@ -335,18 +339,24 @@ def test_the_best_student_without_a_teacher_is_named_and_compared_with(
     monkeypatch.setitem(EFFORTS, "smoke", replace(tiny, name="tiny-controls", controls=("ce", "self-kd")))
     record = pipeline.run(request(kept, tmp_path / "out")).record
     assert [row.attack for row in record.controls] == ["ls (null)", "ce", "self-kd"]
-    trials = [t for t in record.trials if t.name == "self-kd"]
+    trials = [t for t in record.trials if t.cell.technique == "self-kd"]
     assert {t.role for t in trials} == {"tune", "judge"}
-    assert {(t.kind, t.charged) for t in trials} == {("control", 0)}
+    assert {(t.kind, t.queries) for t in trials} == {("control", 0)}
     judged = [row for row in record.comparisons if row.status == "judged"]
     assert "soft-kd" in {row.attack for row in judged}
     for row in judged:
-        assert row.baseline in {"ls", "ce", "self-kd"}
-        assert row.baseline_margin is not None
-        if row.baseline != "ls":
-            mine = np.mean([t.correct.array().mean() for t in record.trials if t.name == row.baseline and t.correct])
-            assert row.accuracy is not None
-            assert row.baseline_margin.mean == pytest.approx(row.accuracy - mine)
+        assert row.baseline is not None
+        assert row.baseline.name in {"ls", "ce", "self-kd"}
+        if row.baseline.name != "ls":
+            mine = np.mean(
+                [
+                    t.test_correct.array().mean()
+                    for t in record.trials
+                    if t.cell.technique == row.baseline.name and t.test_correct
+                ]
+            )
+            assert row.knockoff.accuracy is not None
+            assert row.baseline.margin.mean == pytest.approx(row.knockoff.accuracy - mine)
 
 
 def test_a_steal_cost_curve_has_a_fresh_student_for_every_budget(
@@ -355,13 +365,13 @@ def test_a_steal_cost_curve_has_a_fresh_student_for_every_budget(
     monkeypatch.setitem(EFFORTS, "smoke", replace(tiny, name="tiny-curve", budgets=3))
     record = pipeline.run(request(kept, tmp_path / "out", surface="label")).record
     row = next(c for c in record.comparisons if c.attack == "knockoff")
-    own = row.queries
+    own = row.knockoff.queries
     assert [point.queries for point in row.curve] == [round(own / 10), round(own / 10**0.5), own]
-    assert row.bite is not None
-    assert len(row.bite.curve) == 3
-    mine = [t for t in record.trials if t.name == "knockoff" and t.role == "cost"]
-    assert sorted({t.budget for t in mine if t.budget}) == [round(own / 10), round(own / 10**0.5)]
-    assert len({t.cell for t in mine}) == len(mine) == 4
+    assert row.positive_control is not None
+    assert len(row.positive_control.curve) == 3
+    mine = [t for t in record.trials if t.cell.technique == "knockoff" and t.role == "cost"]
+    assert sorted({t.cell.budget for t in mine if t.cell.budget}) == [round(own / 10), round(own / 10**0.5)]
+    assert len({t.key for t in mine}) == len(mine) == 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,8 +386,8 @@ class Preset(SoftKD):
 def test_a_preset_runs_alone_and_untuned(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_attack(monkeypatch, Preset)
     record = pipeline.run(request(kept, tmp_path / "out", attacks="with-preset:paper")).record
-    assert record.comparisons[0].parameters["temperature"] == 7.0
-    assert record.comparisons[0].tuned_over == 1
+    assert record.comparisons[0].knockoff.parameters["temperature"] == 7.0
+    assert record.comparisons[0].knockoff.tuned_over == 1
     with pytest.raises(UsageError, match="has no preset 'papr'; there is paper"):
         pipeline.run(request(kept, tmp_path / "other", attacks="with-preset:papr"))
 
@@ -405,7 +415,7 @@ def test_explanations_are_a_surface_of_their_own(kept: Path, tmp_path: Path, mon
     with_attack(monkeypatch, Explained)
     record = pipeline.run(request(kept, tmp_path / "out", attacks="soft-kd,explained", surface="gradients")).record
     assert [c.status for c in record.comparisons] == ["judged", "judged"]
-    assert record.comparisons[1].bite is not None
+    assert record.comparisons[1].positive_control is not None
     plain = pipeline.run(request(kept, tmp_path / "plain", attacks="soft-kd,explained")).record
     assert plain.comparisons[1].status == "not applicable"
 
@@ -421,5 +431,5 @@ def test_every_registered_attack_runs_in_an_audit(kept: Path, tmp_path: Path, su
     for attack in registry.OURS:
         offered = Surface(surface).offers(attack.needs)
         assert (rows[attack.name].status == "not applicable") == (not offered)
-        assert rows[attack.name].queries <= 4_000
-    assert max(t.charged for t in record.trials) <= 4_000
+        assert rows[attack.name].knockoff.queries <= 4_000
+    assert max(t.queries for t in record.trials) <= 4_000

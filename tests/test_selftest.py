@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import call
+from record_changes import updated
 from sample_record import sample_record
 
 from attacks.logits.soft_kd import SoftKD
@@ -32,12 +33,12 @@ def made_up(word: Word, soft: np.ndarray, averaged: np.ndarray, without: Sequenc
     record = sample_record(word)
     right = dict(zip((SoftKD.name, AVG.name), (soft, averaged), strict=True))
     trials = [
-        record.trials[0].model_copy(update={"cell": f"{name}-{seed}", "correct": PackedArray.of(right[name][seed])})
+        record.trials[0].model_copy(update={"key": f"{name}-{seed}", "test_correct": PackedArray.of(right[name][seed])})
         for name in right
         for seed in range(SEEDS)
     ]
     rows = [
-        row.model_copy(update={"students": tuple(f"{row.attack}-{seed}" for seed in range(SEEDS))})
+        updated(row, {"knockoff.students": tuple(f"{row.attack}-{seed}" for seed in range(SEEDS))})
         for row in record.comparisons
         if row.attack in right and row.attack not in without
     ]
@@ -63,7 +64,7 @@ def test_a_doubt_about_the_audit_is_no_pass() -> None:
     assert check("x", MUST_NOT, record).holds
     doubted = check("x", MUST_NOT, record.model_copy(update={"flags": (flag,)}))
     assert not doubted.holds
-    assert flag.raised in doubted.why
+    assert flag.found in doubted.why
     told = flag.model_copy(update={"caps": "nothing"})
     assert check("x", MUST_NOT, record.model_copy(update={"flags": (told,)})).holds
 

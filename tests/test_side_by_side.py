@@ -10,7 +10,7 @@ from command_line import call
 from drawn_students import students
 from numpy.typing import NDArray
 from pages import Page, infested_board
-from record_changes import changed
+from record_changes import changed, updated
 from sample_record import sample_record
 from shipped import DEMO
 
@@ -30,12 +30,12 @@ Bits = NDArray[np.bool_]
 def another(record: Record, audit: str, name: str = "next", lift: float = 0.0, teacher: str = "") -> Record:
     """Return a record of another teacher, whose knockoff students get that share of their mistakes right."""
     rng = np.random.default_rng(int(audit, 16))
-    knockoffs = {cell for row in record.comparisons for cell in row.students}
+    knockoffs = {cell for row in record.comparisons for cell in row.knockoff.students}
     trials = []
     for trial in record.trials:
-        if trial.cell in knockoffs and trial.correct is not None:
-            bits = trial.correct.array()
-            trial = trial.model_copy(update={"correct": PackedArray.of(bits | (rng.random(bits.shape) < lift))})
+        if trial.key in knockoffs and trial.test_correct is not None:
+            bits = trial.test_correct.array()
+            trial = trial.model_copy(update={"test_correct": PackedArray.of(bits | (rng.random(bits.shape) < lift))})
         trials.append(trial)
     from audit.analysis.derive import derived
 
@@ -130,8 +130,17 @@ def test_the_leaderboard_begins_with_who_gives_away_least(first: Record, second:
 def test_an_entry_says_what_its_record_says(first: Record, second: Record) -> None:
     mine = next(e for e in board(second, first).entries if e.name == "demo")
     best = first.comparisons[0]
-    assert (mine.strongest, mine.margin, mine.floor, mine.p_holm) == ("soft-kd", best.margin, best.floor, best.p_holm)
-    assert (mine.word, mine.queries, mine.accuracy) == ("INCONCLUSIVE", best.queries, first.teacher.test_accuracy)
+    assert (mine.strongest, mine.margin, mine.corrected_lower, mine.p_holm) == (
+        "soft-kd",
+        best.margin,
+        best.corrected_lower,
+        best.p_holm,
+    )
+    assert (mine.word, mine.queries, mine.accuracy) == (
+        "INCONCLUSIVE",
+        best.knockoff.queries,
+        first.teacher.test_accuracy,
+    )
     held_out = next(pool for pool in first.cmi if pool.name == "validation")
     assert mine.cmi == max(held_out.cmi)
     assert mine.cmi_temperature == held_out.temperatures[held_out.cmi.index(max(held_out.cmi))]
@@ -190,10 +199,7 @@ def without(record: Record, attack: str) -> Record:
 
 
 def revised(record: Record, attack: str) -> Record:
-    def new(planned: Any) -> Any:
-        return planned.model_copy(update={"version": "7"})
-
-    trials = [t.model_copy(update={"planned": new(t.planned)}) if t.name == attack else t for t in record.trials]
+    trials = [updated(t, {"cell.version": "7"}) if t.cell.technique == attack else t for t in record.trials]
     return record.model_copy(update={"trials": tuple(trials)})
 
 
@@ -246,8 +252,8 @@ def test_teachers_of_one_name_are_told_apart(first: Record) -> None:
 
 
 def test_a_record_without_a_judged_attack_comes_last_and_says_why(first: Record, second: Record) -> None:
-    gone = {"status": "failed", "margin": None, "students": ()}
-    rows = tuple(row.model_copy(update=gone) for row in second.comparisons)
+    gone = {"status": "failed", "margin": None, "knockoff.students": ()}
+    rows = tuple(updated(row, gone) for row in second.comparisons)
     found = board(second.model_copy(update={"comparisons": rows}), first)
     assert [e.name for e in found.entries] == ["demo", "next"]
     assert found.entries[1].margin is None

@@ -71,13 +71,13 @@ def test_every_surface_is_audited_and_the_table_follows_from_its_audits(
     argv = ["run", "--teacher", "demo", "--data", "digits", "--effort", "smoke", "--cache", str(kept), "--jobs", "1"]
     code, told, _ = call(capsys, *argv, "--out", str(out), "--surface", "probs,top:3,label")
     record = load(out)
-    words = [row.word for row in record.hardening]
+    words = [row.word for row in record.surfaces]
     assert code == EXIT[next(word for word in wording.WORST if word in words)]
-    assert [row.surface for row in record.hardening] == ["probs", "top:3", "label"]
+    assert [row.surface for row in record.surfaces] == ["probs", "top:3", "label"]
     assert "calibration error" in told
-    each = [load(out / row.folder).times for row in record.hardening]
+    each = [load(out / row.folder).times for row in record.surfaces]
     assert record.times.trained + record.times.reused == sum(one.trained + one.reused for one in each)
-    probs, top, label = record.hardening
+    probs, top, label = record.surfaces
     assert (probs.top5, top.top5, label.top5, label.calibration_error) == (1.0, 0.0, 0.0, None)
     assert probs.accuracy == pytest.approx(record.teacher.test_accuracy)
     assert load(out / label.folder).settings.surface == "label"
@@ -131,7 +131,7 @@ def test_the_least_restrictive_surface_is_named(monkeypatch: pytest.MonkeyPatch)
         row("top:1", "UNDISTILLABLE", 0.0, 0.01),
         row("label", "UNDISTILLABLE", 0.0, None),
     )
-    record = sample_record().model_copy(update={"hardening": rows})
+    record = sample_record().model_copy(update={"surfaces": rows})
     assert "is round:2." in wording.hardening(record)
-    assert "is top:1." in wording.hardening(record.model_copy(update={"hardening": (rows[0], *rows[2:])}))
-    assert wording.hardening(record.model_copy(update={"hardening": rows[:1]})).startswith("None")
+    assert "is top:1." in wording.hardening(record.model_copy(update={"surfaces": (rows[0], *rows[2:])}))
+    assert wording.hardening(record.model_copy(update={"surfaces": rows[:1]})).startswith("None")

@@ -26,12 +26,12 @@ def margin(mean: float, spread: float = 0.002, seeds: int = 20, images: int = 6_
     return paired(knockoff, control)
 
 
-def judged(name: str, mean: float, *, bites: bool = True, spread: float = 0.0005) -> Finding:
-    return Finding(attack=name, status="judged", looks=once(margin(mean, spread)), bites=bites)
+def judged(name: str, mean: float, *, passes: bool = True, spread: float = 0.0005) -> Finding:
+    return Finding(attack=name, status="judged", looks=once(margin(mean, spread)), passes=passes)
 
 
 def flag(caps: str) -> Flag:
-    return Flag(id="x", raised="r", why="w", do="d", caps=caps)  # type: ignore[arg-type]
+    return Flag(id="x", found="r", why="w", do="d", caps=caps)  # type: ignore[arg-type]
 
 
 GAIN, NONE, WIDE = judged("gain", 0.03), judged("none", -0.01), judged("wide", 0.0, spread=0.02)
@@ -44,7 +44,7 @@ def test_one_attack_that_gains_is_enough_for_distillable() -> None:
 
 
 def test_distillable_holds_though_the_attack_does_not_bite_or_the_suite_is_partial() -> None:
-    assert rule([judged("gain", 0.03, bites=False)], [], complete=False).word == "DISTILLABLE"
+    assert rule([judged("gain", 0.03, passes=False)], [], complete=False).word == "DISTILLABLE"
 
 
 def test_no_gain_with_narrow_intervals_is_undistillable() -> None:
@@ -58,7 +58,7 @@ def test_no_gain_with_narrow_intervals_is_undistillable() -> None:
     [
         ([NONE], False, "did not run in full"),
         ([NONE, Finding(attack="bad", status="failed")], True, "bad failed"),
-        ([judged("none", -0.01, bites=False)], True, "bites on the ordinary teacher"),
+        ([judged("none", -0.01, passes=False)], True, "bites on the ordinary teacher"),
         ([NONE, WIDE], True, "may gain up to"),
         ([Finding(attack="same", status="identical")], True, "bites on the ordinary teacher"),
         ([Finding(attack="hidden", status="not applicable")], True, "bites on the ordinary teacher"),
@@ -91,8 +91,8 @@ def test_few_discordant_images_support_neither_word() -> None:
     few[:, :20] = True
     some = few.copy()
     some[::2, 0] = False
-    close = Finding(attack="close", status="judged", looks=once(paired(few, np.zeros_like(few))), bites=True)
-    tied = Finding(attack="tied", status="judged", looks=once(paired(few, some)), bites=True)
+    close = Finding(attack="close", status="judged", looks=once(paired(few, np.zeros_like(few))), passes=True)
+    tied = Finding(attack="tied", status="judged", looks=once(paired(few, some)), passes=True)
     for finding in (close, tied):
         ruling = rule([NONE, finding], [], complete=True)
         assert ruling.word == "INCONCLUSIVE"
@@ -100,7 +100,7 @@ def test_few_discordant_images_support_neither_word() -> None:
 
 
 def test_adding_an_attack_never_turns_a_verdict_into_undistillable() -> None:
-    pool = [GAIN, NONE, WIDE, judged("dull", -0.2, bites=False), Finding(attack="bad", status="failed")]
+    pool = [GAIN, NONE, WIDE, judged("dull", -0.2, passes=False), Finding(attack="bad", status="failed")]
     for size in range(len(pool)):
         for some in itertools.combinations(pool, size):
             before = rule(some, [], complete=False).word
@@ -150,7 +150,7 @@ def test_what_would_settle_it_is_seeds_while_they_shrink_the_error_and_images_af
     few = enough(Margin(mean=0.0, seeds=5, images=1_000, discordant=100, **spread))
     assert few.seeds == HORIZON
     assert few.images > 1_000
-    open_ = Finding(attack="noisy", status="judged", looks=once(noisy), bites=True)
+    open_ = Finding(attack="noisy", status="judged", looks=once(noisy), passes=True)
     assert f"about {seeds.seeds} seeds" in rule([open_], [], complete=True).settle
 
 

@@ -4,16 +4,17 @@ import json
 import shutil
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 from gate_records import distillable, several, undistillable
-from record_changes import Change, of_look, of_row, of_suite, rewritten, without
+from record_changes import Change, of_look, of_row, of_suite, rewritten, updated, without
 from shipped import DEMO, SHIPPED, STUDENT
 
 from audit.analysis.derive import derived
 from audit.finished.verify import Disagreement, verify
-from reports.record import Comparison, PackedArray, Record, load, save
+from reports.record import Comparison, ControlResult, KnockoffResult, PackedArray, Record, load, save
 
 FILES = (
     "record.json",
@@ -72,7 +73,9 @@ def test_every_digit_of_the_record_is_bound(folder: Path) -> None:
 
 def test_an_array_that_cannot_be_unpacked_is_a_disagreement(folder: Path) -> None:
     record = load(folder)
-    trial = record.trials[0].model_copy(update={"validated": PackedArray(dtype="bool", shape=(9,), data="AAAA")})
+    trial = record.trials[0].model_copy(
+        update={"validation_correct": PackedArray(dtype="bool", shape=(9,), data="AAAA")}
+    )
     found = list(verify(rewritten(folder, record.model_copy(update={"trials": (trial, *record.trials[1:])}))))
     assert [d.where for d in found] == ["record.json"]
     assert "cannot be unpacked" in found[0].stored
@@ -102,20 +105,20 @@ def test_a_margin_that_does_not_follow_is_noticed(folder: Path) -> None:
 
 def test_a_student_that_got_one_more_image_right_is_noticed(folder: Path) -> None:
     record = load(folder)
-    at, trial = next((i, t) for i, t in enumerate(record.trials) if t.correct is not None)
-    bits = trial.correct.array()
+    at, trial = next((i, t) for i, t in enumerate(record.trials) if t.test_correct is not None)
+    bits = trial.test_correct.array()
     bits[0] = not bits[0]
     trials = list(record.trials)
-    trials[at] = trial.model_copy(update={"correct": PackedArray.of(bits)})
+    trials[at] = trial.model_copy(update={"test_correct": PackedArray.of(bits)})
     assert "record." in first(rewritten(folder, record.model_copy(update={"trials": tuple(trials)}))).where
 
 
 def test_a_setting_that_validation_did_not_choose_is_noticed(folder: Path) -> None:
     record = load(folder)
-    tuned = [t for t in record.trials if t.role == "tune" and t.name == "soft-kd"]
+    tuned = [t for t in record.trials if t.role == "tune" and t.cell.technique == "soft-kd"]
     worst = min(tuned, key=lambda t: t.validation_accuracy)
     rows = tuple(
-        c.model_copy(update={"parameters": worst.parameters}) if c.attack == "soft-kd" else c
+        updated(c, {"knockoff.parameters": worst.cell.parameters}) if c.attack == "soft-kd" else c
         for c in record.comparisons
     )
     found = [d.where for d in verify(rewritten(folder, record.model_copy(update={"comparisons": rows})))]
@@ -198,21 +201,26 @@ def test_the_attestation_is_a_valid_statement(folder: Path) -> None:
 
 def aside(record: Record, row: Comparison) -> dict[str, object]:
     """Set an attack aside that was judged."""
-    empty = {"students": (), "control_students": (), "baseline_students": (), "looks": (), "curve": ()}
-    numbers = ("accuracy", "control_accuracy", "agreement", "margin", "p_holm", "floor", "baseline_margin")
-    return {"status": "not applicable", "queries": 0, **empty, **dict.fromkeys(numbers)}
+    control = ControlResult(name=row.control.name, parameters=row.control.parameters)
+    empty = {
+        "knockoff": KnockoffResult(parameters=row.knockoff.parameters),
+        "control": control,
+        "looks": (),
+        "curve": (),
+    }
+    return {"status": "not applicable", **empty, **dict.fromkeys(("baseline", "margin", "p_holm", "corrected_lower"))}
 
 
 def others(record: Record, row: Comparison) -> dict[str, object]:
-    return {"students": next(r.students for r in record.comparisons if r.attack == "label-mixup")}
+    return {"knockoff.students": next(r.knockoff.students for r in record.comparisons if r.attack == "label-mixup")}
 
 
 def exchanged(record: Record, row: Comparison) -> dict[str, object]:
-    return {"control_students": row.control_students[::-1]}
+    return {"control.students": row.control.students[::-1]}
 
 
 def fewer(record: Record, row: Comparison) -> dict[str, object]:
-    return {"students": row.students[:1], "control_students": row.control_students[:1]}
+    return {"knockoff.students": row.knockoff.students[:1], "control.students": row.control.students[:1]}
 
 
 def apart(record: Record, row: Comparison) -> dict[str, object]:
@@ -220,7 +228,7 @@ def apart(record: Record, row: Comparison) -> dict[str, object]:
 
 
 def null(record: Record, row: Comparison) -> dict[str, object]:
-    return {"control_students": record.controls[0].students}
+    return {"control.students": record.controls[0].knockoff.students}
 
 
 FORGED: dict[str, tuple[Change, str]] = {
@@ -255,10 +263,10 @@ def test_a_design_that_is_not_the_one_it_names_is_noticed(tmp_path: Path, name: 
     assert where in [d.where for d in verify(rewritten(folder, record))]
 
 
-@pytest.mark.parametrize("number", ["accuracy", "margin", "curve", "queries"])
+@pytest.mark.parametrize("number", ["knockoff.accuracy", "margin", "curve", "knockoff.queries"])
 def test_a_row_without_students_has_no_numbers(tmp_path: Path, number: str) -> None:
     record = load(DEMO)
-    kept = getattr(record.comparisons[-1], number)
+    kept = attrgetter(number)(record.comparisons[-1])
     forged = of_row("knockoff", lambda record, row: {number: kept})(derived(of_row("knockoff", aside)(record)))
     folder = Path(shutil.copytree(DEMO, tmp_path / "copy"))
     where = f"record.comparisons[{len(record.comparisons) - 1}].{number}"
@@ -274,14 +282,14 @@ def test_an_honest_part_of_a_suite_verifies(tmp_path: Path) -> None:
 def test_an_audit_of_surfaces_that_is_one_of_its_own_surfaces_has_an_end(tmp_path: Path, gates: None) -> None:
     folder = several({"probs": distillable(), "uint8": undistillable()}, tmp_path / "audit")
     record = load(folder)
-    itself = record.hardening[1].model_copy(update={"folder": "."})
-    save(record.model_copy(update={"hardening": (record.hardening[0], itself)}), folder / "record.json")
+    itself = record.surfaces[1].model_copy(update={"folder": "."})
+    save(record.model_copy(update={"surfaces": (record.surfaces[0], itself)}), folder / "record.json")
     assert [d.found for d in verify(folder) if d.where == "surface uint8"] == ["an audit of one"]
 
 
 def test_an_audit_of_surfaces_is_that_of_the_first(tmp_path: Path, gates: None) -> None:
     folder = several({"probs": distillable(), "uint8": undistillable()}, tmp_path / "audit")
     assert list(verify(folder)) == []
-    other = load(folder / "surfaces" / "uint8").model_copy(update={"hardening": load(folder).hardening})
+    other = load(folder / "surfaces" / "uint8").model_copy(update={"surfaces": load(folder).surfaces})
     found = [d.where for d in verify(rewritten(folder, other))]
     assert "record beside surfaces/probs.settings.surface" in found

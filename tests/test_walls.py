@@ -39,7 +39,7 @@ def test_a_control_that_diverged_makes_no_verdict_and_no_bite(finished: Path, tm
     assert any(f.id == "weak-control" for f in record.flags)
     assert record.verdict.word == "INCONCLUSIVE"
     soft = next(c for c in record.comparisons if c.attack == "soft-kd")
-    assert soft.bite is None
+    assert soft.positive_control is None
 
 
 def answers(rows: np.ndarray) -> Answers:
@@ -121,9 +121,9 @@ def test_heads_and_length_are_matched_in_the_control_of_the_chosen_setting(
     matched = {
         (t.regime.recipe["wrap"], t.regime.recipe["steps"])
         for t in record.trials
-        if t.name == LS.name and t.role == "tune"
+        if t.cell.technique == LS.name and t.role == "tune"
     }
-    chosen = next(t for t in record.trials if t.name == "skeptical-like" and t.role == "judge").regime.recipe
+    chosen = next(t for t in record.trials if t.cell.technique == "skeptical-like" and t.role == "judge").regime.recipe
     assert matched == {(None, 25), (f"{__name__}:Headed", chosen["steps"])}
     assert chosen["steps"] in (30, 40)
     assert record.comparisons[0].status == "judged"
@@ -152,9 +152,9 @@ def test_a_smaller_budget_is_tried_whatever_an_attacks_fields_are(
 ) -> None:
     with_attack(monkeypatch, Unbudgeted)
     record = pipeline.run(request(kept, tmp_path / "out", attacks="unbudgeted")).record
-    bite = record.comparisons[0].bite
-    assert bite is not None
-    assert [point.queries for point in bite.curve] == [30, 300]
+    found = record.comparisons[0].positive_control
+    assert found is not None
+    assert [point.queries for point in found.curve] == [30, 300]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,4 +215,4 @@ def test_surrogate_images_of_any_size_and_colour_are_made_to_fit(kept: Path, tmp
         Image.fromarray(rng.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     wanted = request(kept, tmp_path / "out", surrogate=str(tmp_path / "pictures"), attacks="knockoff", budget=10)
     record = pipeline.run(wanted).record
-    assert record.comparisons[0].queries == 10
+    assert record.comparisons[0].knockoff.queries == 10

@@ -20,7 +20,7 @@ from audit.execution.runner import TrialRunner
 from audit.execution.worker import Job
 from audit.finished.repeat import repeat
 from audit.finished.verify import verify
-from audit.plan.cells import Result, cell_of
+from audit.plan.cells import Result
 from audit.plan.design import Arm
 from audit.trials.protocol import StudentTrials
 from audit.warm import warm
@@ -104,7 +104,7 @@ def test_a_forged_control_is_believed_and_found_by_repeating_students(
     honest = pipeline.run(wanted).record
     held, labels = Cache(cache), known(load_task("digits").test)
     for trial in honest.trials:
-        found = held.result(cell_of(trial))
+        found = held.result(trial.cell)
         if trial.teacher is None and found is not None and found.test is not None:
             held.finish(found.model_copy(update={"test": PackedArray.of(labels.astype(np.uint16))}))
     export(cache, tmp_path / "forged.tar", "controls")

@@ -21,7 +21,6 @@ from audit import pipeline
 from audit.cache.store import Cache
 from audit.execution import processes
 from audit.finished.verify import verify
-from audit.plan.cells import cell_of
 from reports.record import Comparison, Record, load
 from teachers.errors import UsageError
 from teachers.processes import trees
@@ -88,9 +87,11 @@ def test_a_network_of_a_plugin_is_never_built_where_labels_are(kept: Path, tmp_p
     assert row(record, "wrapper").status == "judged"
     assert not list(markers.iterdir())
     assert "patching_plugin" not in sys.modules
-    matched = [t for t in record.trials if t.name == "ls" and t.regime.recipe["wrap"] == "patching_plugin:Seer"]
+    matched = [
+        t for t in record.trials if t.cell.technique == "ls" and t.regime.recipe["wrap"] == "patching_plugin:Seer"
+    ]
     assert matched
-    assert not any(Cache(kept).result(cell_of(t)) for t in matched), "its key has no plug-in in it"
+    assert not any(Cache(kept).result(t.cell) for t in matched), "its key has no plug-in in it"
 
 
 @pytest.mark.parametrize(

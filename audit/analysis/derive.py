@@ -18,14 +18,17 @@ from audit.statistics import cmi, sights, usability, verdict
 from audit.statistics.compare import Margin, above, paired, scatter
 from audit.statistics.sequential import Looks, looks, once
 from audit.statistics.verdict import ALPHA, DELTA, Finding, Ruling
+from reports.base import replaced
 from reports.record import (
-    Bite,
+    BaselineResult,
     CMIPool,
     Comparison,
+    ControlResult,
     Cost,
     Flag,
     Interval,
-    PackedArray,
+    KnockoffResult,
+    PositiveControl,
     Record,
     SurfaceResult,
     TeacherInfo,
@@ -37,9 +40,7 @@ from reports.wording import strongest
 from teachers import names
 from teachers.proportions import majority, wilson
 
-BITE_LEVEL = 0.95
-MEANS = ("accuracy", "control_accuracy", "agreement", "dropped_accuracy", "control_dropped_accuracy")
-UNJUDGED = {**dict.fromkeys((*MEANS, "margin", "floor", "baseline_margin")), "queries": 0, "curve": ()}
+POSITIVE_LEVEL = 0.95  # of the positive control
 
 Bits = NDArray[np.bool_]
 
@@ -47,8 +48,8 @@ Bits = NDArray[np.bool_]
 def derived(record: Record) -> Record:
     """Return the record with every number, flag and verdict computed from its students, answers and settings."""
     facts = ResultArrays(record)
-    judged = sum(bool(row.students) for row in record.comparisons)
-    over = [facts.looks(row) if row.students else None for row in record.comparisons]
+    judged = sum(bool(row.knockoff.students) for row in record.comparisons)
+    over = [facts.looks(row) if row.knockoff.students else None for row in record.comparisons]
     comparisons = [compared(facts, row, own, judged) for row, own in zip(record.comparisons, over, strict=True)]
     controls = [compared(facts, row) for row in record.controls]
     flags = doubts(facts, comparisons, controls)
@@ -62,7 +63,7 @@ def derived(record: Record) -> Record:
             "task": record.task.model_copy(update={"majority": majority(facts.labels)}),
             "trials": tuple(counted(facts, trial) for trial in record.trials),
             "comparisons": tuple(
-                c.model_copy(update={"p_holm": ruling.p_holm.get(record.named(c))}) for c in comparisons
+                c.model_copy(update={"p_holm": ruling.p_holm.get(record.name_of(c))}) for c in comparisons
             ),
             "controls": tuple(c.model_copy(update={"p_holm": None}) for c in controls),
             "flags": tuple(flags),
@@ -89,12 +90,12 @@ class ResultArrays:
     @cached_property
     def trials(self) -> dict[str, Trial]:
         """Trials by cell key."""
-        return {trial.cell: trial for trial in self.record.trials}
+        return {trial.key: trial for trial in self.record.trials}
 
     @cached_property
     def labels(self) -> NDArray[np.uint16]:
         """Labels of the test images, (N,)."""
-        return unpacked(self.record.task.test_labels)
+        return self.record.task.test_labels.array()
 
     @cached_property
     def judged(self) -> Bits:
@@ -104,7 +105,7 @@ class ResultArrays:
     @cached_property
     def tuned(self) -> Bits:
         """Mask of the validation images that choose the settings, (M,)."""
-        return self._seen(unpacked(self.record.task.validation_labels))
+        return self._seen(self.record.task.validation_labels.array())
 
     def _seen(self, labels: NDArray[np.uint16]) -> Bits:
         classes = self.record.task.classes
@@ -120,7 +121,7 @@ class ResultArrays:
 
     def both(self, row: Comparison) -> tuple[Bits, Bits]:
         """Return the correctness arrays of a row's students and of their controls, (S, N) each."""
-        return self.correct(row.students), self.correct(row.control_students)
+        return self.correct(row.knockoff.students), self.correct(row.control.students)
 
     def on_dropped(self, cells: Sequence[str]) -> float | None:
         """Return the students' accuracy on the classes that the attacker never saw; None where there are none."""
@@ -128,7 +129,8 @@ class ResultArrays:
 
     def agreement(self, cells: Iterable[str]) -> float:
         """Return the share of test images on which students agree with their teacher."""
-        return float(np.mean([unpacked(trial.agrees).mean() for trial in self.of(cells)]))
+        shares = [t.test_agrees.array().mean() for t in self.of(cells) if t.test_agrees is not None]
+        return float(np.mean(shares))
 
     def looks(self, row: Comparison) -> Looks:
         """Return an attack's margin over the LS student at every look."""
@@ -155,34 +157,28 @@ def interval(margin: Margin, over: Looks | None = None) -> Interval:
     )
 
 
-def unpacked(packed: PackedArray | None) -> NDArray[Any]:
-    """Unpack an array that the record must hold."""
-    assert packed is not None
-    return packed.array()
-
-
 def counted(facts: ResultArrays, trial: Trial) -> Trial:
     """Fill in a student's validation accuracy and its agreement with the teacher."""
-    validated = unpacked(trial.validated)
+    validated = trial.validation_correct.array()
     return trial.model_copy(
         update={
             "validation_accuracy": 0.0 if trial.diverged else float(validated[facts.tuned].mean()),
-            "agreement": None if trial.agrees is None else float(unpacked(trial.agrees).mean()),
+            "agreement": None if trial.test_agrees is None else float(trial.test_agrees.array().mean()),
         }
     )
 
 
 def described(facts: ResultArrays, teacher: TeacherInfo) -> TeacherInfo:
     """Fill in a teacher's accuracies and the usability of its surface."""
-    right = unpacked(teacher.correct)
+    right = teacher.test_correct.array()
     low, high = wilson(int(right.sum()), len(right))
     return teacher.model_copy(
         update={
-            "validation_accuracy": float(unpacked(teacher.validated).mean()),
+            "validation_accuracy": float(teacher.validation_correct.array().mean()),
             "test_accuracy": float(right.mean()),
             "test_low": low,
             "test_high": high,
-            "usability": teacher.usability and used(teacher.usability, len(facts.record.task.classes)),
+            "usability": used(teacher.usability, len(facts.record.task.classes)),
         }
     )
 
@@ -205,14 +201,12 @@ def surface_row(record: Record, folder: str, digest: str) -> SurfaceResult:
     Raises ValueError for a record that does not say what its surface shows.
     """
     best, shown = strongest(record), record.teacher.usability
-    if shown is None:
-        raise ValueError("it does not say what its surface shows")
     return SurfaceResult(
         surface=record.settings.surface,
         folder=folder,
         record=digest,
         word=record.verdict.word,
-        attack="" if best is None else record.named(best),
+        attack="" if best is None else record.name_of(best),
         margin=None if best is None else best.margin,
         accuracy=shown.accuracy,
         calibration_error=shown.calibration_error,
@@ -248,61 +242,83 @@ def compared(facts: ResultArrays, row: Comparison, over: Looks | None = None, at
     """Compare an attack's knockoff students, or a control's students, with the LS student.
 
     `over`: the looks of an attack; a control has a single look. `attacks`: number of attacks that are judged together,
-    for the correction of the floor. The baseline has as many students as the first look.
+    for the correction of the lower bound. The baseline has as many students as the first look.
     """
-    row = row.model_copy(update={"bite": None if row.bite is None else bitten(facts, row.bite)})
-    if not row.students:
-        return row.model_copy(update=UNJUDGED)
+    row = replaced(row, positive_control=row.positive_control and positive(facts, row.positive_control))
+    if not row.knockoff.students:
+        return unjudged(row)
     mine, control = facts.both(row)
-    trials = facts.of(row.students)
     over = over or once(paired(mine, control))
-    baseline = facts.correct(row.baseline_students) if row.baseline_students else None
+    trials = facts.of(row.knockoff.students)
     asked = trials[0].teacher is not None
-    return row.model_copy(
-        update={
-            "accuracy": float(mine.mean()),
-            "control_accuracy": float(control.mean()),
-            "agreement": facts.agreement(row.students) if asked else None,
-            "queries": max(trial.charged for trial in trials),
-            "margin": interval(over.last, over),
-            "floor": float(np.clip(over.lower(ALPHA / attacks), -1, 1)) if attacks else None,
-            "baseline_margin": None if baseline is None else interval(paired(mine[: len(baseline)], baseline)),
-            "dropped_accuracy": facts.on_dropped(row.students) if asked else None,
-            "control_dropped_accuracy": facts.on_dropped(row.control_students) if asked else None,
-            "curve": tuple(cost(facts, point) for point in row.curve),
-        }
+    return replaced(
+        row,
+        knockoff=replaced(
+            row.knockoff,
+            accuracy=float(mine.mean()),
+            agreement=facts.agreement(row.knockoff.students) if asked else None,
+            queries=max(trial.queries for trial in trials),
+            dropped_accuracy=facts.on_dropped(row.knockoff.students) if asked else None,
+        ),
+        control=replaced(
+            row.control,
+            accuracy=float(control.mean()),
+            dropped_accuracy=facts.on_dropped(row.control.students) if asked else None,
+        ),
+        baseline=row.baseline and over_baseline(facts, row.baseline, mine),
+        margin=interval(over.last, over),
+        corrected_lower=float(np.clip(over.lower(ALPHA / attacks), -1, 1)) if attacks else None,
+        curve=tuple(cost(facts, point) for point in row.curve),
     )
+
+
+def unjudged(row: Comparison) -> Comparison:
+    """Return a row without students: of its results, the settings alone remain."""
+    mine, control = row.knockoff, row.control
+    return replaced(
+        row,
+        knockoff=KnockoffResult(parameters=mine.parameters, tuned_over=mine.tuned_over),
+        control=ControlResult(name=control.name, parameters=control.parameters),
+        baseline=None,
+        margin=None,
+        corrected_lower=None,
+        curve=(),
+    )
+
+
+def over_baseline(facts: ResultArrays, baseline: BaselineResult, mine: Bits) -> BaselineResult:
+    """Fill in the margin of an attack's students over the baseline's."""
+    theirs = facts.correct(baseline.students)
+    return replaced(baseline, margin=interval(paired(mine[: len(theirs)], theirs)))
 
 
 def cost(facts: ResultArrays, point: Cost) -> Cost:
     """Fill in the numbers of one point of a steal-cost curve."""
-    return point.model_copy(
-        update={
-            "queries": max(trial.charged for trial in facts.of(point.students)),
-            "accuracy": interval(above(facts.correct(point.students), 0.0)),
-            "agreement": facts.agreement(point.students),
-        }
+    return replaced(
+        point,
+        queries=max(trial.queries for trial in facts.of(point.students)),
+        accuracy=interval(above(facts.correct(point.students), 0.0)),
+        agreement=facts.agreement(point.students),
     )
 
 
-def bitten(facts: ResultArrays, bite: Bite) -> Bite:
-    """Fill in whether an attack passes the positive control: it beats its baseline on the ordinary teacher.
+def positive(facts: ResultArrays, found: PositiveControl) -> PositiveControl:
+    """Fill in whether an attack passes its positive control: it beats its baseline on the ordinary teacher.
 
     With original images, the baseline is the LS student. Without them, it is the accuracy of always naming the largest
     class; in addition, accuracy must rise with the budget.
     """
-    mine, rises = facts.correct(bite.students), None
-    if bite.control_students:
-        margin = paired(mine, facts.correct(bite.control_students))
+    mine, rises = facts.correct(found.students), None
+    if found.control_students:
+        margin = paired(mine, facts.correct(found.control_students))
     else:
         margin = above(mine, majority(facts.labels[facts.judged]))
-        rises = paired(mine, facts.correct(bite.curve[0].students))
-    return bite.model_copy(
-        update={
-            "bites": passes(margin, rises),
-            "margin": interval(margin),
-            "curve": tuple(cost(facts, point) for point in bite.curve),
-        }
+        rises = paired(mine, facts.correct(found.curve[0].students))
+    return replaced(
+        found,
+        passes=passes(margin, rises),
+        margin=interval(margin),
+        curve=tuple(cost(facts, point) for point in found.curve),
     )
 
 
@@ -311,17 +327,17 @@ def passes(margin: Margin, rises: Margin | None = None) -> bool:
 
     `rises`: by how much its accuracy rises with the budget, if it must.
     """
-    grows = rises is None or rises.lower(BITE_LEVEL) > 0
-    return grows and not margin.degenerate and margin.lower(BITE_LEVEL) > 0
+    grows = rises is None or rises.lower(POSITIVE_LEVEL) > 0
+    return grows and not margin.degenerate and margin.lower(POSITIVE_LEVEL) > 0
 
 
 def finding(record: Record, row: Comparison, over: Looks | None) -> Finding:
     """Return all that the verdict knows about an attack."""
     return Finding(
-        attack=record.named(row),
+        attack=record.name_of(row),
         status=row.status,
         looks=over,
-        bites=row.bite is not None and row.bite.bites,
+        passes=row.positive_control is not None and row.positive_control.passes,
     )
 
 
@@ -329,21 +345,21 @@ def doubts(facts: ResultArrays, comparisons: Sequence[Comparison], controls: Seq
     """Return the flags that a record raises."""
     record = facts.record
     nulls = [row for row in controls if row.attack == suite.NULL_NAME]
-    ls = [trial for row in (*comparisons, *nulls) for trial in facts.of(row.control_students)]
-    lowest = min(facts.correct([trial.cell for trial in ls]).mean(1))
+    ls = [trial for row in (*comparisons, *nulls) for trial in facts.of(row.control.students)]
+    lowest = min(facts.correct([trial.key for trial in ls]).mean(1))
     flags = [
         *(protocol_flags.null_control(paired(*facts.both(n))) for n in nulls),
         protocol_flags.weak_control(sum(t.diverged for t in ls), float(lowest), majority(facts.labels[facts.judged])),
         protocol_flags.erratic_control(
-            max(scatter(facts.correct(row.control_students)) for row in (*comparisons, *nulls) if row.control_students)
+            max(scatter(facts.correct(row.control.students)) for row in (*comparisons, *nulls) if row.control.students)
         ),
         protocol_flags.light_tuning(record.suite.name, record.suite.tuning_seeds),
-        protocol_flags.small_validation(len(unpacked(record.task.validation_labels))),
+        protocol_flags.small_validation(len(record.task.validation_labels.array())),
         protocol_flags.few_labels(record.settings.labels),
         protocol_flags.dropped_classes(record.settings.drop_classes),
         protocol_flags.synthetic(record.teacher.name)
         if record.teacher.method in names.SYNTHETIC
-        else protocol_flags.weak_teacher(float(unpacked(record.teacher.validated).mean()), ls_validation(facts)),
+        else protocol_flags.weak_teacher(float(record.teacher.validation_correct.array().mean()), ls_validation(facts)),
         *(protocol_flags.failed(c.attack, c.reason) for c in comparisons if c.status == "failed"),
         *(protocol_flags.identical(c.attack, c.reason) for c in comparisons if c.status == "identical"),
     ]
@@ -356,7 +372,7 @@ def ls_validation(facts: ResultArrays) -> float:
     plain = [
         trial
         for trial in record.trials
-        if trial.name == suite.LS_NAME and trial.role == "tune" and trial.regime.view == "crop"
+        if trial.cell.technique == suite.LS_NAME and trial.role == "tune" and trial.regime.view == "crop"
         if trial.regime.recipe | {"architecture": ""} == record.suite.recipe | {"architecture": ""}
     ]
     return max(by_setting(facts, plain).values(), default=0.0)
@@ -366,7 +382,8 @@ def by_setting(facts: ResultArrays, trials: Iterable[Trial]) -> dict[str, float]
     """Return the mean validation accuracy of each setting's students."""
     found: dict[str, list[float]] = {}
     for trial in trials:
-        found.setdefault(f"{trial.student} {trial.parameters}", []).append(counted(facts, trial).validation_accuracy)
+        setting = f"{trial.cell.student} {trial.cell.parameters}"
+        found.setdefault(setting, []).append(counted(facts, trial).validation_accuracy)
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
@@ -393,8 +410,8 @@ def worded(record: Record, ruling: Ruling, comparisons: Sequence[Comparison]) ->
 
 def scope(record: Record, comparisons: Sequence[Comparison]) -> str:
     """Describe the verdict's scope: attacks that pass the positive control, surface, budget, student and data."""
-    biting = [record.named(c) for c in comparisons if c.status == "judged" and c.bite is not None and c.bite.bites]
-    asked, task = record.settings, record.task
+    biting = [record.name_of(c) for c in comparisons if c.status == "judged" and c.passes]
+    asked, held = record.settings, f"{record.task.pool_images:,} images of {record.task.name}"
     kept = "" if asked.shots == 1 else f" (--shots {asked.shots:g})"
     kept += f" without the classes {', '.join(asked.drop_classes)}" if asked.drop_classes else ""
     labelled = "all" if asked.labels == 1 else f"{asked.labels:.0%}"
@@ -402,13 +419,13 @@ def scope(record: Record, comparisons: Sequence[Comparison]) -> str:
     budget = "no query budget" if asked.budget is None else f"at most {asked.budget:,} queries a student"
     return (
         f"Suite {record.suite.name}; attacks that bite: {', '.join(biting) or 'none'}; surface {asked.surface}; "
-        f"{budget}; student {student}; attacker's data: {task.held:,} images of {task.name}{kept}, {labelled} of "
+        f"{budget}; student {student}; attacker's data: {held}{kept}, {labelled} of "
         f"them labelled; {_seeds(comparisons)} seeds, {images(record):,} test images."
     )
 
 
 def _seeds(comparisons: Sequence[Comparison]) -> str:
-    numbers = sorted({len(c.students) for c in comparisons if c.students})
+    numbers = sorted({len(c.knockoff.students) for c in comparisons if c.knockoff.students})
     return f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else str(*numbers or (0,))
 
 

@@ -47,38 +47,37 @@ def page() -> str:
 
 def raised(facts: ResultArrays, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag]:
     """Return the flags from the probe of the teacher, the data and the students; `null`: the null controls."""
-    probe = facts.record.probe
     found = [*of_data(facts), *of_controls(facts, null), *of_length(facts, comparisons, null)]
     for alike in by_student(comparisons):
         found += of_attacks(facts, alike)
-    return [*([] if probe is None else of_answers(probe)), *(flag for flag in found if flag is not None)]
+    return [*of_answers(facts.record.probe), *(flag for flag in found if flag is not None)]
 
 
 def of_data(facts: ResultArrays) -> list[Flag | None]:
     """Check the test split: class balance, and images that are also in the training split."""
-    probe, labels = facts.record.probe, facts.labels[facts.judged]
+    labels = facts.labels[facts.judged]
     dropped = facts.record.settings.drop_classes
-    copies = np.zeros(0, bool) if probe is None else probe.duplicated.array()[facts.judged]
+    copies = facts.record.probe.duplicated.array()[facts.judged]
     counts = {c: int((labels == i).sum()) for i, c in enumerate(facts.record.task.classes) if c not in dropped}
     return [protocol_flags.class_imbalance(counts), teacher_checks.duplicates(int(copies.sum()), len(copies))]
 
 
 def of_controls(facts: ResultArrays, null: Sequence[Comparison]) -> list[Flag | None]:
     """Check whether the LS students with the plain recipe are already near perfect."""
-    return [attack_checks.control_at_ceiling(float(facts.correct(row.control_students).mean())) for row in null]
+    return [attack_checks.control_at_ceiling(float(facts.correct(row.control.students).mean())) for row in null]
 
 
 def of_length(facts: ResultArrays, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag | None]:
     """Check whether the usual number of steps is enough, where some tuning students trained for more."""
     found: list[Flag | None] = []
     for row in null:
-        usual = facts.trials[row.control_students[0]].planned
-        ls = {} if usual is None else _lengths(facts, suite.LS_NAME, None, row.control_parameters, usual.recipe)
-        if usual is None or not ls:
+        usual = facts.trials[row.control.students[0]].cell.recipe
+        ls = _lengths(facts, suite.LS_NAME, None, row.control.parameters, usual)
+        if not ls:
             continue
         found.append(attack_checks.still_improving(over_images(np.stack([b[1] - b[0] for b in ls.values()]))))
         for attack in (c for c in comparisons if c.student == row.student):
-            mine = _lengths(facts, attack.attack, "audited", attack.parameters, usual.recipe)
+            mine = _lengths(facts, attack.attack, "audited", attack.knockoff.parameters, usual)
             if seeds := sorted(mine.keys() & ls.keys()):
                 margins = np.stack([mine[seed] - ls[seed] for seed in seeds])  # (S, 2, M)
                 before, after = (float(mean) for mean in margins.mean((0, 2)))
@@ -99,24 +98,25 @@ def _lengths(
     longer = {**usual, "steps": suite.LONGER * steps}
     right: list[dict[int, NDArray[np.int8]]] = [{}, {}]
     for trial in facts.record.trials:
-        mine = (trial.name, trial.role, trial.teacher) == (name, "tune", teacher) and trial.parameters == parameters
-        if mine and not trial.diverged and trial.validated is not None and trial.planned is not None:
+        cell = trial.cell
+        mine = (cell.technique, trial.role, trial.teacher, cell.parameters) == (name, "tune", teacher, parameters)
+        if mine and not trial.diverged:
             for which, recipe in zip(right, (usual, longer), strict=True):
-                if trial.planned.recipe == recipe:
-                    which[trial.seed] = trial.validated.array()[facts.tuned].astype(np.int8)
+                if cell.recipe == recipe:
+                    which[cell.seed] = trial.validation_correct.array()[facts.tuned].astype(np.int8)
     return {seed: np.stack([bits, right[1][seed]]) for seed, bits in right[0].items() if seed in right[1]}
 
 
 def of_attacks(facts: ResultArrays, rows: Sequence[Comparison]) -> list[Flag | None]:
     """Check the attacks on one student architecture."""
     original = [row for row in rows if row.holds == "original"]
-    margins = {row.attack: paired(facts.correct(row.students), facts.correct(row.control_students)) for row in original}
-    blunt = [row.attack for row in rows if row.bite is None or not row.bite.bites]
+    margins = {row.attack: paired(*facts.both(row)) for row in original}
+    blunt = [row.attack for row in rows if not row.passes]
     return [
         attack_checks.small_test(margins),
         _weaker_access(facts, original),
         *_smaller_budgets(facts, rows),
-        attack_checks.does_not_bite(blunt),
+        attack_checks.fails_positive_control(blunt),
         attack_checks.cloned(_agreement(facts, original), margins),
     ]
 
@@ -125,19 +125,20 @@ def by_student(rows: Iterable[Comparison]) -> list[list[Comparison]]:
     """Group the comparisons that have students by the student's architecture."""
     found: dict[str, list[Comparison]] = {}
     for row in rows:
-        if row.students:
+        if row.knockoff.students:
             found.setdefault(row.student, []).append(row)
     return list(found.values())
 
 
 def _weaker_access(facts: ResultArrays, rows: Sequence[Comparison]) -> Flag | None:
-    scores = [(row, float(facts.correct(row.students).mean())) for row in rows]
+    scores = [(row, float(facts.correct(row.knockoff.students).mean())) for row in rows]
     labels = [pair for pair in scores if pair[0].needs == "label"]
     probs = [pair for pair in scores if pair[0].needs != "label"]
     if not labels or not probs:
         return None
     (weak, _), (strong, _) = (max(side, key=lambda pair: pair[1]) for side in (labels, probs))
-    return attack_checks.weaker_access_wins(weak.attack, strong.attack, _over(facts, weak.students, strong.students))
+    margin = _over(facts, weak.knockoff.students, strong.knockoff.students)
+    return attack_checks.weaker_access_wins(weak.attack, strong.attack, margin)
 
 
 def _smaller_budgets(facts: ResultArrays, rows: Sequence[Comparison]) -> list[Flag | None]:
@@ -158,11 +159,12 @@ def _over(facts: ResultArrays, mine: Sequence[str], theirs: Sequence[str]) -> Ma
 
 def _agreement(facts: ResultArrays, rows: Sequence[Comparison]) -> Mapping[str, Margin]:
     """Compare the teacher agreement of knockoff and LS students, where the record holds it for both."""
-    told = {cell: t.agrees.array()[facts.judged] for cell, t in facts.trials.items() if t.agrees is not None}
+    told = {key: t.test_agrees.array()[facts.judged] for key, t in facts.trials.items() if t.test_agrees is not None}
+    sides = {row.attack: (row.knockoff.students, row.control.students) for row in rows}
     return {
-        row.attack: paired(*(np.stack([told[cell] for cell in side]) for side in (row.students, row.control_students)))
-        for row in rows
-        if told.keys() >= {*row.students, *row.control_students}
+        name: paired(*(np.stack([told[key] for key in side]) for side in both))
+        for name, both in sides.items()
+        if told.keys() >= {*both[0], *both[1]}
     }
 
 

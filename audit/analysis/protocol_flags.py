@@ -26,7 +26,7 @@ class FlagRule:
 
     def raised(self, sentence: str, *, do: str = "", caps: Cap | None = None) -> Flag:
         """Return the flag with a sentence about this audit; `do` and `caps` replace the general ones where given."""
-        return Flag(id=self.id, raised=sentence, why=self.why, do=do or self.do, caps=caps or self.caps)
+        return Flag(id=self.id, found=sentence, why=self.why, do=do or self.do, caps=caps or self.caps)
 
 
 SMALL_VALIDATION = FlagRule(

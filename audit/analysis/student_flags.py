@@ -100,8 +100,8 @@ def smaller_budget_wins(attack: str, small: int, large: int, margin: Margin) -> 
     )
 
 
-DOES_NOT_BITE = FlagRule(
-    id="does-not-bite",
+FAILS_POSITIVE_CONTROL = FlagRule(
+    id="fails-positive-control",
     when="a judged attack does not beat the baseline of its own threat model on the ordinary teacher, or could not be "
     "tried on it",
     why="an attack that fails on a teacher that hides nothing is no evidence that another one resists; it stays out of "
@@ -111,11 +111,12 @@ DOES_NOT_BITE = FlagRule(
 )
 
 
-def does_not_bite(attacks: Sequence[str]) -> Flag | None:
+def fails_positive_control(attacks: Sequence[str]) -> Flag | None:
     """Flag the attacks that do not pass the positive control."""
     if not attacks:
         return None
-    return DOES_NOT_BITE.raised(f"not seen to bite on the ordinary teacher: {', '.join(dict.fromkeys(attacks))}")
+    names = ", ".join(dict.fromkeys(attacks))
+    return FAILS_POSITIVE_CONTROL.raised(f"not seen to bite on the ordinary teacher: {names}")
 
 
 CLONED = FlagRule(

@@ -109,7 +109,7 @@ def repeat(
 
     agree = True
     for one in again(folder, cells, seed, cache, trust_model_code, arch):
-        name = f"{one.trial.name}, seed {one.trial.seed}"
+        name = f"{one.trial.cell.technique}, seed {one.trial.cell.seed}"
         terminal.say(f"{name}: {one.before:.2%} before, {one.now:.2%} now, {one.differs} test images differ")
         agree &= one.agrees
     raise typer.Exit(0 if agree else 1)

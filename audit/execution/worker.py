@@ -19,7 +19,8 @@ from torch import Tensor
 from attacks.base import Lab, Technique
 from attacks.registry import runnable
 from audit.execution.metering import BLOCK
-from audit.plan.cells import Cell, Failure, FrozenData
+from audit.plan.cells import Cell, Failure
+from reports.base import Data
 from teachers.errors import AuditError
 from teachers.oracle import Oracle
 from teachers.storage.store import Rows, read_pool
@@ -37,7 +38,7 @@ FLAGS = (
 )
 
 
-class Job(FrozenData):
+class Job(Data):
     """A cell, and the files of the images that its worker may hold."""
 
     cell: Cell

@@ -29,7 +29,7 @@ def best(groups: Groups, group: Group) -> Iterator[Disagreement]:
         for trial in groups.of(kind):
             if trial.role == "tune":
                 found.setdefault(setting(groups, trial), []).append(trial)
-        whole = {name: trials for name, trials in found.items() if sorted(t.seed for t in trials) == seeds}
+        whole = {name: trials for name, trials in found.items() if sorted(t.cell.seed for t in trials) == seeds}
         wanted = kind.settings or len(whole)
         if len(whole) != wanted and (found or wanted > 1):  # a single setting needs no tuning
             yield Disagreement(where, f"{len(whole)} settings tuned over {len(seeds)} seeds", str(wanted))
@@ -37,24 +37,25 @@ def best(groups: Groups, group: Group) -> Iterator[Disagreement]:
     scores = {name: float(np.mean([t.validation_accuracy for t in trials])) for name, trials in tried.items()}
     own = max((scores[name] for name, trials in tried.items() if _chosen(groups, group, trials[0])), default=-1.0)
     if scores and max(scores.values()) > own + TOLERANCE:
-        first = tried[max(scores, key=lambda name: scores[name])][0]
-        stored = [f"{t.name} {t.parameters}" for t in (groups.trials[cell] for cell in group.cells[:1])]
-        yield Disagreement(where, str(group.says.get("parameters", stored)), f"{first.name} {first.parameters}")
+        first = tried[max(scores, key=lambda name: scores[name])][0].cell
+        stored = [f"{c.technique} {c.parameters}" for c in (groups.trials[key].cell for key in group.cells[:1])]
+        due = f"{first.technique} {first.parameters}"
+        yield Disagreement(where, str(group.says.get("parameters", stored)), due)
 
 
 def setting(groups: Groups, trial: Trial) -> str:
     """Return everything that determines a student except its seed, its pool and the splits on which it is measured."""
     apart = (*BESIDE, "seed", "pool", "splits")
-    return json.dumps({name: value for name, value in groups.said[trial.cell].items() if name not in apart})
+    return json.dumps({name: value for name, value in groups.said[trial.key].items() if name not in apart})
 
 
 def _chosen(groups: Groups, group: Group, tuned: Trial) -> bool:
     """Whether a tuned setting is that of a group and that of the group's row."""
-    if not agree(groups.said[tuned.cell], group.says):
+    if not agree(groups.said[tuned.key], group.says):
         return False
     if not group.cells:
         return True
     mine = groups.trials[group.cells[0]]
     if group.alike:
-        return tuned.parameters.get(group.alike) == mine.parameters.get(group.alike)
+        return tuned.cell.parameters.get(group.alike) == mine.cell.parameters.get(group.alike)
     return setting(groups, tuned) == setting(groups, mine)

@@ -10,7 +10,7 @@ from audit.analysis.derive import whole
 from audit.plan.suite import NULL_NAME, Suite, named
 from audit.statistics.sequential import HORIZON, schedule
 from audit.statistics.verdict import ALPHA
-from reports.record import Comparison, Record
+from reports.record import Comparison, Record, Trial
 
 TOLERANCE = 1e-6  # relative and absolute tolerance of numbers, because processors round differently
 
@@ -42,7 +42,8 @@ def frozen(record: Record) -> Iterator[Disagreement]:
             yield from unequal(f"suite.{name} of {ran.name}", getattr(ran, name), getattr(named, name))
         for name in ("batch", "lr"):
             yield from unequal(f"suite.recipe.{name} of {ran.name}", ran.recipe[name], getattr(named, name))
-        yield from unequal(f"suite.recipe.steps of {ran.name}", ran.recipe["steps"], named.steps_for(record.task.held))
+        steps = named.steps_for(record.task.pool_images)
+        yield from unequal(f"suite.recipe.steps of {ran.name}", ran.recipe["steps"], steps)
     yield from unequal("settings.seeds", record.settings.seeds, ran.seeds)
     if not 2 <= ran.seeds <= HORIZON:
         yield Disagreement("suite.seeds", str(ran.seeds), f"at least 2, at most {HORIZON}")
@@ -57,7 +58,8 @@ def rows(record: Record) -> Iterator[Disagreement]:
     """Check that every attack and every baseline has exactly one row for every student."""
     students, suite = record.settings.students, record.suite
     attacks = {row.attack for row in record.comparisons}
-    trained = {trial.name for trial in record.trials if trial.kind == "attack" and trial.teacher == "audited"}
+    asking = (trial for trial in record.trials if trial.kind == "attack" and trial.teacher == "audited")
+    trained = {trial.cell.technique for trial in asking}
     asked = attacks | trained | (set(suite.attacks) if suite.complete else set())
     yield from _uneven("comparisons", record.comparisons, asked, students)
     yield from _uneven("controls", record.controls, {*suite.controls, NULL_NAME}, students)
@@ -87,8 +89,9 @@ def looks(record: Record) -> Iterator[Disagreement]:
     seeds = tuple(sorted({*look.seeds, *(n for one in first for n in schedule(one, most))}))
     yield from unequal("look.seeds", look.seeds, tuple(n for n in seeds if n <= most))
     for row in record.comparisons:
-        yield from unequal(f"looks of {record.named(row)}", row.looks, _due(row, seeds, named, most)[: len(row.looks)])
-        yield from unequal(f"number of students of {record.named(row)}", len(row.students), max(row.looks, default=0))
+        name, number = record.name_of(row), len(row.knockoff.students)
+        yield from unequal(f"looks of {name}", row.looks, _due(row, seeds, named, most)[: len(row.looks)])
+        yield from unequal(f"number of students of {name}", number, max(row.looks, default=0))
 
 
 def _due(row: Comparison, seeds: tuple[int, ...], named: Suite | None, most: int) -> tuple[int, ...]:
@@ -99,6 +102,11 @@ def _due(row: Comparison, seeds: tuple[int, ...], named: Suite | None, most: int
         return tuple(sorted(set(row.looks)))
     must = schedule(min(named.query_seeds, named.seeds, most), most)
     return tuple(sorted({*must, *(n for n in row.looks if n in seeds)}))  # looks of earlier audits may lie between
+
+
+def student(trial: Trial) -> str:
+    """Name a student in a disagreement."""
+    return f"student {trial.cell.technique}, seed {trial.cell.seed}"
 
 
 def unequal(where: str, stored: Any, found: Any) -> Iterator[Disagreement]:

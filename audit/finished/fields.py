@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal
 
-Told = Literal["recomputed", "checked", "repeat", "again", "text"]
+Check = Literal["recomputed", "checked", "repeat", "again", "text"]
 
-MEANING: Final[Mapping[Told, str]] = {
+MEANING: Final[Mapping[Check, str]] = {
     "recomputed": "computed again from the rest of the record",
     "checked": "compared with other parts of the record, its suite and its students' digests",
     "repeat": "measured on a student: only `audit repeat` can check it, which trains the student again",
@@ -16,33 +16,44 @@ MEANING: Final[Mapping[Told, str]] = {
 }
 
 # By part of the record (see `audit schema`); an array counts as one field.
-FIELDS: Final[Mapping[str, Mapping[Told, str]]] = {
-    "Record": {"checked": "schema_version audit answered journal", "again": "cmi_behind", "text": "command"},
-    "Bite": {"recomputed": "bites", "checked": "students control_students", "text": "baseline"},
+FIELDS: Final[Mapping[str, Mapping[Check, str]]] = {
+    "Record": {
+        "checked": "schema_version audit distinct_answers journal",
+        "again": "cmi_without_guard",
+        "text": "command",
+    },
+    "BaselineResult": {"checked": "name students"},
+    "Cell": {
+        "checked": "engine technique version parameters recipe seed pool task surrogate teacher surface budget splits "
+        "device",
+    },
     "CMIPool": {
         "recomputed": "temperatures cmi se plug_in gamma ncmi per_class unreliable",
         "checked": "name labels",
         "again": "answers",
     },
     "Comparison": {
-        "recomputed": "accuracy control_accuracy agreement queries p_holm floor dropped_accuracy "
-        "control_dropped_accuracy",
-        "checked": "attack student holds needs status reason parameters tuned_over control control_parameters looks "
-        "students control_students baseline baseline_students extra",
+        "recomputed": "p_holm corrected_lower",
+        "checked": "attack student holds needs outside_suite status reason looks",
         "text": "title paper",
     },
+    "ControlResult": {"recomputed": "accuracy dropped_accuracy", "checked": "name parameters students"},
     "Cost": {"recomputed": "queries agreement", "checked": "students"},
     "Environment": {"text": "tool python torch numpy platform threads packages code"},
-    "Flag": {"recomputed": "id raised why do caps"},
+    "Flag": {"recomputed": "id found why do caps"},
     "SurfaceResult": {"recomputed": "surface folder record word attack accuracy calibration_error top5"},
     "Interval": {"recomputed": "mean se df low high lower upper p seeds images discordant"},
+    "KnockoffResult": {
+        "recomputed": "accuracy agreement queries dropped_accuracy",
+        "checked": "parameters tuned_over students",
+    },
     "LedgerRow": {"checked": "attack purpose charged", "again": "sent"},
     "Look": {"recomputed": "number alpha horizon", "checked": "seeds"},
     "Map": {"recomputed": "name x y classes"},
     "NormalisationTrial": {"again": "normalize correct"},
-    "Picture": {"recomputed": "row overlay divergence told probability", "again": "png"},
+    "Picture": {"recomputed": "row overlay divergence predicted probability", "again": "png"},
     "PicturedClass": {"recomputed": "name cmi se"},
-    "CellPlan": {"checked": "engine version recipe pool task surrogate fingerprint surface splits device"},
+    "PositiveControl": {"recomputed": "passes", "checked": "students control_students", "text": "baseline"},
     "Probe": {"checked": "images queries correct", "again": "repeated regrouped softmaxed saturated duplicated"},
     "Projection": {"recomputed": "explained"},
     "Regime": {"checked": "recipe view source"},
@@ -54,19 +65,19 @@ FIELDS: Final[Mapping[str, Mapping[Told, str]]] = {
     "SuiteInfo": {"checked": "name digest attacks complete recipe settings tuning_seeds seeds plugins controls"},
     "TaskInfo": {
         "recomputed": "majority",
-        "checked": "digest train validation test validation_labels pool_digest held",
+        "checked": "digest train validation test validation_labels pool_digest pool_images",
         "again": "name classes shape test_labels",
     },
     "TeacherInfo": {
         "recomputed": "validation_accuracy test_accuracy test_low test_high",
-        "checked": "correct",
-        "again": "name sha256 architecture method parameters output mean std bgr validated",
+        "checked": "test_correct",
+        "again": "name sha256 architecture method network_parameters output mean std bgr validation_correct",
     },
     "Times": {"again": "created", "text": "wall_seconds training_share trained reused"},
     "Trial": {
         "recomputed": "validation_accuracy agreement",
-        "checked": "cell kind name role teacher parameters student seed labels budget",
-        "repeat": "validated correct agrees charged estimated repeats diverged",
+        "checked": "key kind role teacher labels",
+        "repeat": "validation_correct test_correct test_agrees queries gradient_queries repeated_labels diverged",
         "text": "network_parameters seconds step_seconds",
     },
     "Triangle": {"recomputed": "classes"},
@@ -75,7 +86,7 @@ FIELDS: Final[Mapping[str, Mapping[Told, str]]] = {
 }
 
 
-def told(part: str) -> dict[str, Told]:
+def told(part: str) -> dict[str, Check]:
     """Return how each field of a part is verified."""
     return {field: how for how, fields in FIELDS[part].items() for field in fields.split()}
 

@@ -9,10 +9,10 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from audit.finished.design import known
-from audit.plan.cells import SMOOTHED, cell_of
+from audit.plan.cells import SMOOTHED
 from audit.plan.design import smoothed
 from audit.plan.suite import FIRST_NULL_SEED, LS_NAME, NULL_NAME, Suite, cost_shares
-from reports.record import Bite, Comparison, Cost, Parameters, Record, Trial
+from reports.record import BaselineResult, Comparison, Cost, Parameters, PositiveControl, Record, Trial
 
 BESIDE = ("kind", "asks", "named", "view", "smoothed")  # entries of `Said` that are not fields of a cell
 
@@ -40,9 +40,8 @@ class Group(NamedTuple):
 
 def said(trial: Trial) -> Said:
     """Return all properties of a student that a record states."""
-    cell = cell_of(trial)
-    own = smoothed(cell)
-    beside = (trial.kind, trial.teacher, trial.name + SMOOTHED * own, trial.parameters.get("view"), own)
+    cell, own = trial.cell, smoothed(trial.cell)
+    beside = (trial.kind, trial.teacher, cell.technique + SMOOTHED * own, cell.parameters.get("view"), own)
     return {**cell.model_dump(), **dict(zip(BESIDE, beside, strict=True))}
 
 
@@ -60,12 +59,12 @@ class Groups:
     @cached_property
     def trials(self) -> dict[str, Trial]:
         """Trials by cell key."""
-        return {trial.cell: trial for trial in self.record.trials}
+        return {trial.key: trial for trial in self.record.trials}
 
     @cached_property
     def said(self) -> dict[str, Said]:
         """The stated properties of each student, by cell key."""
-        return {trial.cell: said(trial) for trial in self.record.trials}
+        return {trial.key: said(trial) for trial in self.record.trials}
 
     @cached_property
     def ordinary(self) -> str:
@@ -77,7 +76,8 @@ class Groups:
         """Digests of the surrogate pool, the empty pool and the pool with a tenth of the labels; None if unused."""
         rows = {row.attack: row for row in self.record.comparisons}
         original, labels = self.record.task.pool_digest, self.record.settings.labels
-        attacks = [(rows[t.name], cell_of(t)) for t in self.record.trials if t.kind == "attack" and t.name in rows]
+        cells = [t.cell for t in self.record.trials if t.kind == "attack"]
+        attacks = [(rows[cell.technique], cell) for cell in cells if cell.technique in rows]
         apart = [cell for row, cell in attacks if row.holds != "original"]
         tenth = [cell for row, cell in attacks if labels_only(row) and cell.pool != original]
         return {
@@ -88,53 +88,54 @@ class Groups:
 
     def of(self, kind: Kind) -> Iterator[Trial]:
         """Return the trials of a kind."""
-        return (trial for trial in self.record.trials if agree(self.said[trial.cell], kind.due))
+        return (trial for trial in self.record.trials if agree(self.said[trial.key], kind.due))
 
     def all(self) -> Iterator[Group]:
         """Return every group that a row of the record compares."""
         for row in self.record.comparisons:
             yield from self._attack(row)
-            yield from self._bite(row, row.bite)
+            yield from self._positive_control(row, row.positive_control)
         for row in self.record.controls:
             yield from self._control(row)
 
     def _attack(self, row: Comparison) -> Iterator[Group]:
-        name, number = self.record.named(row), len(row.students)
-        mine = self._knockoffs(row, "audited")
+        name, mine = self.record.name_of(row), self._knockoffs(row, "audited")
+        found, baseline = row.knockoff, row.baseline or BaselineResult(name="", students=())
+        seeds = range(len(found.students))
         tuned = (mine,) if row.status != "failed" else ()  # if it failed during tuning, no setting was chosen
-        yield Group(f"students of {name}", row.students, range(number), (mine,), {"parameters": row.parameters}, tuned)
-        if not row.students:
-            yield Group(f"controls of {name}", (*row.control_students, *row.baseline_students), (), (), {})
+        yield Group(f"students of {name}", found.students, seeds, (mine,), {"parameters": found.parameters}, tuned)
+        if not found.students:
+            yield Group(f"controls of {name}", (*row.control.students, *baseline.students), (), (), {})
             return
-        rivals = self._rivals(row, "audited", row.parameters)
-        control = {"parameters": row.control_parameters, "named": row.control}
-        yield Group(f"controls of {name}", row.control_students, range(number), rivals, control, rivals)
+        rivals = self._rivals(row, "audited", found.parameters)
+        control = {"parameters": row.control.parameters, "named": row.control.name}
+        yield Group(f"controls of {name}", row.control.students, seeds, rivals, control, rivals)
         best = (*rivals, *(self._alone(control, row.student) for control in self.record.suite.controls))
-        if row.baseline_students or not self._diverged(self.record.suite.controls):
+        if baseline.students or not self._diverged(self.record.suite.controls):
             first = range(min(row.looks, default=0))
-            yield Group(f"baseline of {name}", row.baseline_students, first, best, {"named": row.baseline}, best)
-        yield from self._curve(f"curve of {name}", row, row.curve, "audited", row.parameters)
+            yield Group(f"baseline of {name}", baseline.students, first, best, {"named": baseline.name}, best)
+        yield from self._curve(f"curve of {name}", row, row.curve, "audited", found.parameters)
 
-    def _bite(self, row: Comparison, bite: Bite | None) -> Iterator[Group]:
-        if bite is None:
+    def _positive_control(self, row: Comparison, found: PositiveControl | None) -> Iterator[Group]:
+        if found is None:
             return
-        name, mine = f"the bite of {self.record.named(row)}", self._knockoffs(row, self.ordinary)
-        setting = self.trials[bite.students[0]].parameters
-        seeds = self._biting(row, bite.students)
+        name, mine = f"the positive control of {self.record.name_of(row)}", self._knockoffs(row, self.ordinary)
+        setting = self.trials[found.students[0]].cell.parameters
+        seeds = self._fewer_seeds(row, found.students)
         if row.holds != "original":
-            yield Group(f"students of {name}", bite.students, seeds, (mine,), {}, (mine,))
-            yield Group(f"controls of {name}", bite.control_students, (), (), {})
-            yield from self._curve(f"curve of {name}", row, bite.curve, self.ordinary, setting)
+            yield Group(f"students of {name}", found.students, seeds, (mine,), {}, (mine,))
+            yield Group(f"controls of {name}", found.control_students, (), (), {})
+            yield from self._curve(f"curve of {name}", row, found.curve, self.ordinary, setting)
             return
         rivals = self._rivals(row, self.ordinary, setting)
         if not labels_only(row):
-            yield Group(f"students of {name}", bite.students, seeds, (mine,), {}, (mine,))
-            yield Group(f"controls of {name}", bite.control_students, seeds, rivals, {}, rivals)
+            yield Group(f"students of {name}", found.students, seeds, (mine,), {}, (mine,))
+            yield Group(f"controls of {name}", found.control_students, seeds, rivals, {}, rivals)
             return
         held = {"pool": self.holding["tenth"]}
         few, ls = (Kind(kind.due | held) for kind in (mine, self._ls(row.student)))
-        yield Group(f"students of {name}", bite.students, seeds, (few,), {}, (mine,))
-        yield Group(f"controls of {name}", bite.control_students, seeds, (ls,), {}, rivals, "smoothing")
+        yield Group(f"students of {name}", found.students, seeds, (few,), {}, (mine,))
+        yield Group(f"controls of {name}", found.control_students, seeds, (ls,), {}, rivals, "smoothing")
 
     def _curve(
         self, where: str, row: Comparison, points: Sequence[Cost], asks: str, parameters: Parameters
@@ -142,8 +143,8 @@ class Groups:
         """Return a steal-cost curve's groups: the last has the attack's own number of queries, the others fewer."""
         if not points:
             return
-        own = max(self.trials[cell].charged for cell in points[-1].students)
-        seeds = self._biting(row, points[-1].students)
+        own = max(self.trials[cell].queries for cell in points[-1].students)
+        seeds = self._fewer_seeds(row, points[-1].students)
         shares = cost_shares(self.suite.budgets if self.suite else len(points))
         for point, share in zip_longest(points, shares):  # None fills up where there are too few or too many points
             due = self._knockoffs(row, asks).due | {"parameters": parameters}
@@ -151,7 +152,7 @@ class Groups:
                 due["budget"] = max(1, round(own * share))
             yield Group(where, point.students if point else (), seeds if share else (), (Kind(due),), {})
 
-    def _biting(self, row: Comparison, found: Sequence[str]) -> range:
+    def _fewer_seeds(self, row: Comparison, found: Sequence[str]) -> range:
         """Return the seeds of an attack's positive control and of its steal-cost curve."""
         if self.suite is None:
             return range(len(found))
@@ -160,20 +161,22 @@ class Groups:
 
     def _control(self, row: Comparison) -> Iterator[Group]:
         ls, name = self._ls(row.student), f"{row.attack} on {row.student}"
-        mine = self._alone(row.attack, row.student, row.tuned_over)
-        control = {"parameters": row.control_parameters, "named": row.control}
-        nulls = [len(c.students) for c in self.record.controls if (c.attack, c.student) == (NULL_NAME, row.student)]
-        number = min(self.suite.seeds, self.record.suite.seeds) if self.suite else max(nulls, default=0)
+        mine = self._alone(row.attack, row.student, row.knockoff.tuned_over)
+        control = {"parameters": row.control.parameters, "named": row.control.name}
+        nulls = [c for c in self.record.controls if (c.attack, c.student) == (NULL_NAME, row.student)]
+        longest = max((len(c.knockoff.students) for c in nulls), default=0)
+        number = min(self.suite.seeds, self.record.suite.seeds) if self.suite else longest
         seeds = range(number)
         if row.attack == NULL_NAME:
             mine, seeds = ls, range(FIRST_NULL_SEED, FIRST_NULL_SEED + number)
         elif row.status == "failed" and self._diverged((row.attack, LS_NAME)):
             return
-        yield Group(f"students of {name}", row.students, seeds, (mine,), {"parameters": row.parameters}, (mine,))
-        yield Group(f"controls of {name}", row.control_students, range(number), (ls,), control, (ls,))
+        said = {"parameters": row.knockoff.parameters}
+        yield Group(f"students of {name}", row.knockoff.students, seeds, (mine,), said, (mine,))
+        yield Group(f"controls of {name}", row.control.students, range(number), (ls,), control, (ls,))
 
     def _diverged(self, names: Sequence[str]) -> bool:
-        return any(t.diverged for t in self.record.trials if t.name in names and t.role == "judge")
+        return any(t.diverged for t in self.record.trials if t.cell.technique in names and t.role == "judge")
 
     def _knockoffs(self, row: Comparison, asks: str) -> Kind:
         """Describe an attack's students that query a teacher."""
@@ -187,7 +190,7 @@ class Groups:
             "pool": self.record.task.pool_digest if original else self.holding["nothing"],
             "surrogate": self.holding["surrogate"] if row.holds == "surrogate" else None,
         }
-        return Kind(due, row.tuned_over)
+        return Kind(due, row.knockoff.tuned_over)
 
     def _rivals(self, row: Comparison, asks: str, parameters: Parameters) -> tuple[Kind, ...]:
         """Describe the control candidates of an attack's setting: LS students of two recipes, and its own loss."""

@@ -11,7 +11,7 @@ from audit.analysis.derive import surface_row
 from audit.finished.design import Disagreement, differences
 from reports.record import Record, SurfaceResult
 
-OF_TEACHER = {"name", "sha256", "architecture", "method", "parameters", "output", "mean", "std", "bgr"}
+OF_TEACHER = {"name", "sha256", "architecture", "method", "network_parameters", "output", "mean", "std", "bgr"}
 
 
 def inside(folder: str) -> bool:
@@ -22,14 +22,14 @@ def inside(folder: str) -> bool:
 
 def surface(record: Record, row: SurfaceResult, one: Record, folder: Path) -> Iterator[Disagreement]:
     """Check that a row matches its audit, and that this audit differs from the others only in its surface."""
-    if one.hardening:
-        yield Disagreement(f"surface {row.surface}", f"an audit of {len(one.hardening)} surfaces", "an audit of one")
+    if one.surfaces:
+        yield Disagreement(f"surface {row.surface}", f"an audit of {len(one.surfaces)} surfaces", "an audit of one")
         return
     digest = hashlib.sha256((folder / row.folder / "record.json").read_bytes()).hexdigest()
     own = surface_row(one, row.folder, digest)
     yield from differences(f"surface {row.surface}", row.model_dump(), own.model_dump())
-    if row is record.hardening[0]:
-        told = record.model_copy(update={"hardening": (), "times": one.times})
+    if row is record.surfaces[0]:
+        told = record.model_copy(update={"surfaces": (), "times": one.times})
         yield from differences(f"record beside {row.folder}", told.model_dump(), one.model_dump())
         return
     where = f"record in {row.folder}"
@@ -43,6 +43,6 @@ def surface(record: Record, row: SurfaceResult, one: Record, folder: Path) -> It
 
 def several(record: Record) -> Iterator[Disagreement]:
     """Check that an audit of surfaces has at least two, each once."""
-    names = [row.surface for row in record.hardening]
+    names = [row.surface for row in record.surfaces]
     if names and (len(names) < 2 or len(set(names)) < len(names)):
         yield Disagreement("surfaces", ", ".join(names), "two or more, each once")

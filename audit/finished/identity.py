@@ -33,18 +33,17 @@ def names(record: Record) -> tuple[str, ...]:
 
 def digests(record: Record) -> Digests | None:
     """Return the digests of the question; None where one cannot be read from any student."""
-    planned = [trial.planned for trial in record.trials if trial.planned is not None]
-    asked = [trial.planned for trial in record.trials if trial.planned is not None and trial.teacher == "audited"]
-    surrogates = [plan.surrogate for plan in planned if plan.surrogate is not None]
+    asked = [trial.cell for trial in record.trials if trial.teacher == "audited"]
+    surrogates = [trial.cell.surrogate for trial in record.trials if trial.cell.surrogate is not None]
     if not asked or not surrogates:
         return None
     task = record.task
-    return Digests(str(asked[0].fingerprint), task.digest, task.pool_digest, surrogates[0], record.suite.digest)
+    return Digests(str(asked[0].teacher), task.digest, task.pool_digest, surrogates[0], record.suite.digest)
 
 
 def versions(record: Record) -> dict[str, tuple[int, str]] | None:
     """Return the version and origin of every attack; None if one has no students and is not built in."""
-    told = {trial.name: trial.planned.version for trial in record.trials if trial.planned is not None}
+    told = {trial.cell.technique: trial.cell.version for trial in record.trials}
     found = {}
     for name in dict.fromkeys(row.attack for row in record.comparisons):
         if name in told:
@@ -59,7 +58,8 @@ def versions(record: Record) -> dict[str, tuple[int, str]] | None:
 
 def _presets(record: Record) -> Iterator[dict[str, Parameters]]:
     """Yield guesses of what a record does not state: which single settings were presets."""
-    alone = {row.attack: row.parameters for row in record.comparisons if row.tuned_over == 1}
+    knockoffs = {row.attack: row.knockoff for row in record.comparisons}
+    alone = {name: found.parameters for name, found in knockoffs.items() if found.tuned_over == 1}
     names = list(alone)[:PRESETS]
     for chosen in chain.from_iterable(combinations(names, n) for n in range(len(names) + 1)):
         yield {name: alone[name] for name in chosen}

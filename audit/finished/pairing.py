@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from audit.finished.design import Disagreement
+from audit.finished.design import Disagreement, student
 from audit.finished.groups import Group, Groups, Said, agree
 from reports.record import Comparison, Record, Trial
 from teachers.kinds import offers
@@ -15,7 +15,7 @@ from teachers.kinds import offers
 def pairing(groups: Groups) -> Iterator[Disagreement]:
     """Check that rows compare all judged students, each with its control of the same seed, and no others."""
     record = groups.record
-    for cell, number in Counter(trial.cell for trial in record.trials).items():
+    for cell, number in Counter(trial.key for trial in record.trials).items():
         if number > 1:
             yield Disagreement("trials", f"student {cell} {number} times", "once")
     for row in record.comparisons:
@@ -27,21 +27,21 @@ def pairing(groups: Groups) -> Iterator[Disagreement]:
 
 def judged(record: Record, row: Comparison) -> list[Trial]:
     """Return an attack's judged students, ordered by seed."""
-    same = (
-        t for t in record.trials if (t.name, t.student, t.role, t.kind) == (row.attack, row.student, "judge", "attack")
-    )
-    return sorted((t for t in same if t.teacher == "audited"), key=lambda t: t.seed)
+    due = (row.attack, row.student, "judge", "attack", "audited")
+    same = (t for t in record.trials if (t.cell.technique, t.cell.student, t.role, t.kind, t.teacher) == due)
+    return sorted(same, key=lambda t: t.cell.seed)
 
 
 def _status(record: Record, row: Comparison) -> Iterator[Disagreement]:
-    where, surface = f"status of {record.named(row)}", record.settings.surface
+    where, surface = f"status of {record.name_of(row)}", record.settings.surface
     if offers(surface, row.needs) == (row.status == "not applicable"):
         yield Disagreement(where, row.status, f"it needs {row.needs}, the surface shows {surface}")
-    if (row.status == "judged") != bool(row.students):
-        yield Disagreement(where, row.status, f"{len(row.students)} students in its row")
+    students = row.knockoff.students
+    if (row.status == "judged") != bool(students):
+        yield Disagreement(where, row.status, f"{len(students)} students in its row")
     trained = judged(record, row)
-    if row.students and (left := {trial.cell for trial in trained} - set(row.students)):
-        yield Disagreement(f"students of {record.named(row)}", f"{len(row.students)}", f"{len(left)} more were judged")
+    if students and (left := {trial.key for trial in trained} - set(students)):
+        yield Disagreement(f"students of {record.name_of(row)}", f"{len(students)}", f"{len(left)} more were judged")
     most = {"not applicable": 0, "identical": 1}.get(row.status, len(trained))  # one shows it
     if len(trained) > most:
         yield Disagreement(where, row.status, f"{len(trained)} judged students")
@@ -55,23 +55,23 @@ def _alike(groups: Groups) -> Iterator[Disagreement]:
     first = {asks: next((s["teacher"] for s in groups.said.values() if s["asks"] == asks), None) for asks in shown}
     same: dict[str, Any] = {}
     for trial in record.trials:
-        said = groups.said[trial.cell]
+        said = groups.said[trial.key]
         own = said["smoothed"] and trial.teacher is None
         asks = {"surface": "probs"} if own else {"teacher": first.get(said["asks"]), "surface": shown.get(said["asks"])}
         due = {
             "engine": same.setdefault("", said["engine"]),
-            "version": same.setdefault(trial.name, said["version"]),
+            "version": same.setdefault(trial.cell.technique, said["version"]),
             "task": record.task.digest,
             "device": record.settings.device,
             "splits": "validation" if trial.role == "tune" else "both",
             "kind": "control" if trial.teacher is None else "attack",
             **asks,
         }
-        if not agree(said, due) or trial.student != said["recipe"]["architecture"]:
-            yield _differs(f"student {trial.name}, seed {trial.seed}", said, due)
+        if not agree(said, due):
+            yield _differs(student(trial), said, due)
     if first["audited"] == first["ordinary"] and shown["audited"] == shown["ordinary"] and first["audited"]:
         yield Disagreement("teachers of the students", "the audited one twice", "two, or none called ordinary")
-    if groups.ordinary == "audited" and record.ordinary.correct != record.teacher.correct:
+    if groups.ordinary == "audited" and record.ordinary.test_correct != record.teacher.test_correct:
         yield Disagreement("teachers of the students", "the audited one", "the ordinary one, too")
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attacks.sources import statements
-from audit.analysis.derive import unpacked
 from audit.finished.design import Disagreement, unequal
 from audit.plan import measures
 from audit.plan.suite import EFFORTS, named
@@ -24,10 +23,7 @@ def parts(record: Record) -> Iterator[Disagreement]:
     yield from plugins(record)
     yield from held(record)
     yield from teachers(record)
-    if record.probe is None:
-        yield Disagreement("probe", "nothing", "what every teacher is asked before anything is trained")
-    else:
-        yield from probed(record, record.probe)
+    yield from probed(record, record.probe)
     yield from pools(record)
     if record.clusters is None and any(pool.name == "validation" for pool in record.cmi):
         yield Disagreement("clusters", "nothing", "the clusters of the answers on validation images")
@@ -37,11 +33,11 @@ def stated(record: Record) -> Iterator[Disagreement]:
     """Check that every attack has the needs and data of its technique, and is marked as part of the suite or extra."""
     suite = record.suite
     for row in record.comparisons:
-        name = record.named(row)
+        name = record.name_of(row)
         if (ours := statements().get(row.attack)) is not None:
             yield from unequal(f"needs of {name}", row.needs, ours.needs)
             yield from unequal(f"holds of {name}", row.holds, ours.holds)
-        yield from unequal(f"extra of {name}", row.extra, row.attack not in suite.attacks)
+        yield from unequal(f"outside_suite of {name}", row.outside_suite, row.attack not in suite.attacks)
         if row.status == "not applicable":
             due = f"it needs {row.needs}, the surface shows {record.settings.surface}"
             yield from unequal(f"reason of {name}", row.reason, due)
@@ -49,7 +45,7 @@ def stated(record: Record) -> Iterator[Disagreement]:
             yield from unequal(f"reason of {name}", row.reason, "")
     for row in record.controls:
         yield from unequal(f"needs and holds of {row.attack}", (row.needs, row.holds), ("label", "original"))
-        yield from unequal(f"extra of {row.attack}", row.extra, False)
+        yield from unequal(f"outside_suite of {row.attack}", row.outside_suite, False)
     first = record.settings.students[0]
     yield from unequal("suite.recipe.architecture", suite.recipe.get("architecture"), first)
     effort = EFFORTS.get(record.settings.effort)
@@ -60,7 +56,7 @@ def stated(record: Record) -> Iterator[Disagreement]:
 def plugins(record: Record) -> Iterator[Disagreement]:
     """Check that the listed plug-ins are those in the versions of the students."""
     listed = dict(entry.partition(": ")[::2] for entry in record.suite.plugins)
-    told = {trial.name: trial.planned.version.partition(" ")[2] for trial in record.trials if trial.planned is not None}
+    told = {trial.cell.technique: trial.cell.version.partition(" ")[2] for trial in record.trials}
     due = []
     for name in dict.fromkeys(row.attack for row in record.comparisons):
         origin = told.get(name, listed.get(name, ""))
@@ -80,35 +76,33 @@ def held(record: Record) -> Iterator[Disagreement]:
     if not set(asked.drop_classes) <= set(task.classes) or len(set(asked.drop_classes)) != len(asked.drop_classes):
         yield Disagreement("settings.drop_classes", ", ".join(asked.drop_classes), "classes of the task, each once")
     for where, labels in (("test", task.test_labels), ("validation", task.validation_labels)):
-        if (top := unpacked(labels).max(initial=0)) >= len(task.classes):
+        if (top := labels.array().max(initial=0)) >= len(task.classes):
             yield Disagreement(f"task.{where}_labels", f"class {top}", f"at most {len(task.classes) - 1}")
     due, slack = (
         asked.shots * task.train,
         len(task.classes) * (asked.shots < 1),
     )  # each class is rounded, to at least one image
-    if task.held > due + slack or (not asked.drop_classes and task.held < due - slack):
-        yield Disagreement("task.held", f"{task.held:,} images", f"a share of {asked.shots:g} of {task.train:,}")
+    images = task.pool_images
+    if images > due + slack or (not asked.drop_classes and images < due - slack):
+        yield Disagreement("task.pool_images", f"{images:,}", f"a share of {asked.shots:g} of {task.train:,}")
 
 
 def teachers(record: Record) -> Iterator[Disagreement]:
     """Check that the teachers are those that the students queried, as far as digests and trials show it."""
     audited, asks = record.teacher, {trial.teacher for trial in record.trials}
-    prints = {trial.planned.fingerprint for trial in record.trials if trial.planned and trial.teacher == "audited"}
-    if audited.method in SYNTHETIC or audited.parameters is None:  # its fingerprint is its sha256, as it has no weights
+    prints = {trial.cell.teacher for trial in record.trials if trial.teacher == "audited"}
+    if audited.method in SYNTHETIC or audited.network_parameters is None:  # without weights, that is its fingerprint
         yield from unequal("teacher.sha256", {audited.sha256} | prints, {audited.sha256})
     same = record.ordinary == audited
     if same and "ordinary" in asks:
         yield Disagreement("ordinary", "the audited teacher", "another, which students asked")
-    if not same and "ordinary" not in asks and any(row.bite for row in record.comparisons):
+    if not same and "ordinary" not in asks and any(row.positive_control for row in record.comparisons):
         yield Disagreement("ordinary", "another teacher", "the audited one: no student asked another")
     for where, teacher in (("teacher", audited), ("ordinary", record.ordinary)):
         yield from _usable(record, where, teacher)
 
 
 def _usable(record: Record, where: str, teacher: TeacherInfo) -> Iterator[Disagreement]:
-    if teacher.usability is None:
-        yield Disagreement(f"{where}.usability", "nothing", "what its surface shows of the test images")
-        return
     label = where == "teacher" and record.settings.surface == "label"
     yield from unequal(f"{where}.usability.confidence", teacher.usability.confidence is None, label)
     most, told = len(record.task.classes), teacher.usability.classes.array()
@@ -122,7 +116,7 @@ def probed(record: Record, probe: Probe) -> Iterator[Disagreement]:
     yield from unequal("probe.images", probe.images, min(len(order), questions.BATCH))
     due = questions.queries(record.task.validation, len(probe.normalised))
     yield from unequal("probe.queries", probe.queries, due)
-    if (probe.correct.array() != unpacked(record.teacher.validated)[order]).any():
+    if (probe.correct.array() != record.teacher.validation_correct.array()[order]).any():
         yield Disagreement("probe.correct", "other images", "those that the teacher gets right")
     tried = [other.normalize for other in probe.normalised]
     yield from unequal("probe.normalised", len(tried), len(set(tried)))
@@ -131,7 +125,7 @@ def probed(record: Record, probe: Probe) -> Iterator[Disagreement]:
 def pools(record: Record) -> Iterator[Disagreement]:
     """Check that the answers for CMI are there, for the images that an audit uses."""
     task, found = record.task, {pool.name: pool for pool in record.cmi}
-    labels, most = unpacked(task.validation_labels), measures.CMI_ENTRIES // len(task.classes)
+    labels, most = task.validation_labels.array(), measures.CMI_ENTRIES // len(task.classes)
     counts = _sampled(np.bincount(labels, minlength=len(task.classes)), most)
     names = tuple(name for name in get_args(PoolName) if name in _due(record, counts) or name in found)
     yield from unequal("cmi", tuple(pool.name for pool in record.cmi), names)

@@ -18,7 +18,7 @@ def queries(record: Record) -> Iterator[Disagreement]:
     yield from charged(record)
     yield from asked(record)
     yield from sent(record)
-    yield from answered(record)
+    yield from answers(record)
 
 
 def charged(record: Record) -> Iterator[Disagreement]:
@@ -26,9 +26,10 @@ def charged(record: Record) -> Iterator[Disagreement]:
     spent: Counter[tuple[str, str]] = Counter()
     for trial in record.trials:
         if trial.teacher is not None:
-            spent[trial.name, purpose_of(trial.role, trial.teacher)] += trial.charged - trial.estimated
-            if trial.estimated:
-                spent[trial.name, purpose_of(trial.role, trial.teacher, True)] += trial.estimated
+            name, gradients = trial.cell.technique, trial.gradient_queries
+            spent[name, purpose_of(trial.role, trial.teacher)] += trial.queries - gradients
+            if gradients:
+                spent[name, purpose_of(trial.role, trial.teacher, True)] += gradients
     rows = [(row.attack, row.purpose) for row in _attacks(record)]
     told = {(row.attack, row.purpose): row.charged for row in _attacks(record)}
     for key in sorted(spent.keys() | told.keys()):
@@ -41,13 +42,13 @@ def asked(record: Record) -> Iterator[Disagreement]:
     task, found = record.task, {row.purpose: row.sent for row in record.ledger if row.attack == AUDITOR}
     teachers = 1 + (record.ordinary != record.teacher)
     # A remote teacher's answers for all validation images are stored already, and are not queried again.
-    kept = ("validation", task.validation) if record.teacher.parameters is None else None
+    kept = ("validation", task.validation) if record.teacher.network_parameters is None else None
     sizes = [(pool.name, pool.labels.shape[0]) for pool in record.cmi]
     due = {"evaluate": teachers * (task.validation + task.test)}
     if found.get("identify"):  # queries that found out how to use a file that does not state it
         due["identify"] = found["identify"]
     due["cmi"] = sum(size for pool, size in sizes if (pool, size) != kept)
-    due["probe"] = record.probe.queries if record.probe else 0
+    due["probe"] = record.probe.queries
     rows = [row for row in record.ledger if row.attack in (SHARED, AUDITOR)]
     names = [(SHARED, "all", 0), *((AUDITOR, purpose, 0) for purpose in due)]
     yield from unequal("ledger, rows of the auditor", [(r.attack, r.purpose, r.charged) for r in rows], names)
@@ -66,7 +67,7 @@ def sent(record: Record) -> Iterator[Disagreement]:
         yield Disagreement("ledger, shared", f"{shared:,} sent", f"at most {most:,}")
 
 
-def answered(record: Record) -> Iterator[Disagreement]:
+def answers(record: Record) -> Iterator[Disagreement]:
     """Check that the audited teacher's number of answers matches the ledger."""
     teachers = 1 + (record.ordinary != record.teacher)
     auditor = {row.purpose: row.sent for row in record.ledger if row.attack == AUDITOR}
@@ -75,8 +76,8 @@ def answered(record: Record) -> Iterator[Disagreement]:
     shared = _shared(record)
     least = shared if teachers == 1 else ahead(record, "audited")
     most = shared if teachers == 1 else shared - ahead(record, "ordinary")
-    if record.answered is None or not own + least <= record.answered <= own + most:
-        yield Disagreement("answered", f"{record.answered}", f"{own + least:,} to {own + most:,}")
+    if not own + least <= record.distinct_answers <= own + most:
+        yield Disagreement("distinct_answers", f"{record.distinct_answers}", f"{own + least:,} to {own + most:,}")
 
 
 def ahead(record: Record, teacher: str) -> int:
@@ -87,7 +88,7 @@ def ahead(record: Record, teacher: str) -> int:
     kinds = {
         kind for s in said if s.holds == "original" and offers(shown, s.needs) for kind in (s.views or "").split("+")
     }
-    return record.task.held * int(record.suite.recipe.get("views") or 0) * len(kinds - {""})
+    return record.task.pool_images * int(record.suite.recipe.get("views") or 0) * len(kinds - {""})
 
 
 def _attacks(record: Record) -> list[LedgerRow]:

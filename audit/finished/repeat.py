@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from audit.cache.store import Cache
 from audit.context import open_context
+from audit.finished.design import student
 from audit.pipeline import workbench
-from audit.plan.cells import Cell, Result, Use, cell_of
+from audit.plan.cells import ENGINE, Result, Use
 from audit.plan.options import Options
 from audit.recording.evidence import environment
 from reports.record import PackedArray, Record, Trial, load
@@ -54,9 +55,7 @@ def repeat(
     those of the record; UsageError where the code is not named.
     """
     record = load(folder)
-    judged = [t for t in record.trials if t.correct is not None and t.planned is not None]
-    if not judged:
-        raise RefusedInput(f"{folder} does not say how its students were trained; audit again with this version")
+    judged = [trial for trial in record.trials if trial.test_correct is not None]
     chosen = random.Random(seed).sample(judged, min(cells, len(judged)))
     _refuse_code(record.settings.arch, architecture)
     options = Options(
@@ -75,9 +74,9 @@ def repeat(
         known_teachers = {s.fingerprint for s in runner.targets.values()} | {None}
         with closing(runner.executor):
             for trial in chosen:
-                cell = cell_of(trial)
-                refuse_others(cell, trial, known_teachers, context.task.digest)
-                runner.train(trial.name, [Use(cell, "judge", trial.teacher, trial.kind)])
+                cell = trial.cell
+                refuse_others(trial, known_teachers, context.task.digest)
+                runner.train(cell.technique, [Use(cell, "judge", trial.teacher, trial.kind)])
                 yield compared(record, trial, runner.results[cell.key], known(context.task.test))
 
 
@@ -92,12 +91,12 @@ def _refuse_code(recorded: str | None, given: str | None) -> None:
         )
 
 
-def refuse_others(cell: Cell, trial: Trial, teachers: set[str | None], task: str) -> None:
+def refuse_others(trial: Trial, teachers: set[str | None], task: str) -> None:
     """Raise RefusedInput where a student cannot be trained again in the same way."""
-    if cell.key != trial.cell:
-        student = f"{trial.name}, seed {trial.seed}"
-        raise RefusedInput(f"the digest of {student}, does not match how the record says it was trained")
-    if cell.engine != Cell.model_fields["engine"].default:
+    cell = trial.cell
+    if cell.key != trial.key:
+        raise RefusedInput(f"the digest of {student(trial)}, does not match how the record says it was trained")
+    if cell.engine != ENGINE:
         raise RefusedInput(f"the record was made with engine {cell.engine}, this version has another")
     if cell.task != task:
         raise RefusedInput("the data is not the data of the record")
@@ -108,8 +107,8 @@ def refuse_others(cell: Cell, trial: Trial, teachers: set[str | None], task: str
 def compared(record: Record, trial: Trial, result: Result, labels: object) -> Repetition:
     """Compare a student with its trial in the record."""
     assert result.test is not None
-    assert isinstance(trial.correct, PackedArray)
-    before, now = trial.correct.array(), result.test.array() == labels
+    assert isinstance(trial.test_correct, PackedArray)
+    before, now = trial.test_correct.array(), result.test.array() == labels
     here, there = environment(), record.environment
     same = (here.torch, here.platform, here.code) == (there.torch, there.platform, there.code)
     return Repetition(trial, int((before != now).sum()), float(before.mean()), float(now.mean()), same)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from audit.finished.design import Disagreement, unequal
+from audit.finished.design import Disagreement, student, unequal
 from reports.record import PackedArray, Record
 from teachers.targets import questions
 
@@ -25,23 +25,23 @@ def _of_task(record: Record) -> Shapes:
     yield "task.validation_labels", task.validation_labels, "uint16", (task.validation,)
     yield "task.test_labels", task.test_labels, "uint16", (task.test,)
     for where, teacher in (("teacher", record.teacher), ("ordinary", record.ordinary)):
-        yield f"{where}.validated", teacher.validated, "bool", (task.validation,)
-        yield f"{where}.correct", teacher.correct, "bool", (task.test,)
-        if (shown := teacher.usability) is not None:
-            yield f"{where}.usability.correct", shown.correct, "bool", (task.test,)
-            yield f"{where}.usability.classes", shown.classes, "uint16", (task.test,)
-            if shown.confidence is not None:
-                yield f"{where}.usability.confidence", shown.confidence, "float16", (task.test,)
+        yield f"{where}.validation_correct", teacher.validation_correct, "bool", (task.validation,)
+        yield f"{where}.test_correct", teacher.test_correct, "bool", (task.test,)
+        shown = teacher.usability
+        yield f"{where}.usability.correct", shown.correct, "bool", (task.test,)
+        yield f"{where}.usability.classes", shown.classes, "uint16", (task.test,)
+        if shown.confidence is not None:
+            yield f"{where}.usability.confidence", shown.confidence, "float16", (task.test,)
 
 
 def _of_students(record: Record) -> Shapes:
     task = record.task
     for trial in record.trials:
-        where = f"student {trial.name}, seed {trial.seed}"
-        yield f"{where}: validated", trial.validated, "bool", (task.validation,)
-        if trial.role != "tune" or trial.correct is not None:
-            yield f"{where}: correct", trial.correct, "bool", (task.test,)
-            yield f"{where}: agrees", trial.agrees, "bool", (task.test,)
+        where = student(trial)
+        yield f"{where}: validation_correct", trial.validation_correct, "bool", (task.validation,)
+        if trial.role != "tune" or trial.test_correct is not None:
+            yield f"{where}: test_correct", trial.test_correct, "bool", (task.test,)
+            yield f"{where}: test_agrees", trial.test_agrees, "bool", (task.test,)
 
 
 def _of_answers(record: Record) -> Shapes:
@@ -54,12 +54,11 @@ def _of_answers(record: Record) -> Shapes:
             (pool.labels.shape[0] if pool.labels.shape else 0, classes),
         )
         yield f"cmi.{pool.name}.labels", pool.labels, "uint16", pool.answers.shape[:1]
-    if (probe := record.probe) is not None:
-        drawn = min(record.task.validation, questions.SAMPLE)
-        batch = min(drawn, questions.BATCH)
-        yield "probe.repeated", probe.repeated, "float16", (batch,)
-        yield "probe.regrouped", probe.regrouped, "float16", (min(batch, questions.GROUPS * questions.GROUP),)
-        yield "probe.correct", probe.correct, "bool", (drawn,)
-        yield "probe.duplicated", probe.duplicated, "bool", (record.task.test,)
-        for other in probe.normalised:
-            yield f"probe.normalised {other.normalize}", other.correct, "bool", (drawn,)
+    probe, drawn = record.probe, min(record.task.validation, questions.SAMPLE)
+    batch = min(drawn, questions.BATCH)
+    yield "probe.repeated", probe.repeated, "float16", (batch,)
+    yield "probe.regrouped", probe.regrouped, "float16", (min(batch, questions.GROUPS * questions.GROUP),)
+    yield "probe.correct", probe.correct, "bool", (drawn,)
+    yield "probe.duplicated", probe.duplicated, "bool", (record.task.test,)
+    for other in probe.normalised:
+        yield f"probe.normalised {other.normalize}", other.correct, "bool", (drawn,)

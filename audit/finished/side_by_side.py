@@ -85,11 +85,11 @@ def difference(one: Record, other: Record) -> tuple[str, str, str] | None:
 def question(record: Record) -> dict[str, str]:
     """Return everything that must be equal for margins to be comparable, as text."""
     suite, task = record.suite, record.task
-    engines = sorted({trial.planned.engine for trial in record.trials if trial.planned is not None})
+    engines = sorted({trial.cell.engine for trial in record.trials})
     return {
         "suite": f"{suite.name} ({suite.digest[:SHOWN]})",
         "task": f"{task.name} ({task.digest[:SHOWN]})",
-        "attacker's data": f"{task.held} images ({task.pool_digest[:SHOWN]})",
+        "attacker's data": f"{task.pool_images} images ({task.pool_digest[:SHOWN]})",
         "training engine": ", ".join(map(str, engines)) or "unknown",
         **{name.replace("_", "-"): _shown(value) for name, value in settings.question(record.settings).items()},
     }
@@ -108,8 +108,8 @@ def versions(record: Record) -> dict[str, str]:
     """Return the requested attacks and the version of each; empty where no student states it."""
     told: dict[str, set[str]] = {row.attack: set() for row in record.comparisons}
     for trial in record.trials:
-        if trial.kind == "attack" and trial.planned is not None and trial.name in told:
-            told[trial.name].add(trial.planned.version)
+        if trial.kind == "attack" and trial.cell.technique in told:
+            told[trial.cell.technique].add(trial.cell.version)
     return {name: f"version {', '.join(sorted(found))}" if found else "" for name, found in told.items()}
 
 
@@ -145,26 +145,27 @@ def entry(name: str, record: Record, before: Record | None) -> Entry:
         accuracy=teacher.test_accuracy,
         accuracy_low=teacher.test_low,
         accuracy_high=teacher.test_high,
-        answered=record.answered,
+        distinct_answers=record.distinct_answers,
         price=record.settings.price,
         cmi=None if held_out is None or top is None else held_out.cmi[top],
         cmi_temperature=None if held_out is None or top is None else held_out.temperatures[top],
         judged=len(judged),
-        biting=sum(row.bite is not None and row.bite.bites for row in judged),
-        missing=tuple(f"{record.named(row)} ({row.status})" for row in record.comparisons if row.status != "judged"),
+        passing=sum(row.passes for row in judged),
+        missing=tuple(f"{record.name_of(row)} ({row.status})" for row in record.comparisons if row.status != "judged"),
         flags=tuple(flag.id for flag in record.flags if flag.caps != "nothing"),
     )
     if best is None:
         return found
     theirs = None if before is None else strongest(before)
     above = None if before is None or theirs is None else contrast(record, best, before, theirs)
-    own = {"strongest": record.named(best), "margin": best.margin, "floor": best.floor, "p_holm": best.p_holm}
-    return found.model_copy(update={**own, "queries": best.queries, "above": above})
+    own = {"strongest": record.name_of(best), "margin": best.margin, "queries": best.knockoff.queries}
+    corrected = {"corrected_lower": best.corrected_lower, "p_holm": best.p_holm}
+    return found.model_copy(update={**own, **corrected, "above": above})
 
 
 def lines(records: Sequence[Record]) -> tuple[Line, ...]:
     """Return every attack's margin in every record; the attack with the largest margin comes first."""
-    rows = [{record.named(row): row for row in record.comparisons} for record in records]
+    rows = [{record.name_of(row): row for row in record.comparisons} for record in records]
     found = [
         Line(
             attack=name,
@@ -178,8 +179,8 @@ def lines(records: Sequence[Record]) -> tuple[Line, ...]:
 
 def differences(first: Record, second: Record) -> tuple[Difference, ...]:
     """Return the second record's margin minus the first's for every attack, with Holm-adjusted p-values."""
-    theirs = {first.named(row): row for row in first.comparisons}
-    pairs = [(row, theirs[second.named(row)]) for row in second.comparisons if second.named(row) in theirs]
+    theirs = {first.name_of(row): row for row in first.comparisons}
+    pairs = [(row, theirs[second.name_of(row)]) for row in second.comparisons if second.name_of(row) in theirs]
     found = [d for mine, other in pairs if (d := contrast(second, mine, first, other)) is not None]
     adjusted = holm([d.p if d.reliable else 1.0 for d in found])
     corrected = [d.model_copy(update={"p_holm": p}) for d, p in zip(found, adjusted, strict=True)]
@@ -188,11 +189,11 @@ def differences(first: Record, second: Record) -> tuple[Difference, ...]:
 
 def contrast(one: Record, mine: Comparison, other: Record, theirs: Comparison) -> Difference | None:
     """Return one record's margin minus another's; None where one of the rows has no students."""
-    if not (mine.students and theirs.students):
+    if not (mine.knockoff.students and theirs.knockoff.students):
         return None
     found = differing(ResultArrays(one).both(mine), ResultArrays(other).both(theirs))
     low, high = (float(np.clip(end, -2, 2)) for end in found.interval(0.95))
-    named, others = one.named(mine), other.named(theirs)
+    named, others = one.name_of(mine), other.name_of(theirs)
     return Difference(
         attack=named,
         other="" if named == others else others,
@@ -201,7 +202,7 @@ def contrast(one: Record, mine: Comparison, other: Record, theirs: Comparison) -
         low=low,
         high=high,
         p=found.p_equal(),
-        seeds=(len(mine.students), len(theirs.students)),
+        seeds=(len(mine.knockoff.students), len(theirs.knockoff.students)),
         images=found.images,
         discordant=found.discordant,
         reliable=usable(found),

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.analysis.derive import ResultArrays, finding, unpacked
-from audit.finished.design import Disagreement, unequal
+from audit.analysis.derive import ResultArrays, finding
+from audit.finished.design import Disagreement, student, unequal
 from audit.finished.groups import Groups, Kind, labels_only
 from audit.plan.cells import SMOOTHED
 from audit.plan.measures import REPEATS
@@ -22,10 +22,10 @@ from teachers.names import truth_digest
 def students(groups: Groups) -> Iterator[Disagreement]:
     """Check every student alone, groups of similar students, and the status of each attack."""
     record = groups.record
-    right = {"audited": unpacked(record.teacher.correct), "ordinary": unpacked(record.ordinary.correct)}
+    right = {"audited": record.teacher.test_correct.array(), "ordinary": record.ordinary.test_correct.array()}
     for trial in record.trials:
         for found in _student(record, trial, right[trial.teacher or "audited"]):
-            yield found._replace(where=f"student {trial.name}, seed {trial.seed}: {found.where}")
+            yield found._replace(where=f"{student(trial)}: {found.where}")
     yield from _alike(groups)
     for row in record.comparisons:
         yield from _sound(groups, row)
@@ -35,26 +35,27 @@ def students(groups: Groups) -> Iterator[Disagreement]:
 
 
 def _student(record: Record, trial: Trial, teacher: NDArray[np.bool_]) -> Iterator[Disagreement]:
-    yield from unequal("measured on test images", trial.correct is not None, trial.role != "tune")
-    if trial.correct is not None:
-        mine, agrees = trial.correct.array(), unpacked(trial.agrees)
+    budget = trial.cell.budget
+    yield from unequal("measured on test images", trial.test_correct is not None, trial.role != "tune")
+    if trial.test_correct is not None and trial.test_agrees is not None:
+        mine, agrees = trial.test_correct.array(), trial.test_agrees.array()
         if (wrong := np.where(teacher, agrees != mine, agrees & mine)).any():
-            yield Disagreement(
-                "agrees", "right and agreeing, or neither, where the teacher is right", f"{int(wrong.sum())} images"
-            )
+            told = "right and agreeing, or neither, where the teacher is right"
+            yield Disagreement("test_agrees", told, f"{int(wrong.sum())} images")
     if trial.teacher is None:
-        yield from unequal("queries", (trial.charged, trial.estimated), (0, 0))
-    elif not trial.estimated <= trial.charged <= (trial.charged if trial.budget is None else trial.budget):
-        yield Disagreement("queries", f"{trial.charged:,}, {trial.estimated:,} to estimate", f"at most {trial.budget}")
+        yield from unequal("queries", (trial.queries, trial.gradient_queries), (0, 0))
+    elif not trial.gradient_queries <= trial.queries <= (trial.queries if budget is None else budget):
+        told = f"{trial.queries:,}, {trial.gradient_queries:,} to estimate"
+        yield Disagreement("queries", told, f"at most {budget}")
     if trial.kind == "control":
         yield from unequal("regime.source", trial.regime.source, "original")
-    if trial.name == LS_NAME:
-        yield from unequal("regime.view", trial.regime.view, trial.parameters.get("view"))
-        yield from unequal("regime.recipe", trial.regime.recipe, trial.planned and trial.planned.recipe)
+    if trial.cell.technique == LS_NAME:
+        yield from unequal("regime.view", trial.regime.view, trial.cell.parameters.get("view"))
+        yield from unequal("regime.recipe", trial.regime.recipe, trial.cell.recipe)
     if trial.step_seconds > trial.seconds + 1:
         yield Disagreement("step_seconds", f"{trial.step_seconds:.1f}", f"at most {trial.seconds:.1f}")
-    if trial.planned is not None and trial.planned.pool == record.task.pool_digest:
-        asked, held = record.settings.labels, max(record.task.held, 1)
+    if trial.cell.pool == record.task.pool_digest:
+        asked, held = record.settings.labels, max(record.task.pool_images, 1)
         if abs(trial.labels - asked) > (len(record.task.classes) / held if asked < 1 else 0):
             yield Disagreement("labels", f"{trial.labels:g}", f"{asked:g}")
 
@@ -63,24 +64,24 @@ def _alike(groups: Groups) -> Iterator[Disagreement]:
     """Check that students that differ only in seed have the same regime, and those of one pool the same labels."""
     seen: dict[str, Any] = {}
     for trial in groups.record.trials:
-        said = groups.said[trial.cell]
+        said = groups.said[trial.key]
         setting = [said[name] for name in ("technique", "parameters", "recipe", "surrogate")]
         for what, key, value in (
             ("regime", repr(setting), trial.regime),
             ("labels", said["pool"], trial.labels),
         ):
             if seen.setdefault(f"{what} {key}", value) != value:
-                yield Disagreement(f"student {trial.name}, seed {trial.seed}: {what}", str(value), "that of the others")
+                yield Disagreement(f"{student(trial)}: {what}", str(value), "that of the others")
 
 
 def _sound(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
     """Check that no diverged student was judged."""
-    bite = row.bite.students if row.bite else ()
-    points = (*row.curve, *(row.bite.curve if row.bite else ()))
-    cells = {*row.students, *bite, *(cell for point in points for cell in point.students)}
-    for cell in sorted(cells):
-        if groups.trials[cell].diverged:
-            yield Disagreement(f"students of {groups.record.named(row)}", "one that diverged", "none")
+    other = row.positive_control
+    points = (*row.curve, *(other.curve if other else ()))
+    keys = {*row.knockoff.students, *(other.students if other else ())}
+    for key in sorted(keys.union(*(point.students for point in points))):
+        if groups.trials[key].diverged:
+            yield Disagreement(f"students of {groups.record.name_of(row)}", "one that diverged", "none")
 
 
 def _identical(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
@@ -88,7 +89,7 @@ def _identical(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
     if row.status not in ("judged", "identical"):
         return
     record, due, reason = groups.record, "judged", ""
-    own = row.control == row.attack + SMOOTHED and row.control_parameters == row.parameters
+    own = row.control.name == row.attack + SMOOTHED and row.control.parameters == row.knockoff.parameters
     asks_truth = any(s["asks"] == "audited" and s["teacher"] == _truth(record) for s in groups.said.values())
     if own and asks_truth and record.settings.surface == "probs":
         due, reason = "identical", "the teacher answers with smoothed labels"
@@ -96,7 +97,7 @@ def _identical(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
         share = _repeats(groups, row)
         if share >= REPEATS:
             due, reason = "identical", f"the teacher repeats {share:.2%} of the labels"
-    yield from unequal(f"status of {record.named(row)}", (row.status, row.reason), (due, reason))
+    yield from unequal(f"status of {record.name_of(row)}", (row.status, row.reason), (due, reason))
 
 
 def _truth(record: Record) -> str:
@@ -105,43 +106,44 @@ def _truth(record: Record) -> str:
 
 def _repeats(groups: Groups, row: Comparison) -> float:
     """Return the share of labels that the teacher repeats, from the students that chose an attack's setting."""
-    usual = {"kind": "attack", "asks": "audited", "technique": row.attack, "parameters": row.parameters}
+    usual = {"kind": "attack", "asks": "audited", "technique": row.attack, "parameters": row.knockoff.parameters}
     mine = Kind({**usual, "recipe": groups.record.suite.recipe | {"architecture": row.student}})
-    found = [t for t in groups.of(mine) if t.role == ("tune" if row.tuned_over > 1 else "judge")]
-    if row.tuned_over == 1:
-        found = [t for t in found if t.seed == 0]
-    shares = [t.repeats for t in found if t.repeats is not None and t.regime.view in ("raw", "crop")]
+    found = [t for t in groups.of(mine) if t.role == ("tune" if row.knockoff.tuned_over > 1 else "judge")]
+    if row.knockoff.tuned_over == 1:
+        found = [t for t in found if t.cell.seed == 0]
+    shares = [t.repeated_labels for t in found if t.repeated_labels is not None and t.regime.view in ("raw", "crop")]
     return float(np.mean(shares)) if shares else 0.0
 
 
 def _shown(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
     """Check that no positive control or steal-cost curve was left out although all of its students were trained."""
-    suite, name = groups.suite, groups.record.named(row)
+    suite, name = groups.suite, groups.record.name_of(row)
     if suite is None or row.status == "failed":
         return
     seeds, original = min(suite.bite_seeds, suite.query_seeds), row.holds == "original"
     due = suite.bite_seeds if original else seeds * suite.budgets
-    bites = original or suite.budgets > 1
-    if bites and row.bite is None and _made(groups, row, "bite", "ordinary") >= due:
-        yield Disagreement(f"bite of {name}", "nothing", "what its students tell")
-    if row.students and not row.curve and _made(groups, row, "cost", "audited") >= seeds * (suite.budgets - 1) > 0:
+    shown = row.positive_control is not None or not (original or suite.budgets > 1)
+    if not shown and _made(groups, row, "positive control", "ordinary") >= due:
+        yield Disagreement(f"positive control of {name}", "nothing", "what its students tell")
+    points = _made(groups, row, "cost", "audited")
+    if row.knockoff.students and not row.curve and points >= seeds * (suite.budgets - 1) > 0:
         yield Disagreement(f"curve of {name}", "nothing", "what its students tell")
 
 
 def _made(groups: Groups, row: Comparison, role: str, asks: str) -> int:
     """Count an attack's students of one role that query a teacher and did not diverge."""
     due = (row.attack, row.student, role, asks, False)
-    return sum((t.name, t.student, t.role, t.teacher, t.diverged) == due for t in groups.record.trials)
+    return sum((t.cell.technique, t.cell.student, t.role, t.teacher, t.diverged) == due for t in groups.record.trials)
 
 
 def _open(groups: Groups) -> Iterator[Disagreement]:
     """Check that every undecided attack got all of its looks, unless a diverged control ended them."""
     record, facts = groups.record, ResultArrays(groups.record)
-    rows = [row for row in record.comparisons if row.students]
-    if any(groups.trials[cell].diverged for row in rows for cell in row.control_students):
+    rows = [row for row in record.comparisons if row.knockoff.students]
+    if any(groups.trials[cell].diverged for row in rows for cell in row.control.students):
         return
     left = undecided([finding(record, row, facts.looks(row)) for row in rows])
     for row in rows:
-        if record.named(row) in left and row.looks[-1] < record.suite.seeds:
+        if record.name_of(row) in left and row.looks[-1] < record.suite.seeds:
             told = f"{record.suite.seeds} at the last look: it is open"
-            yield Disagreement(f"looks of {record.named(row)}", repr(row.looks), told)
+            yield Disagreement(f"looks of {record.name_of(row)}", repr(row.looks), told)

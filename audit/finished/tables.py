@@ -51,12 +51,12 @@ def beside(record: Record, folder: Path) -> list[str]:
     """Name the files of a folder that verify does not check: no audit writes them, or they cannot be compared."""
     known = {"record.json", JOURNAL, LOCK, ID, *outputs.files(record, folder, (*outputs.ALWAYS, "csv"))}
     known |= {_parquet(table.name) for table in every.EVERY} if installed() else set()
-    own = tuple(f"{row.folder}/" for row in record.hardening)
+    own = tuple(f"{row.folder}/" for row in record.surfaces)
     found = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
     left = [name for name in found if name not in known and not name.startswith(own)]
-    for row in record.hardening:
+    for row in record.surfaces:
         left += [
-            f"{row.folder}/{name}" for name in beside(record.model_copy(update={"hardening": ()}), folder / row.folder)
+            f"{row.folder}/{name}" for name in beside(record.model_copy(update={"surfaces": ()}), folder / row.folder)
         ]
     return left
 

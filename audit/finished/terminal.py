@@ -37,7 +37,7 @@ def _print_places(board: Leaderboard) -> None:
     for e in board.entries:
         margin = points(None) if e.margin is None else f"{points(e.margin.mean)} {span(e.margin)}"
         told = (percent(e.accuracy, 1), number(e.cmi), telling.judged(e))
-        rows.append((e.name, e.word, margin, points(e.floor), e.strongest, telling.gap(e.above), *told))
+        rows.append((e.name, e.word, margin, points(e.corrected_lower), e.strongest, telling.gap(e.above), *told))
     heads = ("teacher", "verdict", "largest margin, points (95 %)", "floor", "strongest", "over the previous place")
     _print_table((*heads, "accuracy", "CMI", "judged"), rows)
 

@@ -12,7 +12,7 @@ from audit.analysis.derive import derived
 from audit.finished import carried, tables
 from audit.finished.choices import choices
 from audit.finished.design import Disagreement as Disagreement
-from audit.finished.design import design, differences
+from audit.finished.design import design, differences, student, unequal
 from audit.finished.figures import same_page
 from audit.finished.groups import Groups
 from audit.finished.hardening import inside, several, surface
@@ -22,7 +22,6 @@ from audit.finished.parts import parts
 from audit.finished.queries import queries
 from audit.finished.shapes import shapes
 from audit.finished.students import students
-from audit.plan.cells import cell_of
 from reports import outputs
 from reports.record import Record, RecordError, by_surface, dumped, load
 
@@ -34,18 +33,18 @@ def verify(folder: Path) -> Iterator[Disagreement]:
     record.
     """
     record = load(folder)
-    outside = [row.folder for row in record.hardening if not inside(row.folder)]
+    outside = [row.folder for row in record.surfaces if not inside(row.folder)]
     if outside:
         yield Disagreement("surfaces", f"an audit in {outside[0]}", "one in its own folder")
         return
     try:
         each = by_surface(record, folder)
     except RecordError as e:  # the reports need the records of all surfaces
-        yield Disagreement("surfaces", f"{len(record.hardening)} audits", f"one that cannot be read: {e}")
+        yield Disagreement("surfaces", f"{len(record.surfaces)} audits", f"one that cannot be read: {e}")
         return
-    for row, one in zip(record.hardening, each, strict=False):  # none where one surface was audited
+    for row, one in zip(record.surfaces, each, strict=False):  # none where one surface was audited
         yield from guarded(partial(surface, record, row, one, folder))
-        if not one.hardening:  # a record with surfaces in it could refer to itself without end
+        if not one.surfaces:  # a record with surfaces in it could refer to itself without end
             for found in verify(folder / row.folder):
                 yield found._replace(where=f"{row.folder}: {found.where}")
     yield from several(record)
@@ -74,8 +73,7 @@ def measured(record: Record) -> Iterator[Disagreement]:
         yield broken
         return
     yield from guarded(lambda: names(record))
-    if all(trial.planned is not None for trial in record.trials):
-        yield from guarded(lambda: _evidence(record))
+    yield from guarded(lambda: _evidence(record))
 
 
 def unpackable(record: Record) -> Iterator[Disagreement]:
@@ -131,6 +129,4 @@ def _first_difference(stored: bytes, found: bytes) -> tuple[str, str]:
 def names(record: Record) -> Iterator[Disagreement]:
     """Check that every student's name is the digest of everything that determines it."""
     for trial in record.trials:
-        key = "nothing of how it was trained" if trial.planned is None else cell_of(trial).key
-        if key != trial.cell:
-            yield Disagreement(f"student {trial.name}, seed {trial.seed}", trial.cell, key)
+        yield from unequal(student(trial), trial.key, trial.cell.key)

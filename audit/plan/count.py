@@ -86,6 +86,6 @@ def _walk(design: Design, choices: Imagined) -> Iterator[tuple[str, Arm]]:
     yield from (("twice the steps", arm) for arm in design.longer(choices, pairs))
     yield from (("judging", arm) for arm in judged)
     for arm in design.beside(choices, pairs):
-        yield POSITIVE if arm.role == "bite" else "judging", arm
+        yield POSITIVE if arm.role == "positive control" else "judging", arm
     for arm in design.cheaper(choices, pairs):
-        yield POSITIVE if arm.role == "bite" else "smaller budgets", arm
+        yield POSITIVE if arm.role == "positive control" else "smaller budgets", arm

@@ -112,7 +112,7 @@ class Design:
         preset = self.presets.get(attack.name)
         grid = attack.grid()[: self.suite.settings] if preset is None else (preset,)
         arms = tuple(self._tried(setting, teacher) for setting in grid)
-        return arms if len(arms) > 1 else (arms[0].on("judge" if teacher == "audited" else "bite", 1),)
+        return arms if len(arms) > 1 else (arms[0].on("judge" if teacher == "audited" else "positive control", 1),)
 
     def sweep(self, regime: Regime | None = None) -> tuple[Arm, ...]:
         """Return the smoothings of the LS student, with the plain recipe or matched to an attack's regime."""
@@ -224,13 +224,13 @@ class Design:
         """
         seeds = self.suite.bite_seeds
         if not labels_only(pair.knockoff.attack):
-            return Pair(*(arm.on("bite", seeds) for arm in pair))
+            return Pair(*(arm.on("positive control", seeds) for arm in pair))
         plain = self._tried(replace(cast("LS", pair.control.technique), view=self.ls[0].view))
-        return Pair(*(replace(arm.on("bite", seeds), tenth=True) for arm in (pair.knockoff, plain)))
+        return Pair(*(replace(arm.on("positive control", seeds), tenth=True) for arm in (pair.knockoff, plain)))
 
     def curve(self, choices: Choices, pair: Pair) -> list[Arm]:
         """Return a steal-cost curve: smaller budgets once an attack's own number of queries is known, and that."""
-        role: Role = "cost" if pair.knockoff.target == "audited" else "bite"
+        role: Role = "cost" if pair.knockoff.target == "audited" else "positive control"
         own = pair.knockoff.on(role, self.first_seeds(pair.knockoff.attack, self.suite.bite_seeds))
         queries, shares = choices.queries(own), cost_shares(self.suite.budgets)[:-1]
         fewer = [] if queries is None else [replace(own, budget=max(1, round(queries * s)), share=s) for s in shares]

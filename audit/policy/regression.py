@@ -67,23 +67,23 @@ def unlike(now: Record, before: Record) -> str | None:
 
 def lost(now: Record, before: Record, waived: Container[str]) -> list[str]:
     """Name the attacks that only the baseline judged, except those that are now identical to their control."""
-    kept = {(row.attack, row.student) for row in now.comparisons if row.students or row.status == "identical"}
-    rows = [row for row in before.comparisons if row.students and row.attack not in waived]
-    return [before.named(row) for row in rows if (row.attack, row.student) not in kept]
+    kept = {(row.attack, row.student) for row in now.comparisons if row.knockoff.students or row.status == "identical"}
+    rows = [row for row in before.comparisons if row.knockoff.students and row.attack not in waived]
+    return [before.name_of(row) for row in rows if (row.attack, row.student) not in kept]
 
 
 def changes(now: Record, before: Record, waived: Container[str], delta: float) -> list[Change]:
     """Compare the margin of every judged attack with that of the baseline, over all looks of both."""
     facts, earlier = ResultArrays(now), ResultArrays(before)
-    rows = {(row.attack, row.student): row for row in before.comparisons if row.students}
-    judged = [row for row in now.comparisons if row.students and row.attack not in waived]
+    rows = {(row.attack, row.student): row for row in before.comparisons if row.knockoff.students}
+    judged = [row for row in now.comparisons if row.knockoff.students and row.attack not in waived]
     found = [_change(facts, row, earlier, rows.get((row.attack, row.student))) for row in judged]
     adjusted = holm([c.looks.p_above(delta) if c.looks is not None and c.usable else 1.0 for c in found])
     return [replace(change, p=p) for change, p in zip(found, adjusted, strict=True)]
 
 
 def _change(facts: ResultArrays, row: Comparison, earlier: ResultArrays, other: Comparison | None) -> Change:
-    name, mine = facts.record.named(row), facts.both(row)
+    name, mine = facts.record.name_of(row), facts.both(row)
     if other is None:
         return Change(name, _margin(mine))
     theirs = earlier.both(other)

@@ -54,7 +54,7 @@ def findings(
         rows = [row for row in record.comparisons if row.attack not in waived]
         for row in rows:
             if row.status == "failed":
-                yield RuleResult("attacks", "fail", f"{_on(record)}: {record.named(row)} did not run: {row.reason}")
+                yield RuleResult("attacks", "fail", f"{_on(record)}: {record.name_of(row)} did not run: {row.reason}")
         if not any(row.status == "judged" for row in rows):
             yield RuleResult("verdict", "nothing", f"{_on(record)}: no attack was judged")
             continue
@@ -89,7 +89,7 @@ def ruled(record: Record, waived: Container[str], delta: float) -> Ruling:
     kept = record.model_copy(update={"comparisons": rows})
     facts = ResultArrays(kept)
     flags = doubts(facts, kept.comparisons, kept.controls)
-    found = [finding(record, row, facts.looks(row) if row.students else None) for row in rows]
+    found = [finding(record, row, facts.looks(row) if row.knockoff.students else None) for row in rows]
     return rule(found, flags, complete=whole(record), delta=delta)
 
 

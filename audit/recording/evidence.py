@@ -50,7 +50,7 @@ def task_info(experiment: Experiment) -> TaskInfo:
         validation_labels=PackedArray.of(known(task.validation).astype(np.uint16)),
         test_labels=PackedArray.of(known(task.test).astype(np.uint16)),
         pool_digest=experiment.pool.digest,
-        held=len(experiment.pool),
+        pool_images=len(experiment.pool),
     )
 
 
@@ -119,7 +119,7 @@ def ledger(
     return tuple(rows_)
 
 
-def answered(
+def distinct_answers(
     runner: TrialRunner, audited: Target, experiment: Experiment, pools: Sequence[CMIPool], probe: Probe
 ) -> int:
     """Count the distinct answers of the audited teacher alone: what its owner would be paid for."""

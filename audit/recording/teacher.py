@@ -49,13 +49,13 @@ def describe(target: Target, task: Task, tops: Predictions) -> TeacherInfo:
         sha256=teacher.sha256,
         architecture=teacher.architecture,
         method=teacher.method,
-        parameters=teacher.parameters,
+        network_parameters=teacher.parameters,
         output=(target.remote.output or "") if target.remote else teacher.output,
         mean=teacher.mean,
         std=teacher.std,
         bgr=teacher.bgr,
-        validated=PackedArray.of(tops.validation == known(task.validation)),
-        correct=PackedArray.of(tops.test == known(task.test)),
+        validation_correct=PackedArray.of(tops.validation == known(task.validation)),
+        test_correct=PackedArray.of(tops.test == known(task.test)),
         usability=tops.usability,
     )
 

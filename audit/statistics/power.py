@@ -94,8 +94,8 @@ def of_margins(margins: Iterable[Margin], source: str) -> Scatter:
 
 def of_record(record: Record) -> Scatter:
     """Return the variance components of an earlier audit's margins."""
-    rows = [row for row in record.comparisons if row.students]
-    margins = [paired(record.correct(row.students), record.correct(row.control_students)) for row in rows]
+    rows = [row for row in record.comparisons if row.knockoff.students]
+    margins = [paired(record.correct(row.knockoff.students), record.correct(row.control.students)) for row in rows]
     return of_margins(margins, f"the {len(rows)} margins of the audit of {record.teacher.name}")
 
 

@@ -66,7 +66,7 @@ class ClusterView:
         return Picture(
             row=row,
             divergence=float(self.survey.divergence[row]),
-            told=self.classes[top],
+            predicted=self.classes[top],
             probability=min(1.0, float(np.exp(said[top]))),
         )
 

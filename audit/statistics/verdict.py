@@ -29,7 +29,7 @@ class Finding:
     attack: str  # name; with the student's architecture where there are several
     status: Status
     looks: Looks | None = None
-    bites: bool = False
+    passes: bool = False  # its positive control
 
     @property
     def margin(self) -> Margin | None:
@@ -102,11 +102,11 @@ def _against(
     findings: Sequence[Finding], judged: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, delta: float
 ) -> list[str]:
     """Return every reason why these findings do not allow UNDISTILLABLE."""
-    found = [flag.raised for flag in flags if flag.caps != "nothing"]
+    found = [flag.found for flag in flags if flag.caps != "nothing"]
     if not complete:
         found.append("the suite did not run in full")
     found += [f"{f.attack} failed" for f in findings if f.status == "failed"]
-    if not any(f.bites for f in judged):
+    if not any(f.passes for f in judged):
         found.append("none of the attacks judged here bites on the ordinary teacher")
     return found + [reason for f in judged if (reason := _open(f, delta)) is not None]
 

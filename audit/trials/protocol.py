@@ -14,7 +14,7 @@ from attacks.base import Attack, Technique
 from attacks.controls.ls import LS, SWEEP
 from attacks.registry import CONTROLS, origin
 from audit.execution.runner import TrialRunner
-from audit.plan.cells import Cell, Failure, Result, Use
+from audit.plan.cells import ENGINE, Cell, Failure, Result, Use
 from audit.plan.design import TRUTHS, Arm, Attacks, Design, Pair, Pairs, TeacherRole, labels_only
 from audit.plan.measures import REPEATS
 from audit.plan.suite import Suite
@@ -103,6 +103,7 @@ class Experiment:
         held = getattr(technique, "holds", "original")
         pool = self.pool if held == "original" else self.nothing
         base = Cell(
+            engine=ENGINE,
             technique=technique.name,
             version=f"{technique.version} {origin(type(technique))}".strip(),
             parameters=technique.parameters,

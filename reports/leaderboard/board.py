@@ -39,16 +39,16 @@ class Entry(Data):
     accuracy_high: Share
     strongest: str = ""  # the attack with the largest margin; empty where none was judged
     margin: Interval | None = None
-    floor: float | None = None  # lower bound of this margin, corrected for the number of attacks
+    corrected_lower: float | None = None  # lower bound of this margin, corrected for the number of attacks
     p_holm: float | None = None
     above: Difference | None = None  # this margin minus that of the entry before
     queries: Count = 0  # queries of one student of this attack
-    answered: Count | None = None  # number of distinct answers of the teacher that the audit uses
+    distinct_answers: Count  # of the teacher, that the audit uses
     price: float | None = None  # price of 1,000 queries
     cmi: float | None = None  # largest over temperatures, on validation images, in nats
     cmi_temperature: float | None = None
     judged: Count
-    biting: Count  # number of judged attacks that pass the positive control
+    passing: Count  # number of judged attacks that pass the positive control
     missing: tuple[str, ...] = ()  # attacks that were not judged, and why
     flags: tuple[str, ...] = ()  # ids of the flags that limit the verdict
 

@@ -44,7 +44,7 @@ def _entry(board: Leaderboard, place: int) -> tuple[str, ...]:
         e.word,
         points(None if e.margin is None else e.margin.mean),
         span(e.margin),
-        points(e.floor),
+        points(e.corrected_lower),
         escape(e.strongest),
         telling.gap(e.above),
         percent(e.accuracy),

@@ -45,15 +45,17 @@ def _controls(record: Record) -> Iterator[ComparisonRow]:
 
 
 def _pairs(record: Record) -> Iterator[StudentPair]:
-    seeds = {trial.cell: trial.seed for trial in record.trials}
+    seeds = {trial.key: trial.cell.seed for trial in record.trials}
     for row in (*record.comparisons, *record.controls):
-        for mine, control, baseline in zip_longest(row.students, row.control_students, row.baseline_students):
+        beside = () if row.baseline is None else row.baseline.students
+        for mine, control, baseline in zip_longest(row.knockoff.students, row.control.students, beside):
             yield StudentPair(row, seeds.get(mine or control or baseline), mine, control, baseline)
 
 
 def _points(record: Record) -> Iterator[Point]:
     for row in record.comparisons:
-        for teacher, curve in (("audited", row.curve), ("ordinary", () if row.bite is None else row.bite.curve)):
+        other = () if row.positive_control is None else row.positive_control.curve
+        for teacher, curve in (("audited", row.curve), ("ordinary", other)):
             yield from (Point(row, teacher, cost) for cost in curve)
 
 
@@ -61,8 +63,8 @@ def _in_margin(of: Callable[[Interval], float]) -> Callable[[ComparisonRow], flo
     return lambda own: None if own.row.margin is None else of(own.row.margin)
 
 
-def _bite(own: ComparisonRow) -> Interval | None:
-    return None if own.row.bite is None else own.row.bite.margin
+def _positive(own: ComparisonRow) -> Interval | None:
+    return None if own.row.positive_control is None else own.row.positive_control.margin
 
 
 def _student(own: ComparisonRow) -> str:
@@ -76,18 +78,25 @@ def _count(of: Callable[[Interval], int]) -> Callable[[ComparisonRow], int | Non
 _SETTINGS: Final[tuple[Column[ComparisonRow], ...]] = (
     Column("status", "text", "judged, identical (to its control), not applicable or failed", lambda c: c.row.status),
     Column("reason", "text", "why, where it was not judged", lambda c: c.row.reason),
-    Column("settings", "text", "chosen on validation images, JSON", lambda c: settings(c.row.parameters)),
-    Column("tuned_over", "count", "settings tried", lambda c: c.row.tuned_over),
-    Column("control", "text", "the student without the teacher that it is compared with", lambda c: c.row.control),
-    Column("control_settings", "text", "the control's settings, JSON", lambda c: settings(c.row.control_parameters)),
+    Column(
+        "parameters",
+        "text",
+        "settings, chosen on validation images, JSON",
+        lambda c: settings(c.row.knockoff.parameters),
+    ),
+    Column("tuned_over", "count", "settings tried", lambda c: c.row.knockoff.tuned_over),
+    Column("control", "text", "the student without the teacher that it is compared with", lambda c: c.row.control.name),
+    Column("control_parameters", "text", "the control's settings, JSON", lambda c: settings(c.row.control.parameters)),
 )
 _MARGIN: Final[tuple[Column[ComparisonRow], ...]] = (
-    Column("accuracy", "number", "accuracy of its students on the test images, fraction", lambda c: c.row.accuracy),
+    Column(
+        "accuracy", "number", "accuracy of its students on test images, fraction", lambda c: c.row.knockoff.accuracy
+    ),
     Column(
         "control_accuracy",
         "number",
         "accuracy of the students it is paired with, fraction",
-        lambda c: c.row.control_accuracy,
+        lambda c: c.row.control.accuracy,
     ),
     *bounded("margin", "", lambda c: c.row.margin, "`accuracy` − `control_accuracy`, fraction"),
     Column("lower", "number", "one-sided 95 % lower bound, over all looks", _in_margin(lambda m: m.lower)),
@@ -112,10 +121,15 @@ ATTACKS: Final[Table[ComparisonRow]] = Table(
             "holds", "text", "images that the attacker holds: original, surrogate or no data", lambda c: c.row.holds
         ),
         Column("needs", "text", "the least an answer must hold: probs, label or gradients", lambda c: c.row.needs),
-        Column("extra", "truth", "whether it is not part of the suite", lambda c: c.row.extra),
+        Column("outside_suite", "truth", "whether it is not part of the suite", lambda c: c.row.outside_suite),
         *_SETTINGS,
         *_MARGIN,
-        Column("floor", "number", "lower bound, corrected for the number of attacks", lambda c: c.row.floor),
+        Column(
+            "corrected_lower",
+            "number",
+            "lower bound, corrected for the number of attacks",
+            lambda c: c.row.corrected_lower,
+        ),
         Column("p_holm", "number", "`p` after Holm's correction over all attacks", lambda c: c.row.p_holm),
         Column(
             "distils", "truth", "whether `p_holm` is below the verdict's error rate", lambda c: distils(c.row, c.record)
@@ -125,42 +139,45 @@ ATTACKS: Final[Table[ComparisonRow]] = Table(
             "agreement",
             "number",
             "how often its students name the teacher's class, fraction",
-            lambda c: c.row.agreement,
+            lambda c: c.row.knockoff.agreement,
         ),
-        Column("queries", "count", "images that one student queried", lambda c: c.row.queries),
+        Column("queries", "count", "images that one student queried", lambda c: c.row.knockoff.queries),
         Column(
-            "bites",
+            "passes_positive_control",
             "truth",
             "whether it passes the positive control: it works on the ordinary teacher",
-            lambda c: None if c.row.bite is None else c.row.bite.bites,
+            lambda c: None if c.row.positive_control is None else c.row.positive_control.passes,
         ),
         Column(
-            "bite_baseline",
+            "positive_control_baseline",
             "text",
             "the baseline that it must beat there",
-            lambda c: None if c.row.bite is None else c.row.bite.baseline,
+            lambda c: None if c.row.positive_control is None else c.row.positive_control.baseline,
         ),
-        *bounded("bite_margin", "bite_", _bite, "margin over that baseline, fraction"),
+        *bounded("positive_control_margin", "positive_control_", _positive, "margin over that baseline, fraction"),
         Column(
-            "baseline", "text", "the best student without a teacher, on validation images", lambda c: c.row.baseline
+            "baseline",
+            "text",
+            "the best student without a teacher, on validation images",
+            lambda c: None if c.row.baseline is None else c.row.baseline.name,
         ),
         *bounded(
             "baseline_margin",
             "baseline_",
-            lambda c: c.row.baseline_margin,
+            lambda c: c.row.baseline and c.row.baseline.margin,
             "margin over that baseline, which does not affect the verdict, fraction",
         ),
         Column(
             "dropped_accuracy",
             "number",
             "accuracy on classes that the attacker never saw, fraction",
-            lambda c: c.row.dropped_accuracy,
+            lambda c: c.row.knockoff.dropped_accuracy,
         ),
         Column(
             "control_dropped_accuracy",
             "number",
             "accuracy of its control on these classes, fraction",
-            lambda c: c.row.control_dropped_accuracy,
+            lambda c: c.row.control.dropped_accuracy,
         ),
     ),
 )
@@ -179,15 +196,15 @@ CONTROLS: Final[Table[ComparisonRow]] = Table(
 )
 PAIRS: Final[Table[StudentPair]] = Table(
     "pairs",
-    "Which students a row of `attacks` or `controls` compares, seed by seed; cells of `students`.",
+    "Which students a row of `attacks` or `controls` compares, seed by seed; keys of `students`.",
     _pairs,
     (
         Column("attack", "text", "`attack` of `attacks`, or `name` of `controls`", lambda p: p.row.attack),
         Column("student", "text", "architecture", lambda p: p.row.student),
-        Column("seed", "count", "training seed of `cell`", lambda p: p.seed),
-        Column("cell", "text", "the student", lambda p: p.student),
-        Column("control_cell", "text", "the student that it is paired with", lambda p: p.control),
-        Column("baseline_cell", "text", "the baseline's student with that seed", lambda p: p.baseline),
+        Column("seed", "count", "training seed of `key`", lambda p: p.seed),
+        Column("key", "text", "the student", lambda p: p.student),
+        Column("control_key", "text", "the student that it is paired with", lambda p: p.control),
+        Column("baseline_key", "text", "the baseline's student with that seed", lambda p: p.baseline),
     ),
 )
 CURVES: Final[Table[Point]] = Table(

@@ -23,10 +23,10 @@ SUMMARY: Final[Table[Record]] = Table(
         Column("architecture", "text", "architecture of the teacher", lambda r: r.teacher.architecture),
         Column("method", "text", "method that trained the teacher", lambda r: r.teacher.method),
         Column(
-            "parameters",
+            "network_parameters",
             "count",
             "parameters of the teacher; missing: it is behind an API",
-            lambda r: r.teacher.parameters,
+            lambda r: r.teacher.network_parameters,
         ),
         Column(
             "accuracy", "number", "accuracy of the teacher on test images, fraction", lambda r: r.teacher.test_accuracy
@@ -46,7 +46,7 @@ SUMMARY: Final[Table[Record]] = Table(
         Column("train", "count", "training images", lambda r: r.task.train),
         Column("validation", "count", "validation images", lambda r: r.task.validation),
         Column("test", "count", "test images", lambda r: r.task.test),
-        Column("held", "count", "images that the attacker holds", lambda r: r.task.held),
+        Column("pool_images", "count", "images that the attacker holds", lambda r: r.task.pool_images),
         Column("suite", "text", "name of the suite", lambda r: r.suite.name),
         Column("suite_digest", "text", "digest of everything that the suite fixes", lambda r: r.suite.digest),
         Column("complete", "truth", "whether every attack of the suite was requested", lambda r: r.suite.complete),
@@ -66,7 +66,9 @@ SUMMARY: Final[Table[Record]] = Table(
         Column("device", "text", "device that trained the students", lambda r: r.settings.device),
         Column("isolated", "truth", "whether the teachers ran in a process of their own", lambda r: r.settings.isolate),
         Column("price", "number", "price of 1,000 queries", lambda r: r.settings.price),
-        Column("answered", "count", "distinct answers of the teacher that the audit used", lambda r: r.answered),
+        Column(
+            "distinct_answers", "count", "distinct answers of the teacher that it used", lambda r: r.distinct_answers
+        ),
         Column("word", "text", "verdict", lambda r: r.verdict.word),
         Column("sentence", "text", "sentence that explains the verdict", lambda r: r.verdict.sentence),
         Column("scope", "text", "scope of the verdict", lambda r: r.verdict.scope),
