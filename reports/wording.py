@@ -196,14 +196,17 @@ def cost(record: Record) -> str:
     price, answers = record.settings.price, record.distinct_answers
     if price is None:
         return ""
-    total = f"{price * answers / 1000:,.2f} at {price:,.2f} per 1,000"
-    return f"The {answers:,} answers of the audited teacher cost {total}."
+    return f"The {answers:,} answers of the audited teacher cost {priced(price, answers)} at {price:,.2f} per 1,000."
+
+
+def priced(price: float | None, queries: float) -> str:
+    """Write what some queries cost, at a price per 1,000."""
+    return MISSING if price is None else f"{price * queries / 1000:,.2f}"
 
 
 def paid(record: Record, queries: int) -> str:
-    """Return the price of some queries, as text."""
-    price = record.settings.price
-    return MISSING if price is None else f"{price * queries / 1000:,.2f}"
+    """Write what some queries cost at the record's price."""
+    return priced(record.settings.price, queries)
 
 
 def totals(rows: tuple[LedgerRow, ...]) -> tuple[int, int]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 
 from audit.forecast.forecast import Forecast, Span
 from reports import terminal
-from reports.wording import duration, points, size
+from reports.wording import duration, points, priced, size
 
 
 def print_forecasts(found: Sequence[Forecast]) -> None:
@@ -45,7 +46,7 @@ def _print_forecast(found: Forecast) -> None:
     if found.kept:
         say(f"{found.kept} more tuning students are in the cache already")
     say(f"Memory: {size(found.memory)}")
-    cost = "" if found.price is None else f", {_span(found.queries.times(found.price / 1000), '{:,.2f}'.format)} to pay"
+    cost = "" if found.price is None else f", {_span(found.queries, partial(priced, found.price))} to pay"
     say(f"Queries to the teacher: {_span(found.queries, '{:,.0f}'.format)} ({found.auditor:,} the auditor's own){cost}")
     gain = points(found.power.gain, 1, sign=False)
     say(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from reports.leaderboard.board import Difference, Entry, Leaderboard
-from reports.wording import MISSING, count, points
+from reports.wording import MISSING, count, points, priced
 
 RANKING: Final = (
     "Ordered by the largest margin: the teacher whose answers are worth least to an attacker comes first. The interval "
@@ -32,7 +32,7 @@ def gap(difference: Difference | None) -> str:
 
 def price(entry: Entry) -> str:
     """Write the price of one student of the strongest attack."""
-    return MISSING if entry.price is None else f"{entry.price * entry.queries / 1000:,.2f}"
+    return priced(entry.price, entry.queries)
 
 
 def judged(entry: Entry) -> str:
