@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from reports import wording
 from teachers import units
+from teachers.targets import teaching
 
 
 @pytest.mark.parametrize(
@@ -92,3 +94,13 @@ def test_no_number_is_a_negative_zero() -> None:
     assert (wording.number(-0.0001), wording.percent(-0.00001)) == ("0.000", "0.00\u202f%")
     assert wording.number(-0.5) == "−0.500"
     assert wording.within(0.0, 0.1) == "[0.000, 0.196]"
+
+
+def test_the_time_that_a_training_still_takes_is_a_duration(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 0.0, 1000.0])
+    monkeypatch.setattr(teaching, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    lines: list[str] = []
+    tick = teaching._ticker(lines.append)
+    tick(0, 100)
+    tick(10, 100)
+    assert lines == ["step 10 of 100, about 2 h 30 min left"]

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import timedelta
 
 import torch
 from filelock import FileLock
@@ -23,6 +22,7 @@ from teachers.storage.entries import Content, DamagedEntry
 from teachers.storage.store import TrainingCheckpoint
 from teachers.targets.runtime import Runtime
 from teachers.task import Task
+from teachers.units import duration
 
 TELL_EVERY = 30.0  # seconds
 
@@ -110,7 +110,7 @@ def _ticker(note: Note) -> Callable[[int, int], None]:
         if now - told > TELL_EVERY and step > first[0]:
             told = now
             left = (now - first[1]) / (step - first[0]) * (steps - step)
-            note(f"step {step} of {steps}, about {timedelta(seconds=round(left))} left")
+            note(f"step {step} of {steps}, about {duration(left)} left")
 
     return tick
 
