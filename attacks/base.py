@@ -58,7 +58,7 @@ class Lab:
     def oracle(self) -> Oracle:
         """The black box: it answers float images in [0, 1] within the budget; raise PermissionError for a control."""
         if self._oracle is None:
-            raise PermissionError("a control is handed no oracle")
+            raise PermissionError("a control may not query a teacher")
         return self._oracle
 
     def spend(self, wish: int) -> int:

@@ -59,7 +59,7 @@ def check_run(attack: type[Attack], surface: Surface) -> None:
     first, oracle = _attempt(setting, surface, seed=1)
     again, _ = _attempt(setting, surface, seed=1)
     other, _ = _attempt(setting, surface, seed=2)
-    assert 0 < oracle.charged <= (oracle.budget or 0), f"{attack.name} asked nothing, or past its budget"
+    assert 0 < oracle.charged <= (oracle.budget or 0), f"{attack.name} made no query, or more queries than its budget"
     assert _same(first, again), f"{attack.name}: the same seed gave another student"
     assert not _same(first, other), f"{attack.name}: another seed gave the same student"
     assert not first.network.training, f"{attack.name}: the student must be in eval mode"

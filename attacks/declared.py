@@ -136,7 +136,7 @@ def stand_in(declaration: Declaration, point: Point) -> type[Attack]:
     """Build a class with the name and the settings of an attack, but none of its code."""
 
     def run(self: Attack, lab: object) -> NoReturn:
-        raise TypeError(f"{declaration.name} is a plug-in: it runs in a worker alone")
+        raise TypeError(f"{declaration.name} is a plug-in: it runs only in a worker")
 
     default = declaration.grid[0]
     namespace = declaration.model_dump(exclude={"grid", "presets", "doc", "package"})
@@ -185,7 +185,7 @@ def _one(point: EntryPoint) -> Declaration | Unusable:
 def _loaded(point: EntryPoint) -> type[Attack]:
     attack = imports.found(point.value) if _is_local(point) else point.load()
     if not (isinstance(attack, type) and issubclass(attack, Attack) and hasattr(attack, "name")):
-        raise UsageError(f"{point.value} " * _is_local(point) + "is no named subclass of attacks.base.Attack")
+        raise UsageError(f"{point.value} " * _is_local(point) + "is not a named subclass of attacks.base.Attack")
     return attack
 
 

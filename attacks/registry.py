@@ -65,7 +65,9 @@ def owner(name: str, wrap: str | None = None) -> str:
     for plugin in known:
         if package in getattr(plugin, "packages", ()):
             return str(getattr(plugin, "distribution", ""))
-    raise UsageError(f"{name} wraps its student by {wrap!r}, which is no attack's; name a function of its own package")
+    raise UsageError(
+        f"{name} wraps its student by {wrap!r}, which belongs to no attack; name a function of its own package"
+    )
 
 
 def wraps(name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import NoReturn
 from audit.commands import COMMAND_LINE
 
 SENTENCE = (
-    "audit: `python -m` looks for packages in the working directory first, and could audit with other code than ours; "
+    "audit: `python -m` looks for packages in the working directory first, and could run the code of another package; "
     "use the command `audit`, which is installed beside python"
 )
 

@@ -30,7 +30,7 @@ COMMANDS = (
     *(attempting.attempt, auditing.selftest, listing.ls, listing.info, listing.schema),
 )
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, or of what a user may write to it
-ROOM = "make room or give a place that you may use; finished students are kept, and the same command goes on from there"
+ROOM = "make room, or give a path that you may use; finished students are kept: rerun the same command to resume"
 OURS = ("attacks", "teachers", "reports")  # packages beside this one
 PLATFORMS = "audits run on Linux and macOS; install distill-audit inside WSL (`wsl --install`), and run it there"
 WINDOWS = ("win32", "cygwin", "msys")  # as `sys.platform` names it
@@ -89,7 +89,9 @@ def main() -> NoReturn:
 def _main() -> int:
     shadowed = _shadowed()
     if shadowed:
-        return _say(f"the package {shadowed} is not this tool's; install it in an environment of its own", BUG)
+        return _say(
+            f"the package {shadowed} is not that of this tool; install distill-audit in an environment of its own", BUG
+        )
     try:
         result = app(standalone_mode=False)
     except CommandLineError as e:
@@ -99,7 +101,7 @@ def _main() -> int:
     except Exception as e:
         return _mistake(e)
     if result == INTERRUPTED:
-        return _say("interrupted: finished students are kept; the same command goes on from there", INTERRUPTED)
+        return _say("interrupted: finished students are kept; rerun the same command to resume", INTERRUPTED)
     return result if isinstance(result, int) else OK
 
 
@@ -113,7 +115,7 @@ def _mistake(error: Exception) -> int:
     if isinstance(error, OSError) and error.strerror and error.errno in FULL:
         return _say(f"{_place(error)}{error.strerror.lower()}; {ROOM}", RefusedInput.exit_code)
     if isinstance(error, OSError) and error.strerror and _users(error.filename):
-        said = f"{_place(error)}{error.strerror.lower()}; give a place that you may use"
+        said = f"{_place(error)}{error.strerror.lower()}; give a path that you may use"
         return _say(said, RefusedInput.exit_code)
     if isinstance(error, RecordError):
         return _say(str(error), RefusedInput.exit_code)

@@ -1,4 +1,4 @@
-"""The bite table: every registered attack on the ordinary teacher, as an audit measures it.
+"""The positive controls: every registered attack on the ordinary teacher, as an audit measures it.
 
 Writes docs/bites.md, and attacks/measured.json for `audit info`. Resumable: students are kept in the cache, and audits
 in OUT.
@@ -32,7 +32,7 @@ NOTES = {
         "weight=0.5, temperature=2` −3.3, `weight=0.5, temperature=2` −1.9, `delay=0.5` +0.2. The published "
         "coupling (neither detached nor scaled by T²) was kept. It earns its place on a nasty teacher (resistant.md)."
     ),
-    "label-kd": "bites where labels are scarce (its own baseline); with all labels known it is close to its control.",
+    "label-kd": "passes where labels are scarce (its own baseline); with all labels known it is close to its control.",
     "label-mixup": "students of mixed images lag far behind at 400 steps; its own baseline has the labels of a tenth.",
     "jbda": "images moved along the clone's gradient soon outweigh real ones; one round of a small step is best.",
     "mlkd": ("summed over temperatures, as published for a small rate, students collapse (3.9 %): it averages here."),
@@ -52,11 +52,11 @@ NOTES = {
     ),
 }
 
-HEAD = """# The bite table
+HEAD = """# The positive controls
 
-This is the positive control of every attack: `python benchmarks/bites.py` ran it against the *ordinary teacher* of
-the embedded task (plain cross entropy, full probabilities). An attack *bites* if it passes this control: it was
-seen to gain on the ordinary teacher. An attack that does not bite is no evidence that another teacher resists.
+`python benchmarks/bites.py` ran every attack against the *ordinary teacher* of the embedded task (plain cross
+entropy, full probabilities). An attack *passes* this [positive control](glossary.md#positive-control) if it gains
+there. An attack that fails it is no evidence that another teacher resists.
 
 {task}
 
@@ -67,7 +67,7 @@ two-sided 95 % intervals over training seeds and test images. p is one-sided, af
 
 QUERIES = """
 Attacks without original images: the accuracy of the student at the largest and at the smallest budget. Such an
-attack bites if the accuracy at the largest budget is above that of always naming the largest class, and above that
+attack passes if the accuracy at the largest budget is above that of always naming the largest class, and above that
 at the smallest budget, at 95 %, one-sided. *Apart*: the 95 % interval at the largest budget is above that at the
 smallest.
 """
@@ -156,12 +156,15 @@ def table(records: list[Record]) -> str:
     )
     task = ", ".join(said) + "."
     parts = [HEAD.format(task=task, holm=len(rows), significant=significant, original=len(original))]
-    parts.append("| attack | needs | chosen settings | LS % | knockoff % | margin, points | Holm p | bites |")
+    parts.append(
+        "| attack | needs | chosen settings | LS % | knockoff % | margin, points | Holm p | positive control |"
+    )
     parts.append("|---|---|---|---|---|---|---|---|")
     parts += [_original(r, adjusted[r.attack]) for r, _ in sorted(original, key=lambda pair: _rank(pair[0]))]
     parts.append(QUERIES)
     parts.append(
-        "| attack | holds, needs | task | seeds | queries | accuracy, % | fewest | their accuracy, % | apart | bites |"
+        "| attack | holds, needs | task | seeds | queries | accuracy, % | fewest | their accuracy, % | apart "
+        "| positive control |"
     )
     parts.append("|---|---|---|---|---|---|---|---|---|---|")
     parts += [_queried(r, record) for r, record in others]
@@ -207,8 +210,8 @@ def _bites(row: Comparison) -> str:
     if found is None:
         return "not known"
     if found.baseline != "LS student" and row.holds == "original":
-        return f"{wording.bites(row)} ({wording.points(found.margin.mean)} over the {found.baseline})"
-    return wording.bites(row)
+        return f"{wording.positive_control(row)} ({wording.points(found.margin.mean)} over the {found.baseline})"
+    return wording.positive_control(row)
 
 
 def _queried(row: Comparison, record: Record) -> str:
@@ -236,19 +239,20 @@ def _baseline(row: Comparison) -> str:
 
 def sentence(row: Comparison, record: Record) -> str:
     """Say in a sentence what was measured, for `audit info`."""
-    bites = {"yes": "it bites", "no": "it does not bite", "–": "whether it bites is not known"}[wording.bites(row)]
+    passed = wording.positive_control(row).replace(wording.MISSING, "not known")
+    control = f"positive control: {passed}"
     where = f"ordinary teacher on {record.task.name}, {record.suite.seeds} seeds"
     curve = wording.curve(row)
     if row.holds != "original" and curve:
         first, last = curve[0], curve[-1]
         return (
             f"{_accuracy(last)} % accuracy at {last.queries:,} queries, {_accuracy(first)} % at {first.queries:,} "
-            f"({where.replace(str(record.suite.seeds), str(last.accuracy.seeds))}); {bites}"
+            f"({where.replace(str(record.suite.seeds), str(last.accuracy.seeds))}); {control}"
         )
     if row.margin is None:
-        return f"{row.status} {row.reason} ({where}); {bites}"
+        return f"{row.status} {row.reason} ({where}); {control}"
     margin = f"{wording.points(row.margin.mean)} points {wording.span(row.margin)}"
-    return f"margin {margin} over the LS student ({where}); {bites}"
+    return f"margin {margin} over the LS student ({where}); {control}"
 
 
 def alone(row: Comparison, record: Record) -> str:

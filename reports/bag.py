@@ -123,7 +123,7 @@ def standing(record: Record) -> str:
     methods = len({t.method for t in others})
     return (
         f"Its largest margin is at percentile {100 * percentile:.0f} of the reference bag {record.suite.name} of "
-        f"{bag.date}: larger than with that share of {len(others)} other teachers of {methods} methods."
+        f"{bag.date}, which has {len(others)} other teachers of {methods} methods."
     )
 
 

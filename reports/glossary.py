@@ -12,13 +12,13 @@ class Term(NamedTuple):
     meaning: str
 
 
-BITES: Final = Term(
-    "Bites",
-    "An attack bites if it works where nothing resists it: on the ordinary teacher, it trains a better student "
-    "than its attacker could have without asking. What that is depends on what the attacker holds: an LS student "
-    "on the same images, or on the few labels that are known, or, without any original image, the largest class. "
-    "An attack that does not bite fails even there, so its failure on the audited teacher is no evidence of "
-    "resistance.",
+POSITIVE_CONTROL: Final = Term(
+    "Positive control",
+    "An attack passes the positive control if it works on the ordinary teacher, where nothing resists it: it trains "
+    "a better student than its baseline, which is the best that its attacker has without a teacher. If the attacker "
+    "holds original images, the baseline is an LS student on these images, or on the few of them whose labels are "
+    "known; otherwise it is to name the largest class always. An attack that fails even on the ordinary teacher is "
+    "no evidence that the audited teacher resists.",
 )
 WORDS: Final = (
     Term(
@@ -29,9 +29,9 @@ WORDS: Final = (
     ),
     Term(
         "UNDISTILLABLE",
-        "Every attack that applies was run, at least one of them bites, and the upper bound of every margin is "
-        "below the tolerance. It holds for the scope printed with it, and for no other attack, student, surface "
-        "or amount of data.",
+        "Every attack that applies was run, at least one of them passes the positive control, and the upper bound of "
+        "every margin is below the tolerance. It holds for the scope printed with it, and for no other attack, "
+        "student, surface or amount of data.",
     ),
     Term("INCONCLUSIVE", "Neither could be shown. It does not mean “safe”."),
 )
@@ -45,7 +45,9 @@ TERMS: Final = (
     Term(
         "Surface", "What the API shows of an answer: all probabilities, the largest few, rounded ones, the label alone…"
     ),
-    Term("Query", "One image sent to the teacher. A budget is the most queries that one student may rest on."),
+    Term(
+        "Query", "One image sent to the teacher. A budget is the most queries that the training of one student may use."
+    ),
     Term("Student", "The network that an attacker trains; one architecture for attacks and controls."),
     Term("Knockoff student", "A student trained with the teacher's answers."),
     Term(
@@ -62,29 +64,29 @@ TERMS: Final = (
     ),
     Term(
         "Look",
-        "A judgement of the results so far. Seeds are added while a comparison is open; each look spends a part "
-        "of the allowed error, by the information that it brings.",
+        "A judgement of the results so far. The audit adds seeds while a comparison is open; each look spends a part "
+        "of the allowed error, in proportion to the information that it adds.",
     ),
     Term(
         "Discordant images",
-        "Test images that one of two students gets right and the other wrong: all that tells them apart. With "
-        "fewer than about 30 a seed no interval can be trusted, and more test images or a harder task are needed.",
+        "Test images that one of two students gets right and the other wrong: only these distinguish the students. "
+        "With fewer than about 30 a seed no interval can be trusted, and more test images or a harder task are needed.",
     ),
     Term(
         "Ordinary teacher",
         "A teacher of the same task, trained by plain cross entropy, that shows full probabilities and resists "
-        "nothing: the positive control of every attack.",
+        "nothing. Every attack is also tried on it: the positive control.",
     ),
-    BITES,
+    POSITIVE_CONTROL,
     Term("Null control", "LS students against LS students of other seeds: a comparison that must find nothing."),
     Term("Suite", "A named, numbered and frozen list of attacks with their recipe and seeds; each effort has one."),
-    Term("Scope", "What a verdict speaks of: suite, surface, budget, student and data."),
-    Term("Flag", "A doubt about the audit itself, which may limit what the verdict can be."),
+    Term("Scope", "What a verdict holds for: suite, surface, budget, student and data."),
+    Term("Flag", "A doubt about the audit itself, which may rule out a verdict."),
     Term(
         "Agreement",
         "The share of test images on which a student names the class that its teacher names, right or wrong.",
     ),
-    Term("Steal-cost curve", "Accuracy of knockoff students against the number of queries that they rest on."),
+    Term("Steal-cost curve", "Accuracy of knockoff students against the number of queries that their training used."),
     Term(
         "CMI",
         "Conditional mutual information between image and answer, given the class: the mean divergence of answers "

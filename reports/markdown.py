@@ -32,7 +32,7 @@ _HEADINGS = (
     "Margin, points",
     "95 % interval",
     "Holm p",
-    "Bites",
+    "Positive control",
     "Queries",
     "Status",
 )

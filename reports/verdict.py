@@ -18,9 +18,9 @@ def print_verdict(record: Record, folder: Path) -> None:
     if verdict.settle:
         terminal.say(f"  To settle it: {verdict.settle}")
     terminal.table(
-        ("attack", "knockoff %", "LS %", "margin, points (95 %)", "Holm p", "queries", "bites"),
+        ("attack", "knockoff %", "LS %", "margin, points (95 %)", "Holm p", "queries", "control"),
         ((record.name_of(row), *_cells(row)) for row in record.comparisons),
-        words=("bites",),
+        words=("control",),
     )
     for line in wording.beside(record):
         terminal.say(line)
@@ -52,7 +52,7 @@ def _print_surfaces(record: Record) -> None:
 
 def _cells(row: Comparison) -> tuple[str, ...]:
     if row.margin is None or row.knockoff.accuracy is None or row.control.accuracy is None:
-        return row.status, "", "", "", "", wording.bites(row)
+        return row.status, "", "", "", "", wording.positive_control(row)
     m = row.margin
     return (
         f"{100 * row.knockoff.accuracy:.1f}",
@@ -60,7 +60,7 @@ def _cells(row: Comparison) -> tuple[str, ...]:
         f"{wording.points(m.mean)} {wording.span(m)}",
         wording.probability(row.p_holm),
         f"{row.knockoff.queries:,}",
-        wording.bites(row),
+        wording.positive_control(row),
     )
 
 

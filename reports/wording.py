@@ -81,9 +81,9 @@ def outcome(comparison: Comparison, record: Record) -> str:
     return "beats the LS student" if distils(comparison, record) else "no gain shown"
 
 
-def bites(comparison: Comparison) -> str:
+def positive_control(comparison: Comparison) -> str:
     """Return whether an attack passes the positive control, as text."""
-    return MISSING if comparison.positive_control is None else "yes" if comparison.passes else "no"
+    return MISSING if comparison.positive_control is None else "passed" if comparison.passes else "failed"
 
 
 def strongest(record: Record) -> Comparison | None:
@@ -105,9 +105,9 @@ def hardening(record: Record) -> str:
     """
     held = [row for row in record.surfaces if row.word == "UNDISTILLABLE"]
     if not held:
-        return "None of these surfaces was found undistillable."
+        return "No audited surface was found undistillable."
     least = max(held, key=lambda row: (row.top5, -(row.calibration_error or 1.0), row.accuracy))
-    return f"The least restrictive of them that was found undistillable is {least.surface}."
+    return f"The least restrictive surface that was found undistillable is {least.surface}."
 
 
 def beside(record: Record) -> list[str]:
@@ -137,8 +137,8 @@ def change(record: Record) -> str:
     if verdict.word == "DISTILLABLE":
         gain = [record.name_of(c) for c in ranked(record) if distils(c, record)]
         names = ", ".join(gain[:5]) + (f" and {len(gain) - 5} more" if len(gain) > 5 else "")
-        alone = ", each of which is enough alone" if len(gain) > 1 else ""
-        return f"What would change it: a teacher or a surface that withstands {names or 'this suite'}{alone}."
+        alone = " Each of these attacks alone is enough for this verdict." if len(gain) > 1 else ""
+        return f"What would change it: a teacher or a surface that withstands {names or 'this suite'}.{alone}"
     found = max(((c.margin.upper, record.name_of(c)) for c in record.comparisons if c.margin), default=None)
     nearest = f" The closest of these, {found[1]}, gains at most {points(found[0])}." if found else ""
     return f"What would change it: an attack that gains {points(verdict.delta)} points or more in this scope.{nearest}"
@@ -150,7 +150,7 @@ def scenario(record: Record) -> list[str]:
     if settings.shots == settings.labels == 1 and not settings.drop_classes:
         return [
             f"Full data: the attacker holds all {task.train:,} training images and their labels. Few images (--shots), "
-            "few labels (--labels) or no images of some classes (--drop-classes) take an audit of their own."
+            "few labels (--labels) or no images of some classes (--drop-classes) need an audit of their own."
         ]
     lines = []
     if settings.shots < 1:
@@ -159,7 +159,7 @@ def scenario(record: Record) -> list[str]:
     if settings.labels < 1:
         lines.append(
             f"Hidden labels: the attacker knows {percent(settings.labels, 1)} of the labels of its images. "
-            "Any accurate teacher then gives away labels: this is no judgement of a defence."
+            "Every accurate teacher then gives away labels, so the verdict does not judge a defence."
         )
     if settings.drop_classes:
         unseen = ", ".join(map(quoted, settings.drop_classes))
@@ -178,7 +178,7 @@ def seeds(comparison: Comparison) -> str:
 
 def behind(guard: str) -> str:
     """Say which answers CMI uses where a guard hides classes."""
-    return f"Measured of the network behind its guard {guard}: of answers that hide classes CMI is not defined."
+    return f"Measured on the network without its guard {guard}: CMI is not defined for answers that hide classes."
 
 
 def curve(comparison: Comparison) -> tuple[Cost, ...]:

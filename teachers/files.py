@@ -37,7 +37,7 @@ def content(path: Path, most: int, what: str) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             os.close(handle)
             kind = KINDS.get(stat.S_IFMT(found.st_mode), "a device")
-            raise RefusedInput(f"{shown(path)} is {kind} and no regular file; give {what}")
+            raise RefusedInput(f"{shown(path)} is {kind} and not a regular file; give {what}")
         with open(handle, "rb") as file:
             held = file.read(most + 1) if found.st_size <= most else b""
     except OSError as e:

@@ -49,7 +49,7 @@ class SurfaceGuard(nn.Module):
         super().__init__()
         self.name, self.surface = name, Surface.parse(name)
         if self.surface.kind != "probs":
-            raise UsageError(f"a guard shows probabilities, so {name!r} is none")
+            raise UsageError(f"{name!r} is not a guard: a guard shows probabilities")
 
     def forward(self, log_probs: Tensor) -> Tensor:
         return self.surface(log_probs).values

@@ -34,7 +34,7 @@ DEMO = "demo"
 BUILT_IN = {
     DEMO: "an ordinary teacher, trained once on the embedded task and kept in the cache",
     TRUTH: "answers the smoothed label of every training image: not distillable by construction",
-    PLACEBO: "answers the ordinary teacher's class means, shuffled: nothing of an image, nothing between classes",
+    PLACEBO: "answers the ordinary teacher's class means, shuffled: they tell nothing about the image or other classes",
     HALF_LEAK: "answers as the ordinary teacher for half of the classes, labels for the others",
     NOISY: "answers as the ordinary teacher with fresh noise at every query",
 }

@@ -20,7 +20,7 @@ def at_home(text: str) -> str:
         if Path(text).exists():
             return text
         first = Path(text).parts[0]
-        said = f"{text}: {first} is no known home folder; give the path, or ./{text} for a file of that name"
+        said = f"{text}: {first} is not a known home folder; give the path, or ./{text} for a file of that name"
         raise UsageError(said) from e
 
 

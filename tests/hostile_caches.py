@@ -78,10 +78,10 @@ def header(name: str, size: int) -> bytes:
 
 
 ARCHIVES: dict[str, tuple[Make, str]] = {
-    "a pipe": (piped, "is no regular file"),
-    "an endless device": (linked("/dev/zero"), "is no regular file"),
-    "a folder": (lambda file: file.mkdir(), "is no regular file"),
-    "a link to itself": (linked("a.tar.gz"), "cannot be read|is no regular file"),
+    "a pipe": (piped, "is not a regular file"),
+    "an endless device": (linked("/dev/zero"), "is not a regular file"),
+    "a folder": (lambda file: file.mkdir(), "is not a regular file"),
+    "a link to itself": (linked("a.tar.gz"), "cannot be read|is not a regular file"),
     "a link to nothing": (linked("nowhere"), "there is no file"),
     "packed twice": (lambda f: f.write_bytes(gzip.compress(gzip.compress(member(STUDENT, GOOD)))), "archive"),
     "packed twice, and large": (
@@ -89,16 +89,16 @@ ARCHIVES: dict[str, tuple[Make, str]] = {
         "is not a tar archive",
     ),
     "a student of zeros": (zeros(header(STUDENT, 300 * MB), 300 * MB), "larger than such an entry can be"),
-    "a block of zeros": (zeros(header(BLOCK, 300 * MB), 300 * MB), "no block of answers"),
-    "a teacher of zeros": (zeros(header(TEACHER, 100 * MB), 100 * MB), "no checkpoint"),
+    "a block of zeros": (zeros(header(BLOCK, 300 * MB), 300 * MB), "not a block of answers"),
+    "a teacher of zeros": (zeros(header(TEACHER, 100 * MB), 100 * MB), "not a checkpoint"),
     "looks of a gigabyte": (zeros(header(LOOKS, 10**9), 10 * MB), "larger than such an entry can be"),
     "a word of a gigabyte": (zeros(header(OUTPUT, 10**9), 10 * MB), "larger than such an entry can be"),
-    "a zip": (lambda f: zipfile.ZipFile(f, "w").close(), "cut off or no archive"),
+    "a zip": (lambda f: zipfile.ZipFile(f, "w").close(), "is not an archive"),
     "bzip2": (lambda f: f.write_bytes(bz2.compress(member(STUDENT, GOOD) * 9)), "archive"),
     "xz": (lambda f: f.write_bytes(lzma.compress(member(STUDENT, GOOD) * 9)), "archive"),
     "gzip with another checksum": (
         lambda f: f.write_bytes(gzip.compress(member(STUDENT, GOOD))[:-8] + bytes(8)),
-        "cut off or no archive",
+        "is not an archive",
     ),
     "gzip that is cut": (lambda f: f.write_bytes(gzip.compress(member(STUDENT, GOOD))[:-20]), "cut off"),
     "no end": (lambda f: f.write_bytes(member(STUDENT, GOOD)), "cut off"),
@@ -198,7 +198,7 @@ with zipfile.ZipFile(MANY, "w") as _f:
     for _number in range(3_000):
         _f.writestr(f"{_number}.npy", b"")
 VALUES = told(6).values.numpy()
-NO_BLOCK, NO_STUDENT, NO_LOOKS = "is no block of answers", "is no student's result", "is no list of looks"
+NO_BLOCK, NO_STUDENT, NO_LOOKS = "is not a block of answers", "is not a student's result", "is not a list of looks"
 
 ENTRIES: dict[str, tuple[str, bytes, str]] = {
     "10**12 items": (BLOCK, zipped(npy(shape="(1000000000000,)")), NO_BLOCK),
@@ -238,8 +238,8 @@ ENTRIES: dict[str, tuple[str, bytes, str]] = {
     "no parts": (BLOCK, b"PK\x05\x06" + bytes(18), NO_BLOCK),
     "a comment": (BLOCK, zipped()[:-2] + b"\x01\0x", NO_BLOCK),
     "four bytes": (BLOCK, b"PK\x03\x04", NO_BLOCK),
-    "log-probabilities above zero": (BLOCK, savez(there=np.ones(6, bool), values=-VALUES), "no answers"),
-    "no numbers": (BLOCK, savez(there=np.ones(6, bool), values=VALUES * np.float32("nan")), "no answers"),
+    "log-probabilities above zero": (BLOCK, savez(there=np.ones(6, bool), values=-VALUES), "not valid answers"),
+    "no numbers": (BLOCK, savez(there=np.ones(6, bool), values=VALUES * np.float32("nan")), "not valid answers"),
     "a mask of another length": (BLOCK, savez(there=np.ones(5, bool), values=VALUES), "another shape"),
     "a lone array": (BLOCK, npy(), NO_BLOCK),
     "a seal of another name": (BLOCK, sealed(STUDENT, zipped()), "not the one it is named after"),
@@ -251,15 +251,15 @@ ENTRIES: dict[str, tuple[str, bytes, str]] = {
     "a student of 10**9 images": (
         STUDENT,
         altered(test={"dtype": "uint16", "shape": [10**9], "data": "eJwDAAAAAAE="}),
-        "of another size than it says",
+        "size differs from its stated shape",
     ),
     "sides below zero": (
         STUDENT,
         altered(test={"dtype": "uint16", "shape": [-5], "data": "eJwDAAAAAAE="}),
-        "of another size than it says",
+        "size differs from its stated shape",
     ),
     "digits without end": (STUDENT, GOOD.replace(b'"charged":0', b'"charged":' + b"9" * 10_000), NO_STUDENT),
-    "counts below zero": (STUDENT, altered(charged=-5), "cannot be counted"),
+    "counts below zero": (STUDENT, altered(charged=-5), "out of range"),
     "a field that nobody knows": (STUDENT, altered(more=1), NO_STUDENT),
     "UTF-16": (STUDENT, GOOD.decode().encode("utf-16"), NO_STUDENT),
     "no UTF-8": (STUDENT, GOOD.replace(b"crop", b"\xff\xfe"), NO_STUDENT),
@@ -277,10 +277,14 @@ ENTRIES: dict[str, tuple[str, bytes, str]] = {
     "looks of truth": (LOOKS, b"[true]", NO_LOOKS),
     "looks without end": (LOOKS, b"[Infinity, NaN]", NO_LOOKS),
     "digits of looks": (LOOKS, b"[" + b"9" * 6_000 + b"]", NO_LOOKS),
-    "a word and a line": (OUTPUT, b"logits\n", "no kind of output"),
-    "no word": (OUTPUT, b"", "no kind of output"),
-    "a word of other letters": (OUTPUT, b"\xff\xfe", "no kind of output"),
-    "a checkpoint of a pickle": (TEACHER, b"\x80\x04\x95.", "no checkpoint"),
-    "a checkpoint without a card": (TEACHER, b"\x02\0\0\0\0\0\0\0{}", "no teacher that was taught here|no checkpoint"),
-    "a checkpoint with a header of 2**60": (TEACHER, struct.pack("<Q", 2**60) + b"{}", "no checkpoint"),
+    "a word and a line": (OUTPUT, b"logits\n", "unknown kind of output"),
+    "no word": (OUTPUT, b"", "unknown kind of output"),
+    "a word of other letters": (OUTPUT, b"\xff\xfe", "unknown kind of output"),
+    "a checkpoint of a pickle": (TEACHER, b"\x80\x04\x95.", "not a checkpoint"),
+    "a checkpoint without a card": (
+        TEACHER,
+        b"\x02\0\0\0\0\0\0\0{}",
+        "not a teacher that this tool trained|not a checkpoint",
+    ),
+    "a checkpoint with a header of 2**60": (TEACHER, struct.pack("<Q", 2**60) + b"{}", "not a checkpoint"),
 }

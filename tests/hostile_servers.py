@@ -108,7 +108,7 @@ GOOD, FINE = told(), outputs(tensor())
 TRICKLE = b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 BOMB = http(bomb(40), "Content-Encoding: gzip")
-NO_NUMBERS, NO_JSON = "data that are no numbers", "answered no JSON"
+NO_NUMBERS, NO_JSON = "data that are not numbers", "answered text that is not JSON"
 LATE, SILENT = r"did not finish its answer in \S+ s", "cannot be reached: timed out, twice"
 
 ANSWERS: dict[str, tuple[Reply, str]] = {

@@ -42,8 +42,8 @@ def test_broken_and_foreign_files_are_named(tmp_path: Path) -> None:
     told = plain(inventory(contents(tmp_path)))
     assert told["foreign"] == ["away", "notes.txt"]
     assert {one["name"].split("/")[0]: one["why"] for one in told["broken"]} == {
-        "cells": "is no student's result",
-        "teachers": "is no checkpoint that can be opened",
+        "cells": "is not a student's result",
+        "teachers": "is not a checkpoint that can be opened",
     }
 
 
@@ -130,7 +130,7 @@ def test_looks_that_cannot_be_read_stop_an_audit(content: str, tmp_path: Path) -
     for copy in ("json", "copy"):
         cache.looks("a" * 64).with_suffix(f".{copy}").write_text(content)
     for ask in (lambda: looked(cache, "a" * 64), lambda: remember_looks(cache, "a" * 64, [5])):
-        with pytest.raises(RefusedInput, match=r"is no list of looks.* too narrow; restore it"):
+        with pytest.raises(RefusedInput, match=r"is not a list of looks.* too narrow; restore it"):
             ask()
 
 
@@ -155,7 +155,7 @@ def test_the_commands_say_what_they_did(tmp_path: Path, capsys: pytest.CaptureFi
         (["ls", "--cache", "nowhere"], 4, "there is no cache at nowhere"),
         (["import", "nowhere.tar"], 4, "there is no file nowhere.tar"),
         (["export", "a.zip"], 2, "must end in .tar"),
-        (["export", "a.tar", "--what", "some"], 2, "neither controls nor all"),
+        (["export", "a.tar", "--what", "some"], 2, "give controls or all"),
         (["prune", "--max-size", "much", "--cache", "."], 2, "is not a size"),
         (["warm", "--effort", "heroic"], 2, "smoke, standard, full"),
     ],

@@ -27,7 +27,7 @@ def test_help_and_lists(capsys: pytest.CaptureFixture[str]) -> None:
     told = call(capsys, "info", "cmim")[1]
     assert "2507.00012" in told
     assert "powers=1" in told
-    assert "looks at an ordinary teacher" in call(capsys, "info", "nasty")[1]
+    assert "uses an ordinary teacher" in call(capsys, "info", "nasty")[1]
 
 
 @pytest.mark.parametrize(("given", "policy"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
@@ -47,7 +47,7 @@ def test_threads_do_not_spin_while_they_wait_unless_the_user_says_so(given: dict
     [
         (["run", "--bogus"], 2, "No such option"),
         (["run"], 2, "--teacher"),
-        (["ls", "nothing"], 2, "there are attacks, students, data, teachers"),
+        (["ls", "nothing"], 2, "there are lists of attacks, students, data and teachers"),
         (["info", "sof-kd"], 2, "did you mean soft-kd"),
         (["run", "--teacher", "nope.pt"], 4, "there is no file nope.pt"),
         (["run", "--teacher", "demo", "--attacks", "sotf-kd"], 2, "did you mean soft-kd"),
@@ -126,7 +126,7 @@ def test_a_place_that_cannot_be_used_gets_a_sentence_and_a_file_of_ours_a_traceb
 
     monkeypatch.setattr("audit.commands.catalogue.listing", broken)
     got, _, err = call(capsys, "ls", "attacks")
-    assert (got, "Traceback" in err, "give a place that you may use" in err) == (code, code == 70, code == 4)
+    assert (got, "Traceback" in err, "give a path that you may use" in err) == (code, code == 70, code == 4)
 
 
 def test_an_interrupt_exits_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_an_interrupt_exits_130(capsys: pytest.CaptureFixture[str], monkeypatch:
     monkeypatch.setattr("audit.commands.catalogue.listing", interrupted)
     code, _, err = call(capsys, "ls", "attacks")
     assert code == 130
-    assert "goes on from there" in err
+    assert "rerun the same command to resume" in err
 
 
 def test_report_rebuilds_every_file_without_torch(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ class TestConfigurations:
         from teachers.intake import classifiers
 
         with pytest.raises(
-            RefusedInput, match=r"; .*(export|save|give)|no architecture of the timm|no image classif|1 to"
+            RefusedInput, match=r"; .*(export|save|give)|not an architecture of the installed timm|not an image cl|1 to"
         ):
             classifiers.network(classifiers.plan(corpus.refused()[name]), {"w": torch.ones(1)})
 
@@ -409,12 +409,12 @@ class TestOutputs:
         teacher = self.opened(self.saved((), 2.0))
         assert teacher.taken == ""
         teacher.here.eval()(torch.rand(2, *SHAPE))
-        assert teacher.taken == "output 0 is taken; left out: 1"
+        assert teacher.taken == "output 0 is used; left out: 1"
 
     def test_logits_are_taken_by_their_name(self) -> None:
         teacher = self.opened(self.saved(("other", "logits"), -1.0))
         teacher.here.eval()(torch.rand(2, *SHAPE))
-        assert teacher.taken == "output logits is taken; left out: other"
+        assert teacher.taken == "output logits is used; left out: other"
 
     def test_two_that_name_other_classes_are_refused_by_name(self) -> None:
         with pytest.raises(RefusedInput, match=r"2 outputs of 4 numbers that name other classes \(a, b\)"):

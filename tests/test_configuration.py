@@ -76,8 +76,8 @@ def test_a_projects_own_table_is_taken_without_being_named(
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("\nsufrace = 'label'", "audit.toml, line 2: sufrace is no option of `audit run`; did you mean surface?"),
-        ("[run]\nseeds = 3", "audit.toml, line 1: run is no option of `audit run`"),
+        ("\nsufrace = 'label'", "audit.toml, line 2: sufrace is not an option of `audit run`; did you mean surface?"),
+        ("[run]\nseeds = 3", "audit.toml, line 1: run is not an option of `audit run`"),
         ("seeds = 'many'", "audit.toml, line 1: seeds does not fit"),
         ("seeds = true", "audit.toml, line 1: seeds must be a text or a number"),
         ("seeds = 2026-01-01", "audit.toml, line 1: seeds must be a text or a number"),
@@ -86,12 +86,12 @@ def test_a_projects_own_table_is_taken_without_being_named(
         ("header = [1, [2]]", "audit.toml, line 1: header"),
         ("data = ['a', 'b']", "audit.toml, line 1: data must be a text or a number"),
         ("price = -1", "audit.toml, line 1: price does not fit"),
-        ("config = 'other.toml'", "audit.toml, line 1: config is no option"),
-        ("help = true", "audit.toml, line 1: help is no option"),
-        ("trust-model-code = true", "audit.toml, line 1: trust-model-code is consent"),
-        ("seeds = ", "audit.toml is no TOML"),
+        ("config = 'other.toml'", "audit.toml, line 1: config is not an option"),
+        ("help = true", "audit.toml, line 1: help is not an option"),
+        ("trust-model-code = true", "audit.toml, line 1: trust-model-code gives consent"),
+        ("seeds = ", "audit.toml is not valid TOML"),
         ("a = " + "[" * 5_000, "audit.toml is nested too deeply"),
-        ("a = " + "9" * 5_000, "audit.toml is no TOML"),
+        ("a = " + "9" * 5_000, "audit.toml is not valid TOML"),
     ],
 )
 def test_what_is_wrong_is_told_by_file_line_and_key(

@@ -204,7 +204,7 @@ def test_a_pool_is_written_again_before_a_worker_reads_it(root: Path) -> None:
     with pytest.raises(RefusedInput, match="run the same command again"):
         read_pool(path)
     path.unlink()
-    with pytest.raises(RefusedInput, match="is gone"):
+    with pytest.raises(RefusedInput, match="is missing"):
         read_pool(path)
 
 
@@ -342,7 +342,7 @@ def test_a_block_without_a_seal_that_holds_no_answers_is_set_aside(how: str, tmp
     stored, missing = store.load("x-00", np.arange(6))
     assert stored is None
     assert missing.tolist() == list(range(6))
-    assert "6 images are asked about again" in lines[0]
+    assert "6 images are queried again" in lines[0]
     store.add("x-00", 6, np.arange(6), told(6))
     assert not len(store.load("x-00", np.arange(6))[1])
     assert len(lines) == 1
@@ -589,7 +589,7 @@ def test_answers_that_cost_are_told_before_they_are_asked_again(
     assert server.images - sent == 900, "the damaged block alone"
     err = capfd.readouterr().err
     (line,) = (line for line in err.splitlines() if block.name in line)
-    assert "900 images are asked about again, 4.50 to pay" in line
+    assert "900 images are queried again, 4.50 to pay" in line
     assert err.index(line) < err.index("900 images were sent")
     assert output.name in err
     assert timeless(again) == timeless(calm)
@@ -598,4 +598,4 @@ def test_answers_that_cost_are_told_before_they_are_asked_again(
 def test_a_folder_in_the_place_of_an_entry_is_named_before_an_audit_meets_it(tmp_path: Path) -> None:
     name = f"cells/aa/{'a' * 64}.json"
     (tmp_path / name).mkdir(parents=True)
-    assert damage(contents(tmp_path)) == {name: "is no regular file"}
+    assert damage(contents(tmp_path)) == {name: "is not a regular file"}

@@ -271,7 +271,7 @@ def test_a_program_is_known_by_content_alone(tmp_path: Path) -> None:
     path.write_bytes(b"\x08\x08\x12\x02me\x3a\x00")  # ir_version, producer_name, a graph
     assert kind_of(path) == "onnx"
     path.write_bytes(b"\x08\x08\x12\x7fme\x3a\x00")  # a name longer than the file
-    with pytest.raises(RefusedInput, match="no checkpoint this tool knows"):
+    with pytest.raises(RefusedInput, match="not a checkpoint that this tool knows"):
         kind_of(path)
 
 

@@ -86,9 +86,9 @@ def test_a_word_is_ruled_without_what_is_waived_and_never_by_a_larger_tolerance(
     assert ruled(record, {"soft-kd"}, DELTA).word == "UNDISTILLABLE"
     biting = {row.attack for row in record.comparisons if row.passes}
     assert biting == {"soft-kd", "knockoff"}
-    nothing_bites = ruled(record, biting, DELTA)
-    assert nothing_bites.word == "INCONCLUSIVE"
-    assert "none of the attacks judged here bites" in nothing_bites.reasons[0]
+    nothing_passes = ruled(record, biting, DELTA)
+    assert nothing_passes.word == "INCONCLUSIVE"
+    assert "none of the judged attacks passes the positive control" in nothing_passes.reasons[0]
     loose = read(policy(tmp_path, "tolerance = 50\n"))
     (word,) = [f for f in findings([RECORDS["INCONCLUSIVE"]()], loose, TODAY) if f.rule == "verdict"]
     assert word.outcome == "fail"
@@ -107,7 +107,7 @@ def test_a_suite_that_only_has_the_name_fails(tmp_path: Path) -> None:
     record = record.model_copy(update={"suite": suite})
     forged = record.model_copy(update={"suite": record.suite.model_copy(update={"digest": "0"})})
     short = record.model_copy(update={"comparisons": record.comparisons[1:]})
-    for changed, sentence in ((forged, "is not the suite of that name"), (short, "ran without soft-kd")):
+    for changed, sentence in ((forged, "differs from the suite of that name"), (short, "ran without soft-kd")):
         (found,) = [f for f in findings([changed], file, TODAY) if f.rule == "suite"]
         assert found.outcome == "fail"
         assert sentence in found.sentence
@@ -121,9 +121,14 @@ def test_a_suite_that_only_has_the_name_fails(tmp_path: Path) -> None:
             '[suite]\nname = "smoke-1"',
             "soft-kd,avg",
             ("probs",),
-            "suite.complete is true, --attacks soft-kd,avg is a pa",
+            "suite.complete is true, but --attacks soft-kd,avg is only a pa",
         ),
-        ('surfaces = ["label"]', "all", ("probs", "top:5"), "which is not asked for; give --surface probs,top:5,label"),
+        (
+            'surfaces = ["label"]',
+            "all",
+            ("probs", "top:5"),
+            "which this audit does not run; give --surface probs,top:5,label",
+        ),
         ('[baseline]\nrecord = "none"', "all", ("probs",), "cannot read .*none"),
     ],
 )
@@ -193,7 +198,7 @@ def test_only_a_folder_of_an_audit_or_its_record_is_judged(tmp_path: Path) -> No
     file = read(policy(tmp_path, ""))
     assert gate(tmp_path / "good", file).code == gate(tmp_path / "good" / "record.json", file).code == 0
     for other in ("nothing", "summary.md", "good.json"):
-        with pytest.raises(RecordError, match="is no folder; give the one that `audit run` wrote"):
+        with pytest.raises(RecordError, match="is not a folder; give the one that `audit run` wrote"):
             gate(tmp_path / "good" / other, file)
 
 

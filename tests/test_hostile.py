@@ -62,7 +62,7 @@ def test_it_is_refused_with_a_sentence_and_nothing_runs(
         "programs: torchscript": r"TorchScript program \(__torch__/evil\.py\)",
         "programs: a compiled export": r"torch\.export program \(.*x\.so\)",
         "places: larger than memory": "may take 4.0 TiB of memory to open",
-        "places: a pipe": "no regular file",
+        "places: a pipe": "not a regular file",
     }.items(),
 )
 def test_the_sentence_says_what_is_wrong(name: str, words: str, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_a_gigabyte_of_looks_in_the_cache_is_not_read(tmp_path: Path) -> None:
     with cache.looks("a" * 64).open("wb") as f:
         f.truncate(10**11)  # sparse
     (why,) = inventory(contents(tmp_path)).broken.values()
-    assert why == "is no list of looks"
+    assert why == "is not a list of looks"
 
 
 def test_an_archive_of_an_earlier_version_is_taken_and_sealed(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_an_entry_that_no_import_would_take_stays_and_is_told(tmp_path: Path, mo
     cache = filled(tmp_path / "one")
     cache.answers(ANSWERED, "probs").add("x-" + "0" * 98, 4, np.arange(4), told(4))
     (broken,) = export(tmp_path / "one", tmp_path / "a.tar", "all").broken.values()
-    assert "too long a name" in broken
+    assert "a name that is too long" in broken
     monkeypatch.setattr("audit.cache.archive.LARGEST", 400)
     assert any("is larger than" in why for why in export(tmp_path / "one", tmp_path / "a.tar", "all").broken.values())
 

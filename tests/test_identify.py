@@ -193,7 +193,7 @@ def test_of_networks_that_share_their_tensors_the_most_accurate_is_taken(
     found = settle(trained("imagenet/bgr"), tmp_path, paint(), notes)
     assert (found.architecture, found.normalize) == ("relu", "imagenet/bgr")
     assert notes[0].startswith("architecture relu, the most accurate of relu (")
-    assert notes[0].endswith("; ours would answer alike")
+    assert notes[0].endswith("; ours would give the same answers")
 
 
 def test_where_none_is_clearly_the_best_all_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,8 +57,8 @@ def test_what_is_no_picture_is_refused_by_its_name(name: str, tmp_path: Path) ->
         "a comment of 200 MB": "far larger than a picture's",
         "a TIFF of two million strips": "one of its tags holds 2097152 numbers",
         "a file of 256 MiB and a byte": "larger than 256 MiB",
-        "a pipe": "a pipe and no regular file",
-        "a link to a device": "a device and no regular file",
+        "a pipe": "a pipe and not a regular file",
+        "a link to a device": "a device and not a regular file",
         "a link to nothing": "a link to nothing",
     }.items(),
 )

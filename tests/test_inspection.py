@@ -216,7 +216,7 @@ def test_outputs_that_went_through_a_softmax_are_noticed() -> None:
         (None, "there is no file"),
         (b"\n \n", "names no class"),
         (b"a\nb\na\n", "names 'a' twice"),
-        (b"\xff\xfe\xfa", "no UTF-8"),
+        (b"\xff\xfe\xfa", "not UTF-8"),
     ],
 )
 def test_a_file_of_classes_that_cannot_be_used_gets_a_sentence(
@@ -234,7 +234,7 @@ def test_a_file_of_classes_that_cannot_be_used_gets_a_sentence(
 @pytest.mark.parametrize(
     ("argv", "code", "sentence"),
     [
-        (["demo"], 2, "demo is built in and no file"),
+        (["demo"], 2, "demo is a built-in teacher, not a file"),
         (["nope.pt"], 4, "there is no file nope.pt"),
         (["nope.pt", "--device", "tpu"], 2, "cpu, cuda"),
     ],

@@ -69,8 +69,8 @@ def test_a_pickled_module_is_refused_and_nothing_runs(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "no checkpoint this tool knows"),
-        (b"hello, world, this is text", "no checkpoint this tool knows"),
+        (b"", "not a checkpoint that this tool knows"),
+        (b"hello, world, this is text", "not a checkpoint that this tool knows"),
         (b"GGUF" + bytes(40), "is a GGUF file"),
         (b"\x89HDF\r\n\x1a\n" + bytes(40), "Keras"),
         (b"PK\x03\x04" + bytes(40), "damaged zip"),
@@ -90,7 +90,7 @@ def test_foreign_and_damaged_files_are_named(tmp_path: Path, content: bytes, sen
         ("m/constants.pkl", "TorchScript"),
         ("m/archive_format", "torch.export"),
         ("MAR-INF/MANIFEST.json", "TorchServe"),
-        ("readme.txt", "no checkpoint"),
+        ("readme.txt", "not a checkpoint"),
     ],
 )
 def test_programs_in_zip_files_are_refused(tmp_path: Path, member: str, sentence: str) -> None:

@@ -31,7 +31,7 @@ FAILS = {
     "hostile-gc": "Held: no network",
     "hostile-frames": "Held: closures and frames",
     "hostile-path": "Held: nothing names",
-    "hostile-pickle": "its process sent what is no message",
+    "hostile-pickle": "its process sent an invalid message",
     "hostile-backward": "does not require grad",
     "hostile-train": "has no attribute 'model'",
     "hostile-buffer": "Held: an answer belongs",

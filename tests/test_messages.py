@@ -79,7 +79,7 @@ def write(pipe: Connection, content: bytes) -> None:
 def test_what_is_no_message_fails_one_student_by_a_sentence(hear: Callable[[bytes], object], name: str) -> None:
     outcome = hear(MESSAGES[name])
     assert isinstance(outcome, Failure)
-    assert outcome.sentence.startswith("its process sent what is no message ("), outcome.sentence
+    assert outcome.sentence.startswith("its process sent an invalid message ("), outcome.sentence
     assert len(outcome.sentence) < 400
     assert (outcome.code, outcome.trace) == (70, "")
 
@@ -192,7 +192,7 @@ def test_a_control_is_answered_nothing(hear: Callable[[bytes], object], tmp_path
     worker.job = Job(cell=cell, pool=tmp_path, surrogate=None, classes=CLASSES)
     write(there, whole(hostile_messages.IMAGES, images=pixels(1, 1, 8, 8)))
     assert worker.listen(0.0, True, EXAMS) is None
-    with pytest.raises(PermissionError, match="no oracle"):
+    with pytest.raises(PermissionError, match="may not query a teacher"):
         messages.raise_refusal(pipes.receive(there)[0])
 
 
@@ -298,6 +298,6 @@ def test_a_long_error_is_told_in_so_many_characters_as_a_message_holds() -> None
 
 def test_views_may_be_asked_about_in_any_number_that_fits() -> None:
     assert ViewSet("crop", 3).count == 3
-    with pytest.raises(ValueError, match="ask in parts"):
+    with pytest.raises(ValueError, match="query in parts"):
         processes._refuse_too_many(10**12, 10)
     assert recipe(steps=5)

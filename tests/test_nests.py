@@ -263,8 +263,8 @@ def test_of_two_the_plain_one_is_taken_and_said(names: tuple[str, str], taken: s
     path = saved(content, tmp_path / "m.pt")
     other = next(name for name in names if name != taken)
     said = intake.open_weights(path).taken
-    assert said.startswith(f"weights {taken}; {other} (")
-    assert said.endswith(f"--weights {other} takes it")
+    assert said.startswith(f"weights {taken}; the file also holds {other} (")
+    assert said.endswith(f"--weights {other} chooses it")
     assert answers_alike(path)
     assert answers_alike(path, other, seed=1)
 
@@ -293,7 +293,7 @@ def test_the_command_says_which_weights_were_taken(tmp_path: Path, capsys: pytes
     path = saved(TWO, tmp_path / "m.pt")
     code, out, _ = call(capsys, "inspect", str(path))
     assert code == 0
-    assert "weights        model; model_ema (14 tensors) lies there, too: --weights model_ema takes it" in out
+    assert "weights        model; the file also holds model_ema (14 tensors); --weights model_ema chooses it" in out
     code, out, _ = call(capsys, "inspect", str(path), "--weights", "model_ema")
     assert code == 0
     assert "weights        model_ema, as --weights says; 14 other tensors are left" in out

@@ -39,7 +39,12 @@ def test_an_attack_unfolds_to_its_settings_seeds_queries_and_source() -> None:
     record = large_record()
     (part,) = re.findall(r"<summary>details[^\n]*<bdi>dkd-1</bdi>.*?</details>", html.render(record), re.DOTALL)
     said = " ".join(Page(part).said)
-    for text in ("temperature=4, weight=0.9, best of 6", "looked at with 5, 8", "Zhao et al. 2022", "it bites"):
+    for text in (
+        "temperature=4, weight=0.9, best of 6",
+        "looked at with 5, 8",
+        "Zhao et al. 2022",
+        "positive control passed",
+    ):
         assert text in said
     assert said.count("24,800 charged, 3,100 sent for it alone") == 3
 
@@ -50,7 +55,7 @@ def test_the_page_says_what_would_make_it_another_word(word: Word) -> None:
     told = wording.change(record)
     assert told in "".join(Page(html.render(record)).said)
     names = {
-        "DISTILLABLE": "withstands dkd, soft-kd, each",
+        "DISTILLABLE": "withstands dkd, soft-kd. Each of these",
         "UNDISTILLABLE": "dkd, gains",
         "INCONCLUSIVE": "9 more seeds",
     }
@@ -66,7 +71,7 @@ def scenario(**settings: object) -> str:
 def test_the_page_says_which_scenario_it_is_of() -> None:
     assert scenario().startswith("Full data: the attacker holds all 3,100 training images")
     assert scenario(shots=0.05) == "Few-shot: the attacker holds 5.0\u202f% of the training images, 3,100 in all."
-    assert "no judgement of a defence" in scenario(labels=0.1)
+    assert "the verdict does not judge a defence" in scenario(labels=0.1)
     both = scenario(shots=0.05, drop_classes=("9",))
     assert both.startswith("Few-shot")
     assert both.endswith("never saw an image of these classes: 9.")

@@ -72,7 +72,7 @@ def test_an_installed_attack_is_part_of_all_and_recorded_as_such(
     clean.syspath_prepend(str(install(tmp_path)))
     attack = registry.attacks()["echo"]
     assert attack.grid()[0].parameters == SoftKD().parameters
-    with pytest.raises(TypeError, match="in a worker alone"):
+    with pytest.raises(TypeError, match="only in a worker"):
         attack().run(tiny_lab(FULL, 0))
     wanted = Options(
         teacher="demo",
@@ -105,7 +105,7 @@ def test_an_installed_attack_is_part_of_all_and_recorded_as_such(
     [
         ({"module": "import a_package_that_is_not_there"}, "does not import"),
         ({"target": "Nothing"}, "does not import"),
-        ({"target": "NoAttack"}, "is no named subclass"),
+        ({"target": "NoAttack"}, "is not a named subclass"),
         ({"name": "soft-kd"}, "which is taken"),
     ],
 )

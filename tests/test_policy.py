@@ -98,10 +98,10 @@ def test_all_but_the_version_may_be_left_out_and_inconclusive_then_fails(tmp_pat
             "untill = 2027-02-28",
             "line 20: waive.untill is not a key of this table; did you mean until?",
         ),
-        ("[[waive]]", "[waive]", "is no TOML: Cannot declare ('waive',) twice (at line 16"),
-        ("until = 2027-02-28", "until = 2027-02-30", "is no TOML: Invalid date or datetime (at line 20"),
+        ("[[waive]]", "[waive]", "is not valid TOML: Cannot declare ('waive',) twice (at line 16"),
+        ("until = 2027-02-28", "until = 2027-02-30", "is not valid TOML: Invalid date or datetime (at line 20"),
         ("[baseline]", "[baseline]\nundecided = 3", "line 23: baseline.undecided is 3; it must be"),
-        ('"last/record.json"', "'" + 99 * "x", "is no TOML"),
+        ('"last/record.json"', "'" + 99 * "x", "is not valid TOML"),
     ],
 )
 def test_a_mistake_is_named_by_line_and_key(tmp_path: Path, old: str, new: str, sentence: str) -> None:

@@ -199,7 +199,7 @@ def test_what_the_probe_finds_is_told_early_and_stands_in_the_record(
     assert [row.sent for row in record.ledger if row.purpose == "probe"] == [record.probe.queries]
     flag = next(f for f in record.flags if f.id == "other-normalisation")
     assert "--normalize ours" in flag.do
-    assert "flag other-normalisation: behind the normalisation ours" in capfd.readouterr().err
+    assert "flag other-normalisation: with the normalisation ours" in capfd.readouterr().err
     assert record.verdict.word == "INCONCLUSIVE"
     assert list(verify(tmp_path / "out")) == []
 

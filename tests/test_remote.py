@@ -169,7 +169,7 @@ def test_a_batch_that_is_too_large_is_halved_and_stays_so(server: FakeServer) ->
     assert server.requests[:3] == [64, 32, 16]
     assert set(server.requests[3:]) == {16, 6}
     assert asked.sent == server.images
-    assert "asking about 16 at once" in told.notes[1]
+    assert "sending 16 at once" in told.notes[1]
     server.faults.append(Fault(400, '{"error": "batch must be at most 8"}'))
     assert server.requests[-2:] == [16, 6]
     same(asked(IMAGES[:16]).values, IMAGES[:16])
@@ -261,12 +261,12 @@ def test_a_slow_answer_is_asked_for_in_halves(server: FakeServer, monkeypatch: p
         ({"shape": "wide"}, "answered the shape wide to 5 images"),
         ({"shape": [5, 7]}, "answered 7 classes; the data has 10"),
         ({"data": [1.0] * 49}, "answered 49 numbers; expected 50"),
-        ({"data": ["a"] * 50}, "answered data that are no numbers"),
-        ({"data": [10**400] * 50}, "answered data that are no numbers"),
-        ({"data": {"a": 1}}, "answered data that are no numbers"),
+        ({"data": ["a"] * 50}, "answered data that are not numbers"),
+        ({"data": [10**400] * 50}, "answered data that are not numbers"),
+        ({"data": {"a": 1}}, "answered data that are not numbers"),
         ({"datatype": ["FP32"]}, r"answered \['FP32'\]; expected a number"),
         ({"name": "\x1b[31m\ud800\n" + "x" * 900}, r"with the outputs \[31m x{50,60}; expected scores"),
-        ({"data": [[1.0], [1.0, 2.0]]}, "answered data that are no numbers"),
+        ({"data": [[1.0], [1.0, 2.0]]}, "answered data that are not numbers"),
         ({"data": [float("nan")] * 10 + [1.0] * 40}, "answered NaN or infinity on 1 of 5 images"),
         ({"data": [float("inf")] * 10 + [1.0] * 40}, "answered NaN or infinity on 1 of 5 images"),
         ({"data": [None] * 50}, "answered NaN or infinity on 5 of 5 images"),
@@ -284,7 +284,7 @@ def test_answers_that_are_none_are_refused_with_what_came(
 @pytest.mark.parametrize("body", ['{"outputs": [{"na', "[]", "", "[" * 100_000, '{"outputs": 3}', '{"outputs": [3]}'])
 def test_bodies_that_are_no_answer_are_refused(server: FakeServer, body: str) -> None:
     server.faults.append(Fault(200, body))
-    with pytest.raises(RefusedInput, match=r"answered (no JSON|with the outputs none)"):
+    with pytest.raises(RefusedInput, match=r"answered (text that is not JSON|with the outputs none)"):
         box(server)(IMAGES[:5])
 
 
@@ -384,8 +384,8 @@ def test_an_address_has_a_name() -> None:
     [
         ("https://me:s3cret@host/v2/models/x", f"bearer token into \\${TOKEN}"),
         ("https://host/v2/models/x?key=s3cret", f"bearer token into \\${TOKEN}"),
-        ("https://me:s3cret/@host/v2/models/x", "no URL"),
-        ("https://me:s3cret@host\u2100/v2/models/x", "no URL"),
+        ("https://me:s3cret/@host/v2/models/x", "not a URL"),
+        ("https://me:s3cret@host\u2100/v2/models/x", "not a URL"),
     ],
 )
 def test_a_secret_in_the_url_is_refused_and_not_repeated(text: str, sentence: str) -> None:

@@ -44,6 +44,6 @@ def test_a_student_that_was_trained_otherwise_than_its_name_says_is_refused(
     record = load(folder)
     trials = [t.model_copy(update={"cell": t.cell.model_copy(update={"version": "9"})}) for t in record.trials]
     save(record.model_copy(update={"trials": tuple(trials)}), folder / "record.json")
-    with pytest.raises(RefusedInput, match="does not match how the record says it was trained"):
+    with pytest.raises(RefusedInput, match="does not match the cell that the record gives for it"):
         list(repeat(folder, 1, cache=kept))
     assert any(d.where.startswith("student ") for d in verify(folder))

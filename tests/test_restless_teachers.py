@@ -178,7 +178,7 @@ def test_a_teacher_that_somebody_lets_go_on_is_waited_for(
 def test_a_teacher_that_crashes_is_refused_with_what_it_was_asked(apart: IsolatedTargets, sign: signal.Signals) -> None:
     os.kill(inner(apart), sign)
     with pytest.raises(
-        RefusedInput, match=rf"died on a question of 7 images \({sign.name}\); the answers so far are kept"
+        RefusedInput, match=rf"died on a query of 7 images \({sign.name}\); the answers so far are kept"
     ):
         apart.audited.full(torch.rand(7, 1, SIDE, SIDE))
 
@@ -209,5 +209,5 @@ def test_the_time_for_a_question_grows_with_its_images_and_their_size() -> None:
 
 def test_what_goes_wrong_inside_is_told_in_one_line() -> None:
     told = process._failed(RuntimeError("one\n two"), {"images": np.zeros((3, 1, 8, 8))})
-    assert told == "the teacher failed on a question of 3 images: RuntimeError: one two"
+    assert told == "the teacher failed on a query of 3 images: RuntimeError: one two"
     assert "8 GiB" in process._failed(MemoryError(), {})

@@ -93,7 +93,7 @@ def test_an_attack_may_not_beat_the_same_attack_on_averaged_answers(soft: float,
 def test_attacks_that_were_not_compared_are_no_pass() -> None:
     found = check("x", PAIR, made_up("UNDISTILLABLE", *bits(0.7, 0.7), without=(AVG.name,)))
     assert not found.holds
-    assert found.why[-1] == f"{AVG.name} made no students that could be compared"
+    assert found.why[-1] == f"{AVG.name} trained no students that can be compared"
 
 
 def test_every_built_in_teacher_is_tested_and_the_placebo_on_averaging_too() -> None:

@@ -223,7 +223,7 @@ def revised(record: Record, attack: str) -> Record:
         ),
         (lambda r: altered(r, "settings", budget=5000), "budget is none in the first and 5,000 in the second"),
         (lambda r: altered(r, "settings", surrogate="other"), "surrogate is procedural in the first and other"),
-        (lambda r: without(r, "avg"), "attack avg is asked for in the first and not asked for in the second"),
+        (lambda r: without(r, "avg"), "attack avg is requested in the first and not requested in the second"),
         (lambda r: revised(r, "avg"), "attack avg is version 1 in the first and version 7 in the second"),
     ],
 )

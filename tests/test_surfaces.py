@@ -99,9 +99,9 @@ def test_every_surface_is_audited_and_the_table_follows_from_its_audits(
     own.write_text(json.dumps(forged))
     assert next(verify(out)).where.startswith("surface top:3")
     own.write_text("{}")
-    assert "cannot be read" in next(verify(out)).found
+    assert "cannot be read" in next(verify(out)).stored
     own.unlink()
-    assert [(d.where, "cannot read" in d.found) for d in verify(out)] == [("surfaces", True)]
+    assert [(d.where, "cannot read" in d.stored) for d in verify(out)] == [("surfaces", True)]
     code, _, told = call(capsys, "report", str(out))
     assert (code, f"cannot read {own}" in told) == (4, True), "junit.xml tells of all surfaces, or is not written"
     assert call(capsys, "report", str(out), "--format", "html,csv")[0] == 0, "these tell of the first"
@@ -134,4 +134,4 @@ def test_the_least_restrictive_surface_is_named(monkeypatch: pytest.MonkeyPatch)
     record = sample_record().model_copy(update={"surfaces": rows})
     assert "is round:2." in wording.hardening(record)
     assert "is top:1." in wording.hardening(record.model_copy(update={"surfaces": (rows[0], *rows[2:])}))
-    assert wording.hardening(record.model_copy(update={"surfaces": rows[:1]})).startswith("None")
+    assert wording.hardening(record.model_copy(update={"surfaces": rows[:1]})).startswith("No audited surface")

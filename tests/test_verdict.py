@@ -56,13 +56,17 @@ def test_no_gain_with_narrow_intervals_is_undistillable() -> None:
 @pytest.mark.parametrize(
     ("findings", "complete", "reason"),
     [
-        ([NONE], False, "did not run in full"),
+        ([NONE], False, "not every attack of the suite was requested"),
         ([NONE, Finding(attack="bad", status="failed")], True, "bad failed"),
-        ([judged("none", -0.01, passes=False)], True, "bites on the ordinary teacher"),
+        ([judged("none", -0.01, passes=False)], True, "none of the judged attacks passes the positive control"),
         ([NONE, WIDE], True, "may gain up to"),
-        ([Finding(attack="same", status="identical")], True, "bites on the ordinary teacher"),
-        ([Finding(attack="hidden", status="not applicable")], True, "bites on the ordinary teacher"),
-        ([], True, "bites on the ordinary teacher"),
+        ([Finding(attack="same", status="identical")], True, "none of the judged attacks passes the positive control"),
+        (
+            [Finding(attack="hidden", status="not applicable")],
+            True,
+            "none of the judged attacks passes the positive control",
+        ),
+        ([], True, "none of the judged attacks passes the positive control"),
     ],
 )
 def test_whatever_is_missing_is_inconclusive_with_its_reason(

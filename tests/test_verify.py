@@ -284,7 +284,7 @@ def test_an_audit_of_surfaces_that_is_one_of_its_own_surfaces_has_an_end(tmp_pat
     record = load(folder)
     itself = record.surfaces[1].model_copy(update={"folder": "."})
     save(record.model_copy(update={"surfaces": (record.surfaces[0], itself)}), folder / "record.json")
-    assert [d.found for d in verify(folder) if d.where == "surface uint8"] == ["an audit of one"]
+    assert [d.found for d in verify(folder) if d.where == "surface uint8"] == ["an audit of one surface"]
 
 
 def test_an_audit_of_surfaces_is_that_of_the_first(tmp_path: Path, gates: None) -> None:

@@ -69,7 +69,7 @@ def test_answers_that_did_not_arrive_never_train_a_student(tmp_path: Path, monke
     lab, store = tiny_lab(FULL, 0), AnswerStore(tmp_path)
     monkeypatch.setattr(store, "add", lambda *_: None)
     door = MeteredOracle(CachedTeacher(store, lab.oracle.ask), FULL, {"pool": lab.pool}, None)
-    with pytest.raises(RuntimeError, match="are not in the store"):
+    with pytest.raises(RuntimeError, match="missing from the store"):
         door.views("pool", lab.view_set("crop"), np.arange(5))
 
 

@@ -10,8 +10,8 @@ from audit.plan.toml_files import MOST, Purpose, opened
 from teachers.errors import UsageError
 from teachers.names import in_quotes, nearest, quoted
 
-PURPOSE = Purpose("--options", "text stands in quotes", "there is one level")
-POLICY = Purpose("--policy", "text stands in quotes", "there is one level", noun="policy")
+PURPOSE = Purpose("--options", "put text in quotes", "there is one level")
+POLICY = Purpose("--policy", "put text in quotes", "there is one level", noun="policy")
 
 
 def test_names_are_suggested_whatever_their_case() -> None:
@@ -37,7 +37,7 @@ def test_a_name_stands_in_quotes_where_a_list_needs_them() -> None:
         (None, r"cannot read (the policy )?.*f.toml \(No such file or directory\); give a TOML file with --"),
         (b"#" * (MOST + 1), r"(the policy )?.*f.toml is larger than 1.* MiB; give a TOML file with --"),
         (b"\xff\xfea", r"is UTF-16 text; save it as UTF-8; give a TOML file with --"),
-        (b"a = b", r"is no TOML: .*; text stands in quotes$"),
+        (b"a = b", r"is not valid TOML: .*; put text in quotes$"),
         (b"a = " + b"[" * 9_000, r"is nested too deeply; there is one level$"),
         (b"a = " + b"9" * 9_000, r"is no (TOML|policy): a number in it has thousands of digits$"),
     ],

@@ -170,7 +170,7 @@ def test_a_home_that_nobody_has_gets_a_sentence_and_a_file_so_named_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="~nosuchuser is no known home"):
+    with pytest.raises(UsageError, match="~nosuchuser is not a known home"):
         place("~nosuchuser/x")
     Path("~nosuchuser").touch()
     assert place("~nosuchuser") == Path("~nosuchuser")
@@ -236,7 +236,7 @@ def test_a_full_disk_names_the_file_leaves_nothing_of_it_and_gets_a_sentence(
 
 
 def test_a_cache_whose_name_is_no_utf_8_is_refused_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(RefusedInput, match="is no UTF-8"):
+    with pytest.raises(RefusedInput, match="is not UTF-8"):
         Cache(tmp_path / os.fsdecode(b"caf\xe9"))
 
 

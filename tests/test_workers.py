@@ -97,12 +97,12 @@ def test_a_network_of_a_plugin_is_never_built_where_labels_are(kept: Path, tmp_p
 @pytest.mark.parametrize(
     ("attack", "sentence"),
     [
-        ("sleeper", "said nothing for 3 s and was ended; raise --cell-timeout"),
-        ("asker", "did not come to an end in 6 s and was ended; raise --cell-timeout"),
-        ("stopper", "said nothing for 3 s"),
-        ("swallower", "it asked for more memory than the"),
+        ("sleeper", "sent no message for 3 s and was ended; raise --cell-timeout"),
+        ("asker", "did not finish in 6 s and was ended; raise --cell-timeout"),
+        ("stopper", "sent no message for 3 s"),
+        ("swallower", "it needed more memory than the"),
         ("usurper", "nothing is wrong with the teacher"),
-        ("longer", "took 100,000,000 steps, above 100 times its control's own"),
+        ("longer", "took 100,000,000 steps, more than 100 times its control's"),
         ("larger", "keep the architecture of lab.recipe"),
     ],
 )

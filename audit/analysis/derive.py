@@ -391,10 +391,10 @@ def worded(record: Record, ruling: Ruling, comparisons: Sequence[Comparison]) ->
     """Write the ruling as the record's verdict, with its sentence and scope."""
     name = record.teacher.name
     sentences = {
-        "DISTILLABLE": f"A student that asks {name} is more accurate than the LS student that does not.",
-        "UNDISTILLABLE": f"No attack in scope made a student that is {100 * DELTA:g} points or more above the LS "
-        f"student by asking {name}.",
-        "INCONCLUSIVE": f"This audit can neither say that {name} is distillable nor that it is not.",
+        "DISTILLABLE": f"A student that learns from {name} is more accurate than the LS student, which has no teacher.",
+        "UNDISTILLABLE": f"No attack in scope trains a student with the answers of {name} that is {100 * DELTA:g} "
+        "points or more above the LS student.",
+        "INCONCLUSIVE": f"This audit shows neither that {name} is distillable nor that it is not.",
     }
     return Verdict(
         word=ruling.word,
@@ -410,7 +410,7 @@ def worded(record: Record, ruling: Ruling, comparisons: Sequence[Comparison]) ->
 
 def scope(record: Record, comparisons: Sequence[Comparison]) -> str:
     """Describe the verdict's scope: attacks that pass the positive control, surface, budget, student and data."""
-    biting = [record.name_of(c) for c in comparisons if c.status == "judged" and c.passes]
+    passing = [record.name_of(c) for c in comparisons if c.status == "judged" and c.passes]
     asked, held = record.settings, f"{record.task.pool_images:,} images of {record.task.name}"
     kept = "" if asked.shots == 1 else f" (--shots {asked.shots:g})"
     kept += f" without the classes {', '.join(asked.drop_classes)}" if asked.drop_classes else ""
@@ -418,9 +418,9 @@ def scope(record: Record, comparisons: Sequence[Comparison]) -> str:
     student = asked.student.replace(",", " or ")
     budget = "no query budget" if asked.budget is None else f"at most {asked.budget:,} queries a student"
     return (
-        f"Suite {record.suite.name}; attacks that bite: {', '.join(biting) or 'none'}; surface {asked.surface}; "
-        f"{budget}; student {student}; attacker's data: {held}{kept}, {labelled} of "
-        f"them labelled; {_seeds(comparisons)} seeds, {images(record):,} test images."
+        f"Suite {record.suite.name}; attacks that pass the positive control: {', '.join(passing) or 'none'}; surface "
+        f"{asked.surface}; {budget}; student {student}; attacker's data: {held}{kept}, {labelled} of them labelled; "
+        f"{_seeds(comparisons)} seeds, {images(record):,} test images."
     )
 
 

@@ -111,12 +111,12 @@ def of_attacks(facts: ResultArrays, rows: Sequence[Comparison]) -> list[Flag | N
     """Check the attacks on one student architecture."""
     original = [row for row in rows if row.holds == "original"]
     margins = {row.attack: paired(*facts.both(row)) for row in original}
-    blunt = [row.attack for row in rows if not row.passes]
+    weak = [row.attack for row in rows if not row.passes]
     return [
         attack_checks.small_test(margins),
         _weaker_access(facts, original),
         *_smaller_budgets(facts, rows),
-        attack_checks.fails_positive_control(blunt),
+        attack_checks.fails_positive_control(weak),
         attack_checks.cloned(_agreement(facts, original), margins),
     ]
 

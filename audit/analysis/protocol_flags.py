@@ -32,7 +32,8 @@ class FlagRule:
 SMALL_VALIDATION = FlagRule(
     id="small-validation",
     when=f"the validation split has fewer than {VALIDATION:,} images",
-    why="settings are chosen on it: with few images a weaker setting is often chosen, and an attack looks weaker",
+    why="settings are chosen on these images: with few of them, a weak setting is often chosen, and the attack looks "
+    "weaker than it is",
     do="give a larger training split, or a validation split of its own",
     caps="nothing",
 )
@@ -48,7 +49,7 @@ def small_validation(images: int) -> Flag | None:
 LIGHT_TUNING = FlagRule(
     id="light-tuning",
     when="settings are chosen by one tuning seed each, as in `smoke-1`",
-    why="an attack that is badly tuned looks like an attack survived",
+    why="a badly tuned attack gains little from any teacher, and the teacher then looks resistant",
     do="use --effort standard",
     caps="undistillable",
 )
@@ -98,7 +99,8 @@ def weak_control(diverged: int, lowest: float, chance: float) -> Flag | None:
 ERRATIC_CONTROL = FlagRule(
     id="erratic-control",
     when=f"the errors of LS students vary over seeds by {ERRATIC:.0%} of their mean or more (standard deviation)",
-    why="rare bad students are then easily missed: the control looks better than it is, and its interval too short",
+    why="a few seeds easily miss a rare bad student: the control then looks better than it is, and its interval is too "
+    "short",
     do="give another --student, or longer training (--effort)",
     caps="undistillable",
 )
@@ -116,8 +118,9 @@ def erratic_control(scatter: float) -> Flag | None:
 FEW_LABELS = FlagRule(
     id="few-labels",
     when="the attacker holds images whose labels are hidden (`--labels` below 1)",
-    why="any accurate teacher, label answers included, then gives away labels: this is no judgement of a defence",
-    do="judge the defence without --labels, or with --shots",
+    why="every accurate teacher then gives the attacker new labels, even where it answers with labels alone: the "
+    "verdict does not judge a defence",
+    do="to judge a defence, audit without --labels, or with --shots",
     caps="undistillable",
 )
 
@@ -132,8 +135,9 @@ def few_labels(fraction: float) -> Flag | None:
 DROPPED_CLASSES = FlagRule(
     id="dropped-classes",
     when="the attacker never saw an image of some classes (`--drop-classes`)",
-    why="the verdict rests on the other classes; accuracy on these is reported beside it and judges no defence",
-    do="judge the defence without --drop-classes",
+    why="the verdict rests on the other classes; the accuracy on the dropped classes is reported beside it and does "
+    "not judge a defence",
+    do="to judge a defence, audit without --drop-classes",
     caps="undistillable",
 )
 
@@ -148,7 +152,7 @@ def dropped_classes(names: Sequence[str]) -> Flag | None:
 CLASS_IMBALANCE = FlagRule(
     id="class-imbalance",
     when=f"the largest class of the test split has more than {IMBALANCE} times the images of the smallest",
-    why="accuracy is then about the large classes: a gain or a loss on small ones hardly moves it",
+    why="accuracy then depends mostly on the large classes: a gain or a loss on small classes hardly changes it",
     do="give a balanced test split, or read the verdict as one about the large classes",
     caps="nothing",
 )
@@ -165,7 +169,8 @@ def class_imbalance(images: Mapping[str, int]) -> Flag | None:
 NULL_CONTROL = FlagRule(
     id="null-control",
     when=f"LS students differ from LS students of other seeds, under the same pairing (p < {NULL_LEVEL})",
-    why="the two groups are trained alike, so the comparison itself is off, or this is the one time in a hundred",
+    why="both groups are trained in the same way: either the comparison itself is wrong, or this is the one chance "
+    "result in a hundred",
     do="repeat with more seeds (--seeds)",
     caps="inconclusive",
 )
@@ -181,8 +186,8 @@ def null_control(margin: Margin) -> Flag | None:
 
 SYNTHETIC_TEACHER = FlagRule(
     id="synthetic-teacher",
-    when="the teacher is no model, but answers from a table",
-    why="it exists to show what the audit says of a teacher of known distillability",
+    when="the teacher is not a model: it answers from a table",
+    why="it exists to show the audit's verdict on a teacher whose distillability is known",
     do="nothing",
     caps="nothing",
 )
@@ -195,10 +200,10 @@ def synthetic(name: str) -> Flag:
 
 IDENTICAL = FlagRule(
     id="identical-to-control",
-    when="a label-only attack asks for labels that the attacker has: the teacher repeats 99.5 % of them, or it is the "
-    "one that answers smoothed labels",
-    why="it asks for what the attacker knows, so its margin says nothing about the teacher; it counts as not run",
-    do="see --labels for an attacker without labels",
+    when="a label-only attack gets labels that the attacker already has: the teacher repeats 99.5 % of them, or it is "
+    "the synthetic teacher that answers with smoothed labels",
+    why="the attacker learns nothing new, so the margin says nothing about the teacher; the attack counts as not run",
+    do="to audit an attacker who lacks labels, give --labels",
     caps="nothing",
 )
 
@@ -211,7 +216,7 @@ def identical(attack: str, reason: str) -> Flag:
 FAILED = FlagRule(
     id="attack-failed",
     when="an attack crashed, or one of its students diverged (NaN)",
-    why="an attack that did not run is not an attack survived",
+    why="an attack that did not run is no evidence that the teacher resists it",
     do="repair the attack and run the same command again",
     caps="undistillable",
 )

@@ -18,7 +18,8 @@ CLEARLY = 0.01  # share of test images by which knockoff students agree with the
 CONTROL_AT_CEILING = FlagRule(
     id="control-at-ceiling",
     when=f"the LS student is wrong on fewer than {200 * DELTA:g} % of the test images, twice the tolerance",
-    why="nothing is left to gain, from this teacher or from any other: a ceiling looks like resistance",
+    why="the student makes almost no mistakes without a teacher, so no teacher can improve it: a teacher that does not "
+    "resist looks resistant",
     do="audit on a harder task, or with fewer of the attacker's images (--shots)",
     caps="undistillable",
 )
@@ -33,9 +34,11 @@ def control_at_ceiling(accuracy: float) -> Flag | None:
 
 SMALL_TEST = FlagRule(
     id="small-test",
-    when="an attack on original images neither gains for sure nor could be ruled out by more seeds: the test images "
-    f"alone leave its margin a one-sided 95 % half width above {100 * DELTA:g} points, and a bound above that, too",
-    why="some images suit knockoff students and some LS students, whatever their seeds; only more images mend that",
+    when="the margin of an attack on original images is undecided, and more seeds cannot decide it: with endless "
+    f"seeds, the test images alone would leave a one-sided 95 % half width above {100 * DELTA:g} points, and an upper "
+    "bound of the tolerance or more",
+    why="some images favour knockoff students and some favour LS students, whatever the seeds; only more images "
+    "average this out",
     do="give a larger test split: more seeds do not help",
     caps="undistillable",
 )
@@ -66,8 +69,9 @@ WEAKER_ACCESS_WINS = FlagRule(
     id="weaker-access-wins",
     when="on original images, the best attack that sees labels alone makes more accurate students than the best that "
     f"sees probabilities (one-sided {100 * LEVEL:g} %)",
-    why="who sees probabilities sees the labels, too: the attacks on probabilities are badly tuned or broken",
-    do="add an attack on probabilities with the views of the other, or with more settings to be tuned over",
+    why="an attacker who sees probabilities sees the labels, too: the attacks on probabilities are badly tuned or "
+    "broken",
+    do="add an attack on probabilities that uses the views of the label-only attack, or that has more settings to tune",
     caps="undistillable",
 )
 
@@ -85,7 +89,7 @@ SMALLER_BUDGET_WINS = FlagRule(
     id="smaller-budget-wins",
     when="on the audited teacher's steal-cost curve, students of a smaller budget are more accurate than students of a "
     f"larger one (one-sided {100 * LEVEL:g} %)",
-    why="who asks more can leave answers aside: the attack does not use what it asks",
+    why="an attacker with more answers could ignore the additional ones: the attack does not use its answers well",
     do="repair the attack, or train its students longer",
     caps="undistillable",
 )
@@ -102,11 +106,11 @@ def smaller_budget_wins(attack: str, small: int, large: int, margin: Margin) -> 
 
 FAILS_POSITIVE_CONTROL = FlagRule(
     id="fails-positive-control",
-    when="a judged attack does not beat the baseline of its own threat model on the ordinary teacher, or could not be "
-    "tried on it",
-    why="an attack that fails on a teacher that hides nothing is no evidence that another one resists; it stays out of "
-    "the scope",
-    do="tune it, or give it a task, a student or a budget with which it is known to work",
+    when="a judged attack does not pass the positive control: on the ordinary teacher it does not beat the baseline of "
+    "its own threat model, or it could not be tried there",
+    why="an attack that fails on a teacher that hides nothing is no evidence that another teacher resists; the scope "
+    "leaves it out",
+    do="tune them, or give them a task, a student or a budget with which they are known to work",
     caps="nothing",
 )
 
@@ -116,16 +120,16 @@ def fails_positive_control(attacks: Sequence[str]) -> Flag | None:
     if not attacks:
         return None
     names = ", ".join(dict.fromkeys(attacks))
-    return FAILS_POSITIVE_CONTROL.raised(f"not seen to bite on the ordinary teacher: {names}")
+    return FAILS_POSITIVE_CONTROL.raised(f"these attacks do not pass the positive control: {names}")
 
 
 CLONED = FlagRule(
     id="cloned-behaviour",
     when=f"knockoff students agree with the teacher on clearly more test images than LS students do (95 % bound above "
     f"{points(CLEARLY)} points), while their margin's 95 % upper bound is below the tolerance",
-    why="the student takes over what the teacher says, mistakes included, without becoming more accurate: cloned in "
-    "behaviour. The verdict is about accuracy, and says nothing against it",
-    do="look at agreement, too, where copying the behaviour is what must not happen",
+    why="the student copies the teacher's answers, mistakes included, without becoming more accurate: it clones the "
+    "teacher's behaviour. The verdict is about accuracy and does not rule this out",
+    do="if a copy of the behaviour is a risk in itself, look at agreement, too",
     caps="nothing",
 )
 
@@ -145,8 +149,9 @@ def cloned(agreement: Mapping[str, Margin], accuracy: Mapping[str, Margin]) -> F
 STILL_IMPROVING = FlagRule(
     id="control-still-improving",
     when=f"at {LONGER} times the steps, the chosen LS student with the plain recipe gains more than the tolerance of "
-    f"{100 * DELTA:g} points on validation images, and that is above 0 at 95 %, one-sided, over images",
-    why="the LS student is not at its end; margins are at equal steps, so knockoff students are cut as short",
+    f"{100 * DELTA:g} points on validation images, and the gain's one-sided 95 % lower bound over images is above 0",
+    why="more steps would still improve the LS student; margins compare students of equal steps, so knockoff students "
+    "stop as early",
     do="nothing for the verdict; for the accuracies themselves, train longer",
     caps="nothing",
 )
@@ -164,10 +169,10 @@ def still_improving(gain: LowerBound) -> Flag | None:
 
 NOT_CONVERGED = FlagRule(
     id="knockoff-not-converged",
-    when=f"the attack on original images that is best on validation gains there at {LONGER} times the steps, over an "
-    f"LS student of as many, and more than at the usual steps: by more than {100 * DELTA:g} points, and by more than 0 "
-    "at 95 %, one-sided, over images",
-    why="an attack that was stopped too early looks like an attack survived",
+    when="on validation images, the margin of the best attack on original images is above 0 at "
+    f"{LONGER} times the steps and larger than at the usual steps: by more than {100 * DELTA:g} points, and with a "
+    "one-sided 95 % lower bound over images above 0",
+    why="an attack that stops too early gains too little, and the teacher then looks resistant",
     do="audit with a smaller --student, for which the steps are enough, or with a suite of more steps",
     caps="undistillable",
 )

@@ -20,9 +20,10 @@ Changes = NDArray[np.float16]  # (n,) the largest change of a probability, for e
 
 NOISY_ANSWERS = FlagRule(
     id="noisy-answers",
-    when=f"the same batch of validation images, asked twice, changes a probability by more than {SAME}",
-    why="each image is asked once and its answer stored; an attacker who asks again averages the noise out, and no "
-    "attack of a suite does",
+    when="the teacher answers the same batch of validation images twice, and a probability differs by more than "
+    f"{SAME}",
+    why="the audit asks about each image once and stores the answer; an attacker who asks again can average the noise "
+    "out, and no attack of a suite does that",
     do="make the network deterministic (no dropout when it answers); noise that is a defence belongs in --surface",
     caps="undistillable",
 )
@@ -40,9 +41,10 @@ def noisy_answers(repeated: Changes) -> Flag | None:
 
 BATCH_DEPENDENT = FlagRule(
     id="batch-dependent",
-    when=f"validation images that are asked in batches of others change a probability by more than {SAME}, and most of "
-    f"them by more than when the same batch is asked twice (sign test, p < {LEVEL})",
-    why="answers then belong to batches, not to images: those that are stored here are not those that an attacker "
+    when=f"the teacher answers validation images again in batches with other images, and a probability differs by more "
+    f"than {SAME}; for most images it differs by more than when the same batch is answered twice (sign test, "
+    f"p < {LEVEL})",
+    why="an answer then depends on the other images of its batch: the stored answers are not those that an attacker "
     "gets. Batch norm in training mode does this",
     do="give the network in evaluation mode, with running statistics in its batch norms",
     caps="inconclusive",
@@ -55,15 +57,15 @@ def batch_dependent(repeated: Changes, regrouped: Changes) -> Flag | None:
     if regrouped.max() <= SAME or mcnemar(regrouped > noise, noise > regrouped) >= LEVEL:
         return None
     return BATCH_DEPENDENT.raised(
-        f"asked in batches of others, the teacher changes a probability by up to {regrouped.max():.2g}, on average by "
-        f"{regrouped.mean():.2g} (in the same batch again: {noise.mean():.2g})"
+        f"asked in batches with other images, the teacher changes a probability by up to {regrouped.max():.2g}, on "
+        f"average by {regrouped.mean():.2g} (asked in the same batch again: {noise.mean():.2g})"
     )
 
 
 SOFTMAXED_TWICE = FlagRule(
     id="softmaxed-twice",
     when="the network's raw outputs lie in [0, 1] and sum to one: they are probabilities already",
-    why="an audit takes a network's outputs for logits; a second softmax flattens every answer, which no API does",
+    why="an audit treats a network's outputs as logits; a second softmax flattens every answer, which no API does",
     do="give the network without its last softmax",
     caps="inconclusive",
 )
@@ -77,9 +79,9 @@ def softmaxed_twice(softmaxed: bool) -> Flag | None:
 SATURATED = FlagRule(
     id="saturated",
     when="the top probability is exactly 1 in single precision in more than half of the answers",
-    why="attackers here are given log-probabilities, which still tell the other classes apart; an API that sends "
-    "probabilities would send them nothing but the top class",
-    do="audit with what the API sends, such as --surface round:6, too",
+    why="the attacks of this audit get log-probabilities, which still distinguish the other classes; an API that sends "
+    "plain probabilities would show the top class alone",
+    do="also audit the surface that the API shows, such as --surface round:6",
     caps="nothing",
 )
 
@@ -91,10 +93,10 @@ def saturated(share: float) -> Flag | None:
 
 OTHER_NORMALISATION = FlagRule(
     id="other-normalisation",
-    when="the network is more accurate on validation images behind another normalisation, by at least one point and "
-    f"with p < {LEVEL} (McNemar's exact test, one-sided); tried are those with a name, pixels from 0 to 255, and "
-    "the mean and spread of the training images, each in BGR order, too",
-    why="the audited teacher is then not the one that its owner serves, but a damaged copy of it",
+    when="the network is more accurate on validation images with another normalisation, by at least one point and with "
+    f"p < {LEVEL} (McNemar's exact test, one-sided); the audit tries those with a name, pixels from 0 to 255, and the "
+    "mean and spread of the training images, each in BGR order, too",
+    why="the audited teacher is then a damaged copy of the one that its owner serves",
     do="give the --normalize that the network was trained with",
     caps="inconclusive",
 )
@@ -111,8 +113,8 @@ def other_normalisation(chosen: Correct, tried: Mapping[str, Correct]) -> Flag |
         return None
     best = max(better, key=lambda text: better[text])
     return OTHER_NORMALISATION.raised(
-        f"behind the normalisation {best} the network is right on {better[best]:.1%} of {len(chosen):,} validation "
-        f"images, behind the one that was given on {chosen.mean():.1%}",
+        f"with the normalisation {best} the network is right on {better[best]:.1%} of {len(chosen):,} validation "
+        f"images, with the chosen one on {chosen.mean():.1%}",
         do=f"give --normalize {best}, or the one that the network was trained with",
     )
 
@@ -120,9 +122,9 @@ def other_normalisation(chosen: Correct, tried: Mapping[str, Correct]) -> Flag |
 DUPLICATED = FlagRule(
     id="duplicates",
     when="images of the test split are in the training split, pixel by pixel; below "
-    f"{100 * DUPLICATES:g} % of the test images this is only told, and does not limit the verdict",
-    why="students have seen these images with their labels, with a teacher or without: the margin on them is that of "
-    "memory, and near zero",
+    f"{100 * DUPLICATES:g} % of the test images the flag does not limit the verdict",
+    why="all students, with a teacher or without, have trained on these images and their labels: the margin on them "
+    "measures memory and is near zero",
     do="remove them from one of the splits",
     caps="undistillable",
 )

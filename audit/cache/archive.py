@@ -87,13 +87,13 @@ def _carriable(entry: Entry) -> None:
     Raises DamagedEntry.
     """
     if entry.bytes > LARGEST:
-        raise checking.DamagedEntry(f"is larger than {wording.size(LARGEST)}, and stays here")
+        raise checking.DamagedEntry(f"is larger than {wording.size(LARGEST)}, so it is not exported")
     if entry.kind == "answers":
         checking.check(entry.kind, entry.path, entry.name)
     try:
         tarfile.TarInfo(entry.name).tobuf(tarfile.USTAR_FORMAT)
     except ValueError as e:
-        raise checking.DamagedEntry("has too long a name for an archive, and stays here") from e
+        raise checking.DamagedEntry("has a name that is too long for an archive, so it is not exported") from e
 
 
 def _write_whole(file: Path, entries: list[Entry]) -> None:
@@ -180,7 +180,7 @@ def _unpacked(file: Path, staging: Path, most: int) -> Iterator[tuple[Kind, str]
             try:
                 checking.check(kind, staging / info.name, info.name)
             except checking.DamagedEntry as e:
-                raise RefusedInput(f"{file}: {_short(info.name)} {e}; nothing of the archive was taken") from e
+                raise RefusedInput(f"{file}: {_short(info.name)} {e}; nothing was imported") from e
             yield kind, info.name
 
 
@@ -202,7 +202,7 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
             f.seek(0)
             yield cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=f, mode="rb"))) if zipped else f
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
-        raise RefusedInput(f"{file} is cut off or no archive; {GIVE}") from e
+        raise RefusedInput(f"{file} is cut off, or is not an archive; {GIVE}") from e
 
 
 def _header(stream: IO[bytes], file: Path) -> tarfile.TarInfo | None:
@@ -228,7 +228,7 @@ def _allowed(info: tarfile.TarInfo, file: Path) -> Kind:
 def _exactly(stream: IO[bytes], size: int, file: Path) -> bytes:
     found = stream.read(size)
     if len(found) != size:
-        raise RefusedInput(f"{file} is cut off or no archive; {GIVE}")
+        raise RefusedInput(f"{file} is cut off, or is not an archive; {GIVE}")
     return found
 
 

@@ -79,7 +79,7 @@ def _read(path: Path, name: str, parse: Callable[[Content], T]) -> T:
         with opened(path, name) as content:
             return parse(content)
     except FileNotFoundError as e:
-        raise DamagedEntry("is gone") from e
+        raise DamagedEntry("is missing") from e
 
 
 def _teacher(content: Content) -> Teacher:

@@ -13,7 +13,7 @@ from teachers.storage.entries import DamagedEntry
 
 def damage(found: Contents) -> dict[str, str]:
     """Read every entry in full; return what is wrong with the damaged ones, by name."""
-    wrong = {name: "is no regular file" for name in found.foreign if kind_of(name) is not None}
+    wrong = {name: "is not a regular file" for name in found.foreign if kind_of(name) is not None}
     for entry in found.entries:
         copy = Path(entry.name).with_suffix(".copy").as_posix()
         names = (entry.name, copy) if entry.kind == "looks" and (found.root / copy).exists() else (entry.name,)

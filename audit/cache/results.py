@@ -21,25 +21,25 @@ MOST_LOOKS = 1_000
 
 def student(content: Content, key: str) -> Result:
     """Read a student; check its name and the size of its answers against its cell."""
-    with doubted(content, "is no student's result"):
+    with doubted(content, "is not a student's result"):
         result = Result.model_validate_json(_bytes(content, MOST_TEXT))
     if result.cell.key != key:
         raise DamagedEntry(f"holds the student {result.cell.key[:12]}…, not the one it is named after")
     if (result.test is not None) != (result.cell.splits == "both"):
-        raise DamagedEntry("answers other splits than its cell names")
+        raise DamagedEntry("holds answers for other splits than its cell names")
     for packed in (result.validation, result.test):
         if packed is not None and (packed.dtype != "uint16" or len(packed.shape) != 1):
-            raise DamagedEntry("holds answers that are no classes")
+            raise DamagedEntry("holds answers that are not class numbers")
     if type(result.cell.recipe.get("views", 0)) is not int:
-        raise DamagedEntry("was trained on no number of views")
+        raise DamagedEntry("has a number of views that is not an integer")
     if not all(_counts(asked) for asked in result.asked):
-        raise DamagedEntry("rests on other answers than a block has")
+        raise DamagedEntry("lists answers that its block does not have")
     for each in (result.validation, result.test, *(asked.rows for asked in result.asked)):
         if each is not None and not _unpacks(each):
-            raise DamagedEntry("holds an array of another size than it says")
+            raise DamagedEntry("holds an array whose size differs from its stated shape")
     numbers = (result.charged, result.estimated, result.network_parameters, result.seconds, result.step_seconds)
     if not all(0 <= number < math.inf for number in numbers) or not 0 <= (result.repeats or 0) <= 1:
-        raise DamagedEntry("counts what cannot be counted")
+        raise DamagedEntry("holds a count, a time or a share that is out of range")
     return result
 
 
@@ -49,7 +49,7 @@ def fits(result: Result, sizes: Mapping[str, int], classes: int) -> None:
         if packed is None or name not in sizes:
             continue
         if packed.shape != (sizes[name],) or packed.array().max(initial=0) >= classes:
-            raise DamagedEntry(f"answers another {name} split than there is")
+            raise DamagedEntry(f"holds answers for another {name} split than the one of the data")
 
 
 def _counts(asked: BlockUse) -> bool:
@@ -72,8 +72,8 @@ def _unpacks(packed: PackedArray) -> bool:
 
 def looks(content: Content) -> tuple[int, ...]:
     """Read the numbers of seeds at which a question was looked at."""
-    with doubted(content, "is no list of looks"):
+    with doubted(content, "is not a list of looks"):
         seeds = json.loads(_bytes(content, MOST_WORDS))
     if not isinstance(seeds, list) or len(seeds) > MOST_LOOKS or not all(type(s) is int and s > 0 for s in seeds):
-        raise DamagedEntry("is no list of looks")
+        raise DamagedEntry("is not a list of looks")
     return tuple(seeds)

@@ -52,7 +52,7 @@ def print_exported(done: ExportSummary, file: Path) -> None:
 def print_imported(done: ImportSummary, file: Path) -> None:
     """Print what came from an archive, and what did not because the cache has another entry of that name."""
     _say(f"{file}: {_counted(done.taken) or 'nothing new'}; {done.kept} were here already")
-    _say(*(f"{name} says something else here; what was here stays" for name in done.others))
+    _say(*(f"{name} was here already with other content, which stays" for name in done.others))
 
 
 def print_damaged(wrong: Mapping[str, str]) -> None:

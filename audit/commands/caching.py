@@ -48,7 +48,7 @@ def check(
     wrong = mended(root) if set_aside else damage(found)
     print_damaged(wrong)
     if wrong and set_aside:
-        raise RefusedInput("looks cannot be made again; restore them from a copy of the cache")
+        raise RefusedInput("looks cannot be recomputed; restore them from a copy of the cache")
     if wrong:
         raise RefusedInput(
             f"damaged entries: {len(wrong):,}; --set-aside moves them, and the next audit makes them again"
@@ -83,7 +83,7 @@ def export(
     from teachers.errors import UsageError
 
     if what not in ("controls", "all"):
-        raise UsageError(f"--what {what!r} is neither controls nor all")
+        raise UsageError(f"--what {what!r} is not a choice; give controls or all")
     print_exported(write(_root(cache), file, cast(Literal["controls", "all"], what)), file)
 
 

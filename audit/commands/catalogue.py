@@ -33,14 +33,16 @@ def listing(what: str) -> str:
     if what == "data":
         from teachers.data.datasets import catalogue
 
-        return _lines(catalogue() | {"embedded:NAME": "glyphs or digits, where a folder of this name is here, too"})
+        return _lines(
+            catalogue() | {"embedded:NAME": "the built-in glyphs or digits, where a folder here has the same name"}
+        )
     if what == "teachers":
         from teachers.methods import METHODS
         from teachers.names import BUILT_IN
 
-        more = {"embedded:NAME": "one of the five above, where a file of this name is here, too"}
+        more = {"embedded:NAME": "one of the five built-in ones above, where a file here has the same name"}
         return _lines({n: f"audit teach {n}: {m.title} ({m.paper})" for n, m in METHODS.items()} | BUILT_IN | more)
-    raise UsageError(f"there is no list of {what!r}; there are attacks, students, data, teachers")
+    raise UsageError(f"there is no list of {what!r}; there are lists of attacks, students, data and teachers")
 
 
 def _lines(known: dict[str, str]) -> str:
@@ -74,7 +76,7 @@ def about(name: str) -> str:
         lines.append(f"threat model: the attacker holds {THREAT[technique.holds]} and sees {SEES[technique.needs]}")
     else:
         lines.append("control: trains without a teacher")
-    lines.append(f"published: {technique.published or 'no figure that was verified'}")
+    lines.append(f"published: {technique.published or 'no verified figure'}")
     lines.append(f"measured: {_measured(name)}")
     lines += ["settings it is tuned over, the default first:"]
     lines += [f"  {setting.parameters}" for setting in technique.grid()]
@@ -91,7 +93,7 @@ def _about_method(method: type[Method]) -> str:
     lines += ["settings, for --set:"] if fields(method) else []
     lines += [f"  {field.name}={written(field.default)}" for field in fields(method)]
     if method.looks:
-        lines.append("looks at an ordinary teacher: the task's own, or the one of --init")
+        lines.append("uses an ordinary teacher: the one of the task, or the one that --init gives")
     return "\n".join([*lines, inspect.getdoc(method) or ""])
 
 
@@ -111,9 +113,9 @@ def _standings(method: str) -> list[str]:
 
 
 def _measured(name: str) -> str:
-    """Return the row of the bite table, as shipped."""
+    """Return the shipped result of the positive control."""
     import attacks
 
     path = Path(attacks.__file__).with_name("measured.json")
     rows: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return rows.get(name, "not by us")
+    return rows.get(name, "not by this project")

@@ -14,7 +14,7 @@ from teachers.names import nearest
 
 PROJECT: Final = Path("pyproject.toml")
 TABLE: Final = ("tool", "distill-audit")
-PURPOSE: Final = Purpose("--config", "text stands in quotes", "options are keys with a value each")
+PURPOSE: Final = Purpose("--config", "put text in quotes", "options are keys with a value each")
 CONSENT: Final = "trust-model-code"  # nobody else's file may give it
 LISTS: Final = ("attacks", "student", "surface")  # texts with commas, which a file may give as lists
 
@@ -55,10 +55,12 @@ class _Settings:
         found = {}
         for key, value in values.items():
             if key == CONSENT:
-                raise self._wrong(key, f"is consent, which the command line alone gives; leave it out, give --{key}")
+                raise self._wrong(
+                    key, f"gives consent, so only the command line takes it; leave it out here and give --{key}"
+                )
             if key not in known - {"config"}:
                 there = nearest(key, sorted(known - {"config", CONSENT}))
-                raise self._wrong(key, f"is no option of `audit run`; {there}")
+                raise self._wrong(key, f"is not an option of `audit run`; {there}")
             if key in mine:
                 found[mine[key].name] = self._value(context, key, value, mine[key])
         return found

@@ -61,9 +61,11 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` 
     for disagreement in look(folder):
         terminal.say(str(disagreement), whole=True)
         raise typer.Exit(1)
-    terminal.say(f"{folder}: everything follows from what was measured", whole=True)
+    terminal.say(f"{folder}: every number, flag and report follows from the stored results", whole=True)
     if left := beside(load(folder), folder):
-        terminal.say(f"not looked at, for no audit writes them or they tell of several: {', '.join(left)}", whole=True)
+        terminal.say(
+            f"not checked, because no audit writes them or they describe several audits: {', '.join(left)}", whole=True
+        )
 
 
 def gate(

@@ -139,7 +139,7 @@ def _panels(target: Target, pool: Pool, shown: ClusterView) -> tuple[tuple[Pictu
     ranked, network = shown.ranked(), target.teacher.network
     if network is None:
         kind = "is behind an API" if target.remote is not None else "answers in a process of its own"
-        return (), f"the teacher {kind}, which shows answers alone and no layer"
+        return (), f"the teacher {kind}, so its layers cannot be seen"
     panels = []
     for label in dict.fromkeys([*ranked[:1], *ranked[-1:]]):
         images = pool.images[shown.furthest(label, PANELS)]

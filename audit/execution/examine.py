@@ -70,7 +70,7 @@ def _answered(pipe: Connection, exam: Pool, classes: int) -> np.ndarray:
             raise pipes.PipeError(f"its network does not answer: {failed}")
         top = messages.one(arrays, "top", "uint16", (len(part),))
         if top.max() >= classes:
-            raise pipes.PipeError("classes that are not there")
+            raise pipes.PipeError("class numbers that are too large")
         found.append(top)
     return np.concatenate(found)
 

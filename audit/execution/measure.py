@@ -85,7 +85,7 @@ def check(cell: Cell, seen: Report) -> None:
         most = TIMES * int(cell.recipe[name])
         if getattr(told, name) > most:
             raise ForeignStudent(
-                f"its student took {getattr(told, name):,} {name}, above {TIMES} times its control's own"
+                f"its student took {getattr(told, name):,} {name}, more than {TIMES} times its control's"
             )
     if issubclass(technique, Attack) and technique.holds == "original" and not set(seen.view.split("+")) <= {*KINDS}:
         raise ForeignStudent(f"its student saw views {seen.view!r}; a control has {', '.join(KINDS)}")

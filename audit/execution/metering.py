@@ -70,7 +70,7 @@ class CachedTeacher:
             self._fetch(block, missing, pixels)
             stored, missing = self.store.load(block.name, rows)
         if stored is None or len(missing):
-            raise RuntimeError(f"{len(rows)} answers were asked for and are not in the store: {block.name}")
+            raise RuntimeError(f"{len(rows)} requested answers are missing from the store: {block.name}")
         return stored[torch.from_numpy(rows)]
 
 

@@ -153,9 +153,9 @@ class _Worker:
         assert self.job is not None
         self._silent, self._spent = 0.0 if ready else self._silent + waited, self._spent + waited
         if self._silent >= self._allowed:
-            return self._late(f"said nothing for {self._allowed:,.0f} s")
+            return self._late(f"sent no message for {self._allowed:,.0f} s")
         if self.job.owner and self._spent >= LONGEST * self._allowed:
-            return self._late(f"did not come to an end in {LONGEST * self._allowed:,.0f} s")
+            return self._late(f"did not finish in {LONGEST * self._allowed:,.0f} s")
         return self._hear(self.job, eval_splits) if ready else None
 
     def _late(self, what: str) -> Outcome:
@@ -182,7 +182,7 @@ class _Worker:
             self.stop()
             return Loss(Failure(cell=job.cell, sentence=DIED))
         except PipeError as e:
-            return self._lose(f"its process sent what is no message ({e})")
+            return self._lose(f"its process sent an invalid message ({e})")
         except ForeignStudent as e:
             return Failure(cell=job.cell, sentence=str(e))
 
@@ -193,7 +193,7 @@ class _Worker:
             images = torch.from_numpy(messages.one(arrays, "images", "float32", (None, *shape)))
         try:
             if self._door is None:
-                raise PermissionError("a control is handed no oracle")
+                raise PermissionError("a control may not query a teacher")
             if isinstance(asked, AskImages):
                 answers = self._door.images(images, estimate=asked.estimate)
             else:
@@ -207,6 +207,6 @@ class _Worker:
 
 def _refuse_too_many(answers: int, classes: int) -> None:
     if not answers:
-        raise ValueError("the question is about no images")
+        raise ValueError("the query has no images")
     if 4 * answers * classes > limits.spare() // 2:
-        raise ValueError(f"{answers:,} answers at once do not fit this machine's memory; ask in parts")
+        raise ValueError(f"{answers:,} answers at once do not fit in this machine's memory; query in parts")

@@ -83,7 +83,7 @@ def _failure(cell: Cell, error: BaseException, memory: int) -> Failure:
     swollen = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
     found = failure(cell, error)
     if swollen and memory:
-        limit = f"it asked for more memory than the {units.size(memory)} that a worker may take here"
+        limit = f"it needed more memory than the {units.size(memory)} that a worker may take here"
         return found.model_copy(update={"sentence": f"{limit}; use fewer --jobs, a smaller --student or more memory"})
     return found
 

@@ -23,7 +23,7 @@ class Disagreement(NamedTuple):
     found: str
 
     def __str__(self) -> str:
-        return f"{self.where}: stored {self.stored}, found {self.found}"
+        return f"{self.where}: stored {self.stored}, expected {self.found}"
 
 
 def design(record: Record) -> Iterator[Disagreement]:
@@ -74,7 +74,7 @@ def _uneven(
     for pair in sorted({*wanted, *held}):
         if held.count(pair) != wanted.count(pair):
             yield Disagreement(
-                f"{where}, {' on '.join(pair)}", f"{held.count(pair)} rows", f"{wanted.count(pair)} asked for"
+                f"{where}, {' on '.join(pair)}", f"{held.count(pair)} rows", f"{wanted.count(pair)} rows"
             )
 
 

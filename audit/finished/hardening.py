@@ -23,7 +23,9 @@ def inside(folder: str) -> bool:
 def surface(record: Record, row: SurfaceResult, one: Record, folder: Path) -> Iterator[Disagreement]:
     """Check that a row matches its audit, and that this audit differs from the others only in its surface."""
     if one.surfaces:
-        yield Disagreement(f"surface {row.surface}", f"an audit of {len(one.surfaces)} surfaces", "an audit of one")
+        yield Disagreement(
+            f"surface {row.surface}", f"an audit of {len(one.surfaces)} surfaces", "an audit of one surface"
+        )
         return
     digest = hashlib.sha256((folder / row.folder / "record.json").read_bytes()).hexdigest()
     own = surface_row(one, row.folder, digest)

@@ -17,7 +17,7 @@ def pairing(groups: Groups) -> Iterator[Disagreement]:
     record = groups.record
     for cell, number in Counter(trial.key for trial in record.trials).items():
         if number > 1:
-            yield Disagreement("trials", f"student {cell} {number} times", "once")
+            yield Disagreement("trials", f"student {cell} {number} times", "each student once")
     for row in record.comparisons:
         yield from _status(record, row)
     yield from _alike(groups)
@@ -35,16 +35,18 @@ def judged(record: Record, row: Comparison) -> list[Trial]:
 def _status(record: Record, row: Comparison) -> Iterator[Disagreement]:
     where, surface = f"status of {record.name_of(row)}", record.settings.surface
     if offers(surface, row.needs) == (row.status == "not applicable"):
-        yield Disagreement(where, row.status, f"it needs {row.needs}, the surface shows {surface}")
+        yield Disagreement(where, row.status, f"another: it needs {row.needs}, the surface shows {surface}")
     students = row.knockoff.students
     if (row.status == "judged") != bool(students):
-        yield Disagreement(where, row.status, f"{len(students)} students in its row")
+        yield Disagreement(where, row.status, f"another: its row has {len(students)} students")
     trained = judged(record, row)
     if students and (left := {trial.key for trial in trained} - set(students)):
-        yield Disagreement(f"students of {record.name_of(row)}", f"{len(students)}", f"{len(left)} more were judged")
+        yield Disagreement(
+            f"students of {record.name_of(row)}", f"{len(students)}", f"{len(left)} more, which were judged"
+        )
     most = {"not applicable": 0, "identical": 1}.get(row.status, len(trained))  # one shows it
     if len(trained) > most:
-        yield Disagreement(where, row.status, f"{len(trained)} judged students")
+        yield Disagreement(where, row.status, f"another: it has {len(trained)} judged students")
 
 
 def _alike(groups: Groups) -> Iterator[Disagreement]:
@@ -70,15 +72,19 @@ def _alike(groups: Groups) -> Iterator[Disagreement]:
         if not agree(said, due):
             yield _differs(student(trial), said, due)
     if first["audited"] == first["ordinary"] and shown["audited"] == shown["ordinary"] and first["audited"]:
-        yield Disagreement("teachers of the students", "the audited one twice", "two, or none called ordinary")
+        yield Disagreement(
+            "teachers of the students", "the audited one, also called ordinary", "two teachers, or none called ordinary"
+        )
     if groups.ordinary == "audited" and record.ordinary.test_correct != record.teacher.test_correct:
-        yield Disagreement("teachers of the students", "the audited one", "the ordinary one, too")
+        yield Disagreement("teachers of the students", "the audited one alone", "the ordinary one, too")
 
 
 def _held(groups: Groups, group: Group) -> Iterator[Disagreement]:
     """Check that a group's students have the kind, setting and seeds that its row states."""
     if len(group.cells) != len(group.seeds):
-        yield Disagreement(group.where, f"{len(group.cells)} students", f"{len(group.seeds)} by their seeds")
+        yield Disagreement(
+            group.where, f"{len(group.cells)} students", f"{len(group.seeds)} students, one for each seed"
+        )
     kinds = [kind.due | group.says for kind in group.kinds]
     if group.cells:
         first = groups.said[group.cells[0]]

@@ -63,7 +63,9 @@ def plugins(record: Record) -> Iterator[Disagreement]:
         if name in statements():
             yield from unequal(f"origin of {name}", origin, "")
         elif not origin and record.suite.complete:  # no other record can be UNDISTILLABLE
-            yield Disagreement(f"attack {name}", "no plug-in", "none that this version knows")
+            yield Disagreement(
+                f"attack {name}", "an attack that this version does not know", "a known attack or a plug-in"
+            )
         due += [f"{name}: {origin}"] if origin else []
     yield from unequal("suite.plugins", record.suite.plugins, tuple(due))
 
@@ -95,9 +97,9 @@ def teachers(record: Record) -> Iterator[Disagreement]:
         yield from unequal("teacher.sha256", {audited.sha256} | prints, {audited.sha256})
     same = record.ordinary == audited
     if same and "ordinary" in asks:
-        yield Disagreement("ordinary", "the audited teacher", "another, which students asked")
+        yield Disagreement("ordinary", "the audited teacher", "another, which students queried")
     if not same and "ordinary" not in asks and any(row.positive_control for row in record.comparisons):
-        yield Disagreement("ordinary", "another teacher", "the audited one: no student asked another")
+        yield Disagreement("ordinary", "another teacher", "the audited one: no student queried another")
     for where, teacher in (("teacher", audited), ("ordinary", record.ordinary)):
         yield from _usable(record, where, teacher)
 

@@ -95,7 +95,7 @@ def refuse_others(trial: Trial, teachers: set[str | None], task: str) -> None:
     """Raise RefusedInput where a student cannot be trained again in the same way."""
     cell = trial.cell
     if cell.key != trial.key:
-        raise RefusedInput(f"the digest of {student(trial)}, does not match how the record says it was trained")
+        raise RefusedInput(f"the digest of {student(trial)}, does not match the cell that the record gives for it")
     if cell.engine != ENGINE:
         raise RefusedInput(f"the record was made with engine {cell.engine}, this version has another")
     if cell.task != task:

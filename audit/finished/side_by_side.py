@@ -75,7 +75,7 @@ def difference(one: Record, other: Record) -> tuple[str, str, str] | None:
     asked, others = versions(one), versions(other)
     for attack in dict.fromkeys([*asked, *others]):
         if attack not in asked or attack not in others:
-            here, there = ("asked for" if attack in told else "not asked for" for told in (asked, others))
+            here, there = ("requested" if attack in told else "not requested" for told in (asked, others))
             return f"attack {attack}", here, there
         if asked[attack] and others[attack] and asked[attack] != others[attack]:
             return f"attack {attack}", asked[attack], others[attack]

@@ -40,8 +40,8 @@ def _student(record: Record, trial: Trial, teacher: NDArray[np.bool_]) -> Iterat
     if trial.test_correct is not None and trial.test_agrees is not None:
         mine, agrees = trial.test_correct.array(), trial.test_agrees.array()
         if (wrong := np.where(teacher, agrees != mine, agrees & mine)).any():
-            told = "right and agreeing, or neither, where the teacher is right"
-            yield Disagreement("test_agrees", told, f"{int(wrong.sum())} images")
+            told = f"{int(wrong.sum())} images that contradict `correct`"
+            yield Disagreement("test_agrees", told, "none")
     if trial.teacher is None:
         yield from unequal("queries", (trial.queries, trial.gradient_queries), (0, 0))
     elif not trial.gradient_queries <= trial.queries <= (trial.queries if budget is None else budget):
@@ -71,7 +71,7 @@ def _alike(groups: Groups) -> Iterator[Disagreement]:
             ("labels", said["pool"], trial.labels),
         ):
             if seen.setdefault(f"{what} {key}", value) != value:
-                yield Disagreement(f"{student(trial)}: {what}", str(value), "that of the others")
+                yield Disagreement(f"{student(trial)}: {what}", str(value), "the same as for the other students")
 
 
 def _sound(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
@@ -124,10 +124,10 @@ def _shown(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
     due = suite.bite_seeds if original else seeds * suite.budgets
     shown = row.positive_control is not None or not (original or suite.budgets > 1)
     if not shown and _made(groups, row, "positive control", "ordinary") >= due:
-        yield Disagreement(f"positive control of {name}", "nothing", "what its students tell")
+        yield Disagreement(f"positive control of {name}", "nothing", "what its students show")
     points = _made(groups, row, "cost", "audited")
     if row.knockoff.students and not row.curve and points >= seeds * (suite.budgets - 1) > 0:
-        yield Disagreement(f"curve of {name}", "nothing", "what its students tell")
+        yield Disagreement(f"curve of {name}", "nothing", "what its students show")
 
 
 def _made(groups: Groups, row: Comparison, role: str, asks: str) -> int:
@@ -145,5 +145,5 @@ def _open(groups: Groups) -> Iterator[Disagreement]:
     left = undecided([finding(record, row, facts.looks(row)) for row in rows])
     for row in rows:
         if record.name_of(row) in left and row.looks[-1] < record.suite.seeds:
-            told = f"{record.suite.seeds} at the last look: it is open"
+            told = f"{record.suite.seeds} seeds at the last look, as the attack is undecided"
             yield Disagreement(f"looks of {record.name_of(row)}", repr(row.looks), told)

@@ -36,7 +36,7 @@ def parquets(record: Record, folder: Path) -> Iterator[Disagreement]:
         try:
             same = pd.read_parquet(io.BytesIO(path.read_bytes()), engine="pyarrow").equals(frame(table, record))
         except Exception as e:  # pyarrow may raise anything for a damaged file
-            yield Disagreement(_parquet(table.name), f"what cannot be read: {type(e).__name__}", "a table")
+            yield Disagreement(_parquet(table.name), f"a file that cannot be read ({type(e).__name__})", "a table")
             continue
         if not same:
             yield Disagreement(_parquet(table.name), "other cells", f"those of the table {table.name}")

@@ -35,12 +35,12 @@ def verify(folder: Path) -> Iterator[Disagreement]:
     record = load(folder)
     outside = [row.folder for row in record.surfaces if not inside(row.folder)]
     if outside:
-        yield Disagreement("surfaces", f"an audit in {outside[0]}", "one in its own folder")
+        yield Disagreement("surfaces", f"an audit in {outside[0]}", "one inside this folder")
         return
     try:
         each = by_surface(record, folder)
     except RecordError as e:  # the reports need the records of all surfaces
-        yield Disagreement("surfaces", f"{len(record.surfaces)} audits", f"one that cannot be read: {e}")
+        yield Disagreement("surfaces", f"an audit that cannot be read ({e})", "audits that can be read")
         return
     for row, one in zip(record.surfaces, each, strict=False):  # none where one surface was audited
         yield from guarded(partial(surface, record, row, one, folder))
@@ -99,7 +99,7 @@ def guarded(look: Callable[[], Iterator[Disagreement]]) -> Iterator[Disagreement
     try:
         yield from look()
     except Exception as e:  # a forged record may break any of our own computations: never a traceback
-        yield Disagreement("record.json", "an array or a cell that cannot be unpacked", f"{type(e).__name__}: {e}")
+        yield Disagreement("record.json", f"a value that cannot be unpacked ({type(e).__name__}: {e})", "one that can")
 
 
 def files(record: Record, folder: Path) -> Iterator[Disagreement]:

@@ -56,7 +56,7 @@ def _print_forecast(found: Forecast) -> None:
     told = ", ".join(f"{name} {points(power.gain, 1, sign=False)}" for name, power in found.efforts.items())
     say(f"(detectable gain in points, by effort: {told}; variances are those of {found.scatter.source})")
     if found.measured < found.techniques:
-        say(f"{found.techniques - found.measured} techniques were not timed in time: the table uses the others' median")
+        say(f"{found.techniques - found.measured} techniques were too slow to time: the table has the others' median")
 
 
 def print_forecasts_json(found: Sequence[Forecast]) -> None:

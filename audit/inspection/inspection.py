@@ -76,7 +76,7 @@ def inspect(options: Options) -> Inspection:
     spec, device, cache = teacher_spec(options), options.device, options.cache
     preparation.check_device(device)
     if spec.teacher in names.BUILT_IN:
-        raise UsageError(f"{spec.teacher} is built in and no file; see `audit ls teachers`")
+        raise UsageError(f"{spec.teacher} is a built-in teacher, not a file; see `audit ls teachers`")
     path = Path(spec.teacher)
     weights = open_file(spec)
     bare = Inspection(
@@ -169,7 +169,9 @@ def _without_data(told: Inspection, weights: intake.Weights, fits: Sequence[Cand
     name, one = next(iter(loaded.items()))
     told = replace(told, outputs=probe.kind(one.raw), parameters=one.teacher.parameters or 0)
     if len(loaded) > 1:
-        return replace(told, undecided=f"fits {', '.join(loaded)}, which answer differently; --data tells, or --arch")
+        return replace(
+            told, undecided=f"fits {', '.join(loaded)}, which answer differently; give --data or --arch to choose"
+        )
     return replace(told, architecture=name)
 
 

@@ -24,7 +24,7 @@ def meant(given: str, ours: Container[str], what: str) -> str:
         return name
     if given in ours and _is_users(Path(given)):
         raise UsageError(
-            f"the {what} {given} may be the one that comes with the tool, or ./{given}, which is here, too; "
+            f"{given} is the name of a built-in {what} and of a file or folder here; "
             f"give {EMBEDDED}{given} or ./{given}"
         )
     return given

@@ -34,13 +34,13 @@ class TomlFile:
     purpose: Purpose
 
     def content(self) -> dict[str, Any]:
-        """Parse the text; raise UsageError if it is no TOML."""
+        """Parse the text; raise UsageError if it is not valid TOML."""
         try:
             return tomllib.loads(self.text)
         except RecursionError as e:
             raise UsageError(f"{self.path} is nested too deeply; {self.purpose.levels}") from e
         except tomllib.TOMLDecodeError as e:
-            raise UsageError(f"{self.path} is no TOML: {e}; {self.purpose.values}") from e
+            raise UsageError(f"{self.path} is not valid TOML: {e}; {self.purpose.values}") from e
         except ValueError as e:  # the only other one that the reader raises
             what = self.purpose.noun or "TOML"
             raise UsageError(f"{self.path} is no {what}: a number in it has thousands of digits") from e

@@ -22,7 +22,7 @@ MEANINGS = '"fail", "warn", "pass" or "separate" (an exit code of its own, 3)'
 PURPOSE = Purpose(
     option="--policy",
     noun="policy",
-    values="text stands in quotes, and a date is like 2027-01-31",
+    values="put text in quotes, and write a date as 2027-01-31",
     levels="a policy has one level of tables (docs/gate.md)",
 )
 

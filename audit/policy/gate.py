@@ -44,14 +44,14 @@ def gate(folder: Path, file: PolicyFile) -> GateResult:
     """
     folder = folder.parent if folder.name == "record.json" and folder.is_file() else folder
     if not folder.is_dir():
-        raise RecordError(f"{folder} is no folder; give the one that `audit run` wrote")
+        raise RecordError(f"{folder} is not a folder; give the one that `audit run` wrote")
     record = load(folder)
     if file.baseline is not None and file.baseline.resolve().is_relative_to(folder.resolve()):
         raise file.wrong(("baseline", "record"), "names the audit that is judged; give an earlier one")
     wrong = next(verify(folder), None)
     if wrong is not None:
         return GateResult(record, folder, (RuleResult("record", "fail", f"it does not verify: {wrong}"),))
-    verified = RuleResult("record", "pass", "every number and word of it follows from what was measured")
+    verified = RuleResult("record", "pass", "every number, flag and report follows from the stored results")
     return GateResult(record, folder, (verified, *findings(by_surface(record, folder), file, today(), baseline(file))))
 
 
@@ -86,7 +86,9 @@ def foresee(file: PolicyFile, suite: Suite, attacks: str, surfaces: Sequence[str
     if asked is not None and asked.name != suite.name:
         raise file.wrong(("suite", "name"), f'is "{asked.name}", this audit runs {suite.name}; see --effort')
     if asked is not None and asked.complete and "all" not in names and not set(suite.attacks) <= names:
-        raise file.wrong(("suite", "complete"), f"is true, --attacks {attacks} is a part of it; leave --attacks out")
+        raise file.wrong(
+            ("suite", "complete"), f"is true, but --attacks {attacks} is only a part of the suite; leave --attacks out"
+        )
     for surface in file.policy.surfaces:
         if surface not in surfaces:
             given = ",".join((*surfaces, surface))

@@ -80,7 +80,7 @@ def refuse_unknown(file: PolicyFile, records: Sequence[Record]) -> None:
 
             if waiver.attack not in (every := attacks()):
                 near = nearest(waiver.attack, every)
-                raise file.wrong(("waive", number, "attack"), f'is "{waiver.attack}", which is no attack; {near}')
+                raise file.wrong(("waive", number, "attack"), f'is "{waiver.attack}", which is not an attack; {near}')
 
 
 def ruled(record: Record, waived: Container[str], delta: float) -> Ruling:
@@ -101,9 +101,11 @@ def _suite(policy: Policy, record: Record) -> Iterator[RuleResult]:
     if ran.name != asked.name:
         yield RuleResult("suite", "fail", f"the audit ran {ran.name}, the policy asks for {asked.name}")
     elif known is None:
-        yield RuleResult("suite", "fail", f"this version knows no suite named {ran.name}, so not what is all of it")
+        yield RuleResult("suite", "fail", f"this version does not know the suite {ran.name}, so it cannot check it")
     elif known.digest != ran.digest:
-        yield RuleResult("suite", "fail", f"what the audit calls {ran.name} is not the suite of that name")
+        yield RuleResult(
+            "suite", "fail", f"the audit's suite is named {ran.name} but differs from the suite of that name"
+        )
     elif asked.complete and not whole(record):
         missing = sorted(set(known.attacks) - {row.attack for row in record.comparisons})
         lacks = f"without {_some(missing)}"
@@ -167,7 +169,7 @@ def _waivers(policy: Policy, records: Sequence[Record], day: date) -> Iterator[R
         if waiver.until < day:
             yield RuleResult("waiver", "fail", f"the waiver of {name} expired on {waiver.until}: renew it or remove it")
         elif not any(row.attack == waiver.attack for record in rows for row in record.comparisons):
-            yield RuleResult("waiver", "warn", f"the waiver of {name} waives nothing: it was not part of the audit")
+            yield RuleResult("waiver", "warn", f"the waiver of {name} has no effect: the audit did not run this attack")
         else:
             yield RuleResult("waiver", "warn", f"{name} is waived until {waiver.until}: {waiver.reason}")
 
@@ -204,7 +206,7 @@ def _regressions(
         if change.regressed:
             yield RuleResult("regression", "fail", f"{_on(record)}: the margin grew by more than {limit}: {change}")
     for name in lost(record, other, waived):
-        told = "was judged in the baseline and not in this audit: audit it, or waive it"
+        told = "was judged in the baseline but not in this audit: audit it, or waive it"
         yield RuleResult("regression", "fail", f"{_on(record)}: {name} {told}")
     open_ = [change for change in found if not change.regressed and not change.held(delta)]
     if open_:
@@ -217,7 +219,9 @@ def _regressions(
 
 def _held(held: Sequence[Change], judged: int, limit: str) -> str:
     top = max(held, key=lambda change: change.upper if not change.same else -1.0)
-    bound = "all students are the same" if top.same else f"the largest upper bound is {points(top.upper)}"
+    bound = (
+        "the students of both audits are the same" if top.same else f"the largest upper bound is {points(top.upper)}"
+    )
     return f"{len(held)} of {judged} margins did not grow by {limit}: {bound}"
 
 

@@ -143,11 +143,11 @@ class ComparisonBuilder:
         attack, baseline = pair.knockoff.attack, "LS student"
         if attack.holds != "original":
             points = self._curve(pair)
-            baseline = "the largest class, and rising with the budget"
+            baseline = "largest class, and the same attack at its smallest budget"
             found = PositiveControl(baseline=baseline, students=points[-1].students if points else (), curve=points)
             return found if len(points) > 1 else None
         if labels_only(attack):
-            baseline = f"LS student on {TENTH:.0%} of the labels, the other images asked"
+            baseline = f"LS student on {TENTH:.0%} of the labels"
         positive = self.design.positive(pair)
         mine, control = map(self.trials.keys, positive)
         found = PositiveControl(baseline=baseline, students=mine, control_students=control)

@@ -104,10 +104,10 @@ def _against(
     """Return every reason why these findings do not allow UNDISTILLABLE."""
     found = [flag.found for flag in flags if flag.caps != "nothing"]
     if not complete:
-        found.append("the suite did not run in full")
+        found.append("not every attack of the suite was requested")
     found += [f"{f.attack} failed" for f in findings if f.status == "failed"]
     if not any(f.passes for f in judged):
-        found.append("none of the attacks judged here bites on the ordinary teacher")
+        found.append("none of the judged attacks passes the positive control")
     return found + [reason for f in judged if (reason := _open(f, delta)) is not None]
 
 
@@ -115,9 +115,10 @@ def _open(f: Finding, delta: float) -> str | None:
     """Return why an attack is undecided; None where its upper bound is below δ and its lower bound is not above 0."""
     if f.looks is None or not f.usable:
         images = 0.0 if f.margin is None else f.margin.discordant
-        return f"{f.attack}: {images:.0f} discordant images expected, fewer than {DISCORDANT}, or no variance"
+        return f"{f.attack}: too few discordant images ({images:.0f} expected, {DISCORDANT} needed), or no variance"
     if f.looks.lower(ALPHA) > 0:
-        return f"{f.attack} gains {points(f.looks.last.mean)} points, with a lower bound above 0 on its own"
+        gain = f"{f.attack} gains {points(f.looks.last.mean)} points"
+        return f"{gain}; before correction for the number of attacks, its lower bound is above 0"
     if (upper := f.looks.upper(ALPHA)) >= delta:
         return f"{f.attack} may gain up to {points(upper)} points (tolerance {points(delta)} points)"
     return None
@@ -148,8 +149,8 @@ def _settle(judged: Sequence[Finding], delta: float) -> str:
         needed = enough(f.margin, delta)
         seeds, images = max(seeds, needed.seeds), max(images, needed.images)
     if images:
-        return f"about {images:,} test images: no number of seeds is enough on these"
-    return f"about {seeds} seeds (--seeds)" if seeds else "run the whole suite, on a test split large enough"
+        return f"about {images:,} test images: with the present ones, no number of seeds is enough"
+    return f"about {seeds} seeds (--seeds)" if seeds else "run the whole suite (--attacks all), with enough test images"
 
 
 class Enough(NamedTuple):

@@ -90,7 +90,7 @@ def prepare(
     pool = few_labels(few_shot(seen, options.shots), options.labels)
     most = (suite.most or suite.seeds) if options.seeds is None else options.seeds
     if not 2 <= most <= HORIZON:
-        raise UsageError(f"--seeds {most}: an interval needs at least 2, and the error is spent over {HORIZON}")
+        raise UsageError(f"--seeds {most}: an interval needs at least 2, and the looks end at {HORIZON}")
     named = students(options, task)
     original = any(attack.holds == "original" for attack in selection.attacks.values())
     views = affordable(options.budget, suite, pool) if original else suite.views
@@ -136,7 +136,7 @@ def _dropped(texts: Sequence[str], task: Task) -> tuple[str, ...]:
     if unknown:
         near = difflib.get_close_matches(unknown, task.classes, n=3) or task.classes[:4]
         told = ", ".join(map(quoted, near))
-        raise UsageError(f"--drop-classes: {task.name} has no class {unknown!r}; classes are named {told}")
+        raise UsageError(f"--drop-classes: {task.name} has no class {unknown!r}; its classes are {told}")
     if len(task.classes) - len(names) < 2:
         raise UsageError(f"--drop-classes leaves {len(task.classes) - len(names)} classes; at least 2 are needed")
     return names
@@ -156,7 +156,7 @@ def affordable(budget: int | None, suite: Suite, pool: Pool) -> int:
         return suite.views
     if budget < len(pool):
         raise UsageError(
-            f"--budget {budget} is too small: an attack on original data asks at least once about each of its "
+            f"--budget {budget} is too small: an attack on original data queries at least once each of its "
             f"{len(pool)} images; raise it, or keep fewer images with --shots"
         )
     return min(suite.views, budget // len(pool))

@@ -37,7 +37,7 @@ def price(entry: Entry) -> str:
 
 def judged(entry: Entry) -> str:
     """Write how many attacks were judged, and how many of these pass the positive control."""
-    return f"{entry.judged} of {entry.judged + len(entry.missing)}, {entry.passing} bite"
+    return f"{entry.judged} of {entry.judged + len(entry.missing)}, {entry.passing} pass the positive control"
 
 
 def title(board: Leaderboard) -> str:

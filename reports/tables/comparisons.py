@@ -115,7 +115,7 @@ ATTACKS: Final[Table[ComparisonRow]] = Table(
         Column("attack", "text", "name", lambda c: c.row.attack),
         Column("student", "text", "architecture", _student),
         Column("surface", "text", "what the API shows", lambda c: c.record.settings.surface),
-        Column("title", "text", "what it is", lambda c: c.row.title),
+        Column("title", "text", "title, one line", lambda c: c.row.title),
         Column("paper", "text", "its source", lambda c: c.row.paper),
         Column(
             "holds", "text", "images that the attacker holds: original, surrogate or no data", lambda c: c.row.holds
@@ -134,7 +134,7 @@ ATTACKS: Final[Table[ComparisonRow]] = Table(
         Column(
             "distils", "truth", "whether `p_holm` is below the verdict's error rate", lambda c: distils(c.row, c.record)
         ),
-        Column("looks", "count", "looks taken", lambda c: len(c.row.looks)),
+        Column("looks", "count", "number of looks", lambda c: len(c.row.looks)),
         Column(
             "agreement",
             "number",
@@ -189,7 +189,7 @@ CONTROLS: Final[Table[ComparisonRow]] = Table(
     (
         Column("name", "text", "name of the technique", lambda c: c.row.attack),
         Column("student", "text", "architecture", _student),
-        Column("title", "text", "what it is", lambda c: c.row.title),
+        Column("title", "text", "title, one line", lambda c: c.row.title),
         *_SETTINGS,
         *_MARGIN,
     ),

@@ -12,8 +12,8 @@ What `audit.load(DIR)` gives as data frames, and what `audit report DIR --format
 margins are fractions (0.01 is one point), CMI is in nats. What is missing is NaN in `str` and `float64`, `pd.NA` in
 `Int64` and `boolean`.
 
-A file is read back with its types, and with `keep_default_na=False`, for readers take words such as `null` (a role of
-students), `NA` or `None` for missing where they stand for themselves:
+A file is read back with its types, and with `keep_default_na=False`, because readers otherwise take words such as
+`null` (a role of students), `NA` or `None` for missing values:
 
 ```python
 pandas.read_csv("tables/students.csv", keep_default_na=False, na_values=[""], dtype={"name": "str", "role": "str"})

@@ -77,7 +77,7 @@ SUMMARY: Final[Table[Record]] = Table(
         Column(
             "alpha", "number", "error rate of each decisive verdict, over all attacks and looks", lambda r: r.look.alpha
         ),
-        Column("looks", "count", "looks taken", lambda r: r.look.number),
+        Column("looks", "count", "number of looks", lambda r: r.look.number),
         Column("wall_seconds", "number", "seconds that the audit took", lambda r: r.times.wall_seconds),
     ),
 )

@@ -54,7 +54,7 @@ def _task(kind: Any, root: Path, size: int | None, channels: int | None) -> Task
 
     images = decoded(len(items), opened, lambda i: f"image {items[i][1]}", size, channels=channels)
     if labels.min() < 0:
-        raise RefusedInput(f"{title} has a label below 0; get the data set again")
+        raise RefusedInput(f"{title} has a label below 0; download the data set again")
     named = tuple(map(str, getattr(sets[0], "classes", ())))
     classes = named if len(named) > labels.max() else tuple(map(str, range(labels.max() + 1)))
     flip = kind.__name__ not in ONE_HANDED
@@ -107,7 +107,7 @@ def _attempt(what: str, reader: Callable[[], Read]) -> Read:
         return reader()
     except Exception as e:  # readers raise many kinds of errors on untrusted bytes; the files are at fault
         said = " ".join(str(e).split())[:300] or type(e).__name__
-        raise RefusedInput(f"{what} ({said}); put it there first, nothing is downloaded here") from e
+        raise RefusedInput(f"{what} ({said}); put it there first: this tool downloads nothing") from e
 
 
 def _refuse_bombs(root: Path) -> None:
@@ -116,7 +116,7 @@ def _refuse_bombs(root: Path) -> None:
         path = root / name
         if path.is_file() and not _unpacks(path):
             raise RefusedInput(
-                f"{shown(path)} unpacks to more than {units.size(MOST_UNPACKED, 0)}; get the data set again"
+                f"{shown(path)} unpacks to more than {units.size(MOST_UNPACKED, 0)}; download the data set again"
             )
 
 

@@ -47,6 +47,6 @@ def _check(event: str, args: tuple[Any, ...]) -> None:
     except OSError:
         return  # whoever opens it gets the error
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(f"{path} is no regular file")
+        raise OSError(f"{path} is not a regular file")
     if path.endswith("-ubyte") and found.st_size > MOST:
         raise OSError(f"{path} is larger than {units.size(MOST, 0)}")

@@ -44,7 +44,7 @@ class Address:
             url = urlsplit(text)
             scheme, host, port = url.scheme.lower(), url.hostname or "", url.port
         except ValueError:  # its message quotes the URL, which may hold a password
-            raise UsageError(f"--teacher is no URL; give {FORM}") from None
+            raise UsageError(f"--teacher is not a URL; give {FORM}") from None
         if url.username is not None or url.password is not None or url.query or url.fragment:
             raise UsageError(
                 f"the URL of --teacher holds a user, a query or a fragment; put a bearer token into ${TOKEN} instead, "
@@ -52,12 +52,12 @@ class Address:
             )
         found = re.fullmatch(r"(?P<prefix>.*)/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?/*", url.path)
         if scheme not in ("http", "https") or not host or found is None or re.search(r"[\x00-\x20\x7f]", text):
-            raise UsageError(f"{text!r} is no model's address; give {FORM}")
+            raise UsageError(f"{text!r} is not a model's address; give {FORM}")
         if {found["model"], found["version"]} & {".", ".."}:
             raise UsageError(f"{text!r} names no model; give {FORM}")
         if scheme == "http" and not plain and not loopback(host):
             raise UsageError(
-                f"{host} would be asked without encryption; give an https address, or --plain-http if the whole "
+                f"{host} would get the queries without encryption; give an https address, or --plain-http if the whole "
                 "network in between is yours (on loopback, http needs neither)"
             )
         where = f"[{host}]" if ":" in host else _ascii(host)
@@ -101,7 +101,7 @@ def _ascii(host: str) -> str:
     """
     name = host if host.isascii() else _encoded(host)
     if len(name) > 253 or not all(0 < len(part) < 64 for part in name.removesuffix(".").split(".")):
-        raise UsageError(f"{host[:80]!r} is no name of a host; give {FORM}")
+        raise UsageError(f"{host[:80]!r} is not the name of a host; give {FORM}")
     return name
 
 

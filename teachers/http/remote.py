@@ -111,7 +111,7 @@ class Remote:
                 if self.batch == 1 or self.signature.batch is not None:
                     raise RefusedInput(str(e)) from None
                 self.batch = max(1, len(part) // 2)
-                self._note(f"{e}; asking about {self.batch} at once")
+                self._note(f"{e}; sending {self.batch} at once")
                 continue
             yield slice(at, at + len(part)), self._finite(found)
             at += len(part)

@@ -31,7 +31,7 @@ def rows(reply: object, images: int, classes: int, name: str, wanted: str | None
     if sizes is None or len(sizes) > 1:
         raise _misshapen(name, shape, images, classes)
     if sizes != [classes]:
-        one = "; a single score has no class of its own: serve one output a class" if not sizes else ""
+        one = "; a single score is not enough: serve one output for each class" if not sizes else ""
         raise RefusedInput(f"{name} answered {math.prod(sizes)!s:.60} classes; the data has {classes}{one}")
     return _values(found.get("data"), shape, name).reshape(images, classes)
 
@@ -68,13 +68,13 @@ def _values(data: object, shape: Sequence[int], name: str) -> NDArray[np.float64
     """Return numbers from a flat list, or from nested lists of the shape; null means NaN, as some servers write it."""
     flat = _flat(data, shape)
     if flat is None or not all(type(v) in (int, float) or v is None for v in flat):
-        raise RefusedInput(f"{name} answered data that are no numbers")
+        raise RefusedInput(f"{name} answered data that are not numbers")
     if len(flat) != math.prod(shape):
         raise RefusedInput(f"{name} answered {len(flat)} numbers; expected {math.prod(shape)}, {list(shape)}")
     try:
         return np.array(flat, np.float64)
     except OverflowError:
-        raise RefusedInput(f"{name} answered data that are no numbers") from None
+        raise RefusedInput(f"{name} answered data that are not numbers") from None
 
 
 def _flat(data: object, shape: Sequence[int]) -> list[object] | None:

@@ -157,7 +157,9 @@ class Wire:
                     f"{self.address.url} answered JSON with the key {self.scrubbed(str(e))} twice"
                 ) from None
             except (ValueError, RecursionError):
-                raise RefusedInput(f"{self.address.url} answered no JSON: {self.scrubbed(text)}") from None
+                raise RefusedInput(
+                    f"{self.address.url} answered text that is not JSON: {self.scrubbed(text)}"
+                ) from None
         told = f"{self.address.url} answered {status}: {self.scrubbed(text) or 'nothing'}"
         if 300 <= status < 400:
             raise RefusedInput(

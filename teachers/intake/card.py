@@ -52,7 +52,7 @@ class Card(BaseModel):
     @classmethod
     def _is_a_name(cls, name: str) -> str:
         if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of an architecture, such as resnet18 or timm:resnet18")
+            raise ValueError(f"{name!r} is not the name of an architecture, such as resnet18 or timm:resnet18")
         return name
 
     @field_validator("method")
@@ -61,7 +61,7 @@ class Card(BaseModel):
         from teachers.methods import METHODS
 
         if name not in METHODS:
-            raise ValueError(f"{name!r} is no way to train a teacher; there are {', '.join(METHODS)}")
+            raise ValueError(f"{name!r} is not a way to train a teacher; there are {', '.join(METHODS)}")
         return name
 
     @field_validator("classes")
@@ -86,7 +86,7 @@ class Card(BaseModel):
         if not {len(self.mean), len(self.std)} <= {1, self.shape[0]}:
             raise ValueError(f"mean and std are not one of each, for all or each of {self.shape[0]} channels")
         if self.bgr and self.shape[0] != 3:
-            raise ValueError(f"images of {self.shape[0]} channels have no blue to come first")
+            raise ValueError(f"images of {self.shape[0]} channels have no blue channel that could be first")
         return self
 
     @property

@@ -26,9 +26,9 @@ def class_names(path: Path) -> tuple[str, ...]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        raise RefusedInput(f"{its} is no UTF-8 text ({e.reason}); {DO}") from e
+        raise RefusedInput(f"{its} is not UTF-8 text ({e.reason}); {DO}") from e
     if "\0" in text:
-        raise RefusedInput(f"{its} is no UTF-8 text (it holds NUL, as UTF-16 does); {DO}")
+        raise RefusedInput(f"{its} is not UTF-8 text (it holds NUL, as UTF-16 does); {DO}")
     names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not names:
         raise RefusedInput(f"{its} names no class; {DO}")

@@ -82,7 +82,9 @@ def plan(config: Mapping[str, Any]) -> Plan:
     if kind == TIMM:
         return _of_timm(config)
     if kind not in TYPES and kind not in PAIRED:
-        raise RefusedInput(f"is of the type {kind[:80]!r}, no image classifier that is known here; export it to ONNX")
+        raise RefusedInput(
+            f"is of the type {kind[:80]!r}, not an image classifier that this tool knows; export it to ONNX"
+        )
     named = tuple(str(name)[:80] for name in config.get("architectures") or ())
     return Plan(kind, _classes(config), _own(kind, config), named)
 
@@ -146,10 +148,10 @@ def _few_modules() -> Iterator[None]:
 def _of_timm(config: Mapping[str, Any]) -> Plan:
     name = config.get("architecture")
     if not isinstance(name, str) or not networks.in_timm(name):
-        raise RefusedInput(f"names {str(name)[:80]!r}, no architecture of the timm that is installed here")
+        raise RefusedInput(f"names {str(name)[:80]!r}, not an architecture of the installed timm")
     given = config.get("model_args") or {}
     if not isinstance(given, Mapping):
-        raise RefusedInput("has model_args that are no object; save it again")
+        raise RefusedInput("has model_args that are not an object; save it again")
     if odd := sorted(given.keys() - ARGUMENTS):
         raise RefusedInput(f"gives {odd[0][:80]!r} to its network (model_args); export it to ONNX")
     return Plan(TIMM, _classes(config), {"architecture": name, **{n: _value(n, v) for n, v in given.items()}})
@@ -175,7 +177,7 @@ def _own(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("vision_config", "vision_config_dict"):
         part = config.get(key) or {}
         if not isinstance(part, Mapping):
-            raise RefusedInput(f"has a {key} that is no object; save it again")
+            raise RefusedInput(f"has a {key} that is not an object; save it again")
         seen |= part
     return {"vision_config": _sizes(getattr(transformers, PAIRED[kind]), seen)}
 
@@ -217,7 +219,7 @@ def _builder(wanted: Plan) -> Callable[[], nn.Module]:
 
     if wanted.kind not in CLASSES:
         version = transformers.__version__
-        raise RefusedInput(f"is of the type {wanted.kind!r}, no image classifier of transformers {version}")
+        raise RefusedInput(f"is of the type {wanted.kind!r}, not an image classifier of transformers {version}")
     offered = CLASSES[wanted.kind]
     names = (offered,) if isinstance(offered, str) else tuple(offered)
     name = next((named for named in wanted.named if named in names), names[0])

@@ -54,7 +54,7 @@ def kind_of(path: Path) -> Kind:
     if onnx:
         return "onnx"
     known = "a state dict (.pt), a .safetensors or .onnx file, or a Hugging Face folder"
-    raise RefusedInput(f"{path} is no checkpoint this tool knows; give {known}")
+    raise RefusedInput(f"{path} is not a checkpoint that this tool knows; give {known}")
 
 
 def _zip_kind(path: Path) -> Kind:
@@ -71,7 +71,7 @@ def _zip_kind(path: Path) -> Kind:
     if any(name.endswith(".npy") for name in names):
         raise RefusedInput(f"{path} is an archive of numpy arrays; save a state dict with torch.save")
     if "data.pkl" not in members:
-        raise RefusedInput(f"{path} is a zip file but no checkpoint; give a state dict saved with torch.save")
+        raise RefusedInput(f"{path} is a zip file but not a checkpoint; give a state dict saved with torch.save")
     return "torch"
 
 

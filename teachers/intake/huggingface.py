@@ -45,7 +45,7 @@ def files(path: Path) -> list[Path]:
             if file.is_symlink():
                 raise RefusedInput(f"{file} is a symbolic link; copy the folder with `cp -rL` and give the copy")
             if name in names and not file.is_file():
-                raise RefusedInput(f"{file} is no regular file")
+                raise RefusedInput(f"{file} is not a regular file")
             found += [file] if name in names else []
         if len(found) > MOST_FILES:
             raise RefusedInput(f"{path} holds more than {MOST_FILES} files; give the folder of one model")
@@ -77,7 +77,7 @@ def look(path: Path, check: Callable[[Path], None]) -> None:
     if not isinstance(named, list):
         raise RefusedInput(f"{path}/config.json names architectures in no list; save it again")
     if named and not any("ForImageClassification" in str(name) for name in named):
-        raise RefusedInput(f"{path} is a {str(named[0])[:80]}, no image classifier")
+        raise RefusedInput(f"{path} is a {str(named[0])[:80]}, not an image classifier")
     weights = next((name for name in WEIGHTS if name in held), None)
     if weights is None:
         do = "merge the adapter into its model and save that" if ADAPTER in held else "give what save_pretrained wrote"
@@ -146,7 +146,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as e:
-        raise RefusedInput(f"{path} is no JSON ({str(e)[:80]})") from e
+        raise RefusedInput(f"{path} is not JSON ({str(e)[:80]})") from e
     if not isinstance(found, dict):
-        raise RefusedInput(f"{path} is no JSON object")
+        raise RefusedInput(f"{path} is not a JSON object")
     return found

@@ -37,7 +37,7 @@ def normalisation(text: str, channels: int) -> Normalisation:
     """
     plain, bgr = text.removesuffix(BGR), text.endswith(BGR)
     if bgr and channels != 3:
-        raise UsageError(f"--normalize {text!r}: images of {channels} channels have no blue to come first")
+        raise UsageError(f"--normalize {text!r}: images of {channels} channels have no blue channel; leave /bgr out")
     if plain in NORMALISATIONS:
         mean, std = NORMALISATIONS[plain]
     else:

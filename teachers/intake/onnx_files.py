@@ -112,7 +112,7 @@ def _place(path: Path, tensor: Any) -> dict[str, str]:
     where = {entry.key: entry.value for entry in tensor.external_data}
     if len(where) < len(tensor.external_data) or "*" in where.get("location", ""):
         raise RefusedInput(
-            f"{path}: {tensor.name[:80]!r} has two locations, or one that is no file; export it in one piece"
+            f"{path}: {tensor.name[:80]!r} has two locations, or one that is not a file; export it in one piece"
         )
     return where
 
@@ -133,7 +133,7 @@ def _inside(path: Path, tensor: Any, where: dict[str, str]) -> str:
         offset = int(where.get("offset") or 0)
         length = int(where["length"]) if where.get("length") else file.stat().st_size - offset
     except ValueError as e:
-        raise RefusedInput(f"{name}, at a place that is no number; export it again") from e
+        raise RefusedInput(f"{name}, at a place that is not a number; export it again") from e
     declared = _size(tensor)
     if offset < 0 or length < 0 or offset + length > file.stat().st_size or (declared or length) != length:
         raise RefusedInput(f"{name}, which does not hold as many bytes as its shape declares; export it again")

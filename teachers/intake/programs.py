@@ -98,7 +98,7 @@ class ProgramNetwork(nn.Module):
         if fitting := [o for o in named if self._fits(o.values, len(x))]:
             taken = next((o for o in fitting if o.name == CHOSEN), fitting[0])
             left = [o.name for o in outputs if o is not taken]
-            self.told = f"output {taken.name} is taken; left out: {', '.join(left)}" if left else ""
+            self.told = f"output {taken.name} is used; left out: {', '.join(left)}" if left else ""
             if taken.name != CHOSEN and len({tuple(o.values.flatten(1).argmax(-1).tolist()) for o in fitting}) > 1:
                 self.rivals = tuple(o.name for o in fitting)
             return taken.values.float().flatten(1).to(x.device)

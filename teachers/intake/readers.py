@@ -133,7 +133,7 @@ def _opened(path: Path, kind: str, trust: bool) -> tuple[object, str | None, Con
         return (*_safetensors(path), None)
     if kind == "pickle":
         if not trust:
-            named = pickles.told(pickles.wanted(path)) or "nothing that it names"
+            named = pickles.told(pickles.wanted(path)) or "it names nothing"
             raise RefusedInput(
                 f"{path} is a pickle, which would run code when opened ({named}); save the state dict with torch.save, "
                 f"or {TRUST}"
@@ -199,7 +199,7 @@ def _lost(path: Path, error: ImportError | AttributeError) -> str:
     if isinstance(error, ImportError):
         package = error.name or ""
         title = next((name for name in pickles.wanted(path) if name.startswith(f"{package}.")), "")
-        what = f"its class {title}" if title else "what it imports"
+        what = f"its class {title}" if title else "a module that it imports"
         return f"{what} is in the package {package}, which Python does not find here" if package else ""
     named, module = (re.search(rf"{word} '([^']+)'", str(error)) for word in ("attribute", "module"))
     if named is None or module is None:

@@ -45,9 +45,8 @@ def chosen(path: Path, held: Mapping[str, Tensors], name: str | None) -> Choice:
     others = [where for where in held if where != best and (where in fits or not fits)]
     if not others:
         return Choice(held[best])
-    more = f"{_listed(held, others)} lies there, too" if len(others) == 1 else f"{_listed(held, others)} lie there, too"
-    way = next((f": --weights {where} takes it" for where in others if where), "")
-    return Choice(held[best], f"weights {best or 'at the top'}; {more}{way}")
+    way = next((f"; --weights {where} chooses it" for where in others if where), "")
+    return Choice(held[best], f"weights {best or 'at the top'}; the file also holds {_listed(held, others)}{way}")
 
 
 def _large(held: Mapping[str, Tensors]) -> list[str]:
@@ -63,7 +62,7 @@ def _named(path: Path, held: Mapping[str, Tensors], name: str) -> Choice:
     found = [tensors for tensors in ({name: held[name]} if name in held else whole or parts).values() if tensors]
     if len(found) == 1:
         left = sum(map(len, held.values())) - len(found[0])
-        return Choice(found[0], f"weights {name}, as --weights says; {left} other tensors are left")
+        return Choice(found[0], f"weights {name}, as --weights says; {left} other tensors are left out")
     if found:
         raise UsageError(f"--weights {name}: {path} has several of this name; it holds {_listed(held, held)}")
     raise UsageError(f"--weights {name}: there is none in {path}; it holds {_listed(held, held)}")

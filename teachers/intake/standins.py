@@ -225,4 +225,4 @@ def _start(view: list[object]) -> int:
             return 0
         case [(_, int() as start, int())] if start >= 0:
             return start
-    raise pickle.UnpicklingError("a view of a storage that is none")
+    raise pickle.UnpicklingError("a view of something that is not a storage")

@@ -84,7 +84,7 @@ def open_weights(path: Path, trust: bool = False, name: str | None = None) -> We
         hint = f"did you mean {path.parent / near[0]}?" if near else "give a checkpoint"
         raise RefusedInput(f"there is no file {path}; {hint}")
     if not path.is_file() and not path.is_dir():
-        raise RefusedInput(f"{path} is no regular file; give a checkpoint")
+        raise RefusedInput(f"{path} is not a regular file; give a checkpoint")
     files = huggingface.files(path) if path.is_dir() else [path]
     size = sum(file.stat().st_size for file in files)
     with tempfile.TemporaryDirectory(prefix="distill-audit-") as folder:
@@ -136,6 +136,6 @@ def _card(path: Path, text: str) -> Card:
         first = e.errors()[0]
         where, what = ".".join(map(str, first["loc"]))[:80], first["msg"].removeprefix("Value error, ")[:300]
         raise RefusedInput(
-            f"{path} carries a description of itself that does not fit: {where and f'{where}: '}{what}; give its state "
-            "dict alone, and --arch, --data and --normalize"
+            f"{path} holds a description of its network that does not fit: {where and f'{where}: '}{what}; give its "
+            "state dict alone, and --arch, --data and --normalize"
         ) from e

@@ -24,7 +24,7 @@ class CMIM(Method):
     """
 
     name = "cmim"
-    title = "the cross entropy, and as little CMI as can be at any temperature"
+    title = "the cross entropy, with as little CMI as possible at any temperature"
     paper = "Ye, Hamidi & Yang, Towards Undistillable Models by Minimizing CMI, arXiv 2507.00012 (reconstruction)"
     weight: NotNegative = 20.0  # λ
     powers: tuple[Positive, ...] = (1.0,)

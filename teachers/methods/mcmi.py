@@ -21,7 +21,7 @@ class MCMI(Method):
     """
 
     name = "mcmi"
-    title = "an ordinary teacher, fine-tuned to tell more: the cross entropy less CMI"
+    title = "an ordinary teacher, fine-tuned so that its answers tell more: the cross entropy minus CMI"
     paper = "Ye, Hamidi, Tan & Yang, ICLR 2024, arXiv 2401.08732"
     looks = True
 

@@ -18,7 +18,7 @@ class Purified(CMIM):
     """
 
     name = "purified"
-    title = "an ordinary teacher behind a linear transform that takes its CMI away"
+    title = "an ordinary teacher behind a linear transform that removes its CMI"
     paper = "after arXiv 2602.03396 (language models); loss of CMIM, arXiv 2507.00012"
     looks = True
 

@@ -22,7 +22,7 @@ class StudentFriendly(Method):
     """
 
     name = "student-friendly"
-    title = "an ordinary teacher, fine-tuned so that a pupil learns more from it"
+    title = "an ordinary teacher, fine-tuned so that a student learns more from it"
     paper = "Liu, Sun, Qiu & Huang, Learning to Teach with Student Feedback, EMNLP Findings 2021, arXiv 2109.04641"
     looks = True
 

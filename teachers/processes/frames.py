@@ -46,7 +46,7 @@ class Clock:
             return None
         left = self._end - time.monotonic()
         if left <= 0:
-            raise Silence("it stopped in the middle of it")
+            raise Silence("it stopped in the middle of a message")
         return left
 
 

@@ -126,10 +126,10 @@ def heard(header: Mapping[str, Any], arrays: Arrays, images: int, shape: Sequenc
     if kind == "label":
         values = fitting(arrays, "values", "int64", (images,))
         if values.size and not 0 <= int(values.min()) <= int(values.max()) < MOST_CLASSES:
-            raise PipeError("labels that are no classes")
+            raise PipeError("labels that are not class numbers")
     else:
         values = fitting(arrays, "values", "float32", (images, None), 2)
         if np.isnan(values).any() or (values == np.inf).any():
-            raise PipeError("answers that are no log-probabilities")
+            raise PipeError("answers that are not log-probabilities")
     gradients = fitting(arrays, "gradients", "float32", (images, *(shape or (None,) * 3))) if explains else None
     return Answers(kind, torch.from_numpy(values), None if gradients is None else torch.from_numpy(gradients))

@@ -84,7 +84,7 @@ def receive(
     within the limits, Silence if it does not arrive in time, EOFError if the other side is gone.
     """
     if not frames.ready(pipe, select.POLLIN, patience):
-        raise Silence("nothing at all")
+        raise Silence("it sent nothing at all")
     content = frames.take(pipe, HEADER, Clock(frames.GRACE))
     header, shapes = _parsed(bytes(content))
     _fit(shapes, most if isinstance(most, Limits) else most(header))

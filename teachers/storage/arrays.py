@@ -22,11 +22,11 @@ def arrays(content: Content, known: Mapping[str, str]) -> dict[str, NDArray[Any]
     Never allocates more memory than the file has bytes. Raises whatever NumPy and zipfile raise.
     """
     if content.file.read(4) != b"PK\x03\x04" or _directory(content) > MOST_DIRECTORY:
-        raise ValueError("is no archive of arrays")
+        raise ValueError("is not an archive of arrays")
     with zipfile.ZipFile(content.file) as archive:
         parts = {part.filename.removesuffix(".npy"): part for part in archive.infolist()}
         if len(parts) != len(archive.infolist()) or not parts.keys() <= known.keys():
-            raise ValueError("holds other arrays than it should")
+            raise ValueError("holds other arrays than expected")
         if any(part.file_size > content.size for part in parts.values()):
             raise ValueError("is cut off")
         return {name: _array(archive, part, known[name].split()) for name, part in parts.items()}
@@ -38,7 +38,7 @@ def _directory(content: Content) -> int:
     tail = content.file.read()
     end, wide = tail[-22:], tail[-42:-38] == b"PK\x06\x07"
     if end[:4] != b"PK\x05\x06" or end[20:] != b"\0\0":
-        raise ValueError("is cut off, or longer than it should be")
+        raise ValueError("is cut off, or longer than expected")
     return int.from_bytes(tail[40:48] if wide else end[12:16], "little")
 
 
@@ -52,7 +52,7 @@ def _array(archive: zipfile.ZipFile, part: zipfile.ZipInfo, types: list[str]) ->
         shape, _, dtype = read(f)
         asked = math.prod(shape) * dtype.itemsize
         if dtype.str not in types or min(shape, default=0) < 0 or asked != part.file_size - f.tell():
-            raise ValueError("holds an array of another size or type than it should")
+            raise ValueError("holds an array of another size or type than expected")
         f.seek(0)
         found: NDArray[Any] = np.lib.format.read_array(f, allow_pickle=False)
         return found

@@ -73,7 +73,7 @@ def regular(path: Path) -> IO[bytes]:
     Raises OSError, or DamagedEntry if the path is not a regular file.
     """
     if not stat.S_ISREG(path.lstat().st_mode):
-        raise DamagedEntry("is no regular file")
+        raise DamagedEntry("is not a regular file")
     return os.fdopen(os.open(path, _FLAGS), "rb")
 
 

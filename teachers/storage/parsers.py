@@ -31,7 +31,7 @@ TEACHER = "teacher.safetensors"
 CUT = "top-"  # part of a surface's folder name if it shows the top classes only
 
 ANSWERS: dict[str, str] = {"there": "|b1", "values": "<f4 <i8", "gradients": "<f4"}
-UNFIT = "does not fit the network that it says it is"
+UNFIT = "does not fit the network that it names"
 POOL: dict[str, str] = {"images": "|u1", "path": "|u1", "rows": "<i8", "augment": "<i8", "labels": "<i8"}
 
 
@@ -62,7 +62,7 @@ def form(held: Mapping[str, NDArray[Any]]) -> dict[str, object]:
 
 def block(content: Content, surface: str, classes: int | None = None) -> Block:
     """Read a block of answers through a surface; check one without a seal row by row."""
-    with doubted(content, "is no block of answers"):
+    with doubted(content, "is not a block of answers"):
         held = arrays(content, ANSWERS)
         there, values, gradients = held["there"], held["values"], held.get("gradients")
     whole, shown = there.ndim == 1 and len(values) == len(there), kinds.shown(surface)
@@ -72,11 +72,11 @@ def block(content: Content, surface: str, classes: int | None = None) -> Block:
     if gradients is not None and (labels or gradients.ndim != 4 or len(gradients) != len(there)):
         raise DamagedEntry("holds gradients of another shape than an API gives")
     if not content.sealed and gradients is not None and not np.isfinite(gradients).all():
-        raise DamagedEntry("holds gradients that are no numbers")
+        raise DamagedEntry("holds gradients that are not numbers")
     if classes is not None and values.ndim == 2 and values.shape[1] != classes:
         raise DamagedEntry(f"answers for {values.shape[1]} classes in place of {classes}")
     if not content.sealed and not _answered(values[there], surface, classes):
-        raise DamagedEntry("holds numbers that are no answers")
+        raise DamagedEntry("holds numbers that are not valid answers")
     return Block(there, values, gradients)
 
 
@@ -96,7 +96,7 @@ def _answered(values: NDArray[Any], surface: str, classes: int | None) -> bool:
 
 def pool(content: Content) -> Pool:
     """Read a pool that `Store.pool` wrote."""
-    with doubted(content, "is no pool of images"):
+    with doubted(content, "is not a pool of images"):
         held = arrays(content, POOL)
         pad, flip = held["augment"].tolist()
         labels = held["labels"]
@@ -112,20 +112,20 @@ def _stored(held: Mapping[str, NDArray[Any]]) -> StoredImages:
 
 def output(content: Content) -> Output:
     """Read the output type of an API."""
-    with doubted(content, "names no kind of output that an API has"):
+    with doubted(content, "names an unknown kind of output"):
         known: dict[bytes, Output] = {word.encode(): word for word in get_args(Output)}
         return known[_bytes(content, MOST_WORDS)]
 
 
 def state(content: Content) -> dict[str, Any]:
     """Read the checkpoint of an unfinished training."""
-    with doubted(content, "is no unfinished training"):
+    with doubted(content, "is not the state of an unfinished training"):
         held = content.file.read()
         if not held.startswith(b"PK"):  # torch would read anything else as a pickle
-            raise DamagedEntry("is no unfinished training")
+            raise DamagedEntry("is not the state of an unfinished training")
         found: dict[str, Any] = torch.load(io.BytesIO(held), map_location="cpu", weights_only=True)
         if not {"step", "network", "optimisers", "objective", "chance"} <= found.keys():
-            raise DamagedEntry("is no unfinished training")
+            raise DamagedEntry("is not the state of an unfinished training")
         return found
 
 
@@ -136,10 +136,10 @@ def checkpoint(content: Content) -> Iterator[intake.Weights]:
         path = Path(folder) / TEACHER
         with path.open("wb") as f:
             shutil.copyfileobj(content.file, f)
-        with _refused(content, "is no checkpoint that can be opened"):
+        with _refused(content, "is not a checkpoint that can be opened"):
             weights = intake.open_weights(path)
         if weights.kind != "safetensors" or weights.card is None:
-            raise DamagedEntry("is no teacher that was taught here")
+            raise DamagedEntry("is not a teacher that this tool trained")
         yield weights
 
 

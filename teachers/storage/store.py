@@ -71,7 +71,7 @@ class AnswerStore:
     def load(self, block: str, rows: Rows) -> tuple[Answers | None, Rows]:
         """Return a block's stored answers, one row per image of the block, and which of `rows` are missing."""
         cost = "" if self._price is None else f", {self._price * len(rows):,.2f} to pay"
-        held = self._read(block, int(rows.max(initial=-1)) + 1, f"{len(rows):,} images are asked about again{cost}")
+        held = self._read(block, int(rows.max(initial=-1)) + 1, f"{len(rows):,} images are queried again{cost}")
         return (None, rows) if held is None else (held.answers, rows[~held.there[rows]])
 
     def add(self, block: str, size: int, rows: Rows, answers: Answers) -> None:
@@ -81,7 +81,7 @@ class AnswerStore:
             new["gradients"] = answers.gradients.numpy()
         self._entries.make_room(self._name(block))
         with self._entries.lock(self.folder):
-            stored = self._read(block, size, "its images are asked about again", new)
+            stored = self._read(block, size, "its images are queried again", new)
             there = np.zeros(size, bool)
             held = {name: np.zeros((size, *a.shape[1:]), a.dtype) for name, a in new.items()}
             if stored is not None:
@@ -101,7 +101,7 @@ class AnswerStore:
             if len(found.there) < size:
                 raise DamagedEntry(f"holds {len(found.there)} images in place of {size}")
             if like is not None and parsers.form(found.held) != parsers.form(like):
-                raise DamagedEntry("holds other answers than were given now")
+                raise DamagedEntry("holds other answers than the teacher gives now")
             return found
 
         return self._entries.read(self._name(block), parse, again)
@@ -124,7 +124,7 @@ class Store:
         self.entries = Entries(root, note)
         self._whole: set[str] = set()  # names of pools that were checked
         if shown(root) != str(root):
-            raise RefusedInput(f"the cache {root} has a name that is no UTF-8; give another with --cache")
+            raise RefusedInput(f"the cache {root} has a name that is not UTF-8; give another with --cache")
         try:
             root.mkdir(parents=True, exist_ok=True)
             held = hold(root)
@@ -217,5 +217,5 @@ def read_pool(path: Path) -> Pool:
         with opened(path, f"{path.parent.name}/{path.name}") as content:
             return parsers.pool(content)
     except (FileNotFoundError, DamagedEntry) as e:
-        why = e if isinstance(e, DamagedEntry) else "is gone"
+        why = e if isinstance(e, DamagedEntry) else "is missing"
         raise RefusedInput(f"{path} {why}; run the same command again, which rewrites it") from e

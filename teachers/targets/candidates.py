@@ -53,7 +53,7 @@ def _why_none(weights: Weights, found: Guess) -> str:
     folder = weights.path.parent
     hf = (folder / "config.json").is_file()
     do = f"give its folder, {folder}" if hf else "name its --arch, or export it to ONNX"
-    return f"fits no architecture that is known here; {found.told}; {do}"
+    return f"fits no architecture that this tool knows; {found.told}; {do}"
 
 
 def _which(weights: Weights, inner: Mapping[str, Candidate]) -> str:

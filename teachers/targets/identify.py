@@ -52,7 +52,7 @@ class Identification:
     def undecided(self) -> str:
         """What the user must decide on the command line, as part of a sentence; empty if nothing."""
         if self.architecture is None and self.among is not None:
-            return f"fits several networks, of which none is clearly the best: {_accuracies(self.among)}; give --arch"
+            return f"fits several networks, and none is clearly the best: {_accuracies(self.among)}; give --arch"
         if self.normalize is None and self.choice is not None:
             return f"has no clear normalisation: {tie(self.choice)}; give --normalize"
         return ""
@@ -238,7 +238,7 @@ def told(found: Identification, task: Task) -> list[str]:
     """Describe how a checkpoint is used, one line per fact."""
     if found.architecture is None:
         return []
-    same = f"; {', '.join(found.alike)} would answer alike" if found.alike else ""
+    same = f"; {', '.join(found.alike)} would give the same answers" if found.alike else ""
     why = f", the most accurate of {_accuracies(found.among)}" if found.among else ""
     lines = [f"architecture {found.architecture}{why}{same}"]
     if found.output:
@@ -260,10 +260,10 @@ def told(found: Identification, task: Task) -> list[str]:
 def why_normalised(choice: Choice) -> str:
     """Explain why a normalisation was chosen, or why none was."""
     if not choice.clear:
-        return f"{tie(choice)}; --normalize takes another"
+        return f"{tie(choice)}; --normalize chooses another"
     best, second = list(choice.accuracies)[:2]
     return (
-        f"right on {choice.accuracies[best]:.1%} of the validation images asked, behind {second} on "
+        f"right on {choice.accuracies[best]:.1%} of the queried validation images, with {second} on "
         f"{choice.accuracies[second]:.1%} (p ≤ {max(choice.p.values()):.1g}, McNemar's exact test after Bonferroni's "
         "correction)"
     )
@@ -282,8 +282,8 @@ def another_order(found: Permutation, task: Task) -> str:
     more = ", …" if len(found.classes) > SHOWN else ""
     return (
         f"has its classes in another order: reordered as {', '.join(names)}{more} it is right on {found.accuracy:.1%} "
-        f"of {found.images:,} validation images not used to find this order, without reordering on {found.before:.1%}; "
-        "give --classes FILE, one class name per line in the order of the network's outputs"
+        f"of {found.images:,} validation images that were not used to find this order, without reordering on "
+        f"{found.before:.1%}; give --classes FILE, one class name per line in the order of the network's outputs"
     )
 
 

@@ -199,7 +199,7 @@ class IsolatedTargets:
         while not frames.ready(self._pipe, select.POLLIN, min(LOOK, patience - silent)):
             silent, before, stopped = silent + LOOK, stopped, trees.stopped(self._process)
             if silent >= patience or (before and stopped):
-                raise Silence("nothing at all")
+                raise Silence("it sent nothing at all")
         return pipes.receive(self._pipe, most)
 
     def _parsed(self, model: type[Model], told: dict[str, Any]) -> Model:
@@ -247,7 +247,7 @@ class IsolatedTargets:
 
 def _end(code: int, arrays: Arrays | None) -> str:
     images = (arrays or {}).get("images")
-    asked = "a question" if images is None else f"a question of {len(images):,} images"
+    asked = "a query" if images is None else f"a query of {len(images):,} images"
     if -code == signal.SIGALRM:
         return f"the teacher did not finish {asked} in its time, a minute or more; this model is broken"
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -149,7 +149,7 @@ def serve(pipe: Connection, spec: TeacherSpec, cache: Path) -> None:
 
 
 def _failed(error: Exception, arrays: Arrays) -> str:
-    asked = f"a question of {len(arrays['images']):,} images" if "images" in arrays else "a question"
+    asked = f"a query of {len(arrays['images']):,} images" if "images" in arrays else "a query"
     said = " ".join(str(error).split())[:300]
     if isinstance(error, MemoryError) or "alloc" in said:
         said = f"it needs more memory than the {units.size(MEMORY, 0)} and the size of its file that it may take"

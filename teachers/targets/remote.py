@@ -44,7 +44,7 @@ class CachedAnswers:
                 self._store.add(block, len(images), missing[part], answers)
             stored, missing = self._store.load(block, rows)
         if stored is None or len(missing):
-            raise RuntimeError(f"{len(images)} answers were stored and are not there: {block}")
+            raise RuntimeError(f"{len(images)} stored answers are missing: {block}")
         return stored
 
 
@@ -63,13 +63,13 @@ def connect(
     """
     mean, std, bgr = normalisation(normalize or "none", task.shape[0])
     if bgr:
-        raise UsageError(f"--normalize {normalize}: a URL has its own order of colours; leave /bgr out")
+        raise UsageError(f"--normalize {normalize}: a URL has its own order of channels; leave /bgr out")
     normalise = PLAIN if normalize is None else (mean, std)
     remote = Remote(
         address, task.shape, len(task.classes), note=note, normalise=normalise, service=service, order=order
     )
     name = (store(remote, cache, len(task.classes)).folder / "output").relative_to(cache.root).as_posix()
-    known = cache.entries.read(name, parsers.output, "it is found out again")
+    known = cache.entries.read(name, parsers.output, "it is measured again")
     remote.expect(known, lambda output: cache.entries.write(name, output.encode()))
     return remote
 

@@ -125,7 +125,9 @@ def open_file(spec: TeacherSpec) -> intake.Weights:
     """
     output = spec.service.output
     if replace(spec.service, output="") != USUAL:
-        raise UsageError(f"--input, --header and --plain-http are for a teacher behind a URL; {spec.teacher} is no URL")
+        raise UsageError(
+            f"--input, --header and --plain-http are for a teacher behind a URL; {spec.teacher} is not a URL"
+        )
     path, architecture = Path(spec.teacher), spec.architecture
     if architecture is not None and factories.is_factory(architecture):
         weights = factories.open_for(path, architecture, spec.trust, spec.weights)
@@ -151,7 +153,7 @@ def _remote_task(spec: TeacherSpec, cache: Store, note: Note) -> Task:
     address = Address.parse(spec.teacher, spec.service.plain)
     credentials.headers(spec.service.headers)  # reports a missing header before anything is loaded
     if spec.data is None:
-        raise UsageError("a teacher behind a URL does not say what it was taught; give --data")
+        raise UsageError("a teacher behind a URL does not say what it was trained on; give --data")
     if spec.architecture is not None:
         raise UsageError("--arch names the network of a checkpoint; a teacher behind a URL has its own; leave it out")
     if spec.weights is not None:
@@ -164,14 +166,14 @@ def _remote_task(spec: TeacherSpec, cache: Store, note: Note) -> Task:
 def _agree(card: Card, task: Task, spec: TeacherSpec) -> None:
     if tuple(map(composed, card.classes)) != tuple(map(composed, task.classes)):
         raise RefusedInput(
-            f"{spec.teacher} was taught {len(card.classes)} classes ({_some(card.classes)}) but the data has "
+            f"{spec.teacher} was trained on {len(card.classes)} classes ({_some(card.classes)}) but the data has "
             f"{len(task.classes)} ({_some(task.classes)}); give the --data it was trained for"
         )
     if card.shape != task.shape:
         raise RefusedInput(f"{spec.teacher} takes images of shape {card.shape}, the data has {task.shape}")
     if spec.data is None and card.task_digest != task.digest:
         raise RefusedInput(
-            f"the data at {card.data} is not what {spec.teacher} was taught on (it has changed since); "
+            f"the data at {card.data} is not what {spec.teacher} was trained on (it has changed since); "
             "name it with --data to audit on it anyway"
         )
 

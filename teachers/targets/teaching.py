@@ -46,19 +46,19 @@ def taught(
         found = parsers.teacher(content, teacher_recipe.recipe.architecture, len(task.classes), task.shape)
         is_of = found.card and (found.card.method, found.card.seed, found.card.task_digest)
         if is_of != (teacher_recipe.method.name, teacher_recipe.seed, task.digest):
-            raise DamagedEntry("holds the teacher of another recipe")
+            raise DamagedEntry("holds a teacher that was trained by another recipe")
         return found
 
     key = path.relative_to(entries.root).as_posix()
     entries.make_room(key)
     with FileLock(path.with_suffix(".lock")):
-        found = entries.read(key, assembled, "it is taught again")
+        found = entries.read(key, assembled, "it is trained again")
         if found is None:
             unfinished = TrainingCheckpoint(path.with_suffix(".part"), entries=entries)
             entries.write(key, parsers.written(*_teach(teacher_recipe, task, runtime, init, unfinished)))
-            found = entries.read(key, assembled, "it is taught again")
+            found = entries.read(key, assembled, "it is trained again")
     if found is None:
-        raise RefusedInput(f"{path} was written and cannot be read; give another --cache")
+        raise RefusedInput(f"{path} was written but cannot be read; give another --cache")
     return replace(found, name=name)
 
 
