@@ -1,10 +1,14 @@
 """Broken attacks are caught: each mutant is one bug of public code, or one that we could make, and must fail a test."""
 
+import compileall
+import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from py_compile import PycInvalidationMode
 
 import pytest
 
@@ -167,22 +171,57 @@ MUTANTS = (
 )
 
 
-def copy(folder: Path) -> Path:
-    """Copy what tests need."""
+# Python with what the tests import from others; every run is a fork of it, so that nobody waits for torch forty times.
+STARTED = """
+import json, os, sys
+import matplotlib.pyplot, pandas, pydantic, pytest, scipy.stats, sklearn.datasets, torch, torchvision, typer
+for line in sys.stdin:
+    arguments, output = json.loads(line)
+    child = os.fork()
+    if not child:
+        for stream in (1, 2):
+            os.dup2(os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND), stream)
+        code = pytest.main(arguments)
+        sys.stdout.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the code and its tests, and a process that runs some of the tests."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+
+    def run(self, tests: str, output: Path) -> tuple[int, str]:
+        """Run tests with what the files now hold; return pytest's exit code and what it printed."""
+        file, _, selected = tests.partition(" -k ")
+        arguments = ["-x", "-p", "no:cacheprovider", "-p", "no:xdist", file, *(["-k", selected] if selected else [])]
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps([arguments, str(output)]) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline()), output.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """Copy what tests need, compiled: a file that changes is compiled anew, whatever its time."""
+    folder = tmp_path_factory.mktemp("checkout")
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
             shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / part)
-    return folder
-
-
-def run(folder: Path, tests: str) -> subprocess.CompletedProcess[str]:
-    file, _, selected = tests.partition(" -k ")
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", file]
-    command += ["-k", selected] if selected else []
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={"PATH": "", "PYTHONPATH": "."})
+    compileall.compile_dir(folder, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+    env = {"PATH": "", "PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", STARTED]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=folder, stdin=pipe, stdout=pipe, text=True, env=env) as process:
+        yield Checkout(folder, process)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.bug)
@@ -193,16 +232,20 @@ def test_a_mutant_fits_the_code(mutant: Mutant) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tests", sorted({m.tests for m in MUTANTS}))
-def test_the_tests_that_catch_mutants_pass_without_them(tests: str, tmp_path: Path) -> None:
-    done = run(copy(tmp_path), tests)
-    assert done.returncode == 0, done.stdout[-2000:]
+def test_the_tests_that_catch_mutants_pass_without_them(tests: str, checkout: Checkout, tmp_path: Path) -> None:
+    code, printed = checkout.run(tests, tmp_path / "output")
+    assert code == 0, printed[-2000:]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.bug)
-def test_a_broken_attack_fails_a_test(mutant: Mutant, tmp_path: Path) -> None:
-    path = copy(tmp_path) / mutant.file
-    path.write_text(path.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8")
-    done = run(tmp_path, mutant.tests)
-    assert done.returncode == 1, f"nothing noticed: {mutant.bug}\n{done.stdout[-2000:]}"
-    assert " failed" in done.stdout
+def test_a_broken_attack_fails_a_test(mutant: Mutant, checkout: Checkout, tmp_path: Path) -> None:
+    path = checkout.folder / mutant.file
+    before = path.read_text(encoding="utf-8")
+    path.write_text(before.replace(mutant.old, mutant.new), encoding="utf-8")
+    try:
+        code, printed = checkout.run(mutant.tests, tmp_path / "output")
+    finally:
+        path.write_text(before, encoding="utf-8")
+    assert code == 1, f"nothing noticed: {mutant.bug}\n{printed[-2000:]}"
+    assert " failed" in printed
