@@ -1,16 +1,19 @@
 """A cache and a tiny suite that audits in tests share."""
 
+import gc
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from audits import TINY, request, smoke
+from drawings import drawn_once
 from fake_server import FakeServer
 from hypothesis import HealthCheck, settings
 
@@ -18,8 +21,9 @@ from audit import pipeline
 from audit.analysis import derive
 from audit.cache.store import Cache
 from audit.plan.suite import EFFORTS, Suite
+from audit.statistics import sights
 from audit.statistics.cmi import Curve, curve
-from reports.record import PackedArray
+from reports.record import Clusters, CMIPool, PackedArray
 from teachers.data.datasets import load as load_task
 from teachers.intake import jail, weights
 from teachers.targets.runtime import Runtime
@@ -28,6 +32,12 @@ from teachers.targets.teaching import ordinary_teacher
 # Examples are the same in every run, and a busy machine is no fault of the code.
 settings.register_profile("house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported and collected out of every garbage collection: it stays until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -96,10 +106,25 @@ def _curve(answers: PackedArray, labels: PackedArray, classes: int) -> Curve:
     return curve(answers.array(), labels.array().astype(np.int64), classes)
 
 
+@lru_cache(maxsize=64)
+def _clusters(pools: tuple[CMIPool, ...], classes: tuple[str, ...], held: Clusters | None) -> Clusters | None:
+    record: Any = SimpleNamespace(cmi=pools, clusters=held, task=SimpleNamespace(classes=classes))
+    return sights.seen(record, [_curve(pool.answers, pool.labels, len(classes)) for pool in pools])
+
+
 @pytest.fixture
 def curves_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure the CMI of the same answers once, however many records hold them: it is half of deriving one."""
+    """Measure CMI and clusters of the same answers once, however many records hold them: most of deriving one."""
+    again = SimpleNamespace(seen=lambda record, _: _clusters(record.cmi, record.task.classes, record.clusters))
     monkeypatch.setattr(derive, "measured", lambda pool, classes: _curve(pool.answers, pool.labels, classes))
+    monkeypatch.setattr(derive, "sights", again)
+
+
+@pytest.fixture
+def figures_once() -> Iterator[None]:
+    """Draw the figures of equal records once."""
+    with drawn_once():
+        yield
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from audit.statistics.verdict import DELTA
 from reports.record import PackedArray, RecordError, load, save
 from teachers.errors import RefusedInput, UsageError
 
-pytestmark = pytest.mark.usefixtures("gates")
+pytestmark = pytest.mark.usefixtures("gates", "figures_once")
 
 
 def policy(folder: Path, text: str = "") -> Path:

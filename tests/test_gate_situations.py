@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from drawings import drawn_once
 from gate_situations import SITUATIONS, Outcome, Situation, outcome, rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -13,7 +14,8 @@ PAGE = ROOT / "docs" / "gate.md"
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> dict[Situation, Outcome]:
-    return {situation: outcome(situation, tmp_path_factory.mktemp("situation")) for situation in SITUATIONS}
+    with drawn_once():
+        return {situation: outcome(situation, tmp_path_factory.mktemp("situation")) for situation in SITUATIONS}
 
 
 def test_the_page_says_what_the_command_does(done: dict[Situation, Outcome]) -> None:

@@ -17,7 +17,7 @@ from audit.finished.verify import verify
 from audit.plan.suite import EFFORTS
 from reports.record import BaselineResult, PackedArray, Parameters, Record, Trial, load
 
-pytestmark = pytest.mark.usefixtures("curves_once")
+pytestmark = pytest.mark.usefixtures("curves_once", "figures_once")
 
 APART = replace(
     TINY, name="tiny-apart", attacks=("soft-kd", "dist", "label-mixup", "knockoff", "noise"), controls=("ce", "dist-ls")
