@@ -122,7 +122,7 @@ def curves_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def figures_once() -> Iterator[None]:
-    """Draw the figures of equal records once."""
+    """Draw figures that show the same once."""
     with drawn_once():
         yield
 

@@ -28,7 +28,7 @@ from teachers.synthetic import SmoothedTruth
 from teachers.task import known
 from teachers.training import Student
 
-pytestmark = pytest.mark.usefixtures("tiny")
+pytestmark = pytest.mark.usefixtures("tiny", "figures_once")
 
 
 def test_an_audit_of_the_demo_teacher_is_complete(finished: Path) -> None:

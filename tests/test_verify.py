@@ -16,6 +16,8 @@ from audit.analysis.derive import derived
 from audit.finished.verify import Disagreement, verify
 from reports.record import Comparison, ControlResult, KnockoffResult, PackedArray, Record, load, save
 
+pytestmark = pytest.mark.usefixtures("figures_once")
+
 FILES = (
     "record.json",
     "report.html",
