@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from counted import trained
-from workflow_runner import KNOWN, OURS, ROOT, Context, Parsed, Runner, load, resolved, value
+from workflow_runner import KNOWN, OURS, ROOT, SHORT, Context, Parsed, Runner, load, resolved, value
 
 from audit import teach
 from audit.plan.suite import EFFORTS
@@ -16,7 +16,7 @@ from audit.policy import file
 from reports.record import load as load_record
 
 GITHUB, GITLAB, ACTION = "examples/github/release-gate.yml", "examples/gitlab/.gitlab-ci.yml", "action.yml"
-SMOKE = 'version = 1\ninconclusive = "{inconclusive}"\nsurfaces = ["probs"]\n[suite]\nname = "smoke-1"\n'
+SMOKE = 'version = 1\ninconclusive = "{inconclusive}"\nsurfaces = ["probs"]\n[suite]\nname = "{suite}"\n'
 OUT = "audit-out/release"
 MINUTES = 2
 
@@ -34,7 +34,7 @@ def machine(home: Path, kept: Path, release: Path, inconclusive: str = "warn") -
     """Return a fresh machine that has checked out a release with a policy for smoke audits."""
     runner = Runner(home, kept)
     shutil.copy(release, runner.workspace / "model.pt")
-    (runner.workspace / "policy.toml").write_text(SMOKE.format(inconclusive=inconclusive))
+    (runner.workspace / "policy.toml").write_text(SMOKE.format(inconclusive=inconclusive, suite=SHORT))
     return runner
 
 
@@ -60,6 +60,7 @@ def on_github(runner: Runner, run: int) -> Context:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 def test_the_second_release_on_github_trains_no_control_and_a_stricter_policy_stops_it(
     releases: list[Path], tmp_path: Path
 ) -> None:
@@ -74,7 +75,7 @@ def test_the_second_release_on_github_trains_no_control_and_a_stricter_policy_st
         assert "INCONCLUSIVE" in (runner.home / "GITHUB_STEP_SUMMARY").read_text()
     print(f"two releases took {time.monotonic() - began:.0f} s")
     assert (tmp_path / "kept" / "artifact-distill-audit" / "report.html").is_file()
-    (second.workspace / "policy.toml").write_text(SMOKE.format(inconclusive="fail"))
+    (second.workspace / "policy.toml").write_text(SMOKE.format(inconclusive="fail", suite=SHORT))
     before = len(list((tmp_path / "kept").glob("cache-*")))
     told = on_github(second, 2)
     assert (second.code, told["needs.audit.outputs.passes"]) == (1, "false")
@@ -96,6 +97,7 @@ def on_gitlab(runner: Runner) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 def test_the_second_release_on_gitlab_trains_no_control(releases: list[Path], tmp_path: Path) -> None:
     for name, release in zip("ab", releases, strict=True):
         runner = machine(tmp_path / name, tmp_path / "kept", release)
