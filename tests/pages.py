@@ -52,7 +52,7 @@ def infested() -> Record:
     record = sample_record(hostile=" ".join(names))
     rows = [record.comparisons[1].model_copy(update={"attack": n, "title": n, "paper": n}) for n in names]
     task = record.task.model_copy(update={"classes": (*names, *record.task.classes[len(names) :])})
-    settings = replace(record.settings, dropped=names, student=" ".join(names))
+    settings = replace(record.settings, drop_classes=names, student=" ".join(names))
     told = {"comparisons": (*rows, *record.comparisons), "task": task, "settings": settings}
     return record.model_copy(update=told)
 

@@ -167,8 +167,8 @@ def test_students_of_an_attack_are_trained_anew_and_its_controls_are_not(
     [
         ("nothing:Mine", r"no module nothing: the working directory \S+ and the installed packages were searched"),
         ("my_attack:MyAtack", r"my_attack has no MyAtack \(\S+my_attack.py\); did you mean MyAttack\?"),
-        ("mistakes:NoAttack", r"^mistakes:NoAttack is no named subclass of attacks.base.Attack"),
-        ("mistakes:function", r"^mistakes:function is no named subclass of attacks.base.Attack"),
+        ("mistakes:NoAttack", r"^mistakes:NoAttack is not a named subclass of attacks.base.Attack"),
+        ("mistakes:function", r"^mistakes:function is not a named subclass of attacks.base.Attack"),
         ("mistakes:Attack", r"mistakes has no Attack"),
         ("mistakes:Taken", r"'soft-kd', which is taken"),
         ("mistakes:Gridless", r"mistakes:Gridless cannot say what it is \(.*no grid.*\); repair it"),

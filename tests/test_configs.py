@@ -286,7 +286,7 @@ class TestCards:
     def test_a_refusal_names_the_field_and_the_way_out(self, field: str) -> None:
         path = corpus.with_card(corpus.card(**{field: "../noisy"}), Path("m.safetensors"))
         with pytest.raises(
-            RefusedInput, match=rf"does not fit: {field}: '\.\./noisy' is no .*; give its state dict alone"
+            RefusedInput, match=rf"does not fit: {field}: '\.\./noisy' is not .*; give its state dict alone"
         ):
             intake.open_weights(path)
 

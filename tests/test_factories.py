@@ -350,7 +350,7 @@ def test_no_card_configuration_or_record_names_code(
     mark()
     forged = {**json.loads(card()), "architecture": EXAMPLE}
     save_file(linear(task).state_dict(), "card.safetensors", {"distill_audit": json.dumps(forged)})
-    with pytest.raises(RefusedInput, match="no name of an architecture"):
+    with pytest.raises(RefusedInput, match="not the name of an architecture"):
         intake.open_weights(Path("card.safetensors"), trust=True)
     (home / "folder").mkdir()
     save_file(linear(task).state_dict(), "folder/model.safetensors")
@@ -360,7 +360,7 @@ def test_no_card_configuration_or_record_names_code(
         intake.assemble(intake.open_weights(Path("folder"), trust=True), "", K, SHAPE, "none")
     folder = Path(shutil.copytree(finished, tmp_path / "record"))
     record = load_record(folder)
-    settings = record.settings.model_copy(update={"architecture": EXAMPLE, "teacher": "weights.pt"})
+    settings = replace(record.settings, arch=EXAMPLE, teacher="weights.pt")
     save(record.model_copy(update={"settings": settings}), folder / "record.json")
     with pytest.raises(UsageError, match=rf"a record runs no code by itself; if it is yours, give --arch {EXAMPLE}"):
         list(repeat(folder, 1, cache=kept, trust=True))

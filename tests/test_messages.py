@@ -91,7 +91,7 @@ def test_a_message_that_stops_in_the_middle_is_waited_for_no_longer_than_it_may_
     monkeypatch.setattr(frames, "GRACE", 0.3)
     outcome = hear(HALVES[name])
     assert isinstance(outcome, Failure)
-    assert "no message (it stopped in the middle of it)" in outcome.sentence
+    assert "an invalid message (it stopped in the middle of" in outcome.sentence
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -142,14 +142,20 @@ FORGED = {
     "a weight is missing": (student(changed(WEIGHT, None)), "by name"),
     "a weight too many": (student(changed("extra", np.zeros(3, "f4"))), "by name"),
     "a weight of labels": (student(changed("labels", np.zeros(300, "i8"))), "by name"),
-    "another's wrapping": (student(weights(), wrap="os:system"), "which is no attack's"),
-    "a wrapping by a path": (student(weights(), wrap="attacks.data_free.disguide:copy.os.system"), "no attack's"),
-    "a helper of ours as a wrapping": (student(weights(), wrap="attacks.resistant.skeptical:_head"), "no attack's"),
+    "another's wrapping": (student(weights(), wrap="os:system"), "which belongs to no attack"),
+    "a wrapping by a path": (
+        student(weights(), wrap="attacks.data_free.disguide:copy.os.system"),
+        "which belongs to no attack",
+    ),
+    "a helper of ours as a wrapping": (
+        student(weights(), wrap="attacks.resistant.skeptical:_head"),
+        "which belongs to no attack",
+    ),
     "a library's function of a file of ours": (
         student(weights(), wrap="attacks.resistant.skeptical:nn"),
-        "no attack's",
+        "which belongs to no attack",
     ),
-    "a wrapping of no name": (student(weights(), wrap=""), "no attack's"),
+    "a wrapping of no name": (student(weights(), wrap=""), "which belongs to no attack"),
     "heads that are not there": (student(weights(), wrap="attacks.resistant.skeptical:with_heads"), "by name"),
 }
 

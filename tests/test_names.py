@@ -4,9 +4,9 @@ from pathlib import Path
 
 import hostile_images as hostile
 import pytest
-from audit.commands.naming import meant
 from command_line import call
 
+from audit.plan.embedded import meant
 from audit.plan.names import classes, text_of
 from teachers.data.datasets import EMBEDDED
 from teachers.errors import UsageError

@@ -68,7 +68,7 @@ def test_classes_in_another_order_are_noticed_and_put_right_by_name(kept: Path, 
 
 def test_cmi_stops_where_two_classes_are_swapped(kept: Path, tmp_path: Path, task: Task) -> None:
     swapped = [0, 1, 2, 3, 4, 5, 6, 8, 7, 9]
-    asked = {"device": "cpu", "cache": tmp_path, "command": "", "quiet": True, "out": tmp_path / "cmi"}
+    asked = {"device": "cpu", "cache": tmp_path, "quiet": True, "out": tmp_path / "cmi"}
     with server(task, swapped).serving() as fake, pytest.raises(RefusedInput, match="classes in another order"):
         diagnose(Options(teacher=fake.url, data="digits", **asked))  # type: ignore[arg-type]
 

@@ -313,7 +313,7 @@ def test_correctness_in_the_record_is_that_of_the_students(finished: Path) -> No
 
 
 def test_classes_that_the_attacker_never_saw_are_reported_outside_the_verdict(kept: Path, tmp_path: Path) -> None:
-    record = pipeline.run(request(kept, tmp_path / "out", drop_classes="9, 7")).record
+    record = pipeline.run(request(kept, tmp_path / "out", drop_classes=("9, 7",))).record
     assert record.settings.drop_classes == ("9", "7")
     soft = next(c for c in record.comparisons if c.attack == "soft-kd")
     assert soft.knockoff.dropped_accuracy is not None
@@ -330,7 +330,7 @@ def test_classes_that_the_attacker_never_saw_are_reported_outside_the_verdict(ke
 @pytest.mark.parametrize(("names", "message"), [("ten", "has no class 'ten'"), ("0,1,2,3,4,5,6,7,8", "leaves 1 class")])
 def test_classes_that_cannot_be_dropped_are_refused(kept: Path, tmp_path: Path, names: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        pipeline.run(request(kept, tmp_path / "out", drop_classes=names))
+        pipeline.run(request(kept, tmp_path / "out", drop_classes=(names,)))
 
 
 def test_the_best_student_without_a_teacher_is_named_and_compared_with(

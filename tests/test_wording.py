@@ -39,7 +39,7 @@ def test_a_name_stands_in_quotes_where_a_list_needs_them() -> None:
         (b"\xff\xfea", r"is UTF-16 text; save it as UTF-8; give a TOML file with --"),
         (b"a = b", r"is not valid TOML: .*; put text in quotes$"),
         (b"a = " + b"[" * 9_000, r"is nested too deeply; there is one level$"),
-        (b"a = " + b"9" * 9_000, r"is no (TOML|policy): a number in it has thousands of digits$"),
+        (b"a = " + b"9" * 9_000, r"is not (valid TOML|a policy): a number in it has thousands of digits$"),
     ],
 )
 def test_a_toml_file_is_read_or_refused_with_a_sentence(

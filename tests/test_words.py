@@ -242,9 +242,9 @@ def test_a_cache_whose_name_is_no_utf_8_is_refused_with_its_name(tmp_path: Path)
 
 def test_cells_of_tuned_students_are_told_what_they_are() -> None:
     found = audit.load(DEMO)
-    with pytest.raises(KeyError, match="never saw the test images; take cells of `pairs`"):
-        found.correct(found.students.cell)
-    measured = found.students.cell[found.students.test_accuracy.notna()]
+    with pytest.raises(KeyError, match="never saw the test images; take keys of `pairs`"):
+        found.correct(found.students.key)
+    measured = found.students.key[found.students.test_accuracy.notna()]
     assert len(found.correct(measured)) == len(measured)
     with pytest.raises(KeyError, match="has no student 'none'"):
         found.correct(["none"])

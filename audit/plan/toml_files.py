@@ -42,8 +42,8 @@ class TomlFile:
         except tomllib.TOMLDecodeError as e:
             raise UsageError(f"{self.path} is not valid TOML: {e}; {self.purpose.values}") from e
         except ValueError as e:  # the only other one that the reader raises
-            what = self.purpose.noun or "TOML"
-            raise UsageError(f"{self.path} is no {what}: a number in it has thousands of digits") from e
+            what = f"a {self.purpose.noun}" if self.purpose.noun else "valid TOML"
+            raise UsageError(f"{self.path} is not {what}: a number in it has thousands of digits") from e
 
     def wrong(self, place: Place, sentence: str) -> UsageError:
         """Return an error that names file, line and key."""

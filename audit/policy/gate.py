@@ -92,4 +92,4 @@ def foresee(file: PolicyFile, suite: Suite, attacks: str, surfaces: Sequence[str
     for surface in file.policy.surfaces:
         if surface not in surfaces:
             given = ",".join((*surfaces, surface))
-            raise file.wrong(("surfaces",), f'has "{surface}", which is not asked for; give --surface {given}')
+            raise file.wrong(("surfaces",), f'has "{surface}", which this audit does not run; give --surface {given}')
