@@ -52,3 +52,22 @@ def test_a_fork_may_be_interrupted() -> None:
     process = forks.start(blocked, there)
     assert here.recv() is False
     process.join()
+
+
+SHADOWS = ("random", "signal", "threading", "torch", "warnings", "selectors", "struct")
+
+
+def test_nothing_of_the_working_directory_is_imported(tmp_path: Path) -> None:
+    """It may be a stranger's, such as a repository with a checkpoint to audit."""
+    for name in SHADOWS:
+        (tmp_path / f"{name}.py").write_text(
+            f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\nexit(9)\n"
+        )
+    code = (
+        f"import os, sys; from teachers.processes import forks; os.chdir({str(tmp_path)!r}); forks.start(print).join()"
+    )
+    paths = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, env=environment, timeout=500)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (tmp_path / "ran").exists()

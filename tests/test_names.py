@@ -98,7 +98,7 @@ def test_both_can_be_named_without_doubt(here: Path) -> None:
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")])
 def test_whatever_lies_there_counts(make: "hostile.Put", here: Path) -> None:
     make(here / "demo")
-    with pytest.raises(UsageError, match=r"\./demo, which is here"):
+    with pytest.raises(UsageError, match=r"embedded:demo or \./demo"):
         meant("demo", BUILT_IN, "teacher")
 
 

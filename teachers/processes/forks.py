@@ -44,7 +44,7 @@ def prepare(*modules: str) -> None:
         said = "no temporary folder can be written; set TMPDIR to a folder that can be written"
         raise RefusedInput(said) from e
     CONTEXT.set_forkserver_preload([*_IMPORTED, *modules])
-    with _unsaid(), _uninterrupted():
+    with _unsaid(), _safe_path(), _uninterrupted():
         forkserver.ensure_running()
 
 
@@ -85,6 +85,19 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Let the server import nothing from the working directory: a stranger's `random.py` there would run."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONSAFEPATH")
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextmanager
