@@ -19,7 +19,7 @@ from attacks.labels.label_kd import LabelKD
 from attacks.logits.soft_kd import SoftKD
 from audit.analysis.derive import passes
 from audit.attempt import local
-from audit.attempt.attempt import Attempt, attempt, bed, correct
+from audit.attempt.attempt import Attempt, attempt, bed
 from audit.attempt.settings import changed
 from audit.attempt.terminal import sentence
 from audit.plan.design import Arm
@@ -123,7 +123,7 @@ def test_margins_follow_from_validation_images_alone(home: Path, taught: Path) -
         trials.train("again", [arm])
         assert not trials.runner.trained, "the cache holds them"
         assert all(trials.runner.results[key].test is None for key in trials.keys(arm))
-        assert np.allclose(correct(trials, arm).mean(1), found.accuracy)
+        assert np.allclose(trials.arrays.tuning(trials.keys(arm)).mean(1), found.accuracy)
 
 
 def test_a_label_only_attack_has_a_tenth_of_the_labels_as_in_an_audit(home: Path, taught: Path) -> None:

@@ -15,7 +15,7 @@ from sample_record import sample_record
 from shipped import DEMO
 
 import audit
-from audit.analysis.derive import ResultArrays, interval
+from audit.analysis.derive import interval, results
 from audit.finished import reporting
 from audit.statistics.compare import paired
 from reports import outputs, tables
@@ -85,7 +85,7 @@ def test_pairing_by_hand_gives_the_margin_of_the_record(shipped: Frames) -> None
         assert (again.mean, again.low, again.high) == pytest.approx((row.margin, row.low, row.high))
     measured = shipped.students.set_index("key").test_accuracy.dropna()
     assert shipped.correct(measured.index).mean(axis=1).to_dict() == pytest.approx(measured.to_dict())
-    assert shipped.labels().tolist() == ResultArrays(shipped.record).labels.tolist()
+    assert shipped.labels().tolist() == results(shipped.record).labels.tolist()
 
 
 def test_students_that_were_not_measured_are_named(shipped: Frames) -> None:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from attacks import registry
 from attacks.base import Attack, Lab
 from attacks.logits.soft_kd import SoftKD
 from audit import pipeline
+from audit.analysis.derive import results
 from audit.finished.verify import verify
 from audit.plan.suite import EFFORTS, Suite
 from audit.statistics import verdict
+from audit.trials.protocol import StudentTrials
 from reports.record import Record, load
 from teachers.data.datasets import load as load_task
 from teachers.errors import NothingAudited, RefusedInput, UsageError
@@ -433,3 +435,28 @@ def test_every_registered_attack_runs_in_an_audit(kept: Path, tmp_path: Path, su
         assert (rows[attack.name].status == "not applicable") == (not offered)
         assert rows[attack.name].knockoff.queries <= 4_000
     assert max(t.queries for t in record.trials) <= 4_000
+
+
+def test_a_running_audit_and_its_record_hold_the_same_arrays(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Suite
+) -> None:
+    judged: list[StudentTrials] = []
+    judge = pipeline.judge
+
+    def listening(students: Sequence[StudentTrials], *more: object) -> None:
+        judged.extend(students)
+        judge(students, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pipeline, "judge", listening)
+    record = pipeline.run(request(kept, tmp_path / "out", drop_classes=("3",))).record
+    (trials,), facts = judged, results(record)
+    for name in ("labels", "validation_labels", "judged", "tuned"):
+        assert (getattr(trials.arrays, name) == getattr(facts, name)).all()
+    for trial in record.trials:
+        assert (trials.arrays.tuning([trial.key]) == facts.tuning([trial.key])).all()
+        assert facts.tuning([trial.key]).mean() == trial.validation_accuracy
+        if trial.test_correct is not None:
+            assert (trials.arrays.correct([trial.key]) == facts.correct([trial.key])).all()
+    for row in (row for row in record.comparisons if row.looks):
+        running = trials.arrays.margins(row.knockoff.students, row.control.students, row.looks)
+        assert running == facts.looks(row)

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from audit.analysis import protocol_flags
 from audit.analysis.flags import raised
+from audit.analysis.results import Bits, ResultArrays
 from audit.plan import suite
 from audit.plan.suite import complete
 from audit.statistics import cmi, sights, usability, verdict
 from audit.statistics.compare import Margin, above, paired, scatter
-from audit.statistics.sequential import Looks, looks, once
+from audit.statistics.sequential import Looks, once
 from audit.statistics.verdict import ALPHA, DELTA, Finding, Ruling
 from reports.base import replaced
 from reports.record import (
@@ -42,12 +43,10 @@ from teachers.proportions import majority, wilson
 
 POSITIVE_LEVEL = 0.95  # of the positive control
 
-Bits = NDArray[np.bool_]
-
 
 def derived(record: Record) -> Record:
     """Return the record with every number, flag and verdict computed from its students, answers and settings."""
-    facts = ResultArrays(record)
+    facts = results(record)
     judged = sum(bool(row.knockoff.students) for row in record.comparisons)
     over = [facts.looks(row) if row.knockoff.students else None for row in record.comparisons]
     comparisons = [compared(facts, row, own, judged) for row, own in zip(record.comparisons, over, strict=True)]
@@ -82,8 +81,8 @@ def whole(record: Record) -> bool:
 
 
 @dataclass(frozen=True)
-class ResultArrays:
-    """The arrays of a record from which its numbers are computed."""
+class RecordResults(ResultArrays):
+    """The arrays of a record."""
 
     record: Record
 
@@ -92,32 +91,9 @@ class ResultArrays:
         """Trials by cell key."""
         return {trial.key: trial for trial in self.record.trials}
 
-    @cached_property
-    def labels(self) -> NDArray[np.uint16]:
-        """Labels of the test images, (N,)."""
-        return self.record.task.test_labels.array()
-
-    @cached_property
-    def judged(self) -> Bits:
-        """Mask of the test images that the verdict uses: those of classes that the attacker holds, (N,)."""
-        return self._seen(self.labels)
-
-    @cached_property
-    def tuned(self) -> Bits:
-        """Mask of the validation images that choose the settings, (M,)."""
-        return self._seen(self.record.task.validation_labels.array())
-
-    def _seen(self, labels: NDArray[np.uint16]) -> Bits:
-        classes = self.record.task.classes
-        return ~np.isin(labels, [classes.index(name) for name in self.record.settings.drop_classes])
-
     def of(self, cells: Iterable[str]) -> list[Trial]:
         """Return the trials of some cells."""
         return [self.trials[cell] for cell in cells]
-
-    def correct(self, cells: Sequence[str]) -> Bits:
-        """Return which judged test images each student classifies correctly, (S, N)."""
-        return self.record.correct(cells)[:, self.judged]
 
     def both(self, row: Comparison) -> tuple[Bits, Bits]:
         """Return the correctness arrays of a row's students and of their controls, (S, N) each."""
@@ -125,7 +101,7 @@ class ResultArrays:
 
     def on_dropped(self, cells: Sequence[str]) -> float | None:
         """Return the students' accuracy on the classes that the attacker never saw; None where there are none."""
-        return None if self.judged.all() else float(self.record.correct(cells)[:, ~self.judged].mean())
+        return None if self.judged.all() else float(self.on_test(cells)[:, ~self.judged].mean())
 
     def agreement(self, cells: Iterable[str]) -> float:
         """Return the share of test images on which students agree with their teacher."""
@@ -134,7 +110,25 @@ class ResultArrays:
 
     def looks(self, row: Comparison) -> Looks:
         """Return an attack's margin over the LS student at every look."""
-        return looks(*self.both(row), row.looks, self.record.look.horizon)
+        return self.margins(row.knockoff.students, row.control.students, row.looks, self.record.look.horizon)
+
+
+def results(record: Record) -> RecordResults:
+    """Return the arrays of a record."""
+    task, dropped = record.task, record.settings.drop_classes
+    trials = {trial.key: trial for trial in record.trials}
+
+    def on_validation(students: Sequence[str]) -> Bits:
+        return np.stack([trials[key].validation_correct.array() & (not trials[key].diverged) for key in students])
+
+    return RecordResults(
+        labels=task.test_labels.array(),
+        validation_labels=task.validation_labels.array(),
+        unseen=tuple(task.classes.index(name) for name in dropped),
+        on_test=record.correct,
+        on_validation=on_validation,
+        record=record,
+    )
 
 
 def interval(margin: Margin, over: Looks | None = None) -> Interval:
@@ -157,18 +151,17 @@ def interval(margin: Margin, over: Looks | None = None) -> Interval:
     )
 
 
-def counted(facts: ResultArrays, trial: Trial) -> Trial:
+def counted(facts: RecordResults, trial: Trial) -> Trial:
     """Fill in a student's validation accuracy and its agreement with the teacher."""
-    validated = trial.validation_correct.array()
     return trial.model_copy(
         update={
-            "validation_accuracy": 0.0 if trial.diverged else float(validated[facts.tuned].mean()),
+            "validation_accuracy": float(facts.tuning([trial.key]).mean()),
             "agreement": None if trial.test_agrees is None else float(trial.test_agrees.array().mean()),
         }
     )
 
 
-def described(facts: ResultArrays, teacher: TeacherInfo) -> TeacherInfo:
+def described(facts: RecordResults, teacher: TeacherInfo) -> TeacherInfo:
     """Fill in a teacher's accuracies and the usability of its surface."""
     right = teacher.test_correct.array()
     low, high = wilson(int(right.sum()), len(right))
@@ -238,7 +231,7 @@ def finite(values: NDArray[np.float64]) -> tuple[float | None, ...]:
     return tuple(None if np.isnan(v) else float(v) for v in values)
 
 
-def compared(facts: ResultArrays, row: Comparison, over: Looks | None = None, attacks: int = 0) -> Comparison:
+def compared(facts: RecordResults, row: Comparison, over: Looks | None = None, attacks: int = 0) -> Comparison:
     """Compare an attack's knockoff students, or a control's students, with the LS student.
 
     `over`: the looks of an attack; a control has a single look. `attacks`: number of attacks that are judged together,
@@ -286,13 +279,13 @@ def unjudged(row: Comparison) -> Comparison:
     )
 
 
-def over_baseline(facts: ResultArrays, baseline: BaselineResult, mine: Bits) -> BaselineResult:
+def over_baseline(facts: RecordResults, baseline: BaselineResult, mine: Bits) -> BaselineResult:
     """Fill in the margin of an attack's students over the baseline's."""
     theirs = facts.correct(baseline.students)
     return replaced(baseline, margin=interval(paired(mine[: len(theirs)], theirs)))
 
 
-def cost(facts: ResultArrays, point: Cost) -> Cost:
+def cost(facts: RecordResults, point: Cost) -> Cost:
     """Fill in the numbers of one point of a steal-cost curve."""
     return replaced(
         point,
@@ -302,7 +295,7 @@ def cost(facts: ResultArrays, point: Cost) -> Cost:
     )
 
 
-def positive(facts: ResultArrays, found: PositiveControl) -> PositiveControl:
+def positive(facts: RecordResults, found: PositiveControl) -> PositiveControl:
     """Fill in whether an attack passes its positive control: it beats its baseline on the ordinary teacher.
 
     With original images, the baseline is the LS student. Without them, it is the accuracy of always naming the largest
@@ -341,7 +334,7 @@ def finding(record: Record, row: Comparison, over: Looks | None) -> Finding:
     )
 
 
-def doubts(facts: ResultArrays, comparisons: Sequence[Comparison], controls: Sequence[Comparison]) -> list[Flag]:
+def doubts(facts: RecordResults, comparisons: Sequence[Comparison], controls: Sequence[Comparison]) -> list[Flag]:
     """Return the flags that a record raises."""
     record = facts.record
     nulls = [row for row in controls if row.attack == suite.NULL_NAME]
@@ -366,7 +359,7 @@ def doubts(facts: ResultArrays, comparisons: Sequence[Comparison], controls: Seq
     return [flag for flag in flags if flag is not None] + raised(facts, comparisons, nulls)
 
 
-def ls_validation(facts: ResultArrays) -> float:
+def ls_validation(facts: RecordResults) -> float:
     """Return the validation accuracy of the best LS setting with the plain recipe, over all architectures."""
     record = facts.record
     plain = [
@@ -378,7 +371,7 @@ def ls_validation(facts: ResultArrays) -> float:
     return max(by_setting(facts, plain).values(), default=0.0)
 
 
-def by_setting(facts: ResultArrays, trials: Iterable[Trial]) -> dict[str, float]:
+def by_setting(facts: RecordResults, trials: Iterable[Trial]) -> dict[str, float]:
     """Return the mean validation accuracy of each setting's students."""
     found: dict[str, list[float]] = {}
     for trial in trials:
@@ -431,4 +424,4 @@ def _seeds(comparisons: Sequence[Comparison]) -> str:
 
 def images(record: Record) -> int:
     """Return the number of test images that the verdict uses."""
-    return int(ResultArrays(record).judged.sum())
+    return int(results(record).judged.sum())

@@ -19,7 +19,7 @@ from reports.record import Comparison, Flag, Parameters, Probe
 from reports.wording import CAPS
 
 if TYPE_CHECKING:
-    from audit.analysis.derive import ResultArrays
+    from audit.analysis.derive import RecordResults
 
 PARTS = {
     "Protocol, data and controls": protocol_flags,
@@ -45,7 +45,7 @@ def page() -> str:
     return "\n".join(_lines())
 
 
-def raised(facts: ResultArrays, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag]:
+def raised(facts: RecordResults, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag]:
     """Return the flags from the probe of the teacher, the data and the students; `null`: the null controls."""
     found = [*of_data(facts), *of_controls(facts, null), *of_length(facts, comparisons, null)]
     for alike in by_student(comparisons):
@@ -53,7 +53,7 @@ def raised(facts: ResultArrays, comparisons: Sequence[Comparison], null: Sequenc
     return [*of_answers(facts.record.probe), *(flag for flag in found if flag is not None)]
 
 
-def of_data(facts: ResultArrays) -> list[Flag | None]:
+def of_data(facts: RecordResults) -> list[Flag | None]:
     """Check the test split: class balance, and images that are also in the training split."""
     labels = facts.labels[facts.judged]
     dropped = facts.record.settings.drop_classes
@@ -62,12 +62,12 @@ def of_data(facts: ResultArrays) -> list[Flag | None]:
     return [protocol_flags.class_imbalance(counts), teacher_checks.duplicates(int(copies.sum()), len(copies))]
 
 
-def of_controls(facts: ResultArrays, null: Sequence[Comparison]) -> list[Flag | None]:
+def of_controls(facts: RecordResults, null: Sequence[Comparison]) -> list[Flag | None]:
     """Check whether the LS students with the plain recipe are already near perfect."""
     return [attack_checks.control_at_ceiling(float(facts.correct(row.control.students).mean())) for row in null]
 
 
-def of_length(facts: ResultArrays, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag | None]:
+def of_length(facts: RecordResults, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag | None]:
     """Check whether the usual number of steps is enough, where some tuning students trained for more."""
     found: list[Flag | None] = []
     for row in null:
@@ -87,7 +87,7 @@ def of_length(facts: ResultArrays, comparisons: Sequence[Comparison], null: Sequ
 
 
 def _lengths(
-    facts: ResultArrays, name: str, teacher: Literal["audited"] | None, parameters: Parameters, usual: Parameters
+    facts: RecordResults, name: str, teacher: Literal["audited"] | None, parameters: Parameters, usual: Parameters
 ) -> dict[int, NDArray[np.int8]]:
     """Return a setting's correct validation answers at the usual steps and at more steps, (2, M) by seed.
 
@@ -107,7 +107,7 @@ def _lengths(
     return {seed: np.stack([bits, right[1][seed]]) for seed, bits in right[0].items() if seed in right[1]}
 
 
-def of_attacks(facts: ResultArrays, rows: Sequence[Comparison]) -> list[Flag | None]:
+def of_attacks(facts: RecordResults, rows: Sequence[Comparison]) -> list[Flag | None]:
     """Check the attacks on one student architecture."""
     original = [row for row in rows if row.holds == "original"]
     margins = {row.attack: paired(*facts.both(row)) for row in original}
@@ -130,7 +130,7 @@ def by_student(rows: Iterable[Comparison]) -> list[list[Comparison]]:
     return list(found.values())
 
 
-def _weaker_access(facts: ResultArrays, rows: Sequence[Comparison]) -> Flag | None:
+def _weaker_access(facts: RecordResults, rows: Sequence[Comparison]) -> Flag | None:
     scores = [(row, float(facts.correct(row.knockoff.students).mean())) for row in rows]
     labels = [pair for pair in scores if pair[0].needs == "label"]
     probs = [pair for pair in scores if pair[0].needs != "label"]
@@ -141,7 +141,7 @@ def _weaker_access(facts: ResultArrays, rows: Sequence[Comparison]) -> Flag | No
     return attack_checks.weaker_access_wins(weak.attack, strong.attack, margin)
 
 
-def _smaller_budgets(facts: ResultArrays, rows: Sequence[Comparison]) -> list[Flag | None]:
+def _smaller_budgets(facts: RecordResults, rows: Sequence[Comparison]) -> list[Flag | None]:
     return [
         attack_checks.smaller_budget_wins(
             row.attack, small.queries, large.queries, _over(facts, small.students, large.students)
@@ -151,13 +151,13 @@ def _smaller_budgets(facts: ResultArrays, rows: Sequence[Comparison]) -> list[Fl
     ]
 
 
-def _over(facts: ResultArrays, mine: Sequence[str], theirs: Sequence[str]) -> Margin:
+def _over(facts: RecordResults, mine: Sequence[str], theirs: Sequence[str]) -> Margin:
     """Compare two groups of students on the seeds that both of them have."""
     seeds = min(len(mine), len(theirs))
     return paired(facts.correct(mine[:seeds]), facts.correct(theirs[:seeds]))
 
 
-def _agreement(facts: ResultArrays, rows: Sequence[Comparison]) -> Mapping[str, Margin]:
+def _agreement(facts: RecordResults, rows: Sequence[Comparison]) -> Mapping[str, Margin]:
     """Compare the teacher agreement of knockoff and LS students, where the record holds it for both."""
     told = {key: t.test_agrees.array()[facts.judged] for key, t in facts.trials.items() if t.test_agrees is not None}
     sides = {row.attack: (row.knockoff.students, row.control.students) for row in rows}

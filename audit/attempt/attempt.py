@@ -25,14 +25,13 @@ from audit.plan.cells import Result
 from audit.plan.design import TENTH, Arm, labels_only
 from audit.plan.options import Options
 from audit.plan.suite import cost_shares, suite
-from audit.statistics.compare import Correct, Margin, above, paired
+from audit.statistics.compare import Margin, above, paired
 from audit.statistics.sequential import HORIZON
 from audit.trials.preparation import pick
 from audit.trials.protocol import StudentTrials
 from teachers.errors import AuditError, NothingAudited, UsageError
 from teachers.proportions import majority
 from teachers.surface import FULL, Surface
-from teachers.task import known
 
 
 @dataclass(frozen=True)
@@ -93,23 +92,23 @@ def measured(trials: StudentTrials, setting: Attack, *, anew: bool = True) -> At
     scarce, sweep = labels_only(type(setting)), design.sweep()
     attack = replace(sweep[0], technique=setting, target=target.role, tenth=scarce)
     results = _train(trials, setting.name, (attack,), anew=anew)
-    mine, rises = correct(trials, attack), None
+    mine, rises = trials.arrays.tuning(trials.keys(attack)), None
     if setting.holds == "original":
         tried = tuple(replace(ls, tenth=True) for ls in sweep) if scarce else design.controls(trials, attack)
         _train(trials, "controls", tried, anew=anew)
         best = trials.best(tried)
         assert best is not None
-        control = correct(trials, best)
+        control = trials.arrays.tuning(trials.keys(best))
         margin, against = paired(mine, control), f"{best.name} ({written(best.technique)})"
         against += f" on {TENTH:.0%} of the labels" * scarce
     else:
-        largest = majority(known(trials.experiment.task.validation)[trials.experiment.tuning_images])
+        largest = majority(trials.arrays.validation_labels[trials.arrays.tuned])
         margin, against = above(mine, largest), "always naming the largest class"
         control = np.full((len(mine), 1), largest)
         share = cost_shares(design.suite.budgets)[0]
         fewer = replace(attack, budget=max(1, round(max(r.charged for r in results) * share)))
         _train(trials, setting.name, (fewer,), anew=anew)
-        rises = paired(mine, correct(trials, fewer))
+        rises = paired(mine, trials.arrays.tuning(trials.keys(fewer)))
     return Attempt(
         setting=setting,
         data=trials.experiment.task.name,
@@ -123,13 +122,6 @@ def measured(trials: StudentTrials, setting: Attack, *, anew: bool = True) -> At
         queries=max(r.charged for r in results),
         seconds=float(np.mean([r.seconds for r in results])),
     )
-
-
-def correct(trials: StudentTrials, arm: Arm) -> Correct:
-    """Return which validation images each student of an arm classifies correctly, (S, N); none where it diverged."""
-    labels, seen = known(trials.experiment.task.validation), trials.experiment.tuning_images
-    results = (trials.runner.results[key] for key in trials.keys(arm))
-    return np.stack([(r.validation.array() == labels)[seen] & (not r.diverged) for r in results])
 
 
 def _train(trials: StudentTrials, name: str, arms: Sequence[Arm], *, anew: bool) -> list[Result]:

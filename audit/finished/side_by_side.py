@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from audit.analysis.derive import ResultArrays
+from audit.analysis.derive import results
 from audit.statistics.compare import differing, holm
 from audit.statistics.verdict import usable
 from reports import settings
@@ -191,7 +191,7 @@ def contrast(one: Record, mine: Comparison, other: Record, theirs: Comparison) -
     """Return one record's margin minus another's; None where one of the rows has no students."""
     if not (mine.knockoff.students and theirs.knockoff.students):
         return None
-    found = differing(ResultArrays(one).both(mine), ResultArrays(other).both(theirs))
+    found = differing(results(one).both(mine), results(other).both(theirs))
     low, high = (float(np.clip(end, -2, 2)) for end in found.interval(0.95))
     named, others = one.name_of(mine), other.name_of(theirs)
     return Difference(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.analysis.derive import ResultArrays, finding
+from audit.analysis.derive import finding, results
 from audit.finished.design import Disagreement, student, unequal
 from audit.finished.groups import Groups, Kind, labels_only
 from audit.plan.cells import SMOOTHED
@@ -138,7 +138,7 @@ def _made(groups: Groups, row: Comparison, role: str, asks: str) -> int:
 
 def _open(groups: Groups) -> Iterator[Disagreement]:
     """Check that every undecided attack got all of its looks, unless a diverged control ended them."""
-    record, facts = groups.record, ResultArrays(groups.record)
+    record, facts = groups.record, results(groups.record)
     rows = [row for row in record.comparisons if row.knockoff.students]
     if any(groups.trials[cell].diverged for row in rows for cell in row.control.students):
         return

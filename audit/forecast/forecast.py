@@ -141,7 +141,7 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
         students=experiment.students,
         attacks=len(attacks["audited"]),
         seeds=(experiment.seeds, experiment.most),
-        images=int(experiment.judged_images.sum()),
+        images=experiment.judged,
         workers=workers,
         rows=tuple(_rows(planned, experiment, measured, workers)),
         kept=len(kept),
@@ -163,7 +163,7 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
 
 
 def _power(first: int, most: int, attacks: int, experiment: Experiment, scatter: Scatter) -> Power:
-    return power(scatter, first, most, int(experiment.judged_images.sum()), attacks * len(experiment.students))
+    return power(scatter, first, most, experiment.judged, attacks * len(experiment.students))
 
 
 def _rows(planned: Sequence[Work], experiment: Experiment, measured: Measurements, workers: int) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, replace
 
-from audit.analysis.derive import ResultArrays
+from audit.analysis.derive import RecordResults, results
 from audit.finished.side_by_side import question, versions
 from audit.statistics.compare import Correct, differing, holm
 from audit.statistics.sequential import Looks
@@ -74,7 +74,7 @@ def lost(now: Record, before: Record, waived: Container[str]) -> list[str]:
 
 def changes(now: Record, before: Record, waived: Container[str], delta: float) -> list[Change]:
     """Compare the margin of every judged attack with that of the baseline, over all looks of both."""
-    facts, earlier = ResultArrays(now), ResultArrays(before)
+    facts, earlier = results(now), results(before)
     rows = {(row.attack, row.student): row for row in before.comparisons if row.knockoff.students}
     judged = [row for row in now.comparisons if row.knockoff.students and row.attack not in waived]
     found = [_change(facts, row, earlier, rows.get((row.attack, row.student))) for row in judged]
@@ -82,7 +82,7 @@ def changes(now: Record, before: Record, waived: Container[str], delta: float) -
     return [replace(change, p=p) for change, p in zip(found, adjusted, strict=True)]
 
 
-def _change(facts: ResultArrays, row: Comparison, earlier: ResultArrays, other: Comparison | None) -> Change:
+def _change(facts: RecordResults, row: Comparison, earlier: RecordResults, other: Comparison | None) -> Change:
     name, mine = facts.record.name_of(row), facts.both(row)
     if other is None:
         return Change(name, _margin(mine))

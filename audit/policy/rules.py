@@ -10,7 +10,7 @@ from collections.abc import Container, Iterator, Sequence
 from datetime import date, datetime
 from typing import Literal, NamedTuple
 
-from audit.analysis.derive import ResultArrays, doubts, finding, whole
+from audit.analysis.derive import doubts, finding, results, whole
 from audit.finished.verify import measured
 from audit.plan.suite import EFFORTS, named
 from audit.policy.file import Baseline, Policy, PolicyFile
@@ -87,7 +87,7 @@ def ruled(record: Record, waived: Container[str], delta: float) -> Ruling:
     """Compute the verdict again, without the waived attacks and with a tolerance of `delta`."""
     rows = tuple(row for row in record.comparisons if row.attack not in waived)
     kept = record.model_copy(update={"comparisons": rows})
-    facts = ResultArrays(kept)
+    facts = results(kept)
     flags = doubts(facts, kept.comparisons, kept.controls)
     found = [finding(record, row, facts.looks(row) if row.knockoff.students else None) for row in rows]
     return rule(found, flags, complete=whole(record), delta=delta)

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from audit.execution.runner import TrialRunner
-from audit.plan.design import Arm, Pair
+from audit.plan.design import Pair
 from audit.statistics import verdict
-from audit.statistics.sequential import looks, schedule
+from audit.statistics.sequential import schedule
 from audit.statistics.verdict import Finding
 from audit.trials.protocol import StudentTrials
-from teachers.task import known
 
 
 @dataclass(frozen=True)
@@ -84,13 +80,5 @@ def finding(case: SequentialTest) -> Finding:
     trials = case.trials
     if not trials.sound(*case.judged):
         return Finding(attack=case.name, status="failed")
-    knockoffs, controls = (correct(trials, arm) for arm in case.judged)
-    return Finding(attack=case.name, status="judged", looks=looks(knockoffs, controls, case.taken))
-
-
-def correct(trials: StudentTrials, arm: Arm) -> NDArray[np.bool_]:
-    """Return what students got right of the judged test images, (S, N)."""
-    results = (trials.runner.results[key].test for key in trials.keys(arm))
-    answers = np.stack([packed.array() for packed in results if packed is not None])
-    right: NDArray[np.bool_] = answers == known(trials.experiment.task.test)
-    return right[:, trials.experiment.judged_images]
+    knockoffs, controls = map(trials.keys, case.judged)
+    return Finding(attack=case.name, status="judged", looks=trials.arrays.margins(knockoffs, controls, case.taken))

@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attacks.base import Attack, Technique
 from attacks.controls.ls import LS, SWEEP
 from attacks.registry import CONTROLS, origin
+from audit.analysis.results import Bits, ResultArrays, seen
 from audit.execution.runner import TrialRunner
-from audit.plan.cells import ENGINE, Cell, Failure, Result, Use
+from audit.plan.cells import ENGINE, Cell, Failure, Use
 from audit.plan.design import TRUTHS, Arm, Attacks, Design, Pair, Pairs, TeacherRole, labels_only
 from audit.plan.measures import REPEATS
 from audit.plan.suite import Suite
@@ -56,18 +56,15 @@ class Experiment:
         classes, views = len(self.task.classes), self.recipe.views
         return {e: smoothed_truth(self.pool, classes, views, self.device, smoothing=e) for e in TRUTHS}
 
-    @cached_property
-    def tuning_images(self) -> NDArray[np.bool_]:
-        """Which validation images settings are chosen on, (N,)."""
-        return self._seen(known(self.task.validation))
+    @property
+    def unseen(self) -> tuple[int, ...]:
+        """Classes of which the attacker never saw an image, by index."""
+        return tuple(self.task.classes.index(name) for name in self.dropped)
 
-    @cached_property
-    def judged_images(self) -> NDArray[np.bool_]:
-        """Which test images the verdict rests on: those of classes that the attacker has seen, (N,)."""
-        return self._seen(known(self.task.test))
-
-    def _seen(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return ~np.isin(labels, [self.task.classes.index(name) for name in self.dropped])
+    @property
+    def judged(self) -> int:
+        """Number of test images that the verdict rests on."""
+        return int(seen(known(self.task.test), self.unseen).sum())
 
     def design(self, offered: Mapping[TeacherRole, Attacks]) -> Design:
         """Return which students an audit trains of this architecture."""
@@ -161,10 +158,24 @@ class StudentTrials:
             return None
         return arms[0] if len(arms) == 1 else max(arms, key=self.score)
 
+    @cached_property
+    def arrays(self) -> ResultArrays:
+        """What students classify correctly."""
+        labels, validation = known(self.experiment.task.test), known(self.experiment.task.validation)
+        results = self.runner.results
+
+        def on_test(students: Sequence[str]) -> Bits:
+            return np.stack([packed.array() == labels for key in students if (packed := results[key].test) is not None])
+
+        def on_validation(students: Sequence[str]) -> Bits:
+            found = (results[key] for key in students)
+            return np.stack([(one.validation.array() == validation) & (not one.diverged) for one in found])
+
+        return ResultArrays(labels, validation, self.experiment.unseen, on_test, on_validation)
+
     def score(self, arm: Arm) -> float:
         """Return the validation accuracy of an arm's students."""
-        results = self.runner.found(self.cells(arm)) or []
-        return float(np.mean([validation_accuracy(self.experiment, r) for r in results]))
+        return float(self.arrays.tuning(self.keys(arm)).mean(1).mean())
 
     def regime(self, arm: Arm) -> Regime | None:
         """Return what `fit` saw of a setting; None if it failed."""
@@ -208,12 +219,6 @@ def trials(experiment: Experiment, runner: TrialRunner, targets: Targets, attack
 def by_role(targets: Targets) -> dict[TeacherRole, Target]:
     """Return the teachers to attack; the ordinary one is the last."""
     return {target.role: target for target in both(targets)}
-
-
-def validation_accuracy(experiment: Experiment, result: Result) -> float:
-    """Return the share of the tuning images that a student names correctly; 0 if it diverged."""
-    hits = result.validation.array() == known(experiment.task.validation)
-    return 0.0 if result.diverged else float(hits[experiment.tuning_images].mean())
 
 
 def offered(targets: Targets, attacks: Attacks) -> dict[TeacherRole, Attacks]:
