@@ -50,7 +50,7 @@ class ViewSet:
             raise UsageError(f"unknown kind of view {self.kind!r}; there are {', '.join(KINDS)}")
 
     def draw(self, pool: Pool) -> Draws:
-        """Draw the parameters of all views of a pool, seeded by the view ids only."""
+        """Draw the parameters of all views of a pool, seeded by kind, view number and size of the pool."""
         parts = [self._one(pool, view) for view in range(self.count)]
         return Draws(*(torch.from_numpy(np.stack(column)) for column in zip(*parts, strict=True)))
 

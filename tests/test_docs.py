@@ -144,3 +144,15 @@ def test_a_vulnerability_is_reported_in_private() -> None:
     assert "private vulnerability reporting" in told
     assert "docs/wall.md" in links("SECURITY.md")
     assert "@" not in told
+
+
+def test_names_in_contributing_are_in_the_files_beside_them() -> None:
+    text = " ".join((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    places = re.findall(r"`([A-Za-z_][\w.]*)` in `((?:audit|attacks|teachers|reports|tests)/[\w/]+\.py)`", text)
+    assert len(places) > 20
+    for name, file in places:
+        path = ROOT / file
+        assert path.is_file(), file
+        assert re.search(rf"\b(?:def |class )?{re.escape(name.split('.')[-1])}\b", path.read_text(encoding="utf-8")), (
+            f"{name} in {file}"
+        )
