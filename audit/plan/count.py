@@ -29,7 +29,7 @@ class Work(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Imagined:
+class ForecastChoices:
     """Choices with which attacks share as many students as they can, or as few."""
 
     design: Design
@@ -67,7 +67,7 @@ def students(design: Design, keys: Callable[[Arm], Collection[str]], stored: Col
     counts: dict[tuple[Any, ...], list[int]] = {}
     for end, sharing in ((1, False), (0, True)):  # the audit that trains most has every phase
         seen = set(stored)
-        for phase, arm in _walk(design, Imagined(design, sharing)):
+        for phase, arm in _walk(design, ForecastChoices(design, sharing)):
             fresh = set(keys(arm)) - seen
             seen |= fresh
             length = arm.share * arm.recipe.steps / design.recipe.steps
@@ -76,7 +76,7 @@ def students(design: Design, keys: Callable[[Arm], Collection[str]], stored: Col
     return [Work(*alike, *span) for alike, span in counts.items()]
 
 
-def _walk(design: Design, choices: Imagined) -> Iterator[tuple[str, Arm]]:
+def _walk(design: Design, choices: ForecastChoices) -> Iterator[tuple[str, Arm]]:
     """Return all arms in the order of an audit, each with its phase."""
     pairs = design.pairs(choices)
     open_ = (pair for pair in pairs["audited"].values() if choices.set_aside(pair) is None)
