@@ -11,9 +11,9 @@ import typer
 from audit.commands import EXIT, OK
 from audit.commands.finished import ask_policy
 from audit.commands.options import (
-    ATTACKER,
-    CHECKPOINT,
-    SERVICE,
+    ATTACKER_FIELDS,
+    CHECKPOINT_FIELDS,
+    SERVICE_FIELDS,
     Cache,
     Config,
     Jobs,
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 
 @takes(
-    *("teacher", *CHECKPOINT, *ATTACKER, "out", "price", "thumbnails"),
-    *("jobs", "device", "cache", "isolate", "cell_timeout", *SERVICE),
+    *("teacher", *CHECKPOINT_FIELDS, *ATTACKER_FIELDS, "out", "price", "thumbnails"),
+    *("jobs", "device", "cache", "isolate", "cell_timeout", *SERVICE_FIELDS),
 )
 def run(
     options: Options,
@@ -75,7 +75,7 @@ def _foreseen(policy: Path, options: Options) -> PolicyFile:
     return file
 
 
-@takes("teacher", *CHECKPOINT, *ATTACKER, "price", "jobs", "device", "cache", "isolate", *SERVICE)
+@takes("teacher", *CHECKPOINT_FIELDS, *ATTACKER_FIELDS, "price", "jobs", "device", "cache", "isolate", *SERVICE_FIELDS)
 def plan(
     options: Options,
     json: Json = False,
@@ -97,7 +97,7 @@ def plan(
 
 
 @takes(
-    *("teacher", *CHECKPOINT, "device", "cache", *SERVICE),
+    *("teacher", *CHECKPOINT_FIELDS, "device", "cache", *SERVICE_FIELDS),
     out=taken(
         Annotated[
             Path | None,
@@ -116,7 +116,7 @@ def cmi(options: Options, json: Json = False) -> None:
 
 
 @takes(
-    *(*CHECKPOINT, "output", "device", "cache"),
+    *(*CHECKPOINT_FIELDS, "output", "device", "cache"),
     teacher=taken(Annotated[str, typer.Argument(metavar="FILE", help="Checkpoint.")]),
 )
 def inspect(options: Options, json: Json = False) -> None:

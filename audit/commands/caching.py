@@ -8,7 +8,7 @@ from typing import Annotated, Literal, cast
 import typer
 
 from audit.commands.groups import Command, Group
-from audit.commands.options import ATTACKER, Cache, Config, Json, taken, takes
+from audit.commands.options import ATTACKER_FIELDS, Cache, Config, Json, taken, takes
 from audit.execution import ahead
 from audit.plan.options import Options
 from reports import terminal
@@ -103,7 +103,15 @@ def load(
 
 @cache_app.command(cls=Command)
 @takes(
-    *("data", "size", "trust_model_code", *(name for name in ATTACKER if name != "surface"), "jobs", "device", "cache"),
+    *(
+        "data",
+        "size",
+        "trust_model_code",
+        *(name for name in ATTACKER_FIELDS if name != "surface"),
+        "jobs",
+        "device",
+        "cache",
+    ),
     teacher=taken(
         Annotated[str, typer.Option(rich_help_panel=AUDITED, help="A teacher of the task, in place of --data.")],
         "embedded:demo",

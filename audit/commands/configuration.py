@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import typer
 
+from audit.plan.options import LISTS
 from audit.plan.toml_files import Purpose, TomlFile, opened
 from teachers.errors import UsageError
 from teachers.names import nearest
@@ -16,7 +17,6 @@ PROJECT: Final = Path("pyproject.toml")
 TABLE: Final = ("tool", "distill-audit")
 PURPOSE: Final = Purpose("--config", "put text in quotes", "options are keys with a value each")
 CONSENT: Final = "trust-model-code"  # nobody else's file may give it
-LISTS: Final = ("attacks", "student", "surface")  # texts with commas, which a file may give as lists
 
 
 def configured(context: Any, file: Path | None) -> Path | None:

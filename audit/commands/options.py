@@ -21,9 +21,9 @@ from teachers.places import at_home, place
 P = ParamSpec("P")
 R = TypeVar("R")
 PLACES: Final = ("teacher", "data", "surrogate", "file")  # texts that may name a place; any path does
-CHECKPOINT: Final = ("data", "arch", "normalize", "classes", "weights", "size", "trust_model_code")
-SERVICE: Final = ("input", "output", "header", "plain_http")
-ATTACKER: Final = (
+CHECKPOINT_FIELDS: Final = ("data", "arch", "normalize", "classes", "weights", "size", "trust_model_code")
+SERVICE_FIELDS: Final = ("input", "output", "header", "plain_http")
+ATTACKER_FIELDS: Final = (
     *("attacks", "effort", "surface", "budget", "student", "seeds", "shots", "labels", "drop_classes", "surrogate"),
 )
 Json = Annotated[bool, typer.Option("--json", rich_help_panel=RESULTS, help="Print it as JSON on standard output.")]

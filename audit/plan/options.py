@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 from audit.plan.embedded import meant
 from reports.settings import AUDITED, PANELS, RESULTS, RUN, Settings, about, option
 from teachers.errors import UsageError
-from teachers.names import nearest
+from teachers.names import BUILT_IN, nearest
 from teachers.places import at_home
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Keywords(TypedDict, total=False):
 
 
 LISTS: Final = ("attacks", "student", "surface")  # names with commas, which may be given as lists
-PLACES: Final = ("teacher", "data", "surrogate", "out", "cache", "classes")  # what may name a file or a folder
+PLACES: Final = ("teacher", "data", "surrogate", "out", "cache")  # what may name a file or a folder
 
 
 def options_of(given: dict[str, Any], live: Any = None) -> Options:
@@ -88,6 +88,8 @@ def options_of(given: dict[str, Any], live: Any = None) -> Options:
     Raises UsageError for an unknown option, for a value of another type, and for a name that may mean two things.
     """
     from pydantic import TypeAdapter, ValidationError
+
+    from teachers.data.datasets import EMBEDDED
 
     for name in given:
         if name not in about(Options):
@@ -101,19 +103,8 @@ def options_of(given: dict[str, Any], live: Any = None) -> Options:
         raise UsageError(f"--{name.replace('_', '-')} {value}: {allowed}") from e
     if options.header:
         _withhold(options.header)
-    return named(replace(options, live=live))
-
-
-def named(options: Options) -> Options:
-    """Return options whose teacher and data are what these names mean: what comes with the tool, or a file.
-
-    Raises UsageError where it may be either.
-    """
-    from teachers.data.datasets import EMBEDDED
-    from teachers.names import BUILT_IN
-
     data = options.data and meant(options.data, EMBEDDED, "data set")
-    return replace(options, teacher=meant(options.teacher, BUILT_IN, "teacher"), data=data)
+    return replace(options, teacher=meant(options.teacher, BUILT_IN, "teacher"), data=data, live=live)
 
 
 def _plain(name: str, value: Any) -> Any:
