@@ -15,9 +15,18 @@ if TYPE_CHECKING:
     from reports.frames import Frames
     from reports.leaderboard.board import Leaderboard
     from reports.record import Record
+    from reports.record import RecordError as RecordError
 
-__all__ = ["AuditError", "__version__", "compare", "gate", "load", "run", "verify"]
+__all__ = ["AuditError", "RecordError", "__version__", "compare", "gate", "load", "run", "verify"]
 __version__ = "0.2.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "RecordError":  # only when it is asked for: records need pydantic
+        from reports.record import RecordError
+
+        return RecordError
+    raise AttributeError(f"module 'audit' has no attribute {name!r}")
 
 
 def run(
@@ -27,7 +36,7 @@ def run(
 
     `teacher`: a checkpoint, a URL, the name of a built-in teacher, or an object of this process: a `torch.nn.Module`
     in evaluation mode, or a function. An object gets float images (N, C, H, W) in [0, 1], after `normalize` where that
-    is given, and returns one row a class (N, K): logits, log-probabilities, probabilities or percentages. It needs
+    is given, and returns one row an image (N, K): logits, log-probabilities, probabilities or percentages. It needs
     `data`; `classes` are the names in the order of its outputs, where this is not the data's order.
 
     `options`: what `audit run --help` lists, with _ for -; names with commas may be lists (`attacks`, `student`,
@@ -53,7 +62,7 @@ def run(
 def load(place: str | Path) -> Frames:
     """Return the tables of an audit as pandas data frames: of its folder, or of a record.json.
 
-    Raises reports.record.RecordError with one sentence where there is no record that can be read.
+    Raises RecordError with one sentence where there is no record that can be read.
     """
     from reports.frames import read
     from teachers.places import place as expanded
@@ -64,7 +73,7 @@ def load(place: str | Path) -> Frames:
 def verify(folder: str | Path) -> tuple[Disagreement, ...]:
     """Compute every number, figure and word of an audit's folder again; return what disagrees, as `audit verify` says.
 
-    An empty tuple: everything follows from what was measured. Raises reports.record.RecordError as `load` does.
+    An empty tuple: everything follows from what was measured. Raises RecordError as `load` does.
     """
     from audit.finished.verify import verify as look
     from teachers.places import place
@@ -75,7 +84,7 @@ def verify(folder: str | Path) -> tuple[Disagreement, ...]:
 def compare(*places: str | Path) -> Leaderboard:
     """Put two or more audits of one question side by side, as `audit compare` does; folders, or records.
 
-    Raises AuditError where they cannot be compared, reports.record.RecordError as `load` does.
+    Raises AuditError where they cannot be compared, RecordError as `load` does.
     """
     from audit.finished.compared import compare as look
     from teachers.places import place
@@ -86,7 +95,7 @@ def compare(*places: str | Path) -> Leaderboard:
 def gate(folder: str | Path, policy: str | Path) -> GateResult:
     """Hold an audit against a policy file, as `audit gate` does: the result has `passes`, `code` and `findings`.
 
-    Raises AuditError where the policy is wrong or does not fit, reports.record.RecordError as `load` does.
+    Raises AuditError where the policy is wrong or does not fit, RecordError as `load` does.
     """
     from audit.policy.file import read
     from audit.policy.gate import gate as ask

@@ -42,8 +42,10 @@ def run(teacher: Any, cache: Path, out: Path, **more: Any) -> Record:
 
 
 def test_exported_names() -> None:
-    assert audit.__all__ == ["AuditError", "__version__", "compare", "gate", "load", "run", "verify"]
+    assert audit.__all__ == ["AuditError", "RecordError", "__version__", "compare", "gate", "load", "run", "verify"]
     assert all(getattr(audit, name).__doc__ for name in audit.__all__ if name != "__version__")
+    with pytest.raises(audit.RecordError, match="cannot read nowhere"):
+        audit.load("nowhere")
 
 
 def test_importing_audit_is_light() -> None:
@@ -57,6 +59,7 @@ def test_keywords_are_the_fields_of_options() -> None:
 
 
 def test_the_page_lists_every_option() -> None:
+    """Where this fails: python -c 'from audit.plan.options import page; print(page())'."""
     assert page() in (DOCS / "python.md").read_text(encoding="utf-8")
 
 
@@ -128,8 +131,8 @@ def test_other_answers_or_weights_are_another_teacher(network: nn.Module, kept: 
         (nn.Flatten().eval(), {"arch": "resnet-8"}, "arch is for a checkpoint"),
         (nn.Flatten().eval(), {"isolate": True}, "save it to a file, or give isolate=False"),
         ("demo", {"surfaces": "label"}, "there is no option 'surfaces'; did you mean surface?"),
-        ("demo", {"seeds": "many"}, "--seeds many: input should be a valid integer"),
-        ("demo", {"shots": 2}, "--shots 2: give a fraction above 0 and at most 1"),
+        ("demo", {"seeds": "many"}, "seeds='many': input should be a valid integer"),
+        ("demo", {"shots": 2}, "shots=2: give a fraction above 0 and at most 1"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(

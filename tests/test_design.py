@@ -192,6 +192,15 @@ def test_a_teacher_that_is_the_ordinary_one_shows_the_positive_control_by_judged
     assert few["positive control"] == (1 + 1, 1 + 1), "one seed more than was judged: the attack, and its control"
 
 
+def test_a_control_of_another_kind_has_a_tenth_of_the_labels_as_it_is() -> None:
+    made = designed(LabelMixup)
+    pair = made.pairs(Decided())["ordinary"]["label-mixup"]
+    other = replace(pair.control, technique=CE())
+    mine, control = made.positive(pair._replace(control=other))
+    assert mine.tenth
+    assert control == replace(other.on("positive control", SUITE.bite_seeds), tenth=True)
+
+
 def test_label_only_attacks_may_be_set_aside() -> None:
     found = counted(designed(LabelMixup, roles=("audited",)))
     assert found["matching controls"] == (2 * 2, 2 * 2)

@@ -118,6 +118,12 @@ MISTAKEN: dict[str, tuple[Change, str]] = {
         ),
         "curve of the positive control of knockoff",
     ),
+    "no control with the attack's own loss": (
+        lambda r: r.model_copy(
+            update={"trials": tuple(t for t in r.trials if (t.cell.technique, t.kind) != ("soft-kd", "control"))}
+        ),
+        "settings of controls of soft-kd",
+    ),
     "a curve of another attack": (
         of("knockoff", lambda r: {"curve": found_in(r, "noise").curve}),
         "curve of knockoff",

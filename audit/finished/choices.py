@@ -31,7 +31,8 @@ def best(groups: Groups, group: Group) -> Iterator[Disagreement]:
                 found.setdefault(setting(groups, trial), []).append(trial)
         whole = {name: trials for name, trials in found.items() if sorted(t.cell.seed for t in trials) == seeds}
         wanted = kind.settings or len(whole)
-        if len(whole) != wanted and (found or wanted > 1):  # a single setting needs no tuning
+        needed = wanted > 1 or "smoothed" in kind.due  # an attack of a single setting needs no tuning, a control does
+        if len(whole) != wanted and (found or needed):
             yield Disagreement(where, f"{len(whole)} settings tuned over {len(seeds)} seeds", str(wanted))
         tried |= whole
     scores = {name: float(np.mean([t.validation_accuracy for t in trials])) for name, trials in tried.items()}

@@ -202,7 +202,7 @@ class Groups:
         matched = plain if like is None else self._ls(row.student, like.regime.recipe, like.regime.view)
         own = {name: mine.due[name] for name in ("technique", "parameters", "recipe", "budget", "pool", "surrogate")}
         kinds = [plain] if matched == plain else [plain, matched]
-        return (*kinds, *([Kind(own | {"smoothed": True, "surface": "probs"})] if row.needs == "probs" else []))
+        return (*kinds, *([Kind(own | {"smoothed": True, "surface": "probs"}, 1)] if row.needs == "probs" else []))
 
     def _ls(self, student: str, recipe: Parameters | None = None, view: str = "crop") -> Kind:
         kind = self._alone(LS_NAME, student, self.record.suite.settings)

@@ -220,12 +220,13 @@ class Design:
     def positive(self, pair: Pair) -> Pair:
         """Return what shows whether an attack on original data beats its control on the ordinary teacher.
 
-        A label-only attack has a tenth of the labels, and so has the plain LS student that it must beat.
+        A label-only attack has a tenth of the labels, and so has what it must beat: of LS students, the plain one.
         """
         seeds = self.suite.bite_seeds
         if not labels_only(pair.knockoff.attack):
             return Pair(*(arm.on("positive control", seeds) for arm in pair))
-        plain = self._tried(replace(cast("LS", pair.control.technique), view=self.ls[0].view))
+        best = pair.control.technique
+        plain = self._tried(replace(best, view=self.ls[0].view)) if isinstance(best, type(self.ls[0])) else pair.control
         return Pair(*(replace(arm.on("positive control", seeds), tenth=True) for arm in (pair.knockoff, plain)))
 
     def curve(self, choices: Choices, pair: Pair) -> list[Arm]:

@@ -51,7 +51,7 @@ class Keywords(TypedDict, total=False):
     size: int | None
     attacks: str | Sequence[str]
     effort: str
-    surface: str
+    surface: str | Sequence[str]
     budget: int | None
     student: str | Sequence[str]
     seeds: int | None
@@ -100,7 +100,7 @@ def options_of(given: dict[str, Any], live: Any = None) -> Options:
         first = e.errors()[0]
         name, value = str(first["loc"][0]), first["input"]
         allowed = "give a fraction above 0 and at most 1" if name in ("shots", "labels") else first["msg"].lower()
-        raise UsageError(f"--{name.replace('_', '-')} {value}: {allowed}") from e
+        raise UsageError(f"{name}={value!r}: {allowed}") from e
     if options.header:
         _withhold(options.header)
     data = options.data and meant(options.data, EMBEDDED, "data set")
