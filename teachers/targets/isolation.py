@@ -27,7 +27,7 @@ from teachers.processes.messages import MOST_CLASSES
 from teachers.processes.pipes import Arrays, Limits, PipeError, Silence
 from teachers.surface import FULL, Answers, Surface
 from teachers.targets.probe import ProbeResult
-from teachers.targets.process import TARGET_SPEC, ProbeAnswer, Role, SubjectAnswer, TargetSpec, Which, serve
+from teachers.targets.process import TARGET_SPEC, ProbeAnswer, Role, TargetAnswer, TargetSpec, Which, serve
 from teachers.targets.process import describe as describe
 from teachers.targets.runtime import Runtime
 from teachers.targets.spec import TeacherSpec
@@ -214,7 +214,7 @@ class IsolatedTargets:
             raise RefusedInput(f"the teacher's process sent an invalid answer ({e})") from e
 
     def _subject(self, told: dict[str, Any]) -> Target:
-        d = self._parsed(SubjectAnswer, told).target
+        d = self._parsed(TargetAnswer, told).target
         teacher = Teacher(
             d.name,
             d.sha256,

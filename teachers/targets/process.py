@@ -96,7 +96,7 @@ class TargetDescription(BaseModel):
     output: str
 
 
-class SubjectAnswer(BaseModel):
+class TargetAnswer(BaseModel):
     """A target as a message."""
 
     target: TargetDescription
