@@ -162,6 +162,7 @@ def firsts() -> dict[str, Place]:
 FIRST = firsts()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FIRST.keys() - WHOLE))
 def test_a_changed_field_is_found_unless_it_is_listed(name: str) -> None:
     """What is recomputed is compared; of what is checked all else is made to follow, and it is found all the same."""

@@ -65,6 +65,7 @@ def after(told: Forecast) -> Span:
     return sum(rows, Span(0, 0))
 
 
+@pytest.mark.slow
 def test_more_looks_architectures_and_baselines_are_counted(
     cold: Callable[[str], Path], tmp_path: Path, tiny: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,6 +185,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_an_overlay_is_found_also_where_another_matplotlib_is_said_to_have_drawn(
     elsewhere: Path, tmp_path: Path, name: str
@@ -206,6 +207,7 @@ def test_figures_that_another_matplotlib_rounds_otherwise_are_the_same(folder: P
     assert not same_figure('<svg><path d="M 1.2 3"/></svg>', '<svg><path d="M 9.2 3"/></svg>')
 
 
+@pytest.mark.slow
 def test_a_surface_of_another_teacher_or_question_is_found(tmp_path: Path) -> None:
     with registered():
         for part, field, value in (("teacher", "sha256", "0" * 64), ("settings", "price", 1.0), ("task", "name", "x")):

@@ -161,6 +161,7 @@ def test_networks_that_share_their_tensors_are_told_apart_by_what_they_answer(tm
     assert (named.architecture, named.undecided, named.classes) == ("resnet18", "", 4)
 
 
+@pytest.mark.slow
 def test_what_was_found_survives_into_the_record_and_its_students_can_be_trained_again(
     kept: Path, tmp_path: Path, folder: Path, tiny: Suite
 ) -> None:

@@ -80,6 +80,7 @@ def test_a_teacher_behind_a_url_is_audited_and_asked_once(
     assert not [path for path in written if b"s3cret" in path.read_bytes()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answered", [3, 58], ids=["the auditor's own images", "an attack's views"])
 def test_an_interrupted_audit_pays_for_no_image_twice(
     server: FakeServer, cold: Callable[[str], Path], tmp_path: Path, answered: int

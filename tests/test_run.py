@@ -117,6 +117,7 @@ def test_a_setting_that_was_chosen_elsewhere_is_not_tuned_again(kept: Path, tmp_
     assert [t.role for t in record.trials if t.kind == "attack"] == ["judge"] * len(row.knockoff.students)
 
 
+@pytest.mark.slow
 def test_adding_seeds_is_another_look_and_spends_error(cold: Callable[[str], Path], tmp_path: Path) -> None:
     cache = cold("cache")
     first = pipeline.run(request(cache, tmp_path / "a")).record
@@ -132,6 +133,7 @@ def test_adding_seeds_is_another_look_and_spends_error(cold: Callable[[str], Pat
             pipeline.run(request(cache, tmp_path / "f", seeds=wrong))
 
 
+@pytest.mark.slow
 def test_seeds_are_added_to_open_comparisons_alone(
     cold: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +149,7 @@ def test_seeds_are_added_to_open_comparisons_alone(
         assert len(row.baseline.students) == row.looks[0]
 
 
+@pytest.mark.slow
 def test_several_students_are_audited_at_once_and_the_worst_case_counts(kept: Path, tmp_path: Path) -> None:
     students = "strided-4-8,strided-8-16-32"
     done = pipeline.run(request(kept, tmp_path / "out", student=students, attacks="soft-kd,knockoff"))
@@ -205,6 +208,7 @@ def test_the_attackers_data_is_an_option(kept: Path, tmp_path: Path, option: str
     assert list(verify(tmp_path / "out")) == []
 
 
+@pytest.mark.slow
 def test_a_budget_is_kept_by_every_student_and_shared_by_its_control(kept: Path, tmp_path: Path) -> None:
     record = pipeline.run(request(kept, tmp_path / "out", budget=1_000)).record
     assert max(t.queries for t in record.trials) <= 1_000

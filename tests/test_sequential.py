@@ -83,6 +83,7 @@ def test_schedules_begin_and_end_where_they_should_and_hold_what_was_seen() -> N
     assert schedule(5, 13, seen=(7, 20)) == (5, 7, 8, 13)
 
 
+@pytest.mark.slow
 def test_stopping_at_the_first_success_keeps_the_error() -> None:
     """400 null audits of four looks: stopping as soon as p < 0.05 errs in at most 5 %, within three standard errors."""
     rng = np.random.default_rng(0)

@@ -143,6 +143,7 @@ def test_real_students_who_cannot_gain_are_seldom_called_distillable(
     assert 0 < held.mean < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True])
 def test_looks_at_real_students_who_cannot_gain_are_seldom_called_distillable(null: ModuleType, again: bool) -> None:
     pool = null.LSPool.load()

@@ -63,6 +63,7 @@ def test_surfaces_are_named_with_commas_and_each_once() -> None:
         surfaces("probs,logit")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_every_surface_is_audited_and_the_table_follows_from_its_audits(
     kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -281,6 +281,7 @@ def test_an_honest_part_of_a_suite_verifies(tmp_path: Path) -> None:
     assert list(verify(rewritten(folder, record))) == []
 
 
+@pytest.mark.slow
 def test_an_audit_of_surfaces_that_is_one_of_its_own_surfaces_has_an_end(tmp_path: Path, gates: None) -> None:
     folder = several({"probs": distillable(), "uint8": undistillable()}, tmp_path / "audit")
     record = load(folder)

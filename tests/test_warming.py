@@ -75,6 +75,7 @@ def test_after_warming_a_release_trains_knockoffs_alone_whatever_setting_is_best
     assert warm(request(fresh, tmp_path, str(releases[1]), data=None)).trained == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_without_warming_another_best_setting_trains_its_control(
     releases: list[Path], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -87,6 +88,7 @@ def test_without_warming_another_best_setting_trains_its_control(
     assert "ordinary" not in {teacher for _, teacher in trained(turned.folder, turned.record)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_controls_are_warmed_up_to_the_most_seeds(releases: list[Path], cache: Path, tmp_path: Path) -> None:
     warm(request(cache, tmp_path, str(releases[0]), data=None, seeds=4))
@@ -95,6 +97,7 @@ def test_controls_are_warmed_up_to_the_most_seeds(releases: list[Path], cache: P
     assert {teacher for _, teacher in trained(done.folder, done.record)} == {"audited"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_a_forged_control_is_believed_and_found_by_repeating_students(
     releases: list[Path], cache: Path, tmp_path: Path
@@ -151,6 +154,7 @@ class Guessing:
         """Nothing is held."""
 
 
+@pytest.mark.slow
 def test_with_the_standard_suite_a_release_trains_knockoffs_alone(
     releases: list[Path], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
