@@ -248,7 +248,7 @@ def test_a_network_with_a_softmax_answers_as_its_logits_do(name: str, task: Task
 def test_a_file_and_a_url_of_one_network_have_the_cmi_of_its_logits(name: str, task: Task, tmp_path: Path) -> None:
     end, output = ENDS[name]
     path = traced(task, end, tmp_path / "net.pt")
-    asked = {"device": "cpu", "cache": tmp_path / "cache", "command": "", "quiet": True}
+    asked = {"device": "cpu", "cache": tmp_path / "cache", "quiet": True}
     file = diagnose(
         Options(teacher=str(path), data="digits", trust_model_code=True, out=tmp_path / "file", **asked)
     ).diagnosis  # type: ignore[arg-type]

@@ -43,6 +43,8 @@ def stated(record: Record) -> Iterator[Disagreement]:
             yield from unequal(f"reason of {name}", row.reason, due)
         elif row.status == "judged":
             yield from unequal(f"reason of {name}", row.reason, "")
+        if row.status in ("judged", "identical") and not row.knockoff.tuned_over:
+            yield Disagreement(f"tuned_over of {name}", "0", "1 setting or more")
     for row in record.controls:
         yield from unequal(f"needs and holds of {row.attack}", (row.needs, row.holds), ("label", "original"))
         yield from unequal(f"outside_suite of {row.attack}", row.outside_suite, False)
