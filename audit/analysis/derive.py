@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -85,11 +84,7 @@ class RecordResults(ResultArrays):
     """The arrays of a record."""
 
     record: Record
-
-    @cached_property
-    def trials(self) -> dict[str, Trial]:
-        """Trials by cell key."""
-        return {trial.key: trial for trial in self.record.trials}
+    trials: dict[str, Trial]  # by key
 
     def of(self, cells: Iterable[str]) -> list[Trial]:
         """Return the trials of some cells."""
@@ -128,6 +123,7 @@ def results(record: Record) -> RecordResults:
         on_test=record.correct,
         on_validation=on_validation,
         record=record,
+        trials=trials,
     )
 
 

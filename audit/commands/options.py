@@ -26,11 +26,14 @@ SERVICE_FIELDS: Final = ("input", "output", "header", "plain_http")
 ATTACKER_FIELDS: Final = (
     *("attacks", "effort", "surface", "budget", "student", "seeds", "shots", "labels", "drop_classes", "surrogate"),
 )
+ABOUT: Final = about(Options)
+TYPES: Final = get_type_hints(Options)
+DEFAULTS: Final = {field.name: field.default for field in fields(Options)}
 Json = Annotated[bool, typer.Option("--json", rich_help_panel=RESULTS, help="Print it as JSON on standard output.")]
-Cache = Annotated[Path | None, typer.Option(rich_help_panel=RUN, help=about(Options)["cache"].help)]
-Trust = Annotated[bool, typer.Option("--trust-model-code", help=about(Options)["trust_model_code"].help)]
-Arch = Annotated[str | None, typer.Option(help=about(Options)["arch"].help)]
-Jobs = Annotated[int | None, typer.Option(rich_help_panel=RUN, help=about(Options)["jobs"].help)]
+Cache = Annotated[Path | None, typer.Option(rich_help_panel=RUN, help=ABOUT["cache"].help)]
+Trust = Annotated[bool, typer.Option("--trust-model-code", help=ABOUT["trust_model_code"].help)]
+Arch = Annotated[str | None, typer.Option(help=ABOUT["arch"].help)]
+Jobs = Annotated[int | None, typer.Option(rich_help_panel=RUN, help=ABOUT["jobs"].help)]
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -45,8 +48,7 @@ Config = Annotated[
 
 def parameter(name: str) -> inspect.Parameter:
     """Return a field of `Options` as a parameter of a command."""
-    shown, typed = about(Options)[name], get_type_hints(Options)[name]
-    default = next(f.default for f in fields(Options) if f.name == name)
+    shown, typed, default = ABOUT[name], TYPES[name], DEFAULTS[name]
     if shown.typed:
         typed, default = shown.typed, None
     flag = name.replace("_", "-")
@@ -88,7 +90,7 @@ def takes(*names: str, **instead: inspect.Parameter | str) -> Callable[[Callable
         @wraps(command)
         def called(**given: Any) -> R:
             asked = {name: given.pop(name) for name in options}
-            kept = {name: value for name, value in asked.items() if not (about(Options)[name].typed and value is None)}
+            kept = {name: value for name, value in asked.items() if not (ABOUT[name].typed and value is None)}
             return command(options_of(fixed | kept), **given)
 
         parameters = [p.replace(name=name) for name, p in options.items()] + others
