@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, settings
 from audit import pipeline
 from audit.analysis import derive
 from audit.cache.store import Cache
+from audit.execution import forkserver
 from audit.plan.suite import EFFORTS, Suite
 from audit.statistics import sights
 from audit.statistics.cmi import Curve, curve
@@ -38,6 +39,12 @@ def pytest_collection_finish() -> None:
     """Leave what is imported and collected out of every garbage collection: it stays until the end."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _server() -> None:
+    """Let the fork server of all tests import what workers need, as that of an audit does."""
+    forkserver.ahead()
 
 
 @pytest.fixture(autouse=True)

@@ -267,11 +267,11 @@ def _legacy(root: Path) -> None:
         torch.save((Payload(), Payload()), home / name)
 
 
-def _usps(content: bytes) -> Callable[[Path], object]:
+def _usps(content: Callable[[], bytes]) -> Callable[[Path], object]:
     def make(root: Path) -> None:
         root.mkdir(exist_ok=True)
         for name in ("usps.bz2", "usps.t.bz2"):
-            (root / name).write_bytes(content)
+            (root / name).write_bytes(content())
 
     return make
 
@@ -303,9 +303,9 @@ def sets() -> Iterator[tuple[str, str, Callable[[Path], object]]]:
     yield "fewer labels than images", "MNIST", lambda root: _mnist(root, IMAGES, LABELS[:4] + b"\0\0\0\1\1")
     yield "code in an old file", "MNIST", _legacy
     yield "code in batches", "CIFAR10", _cifar
-    yield "a bomb", "USPS", _usps(bz2.compress(b"1 1:0\n" * 10**7))
-    yield "no numbers", "USPS", _usps(bz2.compress(b"one two three\n"))
-    yield "no bz2", "USPS", _usps(b"BZh9 or so")
+    yield "a bomb", "USPS", _usps(lambda: bz2.compress(b"1 1:0\n" * 10**7))
+    yield "no numbers", "USPS", _usps(lambda: bz2.compress(b"one two three\n"))
+    yield "no bz2", "USPS", _usps(lambda: b"BZh9 or so")
     yield "a pipe", "USPS", _pipes
     yield "EPS", "RenderedSST2", _faces
 

@@ -25,6 +25,8 @@ from teachers.targets.live import opened
 from teachers.targets.runtime import Runtime
 from teachers.targets.teaching import ordinary_teacher
 
+pytestmark = pytest.mark.usefixtures("figures_once")
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 

@@ -15,6 +15,8 @@ from sample_record import sample_record
 from reports import badge
 from reports.record import Word, load
 
+pytestmark = pytest.mark.usefixtures("figures_once")
+
 SVG = "{http://www.w3.org/2000/svg}"
 
 

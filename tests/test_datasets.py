@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from teachers.data import folders, pixels
 from teachers.data.datasets import catalogue, load
@@ -33,6 +34,15 @@ def folder(root: Path, train: int = 10, test: int = 2, *, held_out: str = "", mo
 def test_the_catalogue_lists_each_embedded_task_and_both_forms() -> None:
     assert list(catalogue()) == ["glyphs", "digits", "DIR", "torchvision:NAME:ROOT"]
     assert load("glyphs").name == "glyphs"
+
+
+def test_digits_are_those_of_sklearn() -> None:
+    task = load("digits")
+    data, labels = load_digits(return_X_y=True)
+    ours = np.concatenate([pool.images for pool in (task.train, task.validation, task.test)]).reshape(len(data), -1)
+    theirs = (data.astype(np.int64) * 255 + 8) // 16
+    numbers = np.concatenate([pool.labels for pool in (task.train, task.validation, task.test)])
+    assert sorted(map(tuple, np.c_[ours, numbers])) == sorted(map(tuple, np.c_[theirs, labels]))
 
 
 def test_digits_are_split_by_class_and_use_the_whole_range() -> None:

@@ -40,7 +40,7 @@ def sent(record: Record) -> int:
     return sum(row.sent for row in record.ledger)
 
 
-@pytest.mark.parametrize("surface", ["probs", "label"])
+@pytest.mark.parametrize("surface", ["probs", pytest.param("label", marks=pytest.mark.slow)])
 def test_a_plan_holds_what_the_audit_takes(cold: Callable[[str], Path], tmp_path: Path, surface: str) -> None:
     asked = request(cold("cache"), surface=surface)
     told = planned(asked)

@@ -10,6 +10,7 @@ from gate_situations import SITUATIONS, Outcome, Situation, outcome, rows
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "gate.md"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> dict[Situation, Outcome]:
         return {situation: outcome(situation, tmp_path_factory.mktemp("situation")) for situation in SITUATIONS}
 
 
-@pytest.mark.slow
 def test_the_page_says_what_the_command_does(done: dict[Situation, Outcome]) -> None:
     """Where this fails: PYTHONPATH=. python tests/gate_situations.py."""
     section = PAGE.read_text(encoding="utf-8").split("## Situations")[1].split("\n## ")[0]

@@ -13,12 +13,15 @@ import pytest
 from audits import timeless
 from command_line import command
 
+from audit.execution import processes
 from reports.record import load
 from teachers.processes import trees
+from teachers.targets import isolation
 
 ROOT = Path(__file__).resolve().parent.parent
-KILLS = 20
-BLOWS = 5  # at single processes, of one audit: a student is tried three times
+KILLS = 20  # of whole audits
+BLOWS = 10  # at single processes
+EACH = min(isolation.TRIES, processes.TRIES) - 1  # blows at one audit, which may all fall on one question or student
 KILL, STOP = signal.SIGKILL, signal.SIGSTOP
 
 
@@ -82,7 +85,7 @@ def test_single_processes_that_are_killed_or_stopped_leave_the_same_record(tmp_p
             while run.poll() is None:
                 time.sleep(chance.uniform(0.5, 4))
                 keepers = grandchildren(run)
-                if own >= BLOWS or len(keepers) < 2:
+                if own >= EACH or len(keepers) < 2:
                     continue
                 victim = chance.choice(keepers)
                 stops = chance.random() < 0.3
@@ -98,7 +101,7 @@ def test_single_processes_that_are_killed_or_stopped_leave_the_same_record(tmp_p
             run.wait()
         assert run.returncode in (0, 1, 3)
         assert outcome(home / "out") == outcome(calm / "out")
-        if blows >= KILLS + BLOWS:
+        if blows >= BLOWS:
             print(f"{blows} blows fell on {number + 1} audits")
             return
 

@@ -79,7 +79,7 @@ def markers(hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 @pytest.mark.parametrize(
-    "names", [("hostile-pickle", "hostile-gc"), pytest.param(tuple(FAILS), marks=pytest.mark.slow)], ids=["two", "all"]
+    "names", [("hostile-pickle",), pytest.param(tuple(FAILS), marks=pytest.mark.slow)], ids=["one", "all"]
 )
 def test_plugins_that_try_to_step_out_fail_by_name(
     kept: Path, tmp_path: Path, markers: Path, names: tuple[str, ...]

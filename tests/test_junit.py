@@ -13,6 +13,8 @@ from sample_record import sample_record
 from reports import junit
 from reports.record import Record, load
 
+pytestmark = pytest.mark.usefixtures("figures_once")
+
 # Jenkins' junit-10.xsd, the strictest that is in use: children and attributes by element, the required ones starred.
 SCHEMA: dict[str, tuple[set[str], set[str]]] = {
     "testsuites": ({"testsuite"}, {"name", "time", "tests", "failures", "errors"}),

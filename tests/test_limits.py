@@ -43,7 +43,7 @@ def test_a_sound_file_is_read_under_the_limits_of_a_login_node(script: tuple[str
 @pytest.mark.parametrize(
     ("limit", "file", "flag"),
     [
-        ("-f 20", "large.pt", "ulimit -f"),
+        pytest.param("-f 20", "large.pt", "ulimit -f", marks=pytest.mark.slow),
         ("-v 3300000", "small.pt", "ulimit -v"),
         ("-v 2500000", "small.pt", "ulimit -v"),
     ],

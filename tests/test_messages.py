@@ -289,6 +289,7 @@ def test_what_a_worker_says_is_what_is_heard() -> None:
 
 def test_nothing_that_is_taken_makes_the_judging_process_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "GRACE", 0.2)
+    monkeypatch.setattr(frames, "PACE", 1e9)
     ours, _theirs = frames.pair()
     with pytest.raises(pipes.Silence):
         pipes.send(ours, {}, {"values": np.zeros(10**6)}, seconds=0)

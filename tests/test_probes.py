@@ -31,6 +31,8 @@ from teachers.targets.target import Target
 from teachers.targets.teaching import ordinary_teacher
 from teachers.task import Pool, Task
 
+pytestmark = pytest.mark.usefixtures("figures_once")
+
 NONE = ((0.0,), (1.0,))
 
 

@@ -27,6 +27,8 @@ from teachers.targets.target import open_target, open_task
 from teachers.task import Pool, Task, few_labels, few_shot, known
 from teachers.views import Viewer, ViewSet
 
+pytestmark = pytest.mark.usefixtures("figures_once")
+
 ALTERED = sorted(SYNTHETIC - {TRUTH})
 K = 5
 

@@ -26,7 +26,7 @@ from teachers.storage.store import AnswerStore
 from teachers.surface import FULL, Answers
 from teachers.training import Batch, Outputs, Student
 
-pytestmark = pytest.mark.usefixtures("tiny")
+pytestmark = pytest.mark.usefixtures("tiny", "figures_once")
 
 
 def test_a_control_that_diverged_makes_no_verdict_and_no_bite(finished: Path, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from teachers.errors import RefusedInput, UsageError
 from teachers.files import write_whole
 from teachers.places import place
 
+pytestmark = pytest.mark.usefixtures("figures_once")
+
 
 @pytest.mark.parametrize("word", WORDS)
 def test_a_word_survives_tables(word: str) -> None:

@@ -25,7 +25,7 @@ from reports.record import Comparison, Record, load
 from teachers.errors import UsageError
 from teachers.processes import trees
 
-pytestmark = pytest.mark.usefixtures("tiny")
+pytestmark = pytest.mark.usefixtures("tiny", "figures_once")
 
 
 def distribution(place: Path, module: str, attacks: dict[str, str]) -> Path:
@@ -101,7 +101,7 @@ PATIENT = 300.0  # seconds: on a busy machine, an attack that ends by itself is 
     ("attack", "seconds", "sentence"),
     [
         ("sleeper", 3.0, "sent no message for 3 s and was ended; raise --cell-timeout"),
-        ("asker", 3.0, "did not finish in 6 s and was ended; raise --cell-timeout"),
+        pytest.param("asker", 3.0, "did not finish in 6 s and was ended; raise --cell-timeout", marks=pytest.mark.slow),
         ("stopper", 3.0, "sent no message for 3 s"),
         ("swallower", PATIENT, "it needed more memory than the"),
         ("usurper", PATIENT, "nothing is wrong with the teacher"),

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from teachers.processes import forks
 
+NEEDED = (
+    "teachers.targets.process",
+    "audit.execution.worker_loop",
+    "torch._dynamo",  # by the first optimiser
+    "torch._inductor",  # by deterministic algorithms
+)
+
 
 def ahead() -> None:
-    """Let the fork server import what workers need, while this process does its own imports."""
-    forks.prepare("teachers.targets.isolation", "torch._dynamo")  # imported by the first optimiser
+    """Let the fork server import what its forks need, while this process does its own imports."""
+    forks.prepare(*NEEDED)
