@@ -573,6 +573,7 @@ def test_an_audit_on_a_cache_of_an_earlier_version_trains_nothing(whole: tuple[P
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.slow
 def test_answers_that_cost_are_told_before_they_are_asked_again(
     server: FakeServer, cold: Callable[[str], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,7 +40,10 @@ def settle(
     return settled(spec(folder, **more), task, weights, place)
 
 
-@pytest.mark.parametrize("normalize", [pytest.param("half", marks=pytest.mark.slow), "imagenet/bgr", BYTES])
+@pytest.mark.parametrize(
+    "normalize",
+    [pytest.param("half", marks=pytest.mark.slow), pytest.param("imagenet/bgr", marks=pytest.mark.slow), BYTES],
+)
 def test_the_normalisation_that_a_network_was_trained_behind_is_found(normalize: str, tmp_path: Path) -> None:
     notes: list[str] = []
     found = settle(trained(normalize), tmp_path, paint(), notes)

@@ -102,7 +102,7 @@ PATIENT = 300.0  # seconds: on a busy machine, an attack that ends by itself is 
     [
         ("sleeper", 3.0, "sent no message for 3 s and was ended; raise --cell-timeout"),
         pytest.param("asker", 3.0, "did not finish in 6 s and was ended; raise --cell-timeout", marks=pytest.mark.slow),
-        ("stopper", 3.0, "sent no message for 3 s"),
+        pytest.param("stopper", 3.0, "sent no message for 3 s", marks=pytest.mark.slow),
         ("swallower", PATIENT, "it needed more memory than the"),
         ("usurper", PATIENT, "nothing is wrong with the teacher"),
         ("longer", PATIENT, "took 100,000,000 steps, more than 100 times its control's"),

@@ -55,7 +55,6 @@ def work(pipe: Connection, memory: int) -> None:
     if memory:
         limits.hold_memory(memory)
     torch.set_num_threads(1)
-    gc.freeze()  # the garbage collector skips what the fork server imported
     while True:
         try:
             header, _ = pipes.receive(pipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -66,6 +67,7 @@ def _begin(environment: dict[str, str], target: Callable[..., None], args: tuple
     """Call the target with the environment variables of the requesting process; the server's may differ."""
     global _ours
     _ours = True
+    gc.freeze()  # the garbage collector skips what the server imported
     if sys.platform != "win32":  # blocked in the server, and therefore in its forks
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.clear()
