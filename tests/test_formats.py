@@ -308,6 +308,7 @@ def test_a_trusted_program_is_tried_in_the_jail_first(tmp_path: Path, harm: str,
         intake.assemble(opened, "", K, SHAPE, "none")
 
 
+@pytest.mark.slow
 def test_a_script_that_guards_nothing_opens_files(tmp_path: Path, network: nn.Module) -> None:
     torch.save(network.state_dict(), tmp_path / "m.pt")
     script = tmp_path / "script.py"

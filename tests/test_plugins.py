@@ -66,6 +66,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+@pytest.mark.slow
 def test_an_installed_attack_is_part_of_all_and_recorded_as_such(
     tmp_path: Path, clean: pytest.MonkeyPatch, kept: Path, tiny: object
 ) -> None:

@@ -149,6 +149,7 @@ def environment(markers: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
+@pytest.mark.slow
 def test_what_a_plugin_prints_reaches_neither_terminal_nor_json(
     cold: Callable[[str], Path], tmp_path: Path, markers: Path
 ) -> None:
