@@ -3,6 +3,8 @@
 import gc
 import json
 import shutil
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +42,8 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+    if sys.version_info < (3, 12):  # there, two threads that start at once may fail to install coverage's function
+        threading.settrace(None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session", autouse=True)
