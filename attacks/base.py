@@ -151,6 +151,7 @@ class Technique(ABC):
     paper: ClassVar[str]
     version: ClassVar[int] = 1  # raising it makes stored students invalid
     published: ClassVar[str] = ""  # a verified figure from the paper, with its setting
+    later: ClassVar[frozenset[str]] = frozenset()  # fields that came after students were stored
 
     @classmethod
     def grid(cls) -> tuple[Self, ...]:
@@ -173,8 +174,12 @@ class Technique(ABC):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The hyperparameters as plain data."""
-        return asdict(self)
+        """The hyperparameters as plain data; one that came `later` counts where it is not the default.
+
+        So a new field leaves the students of earlier settings under their keys.
+        """
+        silent = {name for name in self.later if getattr(self, name) == getattr(type(self), name)}
+        return {name: value for name, value in asdict(self).items() if name not in silent}
 
 
 @dataclass(frozen=True, kw_only=True)

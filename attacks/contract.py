@@ -45,6 +45,8 @@ def check_declaration(attack: type[Attack]) -> None:
     assert grid[0] == attack(), f"{attack.name}: the first setting of grid() must be the default"
     assert 1 <= len(grid) <= 8, f"{attack.name}: grid() has {len(grid)} settings; at most 8 are tuned over"
     assert len(set(grid)) == len(grid), f"{attack.name}: grid() repeats a setting"
+    names = {f.name for f in fields(attack)}
+    assert attack.later <= names, f"{attack.name}: `later` names {sorted(attack.later - names)}, which are no fields"
     for field in fields(attack):
         try:
             setattr(grid[0], field.name, None)

@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import make_dataclass
+from dataclasses import asdict, make_dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from multiprocessing.connection import Connection
@@ -43,6 +43,7 @@ class Declaration(BaseModel):
     needs: Kind
     holds: Holds
     views: str | None
+    later: frozenset[str]
     grid: tuple[Setting, ...]
     presets: dict[str, Setting]
     doc: str
@@ -169,9 +170,9 @@ def _one(point: EntryPoint) -> Declaration | Unusable:
         settings = attack.grid()
         return Declaration(
             **{n: getattr(attack, n) for n in ("name", "title", "paper", "version", "published")},
-            **{n: getattr(attack, n) for n in ("needs", "holds", "views")},
-            grid=tuple(setting.parameters for setting in settings),
-            presets={name: preset.parameters for name, preset in attack.presets().items()},
+            **{n: getattr(attack, n) for n in ("needs", "holds", "views", "later")},
+            grid=tuple(asdict(setting) for setting in settings),
+            presets={name: asdict(preset) for name, preset in attack.presets().items()},
             doc=inspect.getdoc(attack) or "",
             origin=_origin(point, attack),
             package=_top(attack.__module__),

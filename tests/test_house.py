@@ -222,16 +222,16 @@ VERSIONS = {
     "label-mixup": "1 720c203fb2bb2f91",
     "copycat": "1 b3e8084c60aa29bd",
     "activethief": "1 ccf19768d4adde4a",
-    "jbda": "1 04d1db53f3e58358",
+    "jbda": "1 cdde351ea57e4335",
     "knockoff": "2 04a913744184c3fb",
     "knockoff-adaptive": "1 61b2ced2acd07d16",
     "noise": "1 c43a487c62b49ffb",
-    "dfme": "1 ba74c58382933302",
+    "dfme": "1 28004294bc2971b7",
     "maze": "1 b1a111ce552eaefc",
-    "disguide": "1 2721f8ea6fa2d952",
-    "dfms": "1 2f6cbc3a4a528476",
-    "dfms-hl": "1 3d32794574bed8fe",
-    "ideal": "1 c12b6ea60a56c84a",
+    "disguide": "1 79e9e67a161f3662",
+    "dfms": "1 1f7ef1d6e3b99e62",
+    "dfms-hl": "1 fda5474a542fd248",
+    "ideal": "1 d86e5bedef9877ae",
     "zsdb3kd": "1 b8c2187a3641bb6c",
     "kdiga": "1 b343951c9c09e631",
     "backward-kd": "1 0545d5a158ab05bd",
@@ -277,7 +277,7 @@ METHOD_FILES = ("guards", "training", "views", "networks")
 def test_a_changed_engine_has_a_new_number() -> None:
     """Where this fails: if students come out differently, raise ENGINE in its file; then pin the new digest."""
     files = [ROOT / "attacks" / "base.py", *(ROOT / "teachers" / f"{name}.py" for name in ENGINE_FILES)]
-    assert f"{ENGINE} {digest(files)}" == "2 fc373d484ef71fa0"
+    assert f"{ENGINE} {digest(files)}" == "2 d60491291ff46d66"
 
 
 def test_a_changed_way_to_teach_has_a_new_number() -> None:

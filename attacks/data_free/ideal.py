@@ -24,6 +24,9 @@ class IDEAL(Attack):
     y is uniform over classes, p̄ is the student's mean answer. The student is trained throughout on all images so far,
     with the cross entropy; no image is asked about twice. The paper's augmentations suit photographs; here every image
     gets a random brightness instead, so that some resemble letters on black.
+    The authors' code differs in two points, which `sample` and `best` take over (the fifth setting): the second term is
+    balance · the mean of p log p over images and classes, so that images may be unsure; and of a round's steps, the
+    images are those of the smallest loss, here of all images and not of a batch, instead of the last ones.
     """
 
     name = "ideal"
@@ -32,6 +35,7 @@ class IDEAL(Attack):
     published = "CIFAR-10: 5.83 points over DFME with 0.02 of its queries (abstract)"
     needs = "label"
     holds = "no data"
+    later = frozenset({"sample", "best"})
 
     queries: int = 25_000
     rounds: int = 100
@@ -44,10 +48,13 @@ class IDEAL(Attack):
     contrast: float = 1.0  # half the width of that range
     gathering: float = 0.8  # fraction of the steps over which the rounds are spread; later steps use all images
     passes: float = 4.0  # how often an image is seen, if that takes more steps than the recipe has
+    sample: bool = False  # whether p log p is of every image's answer instead of the mean answer
+    best: bool = False  # whether a round's images are those of its best step instead of the last
 
     @classmethod
     def grid(cls) -> tuple[IDEAL, ...]:
-        return cls(), cls(lr=3e-3), cls(brightness=-1.0, lr=3e-3), cls(brightness=0.0)
+        public = cls(sample=True, best=True)
+        return cls(), cls(lr=3e-3), cls(brightness=-1.0, lr=3e-3), cls(brightness=0.0), public
 
     @classmethod
     def presets(cls) -> Mapping[str, IDEAL]:
@@ -96,15 +103,24 @@ class Dreams:
         wanted = balanced(count, self._lab.classes, self._chance).to(device)
         weights = list(generator.parameters())
         optimiser = torch.optim.Adam(weights, attack.lr)
+        best = torch.inf, noise
         for _ in range(attack.generator_steps):
+            if attack.best:
+                images = self._images(generator, noise)
+                with torch.no_grad():
+                    cost = float(dreaming(student(images), wanted, attack.balance, attack.sample))
+                best = min(best, (cost, images), key=lambda found: found[0])
             rows = torch.randperm(count, generator=self._chance)[: attack.generator_batch].to(device)
             x = pixels(generator(noise[rows]) + self._light(len(rows)))
-            loss = dreaming(student(x), wanted[rows], attack.balance)
+            loss = dreaming(student(x), wanted[rows], attack.balance, attack.sample)
             for weight, slope in zip(weights, torch.autograd.grad(loss, weights), strict=True):
                 weight.grad = slope
             optimiser.step()
-        with torch.no_grad():
-            return eight_bit(pixels(generator(noise) + self._light(count)))
+        return best[1] if best[0] < torch.inf else self._images(generator, noise)
+
+    @torch.no_grad()
+    def _images(self, generator: Generator, noise: Tensor) -> Tensor:
+        return eight_bit(pixels(generator(noise) + self._light(len(noise))))
 
     def _light(self, count: int) -> Tensor:
         drawn = 2 * torch.rand(count, 1, 1, 1, generator=self._chance) - 1
@@ -117,7 +133,13 @@ def balanced(count: int, classes: int, chance: torch.Generator) -> Tensor:
     return first[torch.arange(count) % classes][torch.randperm(count, generator=chance)]
 
 
-def dreaming(logits: Tensor, wanted: Tensor, balance: float) -> Tensor:
-    """Return CE(z, y) + balance · Σ_c p̄_c log p̄_c, p̄ the mean answer of the batch."""
+def dreaming(logits: Tensor, wanted: Tensor, balance: float, sample: bool = False) -> Tensor:
+    """Return CE(z, y) + balance · Σ_c p̄_c log p̄_c, p̄ the mean answer of the batch.
+
+    With `sample`, the second term is balance · the mean of p log p over all images and classes.
+    """
+    if sample:
+        log_p = F.log_softmax(logits, -1)
+        return F.cross_entropy(logits, wanted) + balance * (log_p.exp() * log_p).mean()
     mean = F.softmax(logits, -1).mean(0).clamp(min=1e-8)  # keeps the gradient finite for a class that never occurs
     return F.cross_entropy(logits, wanted) + balance * (mean * mean.log()).sum()

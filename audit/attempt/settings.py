@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from attacks.base import Attack, Technique
 from teachers.errors import UsageError
@@ -17,18 +17,19 @@ def changed(setting: Attack, assignments: Sequence[str]) -> Attack:
     """
     for text in assignments:
         name, equals, value = text.partition("=")
-        if not equals or name not in setting.parameters:
+        now = asdict(setting)
+        if not equals or name not in now:
             raise UsageError(f"--set {text}: {setting.name} has no such setting; there is {written(setting)}")
         try:
-            setting = replace(setting, **{name: _read(value, setting.parameters[name])})
+            setting = replace(setting, **{name: _read(value, now[name])})
         except (TypeError, ValueError, AssertionError) as e:
-            raise UsageError(f"--set {text}: does not fit ({e}); {name} is {setting.parameters[name]!r} now") from e
+            raise UsageError(f"--set {text}: does not fit ({e}); {name} is {now[name]!r} now") from e
     return setting
 
 
 def written(technique: Technique) -> str:
     """Return the setting of an attack or a control as a text."""
-    return ", ".join(f"{name}={value}" for name, value in technique.parameters.items()) or "no setting"
+    return ", ".join(f"{name}={value}" for name, value in asdict(technique).items()) or "no setting"
 
 
 def _read(text: str, now: object) -> object:

@@ -137,6 +137,8 @@ def test_hard_labels_are_all_that_the_second_attack_uses() -> None:
         {"diversity": 0.0},
         {"entropy": 100.0},
         {"passes": 9.0},
+        {"made": 0.2},
+        {"shift": 1 / 8},
     ],
     ids=str,
 )
@@ -150,3 +152,39 @@ def test_an_epoch_of_the_gan_shows_every_proxy_image_once() -> None:
     gan.step = lambda clone, diversity: taken.append(diversity)  # type: ignore[method-assign]
     gan.train(2.0, None, 3.0)
     assert taken == [3.0] * 13
+
+
+def test_the_share_of_generated_images_in_a_batch_is_that_of_the_authors_code() -> None:
+    """0.8 generated images for one proxy image."""
+    views = DFMS.presets()["views"]
+    assert isinstance(views, DFMS)
+    assert views.made / (1 - views.made) == pytest.approx(0.8)
+    lab = tiny_lab(FULL, 0, original=False)
+    turns = Turns(DFMS(**{**BASE, "made": views.made}), lab)  # type: ignore[arg-type]
+    clone = nn.Sequential(nn.Flatten(), nn.Linear(64, CLASSES))
+    known = {row.numpy().tobytes() for row in torch.from_numpy(lab.surrogate.images)}
+    for step in range(turns.recipe.steps):
+        x = (turns.next(step, clone).x * 255).round().to(torch.uint8)
+    assert len(x) == 16
+    assert sum(row.numpy().tobytes() in known for row in x) == 16 - 7  # 16 · 0.8/1.8 = 7.1
+
+
+def test_crops_show_proxy_images_shifted_beside_the_answers_about_the_whole_ones() -> None:
+    lab = tiny_lab(FULL, 0, original=False)
+    turns = Turns(DFMS(**{**BASE, "shift": 1 / 8}), lab)  # type: ignore[arg-type]
+    whole = torch.from_numpy(lab.surrogate.images).float().div(255)
+    answers = lab.oracle.ask(whole).values
+    x, told = [], []
+    for step in range(3):
+        batch = turns.next(step, nn.Identity())
+        assert batch.answers is not None
+        x, told = [*x, *batch.x], [*told, *batch.answers.values]
+    moved = 0
+    for image, answer in zip(x, told, strict=True):
+        (row,) = torch.isclose(answers, answer).all(1).nonzero().flatten().tolist()
+        wide = torch.nn.functional.pad(whole[row][None], (1, 1, 1, 1), mode="replicate")[0]
+        shifts = [(a, b) for a in range(3) for b in range(3) if torch.equal(wide[:, a : a + 8, b : b + 8], image)]
+        assert shifts, "every image is its proxy image, shifted by a pixel at most"
+        moved += shifts != [(1, 1)]
+    assert 0.6 < moved / len(x) < 1
+    assert lab.oracle.charged == 24, "crops cost no query"

@@ -128,6 +128,7 @@ CHANGES = [
     {"adam": False},
     {"memory": 16},
     {"diversity": 0.0},
+    {"mean": True},
 ]
 
 
@@ -141,6 +142,23 @@ def test_every_option_changes_the_student(change: dict[str, float]) -> None:
     assert not torch.equal(weights(first), weights(replace(first, **change)))
 
 
-def test_the_papers_budget_is_a_preset() -> None:
-    (paper,) = DisGUIDE.presets().values()
-    assert paper == replace(DisGUIDE(), queries=10_000_000, batch=256)
+def test_the_papers_budget_and_its_rate_are_presets() -> None:
+    paper = replace(DisGUIDE(), queries=10_000_000, batch=256)
+    assert DisGUIDE.presets() == {"paper": paper, "mean": DisGUIDE(mean=True, lr=0.03)}
+
+
+def test_the_published_mean_takes_the_step_of_the_sum_with_its_rate_times_ten_over_classes() -> None:
+    batch = Batch(torch.zeros(B, 1, 2, 2), torch.full((B,), -1), Answers("probs", F.log_softmax(logits(3, B, K), -1)))
+    steps = {}
+    for setting in (DisGUIDE(), DisGUIDE.presets()["mean"]):
+        assert isinstance(setting, DisGUIDE)
+        both = [logits(seed, B, K).requires_grad_() for seed in (1, 2)]
+        slopes = torch.autograd.grad(setting.loss(Outputs(both[0], (both[1],)), batch, 0), both)
+        steps[setting.mean] = setting.lr * torch.stack(slopes)
+    torch.testing.assert_close(steps[True], steps[False] * 10 / K)
+
+
+def test_a_mean_over_classes_leaves_the_cross_entropy_with_labels_alone() -> None:
+    batch = Batch(torch.zeros(B, 1, 2, 2), torch.full((B,), -1), Answers("label", torch.tensor([0, 3, 1, 1, 2])))
+    outputs = Outputs(logits(1, B, K), (logits(2, B, K),))
+    assert torch.equal(DisGUIDE(mean=True).loss(outputs, batch, 0), DisGUIDE().loss(outputs, batch, 0))

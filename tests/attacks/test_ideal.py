@@ -28,6 +28,35 @@ def test_the_dreams_loss_is_cross_entropy_and_negative_entropy_of_the_mean_by_br
     assert float(dreaming(z, torch.tensor(wanted), 5.0)) == pytest.approx(expected, rel=1e-9)
 
 
+def test_the_public_loss_has_the_mean_of_p_log_p_over_images_and_classes_by_brute_force() -> None:
+    z, wanted = torch.randn(6, 4, generator=chance(), dtype=torch.float64), [0, 1, 2, 3, 3, 1]
+    rows = [[math.exp(v) / sum(map(math.exp, row)) for v in row] for row in z.tolist()]
+    ce = -sum(math.log(row[y]) for row, y in zip(rows, wanted, strict=True)) / 6
+    expected = ce + 5 * sum(p * math.log(p) for row in rows for p in row) / 24
+    assert float(dreaming(z, torch.tensor(wanted), 5.0, sample=True)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_public_code_is_the_fifth_setting() -> None:
+    assert IDEAL.grid()[4] == IDEAL(sample=True, best=True)
+
+
+def test_the_best_images_of_a_round_are_those_of_the_smallest_loss_and_not_the_last() -> None:
+    lab = tiny_lab(FULL, 0, original=False)
+    torch.manual_seed(0)
+    student = nn.Sequential(nn.Flatten(), nn.Linear(64, CLASSES)).requires_grad_(False)
+    dreams = Dreams(IDEAL(generator_steps=6, generator_batch=16, lr=0.0, contrast=3.0, best=True), lab)
+    looks, show = [], dreams._images
+    dreams._images = lambda *given: looks.append(show(*given)) or looks[-1]  # type: ignore[method-assign]
+    images = dreams._dream(16, student)
+    noise = chance(lab.seed)  # what the dreams drew: the noise, then the labels that were wanted
+    torch.randn(16, 64, generator=noise)
+    wanted = balanced(16, CLASSES, noise)
+    costs = [float(dreaming(student(look), wanted, 5.0)) for look in looks]
+    assert len(looks) == 6
+    assert torch.equal(images, looks[costs.index(min(costs))])
+    assert min(costs) < costs[-1]
+
+
 def test_a_class_that_never_comes_leaves_the_slope_finite() -> None:
     z = torch.tensor([[1000.0, 0.0, 0.0], [1000.0, 0.0, 0.0]], requires_grad=True)
     dreaming(z, torch.tensor([0, 1]), 5.0).backward()
@@ -120,6 +149,8 @@ def test_no_gradient_is_left_on_the_student() -> None:
         {"gathering": 0.2},
         {"passes": 9.0},
         {"queries": 40},
+        {"sample": True},
+        {"best": True, "generator_steps": 4},
     ],
     ids=str,
 )

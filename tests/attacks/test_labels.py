@@ -161,6 +161,18 @@ def test_jbda_climbs_the_clones_logit_of_the_label() -> None:
     assert all(p.grad is None for p in network.parameters())
 
 
+def test_jbdas_step_of_public_code_is_half_as_long_for_pixels_from_nought_to_one() -> None:
+    """x ∈ [−1, 1] moves by 0.1: of pixels (x + 1)/2 in [0, 1] that is 0.05, of 255 levels 12.75."""
+    public = JBDA.grid()[4]
+    assert public == JBDA(step=0.05)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, CLASSES))
+    images = np.full((1, 1, 8, 8), 128, np.uint8)
+    x = 2 * (images / 255) - 1
+    moved = x + 0.1 * torch.sign(network[1].weight.detach()).numpy()[1].reshape(1, 1, 8, 8)
+    ours = climbed(network, images, torch.tensor([1]), public.step, "cpu")
+    assert (ours == np.rint((moved + 1) / 2 * 255)).all()
+
+
 @pytest.mark.parametrize(("queries", "asked"), [(1000, [60, 60, 120, 240]), (200, [60, 60, 80]), (40, [40])])
 def test_jbda_doubles_its_images_while_the_budget_lasts(queries: int, asked: list[int]) -> None:
     lab, counts = tiny_lab(FULL, 0), []

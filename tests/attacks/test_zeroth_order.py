@@ -272,3 +272,20 @@ def test_a_generator_makes_images_of_any_shape_within_range() -> None:
 def test_a_game_must_say_how_its_generator_improves() -> None:
     with pytest.raises(TypeError, match="abstract"):
         Game(tiny_lab(FULL, 0), DFME(), 0)  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize("classes", [4, 10, 62])
+def test_dfmes_published_mean_takes_the_step_of_the_sum_with_its_rate_times_ten_over_classes(classes: int) -> None:
+    z, t = (torch.randn(5, classes, generator=chance(s), dtype=torch.float64) for s in (0, 1))
+    batch = Batch(torch.zeros(5, 1, 2, 2), torch.full((5,), -1), Answers("probs", F.log_softmax(t, -1)))
+    mean = DFME.presets()["mean"]
+    assert mean == DFME(mean=True, lr=0.1)
+    steps = {}
+    for setting in (DFME(), mean):
+        assert isinstance(setting, DFME)
+        at = z.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(setting.loss(Outputs(at), batch, 0), at)
+        steps[setting.mean] = setting.lr * slope
+    torch.testing.assert_close(steps[True], steps[False] * 10 / classes)
+    apart = [abs(float(z[i, k]) - float(t[i, k] - t[i].mean())) for i in range(5) for k in range(classes)]
+    assert float(mean.loss(Outputs(z), batch, 0)) == pytest.approx(sum(apart) / (5 * classes))
