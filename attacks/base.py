@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, final
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from teachers.errors import UsageError
+from teachers.fields import counted
 from teachers.oracle import Oracle
 from teachers.surface import Answers, Kind, concatenate
 from teachers.task import Pool
@@ -174,12 +175,8 @@ class Technique(ABC):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The hyperparameters as plain data; one that came `later` counts where it is not the default.
-
-        So a new field leaves the students of earlier settings under their keys.
-        """
-        silent = {name for name in self.later if getattr(self, name) == getattr(type(self), name)}
-        return {name: value for name, value in asdict(self).items() if name not in silent}
+        """The hyperparameters as plain data; one that came `later` counts where it is not the default."""
+        return counted(self, self.later)
 
 
 @dataclass(frozen=True, kw_only=True)

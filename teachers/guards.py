@@ -73,6 +73,16 @@ class Residual(nn.Module):
         return F.log_softmax(log_probs + self.body(log_probs.exp()), -1)
 
 
+class PublishedResidual(Residual):
+    """Return softmax(p + MLP(p)) as log-probabilities: APGP as in the public code, nearly uniform before training."""
+
+    name = "apgp-published"
+
+    def forward(self, log_probs: Tensor) -> Tensor:
+        p = log_probs.exp()
+        return F.log_softmax(p + self.body(p), -1)
+
+
 class Purifier(nn.Module):
     """Return W log p + b, renormalised, with W (K, K); it starts as the identity."""
 
@@ -88,12 +98,21 @@ class Purifier(nn.Module):
         return F.log_softmax(self.linear(log_probs), -1)
 
 
-LEARNED: Mapping[str, Callable[[int], nn.Module]] = {"apgp": Residual, "purified": Purifier}
+LEARNED: Mapping[str, Callable[[int], nn.Module]] = {
+    "apgp": Residual,
+    "apgp-published": PublishedResidual,
+    "purified": Purifier,
+}
 
 
 def apgp(network: nn.Module, classes: int, shape: Shape) -> nn.Module:
     """Apply a residual perturbation to a network's answers (a recipe's `wrap`)."""
     return GuardedNetwork(network, Residual(classes))
+
+
+def apgp_published(network: nn.Module, classes: int, shape: Shape) -> nn.Module:
+    """Apply the residual perturbation of the public code to a network's answers (a recipe's `wrap`)."""
+    return GuardedNetwork(network, PublishedResidual(classes))
 
 
 def purified(network: nn.Module, classes: int, shape: Shape) -> nn.Module:

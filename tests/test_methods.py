@@ -1,5 +1,8 @@
 """Every way to train a teacher: its formula against a reference, and that it ends as it says."""
 
+import copy
+import hashlib
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -210,6 +213,96 @@ def test_apgp_subtracts_what_the_shown_answer_is_away_from_the_own_one_up_to_a_l
     torch.testing.assert_close(loss, F.cross_entropy(z, y) - 0.5 * apart.minimum(torch.tensor(1.0)).mean())
 
 
+def test_apgp_as_published_subtracts_what_the_own_answer_is_away_from_the_shown_one_without_a_limit() -> None:
+    x, y = torch.rand(9, 1, 8, 8), torch.arange(9) % K
+    normal, z = tiny_network(), 3 * torch.randn(9, K)
+    loss = Perturb(APGP(weight=0.5, most=0.01, form="published"), normal)(Outputs(z), Batch(x, y), 0)
+    shown, own = F.softmax(z, -1).tolist(), F.softmax(normal(x), -1).tolist()
+    apart = [sum(p * math.log(p / q) for p, q in zip(*rows, strict=True)) for rows in zip(own, shown, strict=True)]
+    truth = [-math.log(row[label]) for row, label in zip(shown, y.tolist(), strict=True)]
+    assert float(loss) == pytest.approx(sum(truth) / 9 - 0.5 * sum(apart) / 9, rel=1e-4)
+
+
+def test_apgp_as_published_shows_the_softmax_of_probabilities_plus_the_networks_output() -> None:
+    guard, log_p = guards.PublishedResidual(K), F.log_softmax(3 * torch.randn(7, K), -1)
+    logits = log_p.exp() + guard.body(log_p.exp())
+    torch.testing.assert_close(guard(log_p).exp(), logits.exp() / logits.exp().sum(-1, keepdim=True))
+    hidden = guard(torch.tensor([[0.0, -torch.inf, -torch.inf]]))
+    assert torch.isfinite(hidden).all(), "a class that is not shown has the probability 0"
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_an_apgp_teacher_of_either_form_is_opened_as_what_it_is(suffix: str, tmp_path: Path) -> None:
+    held, shown = task(), []
+    plain = methods.teach(teacher_recipe("plain"), held).network.network.state_dict
+    for form in ("bounded", "published"):
+        recipe = teacher_recipe("apgp", form=form)
+        made = methods.teach(recipe, held, plain=plain)
+        path, described = tmp_path / f"{form}{suffix}", card(recipe, held, "tiny", made)
+        intake.save_teacher(made.network, described, path)
+        opened = intake.open_weights(path)
+        again = intake.assemble(opened, RECIPE.architecture, K, held.shape, described.normalize)
+        x = torch.rand(4, 1, 8, 8, generator=chance())
+        shown.append(again.network.eval()(x))
+        assert torch.equal(shown[-1], made.network.eval()(x))
+        assert again.card is not None
+        assert again.card.settings.get("form", "bounded") == form
+    assert not torch.equal(*shown)
+
+
+def test_frozen_class_means_are_those_of_the_ordinary_teacher_on_a_view_of_every_image() -> None:
+    """In training mode, as in the public code; brute force over the views that the first epoch shows."""
+    held, met = task(), []
+    plain = methods.teach(teacher_recipe("plain"), held).network.network.state_dict()
+
+    class Watched(TeacherTraining):
+        def fit(self, objective: Any, **given: Any) -> Any:
+            met.append((objective, copy.deepcopy(objective.centroids.means())))
+            student = super().fit(objective, **given)
+            met.append((objective, objective.centroids.means()))
+            return student
+
+    trainer = Watched(held, RECIPE, 0, lambda: plain)
+    MCMI(update="frozen", share=1.0).teach(trainer)
+    network, stream = trainer.ordinary().train(), trainer.stream(RECIPE)
+    sums, counts = torch.zeros(K, K), torch.zeros(K)
+    for step in range(3):  # 90 images in batches of 30
+        batch = stream.next(step, network)
+        for row, label in zip(F.softmax(network(batch.x), -1), batch.labels.tolist(), strict=True):
+            sums[label] += row
+            counts[label] += 1
+    assert counts.tolist() == [30, 30, 30]
+    for _, means in met:
+        torch.testing.assert_close(means[0], sums / counts[:, None])
+
+
+def test_frozen_class_means_make_another_teacher_than_those_of_every_epoch() -> None:
+    held = task()
+    plain = methods.teach(teacher_recipe("plain"), held).network.network.state_dict
+    weights = [
+        torch.cat([p.flatten() for p in methods.teach(one, held, plain=plain).network.parameters()])
+        for one in (teacher_recipe("mcmi", share="1", update=update) for update in ("epoch", "frozen"))
+    ]
+    assert not torch.equal(*weights)
+
+
+# Of a recipe with a method's defaults, before the first of its fields came later.
+RECIPES = {"apgp": "c30b0d14ef335f5f", "mcmi": "0e9dd14a9fb5e734", "cmim": "871da008ec37b1c9"}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_teachers_of_earlier_settings_are_found_in_the_cache(name: str) -> None:
+    key = recipe_key(teacher_recipe(name), task(), "cpu")
+    assert hashlib.sha256(key.encode()).hexdigest()[:16] == RECIPES[name]
+
+
+def test_a_later_setting_counts_where_it_is_not_the_default() -> None:
+    assert "form" not in APGP().settings
+    assert APGP(form="published").settings == APGP().settings | {"form": "published"}
+    other = teacher_recipe("apgp", form="published")
+    assert recipe_key(other, task(), "cpu") != recipe_key(teacher_recipe("apgp"), task(), "cpu")
+
+
 @pytest.mark.parametrize("kind", [Mixup, CutMix])
 def test_a_mixture_says_how_much_of_whom_it_holds(kind: type[Mixup]) -> None:
     class One:
@@ -394,6 +487,7 @@ class Impatient(TrainingCheckpoint):
         ("mixup", {}),
         ("cmim", {"update": "running"}),
         ("cmim", {"update": "epoch"}),
+        ("mcmi", {"share": "1", "update": "frozen"}),
         ("apgp", {"share": "1"}),
         ("student-friendly", {"share": "1", "pupil": "strided-4-8"}),
     ],
@@ -424,6 +518,8 @@ def test_a_damaged_unfinished_lesson_is_begun_anew(tmp_path: Path) -> None:
         ("cmim", {"powers": "a/b"}, "powers=a/b should be a valid number.*the default is 1"),
         ("cmim", {"powers": "1/0"}, "should be greater than 0"),
         ("cmim", {"update": "never"}, "should be 'batch', 'epoch' or 'running'"),
+        ("mcmi", {"update": "never"}, "should be 'batch', 'epoch', 'running' or 'frozen'"),
+        ("apgp", {"form": "paper"}, "should be 'bounded' or 'published'.*the default is bounded"),
         ("nasty", {"weight": "-1"}, "weight=-1 should be greater than or equal to 0; the default is 0.015"),
         ("nasty", {"temperature": "0"}, "should be greater than 0"),
         ("mixup", {"alpha": "0"}, "should be greater than 0"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from teachers.fields import counted
 from teachers.task import Task
 from teachers.training import Checkpointer, Objective, Recipe, StoredStream, Stream, Student, build_student, fit
 from teachers.views import ViewSet
@@ -96,10 +97,16 @@ class Method(ABC):
     title: ClassVar[str]
     paper: ClassVar[str]
     looks: ClassVar[bool] = False  # whether it needs an ordinary teacher
+    later: ClassVar[frozenset[str]] = frozenset()  # fields that came after teachers were stored
 
     @abstractmethod
     def teach(self, trainer: TeacherTraining) -> Student:
         """Train a teacher; its last step is the result."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings as plain data; one that came `later` counts where it is not the default."""
+        return counted(self, self.later)
 
     def measure(self, trainer: TeacherTraining, network: nn.Module) -> dict[str, float]:
         """Return figures measured on a finished teacher with validation images, by name."""

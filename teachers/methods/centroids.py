@@ -15,6 +15,7 @@ from teachers.task import Pool, known
 from teachers.training import Batch, StoredStream
 
 Update = Literal["batch", "epoch", "running"]
+Rule = Literal["batch", "epoch", "running", "frozen"]  # the last for a network that is trained already
 FLOOR = 1e-8
 
 
@@ -27,14 +28,15 @@ class Centroids:
     """Class means of answers raised to powers, (A, K, K): by power, label and class.
 
     `update` says how they follow the network: `batch`: means of the present batch; `epoch`: means of all training
-    images, computed at the start of every epoch; `running`: means over batches with exponential decay.
+    images, computed at the start of every epoch; `running`: means over batches with exponential decay; `frozen`: means
+    over one augmented view of every training image, computed before the first step alone.
     """
 
     def __init__(
-        self, powers: Sequence[float], classes: int, update: Update, *, decay: float = 0.99, device: str = "cpu"
+        self, powers: Sequence[float], classes: int, update: Rule, *, decay: float = 0.99, device: str = "cpu"
     ) -> None:
-        if update not in get_args(Update):
-            raise UsageError(f"unknown update of class means {update!r}; there are {', '.join(get_args(Update))}")
+        if update not in get_args(Rule):
+            raise UsageError(f"unknown update of class means {update!r}; there are {', '.join(get_args(Rule))}")
         self.powers = torch.tensor(tuple(powers), device=device)
         self.update, self.decay, self.classes = update, decay, classes
         self.sums = torch.zeros((len(self.powers), classes, classes), device=device)
@@ -48,7 +50,7 @@ class Centroids:
         log_p = clusters(logits, self.powers)
         p = log_p.exp()
         with torch.no_grad():
-            if self.update != "epoch":
+            if self.update in ("batch", "running"):
                 self._add(p.detach(), labels)
             q = self.means()[:, labels]
         return (p * (log_p - q.clamp(min=FLOOR).log())).sum(-1).mean(-1)
@@ -67,6 +69,17 @@ class Centroids:
             x = torch.from_numpy(pool.images[at : at + chunk]).to(self.sums.device).float().div_(255)
             y = labels[at : at + chunk].to(self.sums.device)
             self._gather(clusters(network(x), self.powers).exp(), y)
+
+    @torch.no_grad()
+    def take_views(self, network: nn.Module, stream: StoredStream, images: int) -> None:
+        """Compute the means over the first images of a stream, as it shows them."""
+        self._forget(0.0)
+        left = images
+        while left > 0:
+            batch = stream.next(0, network)
+            p = clusters(network(batch.x), self.powers).exp()
+            self._gather(p[:, :left], batch.labels[:left])
+            left -= len(batch.labels)
 
     def _add(self, p: Tensor, labels: Tensor) -> None:
         self._forget(0.0 if self.update == "batch" else self.decay)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from teachers.methods.base import Method, NotNegative, Share, TeacherTraining
-from teachers.methods.centroids import Alternating, Centroids, Remembering, Update
+from teachers.methods.centroids import Alternating, Centroids, Remembering, Rule
 from teachers.training import Batch, Outputs, Student
 
 
@@ -16,8 +16,9 @@ from teachers.training import Batch, Outputs, Student
 class MCMI(Method):
     """Fine-tune the ordinary teacher with CE − λ · CMI at temperature 1, which makes it more distillable.
 
-    As published: a twelfth of the ordinary teacher's steps, with a learning rate from 0.05, half of ours. The published
-    code computes the class means once, before the first step; here they follow the network, by default every epoch.
+    As published: a twelfth of the ordinary teacher's steps, with a learning rate from 0.05, half of ours. The class
+    means follow the network here, by default every epoch, on raw images. The published code computes them once, before
+    the first step, on augmented images and with the network in training mode: `update=frozen`.
     """
 
     name = "mcmi"
@@ -28,12 +29,14 @@ class MCMI(Method):
     weight: NotNegative = 0.15  # λ
     share: Share = 1 / 12  # of the steps
     rate: NotNegative = 0.5  # of the learning rate
-    update: Update = "epoch"
+    update: Rule = "epoch"
     decay: Share = 0.99  # of running means
 
     def teach(self, trainer: TeacherTraining) -> Student:
         recipe = trainer.part(self.share, self.rate)
         centroids = Centroids((1.0,), trainer.classes, self.update, decay=self.decay, device=trainer.device)
+        if self.update == "frozen":
+            centroids.take_views(trainer.ordinary().train(), trainer.stream(recipe), len(trainer.task.train))
         stream = Alternating(trainer.stream(recipe), centroids, trainer.task.train, trainer.epoch(recipe))
         return trainer.fit(
             Spread(method=self, centroids=centroids), recipe=recipe, stream=stream, start=trainer.plain()

@@ -120,7 +120,7 @@ def recipe_key(teacher_recipe: methods.TeacherRecipe, task: Task, device: str) -
     parts = {
         "version": methods.VERSION,
         "method": teacher_recipe.method.name,
-        "settings": asdict(teacher_recipe.method),
+        "settings": teacher_recipe.method.settings,
         "recipe": asdict(teacher_recipe.recipe),
         "seed": teacher_recipe.seed,
         "init": teacher_recipe.init,
@@ -142,7 +142,7 @@ def card(teacher_recipe: methods.TeacherRecipe, task: Task, data: str, taught: m
         data=data,
         task_digest=task.digest,
         method=teacher_recipe.method.name,
-        settings=asdict(teacher_recipe.method),
+        settings=teacher_recipe.method.settings,
         seed=teacher_recipe.seed,
         guard=network.network.told if isinstance(network.network, GuardedNetwork) else "",
         measured=taught.measured,
