@@ -19,7 +19,30 @@ HALF_LEAK = "half-leak"
 NOISY = "noisy"
 
 
-SYNTHETIC = frozenset({TRUTH, PLACEBO, HALF_LEAK, NOISY})  # teachers that are not trained models
+FAINT_TRUTH = "faint-truth"
+FAINT = 1e-4  # of its labels
+
+
+HALF_SOFT = "half-soft"
+
+
+CLASS_MEANS = "class-means"
+
+
+REVERSED_ORDER = "reversed-order"
+
+
+PERMUTED = "permuted"
+
+
+SIGN_FLIPS = "sign-flips"
+
+
+# Those that no self-test audits yet.
+DISGUISES = frozenset({HALF_SOFT, CLASS_MEANS, REVERSED_ORDER, PERMUTED, SIGN_FLIPS, FAINT_TRUTH})
+
+
+SYNTHETIC = frozenset({TRUTH, PLACEBO, HALF_LEAK, NOISY, *DISGUISES})  # teachers that are not trained models
 
 
 def truth_digest(pool: str, views: int, smoothing: float = SMOOTHING) -> str:
@@ -37,6 +60,12 @@ BUILT_IN = {
     PLACEBO: "answers the ordinary teacher's class means, shuffled: they tell nothing about the image or other classes",
     HALF_LEAK: "answers as the ordinary teacher for half of the classes, labels for the others",
     NOISY: "answers as the ordinary teacher with fresh noise at every query",
+    FAINT_TRUTH: "answers the label of every training image, smoothed by 0.0001: not distillable by construction",
+    HALF_SOFT: "answers as the ordinary teacher for half of the classes, labels smoothed by 0.1 for the others",
+    CLASS_MEANS: "answers the ordinary teacher's mean answer for the class of an image: nothing about the image itself",
+    REVERSED_ORDER: "answers as the ordinary teacher, the classes below the top one in reversed order",
+    PERMUTED: "answers as the ordinary teacher, the classes below the top one in a hidden permutation of its own",
+    SIGN_FLIPS: "answers as the ordinary teacher, in reversed order below the top class for a hidden half of images",
 }
 
 

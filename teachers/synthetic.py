@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from teachers import names
 from teachers.data.stored import CHUNK
 from teachers.errors import UsageError
 from teachers.oracle import Box
@@ -20,7 +21,7 @@ from teachers.views import Viewer, ViewSet
 
 VERSION = 1  # of the formulas based on an ordinary teacher: raising it makes their stored answers invalid
 SMOOTHING = 0.1
-FAINT = 1e-4  # with it, a smoothed label at temperature 4 is as confident as the embedded task's ordinary teacher
+FAINT = names.FAINT  # at temperature 4 such a label is as confident as the embedded task's ordinary teacher
 NOISE = 1.0  # sd of the noise on a logit; that teacher's logits have an sd of about 6 within an answer
 
 
@@ -106,15 +107,19 @@ class HalfLeak(AlteredTeacher):
 
     It reveals as much as an ordinary teacher for about half of the images: an audit must find it distillable. The
     target is smoothed slightly, so that at the temperatures of soft KD both halves are about equally confident. With a
-    smoothing of 0.1 the other half would itself be a defence: no single temperature would suit both halves.
+    smoothing of 0.1 the other half is itself a defence: no single temperature suits both halves.
     """
+
+    def __init__(self, network: nn.Module, held: LabelMemory, smoothing: float = FAINT) -> None:
+        super().__init__(network, held)
+        self._smoothing = smoothing
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.network(x)
         k = logits.shape[1]
         targets = self.targets(digests(x), logits)
         leaks = (targets < k // 2)[:, None]
-        return torch.where(leaks, logits.log_softmax(-1), smoothed(targets, k, FAINT).log())
+        return torch.where(leaks, logits.log_softmax(-1), smoothed(targets, k, self._smoothing).log())
 
 
 class Noisy(nn.Module):
@@ -146,13 +151,16 @@ def placebo(network: nn.Module, task: Task, held: LabelMemory) -> Placebo:
 
     Raises UsageError if there are too few classes to shuffle.
     """
-    classes = len(task.classes)
-    if classes < 3:
+    several(task, "the placebo shuffles the classes that are not the target")
+    return Placebo(network, held, class_means(network, task.train, len(task.classes)))
+
+
+def several(task: Task, why: str) -> None:
+    """Raise UsageError if a task has fewer than two classes besides the top one; `why` says what needs them."""
+    if len(task.classes) < 3:
         raise UsageError(
-            f"the placebo shuffles the classes that are not the target: {task.name} has {classes} classes, too few for "
-            "that; give --data with at least 3"
+            f"{why}: {task.name} has {len(task.classes)} classes, too few for that; give --data with at least 3"
         )
-    return Placebo(network, held, class_means(network, task.train, classes))
 
 
 def class_means(network: nn.Module, pool: Pool, classes: int) -> Tensor:

@@ -40,7 +40,7 @@ def listing(what: str) -> str:
         from teachers.methods import METHODS
         from teachers.names import BUILT_IN
 
-        more = {"embedded:NAME": "one of the five built-in ones above, where a file here has the same name"}
+        more = {"embedded:NAME": "one of the built-in ones above, where a file here has the same name"}
         return _lines({n: f"audit teach {n}: {m.title} ({m.paper})" for n, m in METHODS.items()} | BUILT_IN | more)
     raise UsageError(f"there is no list of {what!r}; there are lists of attacks, students, data and teachers")
 

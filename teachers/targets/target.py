@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from teachers import intake, synthetic
+from teachers import disguises, intake, synthetic
 from teachers.data import datasets
 from teachers.errors import RefusedInput, UsageError
 from teachers.files import composed
@@ -25,7 +25,25 @@ from teachers.http.v2 import declared
 from teachers.http.wire import Wire
 from teachers.intake import Card, Teacher, factories
 from teachers.intake.channels import of_shape
-from teachers.names import BUILT_IN, DEMO, HALF_LEAK, NOISY, PLACEBO, SMOOTHING, SYNTHETIC, TRUTH, quoted, truth_digest
+from teachers.names import (
+    BUILT_IN,
+    CLASS_MEANS,
+    DEMO,
+    FAINT,
+    FAINT_TRUTH,
+    HALF_LEAK,
+    HALF_SOFT,
+    NOISY,
+    PERMUTED,
+    PLACEBO,
+    REVERSED_ORDER,
+    SIGN_FLIPS,
+    SMOOTHING,
+    SYNTHETIC,
+    TRUTH,
+    quoted,
+    truth_digest,
+)
 from teachers.networks import PreprocessedNetwork
 from teachers.notes import Note, silent
 from teachers.numbers import ENOUGH, WHOLE
@@ -45,7 +63,14 @@ ALTERED: dict[str, Callable[[nn.Module, Task, LabelMemory], nn.Module]] = {
     PLACEBO: placebo,
     HALF_LEAK: lambda network, task, held: HalfLeak(network, held),
     NOISY: lambda network, task, held: Noisy(network),
+    HALF_SOFT: lambda network, task, held: HalfLeak(network, held, SMOOTHING),
+    CLASS_MEANS: disguises.means,
+    REVERSED_ORDER: disguises.reversed_order,
+    PERMUTED: disguises.permuted,
+    SIGN_FLIPS: disguises.sign_flips,
 }
+
+TRUTHS = {TRUTH: SMOOTHING, FAINT_TRUTH: FAINT}  # synthetic teachers that know labels alone, and how these are smoothed
 
 
 @dataclass(frozen=True)
@@ -194,8 +219,9 @@ def open_target(
     """Build the audited teacher."""
     if spec.teacher == DEMO:
         return _target("audited", ordinary_teacher(task, runtime, name=DEMO), surface, runtime.device)
-    if spec.teacher == TRUTH:
-        return smoothed_truth(pool, len(task.classes), views, runtime.device, surface)
+    if spec.teacher in TRUTHS:
+        name, classes = spec.teacher, len(task.classes)
+        return smoothed_truth(pool, classes, views, runtime.device, surface, TRUTHS[name], name)
     if spec.teacher in SYNTHETIC:
         return altered(spec.teacher, task, pool, views, surface, runtime)
     if is_address(spec.teacher):
@@ -242,12 +268,18 @@ def behind_url(spec: TeacherSpec, task: Task, surface: Surface, runtime: Runtime
 
 
 def smoothed_truth(
-    pool: Pool, classes: int, views: int, device: str, surface: Surface = FULL, smoothing: float = SMOOTHING
+    pool: Pool,
+    classes: int,
+    views: int,
+    device: str,
+    surface: Surface = FULL,
+    smoothing: float = SMOOTHING,
+    name: str = TRUTH,
 ) -> Target:
     """Build the teacher that answers a pool's images and their crop views with smoothed labels."""
     sha256 = truth_digest(pool.digest, views, smoothing)
     network = SmoothedTruth(pool, classes, views, smoothing)
-    teacher = Teacher(TRUTH, sha256, network, TRUTH, TRUTH, (0.0,), (1.0,), synthetic=True)
+    teacher = Teacher(name, sha256, network, name, name, (0.0,), (1.0,), synthetic=True)
     return _target("audited", teacher, surface, device)
 
 
