@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from teachers.errors import UsageError
+from teachers.fidelity import Fidelity
 from teachers.fields import counted
 from teachers.oracle import Oracle
 from teachers.surface import Answers, Kind, concatenate
@@ -152,6 +153,7 @@ class Technique(ABC):
     paper: ClassVar[str]
     version: ClassVar[int] = 1  # raising it makes stored students invalid
     published: ClassVar[str] = ""  # a verified figure from the paper, with its setting
+    fidelity: ClassVar[Fidelity | None] = None  # None: it was not compared with its authors' code
     later: ClassVar[frozenset[str]] = frozenset()  # fields that came after students were stored
 
     @classmethod
@@ -189,7 +191,7 @@ class Attack(Technique):
 
     @classmethod
     def presets(cls) -> Mapping[str, Attack]:
-        """Return named settings that are too expensive as defaults: `--attacks NAME:paper` runs one, without tuning."""
+        """Return named settings outside the grid, such as expensive ones: `--attacks NAME:paper` runs one, untuned."""
         return {}
 
 

@@ -148,7 +148,7 @@ FORGED = {
         "which belongs to no attack",
     ),
     "a helper of ours as a wrapping": (
-        student(weights(), wrap="attacks.resistant.skeptical:_head"),
+        student(weights(), wrap="attacks.resistant.skeptical:_places"),
         "which belongs to no attack",
     ),
     "a library's function of a file of ours": (

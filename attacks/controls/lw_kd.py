@@ -14,6 +14,7 @@ from attacks.base import Control, Lab
 from attacks.controls.ls import LS
 from attacks.controls.self_kd import log_probs
 from attacks.losses import kd, soft_target, supervised
+from teachers.fidelity import Fidelity
 from teachers.surface import Answers
 from teachers.task import UNLABELLED, Augment, Pool
 from teachers.training import Batch, Outputs, Student
@@ -34,6 +35,7 @@ class LWKD(Control):
     name = "lw-kd"
     title = "Student distilled from a light teacher of synthetic images"
     paper = "Liu, Zhang & Wang, Learning from a lightweight teacher 2020, arXiv 2005.09163"
+    fidelity = Fidelity(note="no public text settles it")
 
     temperature: float = 4.0
     weight: float = 0.5  # α

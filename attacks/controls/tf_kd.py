@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from attacks.base import Control, Lab
 from attacks.losses import kd, supervised
+from teachers.fidelity import PUBLIC, Fidelity
 from teachers.training import Batch, Outputs, Student
 
 
@@ -23,6 +24,10 @@ class TfKD(Control):
     title = "Teacher-free distillation by a virtual teacher (Tf-KD_reg)"
     paper = "Yuan, Tay, Li, Wang & Feng, CVPR 2020, arXiv 1909.11723"
     published = "CIFAR-100, ResNeXt-29 taught by itself: 82.08 %, alone 81.03 % (authors' README)"
+    fidelity = Fidelity(
+        source=PUBLIC,
+        note="the loss is the paper's; public code softens the virtual teacher otherwise",
+    )
 
     temperature: float = 20.0
     weight: float = 0.1  # α

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from attacks.data_free.zeroth_order import ZerothOrder
+from teachers.fidelity import PUBLIC, Fidelity
 from teachers.surface import Answers
 
 
@@ -22,6 +23,12 @@ class DFME(ZerothOrder):
     name = "dfme"
     title = "Data-free model extraction"
     paper = "Truong, Maini, Walls & Papernot, CVPR 2021, arXiv 2011.14779"
+    fidelity = Fidelity(
+        source=PUBLIC,
+        default=False,
+        settings=("mean",),
+        note="the gradient estimator matches; the default sums over classes at a rate for ten of them",
+    )
     needs = "probs"
     holds = "no data"
     later = frozenset({"mean"})

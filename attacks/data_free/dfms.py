@@ -17,6 +17,7 @@ from attacks.data_free.generator import Generator, pixels
 from attacks.data_free.ideal import long_enough
 from attacks.data_free.memory import Memory, eight_bit
 from attacks.surrogate.knockoff import imitate
+from teachers.fidelity import PUBLIC, Fidelity
 from teachers.networks import Shape
 from teachers.surface import Answers, Kind, concatenate
 from teachers.training import Batch, Student
@@ -36,6 +37,12 @@ class DFMS(Attack):
     name = "dfms"
     title = "Data-free model stealing with proxy images, soft labels"
     paper = "Sanyal, Addepalli & Babu, CVPR 2022, arXiv 2204.11022"
+    fidelity = Fidelity(
+        source=PUBLIC,
+        default=False,
+        settings=("views",),
+        note="AutoAugment is absent; the default shows raw images, generated and proxy ones half and half",
+    )
     needs: ClassVar[Kind] = "probs"
     holds = "surrogate"
     later = frozenset({"made", "shift"})

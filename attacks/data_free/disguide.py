@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from attacks.base import Lab
 from attacks.data_free.generator import Game, GameAttack, pixels
+from teachers.fidelity import PUBLIC, Fidelity
 from teachers.networks import Shape
 from teachers.training import Batch, Outputs, Student
 
@@ -31,6 +32,12 @@ class DisGUIDE(GameAttack):
     title = "Disagreement-guided data-free extraction"
     paper = "Rosenthal, Enouen, Pham & Tan, AAAI 2023"
     published = "up to 3.42 points on CIFAR-10 and 18.48 on CIFAR-100 over earlier attacks (abstract)"
+    fidelity = Fidelity(
+        source=PUBLIC,
+        default=False,
+        settings=("mean",),
+        note="the loss of the generator matches; the default sums over classes at a rate for ten of them",
+    )
     needs = "label"
     holds = "no data"
     later = frozenset({"mean"})

@@ -13,6 +13,7 @@ from attacks.base import Attack, Lab
 from attacks.data_free.generator import Generator, pixels
 from attacks.data_free.memory import Memory, eight_bit
 from attacks.surrogate.knockoff import imitate
+from teachers.fidelity import PUBLIC, Fidelity
 from teachers.surface import Answers
 from teachers.training import Batch, Recipe, Student
 
@@ -33,6 +34,12 @@ class IDEAL(Attack):
     title = "IDEAL: query-efficient data-free learning from black boxes"
     paper = "Zhang, Chen & Lyu, ICLR 2023, arXiv 2205.11158"
     published = "CIFAR-10: 5.83 points over DFME with 0.02 of its queries (abstract)"
+    fidelity = Fidelity(
+        source=PUBLIC,
+        default=False,
+        settings=(4,),
+        note="the default balances the batch's mean answer and keeps a round's last images",
+    )
     needs = "label"
     holds = "no data"
     later = frozenset({"sample", "best"})

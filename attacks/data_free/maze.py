@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.data_free.zeroth_order import ZerothOrder
+from teachers.fidelity import PUBLIC, Fidelity
 from teachers.surface import Answers
 
 
@@ -20,6 +21,7 @@ class MAZE(ZerothOrder):
     title = "MAZE"
     paper = "Kariyappa, Prakash & Qureshi, CVPR 2021, arXiv 2005.03161"
     published = "0.91 to 0.99 of the target's accuracy on four data sets (abstract)"
+    fidelity = Fidelity(source=PUBLIC, note="the game matches; the default has fewer queries and directions")
     needs = "probs"
     holds = "no data"
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from attacks.base import Attack, Lab
 from attacks.data_free.memory import eight_bit
 from attacks.losses import kd, soft_target
+from teachers.fidelity import PUBLIC, Fidelity
 from teachers.networks import Shape
 from teachers.surface import Answers
 from teachers.task import Pool
@@ -32,6 +33,7 @@ class ZSDB3KD(Attack):
     name = "zsdb3kd"
     title = "Zero-shot distillation from decision boundaries"
     paper = "Wang, ICML 2021, arXiv 2106.03310"
+    fidelity = Fidelity(source=PUBLIC, note="the soft labels match")
     needs = "label"
     holds = "no data"
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from attacks.base import Lab
 from attacks.gradients.auxiliary import Auxiliary
 from attacks.gradients.kdiga import saliency
+from teachers.fidelity import Fidelity
 from teachers.surface import Answers
 
 
@@ -23,6 +24,7 @@ class BackwardKD(Auxiliary):
     name = "backward-kd"
     title = "Distillation on images that maximise the difference"
     paper = "Jafari, Rezagholizadeh & Ghodsi 2023, arXiv 2301.12006"
+    fidelity = Fidelity(note="no public text settles it")
     needs = "gradients"
     holds = "original"
     views = "crop"

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from attacks.base import Attack, Lab
 from attacks.losses import kd, soft_target, supervised
+from teachers.fidelity import Fidelity
 from teachers.training import Batch, Outputs, Stream, Student
 
 
@@ -27,6 +28,7 @@ class KDIGA(Attack):
     paper = (
         "Shao, Yi, Chen & Hsieh, How and When Adversarial Robustness Transfers in Knowledge Distillation, 2110.12072"
     )
+    fidelity = Fidelity(note="no public text gives its weights")
     needs = "gradients"
     holds = "original"
     views = "crop"

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from attacks.base import Lab
 from attacks.data_free.generator import Game, GameAttack, batch_of, pixels
+from teachers.fidelity import Fidelity
 from teachers.surface import Answers
 from teachers.training import Batch, Outputs, Student
 
@@ -28,6 +29,7 @@ class MEGEX(GameAttack):
     title = "Data-free extraction led by explanations"
     paper = "Miura, Hasegawa & Shibahara 2021, arXiv 2107.08909"
     published = "0.97 of the victim's accuracy on SVHN at 2 million queries, 0.98 on CIFAR-10 at 20 (abstract)"
+    fidelity = Fidelity(note="no public text settles it")
     needs = "gradients"
     holds = "no data"
 

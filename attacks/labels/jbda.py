@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from attacks.base import Attack, Lab, draw
 from attacks.labels.copycat import copied
 from attacks.surrogate.knockoff import lengthened
+from teachers.fidelity import PUBLIC, Fidelity
 from teachers.surface import Answers
 from teachers.task import Images, Pool
 from teachers.training import Student
@@ -29,6 +30,12 @@ class JBDA(Attack):
     name = "jbda"
     title = "Jacobian-based data augmentation"
     paper = "Papernot, McDaniel, Goodfellow, Jha, Celik & Swami, ASIA CCS 2017, arXiv 1602.02697"
+    fidelity = Fidelity(
+        source=PUBLIC,
+        default=False,
+        settings=(4,),
+        note="the default step of 0.1 is for pixels in [−1, 1], ours are in [0, 1]",
+    )
     needs = "label"
     holds = "original"
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from attacks.base import Attack, Lab
 from attacks.losses import supervised
+from teachers.fidelity import Fidelity
 from teachers.training import Batch, Outputs, Student
 
 
@@ -22,6 +23,7 @@ class CKD(Attack):
     name = "ckd"
     title = "Comparative knowledge distillation"
     paper = "Wilf, Xu, Liang, Obolenskiy, Fried & Morency, WACV 2025, arXiv 2311.02253"
+    fidelity = Fidelity(note="no public text gives its weight")
     needs = "probs"
     holds = "original"
     views = "crop"

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from attacks.base import Attack, Lab
 from attacks.losses import supervised
+from teachers.fidelity import Fidelity
 from teachers.training import Batch, Outputs, Student
 
 
@@ -27,6 +28,14 @@ class CTKD(Attack):
     title = "Curriculum temperature"
     paper = "Li, Li, Yang, Zhao, Song, Luo, Li & Yang, AAAI 2023, arXiv 2211.16231"
     published = "CIFAR-100, WRN-40-2 to 16-2: 75.45 %, KD 74.92 % (authors' README)"
+    fidelity = Fidelity(
+        source="zhengli97/CTKD train_student.py",
+        default=False,
+        note=(
+            "the reversal matches; θ has a constant rate of its own, the authors' follows the student's "
+            "schedule and decay"
+        ),
+    )
     needs = "probs"
     holds = "original"
     views = "crop"

@@ -9,30 +9,45 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.base import Attack, Lab
-from attacks.losses import kl, supervised, target_class
+from attacks.losses import kl, standardise, supervised, target_class
+from teachers.fidelity import Fidelity
 from teachers.training import Batch, Outputs, Student
 
 
 @dataclass(frozen=True, kw_only=True)
 class DKD(Attack):
-    """CE + rising · T² (α TCKD + β NCKD)."""
+    """CE + rising · T² (α TCKD + β NCKD), of z-scored logits if `standardised` (Sun et al., arXiv 2403.01427)."""
 
     name = "dkd"
     title = "Decoupled knowledge distillation"
     paper = "Zhao, Cui, Song, Qiu & Liang, CVPR 2022, arXiv 2203.08679"
     published = "CIFAR-100, ResNet-32x4 to 8x4: 76.32 %, KD 73.33 % (authors' README)"
+    fidelity = Fidelity(
+        source="megvii-research/mdistiller mdistiller/engine/cfg.py",
+        default=True,
+        settings=(4, 6),
+        note=(
+            "place 5: for ImageNet, yzd-v/cls_KD; place 7: on z-scores, as "
+            "sunshangquan/logit-standardization-KD tools/train.py sets it"
+        ),
+    )
     needs = "probs"
     holds = "original"
     views = "crop"
+    later = frozenset({"standardised"})
 
     temperature: float = 4.0
     alpha: float = 1.0
     beta: float = 8.0
     warmup: float = 20 / 240  # fraction of the steps in which the distilled part rises, as in the paper's schedule
+    standardised: bool = False  # z-score the logits of both sides, as LSKD does
 
     @classmethod
     def grid(cls) -> tuple[DKD, ...]:
-        return cls(), cls(beta=2.0), cls(temperature=2.0), cls(temperature=2.0, beta=2.0)
+        weaker = cls(beta=2.0), cls(temperature=2.0), cls(temperature=2.0, beta=2.0)
+        imagenet = cls(temperature=1.0, beta=0.5)
+        published = cls(standardised=True, alpha=9.0, beta=81.0)  # z-scored: what the authors' script comes to
+        return cls(), *weaker, imagenet, cls(standardised=True, temperature=2.0), published
 
     def run(self, lab: Lab) -> Student:
         rising = max(1, round(self.warmup * lab.recipe.steps))
@@ -46,8 +61,10 @@ class DKD(Attack):
         """Return T² (α TCKD + β NCKD); for an image without a label, the teacher's top class is the target."""
         assert batch.answers is not None
         hot = F.one_hot(target_class(batch), logits.shape[1]).bool()
-        log_s = F.log_softmax(logits / self.temperature, -1)
-        log_t = batch.answers.log_probs(self.temperature)
+        log_s, log_t = F.log_softmax(logits / self.temperature, -1), batch.answers.log_probs(self.temperature)
+        if self.standardised:
+            both = standardise(logits), standardise(batch.answers.logits())
+            log_s, log_t = (F.log_softmax(z / self.temperature, -1) for z in both)
         tckd = kl(_binary(log_t, hot), _binary(log_s, hot))
         nckd = kl(_others(log_t, hot), _others(log_s, hot))
         return self.temperature**2 * (self.alpha * tckd + self.beta * nckd)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from attacks.base import Attack, Lab
 from attacks.losses import kd, soft_target
+from teachers.fidelity import Fidelity
 from teachers.training import Batch, Outputs, Student
 
 
@@ -22,6 +24,12 @@ class FunctionMatching(Attack):
     title = "Patient and consistent distillation"
     paper = "Beyer, Zhai, Royer, Markeeva, Anil & Kolesnikov, CVPR 2022, arXiv 2106.05237"
     published = "ImageNet, ResNet-50 student: 82.8 % (abstract)"
+    fidelity = Fidelity(
+        source="google-research/big_vision big_vision/configs/proj/distill/bigsweep_*.py",
+        default=True,
+        settings=(1, "t5", "t10"),
+        note="temperatures of the published sweep; the authors train far longer",
+    )
     needs = "probs"
     holds = "original"
 
@@ -33,6 +41,11 @@ class FunctionMatching(Attack):
     @classmethod
     def grid(cls) -> tuple[FunctionMatching, ...]:
         return cls(), cls(temperature=1.0)
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Attack]:
+        """Return other temperatures: frozen suites tune over the whole grid, which thus cannot grow."""
+        return {f"t{t}": cls(temperature=float(t)) for t in (4, 5, 10)}
 
     def run(self, lab: Lab) -> Student:
         images = len(lab.pool)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from attacks.base import Attack, Index, Lab
 from attacks.losses import kd, soft_target, supervised
+from teachers.fidelity import Fidelity
 from teachers.task import UNLABELLED
 from teachers.training import Batch, Outputs, Student
 
@@ -28,6 +29,7 @@ class RoleWise(Attack):
     name = "rolewise"
     title = "Role-wise augmentation"
     paper = "Fu et al. 2020, arXiv 2004.08861"
+    fidelity = Fidelity(note="no public text gives its setting")
     needs = "probs"
     holds = "original"
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from attacks.base import Attack, Lab
 from attacks.losses import kd, soft_target, supervised
+from teachers.fidelity import Fidelity
 from teachers.training import Batch, Outputs, Student
 
 
@@ -18,6 +19,7 @@ class SoftKD(Attack):
     name = "soft-kd"
     title = "Knowledge distillation on softened probabilities"
     paper = "Hinton, Vinyals & Dean 2015, arXiv 1503.02531"
+    fidelity = Fidelity(source="megvii-research/mdistiller mdistiller/engine/cfg.py", default=True)
     needs = "probs"
     holds = "original"
     views = "crop"
@@ -27,7 +29,7 @@ class SoftKD(Attack):
 
     @classmethod
     def grid(cls) -> tuple[SoftKD, ...]:
-        return cls(), cls(temperature=2.0), cls(temperature=1.0), cls(temperature=8.0)
+        return cls(), cls(temperature=2.0), cls(temperature=1.0), cls(temperature=8.0), cls(weight=0.1)
 
     def run(self, lab: Lab) -> Student:
         return lab.fit(lab.stream("crop", lab.answers("crop")), self.loss)

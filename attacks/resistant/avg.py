@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from attacks.base import Attack, Lab
 from attacks.losses import kd, supervised, target_class
+from teachers.fidelity import Fidelity
 from teachers.surface import Answers
 from teachers.task import UNLABELLED
 from teachers.training import Batch, Outputs, Student
@@ -19,43 +21,77 @@ class AVG(Attack):
     """(1 − α) CE + α T² KL(Q_y^T ‖ p_s^T), Q_y the mean of the teacher's softened answers over the class.
 
     Q_y is all the information in the answers of a teacher with zero CMI: for such a teacher, this attack is decisive.
+    The authors average logits instead, over the images of a class in the batch, and weigh by α².
     """
 
     name = "avg"
     title = "Averager student"
     paper = "Keser & Toreyin, Averager Student, ICLR 2023 Tiny Papers"
+    fidelity = Fidelity(
+        source="rkevser/AveragerStudent train_averager_stu.py",
+        default=False,
+        settings=(7,),
+        note=(
+            "the default averages softened probabilities over all answers; the authors average logits over "
+            "the images of a class in the batch, weigh by α² and train a student with auxiliary heads"
+        ),
+    )
     needs = "probs"
     holds = "original"
     views = "crop"
+    later = frozenset({"geometric", "in_batch", "squared"})
 
     temperature: float = 4.0
-    weight: float = 0.9
+    weight: float = 0.9  # α
+    geometric: bool = False  # average logits, then soften the mean
+    in_batch: bool = False  # average over each batch, not over all answers
+    squared: bool = False  # weigh the averages by α²
 
     @classmethod
     def grid(cls) -> tuple[AVG, ...]:
-        return cls(), cls(temperature=2.0), cls(temperature=1.0), cls(temperature=8.0)
+        published = cls(temperature=20.0, geometric=True, in_batch=True, squared=True)
+        tempered = (cls(temperature=t) for t in (2.0, 1.0, 8.0))
+        return cls(), *tempered, cls(weight=0.1), cls(geometric=True), cls(in_batch=True), published
 
     def run(self, lab: Lab) -> Student:
         answers = lab.answers("crop")
         assert lab.pool.labels is not None
         labels = torch.from_numpy(lab.pool.labels).repeat(lab.recipe.views)
-        means = class_means(answers, labels, self.temperature).to(lab.device)
+        means = self.means(answers, labels).to(lab.device)
 
         def loss(outputs: Outputs, batch: Batch, step: int) -> Tensor:
-            distilled = kd(outputs.logits, means[target_class(batch)], self.temperature)
-            return (1 - self.weight) * supervised(outputs, batch) + self.weight * distilled
+            return self.loss(outputs, batch, means)
 
         return lab.fit(lab.stream("crop", answers), loss)
 
+    def loss(self, outputs: Outputs, batch: Batch, means: Tensor) -> Tensor:
+        """Return the loss of a batch; `means` (K, K) are those of all answers."""
+        assert batch.answers is not None
+        rows = self.means(batch.answers, batch.labels) if self.in_batch else means
+        distilled = kd(outputs.logits, rows[target_class(batch)], self.temperature)
+        weight = self.weight**2 if self.squared else self.weight
+        return (1 - self.weight) * supervised(outputs, batch) + weight * distilled
 
-def class_means(answers: Answers, labels: Tensor, temperature: float) -> Tensor:
+    def means(self, answers: Answers, labels: Tensor) -> Tensor:
+        """Return Q of these answers, (K, K)."""
+        return class_means(answers, labels, self.temperature, geometric=self.geometric)
+
+
+def class_means(answers: Answers, labels: Tensor, temperature: float, *, geometric: bool = False) -> Tensor:
     """Return Q_y = mean of P^(1/T) over each class, (K, K); an answer without a label counts for its top class.
 
-    A class without answers gets the uniform row.
+    `geometric`: of logits, softened after. A class without answers gets the uniform row.
     """
+    if geometric:
+        return F.softmax(_means(answers.logits(), answers, labels, 0.0) / temperature, -1)
     p = answers.log_probs(temperature).exp()
+    return _means(p, answers, labels, 1 / p.shape[1])
+
+
+def _means(p: Tensor, answers: Answers, labels: Tensor, otherwise: float) -> Tensor:
+    """Return the mean row of every class, (K, K), `otherwise` where it has none."""
     y = torch.where(labels == UNLABELLED, answers.labels, labels)
     k = p.shape[1]
     sums = torch.zeros_like(p[:1]).repeat(k, 1).index_add_(0, y, p)
     counts = torch.bincount(y, minlength=k)[:, None]
-    return torch.where(counts > 0, sums / counts.clamp(min=1), 1 / k)
+    return torch.where(counts > 0, sums / counts.clamp(min=1), otherwise)

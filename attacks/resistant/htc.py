@@ -8,6 +8,7 @@ from torch import Tensor
 
 from attacks.base import Attack, Lab
 from attacks.losses import kd, soft_target, supervised
+from teachers.fidelity import Fidelity
 from teachers.training import Batch, Outputs, Student
 
 
@@ -19,6 +20,7 @@ class HTC(Attack):
     title = "High-temperature composition"
     paper = "Jandial, Khasbage, Pal, Balasubramanian & Krishnamurthy, ECCV 2022, arXiv 2210.11728"
     published = "with SCM, up to 68.63 points more from a nasty teacher (authors' README)"
+    fidelity = Fidelity(note="no public text gives its values; SCM, which the paper adds to it, is absent")
     needs = "probs"
     holds = "original"
     views = "crop"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,8 @@ from torch.utils.hooks import RemovableHandle
 
 from attacks.base import Attack, Lab
 from attacks.losses import cross_entropy, kd, kl, soft_target, supervised
+from attacks.resistant import heads
+from teachers.fidelity import Fidelity
 from teachers.networks import Shape
 from teachers.training import Batch, Outputs, Student
 
@@ -29,22 +31,39 @@ class Skeptical(Attack):
     title = "Skeptical student: the teacher speaks to a shallow head"
     paper = "Kundu, Sun, Fu, Pedram & Beerel, NeurIPS 2021"
     published = "up to about 59.5 points more from nasty teachers than an ordinary student (abstract)"
+    fidelity = Fidelity(
+        source="rkevser/AveragerStudent train_skeptical.py",
+        default=False,
+        settings=("paper",),
+        note=(
+            "the loss matches; the default has one separable convolution a head, the preset attention and "
+            "up to three double ones"
+        ),
+    )
     needs = "probs"
     holds = "original"
     views = "crop"
+    later = frozenset({"deep"})
 
     temperature: float = 4.0
     weight: float = 0.9  # α
-    shallow: int = 0  # index of the head that the teacher supervises; 0 is the shallowest
+    shallow: int = 0  # index of the head that the teacher supervises; 0 is the shallowest, −1 the deepest
     coupling: float = 0.3  # weight of the coupling between the deepest auxiliary head and the last one
     delay: float = 0.0  # fraction of the steps before the teacher is used
+    deep: bool = False  # the authors' heads, which have attention and more layers
 
     @classmethod
     def grid(cls) -> tuple[Skeptical, ...]:
         return cls(), cls(delay=0.5)
 
+    @classmethod
+    def presets(cls) -> Mapping[str, Attack]:
+        """Return the authors' setting: of three auxiliary heads, the teacher supervises the second."""
+        return {"paper": cls(temperature=20.0, shallow=-2, delay=20 / 180, deep=True)}
+
     def run(self, lab: Lab) -> Student:
-        recipe = replace(lab.recipe, wrap="attacks.resistant.skeptical:with_heads")
+        wrap = with_deep_heads if self.deep else with_heads
+        recipe = replace(lab.recipe, wrap=f"{wrap.__module__}:{wrap.__name__}")
         start = round(self.delay * recipe.steps)
 
         def loss(outputs: Outputs, batch: Batch, step: int) -> Tensor:
@@ -53,9 +72,10 @@ class Skeptical(Attack):
         return lab.fit(lab.stream("crop", lab.answers("crop")), loss, recipe)
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
-        """Return the loss after the delay; if the network has too few heads for `shallow`, the deepest is used."""
+        """Return the loss after the delay; if the network has too few heads for `shallow`, the nearest is used."""
         T, truth = self.temperature, batch.truth(outputs.logits.shape[1])
-        hears, deepest = outputs.heads[min(self.shallow, len(outputs.heads) - 1)], outputs.heads[-1]
+        count = len(outputs.heads)
+        hears, deepest = outputs.heads[max(-count, min(self.shallow, count - 1))], outputs.heads[-1]
         told = self.weight * kd(hears, soft_target(batch, T), T) + (1 - self.weight) * cross_entropy(hears, truth)
         # As in the published code, gradients flow to both sides of the coupling, and it is not scaled by T².
         together = kl(F.log_softmax(outputs.logits / T, -1), F.log_softmax(deepest / T, -1))
@@ -63,13 +83,18 @@ class Skeptical(Attack):
         return supervised(outputs, batch) + told + coupled
 
 
+Place = tuple[str, torch.Size]  # an inner module and the shape of its output
+Head = Callable[[torch.Size, int, int], nn.Module]
+
+
 class Headed(nn.Module):
     """A network with an auxiliary head on some of its inner outputs, the shallowest first."""
 
-    def __init__(self, network: nn.Module, places: Sequence[tuple[str, torch.Size]], classes: int) -> None:
+    def __init__(self, network: nn.Module, places: Sequence[Place], classes: int, head: Head = heads.small) -> None:
+        """`head` builds one from the shape of its input, the classes and the number of the network's stages left."""
         super().__init__()
         self.network = network
-        self.heads = nn.ModuleList(_head(shape, classes) for _, shape in places)
+        self.heads = nn.ModuleList(head(shape, classes, len(places) - i) for i, (_, shape) in enumerate(places))
         self._places = [name for name, _ in places]
 
     def forward(self, x: Tensor) -> Outputs:
@@ -90,8 +115,18 @@ def with_heads(network: nn.Module, classes: int, shape: Shape) -> nn.Module:
     A network without two stages (transformers, perceptrons) gets one head, on the middle output among those of the most
     common shape.
     """
+    return Headed(network, _places(network, shape), classes)
+
+
+def with_deep_heads(network: nn.Module, classes: int, shape: Shape) -> nn.Module:
+    """Put the authors' heads where `with_heads` puts small ones."""
+    return Headed(network, _places(network, shape), classes, heads.deep)
+
+
+def _places(network: nn.Module, shape: Shape) -> list[Place]:
+    """Return the last output of each size of a network's feature maps but the smallest, or one half way."""
     outputs = _outputs(network, shape)
-    stages: dict[tuple[int, int], tuple[str, torch.Size]] = {}
+    stages: dict[tuple[int, int], Place] = {}
     height, width = shape[1:]
     smallest = height * width + 1
     for name, size in outputs:
@@ -108,12 +143,12 @@ def with_heads(network: nn.Module, classes: int, shape: Shape) -> nn.Module:
         commonest = Counter(size for _, size in outputs).most_common(1)[0][0]
         same = [place for place in outputs if place[1] == commonest]
         places = [same[(len(same) - 1) // 2]]
-    return Headed(network, places, classes)
+    return places
 
 
-def _outputs(network: nn.Module, shape: Shape) -> list[tuple[str, torch.Size]]:
+def _outputs(network: nn.Module, shape: Shape) -> list[Place]:
     """Return the name and output shape of every inner module that a pass calls exactly once, in order of completion."""
-    found: list[tuple[str, torch.Size]] = []
+    found: list[Place] = []
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -137,24 +172,3 @@ def _watch(network: nn.Module, name: str, seen: dict[str, Tensor]) -> RemovableH
         seen[name] = output
 
     return network.get_submodule(name).register_forward_hook(hook)
-
-
-class _Mean(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        """Average maps (B, C, H, W) over space and tokens (B, L, C) over tokens, to (B, C)."""
-        return x.mean((2, 3)) if x.ndim == 4 else x.flatten(1, -2).mean(1) if x.ndim == 3 else x.flatten(1)
-
-
-def _head(size: torch.Size, classes: int) -> nn.Module:
-    """Build a separable convolution that halves feature maps, then a linear layer; or just that for other features."""
-    if len(size) != 4:
-        return nn.Sequential(_Mean(), nn.Linear(size[-1], classes))
-    c = size[1]
-    return nn.Sequential(
-        nn.Conv2d(c, c, 3, 2, 1, groups=c, bias=False),
-        nn.Conv2d(c, 2 * c, 1, bias=False),
-        nn.BatchNorm2d(2 * c),
-        nn.ReLU(),
-        _Mean(),
-        nn.Linear(2 * c, classes),
-    )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from attacks.base import Attack, Lab, draw
 from attacks.losses import cross_entropy
+from teachers.fidelity import PUBLIC, Fidelity
 from teachers.training import Batch, Outputs, Recipe, Student
 
 
@@ -20,6 +21,7 @@ class Knockoff(Attack):
     title = "Knockoff Nets, random policy"
     paper = "Orekondy, Schiele & Fritz, CVPR 2019, arXiv 1812.02766"
     published = "Caltech256, 60,000 ImageNet queries: 76.0 %, victim 78.4 % (authors' README)"
+    fidelity = Fidelity(source=PUBLIC, note="the random policy matches")
     needs = "label"
     holds = "surrogate"
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from attacks.base import Attack, Index, Lab, draw
 from attacks.surrogate.knockoff import imitate, lengthened
+from teachers.fidelity import PUBLIC, Fidelity
 from teachers.surface import Answers, concatenate
 from teachers.task import UNLABELLED, Pool
 from teachers.training import Batch, Student
@@ -36,6 +37,7 @@ class KnockoffAdaptive(Attack):
     name = "knockoff-adaptive"
     title = "Knockoff Nets, adaptive policy"
     paper = "Orekondy, Schiele & Fritz, CVPR 2019, arXiv 1812.02766, adaptive policy"
+    fidelity = Fidelity(source=PUBLIC, note="the bandit's rewards match")
     needs = "label"
     holds = "surrogate"
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from teachers import guards
+from teachers.fidelity import Fidelity
 from teachers.methods.base import Method, NotNegative, Positive, Share, TeacherTraining, divergence, validation_logits
 from teachers.training import Batch, Outputs, Student
 
@@ -29,6 +30,11 @@ class APGP(Method):
     name = "apgp"
     title = "an ordinary teacher behind a learned perturbation that keeps its accuracy"
     paper = "rival of CMIM, arXiv 2507.00012; its own source was not found"
+    fidelity = Fidelity(
+        source="Linfeng-Ye/CMIM train_APGP.py",
+        default=False,
+        note="the authors' is `form=published`: p + MLP(p) and −λ KL(own ‖ shown), without a cap",
+    )
     looks = True
     later = frozenset({"form"})
 

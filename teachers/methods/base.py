@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from teachers.fidelity import Fidelity
 from teachers.fields import counted
 from teachers.task import Task
 from teachers.training import Checkpointer, Objective, Recipe, StoredStream, Stream, Student, build_student, fit
@@ -97,6 +98,7 @@ class Method(ABC):
     title: ClassVar[str]
     paper: ClassVar[str]
     looks: ClassVar[bool] = False  # whether it needs an ordinary teacher
+    fidelity: ClassVar[Fidelity | None] = None  # None: it was not compared with its authors' code
     later: ClassVar[frozenset[str]] = frozenset()  # fields that came after teachers were stored
 
     @abstractmethod

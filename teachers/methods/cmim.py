@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from teachers.fidelity import Fidelity
 from teachers.methods.base import Method, NotNegative, Positive, Share, TeacherTraining, Weights
 from teachers.methods.centroids import Alternating, Centroids, Remembering, Update
 from teachers.training import Batch, Outputs, Recipe, Student
@@ -26,6 +27,12 @@ class CMIM(Method):
     name = "cmim"
     title = "the cross entropy, with as little CMI as possible at any temperature"
     paper = "Ye, Hamidi & Yang, Towards Undistillable Models by Minimizing CMI, arXiv 2507.00012 (reconstruction)"
+    fidelity = Fidelity(
+        note=(
+            "a reconstruction: its public code has no body; the paper penalises the whole spectrum of "
+            "powers, the default power 1 alone"
+        ),
+    )
     weight: NotNegative = 20.0  # λ
     powers: tuple[Positive, ...] = (1.0,)
     exponent: Positive = 1.0  # ω: 1 gives the mean, a large value the maximum

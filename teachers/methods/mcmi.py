@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from teachers.fidelity import PUBLIC, Fidelity
 from teachers.methods.base import Method, NotNegative, Share, TeacherTraining
 from teachers.methods.centroids import Alternating, Centroids, Remembering, Rule
 from teachers.training import Batch, Outputs, Student
@@ -24,6 +25,11 @@ class MCMI(Method):
     name = "mcmi"
     title = "an ordinary teacher, fine-tuned so that its answers tell more: the cross entropy minus CMI"
     paper = "Ye, Hamidi, Tan & Yang, ICLR 2024, arXiv 2401.08732"
+    fidelity = Fidelity(
+        source=PUBLIC,
+        default=False,
+        note="the authors' is `update=frozen`: centroids are taken once, from augmented images",
+    )
     looks = True
 
     weight: NotNegative = 0.15  # λ

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from teachers.fidelity import PUBLIC, Fidelity
 from teachers.methods.base import Method, NotNegative, Positive, TeacherTraining, divergence, validation_logits
 from teachers.training import Batch, Outputs, Student
 
@@ -23,6 +24,7 @@ class Nasty(Method):
     name = "nasty"
     title = "keep the accuracy, disagree with an ordinary teacher in everything else"
     paper = "Ma, Chen, Hu, You, Xie & Wang, ICLR 2021, arXiv 2105.07381, section 3.2"
+    fidelity = Fidelity(source=PUBLIC, note="the direction of KL matches")
     looks = True
 
     weight: NotNegative = 0.015  # ω; the paper: 0.04 with τ = 4 for 10 classes, 0.005 with τ = 20 for 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from teachers import guards
+from teachers.fidelity import Fidelity
 from teachers.methods.base import NotNegative, Share, TeacherTraining
 from teachers.methods.cmim import CMIM
 from teachers.training import Student
@@ -21,6 +22,7 @@ class Purified(CMIM):
     title = "an ordinary teacher behind a linear transform that removes its CMI"
     paper = "after arXiv 2602.03396 (language models); loss of CMIM, arXiv 2507.00012"
     looks = True
+    fidelity = Fidelity(note="after a paper on language models; its code was not compared")
 
     weight: NotNegative = 5.0
     share: Share = 1 / 12  # of the ordinary teacher's steps

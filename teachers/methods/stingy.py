@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from teachers import guards
+from teachers.fidelity import PUBLIC, Fidelity
 from teachers.methods.base import Method, Share, TeacherTraining
 from teachers.methods.plain import Plain
 from teachers.networks import PreprocessedNetwork
@@ -21,6 +22,7 @@ class Stingy(Method):
     name = "stingy"
     title = "an ordinary teacher that shows a tenth of its logits"
     paper = "Ma et al., Stingy teacher: sparse logits suffice to fail knowledge distillation, PAIR2Struct at ICLR 2022"
+    fidelity = Fidelity(source=PUBLIC, note="the hidden logits match")
     looks = True
 
     share: Share = 0.1  # r; the paper: 0.1 for 100 classes and 0.2 for 10

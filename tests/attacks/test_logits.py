@@ -61,8 +61,9 @@ def same(a: Attack, b: Attack, seed: int = 0) -> bool:
     return all(torch.equal(x, y) for x, y in zip(one, two, strict=True))
 
 
-def test_nkd_by_loops_over_classes() -> None:
-    z, t, gamma, T = logits(0).numpy(), logits(100).numpy(), 0.7, 2.0
+@pytest.mark.parametrize(("gamma", "T"), [(0.7, 2.0), (3.5, 3.0)])
+def test_nkd_by_loops_over_classes(gamma: float, T: float) -> None:
+    z, t = logits(0).numpy(), logits(100).numpy()
     total = 0.0
     for i, y in enumerate(batch().labels.tolist()):
         total -= softmax(t[i])[y] * math.log(softmax(z[i])[y])
@@ -96,13 +97,13 @@ def test_pearson_agrees_with_numpy_and_is_still_where_a_row_is_constant() -> Non
     assert float(rounding.abs().max()) < 0.02
 
 
-def test_dist_compares_classes_of_an_image_and_images_of_a_class() -> None:
-    T = 2.0
+@pytest.mark.parametrize(("beta", "gamma", "T"), [(1.5, 0.5, 2.0), (2.0, 2.0, 4.0)])
+def test_dist_compares_classes_of_an_image_and_images_of_a_class(beta: float, gamma: float, T: float) -> None:
     p, q = (np.stack([softmax(row, T) for row in logits(seed).numpy()]) for seed in (100, 0))
     inter = np.mean([1 - np.corrcoef(p[i], q[i])[0, 1] for i in range(B)])
     intra = np.mean([1 - np.corrcoef(p[:, k], q[:, k])[0, 1] for k in range(K)])
-    loss = DIST(beta=1.5, gamma=0.5, temperature=T).loss(Outputs(logits(0)), batch(), 0)
-    assert float(loss) == pytest.approx(ce(logits(0)) + T * T * (1.5 * inter + 0.5 * intra), rel=1e-6)
+    loss = DIST(beta=beta, gamma=gamma, temperature=T).loss(Outputs(logits(0)), batch(), 0)
+    assert float(loss) == pytest.approx(ce(logits(0)) + T * T * (beta * inter + gamma * intra), rel=1e-6)
     assert float(DIST().distilled(logits(100), batch())) == pytest.approx(0, abs=1e-9)
 
 
@@ -120,8 +121,9 @@ def test_mse_is_the_limit_of_kd_at_high_temperature() -> None:
     assert float(squared(Outputs(z), batch())) == pytest.approx(float(expected), rel=1e-3)
 
 
-def test_ttm_tempers_the_teacher_and_never_the_student() -> None:
-    z, t, gamma = logits(0).numpy(), logits(100).numpy(), 0.25
+@pytest.mark.parametrize("gamma", [0.25, 2.0, 4.0])
+def test_ttm_tempers_the_teacher_and_never_the_student(gamma: float) -> None:
+    z, t = logits(0).numpy(), logits(100).numpy()
     parts, sums = [], []
     for i in range(B):
         p, q = softmax(t[i], 1 / gamma), softmax(z[i])
@@ -132,6 +134,13 @@ def test_ttm_tempers_the_teacher_and_never_the_student() -> None:
     assert float(weighted.distilled(logits(0), batch())) == pytest.approx(np.mean(np.multiply(sums, parts)), rel=1e-6)
     expected = ce(logits(0)) + 3 * np.mean(parts)
     assert float(plain.loss(Outputs(logits(0)), batch(), 0)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_ttm_with_an_exponent_above_one_undoes_a_temperature() -> None:
+    """A teacher that answers at T = 4 gives, to the power of 4, what it thinks."""
+    flat, honest = batch(logits(100) / 4), batch()
+    undone, told = (TTM(gamma=g).distilled(logits(0), b) for g, b in ((4.0, flat), (1.0, honest)))
+    torch.testing.assert_close(undone, told)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -291,10 +300,10 @@ def test_rolewise_chooses_without_labels_by_the_teachers_own_confidence() -> Non
     assert RoleWise().choose(lab) == CANDIDATES[int(np.argmin(losses))]
 
 
-def test_function_matching_is_kd_without_labels() -> None:
-    z, now = logits(0), batch()
-    attack = FunctionMatching(temperature=3.0)
-    expected = kd(z, F.softmax(logits(100) / 3, -1), 3.0)
+@pytest.mark.parametrize("attack", [FunctionMatching(temperature=3.0), *FunctionMatching.presets().values()])
+def test_function_matching_is_kd_without_labels(attack: FunctionMatching) -> None:
+    z, now, T = logits(0), batch(), attack.temperature
+    expected = kd(z, F.softmax(logits(100) / T, -1), T)
     torch.testing.assert_close(attack.loss(Outputs(z), now, 0), expected)
     blind = replace(now, labels=torch.full((B,), UNLABELLED))
     torch.testing.assert_close(attack.loss(Outputs(z), blind, 0), expected)

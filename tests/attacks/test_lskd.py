@@ -1,5 +1,9 @@
 """LSKD: what standardised logits ignore."""
 
+import math
+import statistics
+
+import pytest
 import torch
 from small_batches import B, batch, logits
 from torch.nn import functional as F
@@ -31,3 +35,25 @@ def test_standardised_logits_have_mean_zero_and_unit_deviation() -> None:
     z = standardise(logits(3))
     torch.testing.assert_close(z.mean(-1), torch.zeros(B, dtype=z.dtype), atol=1e-9, rtol=0)
     torch.testing.assert_close(z.std(-1), torch.ones(B, dtype=z.dtype), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("weight", "T"), [(9.0, 2.0), (1.0, 2.0), (1.0, 1.0)])
+def test_lskd_is_a_tenth_of_the_labels_and_w_times_kd_of_z_scores(weight: float, T: float) -> None:
+    """0.1 CE + w T² KL(softmax(z-scores of the teacher / T) ‖ that of the student), by loops."""
+    now, total = batch(), 0.0
+    for i, y in enumerate(now.labels.tolist()):
+        p, q = (softmax(z_scores(row), T) for row in (logits(100)[i].tolist(), logits(0)[i].tolist()))
+        total -= 0.1 * math.log(softmax(logits(0)[i].tolist(), 1.0)[y])
+        total += weight * T * T * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    attack = LSKD(weight=weight, temperature=T)
+    assert attack in LSKD.grid()
+    assert float(attack.loss(Outputs(logits(0)), now, 0)) == pytest.approx(total / B, rel=1e-5)
+
+
+def z_scores(row: list[float]) -> list[float]:
+    return [(v - statistics.mean(row)) / statistics.stdev(row) for v in row]
+
+
+def softmax(row: list[float], T: float) -> list[float]:
+    powers = [math.exp(z / T) for z in row]
+    return [power / sum(powers) for power in powers]

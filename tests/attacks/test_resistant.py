@@ -21,7 +21,7 @@ from attacks.resistant.htc import HTC
 from attacks.resistant.inversion import Inversion, Tail, fill, invert, unreverse
 from attacks.resistant.mkd import MKD, Markov
 from attacks.resistant.reopt import Reopt
-from attacks.resistant.skeptical import Headed, Skeptical, with_heads
+from attacks.resistant.skeptical import Headed, Skeptical, with_deep_heads, with_heads
 from attacks.resistant.view_ensemble import ViewEnsemble, ensemble
 from teachers import networks
 from teachers.errors import BudgetExceeded
@@ -264,6 +264,48 @@ def test_a_skeptical_student_learns_from_labels_alone_before_the_delay_is_over()
     assert not torch.allclose(weights(waits), weights(Skeptical().attempt(tiny_lab(FULL, 0))), atol=1e-3)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_of_the_authors_heads_the_teacher_speaks_to_the_second_from_the_end(count: int) -> None:
+    heads = tuple(logits(seed).requires_grad_() for seed in range(1, count + 1))
+    now, z = batch(), logits(0)
+    paper = Skeptical.presets()["paper"]
+    assert isinstance(paper, Skeptical)
+    told, deaf = (replace(paper, coupling=0.0, weight=w).loss(Outputs(z, heads), now) for w in (1.0, 0.0))
+    grads = torch.autograd.grad(told - deaf, heads, allow_unused=True)
+    moved = [i for i, g in enumerate(grads) if g is not None and float(g.abs().max()) > 1e-6]
+    assert moved == [max(0, count - 2)]
+    T, hears = 20.0, heads[max(0, count - 2)].detach()
+    expected = sum(
+        T * T * divergence(softmax(logits(100)[i], T), softmax(hears[i], T)) + math.log(softmax(hears[i])[y])
+        for i, y in enumerate(now.labels.tolist())
+    )
+    assert float((told - deaf).detach()) == pytest.approx(expected / B, rel=1e-5)
+
+
+def test_the_authors_heads_have_attention_and_a_double_convolution_for_each_stage_left() -> None:
+    network = networks.raw_pixels(networks.build("torchvision:resnet18", K, (3, 64, 64)), 3)
+    wrapped = with_deep_heads(network, K, (3, 64, 64))
+    assert isinstance(wrapped, Headed)
+    assert [head.shape for head in wrapped(torch.rand(2, 3, 64, 64)).heads] == [(2, K)] * 4
+    for head, doubled in zip(wrapped.heads, (3, 3, 2, 1), strict=True):
+        attention, *rest = head
+        strides = [m.stride[0] for m in rest if isinstance(m, nn.Conv2d) and m.groups > 1]
+        assert strides == [2, 1] * doubled
+        assert rest[-1].in_features == rest[0].in_channels * 2**doubled
+        x = torch.rand(2, rest[0].in_channels, 5, 7) + 0.1
+        ratio = attention(x).detach() / x
+        assert ratio.shape == x.shape
+        assert 0 < float(ratio.min()) < float(ratio.max()) < 1
+
+
+def test_deep_heads_are_where_small_ones_are() -> None:
+    for name, shape in (("strided-4-8-16", (1, 32, 32)), ("resnet-8", (3, 32, 32))):
+        network = networks.raw_pixels(networks.build(name, K, shape), shape[0])
+        small, deep = (wrap(network, K, shape) for wrap in (with_heads, with_deep_heads))
+        assert small._places == deep._places
+    assert with_deep_heads(Tokens(K), K, (1, 8, 8))(torch.rand(2, 1, 8, 8)).heads[0].shape == (2, K)
+
+
 class Tokens(nn.Module):
     """A transformer in small: maps shrink once, then tokens keep their shape."""
 
@@ -339,9 +381,10 @@ def test_heads_leave_the_network_as_it_was() -> None:
     torch.testing.assert_close(again(x).heads[0], wrapped(x).heads[0])
 
 
-def test_the_control_of_a_skeptical_student_has_its_heads() -> None:
+@pytest.mark.parametrize("deep", [False, True])
+def test_the_control_of_a_skeptical_student_has_its_heads(deep: bool) -> None:
     lab = tiny_lab(FULL, 0)
-    student = Skeptical().attempt(lab)
+    student = Skeptical(deep=deep).attempt(lab)
     lab.recipe = student.report.recipe
     control = LS().attempt(lab)
     assert control.report.parameters == student.report.parameters > LS().attempt(tiny_lab(FULL, 0)).report.parameters
