@@ -50,6 +50,7 @@ class Lab:
         self.seed, self.device = seed, device
         self.last: Student | None = None
         self.step_seconds = 0.0
+        self.decoded = ""  # what an attack found that the teacher does to its answers: a sentence for the report
 
     def _ask_all(self, pool: Pool, views: ViewSet, index: Index) -> Answers:
         viewer, images = Viewer(pool, views), torch.from_numpy(index)

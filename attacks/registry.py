@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import sys
 
-from attacks import data_free, declared, gradients, labels, logits, resistant, surrogate
+from attacks import adaptive, data_free, declared, gradients, labels, logits, resistant, surrogate
 from attacks.base import Attack, Technique
 from attacks.controls import CONTROLS as CONTROLS
 from teachers.errors import UsageError
 from teachers.names import nearest
 
 WRAPPED = ("network", "classes", "shape")  # the parameters of a wrapping function
-FAMILIES = (logits, resistant, labels, surrogate, data_free, gradients)
+FAMILIES = (logits, resistant, adaptive, labels, surrogate, data_free, gradients)
 OURS: tuple[type[Attack], ...] = tuple(attack for family in FAMILIES for attack in family.ATTACKS)
 
 

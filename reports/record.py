@@ -133,6 +133,7 @@ class Trial(Data):
     gradient_queries: Count  # those of them that serve to estimate gradients
     repeated_labels: Share | None  # share of the training images whose answer's top class is the known label
     diverged: bool
+    decoded: str = ""  # what the attack found that the teacher does to its answers
     network_parameters: Count
     seconds: Seconds
     step_seconds: Seconds
@@ -456,6 +457,11 @@ class Record(Data):
         """Return the name of a row: the attack, and its student architecture if there are several."""
         several = len({c.student for c in self.comparisons}) > 1
         return f"{row.attack} on {row.student}" if several else row.attack
+
+    def decoded(self, row: Comparison) -> list[str]:
+        """Return what an attack's students found that the teacher does to its answers, each once."""
+        own = set(row.knockoff.students)
+        return sorted({trial.decoded for trial in self.trials if trial.key in own and trial.decoded})
 
     def correct(self, students: Sequence[str]) -> NDArray[np.bool_]:
         """Return which test images some students classify correctly, (S, N), in the order given.

@@ -19,6 +19,7 @@ from teachers.surface import Answers, concatenate
 from teachers.task import UNLABELLED, Pool
 from teachers.views import Viewer, ViewSet
 
+MOST_DECODED = 300  # characters of what an attack found that the teacher does to its answers
 PIXELS = 512 * 3 * 64 * 64  # pixel values per forward pass of `predict`
 
 
@@ -111,6 +112,7 @@ class Report:
     seconds: float
     step_seconds: float  # in training steps only, without waiting for data or answers
     repeats: float | None  # share of the labelled images seen whose answer's top class is their label
+    decoded: str = ""  # what an attack found that the teacher does to its answers
 
 
 class Checkpointer(Protocol):

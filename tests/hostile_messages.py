@@ -47,6 +47,7 @@ REPORT: dict[str, Any] = {
     "seconds": 1.0,
     "step_seconds": 1.0,
     "repeats": 0.5,
+    "decoded": "",
 }
 FAILURE: dict[str, Any] = {"sentence": "s", "trace": "", "code": 70}
 

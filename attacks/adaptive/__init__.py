@@ -1,1 +1,8 @@
-"""Attacks that first decode what a teacher's answers mean, and then distil."""
+"""Attacks that first find out what a teacher's answers mean, and then distil."""
+
+from __future__ import annotations
+
+from attacks.adaptive.adaptive import Adaptive
+from attacks.base import Attack
+
+ATTACKS: tuple[type[Attack], ...] = (Adaptive,)

@@ -63,6 +63,7 @@ def measure(
         network_parameters=parameters,
         seconds=seen.seconds,
         step_seconds=seen.step_seconds,
+        decoded=seen.decoded,
     )
 
 

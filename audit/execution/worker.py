@@ -26,7 +26,7 @@ from teachers.oracle import Oracle
 from teachers.storage.store import Rows, read_pool
 from teachers.surface import Answers, Surface, concatenate
 from teachers.task import Pool
-from teachers.training import Recipe, Report
+from teachers.training import MOST_DECODED, Recipe, Report
 from teachers.views import Viewer, ViewSet
 
 FLAGS = (
@@ -134,7 +134,12 @@ def _train(job: Job, ask: Ask | None, progress: Callable[[int], None] | None) ->
     )
     began = time.perf_counter()
     student = technique(cell).attempt(lab)
-    report = replace(student.report, seconds=time.perf_counter() - began, step_seconds=lab.step_seconds)
+    report = replace(
+        student.report,
+        seconds=time.perf_counter() - began,
+        step_seconds=lab.step_seconds,
+        decoded=str(lab.decoded)[:MOST_DECODED],
+    )
     return TrainingOutcome({name: t.detach().cpu().numpy() for name, t in student.network.state_dict().items()}, report)
 
 

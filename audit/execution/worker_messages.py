@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from teachers import views
 from teachers.processes.messages import SENTENCE, TRACE, Message, fitting
 from teachers.processes.pipes import Arrays, PipeError, said
-from teachers.training import Report
+from teachers.training import MOST_DECODED, Report
 
 Seconds = Annotated[float, Field(ge=0, le=10**9)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -65,6 +65,7 @@ class StudentReport(Message):
     seconds: Seconds
     step_seconds: Seconds
     repeats: Share | None
+    decoded: Annotated[str, Field(max_length=MOST_DECODED)]
 
 
 class Student(Message):

@@ -39,6 +39,7 @@ class Result(Data):
     network_parameters: int
     seconds: float
     step_seconds: float
+    decoded: str = ""  # what the attack found that the teacher does to its answers
 
 
 class Failure(Data):

@@ -83,6 +83,9 @@ STUDENTS: Final[Table[Trial]] = Table(
             lambda t: t.repeated_labels,
         ),
         Column("diverged", "truth", "whether its loss was not finite", lambda t: t.diverged),
+        Column(
+            "decoded", "text", "what the attack found that the teacher does to its answers", lambda t: t.decoded or None
+        ),
         Column("network_parameters", "count", "parameters of the network", lambda t: t.network_parameters),
         Column("seconds", "number", "seconds of training and measuring", lambda t: t.seconds),
         Column("step_seconds", "number", "seconds of these inside training steps", lambda t: t.step_seconds),

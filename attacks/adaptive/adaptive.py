@@ -1,0 +1,135 @@
+"""The adaptive attack: decode what a teacher's answers mean from the attacker's own data, then distil.
+
+It assumes nothing about the defence (Kerckhoffs's principle; Tramèr, Carlini, Brendel & Madry, On adaptive attacks to
+adversarial example defenses, NeurIPS 2020, arXiv 2002.08347, section 2): whether answers are scaled, reversed, permuted
+or turned to labels after some queries is read from the answers, the attacker's labels and a student trained on these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attacks.adaptive import decoders
+from attacks.adaptive.decoders.decoding import Decoding, unchanged
+from attacks.base import Attack, Lab
+from attacks.controls.ls import LS
+from attacks.logits.dist import DIST
+from attacks.logits.dkd import DKD
+from attacks.losses import kd, soft_target, supervised
+from teachers.surface import Answers
+from teachers.task import UNLABELLED
+from teachers.training import Batch, Outputs, Student
+from teachers.views import Viewer
+
+Loss = Literal["correlation", "decoupled", "tail", "soft"]
+ORDERS = (decoders.sign, decoders.match)  # the first one that finds something is used
+SCALES = (decoders.mixture, decoders.class_scale, decoders.scale)
+CHUNK = 512  # images per forward pass of the reference student
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptive(Attack):
+    """CE + rising · a loss on the decoded answers: DIST's (`correlation`), DKD's (`decoupled`), its `tail`, or `soft` KD.
+
+    A decoder changes the answers only where they show its reason; without any, they are used as they were given.
+    """
+
+    name = "adaptive"
+    title = "Adaptive attack: decode the answers, then distil"
+    paper = "own composition after Tramèr et al., NeurIPS 2020, arXiv 2002.08347, section 2"
+    needs = "probs"
+    holds = "original"
+    views = "crop"
+
+    rescaled: bool = True  # whether answers are scaled to what the labels say
+    loss: Loss = "correlation"
+    temperature: float = 4.0
+    beta: float = 1.0  # of the loss, or of its non-target part
+    warmup: float = 20 / 240  # fraction of the steps in which the distilled part rises, as DKD's
+
+    @classmethod
+    def grid(cls) -> tuple[Adaptive, ...]:
+        return (
+            cls(),
+            cls(loss="decoupled", temperature=2.0, beta=2.0),
+            cls(rescaled=False),
+            cls(loss="tail", beta=2.0, rescaled=False),
+            cls(loss="soft", temperature=2.0),
+        )
+
+    def run(self, lab: Lab) -> Student:
+        answers = lab.answers("crop").log_probs()
+        known = np.full(len(lab.pool), UNLABELLED) if lab.pool.labels is None else lab.pool.labels
+        meaning = decode(answers, torch.from_numpy(known), _reference(lab), rescaled=self.rescaled)
+        lab.decoded = meaning.told
+        views = len(meaning.log_probs) // len(lab.pool)
+        rising = max(1, round(self.warmup * lab.recipe.steps))
+
+        def loss(outputs: Outputs, batch: Batch, step: int) -> Tensor:
+            return supervised(outputs, batch) + min(1.0, (step + 1) / rising) * self.distilled(outputs.logits, batch)
+
+        return lab.fit(lab.stream("crop", Answers("probs", meaning.log_probs), views=views), loss)
+
+    def distilled(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return the distilled part of the loss."""
+        if self.loss == "correlation":
+            return DIST(beta=self.beta, gamma=self.beta, temperature=self.temperature).distilled(logits, batch)
+        if self.loss == "soft":
+            return self.beta * kd(logits, soft_target(batch, self.temperature), self.temperature)
+        alpha = 1.0 if self.loss == "decoupled" else 0.0
+        return DKD(temperature=self.temperature, alpha=alpha, beta=self.beta).distilled(logits, batch)
+
+
+def decode(log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, rescaled: bool = True) -> Decoding:
+    """Return what answers (V·N, K), view by view, mean: the first views alone where the teacher turned after some.
+
+    `labels` (N,) are UNLABELLED where unknown; `reference` (V·N, K) holds the log-probabilities of a student trained
+    without the teacher, None where there are no labels to train one. The order of the classes comes before their scale:
+    only with the right order do the labels tell the scale.
+    """
+    images = len(labels)
+    honest = max(1, decoders.change_point(log_probs, labels, reference) // images)
+    change = Decoding(log_probs[: honest * images], "")
+    if honest * images < len(log_probs):
+        change = change._replace(told=f"the answers change after {honest} of {len(log_probs) // images} views")
+    order = unchanged(change.log_probs)
+    if reference is not None:
+        early = reference[: honest * images]
+        order = _first(change.log_probs, *(partial(f, labels=labels, reference=early) for f in ORDERS))
+    scale = _first(order.log_probs, *(partial(f, labels=labels) for f in SCALES if rescaled))
+    told = (step.told for step in (change, order, scale) if step.told)
+    return Decoding(scale.log_probs, "; ".join(told))
+
+
+def _first(log_probs: Tensor, *ways: Callable[[Tensor], Decoding]) -> Decoding:
+    """Return what the first decoder that finds something makes of the answers."""
+    tried = (way(log_probs) for way in ways)
+    return next((found for found in tried if found.told), unchanged(log_probs))
+
+
+@torch.no_grad()
+def _answers(student: Student, lab: Lab) -> Tensor:
+    """Return a student's own log-probabilities about all views of the pool, (V·N, K), view by view."""
+    views = lab.view_set("crop")
+    viewer, index = Viewer(lab.pool, views), torch.arange(len(lab.pool))
+    parts = [
+        student.network(viewer(part, torch.full_like(part, view)).to(lab.device)).log_softmax(-1).cpu()
+        for view in range(views.count)
+        for part in torch.split(index, CHUNK)
+    ]
+    return torch.cat(parts)
+
+
+def _reference(lab: Lab) -> Tensor | None:
+    """Return the answers of a student that the attacker trains without the teacher; None without labels."""
+    if not len(lab.pool.labelled):
+        return None
+    student = lab.fit(lab.stream("crop"), LS().loss)
+    return _answers(student, lab)
