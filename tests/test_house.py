@@ -207,6 +207,8 @@ VERSIONS = {
     "mlkd": "2 90a290d4df408db9",
     "ctkd": "1 c5c1e787b6872701",
     "mse": "1 1197d84c5b6c89e9",
+    "rld": "1 0",
+    "kendall": "1 0",
     "ttm": "1 1e964c06b8ae5918",
     "ckd": "1 faea1bbe5f6a934d",
     "rolewise": "1 ee569eb6bb602c4d",

@@ -8,10 +8,12 @@ from attacks.logits.ctkd import CTKD
 from attacks.logits.dist import DIST
 from attacks.logits.dkd import DKD
 from attacks.logits.function_matching import FunctionMatching
+from attacks.logits.kendall import Kendall
 from attacks.logits.lskd import LSKD
 from attacks.logits.mlkd import MLKD
 from attacks.logits.mse import MSE
 from attacks.logits.nkd import NKD
+from attacks.logits.rld import RLD
 from attacks.logits.rolewise import RoleWise
 from attacks.logits.soft_kd import SoftKD
 from attacks.logits.ttm import TTM
@@ -29,4 +31,6 @@ ATTACKS: tuple[type[Attack], ...] = (
     CKD,
     RoleWise,
     FunctionMatching,
+    RLD,
+    Kendall,
 )
