@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from reports import handed
 from reports.base import Count as Count
@@ -137,6 +137,14 @@ class Trial(Data):
     network_parameters: Count
     seconds: Seconds
     step_seconds: Seconds
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what earlier versions did not know, where it says nothing."""
+        fields: dict[str, Any] = write(self)
+        if not self.decoded:
+            fields.pop("decoded", None)
+        return fields
 
 
 class Interval(Data):

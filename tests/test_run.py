@@ -235,8 +235,8 @@ class Diverging(SoftKD):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adaptive(Attack):
-    name = "adaptive"
+class WhileRunning(Attack):
+    name = "while-running"
     title = "Asks while it runs"
     paper = "a test"
     needs = "probs"
@@ -264,14 +264,14 @@ def test_an_attack_that_fails_never_reads_as_survived(
         pipeline.run(request(kept, tmp_path / "alone", attacks=attack.name))
 
 
-def test_an_adaptive_attack_asks_through_the_same_door_and_is_stored(
+def test_an_attack_that_asks_while_it_runs_asks_through_the_same_door_and_is_stored(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_attack(monkeypatch, Adaptive)
-    record = pipeline.run(request(kept, tmp_path / "out", attacks="adaptive")).record
-    mine = [t for t in record.trials if t.cell.technique == "adaptive" and t.role == "judge"]
+    with_attack(monkeypatch, WhileRunning)
+    record = pipeline.run(request(kept, tmp_path / "out", attacks="while-running")).record
+    mine = [t for t in record.trials if t.cell.technique == "while-running" and t.role == "judge"]
     assert {t.queries for t in mine} == {37 + 2 * 900}
-    asked = {row.purpose: (row.charged, row.sent) for row in record.ledger if row.attack == "adaptive"}
+    asked = {row.purpose: (row.charged, row.sent) for row in record.ledger if row.attack == "while-running"}
     assert asked == {
         "judge, audited teacher": (2 * 1_800, 1_800),
         "judge, audited teacher, gradient estimate": (2 * 37, 2 * 37),

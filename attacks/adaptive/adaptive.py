@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.adaptive import decoders
-from attacks.adaptive.decoders.decoding import Decoding, unchanged
+from attacks.adaptive.decoders import Decoding, change_point, class_scale, floor, match, mixture, offset, scale, sign
+from attacks.adaptive.decoders.decoding import unchanged
 from attacks.base import Attack, Lab
 from attacks.controls.ls import LS
 from attacks.logits.dist import DIST
@@ -29,14 +29,13 @@ from teachers.training import Batch, Outputs, Student
 from teachers.views import Viewer
 
 Loss = Literal["correlation", "decoupled", "tail", "soft"]
-ORDERS = (decoders.sign, decoders.match)  # the first one that finds something is used
-SCALES = (decoders.mixture, decoders.class_scale, decoders.scale)
+ORDERS = (sign, match, offset)  # the first one that finds something is used
 CHUNK = 512  # images per forward pass of the reference student
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptive(Attack):
-    """CE + rising · a loss on the decoded answers: DIST's (`correlation`), DKD's (`decoupled`), its `tail`, or `soft` KD.
+    """CE + rising · a loss on decoded answers: DIST's (`correlation`), DKD's (`decoupled`), its `tail`, or `soft` KD.
 
     A decoder changes the answers only where they show its reason; without any, they are used as they were given.
     """
@@ -95,17 +94,20 @@ def decode(log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, resca
     only with the right order do the labels tell the scale.
     """
     images = len(labels)
-    honest = max(1, decoders.change_point(log_probs, labels, reference) // images)
-    change = Decoding(log_probs[: honest * images], "")
+    honest = max(1, change_point(log_probs, labels, reference) // images)
+    steps = [Decoding(log_probs[: honest * images], "")]
     if honest * images < len(log_probs):
-        change = change._replace(told=f"the answers change after {honest} of {len(log_probs) // images} views")
-    order = unchanged(change.log_probs)
+        steps = [steps[0]._replace(told=f"the answers change after {honest} of {len(log_probs) // images} views")]
+    stages: list[list[Callable[[Tensor], Decoding]]] = [[partial(floor, labels=labels)]]
     if reference is not None:
-        early = reference[: honest * images]
-        order = _first(change.log_probs, *(partial(f, labels=labels, reference=early) for f in ORDERS))
-    scale = _first(order.log_probs, *(partial(f, labels=labels) for f in SCALES if rescaled))
-    told = (step.told for step in (change, order, scale) if step.told)
-    return Decoding(scale.log_probs, "; ".join(told))
+        known = reference[: honest * images]
+        stages.append([partial(order, labels=labels, reference=known) for order in ORDERS])
+    if rescaled:
+        stages.append([partial(mixture, labels=labels)])
+        stages.append([partial(class_scale, labels=labels), partial(scale, labels=labels)])
+    for stage in stages:
+        steps.append(_first(steps[-1].log_probs, *stage))
+    return Decoding(steps[-1].log_probs, "; ".join(step.told for step in steps if step.told))
 
 
 def _first(log_probs: Tensor, *ways: Callable[[Tensor], Decoding]) -> Decoding:

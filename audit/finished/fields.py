@@ -77,7 +77,8 @@ FIELDS: Final[Mapping[str, Mapping[Check, str]]] = {
     "Trial": {
         "recomputed": "validation_accuracy agreement",
         "checked": "key kind role teacher labels",
-        "repeat": "validation_correct test_correct test_agrees queries gradient_queries repeated_labels diverged decoded",
+        "repeat": "validation_correct test_correct test_agrees queries gradient_queries repeated_labels diverged "
+        "decoded",
         "text": "network_parameters seconds step_seconds",
     },
     "Triangle": {"recomputed": "classes"},

@@ -28,6 +28,7 @@ from attacks.adaptive.decoders import (
     sign,
     trust,
 )
+from attacks.adaptive.decoders.change import _deviations, _statistics
 from attacks.adaptive.decoders.decoding import halves, rows
 from attacks.adaptive.decoders.match import _likeliest
 from attacks.adaptive.decoders.matrix import fitted
@@ -125,6 +126,13 @@ def test_an_ordinary_teachers_answers_stay_as_they_are(name: str, seed: int) -> 
     decoded = ALL[name](w)
     assert not decoded.told
     assert torch.equal(decoded.log_probs, w.answers)
+
+
+@pytest.mark.parametrize(("k", "each"), [(3, 40), (4, 10), (4, 150), (5, 40), (10, 4), (10, 40), (60, 4)])
+def test_few_classes_and_few_images_are_no_finding(k: int, each: int) -> None:
+    w = world(k, each)
+    assert not [name for name in ("sign", "match", "offset", "mixture", "floor") if ALL[name](w).told]
+    assert change_point(w.answers, w.labels, w.reference) == len(w.answers)
 
 
 @pytest.mark.parametrize("name", ["sign", "match", "offset"])
@@ -417,6 +425,12 @@ def test_constants_of_a_class_are_taken_away() -> None:
     assert decoded.told == f"constants added to the non-target classes for {K} of {K} classes"
     assert agreement(shifted, w.answers, w) < 0.5
     assert agreement(decoded.log_probs, w.answers, w) > 0.85
+    width = [torch.where(tail(w), x, torch.nan).nanmean(1) - x.amax(1) for x in (decoded.log_probs, w.answers)]
+    spread = [
+        float((torch.where(tail(w), x, torch.nan) - m[:, None] - x.amax(1, keepdim=True)).nan_to_num().std())
+        for x, m in zip((decoded.log_probs, w.answers), width, strict=True)
+    ]
+    assert spread[0] == pytest.approx(spread[1], rel=0.2)
 
 
 def test_ranks_give_each_row_the_mean_sorted_values() -> None:
@@ -543,3 +557,19 @@ def test_one_hot_answers_after_a_turn_are_left_out() -> None:
     w = world()
     shown = torch.cat([w.answers[:300], torch.where(tail(w), -torch.inf, 0.0)[300:]])
     assert change_point(shown, w.labels) == 300
+
+
+def test_the_turn_is_the_likeliest_of_all_points() -> None:
+    """By brute force over every point, with NumPy's variances of the same statistics."""
+    w = world(k=6, each=30, views=1)
+    shown = torch.cat([w.answers[:70], (w.answers / 3).log_softmax(1)[70:]])
+    x = torch.stack([_deviations(s, w.labels, 6) for s in _statistics(shown, w.labels, None)], 1)
+    assert torch.equal(rows(shown, w.labels).classes, w.labels)
+    x = (x / x.std(0)).numpy()
+
+    def gain(at: int) -> float:
+        parts = [(len(p), p.var(0)) for p in (x, x[:at], x[at:])]
+        whole, left, right = (n * np.log(np.maximum(v, 1e-4)).sum() for n, v in parts)
+        return float(whole - left - right)
+
+    assert change_point(shown, w.labels) == max(range(50, len(x) - 49), key=gain)

@@ -34,12 +34,8 @@ def floor(log_probs: Tensor, labels: Tensor) -> Decoding:
     most = by_class(inside.double()[:, None], given.tops, k)[given.tops, 0] > 0.5
     mixed = full & (inside | (most & (lowest >= level)))
     second = p.topk(2, 1).values[:, 1]
-    if (
-        share(inside) < LEAST
-        or inside.sum() < ROWS
-        or share(second[mixed] > level + WIDTH) < 0.5
-        or k * math.exp(level) >= 1
-    ):
+    many = share(inside) >= LEAST and int(inside.sum()) >= ROWS
+    if not many or share(second[mixed] > level + WIDTH) < 0.5 or k * math.exp(level) >= 1:
         return unchanged(log_probs)
     f = math.exp(level)
     rest = (p.exp() - f).clamp(min=FINEST * f).log().log_softmax(1)
