@@ -386,7 +386,6 @@ from audit.cache.store import Cache
 from audit.plan.cells import BlockUse
 from sample_cache import ANSWERED, cell, told
 
-pytestmark = pytest.mark.usefixtures("figures_once")
 cache = Cache(Path(sys.argv[1]))
 store = cache.answers(ANSWERED, "probs", 3)
 for row in map(int, sys.argv[2:]):
