@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from teachers.task import UNLABELLED
-from teachers.training import Batch, Outputs
+from teachers.training import Batch, Objective, Outputs
 
 
 def kd(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
@@ -42,6 +44,16 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def supervised(outputs: Outputs, batch: Batch) -> Tensor:
     """Return the cross entropy with the known labels."""
     return cross_entropy(outputs.logits, batch.truth(outputs.logits.shape[1]))
+
+
+def rising(distilled: Callable[[Tensor, Batch], Tensor], warmup: float, steps: int) -> Objective:
+    """Return CE + w · distilled(logits, batch); w rises linearly from 0 to 1 in the first `warmup` of the steps."""
+    until = max(1, round(warmup * steps))
+
+    def loss(outputs: Outputs, batch: Batch, step: int) -> Tensor:
+        return supervised(outputs, batch) + min(1.0, (step + 1) / until) * distilled(outputs.logits, batch)
+
+    return loss
 
 
 def soft_target(batch: Batch, temperature: float) -> Tensor:

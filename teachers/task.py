@@ -68,6 +68,11 @@ class Pool:
             return np.zeros(0, np.int64)
         return np.flatnonzero(self.labels != UNLABELLED)
 
+    @property
+    def every_label(self) -> NDArray[np.int64]:
+        """The labels of all images, (N,), UNLABELLED where unknown."""
+        return np.full(len(self), UNLABELLED) if self.labels is None else self.labels
+
     def take(self, index: NDArray[np.int64]) -> Pool:
         """Return the pool of the images at `index`."""
         return replace(

@@ -160,8 +160,7 @@ class StoredStream:
         self._viewer = Viewer(pool, views, device)
         self._views, self._batch = views.count, batch
         self._answers, self._device = answers, torch.device(device)
-        labels = np.full(len(pool), UNLABELLED) if pool.labels is None else pool.labels
-        self._labels = torch.from_numpy(labels).to(device)
+        self._labels = torch.from_numpy(pool.every_label).to(device)
         self._index = torch.arange(len(pool)) if only is None else torch.from_numpy(only)
         self._row = torch.zeros(len(pool), dtype=torch.int64)
         self._row[self._index] = torch.arange(len(self._index))

@@ -12,20 +12,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.adaptive.decoders import Decoding, change_point, class_scale, floor, match, mixture, offset, scale, sign
+from attacks.adaptive.decoders import Decoding, change_point, class_scale, floor, match, mixture, offset, sign
 from attacks.adaptive.decoders.decoding import unchanged
 from attacks.base import Attack, Lab
 from attacks.controls.ls import LS
 from attacks.logits.dist import DIST
 from attacks.logits.dkd import DKD
-from attacks.losses import kd, soft_target, supervised
+from attacks.losses import kd, rising, soft_target
 from teachers.surface import Answers
-from teachers.task import UNLABELLED
-from teachers.training import Batch, Outputs, Student
+from teachers.training import Batch, Student
 from teachers.views import Viewer
 
 Loss = Literal["correlation", "decoupled", "tail", "soft"]
@@ -65,15 +63,10 @@ class Adaptive(Attack):
 
     def run(self, lab: Lab) -> Student:
         answers = lab.answers("crop").log_probs()
-        known = np.full(len(lab.pool), UNLABELLED) if lab.pool.labels is None else lab.pool.labels
-        meaning = decode(answers, torch.from_numpy(known), _reference(lab), rescaled=self.rescaled)
+        meaning = decode(answers, torch.from_numpy(lab.pool.every_label), _reference(lab), rescaled=self.rescaled)
         lab.decoded = meaning.told
         views = len(meaning.log_probs) // len(lab.pool)
-        rising = max(1, round(self.warmup * lab.recipe.steps))
-
-        def loss(outputs: Outputs, batch: Batch, step: int) -> Tensor:
-            return supervised(outputs, batch) + min(1.0, (step + 1) / rising) * self.distilled(outputs.logits, batch)
-
+        loss = rising(self.distilled, self.warmup, lab.recipe.steps)
         return lab.fit(lab.stream("crop", Answers("probs", meaning.log_probs), views=views), loss)
 
     def distilled(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -104,7 +97,7 @@ def decode(log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, resca
         stages.append([partial(order, labels=labels, reference=known) for order in ORDERS])
     if rescaled:
         stages.append([partial(mixture, labels=labels)])
-        stages.append([partial(class_scale, labels=labels), partial(scale, labels=labels)])
+        stages.append([partial(class_scale, labels=labels)])
     for stage in stages:
         steps.append(_first(steps[-1].log_probs, *stage))
     return Decoding(steps[-1].log_probs, "; ".join(step.told for step in steps if step.told))

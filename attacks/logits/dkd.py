@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.base import Attack, Lab
-from attacks.losses import kl, standardise, supervised, target_class
+from attacks.losses import kl, rising, standardise, target_class
 from teachers.fidelity import Fidelity
-from teachers.training import Batch, Outputs, Student
+from teachers.training import Batch, Student
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +50,7 @@ class DKD(Attack):
         return cls(), *weaker, imagenet, cls(standardised=True, temperature=2.0), published
 
     def run(self, lab: Lab) -> Student:
-        rising = max(1, round(self.warmup * lab.recipe.steps))
-
-        def loss(outputs: Outputs, batch: Batch, step: int) -> Tensor:
-            return supervised(outputs, batch) + min(1.0, (step + 1) / rising) * self.distilled(outputs.logits, batch)
-
+        loss = rising(self.distilled, self.warmup, lab.recipe.steps)
         return lab.fit(lab.stream("crop", lab.answers("crop")), loss)
 
     def distilled(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.base import Attack, Lab
-from attacks.losses import kl, supervised, target_class
-from teachers.training import Batch, Outputs, Student
+from attacks.losses import kl, rising, target_class
+from teachers.training import Batch, Student
 
 NEVER = -1e9  # a log-probability of zero that stays finite where it is multiplied by zero
 
@@ -40,11 +40,7 @@ class RLD(Attack):
         return cls(), cls(beta=2.0), cls(temperature=2.0), cls(temperature=2.0, beta=2.0)
 
     def run(self, lab: Lab) -> Student:
-        rising = max(1, round(self.warmup * lab.recipe.steps))
-
-        def loss(outputs: Outputs, batch: Batch, step: int) -> Tensor:
-            return supervised(outputs, batch) + min(1.0, (step + 1) / rising) * self.distilled(outputs.logits, batch)
-
+        loss = rising(self.distilled, self.warmup, lab.recipe.steps)
         return lab.fit(lab.stream("crop", lab.answers("crop")), loss)
 
     def distilled(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -57,8 +57,7 @@ class RoleWise(Attack):
         only = self._sample(lab)
         if not len(only):
             return CANDIDATES[0]
-        known = np.full(len(lab.pool), UNLABELLED) if lab.pool.labels is None else lab.pool.labels
-        labels, losses = torch.from_numpy(known[only]), []
+        labels, losses = torch.from_numpy(lab.pool.every_label[only]), []
         for kind in CANDIDATES:
             answers = lab.answers(kind, only=only, views=1)
             target = torch.where(labels == UNLABELLED, answers.labels, labels)

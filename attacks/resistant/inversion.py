@@ -57,8 +57,7 @@ class Inversion(Attack):
 
     def run(self, lab: Lab) -> Student:
         answers = lab.answers("crop")
-        known = np.full(len(lab.pool), UNLABELLED) if lab.pool.labels is None else lab.pool.labels
-        labels = torch.from_numpy(known).repeat(lab.recipe.views)
+        labels = torch.from_numpy(lab.pool.every_label).repeat(lab.recipe.views)
         labels = torch.where(labels == UNLABELLED, answers.labels, labels)
         restored = Answers("probs", invert(answers.values, lab.oracle.surface.steps, labels, self.tail))
         return lab.fit(lab.stream("crop", restored), SoftKD(temperature=self.temperature, weight=self.weight).loss)

@@ -6,6 +6,7 @@ temperature of Guo et al., ICML 2017 (arXiv 1706.04599, section 4.2).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -15,9 +16,7 @@ from attacks.adaptive.decoders.decoding import Decoding, Rows, distinct, rows, u
 from teachers.task import UNLABELLED
 
 MOST = 32.0  # c lies in [1/MOST, MOST]
-CONFIDENT = (
-    0.95  # mean top probability above which no answers are sharpened: a teacher that knows all labels has no finite c
-)
+CONFIDENT = 0.95  # mean top probability above which nothing is sharpened: an overfitted teacher has no finite c
 SLIGHT = 1.1  # a factor between 1/SLIGHT and SLIGHT is no finding
 PRIOR = 5.0  # images of the weight that the scale of all classes has in the scale of one
 
@@ -41,10 +40,10 @@ def class_scale(log_probs: Tensor, labels: Tensor) -> Decoding:
     logs = torch.full((k,), common).double().log()
     for y in distinct(given.labels[given.labels != UNLABELLED]).tolist():
         own = given.labels == y
-        weight = len(distinct(given.images[own])) / (len(distinct(given.images[own])) + PRIOR)
-        fitted = likeliest(log_probs[own], given.labels[own])
-        logs[y] = weight * torch.tensor(fitted).log() + (1 - weight) * logs[y]
-    if logs.abs().max() < torch.tensor(SLIGHT).log():
+        images = len(distinct(given.images[own]))
+        weight = images / (images + PRIOR)
+        logs[y] = weight * math.log(likeliest(log_probs[own], given.labels[own])) + (1 - weight) * logs[y]
+    if logs.abs().max() < math.log(SLIGHT):
         return unchanged(log_probs)
     c = logs.exp().to(log_probs.device)
     told = f"scale of each class, {float(c.min()):.2g} to {float(c.max()):.2g}"
@@ -67,7 +66,7 @@ def likeliest(log_probs: Tensor, labels: Tensor) -> float:
     best = _likeliest(fit)
     if best <= 1 or _confidence(fit, best) <= CONFIDENT:
         return best
-    return max(1.0, _root(lambda c: _confidence(fit, c) - CONFIDENT, 1 / MOST, best))
+    return _root(lambda c: _confidence(fit, c) - CONFIDENT, 1.0, best)
 
 
 def _fitting(given: Rows) -> Rows:
@@ -84,15 +83,11 @@ def _likeliest(fit: Rows) -> float:
     z = fit.log_probs.double()
 
     def loss(log_c: float) -> float:
-        return -float((_exp(log_c) * z).log_softmax(1).gather(1, fit.labels[:, None]).mean())
+        return -float((math.exp(log_c) * z).log_softmax(1).gather(1, fit.labels[:, None]).mean())
 
-    limit = float(torch.tensor(MOST, dtype=torch.float64).log())
+    limit = math.log(MOST)
     found = minimize_scalar(loss, bounds=(-limit, limit), method="bounded", options={"xatol": 1e-4})
-    return _exp(float(found.x))
-
-
-def _exp(x: float) -> float:
-    return float(torch.tensor(x, dtype=torch.float64).exp())
+    return math.exp(found.x)
 
 
 def _confidence(fit: Rows, c: float) -> float:
@@ -100,8 +95,7 @@ def _confidence(fit: Rows, c: float) -> float:
 
 
 def _root(rising: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a rising function is zero, by bisection; `low` if it is above zero there already."""
-    for _ in range(40):
-        middle = (low * high) ** 0.5
-        low, high = (low, middle) if rising(middle) > 0 else (middle, high)
-    return low
+    """Return where a rising function is zero; `low` if it is above zero there already."""
+    from scipy.optimize import brentq
+
+    return low if rising(low) >= 0 else float(brentq(rising, low, high))
