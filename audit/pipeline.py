@@ -19,6 +19,7 @@ from audit.diagnosis.pools import cmi_pools, illustrated
 from audit.execution.execute import executor
 from audit.execution.runner import TrialRunner
 from audit.plan import count
+from audit.plan.design import VERSION
 from audit.plan.options import Options
 from audit.plan.question import of_audit
 from audit.plan.suite import complete
@@ -103,6 +104,7 @@ def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
         measured = encodable(
             Record(
                 audit=identity,
+                design=VERSION,
                 command=command,
                 teacher=teacher.describe(audited, task, tops["audited"]),
                 ordinary=teacher.describe(ordinary, task, tops[ordinary.role]),

@@ -218,6 +218,7 @@ def gather(found: dict[tuple[str, float], list[Record]], out: Path) -> Bag:
         images=first.task.test,
         student=first.settings.student,
         suite=first.suite,
+        design=first.design,
         controls=tuple(controls.values()),
         teachers=tuple(teachers),
     )

@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from reports.record import Count, Data, Flag, PackedArray, Parameters, Record, Share, SuiteInfo
+from reports.record import UNSTATED, Count, Data, Flag, PackedArray, Parameters, Record, Share, SuiteInfo
 from reports.settings import Settings, question
 
 
@@ -61,6 +61,7 @@ class Bag(Data):
     images: Count  # number of test images, N
     student: str
     suite: SuiteInfo
+    design: Count = UNSTATED  # as of a record
     controls: tuple[Control, ...]
     teachers: tuple[BagTeacher, ...]
 
@@ -132,6 +133,7 @@ def comparable(record: Record, bag: Bag) -> bool:
     return (
         record.suite.complete
         and record.suite.digest == bag.suite.digest
+        and record.design == bag.design
         and record.task.digest == bag.task_digest
         and question(record.settings) == question(Settings(teacher=bag.task, student=bag.student))
     )

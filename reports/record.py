@@ -24,6 +24,7 @@ from reports.settings import Settings as Settings
 from teachers.files import write_whole
 
 SCHEMA_VERSION: Final = 3  # the first of a release: what it writes, every later version reads
+UNSTATED: Final = 3  # version of the design of records that do not state it
 
 MOST = 2048 * handed.MIB  # at most, bytes of a record
 LARGEST = 2**26  # at most, values of an array: more than any split or pool of answers has
@@ -438,6 +439,7 @@ class Record(Data):
 
     schema_version: Literal[3] = SCHEMA_VERSION
     audit: str  # digest of everything that determines the audit
+    design: Count = UNSTATED  # version of what is compared with what; earlier versions did not state it
     command: str
     teacher: TeacherInfo
     ordinary: TeacherInfo  # the positive control
@@ -493,7 +495,8 @@ def save(record: Record, path: Path) -> None:
 
 def dumped(record: Record) -> bytes:
     """Return the bytes of the record's file."""
-    return record.model_dump_json(indent=1).encode()
+    unstated = {"design"} if record.design == UNSTATED else None  # as the version wrote it that did not state it
+    return record.model_dump_json(indent=1, exclude=unstated).encode()
 
 
 def load(path: Path) -> Record:

@@ -51,9 +51,9 @@ class SmoothedTruth(nn.Module):
     A student can learn nothing from it that label smoothing does not teach: an audit must not find it distillable.
     """
 
-    def __init__(self, pool: Pool, classes: int, views: int, smoothing: float = SMOOTHING) -> None:
+    def __init__(self, held: LabelMemory, classes: int, smoothing: float = SMOOTHING) -> None:
         super().__init__()
-        self._k, self._smoothing, self._held = classes, smoothing, LabelMemory(pool, views)
+        self._k, self._smoothing, self._held = classes, smoothing, held
 
     def forward(self, x: Tensor) -> Tensor:
         labels = self._held.labels(digests(x))

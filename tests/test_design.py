@@ -116,9 +116,14 @@ def test_what_an_attack_has_to_beat_depends_on_what_it_holds_and_needs() -> None
     assert [arm.technique for arm in of_mixup] == [
         *(LS(smoothing=s, view=view) for view in ("crop", "mixup") for s in (0.1, 0.0))
     ]
-    *_, own = made.controls(Decided(), soft)
-    assert (own.technique, own.target, own.teacher) == (soft.technique, 0.1, None)
-    assert own.name == "soft-kd of smoothed labels"
+    own = made.controls(Decided(), soft)[-4:]
+    assert {(arm.technique, arm.teacher) for arm in own} == {(soft.technique, None)}
+    assert {arm.target: arm.name for arm in own} == {
+        0.1: "soft-kd of smoothed labels",  # as earlier records name it
+        0.01: "soft-kd of labels smoothed by 0.01",
+        0.0001: "soft-kd of labels smoothed by 0.0001",
+        0.0: "soft-kd of labels smoothed by 0",
+    }
 
 
 def test_a_pair_holds_what_both_of_its_arms_were_chosen_from() -> None:
@@ -127,7 +132,7 @@ def test_a_pair_holds_what_both_of_its_arms_were_chosen_from() -> None:
     knockoff, control = made.judged(pairs["audited"][SoftKD.name], 4)
     assert knockoff.seeds == control.seeds == range(4)
     assert (knockoff.splits, control.splits) == ("both", "both")
-    assert (len(knockoff.chosen_from), len(control.chosen_from)) == (2, 5)
+    assert (len(knockoff.chosen_from), len(control.chosen_from)) == (2, 4 + 4)
     assert control.target == 0.1
     assert pairs["audited"][LabelMixup.name].control.technique == LS(smoothing=0.1)
     assert list(made.pairs(Decided(failed=LabelMixup.name))["audited"]) == [SoftKD.name]
@@ -178,7 +183,7 @@ def test_students_are_counted_as_by_hand() -> None:
     """One attack, two teachers; two tuning seeds, three to five judged, two on the ordinary teacher."""
     assert counted(designed(SoftKD)) == {
         "tuning": (2 * 2 + 1 * 2 + 2 * 2 * 2, 14),  # LS, CE, two settings on each teacher
-        "matching controls": (0 + 2, 2 * (2 * 2 + 2)),  # crops need no other LS students; the own loss; or two of each
+        "matching controls": (0 + 4 * 2, 2 * (2 * 2 + 4 * 2)),  # or other LS students; the own loss by ε
         "twice the steps": (2 + 2, 4),  # of the LS student and of the attack
         "judging": (3 + (3 + 3) + 3, 5 + 5 + (3 + 3) + 3),  # the attack, its control or none, LS and null, CE
         "positive control": (2, 4),  # the attack; its control may have been trained

@@ -14,7 +14,7 @@ from teachers.kinds import Kind
 from teachers.oracle import Box
 from teachers.storage.store import AnswerStore
 from teachers.surface import GAMMA, Answers, Surface, reverse_sigmoid
-from teachers.synthetic import SmoothedTruth
+from teachers.synthetic import LabelMemory, SmoothedTruth
 from teachers.task import Pool
 
 N, K = 6, 5
@@ -179,7 +179,7 @@ def test_an_explanation_is_the_gradient_of_the_top_class() -> None:
 def test_a_teacher_without_gradients_is_refused_where_they_are_asked_for() -> None:
     pool = Pool(np.zeros((3, 1, 4, 4), np.uint8), np.arange(3))
     with pytest.raises(RefusedInput, match="no input gradients"):
-        Box(SmoothedTruth(pool, 3, 1), Surface("gradients"))(torch.rand(2, 1, 4, 4))
+        Box(SmoothedTruth(LabelMemory(pool, 1), 3), Surface("gradients"))(torch.rand(2, 1, 4, 4))
 
 
 def test_gradients_and_hidden_entries_are_stored_as_they_came(tmp_path) -> None:  # type: ignore[no-untyped-def]

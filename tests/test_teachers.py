@@ -9,14 +9,14 @@ from torch.nn import functional as F
 from teachers import methods
 from teachers.errors import UsageError
 from teachers.oracle import Box
-from teachers.synthetic import SmoothedTruth
+from teachers.synthetic import LabelMemory, SmoothedTruth
 from teachers.task import few_labels, few_shot, known
 from teachers.views import Viewer, ViewSet
 
 
 def test_smoothed_truth_answers_training_views_and_nothing_else() -> None:
     held = tiny_task()
-    box = Box(SmoothedTruth(held.train, 3, views=3, smoothing=0.3))
+    box = Box(SmoothedTruth(LabelMemory(held.train, 3), 3, smoothing=0.3))
     index = torch.arange(90)
     for view in range(3):
         told = box(Viewer(held.train, ViewSet("crop", 3))(index, torch.full_like(index, view)))

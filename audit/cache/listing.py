@@ -11,7 +11,7 @@ from typing import Any
 from audit.cache import checking
 from audit.cache.entries import KINDS, Contents, Entry, Kind
 from audit.plan.cells import Cell
-from audit.plan.design import smoothed
+from audit.plan.design import smoothing
 from teachers.intake import Card
 from teachers.targets.target import fingerprint
 
@@ -58,7 +58,7 @@ class Inventory:
     def controls(self) -> frozenset[str]:
         """Names of the entries that audits of any teacher share: controls, ordinary teachers and looks."""
         ordinary = {one.fingerprint for one in self.taught if one.ordinary}
-        students = (n for n, c in self.cells.items() if c.teacher is None or c.teacher in ordinary or smoothed(c))
+        students = (n for n, c in self.cells.items() if c.teacher is None or c.teacher in ordinary or knows_labels(c))
         teachers = (one.entry.name for one in self.taught if one.ordinary)
         looks = (e.name for e in self.contents.entries if e.kind == "looks" and e.name not in self.broken)
         return frozenset((*students, *teachers, *looks))
@@ -67,14 +67,19 @@ class Inventory:
         """Return the name of the teacher that a student queried."""
         if cell.teacher is None:
             return NOBODY
-        return SMOOTHED if smoothed(cell) else self.names.get(cell.teacher, cell.teacher[:12])
+        return SMOOTHED if knows_labels(cell) else self.names.get(cell.teacher, cell.teacher[:12])
 
     def answering(self, entry: Entry) -> str:
         """Return the name of the teacher that gave these answers."""
         digest = entry.name.split("/")[1]
         known = (name for mark, name in self.names.items() if mark.startswith(digest))
-        truths = (SMOOTHED for c in self.cells.values() if smoothed(c) and (c.teacher or "").startswith(digest))
+        truths = (SMOOTHED for c in self.cells.values() if knows_labels(c) and (c.teacher or "").startswith(digest))
         return next(known, None) or next(truths, digest[:12])
+
+
+def knows_labels(cell: Cell) -> bool:
+    """Whether a student asked a teacher that knows smoothed labels and nothing else."""
+    return smoothing(cell) is not None
 
 
 def inventory(contents: Contents) -> Inventory:

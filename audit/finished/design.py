@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from audit.analysis.derive import whole
+from audit.plan.design import EARLIER, VERSION, truths
 from audit.plan.suite import NULL_NAME, Suite, named
 from audit.statistics.sequential import HORIZON, schedule
 from audit.statistics.verdict import ALPHA
@@ -28,9 +29,17 @@ class Disagreement(NamedTuple):
 
 def design(record: Record) -> Iterator[Disagreement]:
     """Check that nothing that decides the verdict was left out, added or exchanged."""
+    yield from stated(record)
     yield from frozen(record)
     yield from rows(record)
     yield from looks(record)
+
+
+def stated(record: Record) -> Iterator[Disagreement]:
+    """Check that the design has a version that is known."""
+    if not truths(record.design):
+        known = " or ".join(map(str, sorted({*EARLIER, VERSION})))
+        yield Disagreement("design", str(record.design), f"{known}, which this version of the tool knows")
 
 
 def frozen(record: Record) -> Iterator[Disagreement]:

@@ -9,8 +9,8 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from audit.finished.design import known
-from audit.plan.cells import SMOOTHED
-from audit.plan.design import smoothed
+from audit.plan.cells import of_labels
+from audit.plan.design import smoothing, truths
 from audit.plan.suite import FIRST_NULL_SEED, LS_NAME, NULL_NAME, Suite, cost_shares
 from reports.record import BaselineResult, Comparison, Cost, Parameters, PositiveControl, Record, Trial
 
@@ -38,10 +38,11 @@ class Group(NamedTuple):
     alike: str = ""  # the one parameter that they share with the chosen setting; "": all
 
 
-def said(trial: Trial) -> Said:
-    """Return all properties of a student that a record states."""
-    cell, own = trial.cell, smoothed(trial.cell)
-    beside = (trial.kind, trial.teacher, cell.technique + SMOOTHED * own, cell.parameters.get("view"), own)
+def said(trial: Trial, swept: tuple[float, ...]) -> Said:
+    """Return all properties of a student that a record states; `swept`: smoothings that an attack's own loss tries."""
+    cell, own = trial.cell, smoothing(trial.cell, swept)
+    named = cell.technique + ("" if own is None else of_labels(own))
+    beside = (trial.kind, trial.teacher, named, cell.parameters.get("view"), own)
     return {**cell.model_dump(), **dict(zip(BESIDE, beside, strict=True))}
 
 
@@ -61,10 +62,15 @@ class Groups:
         """Trials by cell key."""
         return {trial.key: trial for trial in self.record.trials}
 
+    @property
+    def swept(self) -> tuple[float, ...]:
+        """The smoothings that an attack's own loss tries, by the design that the record states."""
+        return truths(self.record.design)
+
     @cached_property
     def said(self) -> dict[str, Said]:
         """The stated properties of each student, by cell key."""
-        return {trial.key: said(trial) for trial in self.record.trials}
+        return {trial.key: said(trial, self.swept) for trial in self.record.trials}
 
     @cached_property
     def ordinary(self) -> str:
@@ -104,11 +110,12 @@ class Groups:
         seeds = range(len(found.students))
         tuned = (mine,) if row.status != "failed" else ()  # if it failed during tuning, no setting was chosen
         yield Group(f"students of {name}", found.students, seeds, (mine,), {"parameters": found.parameters}, tuned)
+        control = {"parameters": row.control.parameters, "named": row.control.name}
         if not found.students:
-            yield Group(f"controls of {name}", (*row.control.students, *baseline.students), (), (), {})
+            rivals = self._rivals(row, "audited", found.parameters) if row.status == "identical" else ()
+            yield Group(f"controls of {name}", (*row.control.students, *baseline.students), (), (), control, rivals)
             return
         rivals = self._rivals(row, "audited", found.parameters)
-        control = {"parameters": row.control.parameters, "named": row.control.name}
         yield Group(f"controls of {name}", row.control.students, seeds, rivals, control, rivals)
         best = (*rivals, *(self._alone(control, row.student) for control in self.record.suite.controls))
         if baseline.students or not self._diverged(self.record.suite.controls):
@@ -193,7 +200,7 @@ class Groups:
         return Kind(due, row.knockoff.tuned_over)
 
     def _rivals(self, row: Comparison, asks: str, parameters: Parameters) -> tuple[Kind, ...]:
-        """Describe the control candidates of an attack's setting: LS students of two recipes, and its own loss."""
+        """Describe the control candidates of an attack's setting: LS students of two recipes, its own loss by ε."""
         plain = self._ls(row.student)
         if row.holds != "original":
             return (plain,)
@@ -202,7 +209,8 @@ class Groups:
         matched = plain if like is None else self._ls(row.student, like.regime.recipe, like.regime.view)
         own = {name: mine.due[name] for name in ("technique", "parameters", "recipe", "budget", "pool", "surrogate")}
         kinds = [plain] if matched == plain else [plain, matched]
-        return (*kinds, *([Kind(own | {"smoothed": True, "surface": "probs"}, 1)] if row.needs == "probs" else []))
+        swept = self.swept if row.needs == "probs" else ()
+        return (*kinds, *(Kind(own | {"smoothed": e, "surface": "probs"}, 1) for e in swept))
 
     def _ls(self, student: str, recipe: Parameters | None = None, view: str = "crop") -> Kind:
         kind = self._alone(LS_NAME, student, self.record.suite.settings)

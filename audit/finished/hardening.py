@@ -36,6 +36,7 @@ def surface(record: Record, row: SurfaceResult, one: Record, folder: Path) -> It
         return
     where = f"record in {row.folder}"
     yield from differences(f"{where}.task", record.task.model_dump(), one.task.model_dump())
+    yield from differences(f"{where}.design", record.design, one.design)
     yield from differences(f"{where}.suite", record.suite.model_dump(), one.suite.model_dump())
     asked, also = (asdict(replace(r.settings, surface="", isolate=None)) for r in (record, one))
     yield from differences(f"{where}.settings", asked, also)

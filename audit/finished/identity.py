@@ -8,9 +8,8 @@ from itertools import chain, combinations
 from attacks.sources import statements
 from audit.analysis.derive import whole
 from audit.finished.design import Disagreement
-from audit.plan.design import VERSION
 from audit.plan.question import Digests, of_audit, question
-from reports.record import Parameters, Record
+from reports.record import UNSTATED, Parameters, Record
 
 PRESETS = 8  # at most, attacks with a single setting for which both cases (preset or not) are tried
 
@@ -27,7 +26,8 @@ def names(record: Record) -> tuple[str, ...]:
     found, attacks = digests(record), versions(record)
     if found is None or attacks is None:
         return ()
-    unsaid = ((presets, version) for presets in _presets(record) for version in range(VERSION, 0, -1))
+    known = range(UNSTATED, 0, -1) if record.design == UNSTATED else (record.design,)
+    unsaid = ((presets, version) for presets in _presets(record) for version in known)
     return tuple(of_audit(question(record.settings, found, attacks, *more), record.look.seeds) for more in unsaid)
 
 

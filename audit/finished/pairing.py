@@ -58,7 +58,7 @@ def _alike(groups: Groups) -> Iterator[Disagreement]:
     same: dict[str, Any] = {}
     for trial in record.trials:
         said = groups.said[trial.key]
-        own = said["smoothed"] and trial.teacher is None
+        own = said["smoothed"] is not None and trial.teacher is None
         asks = {"surface": "probs"} if own else {"teacher": first.get(said["asks"]), "surface": shown.get(said["asks"])}
         due = {
             "engine": same.setdefault("", said["engine"]),

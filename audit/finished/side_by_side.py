@@ -88,6 +88,7 @@ def question(record: Record) -> dict[str, str]:
     engines = sorted({trial.cell.engine for trial in record.trials})
     return {
         "suite": f"{suite.name} ({suite.digest[:SHOWN]})",
+        "design version": str(record.design),
         "task": f"{task.name} ({task.digest[:SHOWN]})",
         "attacker's data": f"{task.pool_images} images ({task.pool_digest[:SHOWN]})",
         "training engine": ", ".join(map(str, engines)) or "unknown",

@@ -8,11 +8,17 @@ from typing import Literal
 from reports.base import Data
 from reports.record import Cell as Cell
 from reports.record import PackedArray, Regime
+from teachers.names import SMOOTHING
 
 ENGINE = 2  # of what all students are trained with (fit, views, networks, losses): a new number makes all stale
 
 
 SMOOTHED = " of smoothed labels"  # ends the name of a control that has an attack's own loss
+
+
+def of_labels(smoothing: float) -> str:
+    """Return the end of the name of a control that has an attack's own loss, by the smoothing of its labels."""
+    return SMOOTHED if smoothing == SMOOTHING else f" of labels smoothed by {smoothing:g}"
 
 
 class BlockUse(Data):

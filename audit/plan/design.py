@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
 
-from audit.plan.cells import SMOOTHED, Cell, Role
+from audit.plan.cells import Cell, Role, of_labels
 from audit.plan.suite import FIRST_NULL_SEED, FIRST_TUNING_SEED, LONGER, Suite, cost_shares
-from reports.record import Regime
+from reports.record import UNSTATED, Regime
 from teachers.names import truth_digest
 
 if TYPE_CHECKING:  # these import torch
@@ -20,9 +20,12 @@ if TYPE_CHECKING:  # these import torch
     from attacks.controls.ls import LS
     from teachers.training import Recipe
 
-VERSION = 3  # of what is compared with what: a new number makes every audit another one
+VERSION = 4  # of what is compared with what: a new number makes every audit another one
 TENTH = 0.1  # of the labels: the threat model in which label-only attacks must pass the positive control
-TRUTHS = (0.1,)  # ε of teachers that know smoothed labels alone: whom an attack's own loss asks
+# ε of teachers that know smoothed labels alone: whom an attack's own loss asks. With 0 they tell the label and no more,
+# as a surface does that shows one class: every loss that keeps the contract of attacks takes such answers.
+TRUTHS = (0.1, 0.01, 0.0001, 0.0)
+EARLIER = {UNSTATED: (0.1,)}  # the same by earlier versions, of which there are records
 
 TeacherRole = Literal["audited", "ordinary"]
 Attacks = dict[str, "type[Attack]"]
@@ -51,7 +54,7 @@ class Arm:
     @property
     def name(self) -> str:
         """What a report calls it."""
-        return self.technique.name + SMOOTHED * isinstance(self.target, float)
+        return self.technique.name + (of_labels(self.target) if isinstance(self.target, float) else "")
 
     @property
     def attack(self) -> type[Attack]:
@@ -254,7 +257,15 @@ def labels_only(attack: type[Attack]) -> bool:
     return attack.holds == "original" and attack.needs == "label"
 
 
-def smoothed(cell: Cell) -> bool:
-    """Whether a student asked a teacher that knows smoothed labels and nothing else: it is a control."""
+def truths(version: int) -> tuple[float, ...]:
+    """Return the smoothings that a version of the design sweeps; none of a version that is not known."""
+    return TRUTHS if version == VERSION else EARLIER.get(version, ())
+
+
+def smoothing(cell: Cell, swept: tuple[float, ...] = TRUTHS) -> float | None:
+    """Return by how much the labels are smoothed that a student learns from with an attack's own loss: it is a control.
+
+    None where it asked another teacher than those that know such labels and nothing else.
+    """
     views = int(cell.recipe.get("views", 0))
-    return any(cell.teacher == truth_digest(cell.pool, views, smoothing) for smoothing in TRUTHS)
+    return next((e for e in swept if cell.teacher == truth_digest(cell.pool, views, e)), None)

@@ -22,7 +22,7 @@ from reports.record import Regime
 from teachers.names import truth_digest
 from teachers.surface import FULL
 from teachers.targets.isolation import Targets, both
-from teachers.targets.target import Target, smoothed_truth
+from teachers.targets.target import Target, smoothed_truths
 from teachers.task import Pool, Task, known
 from teachers.training import Recipe
 
@@ -54,7 +54,7 @@ class Experiment:
     def truths(self) -> dict[float, Target]:
         """Teachers that know the smoothed labels of the attacker's images and nothing else, by ε."""
         classes, views = len(self.task.classes), self.recipe.views
-        return {e: smoothed_truth(self.pool, classes, views, self.device, smoothing=e) for e in TRUTHS}
+        return smoothed_truths(self.pool, classes, views, self.device, TRUTHS)
 
     @property
     def unseen(self) -> tuple[int, ...]:

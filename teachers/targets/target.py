@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -277,8 +277,28 @@ def smoothed_truth(
     name: str = TRUTH,
 ) -> Target:
     """Build the teacher that answers a pool's images and their crop views with smoothed labels."""
-    sha256 = truth_digest(pool.digest, views, smoothing)
-    network = SmoothedTruth(pool, classes, views, smoothing)
+    return _smoothed_truth(LabelMemory(pool, views), pool, classes, views, device, surface, smoothing, name)
+
+
+def smoothed_truths(
+    pool: Pool, classes: int, views: int, device: str, smoothings: Sequence[float], surface: Surface = FULL
+) -> dict[float, Target]:
+    """Build such teachers of several smoothings, which share one memory of the labels; by ε."""
+    held = LabelMemory(pool, views)
+    return {e: _smoothed_truth(held, pool, classes, views, device, surface, e, TRUTH) for e in smoothings}
+
+
+def _smoothed_truth(
+    held: LabelMemory,
+    pool: Pool,
+    classes: int,
+    views: int,
+    device: str,
+    surface: Surface,
+    smoothing: float,
+    name: str,
+) -> Target:
+    sha256, network = truth_digest(pool.digest, views, smoothing), SmoothedTruth(held, classes, smoothing)
     teacher = Teacher(name, sha256, network, name, name, (0.0,), (1.0,), synthetic=True)
     return _target("audited", teacher, surface, device)
 
