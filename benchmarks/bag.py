@@ -51,7 +51,8 @@ The bag has {teachers} teachers of every way to teach (`audit ls teachers`) and 
 temperatures. They were audited on `{task}` ({images:,} test images) with the suite {suite}: {attacks}; {seeds}
 student seeds. The attacks were tuned on validation over {settings} settings × {tuning} seeds on a method's first
 teacher. `python benchmarks/bag.py` wrote this page, {date}. The results are shipped with the tool: the report of an
-audit with `--effort bag` shows where a teacher stands among these.
+audit with `--effort bag` shows where a teacher stands among these, if it has their version of the design, {design}
+([verdict.md](verdict.md)).
 
 Margins are in points, with 95 % intervals, over the best students without the teacher (LS students, or the attack's
 own on smoothed labels, whichever is better on validation). Teachers, student seeds and test images all count as
@@ -237,6 +238,7 @@ def page(bag: Bag) -> str:
             settings=bag.suite.settings,
             tuning=bag.suite.tuning_seeds,
             date=bag.date,
+            design=bag.design,
         )
     ]
     methods = list(dict.fromkeys(t.method for t in bag.teachers))

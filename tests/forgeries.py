@@ -26,6 +26,7 @@ from record_changes import (
     without,
 )
 
+from audit.plan.design import VERSION
 from audit.plan.suite import SMOKE
 from reports.record import NormalisationTrial, PackedArray, Record, Trial
 
@@ -185,6 +186,9 @@ FOUND: dict[str, tuple[Change, str]] = {
         of("avg", lambda r: {"control.students": found_in(r, "ls (null)").knockoff.students}),
         "controls of avg",
     ),
+    # the design
+    "a design whose controls were not trained": (of_record(design=VERSION), "settings of controls of soft-kd"),
+    "a design that is not known": (of_record(design=99), "design"),
     # the task
     "fewer training images": (of_part("task", train=3_000), "task.pool_images"),
     "more of the attacker's images": (of_part("task", pool_images=3_101), "task.pool_images"),

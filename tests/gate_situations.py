@@ -29,6 +29,7 @@ from gate_records import (
 )
 
 from audit import cli
+from audit.plan.design import VERSION
 from reports import html, outputs
 from reports.record import Record, dumped, save
 
@@ -186,6 +187,11 @@ SITUATIONS = (
         "a baseline of another task",
         BASELINE,
         before=of(lambda: changed(task={"digest": 64 * "0"})),
+    ),
+    Situation(
+        "a baseline of another version of the design",
+        BASELINE,
+        before=of(lambda: made(undistillable().model_copy(update={"design": VERSION}))),
     ),
     Situation("no baseline where the policy says", BASELINE),
     Situation("an unreadable baseline", BASELINE, before=garbled),

@@ -181,3 +181,10 @@ def test_only_audits_that_asked_the_same_are_compared(part: str, change: dict[st
     other = record.model_copy(update={part: changed(getattr(record, part), **change)})
     assert not comparable(other, given)
     assert standing(other) == ""
+
+
+def test_a_bag_of_another_version_of_the_design_ranks_nothing() -> None:
+    record = of_all_classes()
+    assert comparable(record, bag_of(record, [0.01]))
+    assert not comparable(record.model_copy(update={"design": 4}), bag_of(record, [0.01]))
+    assert comparable(record.model_copy(update={"design": 4}), bag_of(record, [0.01], design=4))

@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from audits import TINY, request, smoke
-from record_changes import Change, control_of, found_in, of, of_positive, renamed, rewritten
+from record_changes import Change, after, control_of, found_in, of, of_positive, of_record, renamed, rewritten
 from shipped import STUDENT
 
 from audit import pipeline
 from audit.analysis.derive import derived
+from audit.finished import identity
 from audit.finished.verify import verify
+from audit.plan.cells import of_labels
+from audit.plan.design import TRUTHS, VERSION, truths
 from audit.plan.suite import EFFORTS
-from reports.record import BaselineResult, PackedArray, Parameters, Record, Trial, load
+from reports.record import UNSTATED, BaselineResult, PackedArray, Parameters, Record, Trial, load
+from teachers.names import truth_digest
 
 pytestmark = pytest.mark.usefixtures("curves_once", "figures_once")
 
@@ -62,6 +66,42 @@ def untuned(record: Record) -> Record:
     gone = tuned(record, "ls", None, view="mixup")
     assert gone
     return record.model_copy(update={"trials": tuple(t for t in record.trials if t not in gone)})
+
+
+def of_own_loss(record: Record, name: str, smoothing: float, role: str = "tune") -> list[Trial]:
+    """Return students with an attack's own loss on labels smoothed by that much."""
+    views = int(str(record.suite.recipe["views"]))
+    truth = truth_digest(record.task.pool_digest, views, smoothing)
+    return [t for t in record.trials if (t.cell.technique, t.cell.teacher, t.role) == (name, truth, role)]
+
+
+def less_swept(*smoothings: float) -> Change:
+    """Leave out the students with the own loss of soft KD at some smoothings."""
+
+    def changed(record: Record) -> Record:
+        gone = [t for e in smoothings for t in of_own_loss(record, "soft-kd", e)]
+        assert len(gone) == len(smoothings) * record.suite.tuning_seeds
+        return record.model_copy(update={"trials": tuple(t for t in record.trials if t not in gone)})
+
+    return changed
+
+
+def as_earlier(record: Record) -> Record:
+    """State the version of the design of records that state none, with the name that follows."""
+    record = record.model_copy(update={"design": UNSTATED})
+    return record.model_copy(update={"audit": identity.names(record)[0]})
+
+
+def with_best_control(name: str, smoothing: float) -> Change:
+    """Let an attack's row name its own loss at a smoothing as its control."""
+
+    def changed(record: Record) -> Record:
+        named = name + of_labels(smoothing)
+        return of(name, lambda r: {"control.name": named, "control.parameters": found_in(r, name).knockoff.parameters})(
+            record
+        )
+
+    return changed
 
 
 NULLS = f"ls (null) on {STUDENT}"
@@ -124,6 +164,33 @@ MISTAKEN: dict[str, tuple[Change, str]] = {
         ),
         "settings of controls of soft-kd",
     ),
+    "the own loss on labels smoothed by a tenth alone": (less_swept(*TRUTHS[1:]), "settings of controls of soft-kd"),
+    "the own loss without one smoothing": (less_swept(0.0001), "settings of controls of soft-kd"),
+    "the own loss without the bare labels": (less_swept(0.0), "settings of controls of soft-kd"),
+    "the own loss on labels of another smoothing": (
+        lambda r: renamed(
+            lambda r: tuple(t.key for t in of_own_loss(r, "soft-kd", 0.01)),
+            teacher=truth_digest(r.task.pool_digest, int(str(r.suite.recipe["views"])), 0.02),
+        )(r),
+        "settings of controls of soft-kd",
+    ),
+    "the own loss on labels of other images": (
+        renamed(
+            lambda r: tuple(t.key for t in of_own_loss(r, "dist", 0.0001)), teacher=truth_digest("0" * 64, 2, 0.0001)
+        ),
+        "student dist, seed 1000",
+    ),
+    "a weaker smoothing of the own loss": (
+        lambda r: after(
+            better(lambda r: {t.key for e in (0.0, 0.01) for t in of_own_loss(r, "soft-kd", e)}),
+            with_best_control("soft-kd", 0.0001),
+        )(r),
+        "settings of controls of soft-kd",
+    ),
+    "a design that is not known": (of_record(design=7), "design"),
+    "a design of which records were not written": (of_record(design=1), "design"),
+    "the design of earlier versions": (of_record(design=UNSTATED), "audit"),
+    "the design of earlier versions, with its name": (as_earlier, "student soft-kd, seed 1000"),
     "a curve of another attack": (
         of("knockoff", lambda r: {"curve": found_in(r, "noise").curve}),
         "curve of knockoff",
@@ -236,6 +303,15 @@ def test_students_that_are_not_what_their_row_says_are_noticed(
     change, where = MISTAKEN[name]
     folder = Path(shutil.copytree(apart, tmp_path / "copy"))
     assert where in [d.where for d in verify(rewritten(folder, derived(change(load(apart)))))]
+
+
+def test_an_audit_states_its_design_and_tries_the_own_loss_at_every_smoothing(apart: Path) -> None:
+    record = load(apart)
+    assert record.design == VERSION
+    assert '"design": 4' in (apart / "record.json").read_text()
+    for name in ("soft-kd", "dist"):
+        assert [len(of_own_loss(record, name, e)) for e in TRUTHS] == [record.suite.tuning_seeds] * len(TRUTHS)
+    assert truths(UNSTATED) == TRUTHS[:1]
 
 
 def test_an_audit_apart_from_the_ordinary_teacher_verifies(apart: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from sample_record import sample_record
+from shipped import DEMO
 
-from reports.record import PackedArray, Record, RecordError, json_schema, load, save
+from reports.record import UNSTATED, PackedArray, Record, RecordError, json_schema, load, save
 
 
 def test_a_saved_record_loads_equal(tmp_path: Path) -> None:
@@ -31,6 +32,16 @@ def test_a_record_is_the_same_bytes_twice_and_nothing_else_stays(tmp_path: Path)
     save(load(tmp_path / "a.json"), tmp_path / "b.json")
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json"]
+
+
+def test_a_record_states_its_design_but_for_the_version_that_did_not(tmp_path: Path) -> None:
+    """Records of earlier versions are written as they were: their files follow from them, byte for byte."""
+    for design in (UNSTATED, UNSTATED + 1):
+        save(sample_record().model_copy(update={"design": design}), tmp_path / "record.json")
+        assert load(tmp_path).design == design
+        assert json.loads((tmp_path / "record.json").read_text()).get("design", UNSTATED) == design
+    assert json.loads((tmp_path / "record.json").read_text())["design"] == UNSTATED + 1
+    assert "design" not in json.loads((DEMO / "record.json").read_text())
 
 
 def test_numbers_that_are_not_finite_survive(tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def test_what_differs_between_two_audits_is_named() -> None:
 
     for what, other in {
         "suite": with_("suite", digest="0"),
+        "design version": record.model_copy(update={"design": 4}),
         "task": with_("task", digest="0"),
         "student": with_("settings", student="resnet18-small"),
         "attacker's data": with_("task", pool_digest="0"),

@@ -211,6 +211,7 @@ def revised(record: Record, attack: str) -> Record:
             r"suite is smoke-1 \(d945.*\) in the first and",
         ),
         (lambda r: altered(r, "suite", digest="f" * 64), r"suite is smoke-1 \(d945.*\) .* and smoke-1 \(ffff"),
+        (lambda r: updated(r, {"design": 4}), "design version is 3 in the first and 4 in the second"),
         (lambda r: altered(r, "task", name="digits", digest="f" * 64), r"task is glyphs \(0632.* and digits \(ffff"),
         (lambda r: altered(r, "task", pool_digest="f" * 64), "attacker's data is 3100 images .* and 3100 images"),
         (lambda r: altered(r, "settings", student="cnn"), "student is strided-8-16-32 in the first and cnn in the"),
