@@ -18,7 +18,7 @@ MEANING: Final[Mapping[Check, str]] = {
 # By part of the record (see `audit schema`); an array counts as one field.
 FIELDS: Final[Mapping[str, Mapping[Check, str]]] = {
     "Record": {
-        "checked": "schema_version audit distinct_answers journal",
+        "checked": "schema_version audit design distinct_answers journal",
         "again": "cmi_without_guard",
         "text": "command",
     },
