@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from audits import request, timeless, with_attack
+from record_changes import of
 
 from attacks import registry
 from attacks.base import Attack, Lab
 from attacks.logits.soft_kd import SoftKD
 from audit import pipeline
 from audit.analysis.derive import results
-from audit.finished.verify import verify
+from audit.finished.verify import measured, verify
 from audit.plan.suite import EFFORTS, Suite
 from audit.statistics import verdict
 from audit.trials.protocol import StudentTrials
@@ -185,7 +186,11 @@ def test_label_kd_on_repeated_labels_is_identical_to_its_control(kept: Path, tmp
     assert rows["label-kd"].status == "identical"
     assert any(f.id == "identical-to-control" for f in record.flags)
     assert not [t for t in record.trials if t.cell.technique == "label-kd" and t.role == "judge"]
+    own = rows["soft-kd"].control.name == "soft-kd of smoothed labels"
+    assert (rows["soft-kd"].status == "identical") == own, "not where bare labels, or the LS student, are better"
     assert list(verify(tmp_path / "out")) == []
+    forged = of("label-kd", lambda r: {"control.parameters": {"smoothing": 0.9, "view": "crop"}})(record)
+    assert "settings of controls of label-kd" in [found.where for found in measured(forged)]
 
 
 def test_controls_are_shared_between_teachers(kept: Path, tmp_path: Path) -> None:
