@@ -11,6 +11,8 @@ from pydantic import Field
 from reports.record import UNSTATED, Count, Data, Flag, PackedArray, Parameters, Record, Share, SuiteInfo
 from reports.settings import Settings, question
 
+REFERENCE = "bag-1"  # suite of the newest bag that is shipped
+
 
 class Row(Data):
     """An attack on one teacher: its students' correct answers, and the controls that they are compared with."""

@@ -18,12 +18,13 @@ from shipped import DEMO
 
 from audit.analysis.derive import derived, surface_row
 from audit.finished import identity
-from audit.plan.suite import EFFORTS, SMOKE
+from audit.plan.suite import EARLIER, EFFORTS
 from reports.outputs import write_all
 from reports.record import Comparison, PackedArray, Record, load, save
 
 CREATED = "2026-06-01T12:00:00+00:00"
 WON, LOST = 900, 100  # test images on which a student is right, or wrong, where its LS student is not
+SMOKE = EARLIER["smoke"]  # what the shipped audit ran
 GATE = replace(SMOKE, name="gate-1", tuning_seeds=2)  # tuned twice: no flag stands against a word
 ABOVE, BELOW, CLOSE, OPEN = (WON, LOST), (LOST, WON), (150, 150), (200, 180)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from command_line import call
-from gate_records import RECORDS, aside, distillable, on, several, undistillable, written
+from gate_records import RECORDS, SMOKE, aside, distillable, on, several, undistillable, written
 from gate_situations import TODAY
 from shipped import DEMO
 
 from audit.analysis.derive import derived
-from audit.plan.suite import SMOKE, Suite
+from audit.plan.suite import Suite
 from audit.policy.file import read
 from audit.policy.gate import baseline, foresee, gate
 from audit.policy.rules import findings, ruled
@@ -116,7 +116,7 @@ def test_a_suite_that_only_has_the_name_fails(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "attacks", "surfaces", "sentence"),
     [
-        ('[suite]\nname = "standard-2"', "all", ("probs",), "suite.name is .*this audit runs smoke-1; see --effort"),
+        ('[suite]\nname = "standard-3"', "all", ("probs",), "suite.name is .*this audit runs smoke-1; see --effort"),
         (
             '[suite]\nname = "smoke-1"',
             "soft-kd,avg",

@@ -13,9 +13,8 @@ from pages import HOSTILE, Page
 from record_changes import updated
 from sample_record import interval, sample_record
 
-from audit.plan.suite import BAG
 from reports import bag_figure, cost_figures, figures, html
-from reports.bag import Concentrations, Method, concentrations, shipped
+from reports.bag import REFERENCE, Concentrations, Method, concentrations, shipped
 from reports.record import Cost, Record
 
 
@@ -116,7 +115,7 @@ def test_names_keep_their_order_and_their_distance() -> None:
 
 
 def test_the_bag_of_the_task_is_known_whatever_the_suite_and_without_the_teacher_itself() -> None:
-    bag = shipped(BAG.name)
+    bag = shipped(REFERENCE)
     assert bag is not None
     own = next(t for t in bag.teachers if t.method == "plain")
     everyone, others = concentrations(bag.task_digest, ""), concentrations(bag.task_digest, own.sha256)
@@ -134,7 +133,7 @@ def test_of_another_task_the_page_says_nothing_of_the_bag() -> None:
 
 
 def test_the_bag_stands_beside_the_curve_with_a_text_and_a_table() -> None:
-    bag = shipped(BAG.name)
+    bag = shipped(REFERENCE)
     assert bag is not None
     record = sample_record()
     record = record.model_copy(update={"task": record.task.model_copy(update={"digest": bag.task_digest})})

@@ -99,10 +99,9 @@ def _about_method(method: type[Method]) -> str:
 
 def _standings(method: str) -> list[str]:
     """Say what teachers of a method gave away in the reference bag, as shipped."""
-    from audit.plan.suite import BAG
-    from reports.bag import shipped
+    from reports.bag import REFERENCE, shipped
 
-    bag = shipped(BAG.name)
+    bag = shipped(REFERENCE)
     lines = []
     for shots in sorted({t.shots for t in bag.teachers}, reverse=True) if bag else ():
         of = [t for t in bag.teachers if (t.method, t.shots) == (method, shots)] if bag else []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from attacks.sources import statements
 from audit.finished.design import Disagreement, unequal
 from audit.plan import measures
-from audit.plan.suite import EFFORTS, named
+from audit.plan.suite import effort_of, named
 from reports.record import CMIPool, PoolName, Probe, Record, TeacherInfo
 from teachers.names import SYNTHETIC
 from teachers.targets import questions
@@ -50,9 +50,8 @@ def stated(record: Record) -> Iterator[Disagreement]:
         yield from unequal(f"outside_suite of {row.attack}", row.outside_suite, False)
     first = record.settings.students[0]
     yield from unequal("suite.recipe.architecture", suite.recipe.get("architecture"), first)
-    effort = EFFORTS.get(record.settings.effort)
-    if named(suite.name) is not None:
-        yield from unequal("settings.effort", record.settings.effort if effort is None else effort.name, suite.name)
+    if (known := named(suite.name)) is not None:
+        yield from unequal("settings.effort", record.settings.effort, effort_of(known))
 
 
 def plugins(record: Record) -> Iterator[Disagreement]:

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, replace
 
 from teachers.errors import UsageError
 
+ADAPTIVE = ("adaptive",)
 LOGITS = (
     *("soft-kd", "dkd", "nkd", "dist", "mlkd", "ctkd", "lskd", "mse", "ttm", "ckd", "rolewise", "function-matching"),
-    "backward-kd-zo",
+    *("backward-kd-zo", "rld", "kendall"),
 )
 RESISTANT = ("avg", "mkd", "htc", "skeptical", "reopt", "view-ensemble", "inversion")
 LABELS = ("label-kd", "label-mixup", "copycat", "activethief", "jbda")
@@ -22,7 +23,7 @@ LARGE = ("dfme", "maze", "disguide", "dfms", "dfms-hl")  # data-free, minutes a 
 FIRST_TUNING_SEED = 1_000  # judged seeds start at 0 and are never tuned on
 FIRST_NULL_SEED = 2_000
 BUDGET_STEP = 10  # the smallest point of a steal-cost curve is this many times smaller than the largest
-BASELINES = ("ce", "tf-kd", "lw-kd", "self-kd", "dist-ls")
+BASELINES = ("ce", "tf-kd", "lw-kd", "self-kd", "dist-ls", "tempered-ce")
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ class Suite:
 
 
 STANDARD = Suite(
-    "standard-2",
-    (*LOGITS, *RESISTANT, *LABELS, *SURROGATE, "noise", "ideal"),
+    "standard-3",
+    (*ADAPTIVE, *LOGITS, *RESISTANT, *LABELS, *SURROGATE, "noise", "ideal"),
     BASELINES,
-    settings=4,
+    settings=6,
     tuning_seeds=2,
     seeds=5,
     bite_seeds=5,
@@ -71,8 +72,8 @@ STANDARD = Suite(
     most=10,
 )
 SMOKE = Suite(
-    "smoke-1",
-    ("soft-kd", "avg", "label-mixup", "knockoff"),
+    "smoke-2",
+    ("adaptive", "soft-kd", "avg", "label-mixup", "knockoff"),
     (),
     settings=2,
     tuning_seeds=1,
@@ -83,25 +84,42 @@ SMOKE = Suite(
     steps=150,
     epochs=0,
 )
-FULL = replace(STANDARD, name="full-2", attacks=(*STANDARD.attacks, *LARGE), most=20, query_seeds=2, budgets=3)
+FULL = replace(STANDARD, name="full-3", attacks=(*STANDARD.attacks, *LARGE), most=20, query_seeds=2, budgets=3)
 BAG = replace(
     STANDARD,
-    name="bag-1",  # what the reference bag of teachers was audited with
-    attacks=("soft-kd", "dkd", "dist", "lskd", "avg", "mkd", "htc", "inversion"),
+    name="bag-2",  # what the reference bag of teachers is audited with
+    attacks=("adaptive", "soft-kd", "dkd", "dist", "lskd", "avg", "mkd", "htc", "inversion"),
     seeds=4,
     bite_seeds=4,
     most=None,
 )
 SELFTEST = replace(
     STANDARD,
-    name="selftest-1",  # what `audit selftest` asks of teachers whose distillability is known
-    attacks=("soft-kd", "lskd", "avg"),
+    name="selftest-2",  # what `audit selftest` asks of teachers whose distillability is known
+    attacks=("adaptive", "soft-kd", "lskd", "avg"),
     controls=(),
+    settings=4,
     seeds=8,
     most=None,
 )
 
 EFFORTS = {"smoke": SMOKE, "standard": STANDARD, "full": FULL, "bag": BAG, "selftest": SELFTEST}
+
+# Of earlier versions, by effort: no audit runs them any more, and their records stay readable.
+_STANDARD_2 = replace(
+    STANDARD,
+    name="standard-2",
+    attacks=(*LOGITS[:-2], *RESISTANT, *LABELS, *SURROGATE, "noise", "ideal"),
+    controls=BASELINES[:-1],
+    settings=4,
+)
+EARLIER = {
+    "smoke": replace(SMOKE, name="smoke-1", attacks=SMOKE.attacks[1:]),
+    "standard": _STANDARD_2,
+    "full": replace(FULL, name="full-2", attacks=(*_STANDARD_2.attacks, *LARGE), controls=BASELINES[:-1], settings=4),
+    "bag": replace(BAG, name="bag-1", attacks=BAG.attacks[1:], controls=BASELINES[:-1], settings=4),
+    "selftest": replace(SELFTEST, name="selftest-1", attacks=SELFTEST.attacks[1:]),
+}
 
 
 def cost_shares(points: int) -> tuple[float, ...]:
@@ -111,8 +129,13 @@ def cost_shares(points: int) -> tuple[float, ...]:
 
 
 def named(name: str) -> Suite | None:
-    """Return the suite that this version knows by a name, None where there is none."""
-    return next((suite for suite in EFFORTS.values() if suite.name == name), None)
+    """Return the suite that this version knows by a name, today's or an earlier one; None where there is none."""
+    return next((suite for suite in (*EFFORTS.values(), *EARLIER.values()) if suite.name == name), None)
+
+
+def effort_of(suite: Suite) -> str | None:
+    """Return the effort that runs a suite or once ran it, by its name."""
+    return next((effort for known in (EFFORTS, EARLIER) for effort, s in known.items() if s.name == suite.name), None)
 
 
 def complete(name: str, attacks: Collection[str]) -> bool:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from audit.analysis.derive import doubts, finding, results, whole
 from audit.finished.verify import measured
-from audit.plan.suite import EFFORTS, named
+from audit.plan.suite import EARLIER, EFFORTS, named
 from audit.policy.file import Baseline, Policy, PolicyFile
 from audit.policy.regression import Change, changes, lost, unlike
 from audit.statistics.verdict import Ruling, rule
@@ -69,11 +69,12 @@ def findings(
 def refuse_unknown(file: PolicyFile, records: Sequence[Record]) -> None:
     """Raise UsageError where the policy names a suite or an attack that neither this version nor the records know."""
     policy = file.policy
-    suites = {suite.name for suite in EFFORTS.values()} | {record.suite.name for record in records}
+    frozen = (*EFFORTS.values(), *EARLIER.values())
+    suites = {suite.name for suite in frozen} | {record.suite.name for record in records}
     if policy.suite is not None and policy.suite.name not in suites:
         raise file.wrong(("suite", "name"), f'is "{policy.suite.name}"; {nearest(policy.suite.name, sorted(suites))}')
     known = {row.attack for record in records for row in record.comparisons}
-    known |= {name for suite in EFFORTS.values() for name in suite.attacks}
+    known |= {name for suite in frozen for name in suite.attacks}
     for number, waiver in enumerate(policy.waive):
         if waiver.attack not in known:
             from attacks.registry import attacks  # slow to import and rarely needed: suites have nearly all names

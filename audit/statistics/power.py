@@ -12,12 +12,11 @@ from scipy.special import stdtrit
 from audit.statistics.compare import Margin, paired
 from audit.statistics.sequential import HORIZON, information, levels, schedule
 from audit.statistics.verdict import ALPHA, DELTA
-from reports.bag import shipped
+from reports.bag import REFERENCE, shipped
 from reports.record import Record
 from teachers.errors import UsageError
 
 POWER = 0.8
-BAG = "bag-1"  # the reference bag that supplies typical variance components
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def of_record(record: Record) -> Scatter:
 
 def reference() -> Scatter:
     """Return the variance components of the reference bag's margins, from its teachers with all labels."""
-    bag = shipped(BAG)
+    bag = shipped(REFERENCE)
     assert bag is not None
     margins = [
         paired(row.correct.array(), bag.controls[row.control].correct.array())
@@ -109,4 +108,6 @@ def reference() -> Scatter:
         if teacher.shots == 1
         for row in teacher.rows
     ]
-    return of_margins(margins, f"{len(margins)} margins of the reference bag {BAG} ({bag.task}, {bag.images:,} images)")
+    return of_margins(
+        margins, f"{len(margins)} margins of the reference bag {REFERENCE} ({bag.task}, {bag.images:,} images)"
+    )
