@@ -63,12 +63,8 @@ def told(setting: Attack) -> str:
     """Return what a setting changes of its attack's default."""
     default = asdict(type(setting)())
     changes = {f.name: value for f in fields(setting) if (value := getattr(setting, f.name)) != default[f.name]}
-    return (
-        ", ".join(
-            f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in changes.items()
-        )
-        or "default"
-    )
+    texts = (f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in changes.items())
+    return ", ".join(texts) or "default"
 
 
 if __name__ == "__main__":
