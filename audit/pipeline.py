@@ -25,20 +25,21 @@ from audit.plan.question import of_audit
 from audit.plan.suite import complete
 from audit.recording import evidence, teacher
 from audit.recording.comparisons import ComparisonBuilder, trial
+from audit.recording.second_probe import second_probe
 from audit.statistics.sequential import HORIZON, schedule
 from audit.statistics.verdict import ALPHA
 from audit.trials import preparation as plan
 from audit.trials.judging import judge
-from audit.trials.protocol import Experiment, StudentTrials, offered, trials
+from audit.trials.protocol import Experiment, StudentTrials, asked_ahead, trials
 from reports import record as records
 from reports.base import encodable
 from reports.clusters import UNSEEN
 from reports.outputs import write_all
-from reports.record import Comparison, Look, Record
+from reports.record import Comparison, Look, Probe, Record
 from teachers.errors import AuditError, NothingAudited, UsageError
 from teachers.targets.identify import refuse_other_order
 from teachers.targets.isolation import both
-from teachers.targets.target import refuse_chance
+from teachers.targets.target import Target, refuse_chance
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def run(options: Options, *, command: str = "", fixed: Sequence[Attack] = ()) ->
 
 def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
     options, cache, progress, targets = context.options, context.cache, context.progress, context.targets
-    task, experiment, attacks, audited = context.task, context.experiment, context.selection.attacks, targets.audited
+    task, experiment, attacks = context.task, context.experiment, context.selection.attacks
+    audited = targets.audited
     question = plan.identify(experiment, context.settings, audited, attacks)
     seen = looked(cache, question)
     looks = schedule(experiment.seeds, experiment.most, seen)
@@ -75,19 +77,9 @@ def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
             records.save(finished, out / "record.json")
             write_all(finished, out)
             return WrittenAudit(finished, out)
-        tops = {"audited": teacher.predictions(audited, task)}
-        refuse_other_order(audited, tops["audited"].validation, task)
-        if not audited.teacher.synthetic:
-            refuse_chance(tops["audited"].validation, task, audited.teacher.name)
-        probe = teacher.probe_info(targets.probe(tops["audited"].validation))
-        for flag in flags.of_answers(probe):
-            progress.note(f"flag {flag.id}: {flag.found}; {flag.do}")
-        ordinary = targets.ordinary
-        tops |= {s.role: teacher.predictions(s, task) for s in both(targets) if s.role not in tops}
-
-        runner = workbench(context, out)
+        runner = workbench(context, out, [audited])  # the ordinary teacher only once this one is fit
         with closing(runner.executor):
-            ask(context, runner)
+            tops, probe = examine(context, runner)
             students = [settle(own, runner, context) for own in plan.for_students(experiment)]
             judge(students, runner, seen)
 
@@ -99,6 +91,9 @@ def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
         if all(row.status == "failed" for row in comparisons):
             raise nothing(comparisons[0], runner)
         pools = cmi_pools(audited, experiment)
+        views = asked_ahead(audited, attacks)
+        again = second_probe(runner, audited, experiment, views, tops["audited"].probed)
+        probe = probe.model_copy(update={"again": again})
         if audited.remote is not None:
             progress.note(f"{audited.remote.sent:,} images were sent to {audited.teacher.name} in this run")
         measured = encodable(
@@ -107,7 +102,7 @@ def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
                 design=VERSION,
                 command=command,
                 teacher=teacher.describe(audited, task, tops["audited"]),
-                ordinary=teacher.describe(ordinary, task, tops[ordinary.role]),
+                ordinary=teacher.describe(targets.ordinary, task, tops[targets.ordinary.role]),
                 task=evidence.task_info(experiment),
                 suite=evidence.suite_info(
                     experiment, complete(experiment.suite.name, attacks), context.selection.plugins
@@ -149,9 +144,10 @@ def nothing(first: Comparison, runner: TrialRunner) -> AuditError:
     return NothingAudited(f"every attack failed; the first: {first.reason}")
 
 
-def workbench(context: RunContext, out: Path) -> TrialRunner:
-    """Lay out what training takes."""
+def workbench(context: RunContext, out: Path, teachers: Sequence[Target] = ()) -> TrialRunner:
+    """Lay out what training takes; `teachers`: whom students may ask, in place of both teachers of the audit."""
     options, experiment, task = context.options, context.experiment, context.task
+    asked = teachers or both(context.targets)
     return TrialRunner(
         cache=context.cache,
         executor=executor(options.workers, options.device, isolated=context.isolated, timeout=options.cell_timeout),
@@ -161,22 +157,49 @@ def workbench(context: RunContext, out: Path) -> TrialRunner:
         },
         eval_splits={"validation": task.validation, "test": task.test},
         classes=len(task.classes),
-        targets={(s.fingerprint, s.surface.name): s for s in (*experiment.truths.values(), *both(context.targets))},
+        targets={(s.fingerprint, s.surface.name): s for s in (*experiment.truths.values(), *asked)},
         journal=out / "journal.jsonl",
         progress=context.progress,
     )
 
 
-def ask(context: RunContext, runner: TrialRunner) -> None:
-    """Ask both teachers about the views that attacks on original data train on, before any of them trains."""
-    experiment, attacks = context.experiment, offered(context.targets, context.selection.attacks)
-    for target in both(context.targets):
-        kinds = {a.views for a in attacks[target.role].values() if a.holds == "original" and a.views}
-        for kind in sorted(kinds):
-            runner.ask(target, experiment.pool, kind, experiment.recipe.views)
-            if target is context.targets.audited:
-                for truth in experiment.truths.values():
-                    runner.ask(truth, experiment.pool, kind, experiment.recipe.views)
+def examine(context: RunContext, runner: TrialRunner) -> tuple[dict[str, teacher.Predictions], Probe]:
+    """Ask both teachers all that they are asked before training; return their top classes and what the probe found.
+
+    The audited teacher answers the views of attacks before the auditor's own questions: one that counts its queries
+    then cannot keep its honest answers for the auditor, and one that turns is noticed when it is asked again.
+    """
+    targets, task, audited = context.targets, context.task, context.targets.audited
+    ask(context, runner, audited)
+    tops = {"audited": teacher.predictions(audited, task)}
+    refuse_other_order(audited, tops["audited"].validation, task)
+    if not audited.teacher.synthetic:
+        refuse_chance(tops["audited"].validation, task, audited.teacher.name)
+    probe = teacher.probe_info(targets.probe(tops["audited"].validation))
+    for flag in flags.of_answers(probe):
+        context.progress.note(f"flag {flag.id}: {flag.found}; {flag.do}")
+    ordinary = targets.ordinary
+    if ordinary is not audited:
+        runner.targets[ordinary.fingerprint, ordinary.surface.name] = ordinary
+        tops[ordinary.role] = teacher.predictions(ordinary, task)
+        ask(context, runner, ordinary)
+    ask_truths(context, runner)
+    return tops, probe
+
+
+def ask(context: RunContext, runner: TrialRunner, target: Target) -> None:
+    """Ask a teacher about the views that attacks on original data train on, before any of them trains."""
+    experiment = context.experiment
+    for kind in asked_ahead(target, context.selection.attacks):
+        runner.ask(target, experiment.pool, kind, experiment.recipe.views)
+
+
+def ask_truths(context: RunContext, runner: TrialRunner) -> None:
+    """Ask those that know labels alone about the views that the audited teacher is asked about."""
+    experiment = context.experiment
+    for truth in experiment.truths.values():
+        for kind in asked_ahead(context.targets.audited, context.selection.attacks):
+            runner.ask(truth, experiment.pool, kind, experiment.recipe.views)
 
 
 def settle(experiment: Experiment, runner: TrialRunner, context: RunContext) -> StudentTrials:

@@ -320,6 +320,15 @@ class NormalisationTrial(Data):
     correct: PackedArray  # (n,)
 
 
+class SecondProbe(Data):
+    """The same questions after training: whether the answers are still those that the audit rests on."""
+
+    queries: Count
+    validation: PackedArray  # (n,) largest change of a probability since the first answer, by image of `repeated`
+    views: PackedArray  # (v,) the same through the surface, by view that was asked before training, in their order
+    noise: PackedArray  # (v,) the same between two answers after training
+
+
 class Probe(Data):
     """The auditor's tests of the audited teacher before training; they do not depend on the surface."""
 
@@ -332,6 +341,15 @@ class Probe(Data):
     correct: PackedArray  # (n,) the teacher's correct answers on the images that test normalisations
     normalised: tuple[NormalisationTrial, ...]
     duplicated: PackedArray  # (N,) whether a test image is also in the training split
+    again: SecondProbe | None = None  # earlier versions did not ask again
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what earlier versions did not know."""
+        fields: dict[str, Any] = write(self)
+        if self.again is None:
+            fields.pop("again", None)
+        return fields
 
 
 class Usability(Data):

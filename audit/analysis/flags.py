@@ -171,14 +171,25 @@ def _agreement(facts: RecordResults, rows: Sequence[Comparison]) -> Mapping[str,
 def of_answers(probe: Probe) -> list[Flag]:
     """Return the flags that the teacher's answers raise."""
     tried = {other.normalize: other.correct.array() for other in probe.normalised}
+    dependent = teacher_checks.batch_dependent(probe.repeated.array(), probe.regrouped.array())
     found = [
         teacher_checks.noisy_answers(probe.repeated.array()),
-        teacher_checks.batch_dependent(probe.repeated.array(), probe.regrouped.array()),
+        dependent,
+        None if dependent else _changed(probe),  # other images in the batch explain another answer
         teacher_checks.softmaxed_twice(probe.softmaxed),
         teacher_checks.saturated(probe.saturated),
         teacher_checks.other_normalisation(probe.correct.array(), tried),
     ]
     return [flag for flag in found if flag is not None]
+
+
+def _changed(probe: Probe) -> Flag | None:
+    """Check whether the teacher still answers as it did before training."""
+    if probe.again is None:
+        return None
+    views = probe.again.views.array(), probe.again.noise.array()
+    changes = {"validation images": (probe.again.validation.array(), probe.repeated.array()), "views": views}
+    return teacher_checks.answers_changed(changes)
 
 
 def _lines() -> Iterator[str]:

@@ -62,6 +62,35 @@ def batch_dependent(repeated: Changes, regrouped: Changes) -> Flag | None:
     )
 
 
+ANSWERS_CHANGED = FlagRule(
+    id="answers-changed",
+    when="after training, the teacher answers images that it answered before, among them views that attacks train on, "
+    f"and a probability differs by more than {SAME}; for more images than chance allows it differs by more than when "
+    f"the same is asked twice in a row (sign test, p < {LEVEL})",
+    why="the teacher changed while it was audited: attacks and auditor, or early and late views, then got answers of "
+    "two different teachers. A defence that counts queries does this, and so does an API whose model is replaced",
+    do="audit a teacher that stays the same; to know what an attacker gets from the answers of one state, audit that "
+    "state",
+    caps="inconclusive",
+)
+
+
+def answers_changed(changes: Mapping[str, tuple[Changes, Changes]]) -> Flag | None:
+    """Rule out both decisive words where answers are not those from before training.
+
+    `changes`: by kind of image, the change since then and the change between two answers in a row, for each image. If
+    nothing but noise changed, each is as likely as the other to be the larger one.
+    """
+    moved = {
+        kind: (now > np.maximum(noise, SAME), noise > np.maximum(now, SAME)) for kind, (now, noise) in changes.items()
+    }
+    found = [kind for kind, (more, less) in moved.items() if mcnemar(more, less) < LEVEL / len(changes)]
+    if not found:
+        return None
+    told = (f"{int(moved[kind][0].sum())} of {len(changes[kind][0])} {kind}" for kind in found)
+    return ANSWERS_CHANGED.raised(f"asked again after training, the teacher answers {' and '.join(told)} differently")
+
+
 SOFTMAXED_TWICE = FlagRule(
     id="softmaxed-twice",
     when="the network's raw outputs lie in [0, 1] and sum to one: they are probabilities already",

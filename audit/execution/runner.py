@@ -105,9 +105,10 @@ class TrialRunner:
             return None
         target = self.targets[cell.teacher, cell.surface]
         held = {digest: self.pools[digest] for digest in (cell.pool, cell.surrogate) if digest is not None}
-        return MeteredOracle(self._cached_teacher(target), target.surface, held, cell.budget)
+        return MeteredOracle(self.cached_teacher(target), target.surface, held, cell.budget)
 
-    def _cached_teacher(self, target: Target) -> CachedTeacher:
+    def cached_teacher(self, target: Target) -> CachedTeacher:
+        """Return the stored answers of a teacher, and what asks for those that are missing."""
         shape = next(iter(self.pools.values())).shape
         metered = target.remote is not None
         store = self.cache.answers(target.fingerprint, target.surface.name, self.classes, metered=metered)
@@ -115,7 +116,7 @@ class TrialRunner:
 
     def ask(self, target: Target, pool: Pool, kind: str, views: int) -> None:
         """Query a teacher for all views of a pool that are not stored yet; `kind`: view kinds joined by +."""
-        cached_teacher = self._cached_teacher(target)
+        cached_teacher = self.cached_teacher(target)
         for part in kind.split("+"):
             for block, rows, pixels in blocks(pool, ViewSet(part, views), np.arange(len(pool))):  # type: ignore[arg-type]
                 cached_teacher.complete(block, rows, pixels)

@@ -57,6 +57,7 @@ FIELDS: Final[Mapping[str, Mapping[Check, str]]] = {
     "Probe": {"checked": "images queries correct", "again": "repeated regrouped softmaxed saturated duplicated"},
     "Projection": {"recomputed": "explained"},
     "Regime": {"checked": "recipe view source"},
+    "SecondProbe": {"checked": "queries", "again": "validation views noise"},
     "Settings": {
         "checked": "student surface shots labels budget effort device drop_classes seeds",
         "text": "teacher data arch normalize size classes weights attacks input output header plain_http surrogate "

@@ -9,8 +9,10 @@ from attacks.sources import statements
 from audit.finished.design import Disagreement, unequal
 from reports.record import LedgerRow, Record, purpose_of
 from teachers.kinds import offers
+from teachers.targets import questions
 
 SHARED, AUDITOR = "shared", "auditor"
+ASKED_AGAIN = 4  # version of the design from which on a teacher is probed a second time
 
 
 def queries(record: Record) -> Iterator[Disagreement]:
@@ -19,6 +21,7 @@ def queries(record: Record) -> Iterator[Disagreement]:
     yield from asked(record)
     yield from sent(record)
     yield from answers(record)
+    yield from asked_again(record)
 
 
 def charged(record: Record) -> Iterator[Disagreement]:
@@ -49,6 +52,8 @@ def asked(record: Record) -> Iterator[Disagreement]:
         due["identify"] = found["identify"]
     due["cmi"] = sum(size for pool, size in sizes if (pool, size) != kept)
     due["probe"] = record.probe.queries
+    if record.probe.again is not None:
+        due["probe again"] = record.probe.again.queries
     rows = [row for row in record.ledger if row.attack in (SHARED, AUDITOR)]
     names = [(SHARED, "all", 0), *((AUDITOR, purpose, 0) for purpose in due)]
     yield from unequal("ledger, rows of the auditor", [(r.attack, r.purpose, r.charged) for r in rows], names)
@@ -89,6 +94,18 @@ def ahead(record: Record, teacher: str) -> int:
         kind for s in said if s.holds == "original" and offers(shown, s.needs) for kind in (s.views or "").split("+")
     }
     return record.task.pool_images * int(record.suite.recipe.get("views") or 0) * len(kinds - {""})
+
+
+def asked_again(record: Record) -> Iterator[Disagreement]:
+    """Check that the teacher was asked again after training, about as many images as there are to ask about."""
+    if (found := record.probe.again) is None:
+        if record.design >= ASKED_AGAIN:
+            yield Disagreement("probe.again", "nothing", "a second probe, after training")
+        return
+    views = found.views.shape[0]
+    yield from unequal("probe.again.queries", found.queries, found.validation.shape[0] + 2 * views)
+    if not record.suite.plugins:  # which views a plug-in asks about, no record says
+        yield from unequal("probe.again.views", views, len(questions.spread(ahead(record, "audited"))))
 
 
 def _attacks(record: Record) -> list[LedgerRow]:

@@ -60,5 +60,9 @@ def _of_answers(record: Record) -> Shapes:
     yield "probe.regrouped", probe.regrouped, "float16", (min(batch, questions.GROUPS * questions.GROUP),)
     yield "probe.correct", probe.correct, "bool", (drawn,)
     yield "probe.duplicated", probe.duplicated, "bool", (record.task.test,)
+    if (again := probe.again) is not None:
+        yield "probe.again.validation", again.validation, "float16", (batch,)
+        yield "probe.again.noise", again.noise, "float16", again.views.shape
+        yield "probe.again.views", again.views, "float16", (min(questions.VIEWS, *again.views.shape[:1]),)
     for other in probe.normalised:
         yield f"probe.normalised {other.normalize}", other.correct, "bool", (drawn,)

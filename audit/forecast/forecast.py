@@ -23,7 +23,7 @@ from audit.plan.options import Options
 from audit.plan.suite import EFFORTS
 from audit.statistics.power import Power, Scatter, of_record, power, reference
 from audit.trials import preparation as plan
-from audit.trials.protocol import Experiment, by_role, offered
+from audit.trials.protocol import Experiment, asked_ahead, by_role, offered
 from reports.record import load
 from teachers import oracle
 from teachers.targets import probe, questions
@@ -132,7 +132,7 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
     ordered = sorted(techniques, key=lambda t: t.name)
     measured = stopwatch.measure(experiment, ordered, options.workers, isolated=context.isolated, clock=clock)
     workers = options.workers
-    own = auditors(experiment, audited)
+    own = auditors(experiment, audited, context.selection.attacks)
     sent = Span(own, own) + asked_of(experiment, attacks["audited"], planned, measured)
     return Forecast(
         teacher=audited.teacher.name,
@@ -205,15 +205,17 @@ def _ahead(technique: type[Technique]) -> bool:
     return issubclass(technique, Attack) and technique.holds == "original" and technique.views is not None
 
 
-def auditors(experiment: Experiment, audited: Target) -> int:
+def auditors(experiment: Experiment, audited: Target, attacks: Attacks) -> int:
     """Count the auditor's own queries: both splits, the images for CMI, and all probes."""
     task = experiment.task
+    ahead = len(experiment.pool) * experiment.recipe.views * len(asked_ahead(audited, attacks))
     return (
         len(task.validation)
         + len(task.test)
         + pools.measured_images(task, audited.remote is not None)
         + audited.tried
         + questions.queries(len(task.validation), len(probe.candidates(audited.teacher, task)))
+        + questions.again(len(task.validation), ahead)
     )
 
 

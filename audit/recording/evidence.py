@@ -116,6 +116,8 @@ def ledger(
     measured = sum(size for name, size in sizes if (name, size) != kept)
     rows_.append(LedgerRow(attack="auditor", purpose="cmi", charged=0, sent=measured))
     rows_.append(LedgerRow(attack="auditor", purpose="probe", charged=0, sent=probe.queries))
+    if probe.again is not None:
+        rows_.append(LedgerRow(attack="auditor", purpose="probe again", charged=0, sent=probe.again.queries))
     return tuple(rows_)
 
 

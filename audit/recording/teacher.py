@@ -8,26 +8,30 @@ import numpy as np
 import torch
 
 from reports.record import NormalisationTrial, PackedArray, Probe, TeacherInfo, Usability
-from teachers.oracle import log_probs, top_classes
+from teachers.oracle import log_probs
 from teachers.surface import Surface
+from teachers.targets import questions
 from teachers.targets.probe import ProbeResult
 from teachers.targets.target import Target
 from teachers.task import Task, known
 
 
 class Predictions(NamedTuple):
-    """A teacher's top classes, (N,) uint16, and what its surface shows of the test images."""
+    """A teacher's top classes, (N,) uint16, what its surface shows of the test images, and some answers."""
 
     validation: np.ndarray
     test: np.ndarray
     usability: Usability
+    probed: np.ndarray  # (n, K) log-probabilities of the validation images that a probe asks about
 
 
 def predictions(target: Target, task: Task) -> Predictions:
     """Return a teacher's top class of every validation and test image."""
     answers = log_probs(target.full, task.test)
     usability = usable(target.surface, answers, known(task.test))
-    return Predictions(top_classes(target.full, task.validation), answers.argmax(-1).astype(np.uint16), usability)
+    held = log_probs(target.full, task.validation)
+    validation, test = (some.argmax(-1).astype(np.uint16) for some in (held, answers))
+    return Predictions(validation, test, usability, held[questions.drawn(len(held))[: questions.BATCH]])
 
 
 def usable(surface: Surface, log_p: np.ndarray, labels: np.ndarray) -> Usability:

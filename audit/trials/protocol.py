@@ -221,6 +221,13 @@ def by_role(targets: Targets) -> dict[TeacherRole, Target]:
     return {target.role: target for target in both(targets)}
 
 
+def asked_ahead(target: Target, attacks: Attacks) -> list[str]:
+    """Return the kinds of views that a teacher is asked about before anything is trained, in that order."""
+    offered_ = (a for a in attacks.values() if a.holds == "original" and target.surface.offers(a.needs))
+    kinds = sorted({attack.views for attack in offered_ if attack.views})
+    return list(dict.fromkeys(part for kind in kinds for part in kind.split("+")))
+
+
 def offered(targets: Targets, attacks: Attacks) -> dict[TeacherRole, Attacks]:
     """Return the attacks that each teacher's surface allows, by its role."""
     return {r: {n: a for n, a in attacks.items() if t.surface.offers(a.needs)} for r, t in by_role(targets).items()}
