@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from audit.statistics.sequential import HORIZON, schedule
 from audit.statistics.verdict import ALPHA
 from audit.trials import preparation as plan
 from audit.trials.judging import judge
-from audit.trials.protocol import Experiment, StudentTrials, asked_ahead, trials
+from audit.trials.protocol import Experiment, StudentTrials, asked_ahead, by_role, trials
 from reports import record as records
 from reports.base import encodable
 from reports.clusters import UNSEEN
@@ -39,6 +39,7 @@ from reports.record import Comparison, Look, Probe, Record
 from teachers.errors import AuditError, NothingAudited, UsageError
 from teachers.targets.identify import refuse_other_order
 from teachers.targets.isolation import both
+from teachers.targets.runtime import Runtime
 from teachers.targets.target import Target, refuse_chance
 
 
@@ -145,9 +146,9 @@ def nothing(first: Comparison, runner: TrialRunner) -> AuditError:
 
 
 def workbench(context: RunContext, out: Path, teachers: Sequence[Target] = ()) -> TrialRunner:
-    """Lay out what training takes; `teachers`: whom students may ask, in place of both teachers of the audit."""
+    """Lay out what training takes; `teachers`: whom students may ask, in place of all teachers of the audit."""
     options, experiment, task = context.options, context.experiment, context.task
-    asked = teachers or both(context.targets)
+    asked = teachers or [*both(context.targets), *own_teachers(context)]
     return TrialRunner(
         cache=context.cache,
         executor=executor(options.workers, options.device, isolated=context.isolated, timeout=options.cell_timeout),
@@ -157,7 +158,7 @@ def workbench(context: RunContext, out: Path, teachers: Sequence[Target] = ()) -
         },
         eval_splits={"validation": task.validation, "test": task.test},
         classes=len(task.classes),
-        targets={(s.fingerprint, s.surface.name): s for s in (*experiment.truths.values(), *asked)},
+        targets=named((*experiment.truths.values(), *asked)),
         journal=out / "journal.jsonl",
         progress=context.progress,
     )
@@ -183,7 +184,8 @@ def examine(context: RunContext, runner: TrialRunner) -> tuple[dict[str, teacher
         runner.targets[ordinary.fingerprint, ordinary.surface.name] = ordinary
         tops[ordinary.role] = teacher.predictions(ordinary, task)
         ask(context, runner, ordinary)
-    ask_truths(context, runner)
+    runner.targets |= named(own_teachers(context))
+    ask_controls(context, runner)
     return tops, probe
 
 
@@ -194,12 +196,23 @@ def ask(context: RunContext, runner: TrialRunner, target: Target) -> None:
         runner.ask(target, experiment.pool, kind, experiment.recipe.views)
 
 
-def ask_truths(context: RunContext, runner: TrialRunner) -> None:
-    """Ask those that know labels alone about the views that the audited teacher is asked about."""
+def ask_controls(context: RunContext, runner: TrialRunner) -> None:
+    """Ask those that tell nothing of the audited teacher about the views that it is asked about."""
     experiment = context.experiment
-    for truth in experiment.truths.values():
+    for own in [one for one in runner.targets.values() if one.control]:
         for kind in asked_ahead(context.targets.audited, context.selection.attacks):
-            runner.ask(truth, experiment.pool, kind, experiment.recipe.views)
+            runner.ask(own, experiment.pool, kind, experiment.recipe.views)
+
+
+def own_teachers(context: RunContext) -> list[Target]:
+    """Return the teachers that an attacker trains on their own images."""
+    runtime = Runtime(context.cache, context.options.device, context.progress.note)
+    return context.experiment.own_teachers(by_role(context.targets), runtime)
+
+
+def named(targets: Iterable[Target]) -> dict[tuple[str, str], Target]:
+    """Return teachers by what students name them."""
+    return {(one.fingerprint, one.surface.name): one for one in targets}
 
 
 def settle(experiment: Experiment, runner: TrialRunner, context: RunContext) -> StudentTrials:

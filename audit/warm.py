@@ -10,6 +10,7 @@ from pathlib import Path
 from audit import pipeline
 from audit.context import RunContext, open_context
 from audit.execution.runner import TrialRunner
+from audit.plan.design import Pair, chosen
 from audit.plan.options import Options
 from audit.trials.preparation import for_students
 from audit.trials.protocol import Experiment, trials
@@ -37,7 +38,7 @@ def warm(options: Options) -> WarmSummary:
         runner = pipeline.workbench(context, Path(out))
         with closing(runner.executor):
             pipeline.ask(context, runner, context.targets.audited)
-            pipeline.ask_truths(context, runner)
+            pipeline.ask_controls(context, runner)
             for experiment in for_students(context.experiment):
                 _warm(experiment, runner, context)
         return WarmSummary(len(runner.trained), len(runner.results) - len(runner.trained))
@@ -50,7 +51,9 @@ def _warm(experiment: Experiment, runner: TrialRunner, context: RunContext) -> N
     every = [setting for attack in attacks for setting in design.settings(attack, design.ordinary)]
     tried = [design.controls(found, setting) for setting in every]
     found.train("matching controls", [control for controls in tried for control in controls])
-    judged = [best.on("judge", experiment.most) for controls in tried if (best := found.best(controls)) is not None]
+    best = [Pair(setting, arm) for setting, arms in zip(every, tried, strict=True) if (arm := chosen(found, arms))]
+    beaten = [arm for pair in best for arm in (pair.control, *design.rivals(found, pair).values())]
+    judged = [arm.on("judge", experiment.most) for arm in beaten]
     beside = design.beside(found, found.pairs)
     found.train("controls", [*design.longer_ls(found), *judged, *beside])
     found.train("smaller budgets", design.cheaper(found, found.pairs))

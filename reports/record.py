@@ -30,6 +30,7 @@ MOST = 2048 * handed.MIB  # at most, bytes of a record
 LARGEST = 2**26  # at most, values of an array: more than any split or pool of answers has
 AGAIN = "take the file as `audit run` wrote it, or audit again"
 
+Over = Literal["ls", "own loss", "twin", "home-made"]  # kinds of controls over which an attack has margins
 Word = Literal["DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE"]
 Cap = Literal["nothing", "undistillable", "inconclusive"]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -208,6 +209,17 @@ class BaselineResult(Data):
     margin: Interval = UNMEASURED  # of the knockoff students over them; does not affect the verdict
 
 
+class ControlMargin(Data):
+    """One of an attack's margins: over students that one kind of control trains, all with seeds of the knockoffs'."""
+
+    over: Over
+    name: str
+    parameters: Parameters = Field(default_factory=dict)
+    students: tuple[str, ...]  # as many as the knockoff students; of a home-made teacher, as many as suites say
+    accuracy: Share | None = None
+    margin: Interval = UNMEASURED  # over a home-made teacher: for information, and not over looks
+
+
 class PositiveControl(Data):
     """Whether an attack beats the baseline of its threat model on the ordinary teacher."""
 
@@ -240,6 +252,19 @@ class Comparison(Data):
     corrected_lower: float | None = None  # lower bound of the margin, corrected for the number of attacks
     p_holm: float | None = None
     curve: tuple[Cost, ...] = ()  # steal-cost curve on the audited teacher
+    margins: tuple[ControlMargin, ...] = ()  # over each kind of control; earlier versions had one, over `control`
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what earlier versions did not know, where it says nothing."""
+        fields: dict[str, Any] = write(self)
+        if not self.margins:
+            fields.pop("margins", None)
+        return fields
+
+    def margin_over(self, over: Over) -> ControlMargin | None:
+        """Return the margin over one kind of control; None where the row has none."""
+        return next((found for found in self.margins if found.over == over), None)
 
     @property
     def passes(self) -> bool:

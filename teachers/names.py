@@ -51,6 +51,19 @@ def truth_digest(pool: str, views: int, smoothing: float = SMOOTHING) -> str:
     return hashlib.sha256(f"{TRUTH} {pool} {views}{more}".encode()).hexdigest()
 
 
+TWIN, HOME_MADE = "twin", "home-made"  # teachers that an attacker trains on their own images and labels
+TAUGHT = 2  # how these are taught: the version of the ways to teach
+
+
+def own_teacher_digest(kind: str, task: str, pool: str, student: str, device: str) -> str:
+    """Return the fingerprint of a teacher of the attacker's own, given the digests of task and pool.
+
+    A twin has the student's architecture, a home-made teacher that of the task's ordinary teacher.
+    """
+    architecture = student if kind == TWIN else ""
+    return hashlib.sha256(f"{kind} {TAUGHT} {task} {pool} {architecture} {device}".encode()).hexdigest()
+
+
 DEMO = "demo"
 
 

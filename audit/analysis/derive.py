@@ -23,11 +23,13 @@ from reports.record import (
     BaselineResult,
     CMIPool,
     Comparison,
+    ControlMargin,
     ControlResult,
     Cost,
     Flag,
     Interval,
     KnockoffResult,
+    Over,
     PositiveControl,
     Record,
     SurfaceResult,
@@ -51,7 +53,7 @@ def derived(record: Record) -> Record:
     comparisons = [compared(facts, row, own, judged) for row, own in zip(record.comparisons, over, strict=True)]
     controls = [compared(facts, row) for row in record.controls]
     flags = doubts(facts, comparisons, controls)
-    findings = [finding(record, row, own) for row, own in zip(comparisons, over, strict=True)]
+    findings = [finding(facts, row, own) for row, own in zip(comparisons, over, strict=True)]
     curves = [measured(pool, len(record.task.classes)) for pool in record.cmi]
     ruling = verdict.rule(findings, flags, complete=whole(record))
     return record.model_copy(
@@ -106,6 +108,16 @@ class RecordResults(ResultArrays):
     def looks(self, row: Comparison) -> Looks:
         """Return an attack's margin over the LS student at every look."""
         return self.margins(row.knockoff.students, row.control.students, row.looks, self.record.look.horizon)
+
+    def rivals(self, row: Comparison, over: Looks | None) -> dict[Over, Looks]:
+        """Return an attack's margins over every kind of control that it has to beat, at every look."""
+        due = {found.over: found.students for found in row.margins if found.over != "home-made"}
+        return {
+            kind: over
+            if over is not None and students == row.control.students
+            else self.margins(row.knockoff.students, students, row.looks, self.record.look.horizon)
+            for kind, students in due.items()
+        }
 
 
 def results(record: Record) -> RecordResults:
@@ -238,6 +250,7 @@ def compared(facts: RecordResults, row: Comparison, over: Looks | None = None, a
         return unjudged(row)
     mine, control = facts.both(row)
     over = over or once(paired(mine, control))
+    rivals = facts.rivals(row, over)
     trials = facts.of(row.knockoff.students)
     asked = trials[0].teacher is not None
     return replaced(
@@ -256,6 +269,7 @@ def compared(facts: RecordResults, row: Comparison, over: Looks | None = None, a
         ),
         baseline=row.baseline and over_baseline(facts, row.baseline, mine),
         margin=interval(over.last, over),
+        margins=tuple(over_control(facts, found, mine, rivals.get(found.over)) for found in row.margins),
         corrected_lower=float(np.clip(over.lower(ALPHA / attacks), -1, 1)) if attacks else None,
         curve=tuple(cost(facts, point) for point in row.curve),
     )
@@ -272,7 +286,15 @@ def unjudged(row: Comparison) -> Comparison:
         margin=None,
         corrected_lower=None,
         curve=(),
+        margins=(),
     )
+
+
+def over_control(facts: RecordResults, found: ControlMargin, mine: Bits, over: Looks | None) -> ControlMargin:
+    """Fill in an attack's margin over one kind of control; that over a home-made teacher has no looks."""
+    theirs = facts.correct(found.students)
+    margin = interval(paired(mine, theirs)) if over is None else interval(over.last, over)
+    return replaced(found, accuracy=float(theirs.mean()), margin=margin)
 
 
 def over_baseline(facts: RecordResults, baseline: BaselineResult, mine: Bits) -> BaselineResult:
@@ -320,12 +342,13 @@ def passes(margin: Margin, rises: Margin | None = None) -> bool:
     return grows and not margin.degenerate and margin.lower(POSITIVE_LEVEL) > 0
 
 
-def finding(record: Record, row: Comparison, over: Looks | None) -> Finding:
+def finding(facts: RecordResults, row: Comparison, over: Looks | None) -> Finding:
     """Return all that the verdict knows about an attack."""
     return Finding(
-        attack=record.name_of(row),
+        attack=facts.record.name_of(row),
         status=row.status,
         looks=over,
+        rivals=facts.rivals(row, over),
         passes=row.positive_control is not None and row.positive_control.passes,
     )
 

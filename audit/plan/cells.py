@@ -8,7 +8,7 @@ from typing import Literal
 from reports.base import Data
 from reports.record import Cell as Cell
 from reports.record import PackedArray, Regime
-from teachers.names import SMOOTHING
+from teachers.names import HOME_MADE, SMOOTHING, TWIN
 
 ENGINE = 2  # of what all students are trained with (fit, views, networks, losses): a new number makes all stale
 
@@ -19,6 +19,9 @@ SMOOTHED = " of smoothed labels"  # ends the name of a control that has an attac
 def of_labels(smoothing: float) -> str:
     """Return the end of the name of a control that has an attack's own loss, by the smoothing of its labels."""
     return SMOOTHED if smoothing == SMOOTHING else f" of labels smoothed by {smoothing:g}"
+
+
+OF_OWN = {TWIN: " of a twin", HOME_MADE: " of a home-made teacher"}  # ends the name of such a control, by whom it asks
 
 
 class BlockUse(Data):

@@ -80,7 +80,7 @@ def _walk(design: Design, choices: ForecastChoices) -> Iterator[tuple[str, Arm]]
     """Return all arms in the order of an audit, each with its phase."""
     pairs = design.pairs(choices)
     open_ = (pair for pair in pairs["audited"].values() if choices.set_aside(pair) is None)
-    judged = (arm for pair in open_ for arm in design.judged(pair, choices.seeds(pair.knockoff.attack)))
+    judged = (arm for pair in open_ for arm in design.at_look(choices, pair, choices.seeds(pair.knockoff.attack)))
     yield from ((TUNING, arm) for arm in design.tuning())
     yield from (("matching controls", arm) for arm in design.matching(choices))
     yield from (("twice the steps", arm) for arm in design.longer(choices, pairs))

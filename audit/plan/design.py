@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
 
-from audit.plan.cells import Cell, Role, of_labels
+from audit.plan.cells import OF_OWN, Cell, Role, of_labels
 from audit.plan.suite import FIRST_NULL_SEED, FIRST_TUNING_SEED, LONGER, Suite, cost_shares
-from reports.record import UNSTATED, Regime
-from teachers.names import truth_digest
+from reports.record import UNSTATED, Over, Regime
+from teachers.names import own_teacher_digest, truth_digest
 
 if TYPE_CHECKING:  # these import torch
     from attacks.base import Attack, Control, Technique
@@ -28,6 +28,7 @@ TRUTHS = (0.1, 0.01, 0.0001, 0.0)
 EARLIER = {UNSTATED: (0.1,)}  # the same by earlier versions, of which there are records
 
 TeacherRole = Literal["audited", "ordinary"]
+OwnTeacher = Literal["twin", "home-made"]  # that an attacker trains on their own images: teachers/targets/home.py
 Attacks = dict[str, "type[Attack]"]
 
 
@@ -39,7 +40,7 @@ class Arm:
     recipe: Recipe
     seeds: range
     role: Role = "tune"
-    target: TeacherRole | float | None = None  # a teacher, the ε of a truth, or nobody: whom the students ask
+    target: TeacherRole | OwnTeacher | float | None = None  # a teacher, the ε of a truth, or nobody: whom they ask
     splits: Literal["validation", "both"] = "validation"
     tenth: bool = False  # whether they hold a tenth of the labels
     budget: int | None = None  # None: the audit's
@@ -48,13 +49,14 @@ class Arm:
 
     @property
     def teacher(self) -> TeacherRole | None:
-        """The trained teacher that the students ask: nobody's and a truth's students are controls."""
-        return self.target if isinstance(self.target, str) else None
+        """The teacher of the audit that the students ask; those of all others, and of nobody, are controls."""
+        return self.target if self.target in ("audited", "ordinary") else None
 
     @property
     def name(self) -> str:
         """What a report calls it."""
-        return self.technique.name + (of_labels(self.target) if isinstance(self.target, float) else "")
+        own = of_labels(self.target) if isinstance(self.target, float) else OF_OWN.get(str(self.target), "")
+        return self.technique.name + own
 
     @property
     def attack(self) -> type[Attack]:
@@ -104,6 +106,7 @@ class Design:
     baselines: tuple[tuple[Control, ...], ...]  # the settings of each other student without a teacher
     attacks: Mapping[TeacherRole, Attacks]  # that each teacher's surface allows; the ordinary teacher's last
     presets: Mapping[str, Attack]  # by attack: a named setting in place of tuning
+    whole: bool = True  # whether the attacker holds everything that the ordinary teacher was trained on
 
     @property
     def ordinary(self) -> TeacherRole:
@@ -137,7 +140,7 @@ class Design:
         return [self.sweep(), *(tuple(map(self._tried, settings)) for settings in self.baselines)]
 
     def _tried(
-        self, technique: Technique, target: TeacherRole | float | None = None, recipe: Recipe | None = None
+        self, technique: Technique, target: TeacherRole | OwnTeacher | float | None = None, recipe: Recipe | None = None
     ) -> Arm:
         seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.suite.tuning_seeds)
         return Arm(technique, recipe or self.recipe, seeds, target=target)
@@ -200,6 +203,37 @@ class Design:
         """Return an attack's judged students and their controls, paired by seed."""
         return Pair(pair.knockoff.on("judge", seeds), pair.control.on("judge", seeds))
 
+    def rivals(self, choices: Choices, pair: Pair) -> dict[Over, Arm]:
+        """Return everything that students gain over only if the teacher told them something.
+
+        That is the best LS student, the best of the attack's own loss without a teacher, and the attack with the same
+        setting on a twin. Empty for attacks without original images, which have no such alternatives.
+        """
+        knockoff, tried = pair.knockoff, pair.control.chosen_from
+        if knockoff.attack.holds != "original":
+            return {}
+        alone: dict[Over, Arm | None] = {
+            "ls": choices.best(tuple(arm for arm in tried if arm.target is None)),
+            "own loss": choices.best(tuple(arm for arm in tried if isinstance(arm.target, float))),
+            "twin": replace(knockoff, target="twin", chosen_from=()),
+        }
+        return {over: arm for over, arm in alone.items() if arm is not None}
+
+    def home(self, pair: Pair) -> Arm | None:
+        """Return an attack's students of a home-made teacher; None for attacks without original images.
+
+        `pair`: on the ordinary teacher. That is the home-made teacher where the attacker holds all it was trained on.
+        """
+        if pair.knockoff.attack.holds != "original":
+            return None
+        arm = pair.knockoff.on("positive control", self.suite.bite_seeds)
+        return arm if self.whole else replace(arm, target="home-made")
+
+    def at_look(self, choices: Choices, pair: Pair, seeds: int) -> list[Arm]:
+        """Return all students that a look at an attack takes: its controls first."""
+        knockoff, control = self.judged(pair, seeds)
+        return [*(arm.on("judge", seeds) for arm in self.rivals(choices, pair).values()), control, knockoff]
+
     def first_seeds(self, attack: type[Attack], seeds: int) -> int:
         """Return how many seeds an attack is judged on at first: fewer where it holds no original images."""
         return seeds if attack.holds == "original" else min(seeds, self.suite.query_seeds)
@@ -207,13 +241,16 @@ class Design:
     def beside(self, choices: Choices, pairs: Pairs) -> list[Arm]:
         """Return what is trained beside judged attacks: null control, students without a teacher, positive control."""
         alone = [arm.on("judge", self.seeds) for arm in self.best_alone(choices)]
+        mine = {name for name, pair in pairs["audited"].items() if choices.set_aside(pair) is None}
+        home = (self.home(pair) for name, pair in pairs[self.ordinary].items() if name in mine)
         shown = (
             self.curve(choices, pair)
             if pair.knockoff.attack.holds != "original"
             else reversed(self.positive(pair))  # controls first
             for pair in pairs[self.ordinary].values()
         )
-        return [*reversed(self.null(choices)), *alone, *(arm for arms in shown for arm in arms)]
+        taught = (arm for arm in home if arm is not None)
+        return [*reversed(self.null(choices)), *alone, *(arm for arms in shown for arm in arms), *taught]
 
     def null(self, choices: Choices) -> Pair:
         """Return LS students of other seeds in the place of an attack, and LS students."""
@@ -269,3 +306,14 @@ def smoothing(cell: Cell, swept: tuple[float, ...] = TRUTHS) -> float | None:
     """
     views = int(cell.recipe.get("views", 0))
     return next((e for e in swept if cell.teacher == truth_digest(cell.pool, views, e)), None)
+
+
+def own_teacher(cell: Cell) -> OwnTeacher | None:
+    """Return which teacher of the attacker's own a student asked: it is a control. None for every other student."""
+    kinds: tuple[OwnTeacher, ...] = ("twin", "home-made")
+    return next((kind for kind in kinds if cell.teacher == own_teacher_of(cell, kind)), None)
+
+
+def own_teacher_of(cell: Cell, kind: OwnTeacher) -> str:
+    """Return the fingerprint of the attacker's own teacher for a student."""
+    return own_teacher_digest(kind, cell.task, cell.pool, cell.student, cell.device)

@@ -90,7 +90,7 @@ def ruled(record: Record, waived: Container[str], delta: float) -> Ruling:
     kept = record.model_copy(update={"comparisons": rows})
     facts = results(kept)
     flags = doubts(facts, kept.comparisons, kept.controls)
-    found = [finding(record, row, facts.looks(row) if row.knockoff.students else None) for row in rows]
+    found = [finding(facts, row, facts.looks(row) if row.knockoff.students else None) for row in rows]
     return rule(found, flags, complete=whole(record), delta=delta)
 
 

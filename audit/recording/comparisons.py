@@ -16,9 +16,11 @@ from reports.record import (
     UNMEASURED,
     BaselineResult,
     Comparison,
+    ControlMargin,
     ControlResult,
     Cost,
     KnockoffResult,
+    Over,
     PackedArray,
     PositiveControl,
     Trial,
@@ -77,8 +79,10 @@ class ComparisonBuilder:
             return row(status="identical", reason=identical, knockoff=knockoff(), control=control())
         looks = trials.looks[attack.name]
         knockoffs, students = self.design.judged(mine, looks[-1])
-        if not trials.sound(knockoffs) or trials.failure(students) is not None:
-            failure = self._failure(attack, knockoffs)
+        rivals = {o: arm.on("judge", looks[-1]) for o, arm in self.design.rivals(trials, mine).items()}
+        others = [arm for arm in rivals.values() if trials.keys(arm) != trials.keys(students)]
+        if not trials.sound(knockoffs, *others) or trials.failure(students) is not None:
+            failure = self._failure(attack, knockoffs, *others)
             return row(status="failed", reason=failure, knockoff=knockoff(), control=control())
         return row(
             status="judged",
@@ -87,6 +91,18 @@ class ComparisonBuilder:
             baseline=self._baseline(mine.control, looks[0]),
             looks=looks,
             curve=() if attack.holds == "original" else self._curve(mine),
+            margins=self._margins(rivals, on_ordinary),
+        )
+
+    def _margins(self, rivals: dict[Over, Arm], on_ordinary: Pair | None) -> tuple[ControlMargin, ...]:
+        """Name the students of every kind of control; a home-made teacher's are left out where one of them failed."""
+        home = None if on_ordinary is None else self.design.home(on_ordinary)
+        found = rivals if home is None or not self.trials.sound(home) else {**rivals, "home-made": home}
+        return tuple(
+            ControlMargin(
+                over=over, name=arm.name, parameters=arm.technique.parameters, students=self.trials.keys(arm)
+            )
+            for over, arm in found.items()
         )
 
     def controls(self) -> list[Comparison]:

@@ -80,8 +80,7 @@ def ledger(
     earlier audits counts too: the evidence rests on it.
     """
     charged: dict[tuple[str, str], int] = defaultdict(int)
-    truths = experiment.truths.values()
-    teachers = [target for target in runner.targets.values() if not any(target is t for t in truths)]
+    teachers = [target for target in runner.targets.values() if not target.control]
     boxes = {f"{target.fingerprint} {target.surface.name}" for target in teachers}
     blocks = {block: np.ones(images, bool) for block, images in runner.ahead.items() if block[0] in boxes}
     askers: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)

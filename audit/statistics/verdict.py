@@ -6,13 +6,13 @@ docs/verdict.md states the rules. `Finding` is all that the verdict knows about 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from audit.statistics.compare import Margin, holm
 from audit.statistics.sequential import HORIZON, Looks
-from reports.record import Flag, Word
+from reports.record import Flag, Over, Word
 from teachers.units import points
 
 DELTA = 0.005  # tolerance δ: half a percentage point
@@ -28,7 +28,8 @@ class Finding:
 
     attack: str  # name; with the student's architecture where there are several
     status: Status
-    looks: Looks | None = None
+    looks: Looks | None = None  # over its control: the better on validation of LS student and own loss
+    rivals: Mapping[Over, Looks] = field(default_factory=dict)  # over each kind of control, where there are several
     passes: bool = False  # its positive control
 
     @property
@@ -40,6 +41,35 @@ class Finding:
     def usable(self) -> bool:
         """Whether the attack's interval can support a verdict."""
         return self.margin is not None and usable(self.margin)
+
+    @property
+    def gained(self) -> tuple[Looks, ...]:
+        """The comparisons that must all show a gain before the teacher is DISTILLABLE: over every kind of control."""
+        others = tuple(looks for looks in self.rivals.values() if looks is not self.looks)
+        return others if self.looks is None else (self.looks, *others)
+
+    @property
+    def bounded(self) -> Looks | None:
+        """The comparison whose upper bound must be below δ before the teacher is UNDISTILLABLE.
+
+        It is over the better of the LS student and the own loss, not over each: what a loss gains over the LS student
+        without a teacher is no gain from one. Whichever of the two validation prefers, it is chosen before the test
+        images are seen, so that a gain of δ or more over both passes with the error of one bound.
+        """
+        return self.looks
+
+    def p_gain(self) -> float:
+        """Return the p-value of "some control gains as much": the largest of all (intersection–union test)."""
+        return max((looks.p_above() if usable(looks.last) else 1.0 for looks in self.gained), default=1.0)
+
+    def least(self, alpha: float) -> float:
+        """Bound the gain over the strongest control from below, one-sided."""
+        return min((looks.lower(alpha) if usable(looks.last) else -1.0 for looks in self.gained), default=-1.0)
+
+    def matched(self, alpha: float) -> list[Over]:
+        """Name the controls that may gain as much, the one with the smallest margin first."""
+        left = [over for over, looks in self.rivals.items() if not usable(looks.last) or looks.lower(alpha) <= 0]
+        return sorted(left, key=lambda over: self.rivals[over].last.mean)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +85,8 @@ class Ruling:
 def rule(findings: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, delta: float = DELTA) -> Ruling:
     """Apply the rules.
 
-    DISTILLABLE: the smallest Holm-adjusted one-sided p-value is below 0.05. UNDISTILLABLE: the whole suite was
-    requested, every applicable attack was judged with a usable interval, at least one attack passes its positive
+    DISTILLABLE: the smallest Holm-adjusted one-sided p-value of a gain over every kind of control is below 0.05.
+    UNDISTILLABLE: the whole suite was requested, every applicable attack was judged with a usable interval, at least one attack passes its positive
     control, every upper bound is below δ (intersection–union test: no correction needed) and no uncorrected lower bound
     is above 0. Otherwise INCONCLUSIVE. A flag can forbid UNDISTILLABLE, or both words. All p-values and bounds hold
     over all looks. Adding attacks can never turn a verdict into UNDISTILLABLE.
@@ -84,17 +114,23 @@ def undecided(findings: Sequence[Finding], delta: float = DELTA) -> list[str]:
     judged = [f for f in findings if f.status == "judged"]
     if gains(judged):
         return []
-    return [f.attack for f in judged if _open(f, delta) is not None]
+    return [f.attack for f in judged if _open(f, delta) is not None and not explained(f)]
+
+
+def explained(f: Finding) -> bool:
+    """Whether an attack surely gains over its control, and surely not over another: it can decide neither word."""
+    sure = f.usable and f.looks is not None and f.looks.lower(ALPHA) > 0
+    return sure and any(usable(looks.last) and looks.upper(ALPHA) <= 0 for looks in f.rivals.values())
 
 
 def gains(judged: Sequence[Finding]) -> bool:
     """Whether any corrected lower bound exceeds zero; equivalent to min Holm p < 0.05."""
-    return any(f.usable and f.looks is not None and f.looks.lower(ALPHA / len(judged)) > 0 for f in judged)
+    return any(f.usable and f.least(ALPHA / len(judged)) > 0 for f in judged)
 
 
 def adjust(judged: Sequence[Finding]) -> dict[str, float]:
     """Return each attack's one-sided p-value of a gain, with Holm's correction over all attacks."""
-    p = [f.looks.p_above() if f.usable and f.looks is not None else 1.0 for f in judged]
+    p = [f.p_gain() if f.usable else 1.0 for f in judged]
     return dict(zip((f.attack for f in judged), holm(p), strict=True))
 
 
@@ -113,29 +149,46 @@ def _against(
 
 def _open(f: Finding, delta: float) -> str | None:
     """Return why an attack is undecided; None where its upper bound is below δ and its lower bound is not above 0."""
-    if f.looks is None or not f.usable:
+    bounded = f.bounded
+    if f.looks is None or bounded is None or not f.usable:
         images = 0.0 if f.margin is None else f.margin.discordant
         return f"{f.attack}: too few discordant images ({images:.0f} expected, {DISCORDANT} needed), or no variance"
     if f.looks.lower(ALPHA) > 0:
         gain = f"{f.attack} gains {points(f.looks.last.mean)} points"
+        if matched := f.matched(ALPHA):
+            return f"{gain}, {_as_well(f, matched[0])}"
         return f"{gain}; before correction for the number of attacks, its lower bound is above 0"
-    if (upper := f.looks.upper(ALPHA)) >= delta:
+    if (upper := bounded.upper(ALPHA)) >= delta:
         return f"{f.attack} may gain up to {points(upper)} points (tolerance {points(delta)} points)"
     return None
+
+
+AS_WELL: Mapping[Over, str] = {
+    "ls": "but the LS student may be as good",
+    "own loss": "but so does its loss without a teacher",
+    "twin": "but so does the same attack on a twin, a teacher that attackers train on their own data",
+}
+
+
+def _as_well(f: Finding, over: Over) -> str:
+    """Say which control gains as much as an attack does."""
+    looks = f.rivals[over]
+    left = f"{points(looks.last.mean)} points are left over it, at least {points(looks.lower(ALPHA))}"
+    return f"{AS_WELL[over]}: {left}, so that it is not sure that the gain comes from the teacher"
 
 
 def _wins(winners: Sequence[Finding], adjusted: dict[str, float], judged: int) -> tuple[str, ...]:
     ordered = sorted(winners, key=lambda f: adjusted[f.attack])
     return tuple(
-        f"{f.attack} gains {points(f.looks.last.mean)} points, at least {points(f.looks.lower(ALPHA / judged))} points "
-        f"after correction (Holm-adjusted p = {adjusted[f.attack]:.2g})"
+        f"{f.attack} gains {points(f.looks.last.mean)} points, at least {points(f.least(ALPHA / judged))} points "
+        f"{'over every control ' if f.rivals else ''}after correction (Holm-adjusted p = {adjusted[f.attack]:.2g})"
         for f in ordered
         if f.looks is not None
     )
 
 
 def _bounds(judged: Sequence[Finding], delta: float) -> tuple[str, ...]:
-    top = max((f.looks.upper(ALPHA), f.attack) for f in judged if f.looks is not None)
+    top = max((f.bounded.upper(ALPHA), f.attack) for f in judged if f.bounded is not None)
     bound = f"the largest upper bound is {points(top[0])} points ({top[1]})"
     return (f"{bound}, below the tolerance of {points(delta)} points",)
 
@@ -144,9 +197,14 @@ def _settle(judged: Sequence[Finding], delta: float) -> str:
     """Say how many seeds, or else test images, would decide every open attack if its margin stayed the same."""
     seeds, images = 0, 0
     for f in judged:
-        if f.margin is None or not f.usable or _open(f, delta) is None:
+        margin = f.margin
+        if margin is None or not f.usable or _open(f, delta) is None:
             continue
-        needed = enough(f.margin, delta)
+        if f.looks is not None and f.looks.lower(ALPHA) > 0 and (matched := f.matched(ALPHA)):
+            margin = f.rivals[matched[0]].last
+            if margin.mean <= delta / 2:
+                continue  # more seeds would only show that the control gains as much
+        needed = enough(margin, delta)
         seeds, images = max(seeds, needed.seeds), max(images, needed.images)
     if images:
         return f"about {images:,} test images: with the present ones, no number of seeds is enough"

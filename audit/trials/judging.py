@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from audit.execution.runner import TrialRunner
-from audit.plan.design import Pair
+from audit.plan.design import Arm, Pair
 from audit.statistics import verdict
 from audit.statistics.sequential import schedule
 from audit.statistics.verdict import Finding
 from audit.trials.protocol import StudentTrials
+from reports.record import Over
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,16 @@ class SequentialTest:
         """The students of the last look."""
         return self.trials.design.judged(self.pair, self.taken[-1])
 
-    def look(self) -> Pair:
-        """Take the next look; return its students."""
+    def look(self) -> list[Arm]:
+        """Take the next look; return its students, controls first."""
         self.trials.looks[self.attack] = (*self.taken, self.plan[len(self.taken)])
-        return self.judged
+        return self.trials.design.at_look(self.trials, self.pair, self.taken[-1])
+
+    @property
+    def rivals(self) -> dict[Over, Arm]:
+        """The students of the last look that only a gain from the teacher can beat."""
+        found = self.trials.design.rivals(self.trials, self.pair)
+        return {over: arm.on("judge", self.taken[-1]) for over, arm in found.items()}
 
 
 def judge(students: Sequence[StudentTrials], runner: TrialRunner, seen: Sequence[int] = ()) -> None:
@@ -55,7 +62,7 @@ def judge(students: Sequence[StudentTrials], runner: TrialRunner, seen: Sequence
     fixed = [use for one in students for use in one.uses(one.design.beside(one, one.pairs))]
     every = open_ = cases(students, seen)
     for number in range(1, 1 + max((len(case.plan) for case in open_), default=1)):
-        uses = [use for case in open_ for use in case.trials.uses(case.look()[::-1])]  # controls first
+        uses = [use for case in open_ for use in case.trials.uses(case.look())]
         runner.train("judging" if number == 1 else f"judging, look {number}", uses + fixed)
         fixed = []
         names = verdict.undecided([finding(case) for case in every])
@@ -77,8 +84,10 @@ def cases(students: Sequence[StudentTrials], seen: Sequence[int]) -> list[Sequen
 
 def finding(case: SequentialTest) -> Finding:
     """Compare an attack's students so far with their controls; a case without a look was not judged."""
-    trials = case.trials
-    if not trials.sound(*case.judged):
+    trials, rivals = case.trials, case.rivals
+    if not trials.sound(*case.judged, *rivals.values()):
         return Finding(attack=case.name, status="failed")
-    knockoffs, controls = map(trials.keys, case.judged)
-    return Finding(attack=case.name, status="judged", looks=trials.arrays.margins(knockoffs, controls, case.taken))
+    mine, controls = map(trials.keys, case.judged)
+    margins = {over: trials.arrays.margins(mine, trials.keys(arm), case.taken) for over, arm in rivals.items()}
+    looks = trials.arrays.margins(mine, controls, case.taken)
+    return Finding(attack=case.name, status="judged", looks=looks, rivals=margins)

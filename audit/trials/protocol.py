@@ -15,13 +15,15 @@ from attacks.registry import CONTROLS, origin
 from audit.analysis.results import Bits, ResultArrays, seen
 from audit.execution.runner import TrialRunner
 from audit.plan.cells import ENGINE, Cell, Failure, Use
-from audit.plan.design import TRUTHS, Arm, Attacks, Design, Pair, Pairs, TeacherRole, labels_only
+from audit.plan.design import TRUTHS, Arm, Attacks, Design, OwnTeacher, Pair, Pairs, TeacherRole, labels_only
 from audit.plan.measures import REPEATS
 from audit.plan.suite import Suite
 from reports.record import Regime
-from teachers.names import truth_digest
-from teachers.surface import FULL
+from teachers.names import HOME_MADE, TWIN, own_teacher_digest, truth_digest
+from teachers.surface import FULL, Surface
+from teachers.targets.home import home_made, twin
 from teachers.targets.isolation import Targets, both
+from teachers.targets.runtime import Runtime
 from teachers.targets.target import Target, smoothed_truths
 from teachers.task import Pool, Task, known
 from teachers.training import Recipe
@@ -56,6 +58,17 @@ class Experiment:
         classes, views = len(self.task.classes), self.recipe.views
         return smoothed_truths(self.pool, classes, views, self.device, TRUTHS)
 
+    def own_teachers(self, targets: Mapping[TeacherRole, Target], runtime: Runtime) -> list[Target]:
+        """Return the teachers that an attacker trains on their own images, for every student architecture."""
+        twins = [twin(self.task, self.pool, name, _surface(TWIN, targets), runtime) for name in self.students]
+        home = () if self.whole else (home_made(self.task, self.pool, _surface(HOME_MADE, targets), runtime),)
+        return [*twins, *home]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the attacker holds everything that the ordinary teacher was trained on."""
+        return self.pool.digest == self.task.train.digest
+
     @property
     def unseen(self) -> tuple[int, ...]:
         """Classes of which the attacker never saw an image, by index."""
@@ -78,6 +91,7 @@ class Experiment:
             baselines=tuple(CONTROLS[name].grid()[:settings] for name in self.suite.controls),
             attacks=offered,
             presets=self.presets,
+            whole=self.whole,
         )
 
     def cells(self, arm: Arm, targets: Mapping[TeacherRole, Target]) -> list[Cell]:
@@ -87,6 +101,11 @@ class Experiment:
         if isinstance(arm.target, float):
             truth = truth_digest(self.pool.digest, self.recipe.views, arm.target)
             changes |= {"teacher": truth, "surface": FULL.name, "budget": self.budget}
+        if arm.target == TWIN or arm.target == HOME_MADE:
+            held, student = (self.task.digest, self.pool.digest), arm.recipe.architecture
+            mark = own_teacher_digest(arm.target, *held, student, self.device)
+            surface = _surface(arm.target, targets)
+            changes |= {"teacher": mark, "surface": surface.name, "budget": self.budget}
         changes |= {"pool": self.tenth.digest} if arm.tenth else {}
         changes |= {} if arm.budget is None else {"budget": arm.budget}
         return [self.cell(arm.technique, seed, target, **changes) for seed in arm.seeds]
@@ -231,3 +250,8 @@ def asked_ahead(target: Target, attacks: Attacks) -> list[str]:
 def offered(targets: Targets, attacks: Attacks) -> dict[TeacherRole, Attacks]:
     """Return the attacks that each teacher's surface allows, by its role."""
     return {r: {n: a for n, a in attacks.items() if t.surface.offers(a.needs)} for r, t in by_role(targets).items()}
+
+
+def _surface(own: OwnTeacher, targets: Mapping[TeacherRole, Target]) -> Surface:
+    """Return what an attacker's own teacher shows: a twin what the audited one does, a home-made what the ordinary."""
+    return targets["audited"].surface if own == TWIN else [*targets.values()][-1].surface

@@ -87,6 +87,7 @@ class Target:
     behind: str = ""  # the name of that guard
     remote: Remote | None = None  # set if the teacher is behind a URL
     tried: int = 0  # images that it answered while it was identified
+    control: bool = False  # whether it only answers controls: it knows no more than an attacker holds
 
     @property
     def slug(self) -> str:
@@ -285,7 +286,8 @@ def smoothed_truths(
 ) -> dict[float, Target]:
     """Build such teachers of several smoothings, which share one memory of the labels; by ε."""
     held = LabelMemory(pool, views)
-    return {e: _smoothed_truth(held, pool, classes, views, device, surface, e, TRUTH) for e in smoothings}
+    told = {e: _smoothed_truth(held, pool, classes, views, device, surface, e, TRUTH) for e in smoothings}
+    return {e: replace(target, control=True) for e, target in told.items()}
 
 
 def _smoothed_truth(
