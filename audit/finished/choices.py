@@ -9,13 +9,14 @@ import numpy as np
 
 from audit.finished.design import TOLERANCE, Disagreement
 from audit.finished.groups import BESIDE, Group, Groups, agree
+from audit.finished.margins import every
 from audit.plan.suite import FIRST_TUNING_SEED
 from reports.record import Trial
 
 
 def choices(groups: Groups) -> Iterator[Disagreement]:
     """Check that every judged setting is the best on validation images of those that were tried."""
-    for group in groups.all():
+    for group in every(groups):
         yield from best(groups, group)
 
 

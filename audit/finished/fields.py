@@ -37,6 +37,7 @@ FIELDS: Final[Mapping[str, Mapping[Check, str]]] = {
         "checked": "attack student holds needs outside_suite status reason looks",
         "text": "title paper",
     },
+    "ControlMargin": {"recomputed": "accuracy", "checked": "over name parameters students"},
     "ControlResult": {"recomputed": "accuracy dropped_accuracy", "checked": "name parameters students"},
     "Cost": {"recomputed": "queries agreement", "checked": "students"},
     "Environment": {"text": "tool python torch numpy platform threads packages code"},

@@ -9,12 +9,12 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from audit.finished.design import known
-from audit.plan.cells import of_labels
-from audit.plan.design import smoothing, truths
+from audit.plan.cells import OF_OWN, of_labels
+from audit.plan.design import own_teacher, smoothing, truths
 from audit.plan.suite import FIRST_NULL_SEED, LS_NAME, NULL_NAME, Suite, cost_shares
 from reports.record import BaselineResult, Comparison, Cost, Parameters, PositiveControl, Record, Trial
 
-BESIDE = ("kind", "asks", "named", "view", "smoothed")  # entries of `Said` that are not fields of a cell
+BESIDE = ("kind", "asks", "named", "view", "smoothed", "own")  # entries of `Said` that are not fields of a cell
 
 Said = dict[str, Any]  # a student's properties: the fields of its cell, and those of BESIDE
 
@@ -40,9 +40,9 @@ class Group(NamedTuple):
 
 def said(trial: Trial, swept: tuple[float, ...]) -> Said:
     """Return all properties of a student that a record states; `swept`: smoothings that an attack's own loss tries."""
-    cell, own = trial.cell, smoothing(trial.cell, swept)
-    named = cell.technique + ("" if own is None else of_labels(own))
-    beside = (trial.kind, trial.teacher, named, cell.parameters.get("view"), own)
+    cell, smoothed, own = trial.cell, smoothing(trial.cell, swept), own_teacher(trial.cell)
+    named = cell.technique + (OF_OWN.get(own or "", "") if smoothed is None else of_labels(smoothed))
+    beside = (trial.kind, trial.teacher, named, cell.parameters.get("view"), smoothed, own)
     return {**cell.model_dump(), **dict(zip(BESIDE, beside, strict=True))}
 
 
@@ -105,17 +105,17 @@ class Groups:
             yield from self._control(row)
 
     def _attack(self, row: Comparison) -> Iterator[Group]:
-        name, mine = self.record.name_of(row), self._knockoffs(row, "audited")
+        name, mine = self.record.name_of(row), self.knockoffs(row, "audited")
         found, baseline = row.knockoff, row.baseline or BaselineResult(name="", students=())
         seeds = range(len(found.students))
         tuned = (mine,) if row.status != "failed" else ()  # if it failed during tuning, no setting was chosen
         yield Group(f"students of {name}", found.students, seeds, (mine,), {"parameters": found.parameters}, tuned)
         control = {"parameters": row.control.parameters, "named": row.control.name}
         if not found.students:
-            rivals = self._rivals(row, "audited", found.parameters) if row.status == "identical" else ()
+            rivals = self.rivals(row, "audited", found.parameters) if row.status == "identical" else ()
             yield Group(f"controls of {name}", (*row.control.students, *baseline.students), (), (), control, rivals)
             return
-        rivals = self._rivals(row, "audited", found.parameters)
+        rivals = self.rivals(row, "audited", found.parameters)
         yield Group(f"controls of {name}", row.control.students, seeds, rivals, control, rivals)
         best = (*rivals, *(self._alone(control, row.student) for control in self.record.suite.controls))
         if baseline.students or not self._diverged(self.record.suite.controls):
@@ -126,7 +126,7 @@ class Groups:
     def _positive_control(self, row: Comparison, found: PositiveControl | None) -> Iterator[Group]:
         if found is None:
             return
-        name, mine = f"the positive control of {self.record.name_of(row)}", self._knockoffs(row, self.ordinary)
+        name, mine = f"the positive control of {self.record.name_of(row)}", self.knockoffs(row, self.ordinary)
         setting = self.trials[found.students[0]].cell.parameters
         seeds = self._fewer_seeds(row, found.students)
         if row.holds != "original":
@@ -134,7 +134,7 @@ class Groups:
             yield Group(f"controls of {name}", found.control_students, (), (), {})
             yield from self._curve(f"curve of {name}", row, found.curve, self.ordinary, setting)
             return
-        rivals = self._rivals(row, self.ordinary, setting)
+        rivals = self.rivals(row, self.ordinary, setting)
         if not labels_only(row):
             yield Group(f"students of {name}", found.students, seeds, (mine,), {}, (mine,))
             yield Group(f"controls of {name}", found.control_students, seeds, rivals, {}, rivals)
@@ -154,7 +154,7 @@ class Groups:
         seeds = self._fewer_seeds(row, points[-1].students)
         shares = cost_shares(self.suite.budgets if self.suite else len(points))
         for point, share in zip_longest(points, shares):  # None fills up where there are too few or too many points
-            due = self._knockoffs(row, asks).due | {"parameters": parameters}
+            due = self.knockoffs(row, asks).due | {"parameters": parameters}
             if share is not None and share < 1:
                 due["budget"] = max(1, round(own * share))
             yield Group(where, point.students if point else (), seeds if share else (), (Kind(due),), {})
@@ -185,7 +185,7 @@ class Groups:
     def _diverged(self, names: Sequence[str]) -> bool:
         return any(t.diverged for t in self.record.trials if t.cell.technique in names and t.role == "judge")
 
-    def _knockoffs(self, row: Comparison, asks: str) -> Kind:
+    def knockoffs(self, row: Comparison, asks: str) -> Kind:
         """Describe an attack's students that query a teacher."""
         original = row.holds == "original"
         due = {
@@ -199,12 +199,12 @@ class Groups:
         }
         return Kind(due, row.knockoff.tuned_over)
 
-    def _rivals(self, row: Comparison, asks: str, parameters: Parameters) -> tuple[Kind, ...]:
+    def rivals(self, row: Comparison, asks: str, parameters: Parameters) -> tuple[Kind, ...]:
         """Describe the control candidates of an attack's setting: LS students of two recipes, its own loss by ε."""
         plain = self._ls(row.student)
         if row.holds != "original":
             return (plain,)
-        mine = Kind(self._knockoffs(row, asks).due | {"parameters": parameters})
+        mine = Kind(self.knockoffs(row, asks).due | {"parameters": parameters})
         like = next(self.of(mine), None)  # the matched LS students see the same views
         matched = plain if like is None else self._ls(row.student, like.regime.recipe, like.regime.view)
         own = {name: mine.due[name] for name in ("technique", "parameters", "recipe", "budget", "pool", "surrogate")}

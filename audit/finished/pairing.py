@@ -8,8 +8,10 @@ from typing import Any
 
 from audit.finished.design import Disagreement, student
 from audit.finished.groups import Group, Groups, Said, agree
+from audit.finished.margins import every, margins, ordinary_surface
 from reports.record import Comparison, Record, Trial
 from teachers.kinds import offers
+from teachers.names import TWIN
 
 
 def pairing(groups: Groups) -> Iterator[Disagreement]:
@@ -21,7 +23,8 @@ def pairing(groups: Groups) -> Iterator[Disagreement]:
     for row in record.comparisons:
         yield from _status(record, row)
     yield from _alike(groups)
-    for group in groups.all():
+    yield from margins(groups)
+    for group in every(groups):
         yield from _held(groups, group)
 
 
@@ -53,13 +56,16 @@ def _alike(groups: Groups) -> Iterator[Disagreement]:
     """Check that all students have the same task and device, and query the teachers that their trials state."""
     record = groups.record
     surface = record.settings.surface
-    shown = {"audited": surface, "ordinary": surface if offers(surface, "gradients") else "probs"}
+    shown = {"audited": surface, "ordinary": ordinary_surface(surface)}
     first = {asks: next((s["teacher"] for s in groups.said.values() if s["asks"] == asks), None) for asks in shown}
     same: dict[str, Any] = {}
     for trial in record.trials:
         said = groups.said[trial.key]
-        own = said["smoothed"] is not None and trial.teacher is None
-        asks = {"surface": "probs"} if own else {"teacher": first.get(said["asks"]), "surface": shown.get(said["asks"])}
+        asks = {"teacher": first.get(said["asks"]), "surface": shown.get(said["asks"])}
+        if trial.teacher is None and said["smoothed"] is not None:
+            asks = {"surface": "probs"}
+        elif trial.teacher is None and said["own"] is not None:
+            asks = {"surface": surface if said["own"] == TWIN else ordinary_surface(surface)}
         due = {
             "engine": same.setdefault("", said["engine"]),
             "version": same.setdefault(trial.cell.technique, said["version"]),
@@ -89,7 +95,7 @@ def _held(groups: Groups, group: Group) -> Iterator[Disagreement]:
     if group.cells:
         first = groups.said[group.cells[0]]
         like = next((kind for kind in kinds if agree(first, kind)), kinds[0] if kinds else {})
-        setting = {name: first[name] for name in ("parameters", "recipe", "smoothed")}
+        setting = {name: first[name] for name in ("parameters", "recipe", "smoothed", "own")}
         for seed, cell in zip(group.seeds, group.cells, strict=False):
             due = setting | like | {"seed": seed, "splits": "both"}
             if not agree(groups.said[cell], due):

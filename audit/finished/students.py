@@ -133,7 +133,10 @@ def _shown(groups: Groups, row: Comparison) -> Iterator[Disagreement]:
 def _made(groups: Groups, row: Comparison, role: str, asks: str) -> int:
     """Count an attack's students of one role that query a teacher and did not diverge."""
     due = (row.attack, row.student, role, asks, False)
-    return sum((t.cell.technique, t.cell.student, t.role, t.teacher, t.diverged) == due for t in groups.record.trials)
+    home = row.margin_over("home-made")
+    apart = set(home.students) if home and labels_only(row) else set()  # they hold all labels
+    found = (t for t in groups.record.trials if t.key not in apart)
+    return sum((t.cell.technique, t.cell.student, t.role, t.teacher, t.diverged) == due for t in found)
 
 
 def _open(groups: Groups) -> Iterator[Disagreement]:
