@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Iterable
+from typing import Final
 
 TRUTH = "smoothed-truth"
 SMOOTHING = 0.1  # of its labels, where nothing else is said
@@ -51,7 +52,8 @@ def truth_digest(pool: str, views: int, smoothing: float = SMOOTHING) -> str:
     return hashlib.sha256(f"{TRUTH} {pool} {views}{more}".encode()).hexdigest()
 
 
-TWIN, HOME_MADE = "twin", "home-made"  # teachers that an attacker trains on their own images and labels
+TWIN: Final = "twin"  # teachers that an attacker trains on their own images and labels
+HOME_MADE: Final = "home-made"
 TAUGHT = 2  # how these are taught: the version of the ways to teach
 
 

@@ -185,8 +185,9 @@ def test_students_are_counted_as_by_hand() -> None:
         "tuning": (2 * 2 + 1 * 2 + 2 * 2 * 2, 14),  # LS, CE, two settings on each teacher
         "matching controls": (0 + 4 * 2, 2 * (2 * 2 + 4 * 2)),  # or other LS students; the own loss by ε
         "twice the steps": (2 + 2, 4),  # of the LS student and of the attack
-        "judging": (3 + (3 + 3) + 3, 5 + 5 + (3 + 3) + 3),  # the attack, its control or none, LS and null, CE
-        "positive control": (2, 4),  # the attack; its control may have been trained
+        # the attack, own loss, twin, LS and null, CE; where little is shared, an LS student of its own, too
+        "judging": (3 * 3 + (3 + 3) + 3, 4 * 5 + (3 + 3) + 3),
+        "positive control": (2, 4),  # the attack; its control may have been trained; of a home-made teacher: the same
     }
 
 
@@ -210,7 +211,7 @@ def test_label_only_attacks_may_be_set_aside() -> None:
     found = counted(designed(LabelMixup, roles=("audited",)))
     assert found["matching controls"] == (2 * 2, 2 * 2)
     assert found["twice the steps"] == (0, 4)
-    assert found["judging"] == (3 + 3 + 3, 5 + 5 + 3 + 3 + 3)
+    assert found["judging"] == (3 + 3 + 3, 3 * 5 + 3 + 3 + 3)
     assert found["positive control"] == (2 + 2, 2 + 2)
 
 

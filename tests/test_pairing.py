@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from audits import TINY, request, smoke
+from margin_forgeries import FORGED, without_margin
 from record_changes import Change, after, control_of, found_in, of, of_positive, of_record, renamed, rewritten
 from shipped import STUDENT
 
@@ -159,8 +160,11 @@ MISTAKEN: dict[str, tuple[Change, str]] = {
         "curve of the positive control of knockoff",
     ),
     "no control with the attack's own loss": (
-        lambda r: r.model_copy(
-            update={"trials": tuple(t for t in r.trials if (t.cell.technique, t.kind) != ("soft-kd", "control"))}
+        after(
+            without_margin("soft-kd", "own loss", "twin"),
+            lambda r: r.model_copy(
+                update={"trials": tuple(t for t in r.trials if (t.cell.technique, t.kind) != ("soft-kd", "control"))}
+            ),
         ),
         "settings of controls of soft-kd",
     ),
@@ -291,6 +295,7 @@ MISTAKEN: dict[str, tuple[Change, str]] = {
         "settings of the positive control of dist",
     ),
     "matched controls that were never tuned": (untuned, "settings of controls of label-mixup"),
+    **FORGED,
 }
 
 

@@ -28,6 +28,8 @@ def margins(groups: Groups) -> Iterator[Disagreement]:
         name, told = groups.record.name_of(row), tuple(found.over for found in row.margins)
         yield from unequal(f"margins of {name}", told, due(groups, row))
         for found in row.margins:
+            stated = [groups.trials[key].cell.parameters for key in found.students[:1]]
+            yield from unequal(f"setting of {found.over} of {name}", [found.parameters], stated)
             others = set(found.students) - set(row.control.students)  # a flag tells of a control that diverged
             if any(groups.trials[key].diverged for key in others):
                 yield Disagreement(f"{found.over} of {name}", "a student that diverged", "none")
@@ -51,7 +53,7 @@ def _trained(groups: Groups, row: Comparison) -> bool:
 
 
 def _group(groups: Groups, row: Comparison, found: ControlMargin) -> Group:
-    where, says = f"{found.over} of {groups.record.name_of(row)}", {"named": found.name, "parameters": found.parameters}
+    where, says = f"{found.over} of {groups.record.name_of(row)}", {"named": found.name}
     if found.over == "home-made":
         kind, number = _home(groups, row), groups.suite.bite_seeds if groups.suite else len(found.students)
         tuned = (Kind(kind.due, row.knockoff.tuned_over),) if whole(groups) else ()

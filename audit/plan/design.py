@@ -53,10 +53,15 @@ class Arm:
         return self.target if self.target in ("audited", "ordinary") else None
 
     @property
+    def own(self) -> OwnTeacher | None:
+        """The teacher that the attacker trains, if the students ask one."""
+        return self.target if self.target in ("twin", "home-made") else None
+
+    @property
     def name(self) -> str:
         """What a report calls it."""
-        own = of_labels(self.target) if isinstance(self.target, float) else OF_OWN.get(str(self.target), "")
-        return self.technique.name + own
+        asked = of_labels(self.target) if isinstance(self.target, float) else OF_OWN.get(self.own or "", "")
+        return self.technique.name + asked
 
     @property
     def attack(self) -> type[Attack]:

@@ -99,9 +99,7 @@ class ComparisonBuilder:
         home = None if on_ordinary is None else self.design.home(on_ordinary)
         found = rivals if home is None or not self.trials.sound(home) else {**rivals, "home-made": home}
         return tuple(
-            ControlMargin(
-                over=over, name=arm.name, parameters=arm.technique.parameters, students=self.trials.keys(arm)
-            )
+            ControlMargin(over=over, name=arm.name, parameters=arm.technique.parameters, students=self.trials.keys(arm))
             for over, arm in found.items()
         )
 

@@ -86,10 +86,10 @@ def rule(findings: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, 
     """Apply the rules.
 
     DISTILLABLE: the smallest Holm-adjusted one-sided p-value of a gain over every kind of control is below 0.05.
-    UNDISTILLABLE: the whole suite was requested, every applicable attack was judged with a usable interval, at least one attack passes its positive
-    control, every upper bound is below δ (intersection–union test: no correction needed) and no uncorrected lower bound
-    is above 0. Otherwise INCONCLUSIVE. A flag can forbid UNDISTILLABLE, or both words. All p-values and bounds hold
-    over all looks. Adding attacks can never turn a verdict into UNDISTILLABLE.
+    UNDISTILLABLE: the whole suite was requested, every applicable attack was judged with a usable interval, at least
+    one attack passes its positive control, every upper bound is below δ (intersection–union test: no correction needed)
+    and no uncorrected lower bound is above 0. Otherwise INCONCLUSIVE. A flag can forbid UNDISTILLABLE, or both words.
+    All p-values and bounds hold over all looks. Adding attacks can never turn a verdict into UNDISTILLABLE.
     """
     judged = [f for f in findings if f.status == "judged"]
     adjusted = adjust(judged)

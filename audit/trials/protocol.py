@@ -101,10 +101,10 @@ class Experiment:
         if isinstance(arm.target, float):
             truth = truth_digest(self.pool.digest, self.recipe.views, arm.target)
             changes |= {"teacher": truth, "surface": FULL.name, "budget": self.budget}
-        if arm.target == TWIN or arm.target == HOME_MADE:
+        if arm.own is not None:
             held, student = (self.task.digest, self.pool.digest), arm.recipe.architecture
-            mark = own_teacher_digest(arm.target, *held, student, self.device)
-            surface = _surface(arm.target, targets)
+            mark = own_teacher_digest(arm.own, *held, student, self.device)
+            surface = _surface(arm.own, targets)
             changes |= {"teacher": mark, "surface": surface.name, "budget": self.budget}
         changes |= {"pool": self.tenth.digest} if arm.tenth else {}
         changes |= {} if arm.budget is None else {"budget": arm.budget}

@@ -1,4 +1,4 @@
-"""Teachers that an attacker trains on their own images: whoever learns from one has learnt nothing from the audited one.
+"""Teachers that an attacker trains on their own images: their students learn nothing from the audited teacher.
 
 Of the images of a pool they see those that have labels, for as many steps as any teacher of so many images. A twin has
 the student's own architecture and is trained with label smoothing; a home-made teacher is the ordinary teacher of these
