@@ -7,16 +7,13 @@ or turned to labels after some queries is read from the answers, the attacker's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from attacks.adaptive.decoders import Decoding, change_point, class_scale, floor, match, mixture, offset, sign
-from attacks.adaptive.decoders.decoding import unchanged
+from attacks.adaptive.chain import decode
 from attacks.base import Attack, Lab
 from attacks.controls.ls import LS
 from attacks.logits.dist import DIST
@@ -27,7 +24,6 @@ from teachers.training import Batch, Student
 from teachers.views import Viewer
 
 Loss = Literal["correlation", "decoupled", "tail", "soft"]
-ORDERS = (sign, match, offset)  # the first one that finds something is used
 CHUNK = 512  # images per forward pass of the reference student
 
 
@@ -77,36 +73,6 @@ class Adaptive(Attack):
             return self.beta * kd(logits, soft_target(batch, self.temperature), self.temperature)
         alpha = 1.0 if self.loss == "decoupled" else 0.0
         return DKD(temperature=self.temperature, alpha=alpha, beta=self.beta).distilled(logits, batch)
-
-
-def decode(log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, rescaled: bool = True) -> Decoding:
-    """Return what answers (V·N, K), view by view, mean: the first views alone where the teacher turned after some.
-
-    `labels` (N,) are UNLABELLED where unknown; `reference` (V·N, K) holds the log-probabilities of a student trained
-    without the teacher, None where there are no labels to train one. The order of the classes comes before their scale:
-    only with the right order do the labels tell the scale.
-    """
-    images = len(labels)
-    honest = max(1, change_point(log_probs, labels, reference) // images)
-    steps = [Decoding(log_probs[: honest * images], "")]
-    if honest * images < len(log_probs):
-        steps = [steps[0]._replace(told=f"the answers change after {honest} of {len(log_probs) // images} views")]
-    stages: list[list[Callable[[Tensor], Decoding]]] = [[partial(floor, labels=labels)]]
-    if reference is not None:
-        known = reference[: honest * images]
-        stages.append([partial(order, labels=labels, reference=known) for order in ORDERS])
-    if rescaled:
-        stages.append([partial(mixture, labels=labels)])
-        stages.append([partial(class_scale, labels=labels)])
-    for stage in stages:
-        steps.append(_first(steps[-1].log_probs, *stage))
-    return Decoding(steps[-1].log_probs, "; ".join(step.told for step in steps if step.told))
-
-
-def _first(log_probs: Tensor, *ways: Callable[[Tensor], Decoding]) -> Decoding:
-    """Return what the first decoder that finds something makes of the answers."""
-    tried = (way(log_probs) for way in ways)
-    return next((found for found in tried if found.told), unchanged(log_probs))
 
 
 @torch.no_grad()

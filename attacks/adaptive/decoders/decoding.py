@@ -69,6 +69,14 @@ def tails(log_probs: Tensor, *left_out: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(stay, z - mean, 0.0), stay
 
 
+def hidden(log_probs: Tensor, labels: Tensor, which: Tensor) -> Tensor:
+    """Return answers (V·N, K) whose rows in `which` (V·N,) hide all classes but the label, or else the top class."""
+    target = rows(log_probs, labels).classes[which]
+    answers = log_probs.clone()
+    answers[which] = torch.where(F.one_hot(target, log_probs.shape[1]).bool(), 0.0, -torch.inf).to(log_probs.dtype)
+    return answers
+
+
 def unit(x: Tensor) -> Tensor:
     """Return rows (R, K) of length 1; rows of zeros stay zeros."""
     length: Tensor = x.norm(dim=1, keepdim=True)

@@ -1,0 +1,135 @@
+"""Lies: a teacher that answers honestly only at times, and otherwise tells nothing about the image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from attacks.adaptive.decoders.decoding import (
+    Decoding,
+    by_class,
+    few,
+    hidden,
+    rows,
+    share,
+    tails,
+    unchanged,
+    unit,
+)
+from attacks.adaptive.decoders.evidence import SURE, WORTH, evidence
+from attacks.adaptive.decoders.trust import trust
+
+LESS = 0.4  # of what the other answers tell about their images: what lies tell at most
+DISTRUST = 0.3  # weight of a class below which its answers may be lies
+STEPS = 40
+STARTS = (0.2, 0.5, 0.8)  # shares of the rows from which the fit of two groups starts
+ROWS, IMAGES = 100, 20  # rows and images that a group has, at least
+
+
+def lies(log_probs: Tensor, labels: Tensor, reference: Tensor) -> Decoding:
+    """Return answers without those that tell nothing about their image: they hide all classes but the target.
+
+    `reference` holds the log-probabilities (N, K) or (V·N, K) of an own student trained without the teacher, which sees
+    in an image what an honest answer says about it, too. Answers are parted in two groups by their shape alone (as
+    queries, or as images with all of their views), as every other query, and by the trust in their class. A group is
+    one of lies if it agrees with the reference by less than LESS of what the rest does, and surely so.
+    """
+    decoded, told = log_probs, []
+    for name, group in _groups(log_probs, labels, reference):
+        which = _untrue(decoded, labels, reference, group)
+        if which is None:
+            continue
+        decoded = hidden(decoded, labels, which)
+        told.append(f"{100 * share(which):.0f} % {name}")
+    if not told:
+        return unchanged(log_probs)
+    return Decoding(decoded, "tell nothing about the image and are left out: " + ", ".join(told))
+
+
+def _groups(log_probs: Tensor, labels: Tensor, reference: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yield ways to part the answers in two, each with its name and a mask (R,)."""
+    given, k = rows(log_probs, labels), log_probs.shape[1]
+    if k < 4 or not given.full.any():
+        return
+    yield "of the answers, every other query", torch.arange(len(log_probs), device=log_probs.device) % 2 == 0
+    shape = _shape(log_probs, labels)
+    yield "of the answers, by their shape", _two(shape, given.full)
+    if len(log_probs) > len(labels):
+        some = by_class(given.full.double()[:, None], given.images, len(labels))[:, 0]
+        mean = by_class(shape, given.images, len(labels)) / some.clamp(min=1e-12)[:, None]
+        yield "of the answers, by their image", _two(mean, some > 0)[given.images]
+    yield "of the answers, by their class", (trust(log_probs, labels, reference) < DISTRUST)[given.classes]
+
+
+def _untrue(log_probs: Tensor, labels: Tensor, reference: Tensor, group: Tensor) -> Tensor | None:
+    """Return which of the two groups, as a mask (R,), tells nothing although the other one does; None if neither."""
+    given, k = rows(log_probs, labels), log_probs.shape[1]
+    parts = [group & given.full, ~group & given.full]
+    if any(int(p.sum()) < ROWS or len(torch.unique(given.images[p])) < IMAGES for p in parts):
+        return None
+    found = []
+    for part in parts:
+        told = evidence(hidden(log_probs, labels, ~part), labels, reference, alike=True).cosines()[part]
+        where = torch.unique(given.images[part], return_inverse=True)[1]
+        means = by_class(told[:, None], where, int(where.max()) + 1)[:, 0]
+        found.append((float(told.mean()), float(means.std()) / len(means) ** 0.5))
+    low, high = sorted((0, 1), key=lambda i: found[i][0])
+    (least, error), (most, _) = found[low], found[high]
+    true = most > WORTH and least + SURE * error < LESS * most
+    return parts[low] if true and share(parts[low]) >= few(k) else None
+
+
+def _shape(log_probs: Tensor, labels: Tensor) -> Tensor:
+    """Return what is known of an answer without a reference, (R, S), as deviations from the mean of its class.
+
+    These are the log odds of the top class, the logarithm of the sd of the other logits, and the cosines of these with
+    the mean of the class and with those of the image's other views.
+    """
+    given, k = rows(log_probs, labels), log_probs.shape[1]
+    full, views = given.full[:, None], len(log_probs) // len(labels)
+    top = log_probs.max(1).values.double()
+    z, stay = tails(log_probs, given.tops)
+    z = torch.where(full, z, 0.0)
+    width = (z.square().sum(1) / stay.sum(1).clamp(min=1)).sqrt()
+    one = unit(z)
+    mean = by_class(one, given.tops, k)[given.tops]
+    columns = [top - (1 - top.exp()).clamp(min=1e-6).log(), width.clamp(min=1e-3).log(), (one * unit(mean)).sum(1)]
+    if views > 1:
+        own = by_class(one, given.images, len(labels))[given.images] * views - one
+        columns.append((one * unit(own)).sum(1))
+    x = torch.where(full, torch.stack(columns, 1), 0.0)
+    centre = by_class(x, given.classes, k) / by_class(full.double(), given.classes, k).clamp(min=1e-12)
+    return torch.where(full, x - centre[given.classes], 0.0)
+
+
+def _two(x: Tensor, use: Tensor) -> Tensor:
+    """Return which rows of x (R, S) belong to the first of two normal groups, fitted by EM to the rows in use."""
+    fit = x[use]
+    fit = fit / fit.std(0).clamp(min=1e-6)
+    if len(fit) < 2 * ROWS:
+        return torch.zeros_like(use)
+    starts = [fit[:, j] < fit[:, j].quantile(s) for j in range(1, fit.shape[1]) for s in STARTS]
+    found = max((_mixture(fit, start.double()) for start in starts), key=lambda pair: pair[1])
+    first = torch.zeros_like(use)
+    first[use] = found[0] > 0.5
+    return first
+
+
+def _mixture(x: Tensor, odds: Tensor) -> tuple[Tensor, float]:
+    """Return the odds of the first group (R,) after EM from some, and the log-likelihood."""
+    eye = 1e-3 * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    total = torch.zeros(())
+    for _ in range(STEPS):
+        logs = []
+        for weight in (odds, 1 - odds):
+            number = weight.sum().clamp(min=1.0)
+            centred = x - (weight @ x / number)
+            chol = torch.linalg.cholesky((weight[:, None] * centred).T @ centred / number + eye)
+            far = torch.linalg.solve_triangular(chol, centred.T, upper=False).square().sum(0)
+            logs.append((number / len(x)).log() - chol.diagonal().log().sum() - far / 2)
+        both = torch.stack(logs)
+        total = both.logsumexp(0).sum()
+        odds = (logs[0] - both.logsumexp(0)).exp()
+    return odds, float(total)
