@@ -66,7 +66,7 @@ def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
     question = plan.identify(experiment, context.settings, audited, attacks)
     seen = looked(cache, question)
     looks = schedule(experiment.seeds, experiment.most, seen)
-    identity = of_audit(question, looks)
+    identity = of_audit(question, looks, options.delta)
     out = options.out or Path("audit-out") / f"{audited.slug}-{experiment.suite.name}-{identity[:8]}"
 
     with folder.claimed(out, progress.note):
@@ -82,7 +82,7 @@ def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
         with closing(runner.executor):
             tops, probe = examine(context, runner)
             students = [settle(own, runner, context) for own in plan.for_students(experiment)]
-            judge(students, runner, seen)
+            judge(students, runner, seen, options.tolerance)
 
         taken = {seeds for one in students for numbers in one.looks.values() for seeds in numbers}
         # Attacks without originals begin with fewer seeds in every audit: that is no look between.

@@ -20,6 +20,7 @@ from reports.base import Count as Count
 from reports.base import Data as Data
 from reports.base import Share as Share
 from reports.clusters import Clusters
+from reports.settings import TOLERANCE
 from reports.settings import Settings as Settings
 from teachers.files import write_whole
 
@@ -538,7 +539,10 @@ def save(record: Record, path: Path) -> None:
 
 def dumped(record: Record) -> bytes:
     """Return the bytes of the record's file."""
-    unstated = {"design"} if record.design == UNSTATED else None  # as the version wrote it that did not state it
+    # As the version wrote it that did not state what is left out.
+    unstated: dict[str, Any] = {"design": True} if record.design == UNSTATED else {}
+    if record.settings.delta == TOLERANCE:
+        unstated["settings"] = {"delta"}
     return record.model_dump_json(indent=1, exclude=unstated).encode()
 
 

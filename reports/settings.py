@@ -16,6 +16,9 @@ SERVED: Final = "A teacher behind a URL, or a program with several outputs"
 PANELS: Final = (AUDITED, ATTACKER, RESULTS, RUN, SERVED)
 PROCEDURAL: Final = "procedural"  # surrogate images that ship with the tool
 Fraction = Annotated[float, Interval(ge=0, le=1)]
+TOLERANCE: Final = 0.5  # δ in points, where none is stated
+WIDEST: Final = 5.0  # the largest that can be stated
+Tolerance = Annotated[float, Interval(gt=0, le=WIDEST)]
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,11 @@ class Settings:
         compared=True,
     )
     seeds: int | None = option(None, ATTACKER, "Most judged seeds, up to 20; the effort's number if not given.")
+    delta: Tolerance = option(
+        TOLERANCE,
+        ATTACKER,
+        "Tolerance in points: UNDISTILLABLE says that no attack gains as much; `audit plan` tells the odds.",
+    )
     shots: Fraction = option(1.0, ATTACKER, "Fraction of images and labels that the attacker holds.", compared=True)
     labels: Fraction = option(1.0, ATTACKER, "Fraction of all labels that the attacker knows.", compared=True)
     drop_classes: tuple[str, ...] = option(
@@ -118,6 +126,11 @@ class Settings:
         typed=list[str] | None,
     )
     plain_http: bool = option(False, SERVED, "Ask an http URL beyond this machine, unencrypted.")
+
+    @property
+    def tolerance(self) -> float:
+        """The tolerance δ, as a fraction."""
+        return self.delta / 100
 
     @property
     def students(self) -> tuple[str, ...]:

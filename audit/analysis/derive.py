@@ -15,11 +15,13 @@ from audit.analysis.results import Bits, ResultArrays
 from audit.plan import suite
 from audit.plan.suite import complete
 from audit.statistics import cmi, sights, usability, verdict
+from audit.statistics.collapses import passing
 from audit.statistics.compare import Margin, above, paired, scatter
 from audit.statistics.sequential import Looks, once
-from audit.statistics.verdict import ALPHA, DELTA, Finding, Ruling
+from audit.statistics.verdict import ALPHA, Finding, Ruling
 from reports.base import replaced
 from reports.record import (
+    UNSTATED,
     BaselineResult,
     CMIPool,
     Comparison,
@@ -55,7 +57,7 @@ def derived(record: Record) -> Record:
     flags = doubts(facts, comparisons, controls)
     findings = [finding(facts, row, own) for row, own in zip(comparisons, over, strict=True)]
     curves = [measured(pool, len(record.task.classes)) for pool in record.cmi]
-    ruling = verdict.rule(findings, flags, complete=whole(record))
+    ruling = verdict.rule(findings, flags, complete=whole(record), delta=facts.delta)
     return record.model_copy(
         update={
             "teacher": described(facts, record.teacher),
@@ -93,8 +95,21 @@ class RecordResults(ResultArrays):
         return [self.trials[cell] for cell in cells]
 
     def both(self, row: Comparison) -> tuple[Bits, Bits]:
-        """Return the correctness arrays of a row's students and of their controls, (S, N) each."""
-        return self.correct(row.knockoff.students), self.correct(row.control.students)
+        """Return what a row's students and their controls classify correctly, (S, N) each, of the seeds that count."""
+        return self.typical(row.knockoff.students, row.control.students)
+
+    def collapsed(self, row: Comparison) -> float:
+        """Return the largest share, of a side at a look, of a row's students that would be trained again."""
+        if not self.retrains:
+            return 0.0
+        sides = [self.tuning(cells) for cells in (row.knockoff.students, row.control.students)]
+        numbers = row.looks or (len(sides[0]),)
+        return max(float((~passing(side[:n])).mean()) for side in sides for n in numbers)
+
+    @property
+    def delta(self) -> float:
+        """The tolerance, as a fraction."""
+        return self.record.settings.tolerance
 
     def on_dropped(self, cells: Sequence[str]) -> float | None:
         """Return the students' accuracy on the classes that the attacker never saw; None where there are none."""
@@ -136,6 +151,7 @@ def results(record: Record) -> RecordResults:
         on_validation=on_validation,
         record=record,
         trials=trials,
+        retrains=record.design > UNSTATED,
     )
 
 
@@ -267,7 +283,7 @@ def compared(facts: RecordResults, row: Comparison, over: Looks | None = None, a
             accuracy=float(control.mean()),
             dropped_accuracy=facts.on_dropped(row.control.students) if asked else None,
         ),
-        baseline=row.baseline and over_baseline(facts, row.baseline, mine),
+        baseline=row.baseline and over_baseline(facts, row.baseline, facts.correct(row.knockoff.students)),
         margin=interval(over.last, over),
         margins=tuple(over_control(facts, found, mine, rivals.get(found.over)) for found in row.margins),
         corrected_lower=float(np.clip(over.lower(ALPHA / attacks), -1, 1)) if attacks else None,
@@ -350,6 +366,7 @@ def finding(facts: RecordResults, row: Comparison, over: Looks | None) -> Findin
         looks=over,
         rivals=facts.rivals(row, over),
         passes=row.positive_control is not None and row.positive_control.passes,
+        listed=record.design > UNSTATED and not row.outside_suite,
     )
 
 
@@ -363,7 +380,8 @@ def doubts(facts: RecordResults, comparisons: Sequence[Comparison], controls: Se
         *(protocol_flags.null_control(paired(*facts.both(n))) for n in nulls),
         protocol_flags.weak_control(sum(t.diverged for t in ls), float(lowest), majority(facts.labels[facts.judged])),
         protocol_flags.erratic_control(
-            max(scatter(facts.correct(row.control.students)) for row in (*comparisons, *nulls) if row.control.students)
+            max(scatter(facts.both(row)[1]) for row in (*comparisons, *nulls) if row.control.students),
+            max((facts.collapsed(row), row.attack) for row in (*comparisons, *nulls) if row.control.students),
         ),
         protocol_flags.light_tuning(record.suite.name, record.suite.tuning_seeds),
         protocol_flags.small_validation(len(record.task.validation_labels.array())),
@@ -401,11 +419,11 @@ def by_setting(facts: RecordResults, trials: Iterable[Trial]) -> dict[str, float
 
 def worded(record: Record, ruling: Ruling, comparisons: Sequence[Comparison]) -> Verdict:
     """Write the ruling as the record's verdict, with its sentence and scope."""
-    name = record.teacher.name
+    name, least = record.teacher.name, f"{record.settings.delta:g} points or more"
     sentences = {
         "DISTILLABLE": f"A student that learns from {name} is more accurate than the LS student, which has no teacher.",
-        "UNDISTILLABLE": f"No attack in scope trains a student with the answers of {name} that is {100 * DELTA:g} "
-        "points or more above the LS student.",
+        "UNDISTILLABLE": f"No attack in scope trains a student with the answers of {name} that is {least} "
+        "above the LS student.",
         "INCONCLUSIVE": f"This audit shows neither that {name} is distillable nor that it is not.",
     }
     return Verdict(
@@ -414,7 +432,7 @@ def worded(record: Record, ruling: Ruling, comparisons: Sequence[Comparison]) ->
         scope=scope(record, comparisons),
         reasons=ruling.reasons,
         settle=ruling.settle,
-        delta=DELTA,
+        delta=record.settings.tolerance,
         look=record.look.number,
         alpha=record.look.alpha,
     )

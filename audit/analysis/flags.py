@@ -14,7 +14,7 @@ from audit.analysis import student_flags as attack_checks
 from audit.analysis import teacher_flags as teacher_checks
 from audit.analysis.protocol_flags import FlagRule
 from audit.plan import suite
-from audit.statistics.compare import Margin, over_images, paired
+from audit.statistics.compare import Margin, above, more_steps, paired
 from reports.record import Comparison, Flag, Parameters, Probe
 from reports.wording import CAPS
 
@@ -64,25 +64,31 @@ def of_data(facts: RecordResults) -> list[Flag | None]:
 
 def of_controls(facts: RecordResults, null: Sequence[Comparison]) -> list[Flag | None]:
     """Check whether the LS students with the plain recipe are already near perfect."""
-    return [attack_checks.control_at_ceiling(float(facts.correct(row.control.students).mean())) for row in null]
+    return [
+        attack_checks.control_at_ceiling(float(facts.correct(row.control.students).mean()), facts.delta) for row in null
+    ]
 
 
 def of_length(facts: RecordResults, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag | None]:
     """Check whether the usual number of steps is enough, where some tuning students trained for more."""
     found: list[Flag | None] = []
+    over = attack_checks.OVER_BOTH if facts.retrains else attack_checks.OVER_IMAGES
     for row in null:
         usual = facts.trials[row.control.students[0]].cell.recipe
         ls = _lengths(facts, suite.LS_NAME, None, row.control.parameters, usual)
         if not ls:
             continue
-        found.append(attack_checks.still_improving(over_images(np.stack([b[1] - b[0] for b in ls.values()]))))
+        alone = [above(side, 0.0) for side in facts.both(row)] if facts.retrains else []
+        gain = more_steps(np.stack([b[1] - b[0] for b in ls.values()]), alone)
+        found.append(attack_checks.still_improving(gain, facts.delta, over))
         for attack in (c for c in comparisons if c.student == row.student):
             mine = _lengths(facts, attack.attack, "audited", attack.knockoff.parameters, usual)
             if seeds := sorted(mine.keys() & ls.keys()):
                 margins = np.stack([mine[seed] - ls[seed] for seed in seeds])  # (S, 2, M)
                 before, after = (float(mean) for mean in margins.mean((0, 2)))
-                gain = over_images(margins[:, 1] - margins[:, 0])
-                found.append(attack_checks.not_converged(attack.attack, before, after, gain))
+                alike = [paired(*facts.both(r)) for r in (attack, row) if facts.retrains and r.knockoff.students]
+                gain = more_steps(margins[:, 1] - margins[:, 0], alike)
+                found.append(attack_checks.not_converged(attack.attack, before, after, gain, facts.delta, over))
     return found
 
 
@@ -113,11 +119,11 @@ def of_attacks(facts: RecordResults, rows: Sequence[Comparison]) -> list[Flag | 
     margins = {row.attack: paired(*facts.both(row)) for row in original}
     weak = [row.attack for row in rows if not row.passes]
     return [
-        attack_checks.small_test(margins),
+        attack_checks.small_test(margins, facts.delta),
         _weaker_access(facts, original),
         *_smaller_budgets(facts, rows),
         attack_checks.fails_positive_control(weak),
-        attack_checks.cloned(_agreement(facts, original), margins),
+        attack_checks.cloned(_agreement(facts, original), margins, facts.delta),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from audit.statistics.collapses import FAR, MOST
 from audit.statistics.compare import Margin
 from reports.record import Cap, Flag
 
@@ -98,7 +99,9 @@ def weak_control(diverged: int, lowest: float, chance: float) -> Flag | None:
 
 ERRATIC_CONTROL = FlagRule(
     id="erratic-control",
-    when=f"the errors of LS students vary over seeds by {ERRATIC:.0%} of their mean or more (standard deviation)",
+    when=f"the errors of LS students vary over seeds by {ERRATIC:.0%} of their mean or more (standard deviation); or, "
+    f"at a look, more than {MOST:.0%} of an attack's students or of its controls collapse: on validation images they "
+    f"are more than {FAR:g} standard deviations below the others. This allows only INCONCLUSIVE",
     why="a few seeds easily miss a rare bad student: the control then looks better than it is, and its interval is too "
     "short",
     do="give another --student, or longer training (--effort)",
@@ -106,8 +109,18 @@ ERRATIC_CONTROL = FlagRule(
 )
 
 
-def erratic_control(scatter: float) -> Flag | None:
-    """Rule out UNDISTILLABLE where LS students vary so much over seeds that a few do not show their mean."""
+def erratic_control(scatter: float, collapsed: tuple[float, str] = (0.0, "")) -> Flag | None:
+    """Rule out UNDISTILLABLE where LS students vary so much over seeds that a few do not show their mean.
+
+    Rule out both decisive words where too many students collapse to tell which are the rule. `collapsed`: the largest
+    share of a side that does, and the name of the comparison.
+    """
+    share, name = collapsed
+    if share > MOST:
+        told = (
+            f"{share:.0%} of the students of {name}, or of its controls, are far below the others on validation images"
+        )
+        return ERRATIC_CONTROL.raised(told, caps="inconclusive")
     if scatter < ERRATIC:
         return None
     return ERRATIC_CONTROL.raised(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.statistics.sequential import HORIZON, Looks, looks
+from audit.statistics.collapses import pairs
+from audit.statistics.compare import paired
+from audit.statistics.sequential import HORIZON, Looks
 
 Bits = NDArray[np.bool_]
 Right = Callable[[Sequence[str]], Bits]  # from the keys of S students to what each classifies correctly, (S, images)
@@ -30,6 +32,9 @@ class ResultArrays:
     unseen: tuple[int, ...]  # classes of which the attacker never saw an image
     on_test: Right  # (S, N)
     on_validation: Right  # (S, M); nothing is correct of a student that diverged
+    retrains: bool = field(
+        default=True, kw_only=True
+    )  # whether students that collapsed count as trained again; not so in earlier designs
 
     @cached_property
     def judged(self) -> Bits:
@@ -53,4 +58,12 @@ class ResultArrays:
         self, mine: Sequence[str], control: Sequence[str], seeds: Sequence[int], horizon: int = HORIZON
     ) -> Looks:
         """Return the margin of students over their controls, paired by seed, at every look."""
-        return looks(self.correct(mine), self.correct(control), seeds, horizon)
+        return Looks(tuple(paired(*self.typical(mine[:s], control[:s])) for s in seeds), horizon)
+
+    def typical(self, mine: Sequence[str], control: Sequence[str]) -> tuple[Bits, Bits]:
+        """Return what students and their controls classify correctly, without the seeds of which one collapsed."""
+        right, theirs = self.correct(mine), self.correct(control)
+        if not self.retrains:
+            return right, theirs
+        kept = pairs(self.tuning(mine), self.tuning(control))
+        return right[kept], theirs[kept]

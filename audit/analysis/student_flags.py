@@ -13,11 +13,12 @@ from reports.record import Flag
 from teachers.units import points
 
 LEVEL = 0.99  # one-sided confidence at which an unexpected order of two results is not due to chance
+OVER_IMAGES, OVER_BOTH = "images", "images and seeds"  # what a bound of more steps allows for
 CLEARLY = 0.01  # share of test images by which knockoff students agree with the teacher more than LS students
 
 CONTROL_AT_CEILING = FlagRule(
     id="control-at-ceiling",
-    when=f"the LS student is wrong on fewer than {200 * DELTA:g} % of the test images, twice the tolerance",
+    when="the LS student is wrong on a smaller share of the test images than twice the tolerance",
     why="the student makes almost no mistakes without a teacher, so no teacher can improve it: a teacher that does not "
     "resist looks resistant",
     do="audit on a harder task, or with fewer of the attacker's images (--shots)",
@@ -25,9 +26,9 @@ CONTROL_AT_CEILING = FlagRule(
 )
 
 
-def control_at_ceiling(accuracy: float) -> Flag | None:
+def control_at_ceiling(accuracy: float, delta: float = DELTA) -> Flag | None:
     """Rule out UNDISTILLABLE where the LS student makes too few mistakes for a teacher to correct."""
-    if 1 - accuracy >= 2 * DELTA:
+    if 1 - accuracy >= 2 * delta:
         return None
     return CONTROL_AT_CEILING.raised(f"the LS student is wrong on {1 - accuracy:.2%} of the test images")
 
@@ -35,8 +36,8 @@ def control_at_ceiling(accuracy: float) -> Flag | None:
 SMALL_TEST = FlagRule(
     id="small-test",
     when="the margin of an attack on original images is undecided, and more seeds cannot decide it: with endless "
-    f"seeds, the test images alone would leave a one-sided 95 % half width above {100 * DELTA:g} points, and an upper "
-    "bound of the tolerance or more",
+    "seeds, the test images alone would leave a one-sided 95 % half width above the tolerance, and an upper bound of "
+    "the tolerance or more",
     why="some images favour knockoff students and some favour LS students, whatever the seeds; only more images "
     "average this out",
     do="give a larger test split: more seeds do not help",
@@ -44,17 +45,17 @@ SMALL_TEST = FlagRule(
 )
 
 
-def small_test(margins: Mapping[str, Margin]) -> Flag | None:
+def small_test(margins: Mapping[str, Margin], delta: float = DELTA) -> Flag | None:
     """Rule out UNDISTILLABLE where the test split is too small for the tolerance; `margins` by attack."""
     halves = {attack: _endless(m) for attack, m in margins.items() if not m.degenerate and m.lower() <= 0}
-    wide = {attack: h for attack, h in halves.items() if h > DELTA and margins[attack].mean + h >= DELTA}
+    wide = {attack: h for attack, h in halves.items() if h > delta and margins[attack].mean + h >= delta}
     if not wide:
         return None
     attack = max(wide, key=lambda name: wide[name])
     half = points(wide[attack], sign=False)
     return SMALL_TEST.raised(
         f"even with endless seeds, {margins[attack].images:,} test images would leave ±{half} points around the "
-        f"margin of {attack}, more than the tolerance of {100 * DELTA:g}"
+        f"margin of {attack}, more than the tolerance of {100 * delta:g}"
     )
 
 
@@ -134,9 +135,9 @@ CLONED = FlagRule(
 )
 
 
-def cloned(agreement: Mapping[str, Margin], accuracy: Mapping[str, Margin]) -> Flag | None:
+def cloned(agreement: Mapping[str, Margin], accuracy: Mapping[str, Margin], delta: float = DELTA) -> Flag | None:
     """Flag attacks whose students agree with the teacher but are no more accurate; margins over the LS student."""
-    names = [a for a, m in agreement.items() if m.lower() > CLEARLY and accuracy[a].upper() < DELTA]
+    names = [a for a, m in agreement.items() if m.lower() > CLEARLY and accuracy[a].upper() < delta]
     if not names:
         return None
     most = max(names, key=lambda name: agreement[name].mean)
@@ -148,8 +149,8 @@ def cloned(agreement: Mapping[str, Margin], accuracy: Mapping[str, Margin]) -> F
 
 STILL_IMPROVING = FlagRule(
     id="control-still-improving",
-    when=f"at {LONGER} times the steps, the chosen LS student with the plain recipe gains more than the tolerance of "
-    f"{100 * DELTA:g} points on validation images, and the gain's one-sided 95 % lower bound over images is above 0",
+    when=f"at {LONGER} times the steps, the chosen LS student with the plain recipe gains more than the tolerance "
+    "on validation images, and the gain's one-sided 95 % lower bound over images and seeds is above 0",
     why="more steps would still improve the LS student; margins compare students of equal steps, so knockoff students "
     "stop as early",
     do="nothing for the verdict; for the accuracies themselves, train longer",
@@ -157,35 +158,38 @@ STILL_IMPROVING = FlagRule(
 )
 
 
-def still_improving(gain: LowerBound) -> Flag | None:
+def still_improving(gain: LowerBound, delta: float = DELTA, over: str = OVER_IMAGES) -> Flag | None:
     """Flag LS students that would become more accurate with more steps."""
-    if gain.mean <= DELTA or gain.lower <= 0:
+    if gain.mean <= delta or gain.lower <= 0:
         return None
     return STILL_IMPROVING.raised(
         f"at {LONGER} times the steps the LS student gains {points(gain.mean)} points on validation images, at least "
-        f"{points(gain.lower)} points (95 %, over images)"
+        f"{points(gain.lower)} points (95 %, over {over})"
     )
 
 
 NOT_CONVERGED = FlagRule(
     id="knockoff-not-converged",
     when="on validation images, the margin of the best attack on original images is above 0 at "
-    f"{LONGER} times the steps and larger than at the usual steps: by more than {100 * DELTA:g} points, and with a "
-    "one-sided 95 % lower bound over images above 0",
+    f"{LONGER} times the steps and larger than at the usual steps: by more than the tolerance, and with a "
+    "one-sided 95 % lower bound over images and seeds above 0. The scatter over seeds is that of the judged students, "
+    "because few seeds are trained for longer",
     why="an attack that stops too early gains too little, and the teacher then looks resistant",
     do="audit with a smaller --student, for which the steps are enough, or with a suite of more steps",
     caps="undistillable",
 )
 
 
-def not_converged(attack: str, usual: float, longer: float, gain: LowerBound) -> Flag | None:
+def not_converged(
+    attack: str, usual: float, longer: float, gain: LowerBound, delta: float = DELTA, over: str = OVER_IMAGES
+) -> Flag | None:
     """Rule out UNDISTILLABLE where the margin grows with the steps; margins over an LS student of equal steps.
 
     A margin that grows but stays below 0 raises no flag: the attack loses at both lengths.
     """
-    if longer <= 0 or gain.mean <= DELTA or gain.lower <= 0:
+    if longer <= 0 or gain.mean <= delta or gain.lower <= 0:
         return None
     return NOT_CONVERGED.raised(
         f"at {LONGER} times the steps the margin of {attack} on validation images grows from {points(usual)} points to "
-        f"{points(longer)} points, by at least {points(gain.lower)} points (95 %, over images)"
+        f"{points(longer)} points, by at least {points(gain.lower)} points (95 %, over {over})"
     )

@@ -24,7 +24,19 @@ PLACES: Final = ("teacher", "data", "surrogate", "file")  # texts that may name 
 CHECKPOINT_FIELDS: Final = ("data", "arch", "normalize", "classes", "weights", "size", "trust_model_code")
 SERVICE_FIELDS: Final = ("input", "output", "header", "plain_http")
 ATTACKER_FIELDS: Final = (
-    *("attacks", "effort", "surface", "budget", "student", "seeds", "shots", "labels", "drop_classes", "surrogate"),
+    *(
+        "attacks",
+        "effort",
+        "surface",
+        "budget",
+        "student",
+        "seeds",
+        "delta",
+        "shots",
+        "labels",
+        "drop_classes",
+        "surrogate",
+    ),
 )
 ABOUT: Final = about(Options)
 TYPES: Final = get_type_hints(Options)

@@ -145,7 +145,7 @@ def _open(groups: Groups) -> Iterator[Disagreement]:
     rows = [row for row in record.comparisons if row.knockoff.students]
     if any(groups.trials[cell].diverged for row in rows for cell in row.control.students):
         return
-    left = undecided([finding(facts, row, facts.looks(row)) for row in rows])
+    left = undecided([finding(facts, row, facts.looks(row)) for row in rows], facts.delta)
     for row in rows:
         if record.name_of(row) in left and row.looks[-1] < record.suite.seeds:
             told = f"{record.suite.seeds} seeds at the last look, as the attack is undecided"

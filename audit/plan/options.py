@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from audit.plan.embedded import meant
-from reports.settings import AUDITED, PANELS, RESULTS, RUN, Settings, about, option
+from reports.settings import AUDITED, PANELS, RESULTS, RUN, WIDEST, Settings, about, option
 from teachers.errors import UsageError
 from teachers.names import BUILT_IN, nearest
 from teachers.places import at_home
@@ -55,6 +55,7 @@ class Keywords(TypedDict, total=False):
     budget: int | None
     student: str | Sequence[str]
     seeds: int | None
+    delta: float
     shots: float
     labels: float
     drop_classes: Sequence[str]
@@ -75,6 +76,12 @@ class Keywords(TypedDict, total=False):
     quiet: bool
 
 
+FRACTION: Final = "give a fraction above 0 and at most 1"
+RANGES: Final = {
+    "shots": FRACTION,
+    "labels": FRACTION,
+    "delta": f"give points above 0 and at most {WIDEST:g}, such as 0.5",
+}
 LISTS: Final = ("attacks", "student", "surface")  # names with commas, which may be given as lists
 PLACES: Final = ("teacher", "data", "surrogate", "out", "cache")  # what may name a file or a folder
 
@@ -99,7 +106,7 @@ def options_of(given: dict[str, Any], live: Any = None) -> Options:
     except ValidationError as e:
         first = e.errors()[0]
         name, value = str(first["loc"][0]), first["input"]
-        allowed = "give a fraction above 0 and at most 1" if name in ("shots", "labels") else first["msg"].lower()
+        allowed = RANGES.get(name) or first["msg"].lower()
         raise UsageError(f"{name}={value!r}: {allowed}") from e
     if options.header:
         _withhold(options.header)

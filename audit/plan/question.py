@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from reports.settings import Settings
+from reports.settings import TOLERANCE, Settings
 
 
 class Digests(NamedTuple):
@@ -42,6 +42,10 @@ def question(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def of_audit(question: str, schedule: Sequence[int]) -> str:
-    """Return the digest of an audit: the question, and the numbers of seeds that it may look at."""
-    return hashlib.sha256(json.dumps([question, *schedule]).encode()).hexdigest()
+def of_audit(question: str, schedule: Sequence[int], delta: float = TOLERANCE) -> str:
+    """Return the digest of an audit: the question, the numbers of seeds that it may look at, and its tolerance.
+
+    The tolerance is no part of the question: whatever it is, each look at the same students spends error.
+    """
+    stated = [] if delta == TOLERANCE else [{"delta": delta}]
+    return hashlib.sha256(json.dumps([question, *schedule, *stated]).encode()).hexdigest()

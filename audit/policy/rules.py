@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Literal, NamedTuple
 
@@ -87,7 +88,8 @@ def refuse_unknown(file: PolicyFile, records: Sequence[Record]) -> None:
 def ruled(record: Record, waived: Container[str], delta: float) -> Ruling:
     """Compute the verdict again, without the waived attacks and with a tolerance of `delta`."""
     rows = tuple(row for row in record.comparisons if row.attack not in waived)
-    kept = record.model_copy(update={"comparisons": rows})
+    stated = replace(record.settings, delta=100 * delta)  # flags follow it, too
+    kept = record.model_copy(update={"comparisons": rows, "settings": stated})
     facts = results(kept)
     flags = doubts(facts, kept.comparisons, kept.controls)
     found = [finding(facts, row, facts.looks(row) if row.knockoff.students else None) for row in rows]

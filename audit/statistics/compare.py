@@ -277,6 +277,26 @@ def over_images(scores: NDArray[np.integer[Any]]) -> LowerBound:
     return LowerBound(float(by_image.mean()), float(by_image.mean() + stdtrit(N - 1, 0.05) * se))
 
 
+def more_steps(scores: NDArray[np.integer[Any]], judged: Sequence[Margin]) -> LowerBound:
+    """Bound what more steps add, from differences (S, N) of few seeds between many steps and the usual ones.
+
+    `judged`: comparisons of more seeds at the usual steps. Two lengths of one seed are at most as different as two
+    seeds, so twice the seed part of such a margin is pooled with the scatter of the S seeds. Where there are none,
+    the bound is over the images alone.
+    """
+    from scipy.special import stdtrit
+
+    mean, lower = over_images(scores)
+    parts = [(m.seeds - 1, 2 * m.between_seeds / m.images) for m in judged if m.seeds > 1]
+    if not parts:
+        return LowerBound(mean, lower)
+    if len(scores) > 1:
+        parts.append((len(scores) - 1, float(scores.mean(axis=1).var(ddof=1))))
+    df = sum(own for own, _ in parts)
+    seeds = sum(own * variance for own, variance in parts) / df / len(scores)
+    return LowerBound(mean, mean - math.sqrt((mean - lower) ** 2 + float(stdtrit(df, 0.05)) ** 2 * seeds))
+
+
 def _check(correct: NDArray[Any]) -> None:
     if correct.dtype != np.bool_ or correct.ndim != 2 or correct.size == 0:
         raise ValueError(f"expected booleans (seeds, images), got {correct.dtype} {correct.shape}")

@@ -31,6 +31,7 @@ class Finding:
     looks: Looks | None = None  # over its control: the better on validation of LS student and own loss
     rivals: Mapping[Over, Looks] = field(default_factory=dict)  # over each kind of control, where there are several
     passes: bool = False  # its positive control
+    listed: bool = False  # whether the suite names it: such attacks are there whatever a user adds
 
     @property
     def margin(self) -> Margin | None:
@@ -88,8 +89,13 @@ def rule(findings: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, 
     DISTILLABLE: the smallest Holm-adjusted one-sided p-value of a gain over every kind of control is below 0.05.
     UNDISTILLABLE: the whole suite was requested, every applicable attack was judged with a usable interval, at least
     one attack passes its positive control, every upper bound is below δ (intersection–union test: no correction needed)
-    and no uncorrected lower bound is above 0. Otherwise INCONCLUSIVE. A flag can forbid UNDISTILLABLE, or both words.
-    All p-values and bounds hold over all looks. Adding attacks can never turn a verdict into UNDISTILLABLE.
+    and no lower bound, corrected for the number of the suite's attacks, is above 0. Otherwise INCONCLUSIVE. A flag can
+    forbid UNDISTILLABLE, or both words. All p-values and bounds hold over all looks.
+
+    Adding attacks to a suite can never turn a verdict into UNDISTILLABLE. An added attack has bounds of its own, which
+    leave the others' upper bounds as they are. It also makes Holm's correction stricter, so that DISTILLABLE may no
+    longer hold; but what was DISTILLABLE has a p-value below α / (number of attacks), hence below α / (number of the
+    suite's attacks), which no added attack changes: the lower bound with this correction stays above 0.
     """
     judged = [f for f in findings if f.status == "judged"]
     adjusted = adjust(judged)
@@ -114,7 +120,8 @@ def undecided(findings: Sequence[Finding], delta: float = DELTA) -> list[str]:
     judged = [f for f in findings if f.status == "judged"]
     if gains(judged):
         return []
-    return [f.attack for f in judged if _open(f, delta) is not None and not explained(f)]
+    level = spared(judged)
+    return [f.attack for f in judged if _open(f, delta, level) is not None and not explained(f)]
 
 
 def explained(f: Finding) -> bool:
@@ -126,6 +133,14 @@ def explained(f: Finding) -> bool:
 def gains(judged: Sequence[Finding]) -> bool:
     """Whether any corrected lower bound exceeds zero; equivalent to min Holm p < 0.05."""
     return any(f.usable and f.least(ALPHA / len(judged)) > 0 for f in judged)
+
+
+def spared(judged: Sequence[Finding]) -> float:
+    """Return the error of each lower bound that stands in the way of UNDISTILLABLE: α, shared by the suite's attacks.
+
+    Without the correction, one of 25 attacks that gain nothing would nearly always be in the way, whatever δ.
+    """
+    return ALPHA / max(1, sum(f.listed for f in judged))
 
 
 def adjust(judged: Sequence[Finding]) -> dict[str, float]:
@@ -144,20 +159,26 @@ def _against(
     found += [f"{f.attack} failed" for f in findings if f.status == "failed"]
     if not any(f.passes for f in judged):
         found.append("none of the judged attacks passes the positive control")
-    return found + [reason for f in judged if (reason := _open(f, delta)) is not None]
+    level = spared(judged)
+    return found + [reason for f in judged if (reason := _open(f, delta, level)) is not None]
 
 
-def _open(f: Finding, delta: float) -> str | None:
-    """Return why an attack is undecided; None where its upper bound is below δ and its lower bound is not above 0."""
+def _open(f: Finding, delta: float, level: float) -> str | None:
+    """Return why an attack is undecided; None where its upper bound is below δ and its lower bound is not above 0.
+
+    `level`: the lower bound's error.
+    """
     bounded = f.bounded
     if f.looks is None or bounded is None or not f.usable:
         images = 0.0 if f.margin is None else f.margin.discordant
         return f"{f.attack}: too few discordant images ({images:.0f} expected, {DISCORDANT} needed), or no variance"
-    if f.looks.lower(ALPHA) > 0:
+    if f.looks.lower(level) > 0:
         gain = f"{f.attack} gains {points(f.looks.last.mean)} points"
         if matched := f.matched(ALPHA):
             return f"{gain}, {_as_well(f, matched[0])}"
-        return f"{gain}; before correction for the number of attacks, its lower bound is above 0"
+        if level == ALPHA:
+            return f"{gain}; before correction for the number of attacks, its lower bound is above 0"
+        return f"{gain}; its lower bound, corrected for the number of the suite's attacks, is above 0"
     if (upper := bounded.upper(ALPHA)) >= delta:
         return f"{f.attack} may gain up to {points(upper)} points (tolerance {points(delta)} points)"
     return None
@@ -195,10 +216,10 @@ def _bounds(judged: Sequence[Finding], delta: float) -> tuple[str, ...]:
 
 def _settle(judged: Sequence[Finding], delta: float) -> str:
     """Say how many seeds, or else test images, would decide every open attack if its margin stayed the same."""
-    seeds, images = 0, 0
+    seeds, images, level = 0, 0, spared(judged)
     for f in judged:
         margin = f.margin
-        if margin is None or not f.usable or _open(f, delta) is None:
+        if margin is None or not f.usable or _open(f, delta, level) is None:
             continue
         if f.looks is not None and f.looks.lower(ALPHA) > 0 and (matched := f.matched(ALPHA)):
             margin = f.rivals[matched[0]].last

@@ -54,10 +54,16 @@ class SequentialTest:
         return {over: arm.on("judge", self.taken[-1]) for over, arm in found.items()}
 
 
-def judge(students: Sequence[StudentTrials], runner: TrialRunner, seen: Sequence[int] = ()) -> None:
+def judge(
+    students: Sequence[StudentTrials],
+    runner: TrialRunner,
+    seen: Sequence[int] = (),
+    delta: float = verdict.DELTA,
+) -> None:
     """Train judged students look by look, and what the first look is held against.
 
     `seen` are the numbers of seeds at which earlier audits looked at this question: these looks spent error, too.
+    `delta`: the tolerance, a fraction.
     """
     fixed = [use for one in students for use in one.uses(one.design.beside(one, one.pairs))]
     every = open_ = cases(students, seen)
@@ -65,7 +71,7 @@ def judge(students: Sequence[StudentTrials], runner: TrialRunner, seen: Sequence
         uses = [use for case in open_ for use in case.trials.uses(case.look())]
         runner.train("judging" if number == 1 else f"judging, look {number}", uses + fixed)
         fixed = []
-        names = verdict.undecided([finding(case) for case in every])
+        names = verdict.undecided([finding(case) for case in every], delta)
         open_ = [case for case in every if case.name in names and len(case.taken) < len(case.plan)]
     cheaper = [use for one in students for use in one.uses(one.design.cheaper(one, one.pairs))]
     runner.train("smaller budgets", cheaper)
@@ -88,6 +94,10 @@ def finding(case: SequentialTest) -> Finding:
     if not trials.sound(*case.judged, *rivals.values()):
         return Finding(attack=case.name, status="failed")
     mine, controls = map(trials.keys, case.judged)
-    margins = {over: trials.arrays.margins(mine, trials.keys(arm), case.taken) for over, arm in rivals.items()}
-    looks = trials.arrays.margins(mine, controls, case.taken)
-    return Finding(attack=case.name, status="judged", looks=looks, rivals=margins)
+    return Finding(
+        attack=case.name,
+        status="judged",
+        looks=trials.arrays.margins(mine, controls, case.taken),
+        rivals={over: trials.arrays.margins(mine, trials.keys(arm), case.taken) for over, arm in rivals.items()},
+        listed=case.attack in trials.experiment.suite.attacks,
+    )

@@ -1,0 +1,42 @@
+"""Students that collapsed: which of some seeds an attacker would train again. Pure functions.
+
+Training sometimes fails for a seed: a student ends points below its siblings. The mean over few seeds says little about
+rare failures: those that were not drawn make a side look better than its mean, those that were drawn move the mean and
+widen its interval. Whoever trains a student looks at its validation accuracy and trains it again with another seed
+where it is far below the others. So both sides are judged by the students that pass this look, and the margin is the
+difference of their expected accuracies. The rule is fixed in advance, is the same for knockoff and control, and sees no
+test image. What is too small for it, an attacker cannot tell from luck either; such losses count as seed noise.
+
+The reference is the upper quartile, and the scale comes from the deviations that are smallest, so that the rule holds
+while more than half of the students collapse. benchmarks/collapses.py simulates it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+FAR = 3.0  # standard deviations below its siblings' middle at which a student is trained again
+MOST = 0.25  # share of a side's students that may collapse in a comparison that decides
+_QUARTER = 0.31864  # of absolute standard normal deviations, a quarter is smaller
+_UPPER = 0.67449  # upper quartile of a standard normal
+
+
+def passing(validation: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which students nobody would train again, (S,); `validation` (S, M) says which answers are correct.
+
+    The scale is a student's standard deviation over seeds, never less than that of M independent answers.
+    """
+    accuracy = validation.mean(axis=1)
+    middle, upper = np.median(accuracy), np.quantile(accuracy, 0.75)
+    chance = math.sqrt(middle * (1 - middle) / validation.shape[1])
+    scale = max(float(np.quantile(np.abs(accuracy - middle), 0.25)) / _QUARTER, chance)
+    return np.asarray(accuracy >= upper - (_UPPER + FAR) * scale)
+
+
+def pairs(knockoff: NDArray[np.bool_], control: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the seeds whose two students both pass, (S,), from validation answers (S, M); all, where none do."""
+    both = passing(knockoff) & passing(control)
+    return both if both.any() else np.ones_like(both)
