@@ -366,7 +366,7 @@ def finding(facts: RecordResults, row: Comparison, over: Looks | None) -> Findin
         looks=over,
         rivals=facts.rivals(row, over),
         passes=row.positive_control is not None and row.positive_control.passes,
-        listed=record.design > UNSTATED and not row.outside_suite,
+        listed=facts.record.design > UNSTATED and not row.outside_suite,
     )
 
 
