@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from audit.statistics.image_groups import Groups, Units
+
 Correct = NDArray[np.bool_]
 Scores = NDArray[np.int8]
 
@@ -28,6 +30,15 @@ class Margin:
     t_A^2 A is never less than the interaction alone would give, so that seeds that agree by luck do not shorten the
     bound. See benchmarks/interval_coverage.py.
 
+    Where images have groups, the image effect and the interaction are those of the groups: with T the sum over group g,
+    of n images, of the deviations of its images' means over seeds, and R the same sum of the interaction of one seed,
+
+        between_images = S N (G - 1)/G Σ_g (T / (N - n))²,   residual = N (G - 1)/G Σ_sg (R / (N - n))² / (S - 1),
+
+    the jackknife over groups (image_groups.py). Their degrees of freedom are those of the effective number of groups,
+    `independent` - 1. With groups of one image all of these are the mean squares of the two-way analysis. Simulated in
+    benchmarks/groups.py.
+
     Accuracies and margins are fractions; mean squares are per score.
     """
 
@@ -35,7 +46,10 @@ class Margin:
     seeds: int
     images: int
     discordant: float
-    """Number of images that contribute to the margin, such as those on which two students differ; mean over seeds."""
+    """Number of images that contribute to the margin, such as those on which two students differ; mean over seeds.
+
+    Of groups of images, where there are groups.
+    """
     between_seeds: float
     between_images: float
     residual: float
@@ -43,6 +57,13 @@ class Margin:
     crossed: float = 0.0
     """Variance of the mean from a third crossed factor, with `crossed_df` degrees of freedom."""
     crossed_df: int = 1
+    independent: float | None = None
+    """Effective number of groups of images; None where every image is on its own."""
+
+    @property
+    def image_df(self) -> float:
+        """Degrees of freedom of the image effect."""
+        return (self.images if self.independent is None else self.independent) - 1
 
     @property
     def seed_variance(self) -> float:
@@ -56,9 +77,9 @@ class Margin:
 
     @property
     def estimable(self) -> bool:
-        """Whether training noise can be estimated: not from one seed, one image, or identical seeds."""
+        """Whether training noise can be estimated: not from one seed, one image or group, or identical seeds."""
         copies = self.between_seeds == 0 and self.residual == 0 and self.between_images > 0
-        return self.seeds > 1 and self.images > 1 and not copies
+        return self.seeds > 1 and self.image_df >= 1 and not copies
 
     @property
     def degenerate(self) -> bool:
@@ -85,7 +106,7 @@ class Margin:
             return 0.0
         B, C = self._image_part, self.crossed
         A = self.se**2 - B - C
-        return self.se**4 / (A**2 / (self.seeds - 1) + B**2 / (self.images - 1) + C**2 / self.crossed_df)
+        return self.se**4 / (A**2 / (self.seeds - 1) + B**2 / self.image_df + C**2 / self.crossed_df)
 
     def lower(self, level: float = 0.95) -> float:
         """Bound the margin from below, one-sided."""
@@ -128,7 +149,7 @@ class Margin:
         if self.degenerate:
             return 0.0 if self.estimable else math.inf
         t_A = float(stdtrit(self.seeds - 1, tail))
-        t_B = float(stdtrit(self.images - 1, tail))
+        t_B = float(stdtrit(self.image_df, tail))
         A = max(t_A * t_A * self.between_seeds, t_B * t_B * self.residual) / self._scores
         t_C = float(stdtrit(self.crossed_df, tail))
         return math.sqrt(A + t_B * t_B * self._image_part + t_C * t_C * self.crossed)
@@ -144,18 +165,20 @@ class Margin:
         return high
 
 
-def paired(knockoff: Correct, control: Correct) -> Margin:
+def paired(knockoff: Correct, control: Correct, groups: Groups | None = None) -> Margin:
     """Compare two students, paired by seed and test image; arrays (S, N) say which answers are correct.
+
+    `groups`: (N,) the number of each image's group, where images resemble each other.
 
     One student may have more seeds than the other: the first rows of both are the same seeds, the further rows are
     unpaired. `discordant` counts the images on which the two students differ, over the paired seeds.
     """
     _check(knockoff)
     _check(control)
-    return _paired(knockoff.astype(np.int8), control.astype(np.int8))
+    return _paired(knockoff.astype(np.int8), control.astype(np.int8), Units(knockoff.shape[1], groups))
 
 
-def differing(one: tuple[Correct, Correct], other: tuple[Correct, Correct]) -> Margin:
+def differing(one: tuple[Correct, Correct], other: tuple[Correct, Correct], groups: Groups | None = None) -> Margin:
     """Return the difference of two margins: one knockoff over its control (S, N), minus another over its own (M, N).
 
     Every score is a difference of two differences, paired by seed and test image, so that controls that are the same
@@ -171,24 +194,24 @@ def differing(one: tuple[Correct, Correct], other: tuple[Correct, Correct]) -> M
                 f"knockoff {knockoff.shape} and control {control.shape} must hold the same seeds and images"
             )
     first, second = (knockoff.astype(np.int8) - control.astype(np.int8) for knockoff, control in (one, other))
-    return _paired(first, second)
+    return _paired(first, second, Units(first.shape[1], groups))
 
 
-def _paired(knockoff: Scores, control: Scores) -> Margin:
+def _paired(knockoff: Scores, control: Scores, units: Units) -> Margin:
     """Compare integer scores (S, N) with other integer scores (M, N)."""
     if knockoff.shape[1] != control.shape[1]:
         raise ValueError(f"knockoff {knockoff.shape} and control {control.shape} must hold the same images")
     if len(knockoff) > len(control):
-        swapped = _paired(control, knockoff)
+        swapped = _paired(control, knockoff, units)
         return replace(swapped, mean=-swapped.mean)
     d = knockoff - control[: len(knockoff)]  # (S, N)
-    discordant = int(np.count_nonzero(d)) / len(d)
+    discordant = units.discordant(d)
     if len(knockoff) == len(control):
-        return _margin(d, 0.0, discordant)
-    return _partly_paired(knockoff, control, discordant)
+        return _margin(d, 0.0, discordant, units)
+    return _partly_paired(knockoff, control, discordant, units)
 
 
-def _partly_paired(knockoff: Scores, control: Scores, discordant: float) -> Margin:
+def _partly_paired(knockoff: Scores, control: Scores, discordant: float, units: Units) -> Margin:
     """Compare a student (S, N) with one that has more seeds (M, N); the first S seeds are paired.
 
     mean(knockoff) - mean(control) is the mean of the S differences knockoff - S/M control, minus the part of the
@@ -196,11 +219,12 @@ def _partly_paired(knockoff: Scores, control: Scores, discordant: float) -> Marg
     (M - S)/M^2 times that of one control seed; it has M - 1 degrees of freedom, because all M seeds estimate it.
     """
     (S, N), M = knockoff.shape, len(control)
-    pairs = _margin(M * knockoff.astype(np.int32) - S * control[:S].astype(np.int32), 0.0, discordant, scale=M)
-    alone = _margin(control, 0.0, 0.0)
+    pairs = _margin(M * knockoff.astype(np.int32) - S * control[:S].astype(np.int32), 0.0, discordant, units, scale=M)
+    alone = _margin(control, 0.0, 0.0, units)
     columns = M * knockoff.sum(axis=0, dtype=np.int64) - S * control.sum(axis=0, dtype=np.int64)  # (N,)
     G, other = int(columns.sum()), (M - S) / M**2
-    images = _mean_square(N * int(columns @ columns) - G * G, N * (S * M) ** 2, N - 1)  # of all seeds
+    of_all = {square.size: square.images for square in units.squares(columns[None])}
+    images = units.mean_square(of_all, N * (S * M) ** 2)
     return replace(
         pairs,
         mean=G / (N * S * M),
@@ -211,7 +235,7 @@ def _partly_paired(knockoff: Scores, control: Scores, discordant: float) -> Marg
     )
 
 
-def over_teachers(knockoff: Correct, control: Correct) -> Margin:
+def over_teachers(knockoff: Correct, control: Correct, groups: Groups | None = None) -> Margin:
     """Compare the students of several teachers (T, S, N) with controls (S, N) or (T, S, N), paired by seed and image.
 
     Use it for a claim about how the teachers were trained: teachers, student seeds and images are all random and
@@ -230,18 +254,20 @@ def over_teachers(knockoff: Correct, control: Correct) -> Margin:
     left = means - own - shared + means.mean()
     students = T * float(((shared - means.mean()) ** 2).sum()) / (S - 1)
     interaction = float((left**2).sum()) / ((T - 1) * (S - 1))
-    margin = _margin(d.sum(axis=1), 0.0, int(np.count_nonzero(d)) / (T * S), scale=S)
+    units = Units(d.shape[2], groups)
+    margin = _margin(d.sum(axis=1), 0.0, units.discordant(d.reshape(T * S, -1)), units, scale=S)
     return replace(margin, crossed=max(students - interaction, 0.0) / (T * S), crossed_df=S - 1)
 
 
-def above(accuracy: Correct, value: float) -> Margin:
+def above(accuracy: Correct, value: float, groups: Groups | None = None) -> Margin:
     """Compare one student with a constant accuracy; the array (S, N) says which answers are correct.
 
     `discordant` counts the correct or the wrong answers of a seed, whichever are fewer.
     """
     _check(accuracy)
-    right = int(np.count_nonzero(accuracy))
-    return _margin(accuracy.astype(np.int8), value, min(right, accuracy.size - right) / len(accuracy))
+    units = Units(accuracy.shape[1], groups)
+    discordant = min(units.discordant(accuracy), units.discordant(~accuracy))
+    return _margin(accuracy.astype(np.int8), value, discordant, units)
 
 
 def scatter(correct: Correct) -> float:
@@ -267,14 +293,16 @@ class LowerBound(NamedTuple):
     lower: float
 
 
-def over_images(scores: NDArray[np.integer[Any]]) -> LowerBound:
+def over_images(scores: NDArray[np.integer[Any]], groups: Groups | None = None) -> LowerBound:
     """Bound the mean of scores (S, N) over images alone: for these students, not for students of other seeds."""
     from scipy.special import stdtrit
 
-    by_image = scores.mean(axis=0)  # (N,)
-    N = len(by_image)
-    se = float(by_image.std(ddof=1)) / math.sqrt(N)
-    return LowerBound(float(by_image.mean()), float(by_image.mean() + stdtrit(N - 1, 0.05) * se))
+    S, N = scores.shape
+    units = Units(N, groups)
+    columns = scores.sum(axis=0, dtype=np.int64)  # (N,)
+    variance = units.mean_square({s.size: s.images for s in units.squares(columns[None])}, (S * N) ** 2)
+    mean = float(columns.mean()) / S
+    return LowerBound(mean, mean + float(stdtrit(units.independent - 1, 0.05)) * math.sqrt(variance))
 
 
 def more_steps(scores: NDArray[np.integer[Any]], judged: Sequence[Margin]) -> LowerBound:
@@ -302,25 +330,20 @@ def _check(correct: NDArray[Any]) -> None:
         raise ValueError(f"expected booleans (seeds, images), got {correct.dtype} {correct.shape}")
 
 
-def _margin(d: NDArray[np.integer[Any]], value: float, discordant: float, scale: int = 1) -> Margin:
+def _margin(d: NDArray[np.integer[Any]], value: float, discordant: float, units: Units, scale: int = 1) -> Margin:
     """Analyse the variance of integer scores, which are `scale` times the real ones, to avoid rounding errors."""
     S, N = d.shape
     rows = d.sum(axis=1, dtype=np.int64)  # (S,)
-    columns = d.sum(axis=0, dtype=np.int64)  # (N,)
     G = int(rows.sum())
-    seeds = S * int(rows @ rows) - G * G  # sums of squares, each times S N
-    images = N * int(columns @ columns) - G * G
-    residual = S * N * int((d.astype(np.int64) ** 2).sum()) - G * G - seeds - images
+    seeds = S * int(rows @ rows) - G * G  # sum of squares, times S N
+    squares, scores = list(units.squares(d)), S * N * scale**2
     return Margin(
         mean=G / (S * N * scale) - value,
         seeds=S,
         images=N,
         discordant=discordant,
-        between_seeds=_mean_square(seeds, S * N * scale**2, S - 1),
-        between_images=_mean_square(images, S * N * scale**2, N - 1),
-        residual=_mean_square(residual, S * N * scale**2, (S - 1) * (N - 1)),
+        between_seeds=seeds / (scores * (S - 1)) if S > 1 else math.nan,
+        between_images=units.mean_square({s.size: s.images for s in squares}, scores),
+        residual=units.mean_square({s.size: s.residual for s in squares}, scores * (S - 1)) if S > 1 else math.nan,
+        independent=None if units.single else units.independent,
     )
-
-
-def _mean_square(scaled: int, scores: int, df: int) -> float:
-    return scaled / (scores * df) if df else math.nan
