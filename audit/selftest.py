@@ -121,7 +121,8 @@ def _no_better(pair: Pair, record: Record) -> tuple[bool, str]:
     missing = [name for name in pair if name not in rows or not rows[name].knockoff.students]
     if missing:
         return False, f"{' and '.join(missing)} trained no students that can be compared"
-    margin = paired(*(record.correct(rows[name].knockoff.students) for name in (pair.attack, pair.averaged)))
+    one, other = (record.correct(rows[name].knockoff.students) for name in (pair.attack, pair.averaged))
+    margin = paired(one, other, record.groups)
     p = margin.p_above()
     return p >= LEVEL, f"{pair.attack} is {points(margin.mean)} points above {pair.averaged} (one-sided p = {p:.2g})"
 

@@ -29,6 +29,7 @@ UNSTATED: Final = 3  # version of the design of records that do not state it
 
 MOST = 2048 * handed.MIB  # at most, bytes of a record
 LARGEST = 2**26  # at most, values of an array: more than any split or pool of answers has
+GROUPINGS: Final = ("test_groups", "test_alike", "test_named")  # of test images, in TaskInfo
 AGAIN = "take the file as `audit run` wrote it, or audit again"
 
 Over = Literal["ls", "own loss", "twin", "home-made"]  # kinds of controls over which an attack has margins
@@ -45,13 +46,13 @@ class RecordError(ValueError):
 class PackedArray(Data):
     """An array: bits are packed eight to a byte; bytes are zlib-compressed and base64-encoded."""
 
-    dtype: Literal["bool", "float16", "uint16"]
+    dtype: Literal["bool", "float16", "uint16", "uint32"]
     shape: tuple[int, ...]
     data: str
 
     @classmethod
     def of(cls, array: NDArray[Any]) -> PackedArray:
-        """Pack a bool, float16 or uint16 array of any shape."""
+        """Pack a bool, float16, uint16 or uint32 array of any shape."""
         kind = str(array.dtype)
         raw = np.packbits(array) if kind == "bool" else array.astype(array.dtype.newbyteorder("<"))
         text = base64.b64encode(zlib.compress(raw.tobytes(), 9)).decode("ascii")
@@ -64,7 +65,7 @@ class PackedArray(Data):
         """
         if not all(0 <= side <= LARGEST for side in self.shape) or (count := math.prod(self.shape)) > LARGEST:
             raise RecordError(f"an array of the record is damaged (no array has the shape {self.shape}); {AGAIN}")
-        size = -(-count // 8) if self.dtype == "bool" else 2 * count
+        size = -(-count // 8) if self.dtype == "bool" else count * np.dtype(self.dtype).itemsize
         stream = zlib.decompressobj()
         try:
             raw = stream.decompress(base64.b64decode(self.data), size + 1)
@@ -421,6 +422,15 @@ class TaskInfo(Data):
     majority: Share = 0.0  # test accuracy of always naming the largest class
     pool_digest: str  # digest of the attacker's images and labels, after --shots and --labels
     pool_images: Count  # number of these images
+    test_groups: PackedArray | None = None  # (N,) uint32, the group of each test image; None: each is on its own
+    test_alike: PackedArray | None = None  # (N,) near-duplicates have equal numbers; None: none were found
+    test_named: PackedArray | None = None  # (N,) files of one stem have equal numbers; None: names suggest no groups
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what earlier versions did not know, where it says nothing."""
+        fields: dict[str, Any] = write(self)
+        return {name: value for name, value in fields.items() if value is not None or name not in GROUPINGS}
 
 
 class SuiteInfo(Data):
@@ -517,6 +527,11 @@ class Record(Data):
         own = set(row.knockoff.students)
         return sorted({trial.decoded for trial in self.trials if trial.key in own and trial.decoded})
 
+    @property
+    def groups(self) -> NDArray[np.uint32] | None:
+        """The number of each test image's group, (N,); None where every image is on its own."""
+        return None if self.task.test_groups is None else self.task.test_groups.array()
+
     def correct(self, students: Sequence[str]) -> NDArray[np.bool_]:
         """Return which test images some students classify correctly, (S, N), in the order given.
 
@@ -541,8 +556,10 @@ def dumped(record: Record) -> bytes:
     """Return the bytes of the record's file."""
     # As the version wrote it that did not state what is left out.
     unstated: dict[str, Any] = {"design": True} if record.design == UNSTATED else {}
-    if record.settings.delta == TOLERANCE:
-        unstated["settings"] = {"delta"}
+    absent = {"delta"} if record.settings.delta == TOLERANCE else set()
+    absent |= set() if record.settings.groups else {"groups"}
+    if absent:
+        unstated["settings"] = absent
     return record.model_dump_json(indent=1, exclude=unstated).encode()
 
 

@@ -68,6 +68,12 @@ class Settings:
         None, AUDITED, "Which weights of a checkpoint, such as model_ema, where it holds those of several networks."
     )
     size: int | None = option(None, AUDITED, "Resize and crop the images of a folder to this many pixels.")
+    groups: str = option(
+        "",
+        AUDITED,
+        "Test images that resemble each other, such as the frames of a film: a CSV file (image, group), or a regular "
+        "expression on the files' names whose first group names theirs; for glyphs also variant or font.",
+    )
     attacks: str = option(
         "all", ATTACKER, "Names with commas (NAME:PRESET), or `all`: the suite and installed plug-ins."
     )

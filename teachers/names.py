@@ -84,6 +84,9 @@ BUILT_IN = {
 }
 
 
+STEM = r"(.+?)(?:[-_. ]*\d+)?\.\w+$"  # a pattern: the path of a file without a running number
+
+
 def quoted(name: str) -> str:
     """Return a name for a comma-separated list, in quotes if it contains a comma or a quote."""
     return in_quotes(name) if "," in name or '"' in name else name

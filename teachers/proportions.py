@@ -30,8 +30,8 @@ def mcnemar(better: Correct, other: Correct) -> float:
     return float(bdtrc(gained - 1, gained + lost, 0.5)) if gained else 1.0
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's (1927) score interval of a proportion."""
+def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's (1927) score interval of a proportion; both counts may be effective ones."""
     from scipy.special import ndtri
 
     if not 0 <= successes <= n:

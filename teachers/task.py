@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -89,6 +89,8 @@ class Task:
     train: Pool
     validation: Pool
     test: Pool
+    files: tuple[str, ...] = ()  # of the test images, CLASS/FILE, where each is a file
+    structure: Mapping[str, Labels] = field(default_factory=dict)  # by name: groups of test images that the data know
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -44,7 +44,8 @@ def test_images_that_are_there_three_times_say_as_much_as_once() -> None:
     once, thrice = every(None), every(np.repeat(np.arange(120), 3), repeat=3)
     for name, margin in once.items():
         other = thrice[name]
-        assert other.images == 3 * margin.images and other.independent == pytest.approx(120)
+        assert other.images == 3 * margin.images
+        assert other.independent == pytest.approx(120)
         assert (other.mean, other.discordant) == (pytest.approx(margin.mean), margin.discordant), name
         assert other.interval() == pytest.approx(margin.interval()), name
         assert (other.se, other.df) == (pytest.approx(margin.se), pytest.approx(margin.df)), name

@@ -17,6 +17,7 @@ from audit.plan.suite import complete
 from audit.statistics import cmi, sights, usability, verdict
 from audit.statistics.collapses import passing
 from audit.statistics.compare import Margin, above, paired, scatter
+from audit.statistics.image_groups import design_effect
 from audit.statistics.sequential import Looks, once
 from audit.statistics.verdict import ALPHA, Finding, Ruling
 from reports.base import replaced
@@ -149,6 +150,7 @@ def results(record: Record) -> RecordResults:
         unseen=tuple(task.classes.index(name) for name in dropped),
         on_test=record.correct,
         on_validation=on_validation,
+        image_groups=record.groups,
         record=record,
         trials=trials,
         retrains=record.design > UNSTATED,
@@ -188,7 +190,8 @@ def counted(facts: RecordResults, trial: Trial) -> Trial:
 def described(facts: RecordResults, teacher: TeacherInfo) -> TeacherInfo:
     """Fill in a teacher's accuracies and the usability of its surface."""
     right = teacher.test_correct.array()
-    low, high = wilson(int(right.sum()), len(right))
+    effect = 1.0 if facts.image_groups is None else design_effect(facts.image_groups, right)
+    low, high = wilson(int(right.sum()) / effect, len(right) / effect)
     return teacher.model_copy(
         update={
             "validation_accuracy": float(teacher.validation_correct.array().mean()),
@@ -265,7 +268,7 @@ def compared(facts: RecordResults, row: Comparison, over: Looks | None = None, a
     if not row.knockoff.students:
         return unjudged(row)
     mine, control = facts.both(row)
-    over = over or once(paired(mine, control))
+    over = over or once(paired(mine, control, facts.groups))
     rivals = facts.rivals(row, over)
     trials = facts.of(row.knockoff.students)
     asked = trials[0].teacher is not None
@@ -316,7 +319,7 @@ def over_control(facts: RecordResults, found: ControlMargin, mine: Bits, over: L
 def over_baseline(facts: RecordResults, baseline: BaselineResult, mine: Bits) -> BaselineResult:
     """Fill in the margin of an attack's students over the baseline's."""
     theirs = facts.correct(baseline.students)
-    return replaced(baseline, margin=interval(paired(mine[: len(theirs)], theirs)))
+    return replaced(baseline, margin=interval(paired(mine[: len(theirs)], theirs, facts.groups)))
 
 
 def cost(facts: RecordResults, point: Cost) -> Cost:
@@ -324,7 +327,7 @@ def cost(facts: RecordResults, point: Cost) -> Cost:
     return replaced(
         point,
         queries=max(trial.queries for trial in facts.of(point.students)),
-        accuracy=interval(above(facts.correct(point.students), 0.0)),
+        accuracy=interval(above(facts.correct(point.students), 0.0, facts.groups)),
         agreement=facts.agreement(point.students),
     )
 
@@ -337,10 +340,10 @@ def positive(facts: RecordResults, found: PositiveControl) -> PositiveControl:
     """
     mine, rises = facts.correct(found.students), None
     if found.control_students:
-        margin = paired(mine, facts.correct(found.control_students))
+        margin = paired(mine, facts.correct(found.control_students), facts.groups)
     else:
-        margin = above(mine, majority(facts.labels[facts.judged]))
-        rises = paired(mine, facts.correct(found.curve[0].students))
+        margin = above(mine, majority(facts.labels[facts.judged]), facts.groups)
+        rises = paired(mine, facts.correct(found.curve[0].students), facts.groups)
     return replaced(
         found,
         passes=passes(margin, rises),
@@ -377,7 +380,7 @@ def doubts(facts: RecordResults, comparisons: Sequence[Comparison], controls: Se
     ls = [trial for row in (*comparisons, *nulls) for trial in facts.of(row.control.students)]
     lowest = min(facts.correct([trial.key for trial in ls]).mean(1))
     flags = [
-        *(protocol_flags.null_control(paired(*facts.both(n))) for n in nulls),
+        *(protocol_flags.null_control(paired(*facts.both(n), facts.groups)) for n in nulls),
         protocol_flags.weak_control(sum(t.diverged for t in ls), float(lowest), majority(facts.labels[facts.judged])),
         protocol_flags.erratic_control(
             max(scatter(facts.both(row)[1]) for row in (*comparisons, *nulls) if row.control.students),
@@ -450,8 +453,14 @@ def scope(record: Record, comparisons: Sequence[Comparison]) -> str:
     return (
         f"Suite {record.suite.name}; attacks that pass the positive control: {', '.join(passing) or 'none'}; surface "
         f"{asked.surface}; {budget}; student {student}; attacker's data: {held}{kept}, {labelled} of them labelled; "
-        f"{_seeds(comparisons)} seeds, {images(record):,} test images."
+        f"{_seeds(comparisons)} seeds, {images(record):,} test images{grouped(record)}."
     )
+
+
+def grouped(record: Record) -> str:
+    """Return the groups of test images as part of a sentence; empty where there are none."""
+    groups = results(record).groups
+    return "" if groups is None else f" in {len(np.unique(groups)):,} groups"
 
 
 def _seeds(comparisons: Sequence[Comparison]) -> str:

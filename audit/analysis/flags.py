@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.analysis import protocol_flags
+from audit.analysis import image_flags, protocol_flags
 from audit.analysis import student_flags as attack_checks
 from audit.analysis import teacher_flags as teacher_checks
 from audit.analysis.protocol_flags import FlagRule
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PARTS = {
     "Protocol, data and controls": protocol_flags,
+    "Test images that resemble each other": image_flags,
     "The teacher's answers": teacher_checks,
     "Students and attacks": attack_checks,
 }
@@ -47,7 +48,12 @@ def page() -> str:
 
 def raised(facts: RecordResults, comparisons: Sequence[Comparison], null: Sequence[Comparison]) -> list[Flag]:
     """Return the flags from the probe of the teacher, the data and the students; `null`: the null controls."""
-    found = [*of_data(facts), *of_controls(facts, null), *of_length(facts, comparisons, null)]
+    found = [
+        *of_data(facts),
+        *of_images(facts, comparisons),
+        *of_controls(facts, null),
+        *of_length(facts, comparisons, null),
+    ]
     for alike in by_student(comparisons):
         found += of_attacks(facts, alike)
     return [*of_answers(facts.record.probe), *(flag for flag in found if flag is not None)]
@@ -60,6 +66,20 @@ def of_data(facts: RecordResults) -> list[Flag | None]:
     copies = facts.record.probe.duplicated.array()[facts.judged]
     counts = {c: int((labels == i).sum()) for i, c in enumerate(facts.record.task.classes) if c not in dropped}
     return [protocol_flags.class_imbalance(counts), teacher_checks.duplicates(int(copies.sum()), len(copies))]
+
+
+def of_images(facts: RecordResults, comparisons: Sequence[Comparison]) -> list[Flag | None]:
+    """Check whether test images, or the names of their files, suggest groups that were not given."""
+    task, judged = facts.record.task, facts.judged
+    alike, named = (None if held is None else held.array()[judged] for held in (task.test_alike, task.test_named))
+    rows = [row for row in comparisons if row.knockoff.students and row.holds == "original"]
+    means = [knockoff.mean(0) - control.mean(0) for knockoff, control in map(facts.both, rows)]
+    return [
+        image_flags.near_duplicates(alike, facts.groups),
+        image_flags.numbered_files(
+            named if facts.groups is None else None, facts.labels[judged], np.mean(means, 0) if means else None
+        ),
+    ]
 
 
 def of_controls(facts: RecordResults, null: Sequence[Comparison]) -> list[Flag | None]:
@@ -116,7 +136,7 @@ def _lengths(
 def of_attacks(facts: RecordResults, rows: Sequence[Comparison]) -> list[Flag | None]:
     """Check the attacks on one student architecture."""
     original = [row for row in rows if row.holds == "original"]
-    margins = {row.attack: paired(*facts.both(row)) for row in original}
+    margins = {row.attack: paired(*facts.both(row), facts.groups) for row in original}
     weak = [row.attack for row in rows if not row.passes]
     return [
         attack_checks.small_test(margins, facts.delta),
@@ -160,7 +180,7 @@ def _smaller_budgets(facts: RecordResults, rows: Sequence[Comparison]) -> list[F
 def _over(facts: RecordResults, mine: Sequence[str], theirs: Sequence[str]) -> Margin:
     """Compare two groups of students on the seeds that both of them have."""
     seeds = min(len(mine), len(theirs))
-    return paired(facts.correct(mine[:seeds]), facts.correct(theirs[:seeds]))
+    return paired(facts.correct(mine[:seeds]), facts.correct(theirs[:seeds]), facts.groups)
 
 
 def _agreement(facts: RecordResults, rows: Sequence[Comparison]) -> Mapping[str, Margin]:
@@ -168,7 +188,7 @@ def _agreement(facts: RecordResults, rows: Sequence[Comparison]) -> Mapping[str,
     told = {key: t.test_agrees.array()[facts.judged] for key, t in facts.trials.items() if t.test_agrees is not None}
     sides = {row.attack: (row.knockoff.students, row.control.students) for row in rows}
     return {
-        name: paired(*(np.stack([told[key] for key in side]) for side in both))
+        name: paired(np.stack([told[k] for k in both[0]]), np.stack([told[k] for k in both[1]]), facts.groups)
         for name, both in sides.items()
         if told.keys() >= {*both[0], *both[1]}
     }

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from audit.statistics.collapses import pairs
 from audit.statistics.compare import paired
+from audit.statistics.image_groups import Groups
 from audit.statistics.sequential import HORIZON, Looks
 
 Bits = NDArray[np.bool_]
@@ -32,14 +33,18 @@ class ResultArrays:
     unseen: tuple[int, ...]  # classes of which the attacker never saw an image
     on_test: Right  # (S, N)
     on_validation: Right  # (S, M); nothing is correct of a student that diverged
-    retrains: bool = field(
-        default=True, kw_only=True
-    )  # whether students that collapsed count as trained again; not so in earlier designs
+    retrains: bool = field(default=True, kw_only=True)  # whether collapsed students count as trained again
+    image_groups: Groups | None = field(default=None, kw_only=True)  # of all test images, (N,)
 
     @cached_property
     def judged(self) -> Bits:
         """Which test images the verdict rests on, (N,)."""
         return seen(self.labels, self.unseen)
+
+    @cached_property
+    def groups(self) -> Groups | None:
+        """The group of each judged test image, (judged,); None where every image is on its own."""
+        return None if self.image_groups is None else self.image_groups[self.judged]
 
     @cached_property
     def tuned(self) -> Bits:
@@ -58,7 +63,7 @@ class ResultArrays:
         self, mine: Sequence[str], control: Sequence[str], seeds: Sequence[int], horizon: int = HORIZON
     ) -> Looks:
         """Return the margin of students over their controls, paired by seed, at every look."""
-        return Looks(tuple(paired(*self.typical(mine[:s], control[:s])) for s in seeds), horizon)
+        return Looks(tuple(paired(*self.typical(mine[:s], control[:s]), self.groups) for s in seeds), horizon)
 
     def typical(self, mine: Sequence[str], control: Sequence[str]) -> tuple[Bits, Bits]:
         """Return what students and their controls classify correctly, without the seeds of which one collapsed."""

@@ -63,7 +63,7 @@ def _endless(margin: Margin) -> float:
     """Return the one-sided 95 % half width of a margin with infinitely many seeds: from the test images alone."""
     from scipy.special import stdtrit
 
-    return -float(stdtrit(margin.images - 1, 0.05)) * math.sqrt(margin.image_variance / margin.images)
+    return -float(stdtrit(margin.image_df, 0.05)) * math.sqrt(margin.image_variance / margin.images)
 
 
 WEAKER_ACCESS_WINS = FlagRule(

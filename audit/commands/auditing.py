@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @takes(
-    *("teacher", *CHECKPOINT_FIELDS, *ATTACKER_FIELDS, "out", "price", "thumbnails"),
+    *("teacher", *CHECKPOINT_FIELDS, *ATTACKER_FIELDS, "groups", "out", "price", "thumbnails"),
     *("jobs", "device", "cache", "isolate", "cell_timeout", *SERVICE_FIELDS),
 )
 def run(
@@ -75,7 +75,10 @@ def _foreseen(policy: Path, options: Options) -> PolicyFile:
     return file
 
 
-@takes("teacher", *CHECKPOINT_FIELDS, *ATTACKER_FIELDS, "price", "jobs", "device", "cache", "isolate", *SERVICE_FIELDS)
+@takes(
+    *("teacher", *CHECKPOINT_FIELDS, *ATTACKER_FIELDS, "groups"),
+    *("price", "jobs", "device", "cache", "isolate", *SERVICE_FIELDS),
+)
 def plan(
     options: Options,
     json: Json = False,

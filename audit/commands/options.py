@@ -20,7 +20,7 @@ from teachers.places import at_home, place
 
 P = ParamSpec("P")
 R = TypeVar("R")
-PLACES: Final = ("teacher", "data", "surrogate", "file")  # texts that may name a place; any path does
+PLACES: Final = ("teacher", "data", "surrogate", "file", "groups")  # texts that may name a place; any path does
 CHECKPOINT_FIELDS: Final = ("data", "arch", "normalize", "classes", "weights", "size", "trust_model_code")
 SERVICE_FIELDS: Final = ("input", "output", "header", "plain_http")
 ATTACKER_FIELDS: Final = (

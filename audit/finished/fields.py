@@ -60,15 +60,15 @@ FIELDS: Final[Mapping[str, Mapping[Check, str]]] = {
     "Regime": {"checked": "recipe view source"},
     "SecondProbe": {"checked": "queries", "again": "validation views noise"},
     "Settings": {
-        "checked": "student surface delta shots labels budget effort device drop_classes seeds",
+        "checked": "student surface delta shots labels budget effort device drop_classes seeds groups",
         "text": "teacher data arch normalize size classes weights attacks input output header plain_http surrogate "
         "price isolate",
     },
     "SuiteInfo": {"checked": "name digest attacks complete recipe settings tuning_seeds seeds plugins controls"},
     "TaskInfo": {
         "recomputed": "majority",
-        "checked": "digest train validation test validation_labels pool_digest pool_images",
-        "again": "name classes shape test_labels",
+        "checked": "digest train validation test validation_labels pool_digest pool_images test_groups",
+        "again": "name classes shape test_labels test_alike test_named",
     },
     "TeacherInfo": {
         "recomputed": "validation_accuracy test_accuracy test_low test_high",

@@ -8,7 +8,7 @@ from itertools import chain, combinations
 from attacks.sources import statements
 from audit.analysis.derive import whole
 from audit.finished.design import Disagreement
-from audit.plan.question import Digests, of_audit, question
+from audit.plan.question import Digests, of_audit, of_groups, question
 from reports.record import UNSTATED, Parameters, Record
 
 PRESETS = 8  # at most, attacks with a single setting for which both cases (preset or not) are tried
@@ -39,7 +39,14 @@ def digests(record: Record) -> Digests | None:
     if not asked or not surrogates:
         return None
     task = record.task
-    return Digests(str(asked[0].teacher), task.digest, task.pool_digest, surrogates[0], record.suite.digest)
+    return Digests(
+        str(asked[0].teacher),
+        task.digest,
+        task.pool_digest,
+        surrogates[0],
+        record.suite.digest,
+        of_groups(record.groups),
+    )
 
 
 def versions(record: Record) -> dict[str, tuple[int, str]] | None:

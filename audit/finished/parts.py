@@ -12,7 +12,7 @@ from attacks.sources import statements
 from audit.finished.design import Disagreement, unequal
 from audit.plan import measures
 from audit.plan.suite import effort_of, named
-from reports.record import CMIPool, PoolName, Probe, Record, TeacherInfo
+from reports.record import GROUPINGS, CMIPool, PoolName, Probe, Record, TeacherInfo
 from teachers.names import SYNTHETIC
 from teachers.targets import questions
 
@@ -81,6 +81,7 @@ def held(record: Record) -> Iterator[Disagreement]:
     for where, labels in (("test", task.test_labels), ("validation", task.validation_labels)):
         if (top := labels.array().max(initial=0)) >= len(task.classes):
             yield Disagreement(f"task.{where}_labels", f"class {top}", f"at most {len(task.classes) - 1}")
+    yield from grouped(record)
     due, slack = (
         asked.shots * task.train,
         len(task.classes) * (asked.shots < 1),
@@ -88,6 +89,19 @@ def held(record: Record) -> Iterator[Disagreement]:
     images = task.pool_images
     if images > due + slack or (not asked.drop_classes and images < due - slack):
         yield Disagreement("task.pool_images", f"{images:,}", f"a share of {asked.shots:g} of {task.train:,}")
+
+
+def grouped(record: Record) -> Iterator[Disagreement]:
+    """Check that groups of test images are there if they were asked for, two or more, numbered as they occur."""
+    task = record.task
+    yield from unequal("settings.groups", bool(record.settings.groups), task.test_groups is not None)
+    for where in GROUPINGS:
+        if (packed := getattr(task, where)) is None:
+            continue
+        groups = packed.array().astype(np.int64)
+        first = np.unique(groups, return_index=True)[1]
+        if len(first) < 2 or not np.array_equal(groups[np.sort(first)], np.arange(len(first))):
+            yield Disagreement(f"task.{where}", f"{len(first):,} groups", "two or more, numbered as they first occur")
 
 
 def teachers(record: Record) -> Iterator[Disagreement]:

@@ -59,7 +59,7 @@ def repeat(
     chosen = random.Random(seed).sample(judged, min(cells, len(judged)))
     _refuse_code(record.settings.arch, architecture)
     options = Options(
-        **(asdict(record.settings) | {"attacks": ",".join(row.attack for row in record.comparisons)}),
+        **(asdict(record.settings) | {"attacks": ",".join(row.attack for row in record.comparisons), "groups": ""}),
         trust_model_code=trust,
         cache=cache,
         jobs=1,

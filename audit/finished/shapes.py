@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from audit.finished.design import Disagreement, student, unequal
-from reports.record import PackedArray, Record
+from reports.record import GROUPINGS, PackedArray, Record
 from teachers.targets import questions
 
 Shapes = Iterator[
@@ -24,6 +24,9 @@ def _of_task(record: Record) -> Shapes:
     task = record.task
     yield "task.validation_labels", task.validation_labels, "uint16", (task.validation,)
     yield "task.test_labels", task.test_labels, "uint16", (task.test,)
+    for where in GROUPINGS:
+        if (groups := getattr(task, where)) is not None:
+            yield f"task.{where}", groups, "uint32", (task.test,)
     for where, teacher in (("teacher", record.teacher), ("ordinary", record.ordinary)):
         yield f"{where}.validation_correct", teacher.validation_correct, "bool", (task.validation,)
         yield f"{where}.test_correct", teacher.test_correct, "bool", (task.test,)

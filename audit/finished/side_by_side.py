@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from audit.analysis.derive import results
+from audit.plan.question import of_groups
 from audit.statistics.compare import differing, holm
 from audit.statistics.verdict import usable
 from reports import settings
@@ -90,10 +91,17 @@ def question(record: Record) -> dict[str, str]:
         "suite": f"{suite.name} ({suite.digest[:SHOWN]})",
         "design version": str(record.design),
         "task": f"{task.name} ({task.digest[:SHOWN]})",
+        "groups of test images": _grouped(record),
         "attacker's data": f"{task.pool_images} images ({task.pool_digest[:SHOWN]})",
         "training engine": ", ".join(map(str, engines)) or "unknown",
         **{name.replace("_", "-"): _shown(value) for name, value in settings.question(record.settings).items()},
     }
+
+
+def _grouped(record: Record) -> str:
+    """Return the groups of test images as text."""
+    groups = record.groups
+    return "none" if groups is None else f"{groups.max() + 1:,} ({of_groups(groups)[:SHOWN]})"
 
 
 def _shown(value: Any) -> str:
@@ -192,7 +200,8 @@ def contrast(one: Record, mine: Comparison, other: Record, theirs: Comparison) -
     """Return one record's margin minus another's; None where one of the rows has no students."""
     if not (mine.knockoff.students and theirs.knockoff.students):
         return None
-    found = differing(results(one).both(mine), results(other).both(theirs))
+    facts = results(one)
+    found = differing(facts.both(mine), results(other).both(theirs), facts.groups)
     low, high = (float(np.clip(end, -2, 2)) for end in found.interval(0.95))
     named, others = one.name_of(mine), other.name_of(theirs)
     return Difference(

@@ -163,7 +163,7 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
 
 
 def _power(first: int, most: int, attacks: int, experiment: Experiment, scatter: Scatter) -> Power:
-    return power(scatter, first, most, experiment.judged, attacks * len(experiment.students))
+    return power(scatter, first, most, experiment.judged, attacks * len(experiment.students), experiment.independent)
 
 
 def _rows(planned: Sequence[Work], experiment: Experiment, measured: Measurements, workers: int) -> Iterator[Row]:

@@ -49,6 +49,7 @@ class Keywords(TypedDict, total=False):
     classes: Sequence[str] | Path
     weights: str | None
     size: int | None
+    groups: str | Path
     attacks: str | Sequence[str]
     effort: str
     surface: str | Sequence[str]
@@ -83,7 +84,7 @@ RANGES: Final = {
     "delta": f"give points above 0 and at most {WIDEST:g}, such as 0.5",
 }
 LISTS: Final = ("attacks", "student", "surface")  # names with commas, which may be given as lists
-PLACES: Final = ("teacher", "data", "surrogate", "out", "cache")  # what may name a file or a folder
+PLACES: Final = ("teacher", "data", "surrogate", "out", "cache", "groups")  # what may name a file or a folder
 
 
 def options_of(given: dict[str, Any], live: Any = None) -> Options:

@@ -7,6 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from reports.settings import TOLERANCE, Settings
 
 
@@ -18,6 +21,7 @@ class Digests(NamedTuple):
     pool: str  # the attacker's images and labels
     surrogate: str
     suite: str
+    groups: str = ""  # of test images; empty: there are none
 
 
 def question(
@@ -29,7 +33,7 @@ def question(
     parameters of attacks that were not tuned. `version`: of the protocol.
     """
     parts = {
-        **digests._asdict(),
+        **{name: digest for name, digest in digests._asdict().items() if digest or name != "groups"},
         "protocol": version,
         "surface": settings.surface,
         "attacks": attacks,
@@ -40,6 +44,11 @@ def question(
         "device": settings.device,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def of_groups(groups: NDArray[np.integer[Any]] | None) -> str:
+    """Return the digest of the groups of test images, (N,); empty where there are none."""
+    return "" if groups is None else hashlib.sha256(groups.astype("<u4").tobytes()).hexdigest()
 
 
 def of_audit(question: str, schedule: Sequence[int], delta: float = TOLERANCE) -> str:

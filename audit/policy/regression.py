@@ -88,7 +88,9 @@ def _change(facts: RecordResults, row: Comparison, earlier: RecordResults, other
         return Change(name, _margin(mine))
     theirs = earlier.both(other)
     numbers = sorted({*row.looks, *other.looks})
-    margins = tuple(differing((mine[0][:n], mine[1][:n]), (theirs[0][:n], theirs[1][:n])) for n in numbers)
+    margins = tuple(
+        differing((mine[0][:n], mine[1][:n]), (theirs[0][:n], theirs[1][:n]), facts.groups) for n in numbers
+    )
     return Change(name, _margin(mine), _margin(theirs), Looks(margins, facts.record.look.horizon))
 
 

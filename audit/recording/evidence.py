@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import audit
 from audit.execution.runner import TrialRunner
@@ -30,6 +31,8 @@ from reports.record import (
     Times,
     purpose_of,
 )
+from teachers.data.grouping import suggested
+from teachers.data.resemblance import near_duplicates
 from teachers.targets.target import Target
 from teachers.task import known
 
@@ -51,7 +54,14 @@ def task_info(experiment: Experiment) -> TaskInfo:
         test_labels=PackedArray.of(known(task.test).astype(np.uint16)),
         pool_digest=experiment.pool.digest,
         pool_images=len(experiment.pool),
+        test_groups=_packed(experiment.groups),
+        test_alike=_packed(near_duplicates(task)),
+        test_named=_packed(suggested(task)),
     )
+
+
+def _packed(groups: NDArray[np.uint32] | None) -> PackedArray | None:
+    return None if groups is None else PackedArray.of(groups)
 
 
 def suite_info(experiment: Experiment, complete: bool, plugins: tuple[str, ...]) -> SuiteInfo:

@@ -1,4 +1,4 @@
-"""Groups of test images that share what a margin depends on, such as the frames of one film or the scans of one patient.
+"""Groups of test images that share what a margin depends on, such as the frames of a film or the scans of a patient.
 
 A group, not an image, is then what was drawn independently: it is the unit of the image effect and of the interaction.
 """
@@ -72,7 +72,7 @@ class Units:
         assert self.groups is not None
         return np.argsort(self.groups, kind="stable")
 
-    def discordant(self, scores: NDArray[np.integer[Any]]) -> float:
+    def discordant(self, scores: NDArray[np.integer[Any] | np.bool_]) -> float:
         """Count the groups with a score (S, N) that is not zero, mean over seeds."""
         differs = scores != 0
         return int(np.count_nonzero(differs if self.single else self.sums(differs))) / len(scores)
@@ -122,3 +122,39 @@ def design_effect(groups: Groups, correct: NDArray[np.bool_]) -> float:
         for units in (Units(len(correct), groups), Units(len(correct)))
     )
     return max(1.0, by_group / alone) if alone > 0 and not math.isnan(by_group) else 1.0
+
+
+class Resemblance(NamedTuple):
+    """How much alike values are within groups."""
+
+    correlation: float  # intra-class correlation
+    effect: float  # design effect: the variance of the mean over that of independent values
+    p: float  # of "not at all"
+
+
+def resemblance(values: NDArray[np.float64], groups: Groups, labels: NDArray[np.integer[Any]]) -> Resemblance | None:
+    """Compare values (N,) within groups by the one-way analysis of variance; None where groups or values say nothing.
+
+    Values are first taken from the mean of their class (`labels`): classes differ in any test split, and a balanced one
+    holds as many images of each by design. Correlation and design effect: Kish 1965, Survey Sampling, §5.4; unequal
+    sizes: Donner 1986, International Statistical Review 54:67.
+    """
+    from scipy.special import fdtrc
+
+    _, label, classes = np.unique(labels, return_inverse=True, return_counts=True)
+    y = values - (np.bincount(label, values) / classes)[label]
+    _, group, n = np.unique(groups, return_inverse=True, return_counts=True)
+    N, G = len(y), len(n)
+    nested = len(np.unique(group * len(classes) + label)) == G
+    between_df, within_df = G - (len(classes) if nested else 1), N - G - (0 if nested else len(classes) - 1)
+    if between_df < 1 or within_df < 1:
+        return None
+    between = float((np.bincount(group, y) ** 2 / n).sum())
+    within = float((y**2).sum()) - between
+    if within <= 1e-12 * N:
+        return Resemblance(1.0, float((n**2).sum()) / N, 0.0) if between > 1e-12 * N else None
+    b, w = between / between_df, within / within_df
+    typical = (N - float((n**2).sum()) / N) / (G - 1)
+    correlation = (b - w) / (b + (typical - 1) * w)
+    effect = 1 + (float((n**2).sum()) / N - 1) * correlation
+    return Resemblance(correlation, max(effect, 0.0), float(fdtrc(between_df, within_df, b / w)))

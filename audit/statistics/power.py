@@ -28,8 +28,8 @@ class Scatter:
     interaction: float
     source: str
 
-    def margin(self, seeds: int, images: int) -> Margin:
-        """Return a margin of zero with these variance components."""
+    def margin(self, seeds: int, images: int, independent: float | None = None) -> Margin:
+        """Return a margin of zero with these variance components; `independent`: effective number of image groups."""
         return Margin(
             mean=0.0,
             seeds=seeds,
@@ -38,6 +38,7 @@ class Scatter:
             between_seeds=self.interaction + images * self.seeds,
             between_images=self.interaction + seeds * self.images,
             residual=self.interaction,
+            independent=independent,
         )
 
 
@@ -71,9 +72,11 @@ def seeds_for(margin: Margin, delta: float = DELTA, level: float = ALPHA) -> int
     return next(enough, HORIZON)
 
 
-def power(scatter: Scatter, first: int, most: int, images: int, comparisons: int) -> Power:
+def power(
+    scatter: Scatter, first: int, most: int, images: int, comparisons: int, independent: float | None = None
+) -> Power:
     """Return the power at the last of the looks from `first` to `most` seeds; earlier looks can only detect more."""
-    margins = [scatter.margin(seeds, images) for seeds in schedule(first, most)]
+    margins = [scatter.margin(seeds, images, independent) for seeds in schedule(first, most)]
     times = tuple(information(m, HORIZON) for m in margins)
     gain, bound = (detectable(margins[-1], levels(times, alpha)[-1]) for alpha in (ALPHA / comparisons, ALPHA))
     return Power(gain, DELTA - bound)
@@ -94,7 +97,10 @@ def of_margins(margins: Iterable[Margin], source: str) -> Scatter:
 def of_record(record: Record) -> Scatter:
     """Return the variance components of an earlier audit's margins."""
     rows = [row for row in record.comparisons if row.knockoff.students]
-    margins = [paired(record.correct(row.knockoff.students), record.correct(row.control.students)) for row in rows]
+    margins = [
+        paired(record.correct(row.knockoff.students), record.correct(row.control.students), record.groups)
+        for row in rows
+    ]
     return of_margins(margins, f"the {len(rows)} margins of the audit of {record.teacher.name}")
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.statistics.compare import Correct, Margin, paired
+from audit.statistics.image_groups import Groups
 
 HORIZON = 20  # number of seeds at which all of the error is spent
 GROWTH = 1.6  # factor from the seeds of one look to those of the next
@@ -85,9 +86,14 @@ class Looks:
         return zip(self.margins, self.levels(alpha), strict=True)
 
 
-def looks(knockoff: Correct, control: Correct, seeds: Sequence[int], horizon: int = HORIZON) -> Looks:
-    """Compare two students (S, N) at each number of seeds in `seeds`, always on their first seeds."""
-    return Looks(tuple(paired(knockoff[:s], control[:s]) for s in seeds), horizon)
+def looks(
+    knockoff: Correct, control: Correct, seeds: Sequence[int], horizon: int = HORIZON, groups: Groups | None = None
+) -> Looks:
+    """Compare two students (S, N) at each number of seeds in `seeds`, always on their first seeds.
+
+    `groups`: (N,) of the images.
+    """
+    return Looks(tuple(paired(knockoff[:s], control[:s], groups) for s in seeds), horizon)
 
 
 def once(margin: Margin) -> Looks:

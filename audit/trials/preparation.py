@@ -22,6 +22,7 @@ from audit.trials.protocol import Experiment
 from reports.settings import PROCEDURAL, Settings
 from teachers import networks
 from teachers.data.folders import loose_images
+from teachers.data.grouping import test_groups
 from teachers.data.procedural import procedural
 from teachers.errors import NothingAudited, UsageError
 from teachers.names import quoted
@@ -109,6 +110,7 @@ def prepare(
         device=options.device,
         dropped=dropped,
         presets=selection.presets,
+        groups=test_groups(options.groups, task),
     )
 
 
@@ -179,7 +181,7 @@ def identify(experiment: Experiment, settings: Settings, audited: Target, attack
     pools = (experiment.task.digest, experiment.pool.digest, experiment.surrogate.digest)
     return question.question(
         settings,
-        question.Digests(audited.fingerprint, *pools, experiment.suite.digest),
+        question.Digests(audited.fingerprint, *pools, experiment.suite.digest, question.of_groups(experiment.groups)),
         {name: (attack.version, registry.origin(attack)) for name, attack in attacks.items()},
         {name: attack.parameters for name, attack in experiment.presets.items()},
         design.VERSION,

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attacks.base import Attack, Technique
 from attacks.controls.ls import LS, SWEEP
@@ -18,6 +19,7 @@ from audit.plan.cells import ENGINE, Cell, Failure, Use
 from audit.plan.design import TRUTHS, Arm, Attacks, Design, OwnTeacher, Pair, Pairs, TeacherRole, labels_only
 from audit.plan.measures import REPEATS
 from audit.plan.suite import Suite
+from audit.statistics.image_groups import Units
 from reports.record import Regime
 from teachers.names import HOME_MADE, TWIN, own_teacher_digest, truth_digest
 from teachers.surface import FULL, Surface
@@ -46,6 +48,7 @@ class Experiment:
     device: str
     dropped: tuple[str, ...] = ()  # classes of which the attacker never saw an image
     presets: Mapping[str, Attack] = field(default_factory=dict)  # by attack: a named setting in place of tuning
+    groups: NDArray[np.uint32] | None = None  # of each test image, (N,)
 
     @property
     def seeds(self) -> int:
@@ -78,6 +81,13 @@ class Experiment:
     def judged(self) -> int:
         """Number of test images that the verdict rests on."""
         return int(seen(known(self.task.test), self.unseen).sum())
+
+    @property
+    def independent(self) -> float | None:
+        """Effective number of groups of judged test images; None where every image is on its own."""
+        if self.groups is None:
+            return None
+        return Units(self.judged, self.groups[seen(known(self.task.test), self.unseen)]).independent
 
     def design(self, offered: Mapping[TeacherRole, Attacks]) -> Design:
         """Return which students an audit trains of this architecture."""
@@ -190,7 +200,8 @@ class StudentTrials:
             found = (results[key] for key in students)
             return np.stack([(one.validation.array() == validation) & (not one.diverged) for one in found])
 
-        return ResultArrays(labels, validation, self.experiment.unseen, on_test, on_validation)
+        own = self.experiment
+        return ResultArrays(labels, validation, own.unseen, on_test, on_validation, image_groups=own.groups)
 
     def score(self, arm: Arm) -> float:
         """Return the validation accuracy of an arm's students."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def image_folder(
         shown(root.resolve().name), tuple(train.classes), images, labels, [len(s.labels) for s in splits], flip=True
     )
     note(_told(root, task, splits, left))
-    return task
+    return replace(task, files=splits[1].names)
 
 
 def _told(root: Path, task: Task, splits: Sequence[Split], left: Leftovers) -> str:

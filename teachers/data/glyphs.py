@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from teachers.task import Augment, Images, Pool, Task
+from teachers.task import Augment, Images, Pool, Task, known
 
 CLASSES = tuple(string.digits + string.ascii_uppercase + string.ascii_lowercase)
 TRAIN, VALIDATION, TEST = 50, 50, 100  # images of each class
@@ -54,11 +54,15 @@ def glyphs() -> Task:
     with np.load(BITMAPS) as file:
         bitmaps = np.pad(file["bitmaps"], ((0, 0), (0, 0), (1, 1), (1, 1)))  # (62, 20, 34, 34)
     draws = Draws(SEED)
-    train, validation, test = (_pool(bitmaps, per_class, draws) for per_class in (TRAIN, VALIDATION, TEST))
-    return Task("glyphs", CLASSES, train, validation, test)
+    (train, _), (validation, _), (test, fonts) = (
+        _pool(bitmaps, per_class, draws) for per_class in (TRAIN, VALIDATION, TEST)
+    )
+    structure = {"font": fonts, "variant": known(test) * bitmaps.shape[1] + fonts}  # a variant: a character in a font
+    return Task("glyphs", CLASSES, train, validation, test, structure=structure)
 
 
-def _pool(bitmaps: Images, per_class: int, draws: Draws) -> Pool:
+def _pool(bitmaps: Images, per_class: int, draws: Draws) -> tuple[Pool, Ints]:
+    """Draw images of every class; return them with the font of each, (N,)."""
     labels = np.tile(np.arange(len(CLASSES)), per_class)
     n = len(labels)
     fonts = draws.uniform(n) * bitmaps.shape[1] // ONE
@@ -67,7 +71,7 @@ def _pool(bitmaps: Images, per_class: int, draws: Draws) -> Pool:
     contrast = low + draws.uniform(n, 1, 1) * (high - low) // ONE
     noise = draws.normal(n, SIDE, SIDE) * NOISE
     pixels = (letters * contrast + noise + ONE // 2) // ONE
-    return Pool(np.clip(pixels, 0, 255).astype(np.uint8)[:, None], labels, Augment(pad=1))
+    return Pool(np.clip(pixels, 0, 255).astype(np.uint8)[:, None], labels, Augment(pad=1)), fonts
 
 
 def _affine(n: int, draws: Draws) -> Ints:

@@ -90,6 +90,13 @@ class Split:
         """The class index of every file, in order."""
         return np.repeat(np.arange(len(self.classes)), [len(of_class) for of_class in self.classes.values()])
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The path of every file below the split's folder, in order."""
+        return tuple(
+            shown(f"{path.parent.name}/{path.name}") for of_class in self.classes.values() for path in of_class
+        )
+
     def arranged(self, other: Split) -> Split:
         """Return this split with the class names and order of another; accents may be encoded differently in the two.
 
