@@ -13,6 +13,7 @@ from audit.analysis import image_flags, protocol_flags
 from audit.analysis import student_flags as attack_checks
 from audit.analysis import teacher_flags as teacher_checks
 from audit.analysis.protocol_flags import FlagRule
+from audit.analysis.results import Bits
 from audit.plan import suite
 from audit.statistics.compare import Margin, above, more_steps, paired
 from reports.record import Comparison, Flag, Parameters, Probe
@@ -188,10 +189,14 @@ def _agreement(facts: RecordResults, rows: Sequence[Comparison]) -> Mapping[str,
     told = {key: t.test_agrees.array()[facts.judged] for key, t in facts.trials.items() if t.test_agrees is not None}
     sides = {row.attack: (row.knockoff.students, row.control.students) for row in rows}
     return {
-        name: paired(np.stack([told[k] for k in both[0]]), np.stack([told[k] for k in both[1]]), facts.groups)
+        name: paired(_stacked(told, both[0]), _stacked(told, both[1]), facts.groups)
         for name, both in sides.items()
         if told.keys() >= {*both[0], *both[1]}
     }
+
+
+def _stacked(told: Mapping[str, Bits], students: Sequence[str]) -> Bits:
+    return np.stack([told[key] for key in students])
 
 
 def of_answers(probe: Probe) -> list[Flag]:
