@@ -99,13 +99,9 @@ class RecordResults(ResultArrays):
         """Return what a row's students and their controls classify correctly, (S, N) each, of the seeds that count."""
         return self.typical(row.knockoff.students, row.control.students)
 
-    def collapsed(self, row: Comparison) -> float:
-        """Return the largest share, of a side at a look, of a row's students that would be trained again."""
-        if not self.retrains:
-            return 0.0
-        sides = [self.tuning(cells) for cells in (row.knockoff.students, row.control.students)]
-        numbers = row.looks or (len(sides[0]),)
-        return max(float((~passing(side[:n])).mean()) for side in sides for n in numbers)
+    def collapsed(self, students: Sequence[str]) -> float:
+        """Return the share of students that would be trained again."""
+        return float((~passing(self.tuning(students))).mean()) if self.retrains else 0.0
 
     @property
     def delta(self) -> float:
@@ -379,12 +375,14 @@ def doubts(facts: RecordResults, comparisons: Sequence[Comparison], controls: Se
     nulls = [row for row in controls if row.attack == suite.NULL_NAME]
     ls = [trial for row in (*comparisons, *nulls) for trial in facts.of(row.control.students)]
     lowest = min(facts.correct([trial.key for trial in ls]).mean(1))
+    judged = [row for row in (*comparisons, *nulls) if row.control.students and row.holds == "original"]
     flags = [
         *(protocol_flags.null_control(paired(*facts.both(n), facts.groups)) for n in nulls),
         protocol_flags.weak_control(sum(t.diverged for t in ls), float(lowest), majority(facts.labels[facts.judged])),
         protocol_flags.erratic_control(
             max(scatter(facts.both(row)[1]) for row in (*comparisons, *nulls) if row.control.students),
-            max((facts.collapsed(row), row.attack) for row in (*comparisons, *nulls) if row.control.students),
+            max((facts.collapsed(row.control.students) for row in judged), default=0.0),
+            max(((facts.collapsed(row.knockoff.students), row.attack) for row in judged), default=(0.0, "")),
         ),
         protocol_flags.light_tuning(record.suite.name, record.suite.tuning_seeds),
         protocol_flags.small_validation(len(record.task.validation_labels.array())),

@@ -99,9 +99,10 @@ def weak_control(diverged: int, lowest: float, chance: float) -> Flag | None:
 
 ERRATIC_CONTROL = FlagRule(
     id="erratic-control",
-    when=f"the errors of LS students vary over seeds by {ERRATIC:.0%} of their mean or more (standard deviation); or, "
-    f"at a look, more than {MOST:.0%} of an attack's students or of its controls collapse: on validation images they "
-    f"are more than {FAR:g} standard deviations below the others. This allows only INCONCLUSIVE",
+    when=f"the errors of LS students vary over seeds by {ERRATIC:.0%} of their mean or more (standard deviation); or "
+    f"more than {MOST:.0%} of the students of an attack on original images, or of its controls, collapse: "
+    f"on validation images they are more than {FAR:g} standard deviations below the others. Controls that collapse "
+    "allow only INCONCLUSIVE",
     why="a few seeds easily miss a rare bad student: the control then looks better than it is, and its interval is too "
     "short",
     do="give another --student, or longer training (--effort)",
@@ -109,18 +110,20 @@ ERRATIC_CONTROL = FlagRule(
 )
 
 
-def erratic_control(scatter: float, collapsed: tuple[float, str] = (0.0, "")) -> Flag | None:
+def erratic_control(scatter: float, controls: float = 0.0, attack: tuple[float, str] = (0.0, "")) -> Flag | None:
     """Rule out UNDISTILLABLE where LS students vary so much over seeds that a few do not show their mean.
 
-    Rule out both decisive words where too many students collapse to tell which are the rule. `collapsed`: the largest
-    share of a side that does, and the name of the comparison.
+    So do attacks of which too many students collapse to tell which are the rule; such controls rule out both decisive
+    words. `controls`: the largest share of an attack's controls that collapse. `attack`: the same of its students, and
+    its name.
     """
-    share, name = collapsed
-    if share > MOST:
-        told = (
-            f"{share:.0%} of the students of {name}, or of its controls, are far below the others on validation images"
-        )
+    share, name = attack
+    if controls > MOST:
+        told = f"{controls:.0%} of an attack's controls are far below the others on validation images"
         return ERRATIC_CONTROL.raised(told, caps="inconclusive")
+    if share > MOST:
+        told = f"{share:.0%} of the students of {name} are far below the others on validation images"
+        return ERRATIC_CONTROL.raised(told)
     if scatter < ERRATIC:
         return None
     return ERRATIC_CONTROL.raised(

@@ -21,6 +21,7 @@ from audit.plan.count import Work
 from audit.plan.design import Attacks
 from audit.plan.options import Options
 from audit.plan.suite import EFFORTS
+from audit.statistics.joint import JointPower, joint_power
 from audit.statistics.power import Power, Scatter, of_record, power, reference
 from audit.trials import preparation as plan
 from audit.trials.protocol import Experiment, asked_ahead, by_role, offered
@@ -83,6 +84,8 @@ class Forecast:
     price: float | None  # price of 1,000 queries
     scatter: Scatter
     power: Power
+    delta: float  # tolerance, a fraction
+    joint: JointPower  # over all attacks
     efforts: Mapping[str, Power]
     measured: int  # number of techniques whose time was measured
     techniques: int
@@ -151,9 +154,20 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
         auditor=own,
         price=options.price,
         scatter=scatter,
-        power=_power(experiment.seeds, experiment.most, len(attacks["audited"]), experiment, scatter),
+        power=_power(
+            experiment.seeds, experiment.most, len(attacks["audited"]), experiment, scatter, options.tolerance
+        ),
+        delta=options.tolerance,
+        joint=joint_power(
+            scatter,
+            experiment.seeds,
+            experiment.most,
+            experiment.judged,
+            max(1, len(attacks["audited"]) * len(experiment.students)),
+            options.tolerance,
+        ),
         efforts={
-            name: _power(s.seeds, s.most or s.seeds, len(s.attacks), experiment, scatter)
+            name: _power(s.seeds, s.most or s.seeds, len(s.attacks), experiment, scatter, options.tolerance)
             for name, s in EFFORTS.items()
             if name in ("smoke", "standard", "full")
         },
@@ -162,8 +176,9 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
     )
 
 
-def _power(first: int, most: int, attacks: int, experiment: Experiment, scatter: Scatter) -> Power:
-    return power(scatter, first, most, experiment.judged, attacks * len(experiment.students), experiment.independent)
+def _power(first: int, most: int, attacks: int, experiment: Experiment, scatter: Scatter, delta: float) -> Power:
+    comparisons = attacks * len(experiment.students)
+    return power(scatter, first, most, experiment.judged, comparisons, delta, experiment.independent)
 
 
 def _rows(planned: Sequence[Work], experiment: Experiment, measured: Measurements, workers: int) -> Iterator[Row]:

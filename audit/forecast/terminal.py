@@ -53,10 +53,24 @@ def _print_forecast(found: Forecast) -> None:
         f"With {POWER:.0%} power it detects a gain of {gain} points, and rules out an attack whose margin is "
         f"{points(found.power.resistance, 1)} points or less"
     )
+    say(_undistillable(found, POWER))
     told = ", ".join(f"{name} {points(power.gain, 1, sign=False)}" for name, power in found.efforts.items())
     say(f"(detectable gain in points, by effort: {told}; variances are those of {found.scatter.source})")
     if found.measured < found.techniques:
         say(f"{found.techniques - found.measured} techniques were too slow to time: the table has the others' median")
+
+
+def _undistillable(found: Forecast, power: float) -> str:
+    """Say how likely UNDISTILLABLE is where no attack gains anything, and what makes it likely."""
+    joint, own = found.joint, points(found.delta, sign=False)
+    told = f"If none of the {found.attacks} attacks gains anything, {joint.undistillable:.0%} of such audits end "
+    told += f"UNDISTILLABLE at a tolerance of {own} points"
+    if joint.undistillable >= power:
+        return told
+    wider = [] if joint.delta is None else [f"a tolerance of {points(joint.delta, sign=False)} points (--delta)"]
+    more = [] if joint.images is None else [f"{joint.images:,} test images"]
+    needed = " or ".join([*wider, *more]) or "a larger test split and more seeds"
+    return f"{told}; {power:.0%} of them would at {needed}"
 
 
 def print_forecasts_json(found: Sequence[Forecast]) -> None:

@@ -27,16 +27,23 @@ _UPPER = 0.67449  # upper quartile of a standard normal
 def passing(validation: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which students nobody would train again, (S,); `validation` (S, M) says which answers are correct.
 
-    The scale is a student's standard deviation over seeds, never less than that of M independent answers.
+    The scale is a student's standard deviation over seeds, never less than that of M independent answers. The student
+    next to the median tells nothing of it, and is left out.
     """
     accuracy = validation.mean(axis=1)
     middle, upper = np.median(accuracy), np.quantile(accuracy, 0.75)
+    deviations = np.sort(np.abs(accuracy - middle))[1:]
+    if not len(deviations):
+        return np.ones(1, bool)
     chance = math.sqrt(middle * (1 - middle) / validation.shape[1])
-    scale = max(float(np.quantile(np.abs(accuracy - middle), 0.25)) / _QUARTER, chance)
+    scale = max(float(np.quantile(deviations, 0.25)) / _QUARTER, chance)
     return np.asarray(accuracy >= upper - (_UPPER + FAR) * scale)
 
 
 def pairs(knockoff: NDArray[np.bool_], control: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the seeds whose two students both pass, (S,), from validation answers (S, M); all, where none do."""
+    """Return the seeds that count, (S,): those whose two students both pass; all, where none do.
+
+    Validation answers (S, M).
+    """
     both = passing(knockoff) & passing(control)
     return both if both.any() else np.ones_like(both)

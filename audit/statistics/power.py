@@ -73,13 +73,19 @@ def seeds_for(margin: Margin, delta: float = DELTA, level: float = ALPHA) -> int
 
 
 def power(
-    scatter: Scatter, first: int, most: int, images: int, comparisons: int, independent: float | None = None
+    scatter: Scatter,
+    first: int,
+    most: int,
+    images: int,
+    comparisons: int,
+    delta: float = DELTA,
+    independent: float | None = None,
 ) -> Power:
     """Return the power at the last of the looks from `first` to `most` seeds; earlier looks can only detect more."""
     margins = [scatter.margin(seeds, images, independent) for seeds in schedule(first, most)]
     times = tuple(information(m, HORIZON) for m in margins)
     gain, bound = (detectable(margins[-1], levels(times, alpha)[-1]) for alpha in (ALPHA / comparisons, ALPHA))
-    return Power(gain, DELTA - bound)
+    return Power(gain, delta - bound)
 
 
 def of_margins(margins: Iterable[Margin], source: str) -> Scatter:
