@@ -12,7 +12,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import cluster_figures, cost_figures, figures, glossary, wording
+from reports import cluster_figures, controls, cost_figures, figures, glossary, wording
 from reports.bag import Concentrations, concentrations
 from reports.record import Record
 
@@ -51,6 +51,7 @@ def render(record: Record) -> str:
             totals=wording.totals(record.ledger),
             diverged=sum(trial.diverged for trial in record.trials),
             wording=wording,
+            controls=controls,
             glossary=glossary,
             script=Markup(_script()),
             script_digest=digest(_script()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from reports import controls
 from reports.printable import clean
 from reports.record import Comparison, Record
 from reports.wording import (
@@ -54,6 +55,7 @@ def render(record: Record) -> str:
         "\n".join([f"| {' | '.join(_HEADINGS)} |", f"|{_ALIGNED}|", *(_row(c, record) for c in ranked(record))]),
         f"Margins over the LS student: the same network, label smoothing, no teacher. "
         f"Tolerance {points(verdict.delta)} points.",
+        *_margins(record),
         "\n".join(escape(line) for line in beside(record)),
         *_surfaces(record),
         "### Flags",
@@ -67,6 +69,16 @@ def render(record: Record) -> str:
         cost(record),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _margins(record: Record) -> tuple[str, ...]:
+    """Return the table of margins over each kind of control, where the record has them."""
+    told = controls.rows(record)
+    if not told:
+        return ()
+    lines = [f"| Margin, points | {' | '.join(controls.HEADS.values())} |", f"|---|{'---:|' * len(controls.HEADS)}"]
+    lines += [f"| {' | '.join([escape(record.name_of(row)), *controls.cells(row)])} |" for row in told]
+    return "\n".join(lines), escape(controls.NOTE)
 
 
 def _surfaces(record: Record) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reports import terminal, wording
+from reports import controls, terminal, wording
 from reports.record import Comparison, Record
 
 
@@ -22,6 +22,9 @@ def print_verdict(record: Record, folder: Path) -> None:
         ((record.name_of(row), *_cells(row)) for row in record.comparisons),
         words=("control",),
     )
+    if told := controls.rows(record):
+        margins = ((record.name_of(row), *controls.cells(row)) for row in told)
+        terminal.table(("margin, points (95 %)", *controls.HEADS.values()), margins)
     for line in wording.beside(record):
         terminal.say(line)
     if record.surfaces:
@@ -75,6 +78,7 @@ def print_verdict_json(record: Record, folder: Path) -> None:
             "low": None if row.margin is None else row.margin.low,
             "high": None if row.margin is None else row.margin.high,
             "p_holm": row.p_holm,
+            "margins": controls.plain(row),
             "passes_positive_control": None if row.positive_control is None else row.positive_control.passes,
         }
         for row in record.comparisons

@@ -78,6 +78,14 @@ def outcome(comparison: Comparison, record: Record) -> str:
         return "identical to control"
     if comparison.status != "judged":
         return comparison.status
+    twin = comparison.margin_over("twin")
+    if (
+        not distils(comparison, record)
+        and twin
+        and comparison.margin
+        and comparison.margin.lower > 0 >= twin.margin.lower
+    ):
+        return "a twin may give as much"
     return "beats the LS student" if distils(comparison, record) else "no gain shown"
 
 

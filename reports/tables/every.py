@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from reports.tables.comparisons import ATTACKS, CONTROLS, CURVES, PAIRS
 from reports.tables.evidence import CLASSES, CMI, FLAGS, LEDGER, STUDENTS, SURFACES
+from reports.tables.margins import MARGINS
 from reports.tables.summary import SUMMARY
 from reports.tables.table import Table
 
@@ -16,6 +17,7 @@ EVERY: Final[tuple[Table[Any], ...]] = (
     STUDENTS,
     PAIRS,
     CURVES,
+    MARGINS,
     CMI,
     CLASSES,
     LEDGER,
