@@ -220,7 +220,7 @@ VERSIONS = {
     "function-matching": "1 bcdfee5ceb035872",
     "avg": "1 bc91d78d557778ec",
     "htc": "1 36686171d1e8694a",
-    "adaptive": "1 563ba61dc445ec9e",
+    "adaptive": "1 ebd91c76245c160f",
     "inversion": "1 252957de1d2a3fdd",
     "mkd": "1 40ce5423b858d5f2",
     "reopt": "1 1bf049beee81a0fe",
