@@ -68,7 +68,7 @@ class ResultArrays:
     def typical(self, mine: Sequence[str], control: Sequence[str]) -> tuple[Bits, Bits]:
         """Return what students and their controls classify correctly, without the seeds of which one collapsed."""
         right, theirs = self.correct(mine), self.correct(control)
-        if not self.retrains:
+        if not self.retrains or len(right) != len(theirs):  # a record from elsewhere may lack students
             return right, theirs
         kept = pairs(self.tuning(mine), self.tuning(control))
         return right[kept], theirs[kept]
