@@ -216,19 +216,22 @@ def _bounds(judged: Sequence[Finding], delta: float) -> tuple[str, ...]:
 
 def _settle(judged: Sequence[Finding], delta: float) -> str:
     """Say how many seeds, or else test images, would decide every open attack if its margin stayed the same."""
-    seeds, images, level = 0, 0, spared(judged)
+    seeds, images, as_much, level = 0, 0, False, spared(judged)
     for f in judged:
         margin = f.margin
         if margin is None or not f.usable or _open(f, delta, level) is None:
             continue
         if f.looks is not None and f.looks.lower(ALPHA) > 0 and (matched := f.matched(ALPHA)):
             margin = f.rivals[matched[0]].last
-            if margin.mean <= delta / 2:
-                continue  # more seeds would only show that the control gains as much
+            if margin.mean <= delta / 2:  # more seeds would only show that the control gains as much
+                as_much = True
+                continue
         needed = enough(margin, delta)
         seeds, images = max(seeds, needed.seeds), max(images, needed.images)
     if images:
         return f"about {images:,} test images: with the present ones, no number of seeds is enough"
+    if as_much and not seeds:
+        return "an attack that gains more from the teacher than from a control: more seeds do not show it"
     return f"about {seeds} seeds (--seeds)" if seeds else "run the whole suite (--attacks all), with enough test images"
 
 
