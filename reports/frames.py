@@ -26,6 +26,7 @@ class Frames:
     students: pd.DataFrame
     pairs: pd.DataFrame
     curves: pd.DataFrame
+    margins: pd.DataFrame
     cmi: pd.DataFrame
     classes: pd.DataFrame
     ledger: pd.DataFrame
@@ -43,6 +44,7 @@ class Frames:
             students=frame(tables.STUDENTS, record),
             pairs=frame(tables.PAIRS, record),
             curves=frame(tables.CURVES, record),
+            margins=frame(tables.MARGINS, record),
             cmi=frame(tables.CMI, record),
             classes=frame(tables.CLASSES, record),
             ledger=frame(tables.LEDGER, record),

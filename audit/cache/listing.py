@@ -11,8 +11,9 @@ from typing import Any
 from audit.cache import checking
 from audit.cache.entries import KINDS, Contents, Entry, Kind
 from audit.plan.cells import Cell
-from audit.plan.design import smoothing
+from audit.plan.design import own_teacher, smoothing
 from teachers.intake import Card
+from teachers.targets.home import TWIN_METHOD, TWIN_SEED
 from teachers.targets.target import fingerprint
 
 NOBODY, SMOOTHED = "no teacher", "smoothed labels"
@@ -32,6 +33,11 @@ class TeacherEntry:
     def ordinary(self) -> bool:
         """Whether audits use it as the ordinary teacher: plain training, with the seed of the controls."""
         return self.card.method == "plain" and self.card.seed == CONTROL_SEED
+
+    @property
+    def shared(self) -> bool:
+        """Whether audits of any teacher use it: the ordinary teacher, and twins that controls ask."""
+        return self.ordinary or (self.card.method == TWIN_METHOD and self.card.seed == TWIN_SEED)
 
     @property
     def name(self) -> str:
@@ -56,10 +62,10 @@ class Inventory:
 
     @cached_property
     def controls(self) -> frozenset[str]:
-        """Names of the entries that audits of any teacher share: controls, ordinary teachers and looks."""
+        """Names of the entries that audits of any teacher share: controls, ordinary teachers, twins and looks."""
         ordinary = {one.fingerprint for one in self.taught if one.ordinary}
-        students = (n for n, c in self.cells.items() if c.teacher is None or c.teacher in ordinary or knows_labels(c))
-        teachers = (one.entry.name for one in self.taught if one.ordinary)
+        students = (n for n, c in self.cells.items() if c.teacher is None or c.teacher in ordinary or told(c))
+        teachers = (one.entry.name for one in self.taught if one.shared)
         looks = (e.name for e in self.contents.entries if e.kind == "looks" and e.name not in self.broken)
         return frozenset((*students, *teachers, *looks))
 
@@ -67,19 +73,19 @@ class Inventory:
         """Return the name of the teacher that a student queried."""
         if cell.teacher is None:
             return NOBODY
-        return SMOOTHED if knows_labels(cell) else self.names.get(cell.teacher, cell.teacher[:12])
+        return told(cell) or self.names.get(cell.teacher, cell.teacher[:12])
 
     def answering(self, entry: Entry) -> str:
         """Return the name of the teacher that gave these answers."""
         digest = entry.name.split("/")[1]
         known = (name for mark, name in self.names.items() if mark.startswith(digest))
-        truths = (SMOOTHED for c in self.cells.values() if knows_labels(c) and (c.teacher or "").startswith(digest))
-        return next(known, None) or next(truths, digest[:12])
+        of_controls = (told(c) for c in self.cells.values() if (c.teacher or "").startswith(digest))
+        return next(known, None) or next(filter(None, of_controls), digest[:12])
 
 
-def knows_labels(cell: Cell) -> bool:
-    """Whether a student asked a teacher that knows smoothed labels and nothing else."""
-    return smoothing(cell) is not None
+def told(cell: Cell) -> str:
+    """Name the teacher that only answers controls: smoothed labels, or an attacker's own; empty for others."""
+    return SMOOTHED if smoothing(cell) is not None else own_teacher(cell) or ""
 
 
 def inventory(contents: Contents) -> Inventory:

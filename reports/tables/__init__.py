@@ -3,6 +3,7 @@
 from reports.tables.comparisons import ATTACKS, CONTROLS, CURVES, PAIRS
 from reports.tables.every import EVERY
 from reports.tables.evidence import CLASSES, CMI, FLAGS, LEDGER, STUDENTS, SURFACES
+from reports.tables.margins import MARGINS
 from reports.tables.summary import SUMMARY
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "EVERY",
     "FLAGS",
     "LEDGER",
+    "MARGINS",
     "PAIRS",
     "STUDENTS",
     "SUMMARY",

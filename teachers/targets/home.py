@@ -23,6 +23,7 @@ from teachers.targets.target import Target
 from teachers.targets.teaching import ordinary_teacher, taught
 from teachers.task import Pool, Task
 
+TWIN_METHOD = "label-smoothing"
 TWIN_SEED = 4_000  # no student has it, so that no student starts from the twin's initial weights
 
 
@@ -47,7 +48,7 @@ def twin(task: Task, pool: Pool, student: str, surface: Surface, runtime: Runtim
     def opened() -> Teacher:
         held = holding(task, pool)
         recipe = methods.default_recipe(held, student)
-        smoothed = methods.TeacherRecipe(methods.method("label-smoothing"), recipe, TWIN_SEED)
+        smoothed = methods.TeacherRecipe(methods.method(TWIN_METHOD), recipe, TWIN_SEED)
         return taught(smoothed, held, runtime, name=TWIN)
 
     return _target(TWIN, opened, task, pool, student, surface, runtime)
