@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from audit.statistics.compare import Margin, paired
 from audit.statistics.sequential import Looks, once
@@ -162,3 +164,43 @@ def test_the_reason_names_a_bound_that_holds_for_the_attack_that_looks_best() ->
     ruling = rule([GAIN, NONE], [], complete=True)
     assert GAIN.looks is not None
     assert f"at least {100 * GAIN.looks.lower(0.025):+.2f} points" in ruling.reasons[0]
+
+
+def listed(name: str, mean: float, spread: float = 0.0005) -> Finding:
+    return Finding(attack=name, status="judged", looks=once(margin(mean, spread)), passes=True, listed=True)
+
+
+def test_the_lower_bound_of_one_of_many_attacks_stands_in_the_way_only_where_it_is_no_chance() -> None:
+    lucky = margin(0.0023, spread=0.001)
+    assert lucky.lower(0.95) > 0 > lucky.lower(1 - 0.05 / 25)
+    assert lucky.upper(0.95) < 0.01
+    alone = Finding(attack="lucky", status="judged", looks=once(lucky), passes=True, listed=True)
+    others = [listed(f"n{i}", -0.01) for i in range(24)]
+    assert rule([alone, *others], [], complete=True, delta=0.01).word == "UNDISTILLABLE"
+    assert undecided([alone, *others], 0.01) == []
+    few = rule([alone, *others[:1]], [], complete=True, delta=0.01)
+    assert few.word != "UNDISTILLABLE"
+
+
+POOL = [margin(mean, spread) for mean in (-0.004, 0.0, 0.0018, 0.0023, 0.003, 0.006) for spread in (0.0005, 0.0015)]
+
+
+@given(
+    suite=st.lists(st.sampled_from(range(len(POOL))), min_size=1, max_size=6),
+    added=st.lists(st.sampled_from(range(len(POOL))), min_size=1, max_size=6),
+    delta=st.sampled_from((0.004, 0.005, 0.01, 0.02)),
+)
+def test_attacks_that_a_suite_lacks_never_turn_its_verdict_into_undistillable(
+    suite: list[int], added: list[int], delta: float
+) -> None:
+    mine = [
+        Finding(attack=f"s{i}", status="judged", looks=once(POOL[k]), passes=True, listed=True)
+        for i, k in enumerate(suite)
+    ]
+    more = [
+        Finding(attack=f"a{i}", status="judged", looks=once(POOL[k]), passes=True, listed=False)
+        for i, k in enumerate(added)
+    ]
+    words = [rule([*mine, *more[:n]], [], complete=True, delta=delta).word for n in range(len(more) + 1)]
+    first = next((n for n, word in enumerate(words) if word == "UNDISTILLABLE"), None)
+    assert first in (None, 0), words
