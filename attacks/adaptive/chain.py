@@ -10,6 +10,7 @@ from torch import Tensor
 
 from attacks.adaptive.decoders import (
     Decoding,
+    Evidence,
     better,
     change_point,
     class_scale,
@@ -27,13 +28,12 @@ from attacks.adaptive.decoders import (
     unmix,
     widths,
 )
-from attacks.adaptive.decoders.decoding import by_class, hidden, rows, unchanged
+from attacks.adaptive.decoders.decoding import by_class, few, hidden, rows, unchanged
 
-Way = Callable[[Tensor], Decoding]
-ORDERS = (sign, match)
-CLEARER = 1.05  # times that an order must agree better with the reference than the given one
-FINER = {widths: 1.15, ranks: 1.15, mean_views: 1.15, matrix: 1.15, unmix: 1.5}  # the same for what is noise or mixed
-PASSES = 2  # of FINER: noise and a temperature may come together
+CLEARER = 1.05  # times that answers in another order must agree better with the reference
+FINER = 1.15  # ... that answers without noise must, or unmixed by what the labels say
+FITTED = 1.5  # ... and unmixed by what the reference says, which an honest teacher's are 1.2 times
+PASSES = 2  # noise and a temperature may come together
 HALF = 0.5  # of what the better part of the answers tells: the other part is left out if it tells less
 WRONG = 0.25  # share of answers that name another class than the label, from which their constants are fitted to it
 CLASSES = 256  # from which a matrix is not fitted to labels: it has as many entries squared
@@ -86,23 +86,27 @@ def _ordered(log_probs: Tensor, labels: Tensor, reference: Tensor | None) -> Dec
     steps = [floor(log_probs, labels)]
     if reference is None:
         return steps[0]
-    stages: list[Callable[[Tensor, Tensor, Tensor], Decoding]] = [_unbiased, moved, _in_order, lies]
+    stages: list[Callable[[Tensor, Tensor, Tensor], Decoding]] = [_named, _in_order, lies]
     for stage in stages:
         steps.append(stage(steps[-1].log_probs, labels, reference))
     return Decoding(steps[-1].log_probs, _told(steps))
 
 
-def _unbiased(log_probs: Tensor, labels: Tensor, reference: Tensor) -> Decoding:
-    """Return answers to which a matrix was fitted where most mistakes vanish by it, and what they tell does not."""
-    given = rows(log_probs, labels)
+def _named(log_probs: Tensor, labels: Tensor, reference: Tensor) -> Decoding:
+    """Return answers whose top class is the label where many were moved, by a swap or by what was added to classes.
+
+    Of the two ways, the one is taken that keeps more of what the other classes tell.
+    """
     wrong = _mistakes(log_probs, labels)
-    if wrong < WRONG or log_probs.shape[1] > CLASSES:
+    if wrong < few(log_probs.shape[1]):
         return unchanged(log_probs)
-    found = matrix(log_probs, labels)
-    if not found.told or _mistakes(found.log_probs, labels) > HALF * wrong:
-        return unchanged(log_probs)
-    new, old = (evidence(x, labels, reference).cosine() for x in (found.log_probs, given.log_probs))
-    return found if new > old / CLEARER else unchanged(log_probs)
+    ways = [moved(log_probs, labels, reference)]
+    if wrong > WRONG and log_probs.shape[1] <= CLASSES:
+        fitted = matrix(log_probs, labels)
+        ways += [fitted] if _mistakes(fitted.log_probs, labels) < HALF * wrong else []
+    old, *told = (evidence(x.log_probs, labels, reference, alike=True).cosine() for x in (unchanged(log_probs), *ways))
+    best, most = max(zip(ways, told, strict=True), key=lambda pair: pair[1] if pair[0].told else -1.0)
+    return best if best.told and most > old / CLEARER else unchanged(log_probs)
 
 
 def _mistakes(log_probs: Tensor, labels: Tensor) -> float:
@@ -111,37 +115,44 @@ def _mistakes(log_probs: Tensor, labels: Tensor) -> float:
 
 
 def _in_order(log_probs: Tensor, labels: Tensor, reference: Tensor) -> Decoding:
-    """Return answers in the first order that agrees better with the reference, or else without a class's constants."""
-    old = evidence(log_probs, labels, reference, alike=True)
-    for order in ORDERS:
-        found = order(log_probs, labels, reference)
-        if found.told and better(evidence(found.log_probs, labels, reference, alike=True), old, CLEARER):
-            return found
-    return offset(log_probs, labels, reference)
+    """Return answers in the order that agrees best with the reference, or else without a class's constants.
+
+    Classes that are mixed look permuted in part, too: where unmixing them agrees better, it is left to `_finest`.
+    """
+    ways = [(f(log_probs, labels, reference), bar) for f, bar in ((sign, CLEARER), (match, CLEARER), (unmix, FITTED))]
+    found = _best(log_probs, ways, partial(evidence, labels=labels, reference=reference, alike=True))
+    if found is ways[-1][0]:
+        return unchanged(log_probs)
+    return found if found.told else offset(log_probs, labels, reference)
 
 
 def _finest(log_probs: Tensor, labels: Tensor, reference: Tensor) -> Decoding:
-    """Return answers without noise, bends or a linear mixture, as far as they agree better with the reference."""
+    """Return answers without noise, bends, temperatures or a mixture, as far as they agree better with the reference."""
+    judge = partial(evidence, labels=labels, reference=reference)
     steps = [unchanged(log_probs)]
-    ways: dict[Callable[..., Decoding], Way] = {
-        widths: partial(widths, labels=labels),
-        ranks: partial(ranks, labels=labels),
-        mean_views: partial(mean_views, labels=labels),
-        unmix: partial(unmix, labels=labels, reference=reference),
-    }
-    if log_probs.shape[1] <= CLASSES:
-        ways[matrix] = partial(matrix, labels=labels)
     for _ in range(PASSES):
-        old = evidence(steps[-1].log_probs, labels, reference)
-        found = {name: way(steps[-1].log_probs) for name, way in ways.items()}
-        new = {name: evidence(one.log_probs, labels, reference) for name, one in found.items() if one.told}
-        sure = [name for name, one in new.items() if better(one, old, FINER[name])]
-        if not sure:
-            break
-        best = max(sure, key=lambda name: new[name].cosine() / FINER[name])
-        steps.append(found[best])
-        del ways[best]
+        given = steps[-1].log_probs
+        ways = [(f(given, labels), FINER) for f in (widths, ranks, mean_views)]
+        mixed = unmix(given, labels, reference), FITTED
+        found = _best(given, [*ways, mixed], judge)
+        if found is mixed[0] and given.shape[1] <= CLASSES:
+            found = _best(given, [mixed, (matrix(given, labels), FINER)], judge)
+        steps.append(found)
+        if not found.told:
+            return Decoding(given, _told(steps))
+    steps.append(_in_order(steps[-1].log_probs, labels, reference))
     return Decoding(steps[-1].log_probs, _told(steps))
+
+
+def _best(given: Tensor, ways: Sequence[tuple[Decoding, float]], judge: Callable[[Tensor], Evidence]) -> Decoding:
+    """Return the decoding that agrees best with the reference, of those that surely do by their bar and more."""
+    old = judge(given)
+    sure = []
+    for found, bar in ways:
+        new = judge(found.log_probs) if found.told else old
+        if found.told and better(new, old, bar):
+            sure.append((new.cosine() / bar, found))
+    return max(sure, key=lambda pair: pair[0])[1] if sure else unchanged(given)
 
 
 def _filled(decoded: Tensor, given: Tensor, images: int) -> Tensor:
@@ -168,5 +179,5 @@ def _alone(log_probs: Tensor) -> Tensor:
     return log_probs.isfinite().sum(1) < 2
 
 
-def _told(steps: Iterable[Decoding] | Sequence[Decoding]) -> str:
+def _told(steps: Iterable[Decoding]) -> str:
     return "; ".join(step.told for step in steps if step.told)
