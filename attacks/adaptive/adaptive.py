@@ -7,31 +7,40 @@ or turned to labels after some queries is read from the answers, the attacker's 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from attacks.adaptive.chain import decode
+from attacks.adaptive.decoders import Decoding, evidence
+from attacks.adaptive.decoders.decoding import by_class
 from attacks.base import Attack, Lab
 from attacks.controls.ls import LS
 from attacks.logits.dist import DIST
 from attacks.logits.dkd import DKD
+from attacks.logits.kendall import agreement
+from attacks.logits.rld import RLD
 from attacks.losses import kd, rising, soft_target
 from teachers.surface import Answers
 from teachers.training import Batch, Student
 from teachers.views import Viewer
 
-Loss = Literal["correlation", "decoupled", "tail", "soft"]
+Loss = Literal["correlation", "decoupled", "tail", "soft", "order", "refined"]
+OTHERS = ("strong", "raw")  # views that are asked where crops tell too little
+ENOUGH = 0.15  # cosine of what answers and an own student say about an image, from which crops are enough
+CLEARLY = 2.0  # times that other views must tell more
 CHUNK = 512  # images per forward pass of the reference student
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptive(Attack):
-    """CE + rising · a loss on decoded answers: DIST's (`correlation`), DKD's (`decoupled`), its `tail`, or `soft` KD.
+    """CE + rising · a loss on decoded answers, which is that of another method.
 
+    DIST's (`correlation`), DKD's (`decoupled`), its `tail`, RLD's (`refined`), `soft` KD, or 1 − Kendall's τ (`order`).
     A decoder changes the answers only where they show its reason; without any, they are used as they were given.
+    Answers that tell nothing about the image are left out, down to the labels' loss where all are.
     """
 
     name = "adaptive"
@@ -44,7 +53,7 @@ class Adaptive(Attack):
     rescaled: bool = True  # whether answers are scaled to what the labels say
     loss: Loss = "correlation"
     temperature: float = 4.0
-    beta: float = 1.0  # of the loss, or of its non-target part
+    beta: float = 1.0  # of the loss, or of DKD's non-target part; 0: the labels alone
     warmup: float = 20 / 240  # fraction of the steps in which the distilled part rises, as DKD's
 
     @classmethod
@@ -52,33 +61,94 @@ class Adaptive(Attack):
         return (
             cls(),
             cls(loss="decoupled", temperature=2.0, beta=2.0),
-            cls(rescaled=False),
             cls(loss="tail", beta=2.0, rescaled=False),
+            cls(beta=0.0),  # the labels alone
+            cls(loss="refined", temperature=2.0),
+            cls(loss="order", beta=4.0),
+            cls(rescaled=False),
             cls(loss="soft", temperature=2.0),
         )
 
     def run(self, lab: Lab) -> Student:
-        answers = lab.answers("crop").log_probs()
-        meaning = decode(answers, torch.from_numpy(lab.pool.every_label), _reference(lab), rescaled=self.rescaled)
+        meaning = _read(lab, self.rescaled)
         lab.decoded = meaning.told
         views = len(meaning.log_probs) // len(lab.pool)
         loss = rising(self.distilled, self.warmup, lab.recipe.steps)
         return lab.fit(lab.stream("crop", Answers("probs", meaning.log_probs), views=views), loss)
 
     def distilled(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the distilled part of the loss."""
+        """Return the distilled part of the loss; answers that show one class alone have none, but their label."""
+        assert batch.answers is not None
+        telling = batch.answers.values.isfinite().sum(-1) > 1
+        if telling.all():
+            return self._distilled(logits, batch)
+        if not telling.any():
+            return 0.0 * logits.sum()
+        part = replace(batch, x=batch.x[telling], labels=batch.labels[telling], answers=batch.answers[telling])
+        return telling.to(logits).mean() * self._distilled(logits[telling], part)
+
+    def _distilled(self, logits: Tensor, batch: Batch) -> Tensor:
+        assert batch.answers is not None
+        t, beta = self.temperature, self.beta
         if self.loss == "correlation":
-            return DIST(beta=self.beta, gamma=self.beta, temperature=self.temperature).distilled(logits, batch)
+            return DIST(beta=beta, gamma=beta, temperature=t).distilled(logits, batch)
         if self.loss == "soft":
-            return self.beta * kd(logits, soft_target(batch, self.temperature), self.temperature)
-        alpha = 1.0 if self.loss == "decoupled" else 0.0
-        return DKD(temperature=self.temperature, alpha=alpha, beta=self.beta).distilled(logits, batch)
+            return beta * kd(logits, soft_target(batch, t), t)
+        if self.loss == "order":
+            return beta * (1 - agreement(logits, batch.answers.log_probs(), 1 / t).mean())
+        if self.loss == "refined":
+            return RLD(temperature=t, alpha=beta, beta=beta).distilled(logits, batch)
+        alpha = beta if self.loss == "decoupled" and not beta else float(self.loss == "decoupled")
+        return DKD(temperature=t, alpha=alpha, beta=beta).distilled(logits, batch)
+
+
+class Sight(NamedTuple):
+    """What the answers about one kind of view mean, and how much they tell about single images."""
+
+    meaning: Decoding
+    tells: float
+
+
+def _read(lab: Lab, rescaled: bool) -> Decoding:
+    """Ask about crops, and about other views if these tell too little; return what the answers about crops mean.
+
+    If other views tell clearly more, the answer about each crop is the mean of those about the image's other views.
+    """
+    own = lab.fit(lab.stream("crop"), LS().loss) if len(lab.pool.labelled) else None
+    crops = _seen(lab, "crop", own, rescaled)
+    if own is None or crops.tells >= ENOUGH:
+        return crops.meaning
+    others = {kind: _seen(lab, kind, own, rescaled) for kind in OTHERS if _affordable(lab, kind)}
+    kind = max(others, key=lambda name: others[name].tells, default="crop")
+    if kind == "crop" or others[kind].tells < max(ENOUGH, CLEARLY * crops.tells):
+        return crops.meaning
+    found, images = others[kind].meaning, len(lab.pool)
+    numbers = torch.arange(images).repeat(len(found.log_probs) // images)
+    mean = by_class(found.log_probs, numbers, images).log_softmax(-1)
+    told = "; ".join(filter(None, [f"crops tell nothing about the image, but {kind} views do", found.told]))
+    return Decoding(mean.repeat(lab.recipe.views, 1), told)
+
+
+def _seen(lab: Lab, kind: str, own: Student | None, rescaled: bool) -> Sight:
+    labels = torch.from_numpy(lab.pool.every_label)
+    answers = lab.answers(kind).log_probs()
+    reference = None if own is None else _answers(own, lab, kind)
+    meaning = decode(answers, labels, reference, rescaled=rescaled)
+    if reference is None:
+        return Sight(meaning, 0.0)
+    told = evidence(meaning.log_probs, labels, reference[: len(meaning.log_probs)], alike=True)
+    return Sight(meaning, float(told.cosines().mean()))
+
+
+def _affordable(lab: Lab, kind: str) -> bool:
+    queries = lab.view_set(kind).count * len(lab.pool)
+    return lab.spend(queries) == queries
 
 
 @torch.no_grad()
-def _answers(student: Student, lab: Lab) -> Tensor:
+def _answers(student: Student, lab: Lab, kind: str) -> Tensor:
     """Return a student's own log-probabilities about all views of the pool, (V·N, K), view by view."""
-    views = lab.view_set("crop")
+    views = lab.view_set(kind)
     viewer, index = Viewer(lab.pool, views), torch.arange(len(lab.pool))
     parts = [
         student.network(viewer(part, torch.full_like(part, view)).to(lab.device)).log_softmax(-1).cpu()
@@ -86,11 +156,3 @@ def _answers(student: Student, lab: Lab) -> Tensor:
         for part in torch.split(index, CHUNK)
     ]
     return torch.cat(parts)
-
-
-def _reference(lab: Lab) -> Tensor | None:
-    """Return the answers of a student that the attacker trains without the teacher; None without labels."""
-    if not len(lab.pool.labelled):
-        return None
-    student = lab.fit(lab.stream("crop"), LS().loss)
-    return _answers(student, lab)

@@ -29,6 +29,7 @@ from attacks.adaptive.decoders import (
     widths,
 )
 from attacks.adaptive.decoders.decoding import by_class, few, hidden, rows, unchanged
+from attacks.adaptive.decoders.evidence import WORTH
 
 CLEARER = 1.05  # times that answers in another order must agree better with the reference
 FINER = 1.15  # ... that answers without noise must, or unmixed by what the labels say
@@ -66,6 +67,8 @@ def _in_parts(log_probs: Tensor, labels: Tensor, reference: Tensor | None) -> De
     parts = [_ordered(hidden(log_probs, labels, out), labels, reference) for out in (late, ~late)]
     said = f"the answers change after {turn:,} queries"
     tells = [1.0, 0.0] if reference is None else [_tells(part, labels, reference) for part in parts]
+    if max(tells) < WORTH:
+        return _ordered(log_probs, labels, reference)
     if min(tells) < HALF * max(tells):
         best = tells.index(max(tells))
         kept = parts[best]
@@ -117,17 +120,18 @@ def _mistakes(log_probs: Tensor, labels: Tensor) -> float:
 def _in_order(log_probs: Tensor, labels: Tensor, reference: Tensor) -> Decoding:
     """Return answers in the order that agrees best with the reference, or else without a class's constants.
 
+    Ranks alone are compared: values that a teacher hands out in one order, whatever the image, tell nothing in any.
     Classes that are mixed look permuted in part, too: where unmixing them agrees better, it is left to `_finest`.
     """
     ways = [(f(log_probs, labels, reference), bar) for f, bar in ((sign, CLEARER), (match, CLEARER), (unmix, FITTED))]
-    found = _best(log_probs, ways, partial(evidence, labels=labels, reference=reference, alike=True))
+    found = _best(log_probs, ways, lambda x: evidence(ranks(x, labels).log_probs, labels, reference, alike=True))
     if found is ways[-1][0]:
         return unchanged(log_probs)
     return found if found.told else offset(log_probs, labels, reference)
 
 
 def _finest(log_probs: Tensor, labels: Tensor, reference: Tensor) -> Decoding:
-    """Return answers without noise, bends, temperatures or a mixture, as far as they agree better with the reference."""
+    """Return answers without noise, bends, temperatures or a mixture, as far as they then agree better."""
     judge = partial(evidence, labels=labels, reference=reference)
     steps = [unchanged(log_probs)]
     for _ in range(PASSES):

@@ -18,7 +18,7 @@ from attacks.adaptive.decoders.decoding import (
     unchanged,
     unit,
 )
-from attacks.adaptive.decoders.evidence import SURE, WORTH, evidence
+from attacks.adaptive.decoders.evidence import SURE, WORTH, Evidence, evidence
 from attacks.adaptive.decoders.trust import trust
 
 LESS = 0.4  # of what the other answers tell about their images: what lies tell at most
@@ -37,10 +37,13 @@ def lies(log_probs: Tensor, labels: Tensor, reference: Tensor) -> Decoding:
     one of lies if it agrees with the reference by less than LESS of what the rest does, and surely so.
     """
     decoded, told = log_probs, []
-    for name, group in _groups(log_probs, labels, reference):
+    for name, group, shape in _groups(log_probs, labels, reference):
         which = _untrue(decoded, labels, reference, group)
         if which is None:
             continue
+        if shape is not None:
+            finer = _refined(shape, which, evidence(decoded, labels, reference, alike=True))
+            which = which if _untrue(decoded, labels, reference, finer) is None else finer
         decoded = hidden(decoded, labels, which)
         told.append(f"{100 * share(which):.0f} % {name}")
     if not told:
@@ -48,19 +51,19 @@ def lies(log_probs: Tensor, labels: Tensor, reference: Tensor) -> Decoding:
     return Decoding(decoded, "tell nothing about the image and are left out: " + ", ".join(told))
 
 
-def _groups(log_probs: Tensor, labels: Tensor, reference: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Yield ways to part the answers in two, each with its name and a mask (R,)."""
+def _groups(log_probs: Tensor, labels: Tensor, reference: Tensor) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+    """Yield ways to part the answers in two: a name, a mask (R,), and the shape (R, S) by which they differ, if any."""
     given, k = rows(log_probs, labels), log_probs.shape[1]
     if k < 4 or not given.full.any():
         return
-    yield "of the answers, every other query", torch.arange(len(log_probs), device=log_probs.device) % 2 == 0
+    yield "of the answers, every other query", torch.arange(len(log_probs), device=log_probs.device) % 2 == 0, None
     shape = _shape(log_probs, labels)
-    yield "of the answers, by their shape", _two(shape, given.full)
+    yield "of the answers, by their shape", _two(shape, given.full), shape
     if len(log_probs) > len(labels):
         some = by_class(given.full.double()[:, None], given.images, len(labels))[:, 0]
         mean = by_class(shape, given.images, len(labels)) / some.clamp(min=1e-12)[:, None]
-        yield "of the answers, by their image", _two(mean, some > 0)[given.images]
-    yield "of the answers, by their class", (trust(log_probs, labels, reference) < DISTRUST)[given.classes]
+        yield "of the answers, by their image", _two(mean, some > 0)[given.images], mean[given.images]
+    yield "of the answers, by their class", (trust(log_probs, labels, reference) < DISTRUST)[given.classes], None
 
 
 def _untrue(log_probs: Tensor, labels: Tensor, reference: Tensor, group: Tensor) -> Tensor | None:
@@ -79,6 +82,15 @@ def _untrue(log_probs: Tensor, labels: Tensor, reference: Tensor, group: Tensor)
     (least, error), (most, _) = found[low], found[high]
     true = most > WORTH and least + SURE * error < LESS * most
     return parts[low] if true and share(parts[low]) >= few(k) else None
+
+
+def _refined(shape: Tensor, which: Tensor, told: Evidence) -> Tensor:
+    """Return the group of lies (R,) once it is one: fitted again, with how each answer agrees with the reference."""
+    use = told.theirs > 0
+    x = torch.cat([shape, told.cosines()[:, None]], 1)[use]
+    finer = which.clone()
+    finer[use] = _mixture(x / x.std(0).clamp(min=1e-6), which[use].double())[0] > 0.5
+    return finer
 
 
 def _shape(log_probs: Tensor, labels: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ def unmix(log_probs: Tensor, labels: Tensor, reference: Tensor) -> Decoding:
         z, r = _centred(log_probs[fit]), _centred(ours[fit])
         origin, target = z.mean(0), r.mean(0)
         z = z - origin
-        ridge = RIDGE * z.square().mean() * len(z) * torch.eye(k, dtype=z.dtype, device=z.device)
+        ridge = (RIDGE * z.square().mean() * len(z)).clamp(min=1e-12) * torch.eye(k, dtype=z.dtype, device=z.device)
         w = torch.linalg.solve(z.T @ z + ridge, z.T @ (r - target))
         new = (_centred(log_probs[rest]) - origin) @ w + target
         decoded[rest] = new.log_softmax(1).to(log_probs.dtype)
