@@ -45,3 +45,11 @@ def world(k: int = K, each: int = EACH, views: int = VIEWS, seed: int = 0) -> Wo
 def tail(w: World) -> Tensor:
     """Return which entries are not the teacher's top class, (V·N, K)."""
     return ~F.one_hot(w.tops, w.answers.shape[1]).bool()
+
+
+def twin(w: World) -> Tensor:
+    """Return the answers of a network that sees as little in an image as the student, and other things."""
+    g, images, k = torch.Generator().manual_seed(77), len(w.labels), w.answers.shape[1]
+    own = w.answers.view(-1, images, k).mean(0) + 2.5 * torch.randn(images, k, generator=g)
+    views = len(w.answers) // images
+    return (0.5 * (own.repeat(views, 1) + 0.7 * torch.randn(len(w.answers), k, generator=g))).log_softmax(1)

@@ -7,13 +7,15 @@ or turned to labels after some queries is read from the answers, the attacker's 
 
 from __future__ import annotations
 
+import inspect
+import sys
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from attacks.adaptive.chain import decode
+from attacks.adaptive.chain import DECODERS, decode
 from attacks.adaptive.decoders import Decoding, evidence
 from attacks.adaptive.decoders.decoding import by_class
 from attacks.base import Attack, Lab
@@ -100,6 +102,15 @@ class Adaptive(Attack):
             return RLD(temperature=t, alpha=beta, beta=beta).distilled(logits, batch)
         alpha = beta if self.loss == "decoupled" and not beta else float(self.loss == "decoupled")
         return DKD(temperature=t, alpha=alpha, beta=beta).distilled(logits, batch)
+
+
+# For `audit info`: each decoder in a sentence, that of its module.
+Adaptive.__doc__ = "\n- ".join(
+    [
+        f"{inspect.cleandoc(Adaptive.__doc__ or '')}\n\nDecoders, in their order; a defender whom each undoes:",
+        *dict.fromkeys(str(sys.modules[decoder.__module__].__doc__).splitlines()[0] for decoder in DECODERS),
+    ]
+)
 
 
 class Sight(NamedTuple):

@@ -31,12 +31,17 @@ from attacks.adaptive.decoders import (
 from attacks.adaptive.decoders.decoding import by_class, few, hidden, rows, unchanged
 from attacks.adaptive.decoders.evidence import WORTH
 
+DECODERS: tuple[Callable[..., object], ...] = (
+    *(change_point, floor, moved, sign, match, offset, lies),
+    *(mean_views, widths, ranks, unmix, matrix, mixture, class_scale),
+)
 CLEARER = 1.05  # times that answers in another order must agree better with the reference
 FINER = 1.15  # ... that answers without noise must, or unmixed by what the labels say
 FITTED = 1.5  # ... and unmixed by what the reference says, which an honest teacher's are 1.2 times
 PASSES = 2  # noise and a temperature may come together
 HALF = 0.5  # of what the better part of the answers tells: the other part is left out if it tells less
 WRONG = 0.25  # share of answers that name another class than the label, from which their constants are fitted to it
+MOST = 2**26  # probabilities that are decoded at once: half a gigabyte in double precision; at least one view is
 CLASSES = 256  # from which a matrix is not fitted to labels: it has as many entries squared
 
 
@@ -48,14 +53,31 @@ def decode(log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, resca
     only with the right order do the labels tell the scale. An answer that tells nothing takes the mean of those about
     the image's other views; where there are none, it shows its label alone.
     """
+    images = len(labels)
+    rows_at_once = images * max(1, MOST // max(1, images * log_probs.shape[1]))
+    blocks = log_probs.split(rows_at_once)
+    known = [None] * len(blocks) if reference is None else list(reference.split(rows_at_once))
+    found = [_read(*block, labels, rescaled) for block in zip(blocks, known, strict=True)]
+    tells = [1.0 if own is None else _tells(one, labels, own) for one, own in zip(found, known, strict=True)]
+    kept = [one if told >= HALF * max(tells) else _silent(one, labels) for one, told in zip(found, tells, strict=True)]
+    decoded = torch.cat([one.log_probs for one in kept])
+    return Decoding(_filled(decoded, log_probs, images), "; ".join(dict.fromkeys(one.told for one in kept if one.told)))
+
+
+def _read(log_probs: Tensor, reference: Tensor | None, labels: Tensor, rescaled: bool) -> Decoding:
+    """Return what the answers about some views mean; those that tell nothing show their label alone."""
     steps = [_in_parts(log_probs, labels, reference)]
     if reference is not None:
         steps.append(_finest(steps[-1].log_probs, labels, reference))
     if rescaled:
         for scaled in (mixture, class_scale):
             steps.append(scaled(steps[-1].log_probs, labels))
-    filled = _filled(steps[-1].log_probs, log_probs, len(labels))
-    return Decoding(filled, _told(steps))
+    return Decoding(steps[-1].log_probs, _told(steps))
+
+
+def _silent(found: Decoding, labels: Tensor) -> Decoding:
+    everything = torch.ones(len(found.log_probs), dtype=torch.bool, device=found.log_probs.device)
+    return Decoding(hidden(found.log_probs, labels, everything), "some views tell nothing about the image")
 
 
 def _in_parts(log_probs: Tensor, labels: Tensor, reference: Tensor | None) -> Decoding:

@@ -12,6 +12,7 @@ from attacks.adaptive.decoders.decoding import Decoding, by_class, rows, share, 
 WIDTH = 0.005  # nats: of a window that holds the smallest probabilities of mixed answers
 LEAST = 0.1  # share of the rows, at least, whose smallest probabilities lie in one window
 ROWS = 8  # ... and how many of them, at least
+ONE = 0.9  # share of these rows that may have one top class: a class of equal answers has one smallest probability, too
 FINEST = 1e-6  # of the floor: what is left of a probability at least, since answers are no finer
 
 
@@ -34,13 +35,17 @@ def floor(log_probs: Tensor, labels: Tensor) -> Decoding:
     most = by_class(inside.double()[:, None], given.tops, k)[given.tops, 0] > 0.5
     mixed = full & (inside | (most & (lowest >= level)))
     second = p.topk(2, 1).values[:, 1]
-    many = share(inside) >= LEAST and int(inside.sum()) >= ROWS
+    many = share(inside) >= LEAST and int(inside.sum()) >= ROWS and _several(given.tops[inside])
     if not many or share(second[mixed] > level + WIDTH) < 0.5 or k * math.exp(level) >= 1:
         return unchanged(log_probs)
     f = math.exp(level)
     rest = (p.exp() - f).clamp(min=FINEST * f).log().log_softmax(1)
     decoded = torch.where(mixed[:, None], rest, p).to(log_probs.dtype)
     return Decoding(decoded, f"uniform part of {k * f:.2g} in {100 * share(mixed):.0f} % of the answers")
+
+
+def _several(tops: Tensor) -> bool:
+    return int(torch.bincount(tops).max()) <= ONE * len(tops)
 
 
 def _fullest(values: Tensor) -> float:
