@@ -43,7 +43,7 @@ def _noise(w: World) -> Tensor:
 KINDS: dict[str, Callable[[World], Tensor]] = {
     "honest": lambda w: w.answers,
     "honest, softer": lambda w: (w.answers / 4).log_softmax(1),
-    "twin": twin
+    "twin": twin,
     "labels": lambda w: labels_alone(Honest(w.answers, w.labels)),
     "shuffled": lambda w: shuffled(Honest(w.answers, w.labels)),
     "sorted decoys": lambda w: sorted_decoys(Honest(w.answers, w.labels)),
