@@ -54,6 +54,7 @@ def _warm(experiment: Experiment, runner: TrialRunner, context: RunContext) -> N
     best = [Pair(setting, arm) for setting, arms in zip(every, tried, strict=True) if (arm := chosen(found, arms))]
     beaten = [arm for pair in best for arm in (pair.control, *design.rivals(found, pair).values())]
     judged = [arm.on("judge", experiment.most) for arm in beaten]
-    beside = design.beside(found, found.pairs)
+    home = [arm for pair in found.pairs[design.ordinary].values() if (arm := design.home(pair)) is not None]
+    beside = [*design.beside(found, found.pairs), *home]
     found.train("controls", [*design.longer_ls(found), *judged, *beside])
     found.train("smaller budgets", design.cheaper(found, found.pairs))

@@ -157,7 +157,9 @@ def test_audits_of_other_teachers_share_the_twin_and_its_students(finished: Path
     first = found_in(load(finished), preset)
     if found_in(other, preset).knockoff.parameters == first.knockoff.parameters:
         assert keys(other, "twin") & keys(load(finished), "twin")
-    trained = {line.split('"cell": "')[1][:64] for line in (tmp_path / "out" / "journal.jsonl").read_text().splitlines()}
+    trained = {
+        line.split('"cell": "')[1][:64] for line in (tmp_path / "out" / "journal.jsonl").read_text().splitlines()
+    }
     assert not trained & keys(load(finished), "twin", "ls", "own loss")
 
 

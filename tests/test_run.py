@@ -28,6 +28,7 @@ from teachers.errors import NothingAudited, RefusedInput, UsageError
 from teachers.oracle import Box
 from teachers.surface import Surface
 from teachers.synthetic import SmoothedTruth
+from teachers.targets.home import LateBox
 from teachers.task import known
 from teachers.training import Student
 
@@ -94,7 +95,13 @@ def test_the_ledger_counts_every_image_that_reaches_the_teacher(
         sent["all"] += 0 if isinstance(self._network, SmoothedTruth) else len(images)
         return real(self, images)
 
+    def own(self: LateBox, images: torch.Tensor):  # type: ignore[no-untyped-def]
+        sent["all"] -= len(images)  # attackers pay nobody for the answers of their own teachers
+        return ask(self, images)
+
+    ask = LateBox.__call__
     monkeypatch.setattr(Box, "__call__", counted)
+    monkeypatch.setattr(LateBox, "__call__", own)
     record = pipeline.run(request(cold("cache"), tmp_path / "out", surface="label")).record
     assert sum(row.sent for row in record.ledger) == sent["all"]
     charged = sum(row.charged for row in record.ledger)
@@ -274,7 +281,7 @@ def test_an_attack_that_asks_while_it_runs_asks_through_the_same_door_and_is_sto
 ) -> None:
     with_attack(monkeypatch, WhileRunning)
     record = pipeline.run(request(kept, tmp_path / "out", attacks="while-running")).record
-    mine = [t for t in record.trials if t.cell.technique == "while-running" and t.role == "judge"]
+    mine = [t for t in record.trials if t.cell.technique == "while-running" and t.role == "judge" and t.teacher]
     assert {t.queries for t in mine} == {37 + 2 * 900}
     asked = {row.purpose: (row.charged, row.sent) for row in record.ledger if row.attack == "while-running"}
     assert asked == {
@@ -317,7 +324,7 @@ def test_a_record_is_strict_json(finished: Path) -> None:
 def test_correctness_in_the_record_is_that_of_the_students(finished: Path) -> None:
     record = load(finished)
     row = next(c for c in record.comparisons if c.attack == "soft-kd")
-    mine = [t for t in record.trials if t.cell.technique == "soft-kd" and t.role == "judge"]
+    mine = [t for t in record.trials if t.cell.technique == "soft-kd" and t.role == "judge" and t.teacher]
     bits = np.stack([t.test_correct.array() for t in mine if t.test_correct is not None])
     assert bits.shape == (2, record.task.test)
     assert bits.mean() == pytest.approx(row.knockoff.accuracy)

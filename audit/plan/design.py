@@ -235,9 +235,12 @@ class Design:
         return arm if self.whole else replace(arm, target="home-made")
 
     def at_look(self, choices: Choices, pair: Pair, seeds: int) -> list[Arm]:
-        """Return all students that a look at an attack takes: its controls first."""
+        """Return all students that a look at an attack takes.
+
+        Knockoff students come before the rivals: on a teacher that tells smoothed labels alone, both are the same.
+        """
         knockoff, control = self.judged(pair, seeds)
-        return [*(arm.on("judge", seeds) for arm in self.rivals(choices, pair).values()), control, knockoff]
+        return [control, knockoff, *(arm.on("judge", seeds) for arm in self.rivals(choices, pair).values())]
 
     def first_seeds(self, attack: type[Attack], seeds: int) -> int:
         """Return how many seeds an attack is judged on at first: fewer where it holds no original images."""

@@ -43,7 +43,7 @@ class SequentialTest:
         return self.trials.design.judged(self.pair, self.taken[-1])
 
     def look(self) -> list[Arm]:
-        """Take the next look; return its students, controls first."""
+        """Take the next look; return its students."""
         self.trials.looks[self.attack] = (*self.taken, self.plan[len(self.taken)])
         return self.trials.design.at_look(self.trials, self.pair, self.taken[-1])
 
