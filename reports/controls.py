@@ -59,6 +59,6 @@ def home(row: Comparison) -> str:
     if found is None:
         return ""
     if found.margin.low > 0:
-        return f"a teacher trained at home gives less, by {told(found)} points"
+        return f"a teacher trained at home gives less: over it the margin is {told(found)} points"
     more = "more" if found.margin.high < 0 else "as much"
     return f"a teacher trained at home gives {more}: over it the margin is {told(found)} points"
