@@ -294,6 +294,62 @@ MUTANTS = (
         "batch.truth(outputs.logits.shape[1])",
         "tests/attacks/test_ls.py -k ls_smooths",
     ),
+    Mutant(
+        "a gain over one control is enough",
+        "audit/statistics/verdict.py",
+        "return max((looks.p_above() if usable(looks.last) else 1.0",
+        "return min((looks.p_above() if usable(looks.last) else 1.0",
+        "tests/test_rivals.py -k one_control_that_gains",
+    ),
+    Mutant(
+        "a corrected bound over the weakest control",
+        "audit/statistics/verdict.py",
+        "return min((looks.lower(alpha) if usable(looks.last) else -1.0",
+        "return max((looks.lower(alpha) if usable(looks.last) else -1.0",
+        "tests/test_rivals.py -k gains_say",
+    ),
+    Mutant(
+        "a twin that lowers the bar of UNDISTILLABLE",
+        "audit/statistics/verdict.py",
+        "        return self.looks\n",
+        "        return min(self.gained, key=lambda looks: looks.last.mean)\n",
+        "tests/test_rivals.py -k rarely_called_undistillable",
+    ),
+    Mutant(
+        "what a loss gains on labels held against the teacher",
+        "audit/statistics/verdict.py",
+        "        return self.looks\n",
+        "        return max(self.gained, key=lambda looks: looks.last.mean)\n",
+        "tests/test_rivals.py -k what_a_loss_gains_on_labels",
+    ),
+    Mutant(
+        "a comparison closed before its twin decides",
+        "audit/statistics/verdict.py",
+        "looks.upper(ALPHA) <= 0 for looks",
+        "looks.lower(ALPHA) <= 0 for looks",
+        "tests/test_rivals.py -k stays_open",
+    ),
+    Mutant(
+        "a twin of images whose labels the attacker does not know",
+        "teachers/targets/home.py",
+        "train=pool.take(pool.labelled)",
+        "train=task.train",
+        "tests/test_home.py -k sees_the_images_that_have_labels",
+    ),
+    Mutant(
+        "a twin that shows more than the audited teacher",
+        "teachers/targets/home.py",
+        "mark, full, LateBox(opened, surface, device), full",
+        "mark, full, full, full",
+        "tests/test_home.py -k trained_when_it_is_first_asked",
+    ),
+    Mutant(
+        "a twin that starts as a student does",
+        "teachers/targets/home.py",
+        "TWIN_SEED = 4_000",
+        "TWIN_SEED = 0",
+        "tests/test_home.py -k seed_of_the_twin",
+    ),
 )
 
 
