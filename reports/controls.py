@@ -53,6 +53,15 @@ def plain(row: Comparison) -> list[dict[str, Any]]:
     ]
 
 
+def beaten(row: Comparison) -> str:
+    """Name what an attack gains over beside the LS student; empty where the record does not tell it."""
+    names: Mapping[Over, str] = {
+        "own loss": ", than one with the attack's loss and no teacher",
+        "twin": ", and than one that learns from a twin",
+    }
+    return "".join(text for over, text in names.items() if row.margin_over(over) is not None)
+
+
 def home(row: Comparison) -> str:
     """Say what a teacher trained at home gives an attack; empty where the record does not tell it."""
     found = row.margin_over("home-made")

@@ -7,7 +7,7 @@ import pytest
 from sample_record import interval, sample_record
 
 from reports import controls, html, markdown
-from reports.controls import HEADS, home
+from reports.controls import HEADS, beaten, home
 from reports.frames import Frames
 from reports.record import Comparison, ControlMargin, Over, Record, dumped
 from reports.tables import MARGINS
@@ -96,6 +96,14 @@ def test_an_attack_of_which_a_kind_is_missing_shows_a_dash() -> None:
 def test_a_sentence_says_what_a_teacher_trained_at_home_gives(mean: float, words: str) -> None:
     assert home(row_of(told({**MEANS, "home-made": mean}))) == words
     assert home(sample_record().comparisons[0]) == ""
+
+
+def test_a_sentence_names_every_kind_of_control_that_the_attack_has() -> None:
+    assert beaten(row_of(told(MEANS))) == (
+        ", than one with the attack's loss and no teacher, and than one that learns from a twin"
+    )
+    assert beaten(row_of(told({"ls": 0.01, "twin": 0.01}))) == ", and than one that learns from a twin"
+    assert beaten(sample_record().comparisons[0]) == ""
 
 
 def test_an_attack_whose_twin_gains_as_much_is_not_told_as_one_that_gains_nothing() -> None:

@@ -21,7 +21,7 @@ from audit.statistics.image_groups import design_effect
 from audit.statistics.sequential import Looks, once
 from audit.statistics.verdict import ALPHA, Finding, Ruling
 from reports.base import replaced
-from reports.controls import home
+from reports.controls import beaten, home
 from reports.record import (
     UNSTATED,
     BaselineResult,
@@ -422,13 +422,18 @@ def by_setting(facts: RecordResults, trials: Iterable[Trial]) -> dict[str, float
 def worded(record: Record, ruling: Ruling, comparisons: Sequence[Comparison]) -> Verdict:
     """Write the ruling as the record's verdict, with its sentence and scope."""
     name, least = record.teacher.name, f"{record.settings.delta:g} points or more"
-    alone = "the LS student, which has no teacher"
     surest = min(comparisons, key=lambda row: ruling.p_holm.get(record.name_of(row), 1.0), default=None)
-    at_home = "" if surest is None else home(surest)
+    better = "" if surest is None else f"{beaten(surest)}{(told := home(surest)) and f'; {told}'}"
+    bar = (
+        " or above the attack's loss without a teacher, whichever is better"
+        if any(c.margins for c in comparisons)
+        else ""
+    )
     sentences = {
-        "DISTILLABLE": f"A student that learns from {name} is more accurate than {alone}{at_home and f'; {at_home}'}.",
+        "DISTILLABLE": f"A student that learns from {name} is more accurate than the LS student, which has no teacher"
+        f"{better}.",
         "UNDISTILLABLE": f"No attack in scope trains a student with the answers of {name} that is {least} "
-        "above the LS student.",
+        f"above the LS student{bar}.",
         "INCONCLUSIVE": f"This audit shows neither that {name} is distillable nor that it is not.",
     }
     return Verdict(
