@@ -1,13 +1,15 @@
 """Students that collapse in some seeds: how often the words are false, with audit/statistics/collapses.py.
 
-An audit of one attack with looks at 5, 8 and 10 seeds, on 6,200 validation and as many test images. In `probit` worlds
-students are drawn as scatter.py draws them, with the variance components of the reference bag: students of 70 %
-accuracy; `accurate` ones of 99 %; `skewed` classes, of sizes 768 : 1, whose accuracy varies by class and seed. `real`
-students are drawn from the LS students beside this file, with one half of their images for validation. A student that
-collapses loses so many points, in so many of the seeds, on one side or on both.
+An audit of one attack with looks at 5, 8 and 10 seeds, on 6,200 validation and as many test images. In `normal` worlds
+accuracies are drawn as the model of compare.py has them, with the variance components of the reference bag. `real`
+students are drawn from the LS students beside this file, with one half of their images for validation. The others are
+drawn image by image, as scatter.py draws them: `accurate` ones of 99 %; `skewed` classes, of sizes 768 : 1, whose
+accuracy varies by class and seed. A student that collapses loses so many points, in so many of the seeds, on one side
+or on both.
 
 The true margin is that of students that nobody would train again. UNDISTILLABLE is false where it is δ, DISTILLABLE is
-false where it is zero. Beside it stands what the audit said without the rule, with collapsed students in both means.
+false where it is zero. Beside it stands, for normal worlds, how often the words are false without the rule; there the
+true margin is that of all students, collapsed or not.
 
     python benchmarks/collapses.py [--audits 1000]     resumable; the results are kept beside this file
 """
@@ -28,23 +30,25 @@ import numpy as np
 from null import LSPool
 from numpy.typing import NDArray
 from scatter import _noise as noise
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from audit.analysis.protocol_flags import ERRATIC
-from audit.statistics.collapses import FAR, MOST, pairs, passing
+from audit.statistics.collapses import MOST, pairs, passing, typical
 from audit.statistics.compare import paired, scatter
-from audit.statistics.sequential import Looks
+from audit.statistics.power import Scatter, reference
+from audit.statistics.sequential import HORIZON, Looks, information, levels
 from audit.statistics.verdict import ALPHA, DELTA, usable
 
 FILE = Path(__file__).with_name("collapses.json")
 SEEDS = (5, 8, 10)
 IMAGES = 6_200
-ACCURACY = {"probit": 0.7, "skewed": 0.7, "accurate": 0.99}
+ACCURACY = {"normal": 0.7, "skewed": 0.7, "accurate": 0.99}
 IMAGE_SD, NOISE_SD, SEED_POINTS, CLASS_SD = 0.24, 0.55, 0.45, 0.1
 CLASSES, SKEW = 20, 768
 CHUNK = 100
 
 Bits = NDArray[np.bool_]
+Array = NDArray[np.float64]
 Side = tuple[Bits, Bits]  # what students get right of the validation and of the test images, (S, M) and (S, N)
 
 
@@ -63,12 +67,12 @@ class World:
 
 def worlds() -> Iterator[World]:
     """List the worlds: healthy ones, then every side, size and rate."""
-    kinds = ("probit", "real", "skewed", "accurate")
+    kinds = ("normal", "real", "skewed", "accurate")
     yield from (World(kind, "none", 0, 0) for kind in kinds)
     for kind, side, points, rate in product(
         kinds, ("attack", "control", "both"), (1, 2, 3, 5, 10, 20), (0.05, 0.1, 0.2)
     ):
-        if kind == "probit" or (points in (2, 5, 10) and rate in (0.05, 0.2)):
+        if kind == "normal" or (side != "both" and (points, rate) in ((3, 0.2), (10, 0.05))):
             yield World(kind, side, points, rate)
 
 
@@ -159,14 +163,14 @@ def offset(world: World) -> float:
     own = rng.standard_normal(n) * _sd_of_students(world.kind)
     accuracy = np.clip(base + own - (rng.random(n) < world.rate) * world.points / 100, 0, 1)
     seen = accuracy + rng.standard_normal(n) * math.sqrt(0.4 * base * (1 - base) / images)  # the rest is the images'
-    middle, upper = np.median(seen), np.quantile(seen, 0.75)
-    scale = max(float(np.quantile(np.abs(seen - middle), 0.25)) / 0.31864, math.sqrt(middle * (1 - middle) / images))
-    kept = seen >= upper - (0.67449 + FAR) * scale
+    kept = typical(seen, images)
     return float(accuracy[kept].mean() - (base + own[kept].mean()))
 
 
 @cache
 def _sd_of_students(kind: str) -> float:
+    if kind == "normal":
+        return math.sqrt(reference().seeds)
     if kind == "real":
         return float(np.std(_pool().mean(axis=1)))
     spread = _spread(kind)
@@ -176,51 +180,132 @@ def _sd_of_students(kind: str) -> float:
 
 @dataclass(frozen=True)
 class Said:
-    """What one audit said, with the rule and without it."""
+    """Whether one audit said a word."""
 
-    distillable: bool
-    undistillable: bool
-    plain_distillable: bool
-    plain_undistillable: bool
+    word: bool
     flagged: bool
     aside: float  # share of the seeds
 
 
-def judged(attack: Side, control: Side) -> Said:
-    """Judge an audit as audit/analysis/derive.py does."""
-    with_rule, without = [], []
+def judged(attack: Side, control: Side, *, resists: bool) -> Said:
+    """Judge an audit as audit/analysis/derive.py does; `resists`: the word is UNDISTILLABLE."""
+    with_rule = []
     for s in SEEDS:
         kept = pairs(attack[0][:s], control[0][:s])
         with_rule.append(paired(attack[1][:s][kept], control[1][:s][kept]))
-        without.append(paired(attack[1][:s], control[1][:s]))
     attacks, worst = (float((~passing(side[0])).mean()) for side in (attack, control))
-    erratic = scatter(control[1][kept]) >= ERRATIC
-    new, old = Looks(tuple(with_rule)), Looks(tuple(without))
-    able, was = usable(new.last), usable(old.last)
-    return Said(
-        distillable=able and worst <= MOST and new.lower(ALPHA) > 0,
-        undistillable=able and max(worst, attacks) <= MOST and not erratic and new.upper(ALPHA) < DELTA,
-        plain_distillable=was and old.lower(ALPHA) > 0,
-        plain_undistillable=was and old.upper(ALPHA) < DELTA and scatter(control[1]) < ERRATIC,
-        flagged=max(worst, attacks) > MOST,
-        aside=1 - float(kept.mean()),
-    )
+    looks = Looks(tuple(with_rule))
+    if not usable(looks.last) or (max(worst, attacks) if resists else worst) > MOST:
+        word = False
+    elif resists:
+        word = scatter(control[1][kept]) < ERRATIC and looks.upper(ALPHA) < DELTA
+    else:
+        word = looks.lower(ALPHA) > 0
+    return Said(word, max(worst, attacks) > MOST, 1 - float(kept.mean()))
 
 
 def chunk(world: World, number: int) -> dict[str, float]:
     """Simulate some audits where the true margin is δ, and as many where it is zero; return sums."""
     rng = np.random.default_rng([zlib.crc32(str(world).encode()), number])
     extra = {"attack": offset(world), "control": -offset(world)}.get(world.side, 0.0)
-    at_delta = [judged(*sides(world, DELTA - extra, rng)) for _ in range(CHUNK)]
-    at_zero = [judged(*sides(world, -extra, rng)) for _ in range(CHUNK)]
+    if world.kind == "normal":
+        lost = world.points / 100 * world.rate
+        all_ = {"attack": -lost, "control": lost}.get(world.side, 0.0)
+        return sums(*(normal(world, gain - e, rng) for e in (extra, all_) for gain in (DELTA, 0.0)))
+    at_delta = [judged(*sides(world, DELTA - extra, rng), resists=True) for _ in range(CHUNK)]
+    at_zero = [judged(*sides(world, -extra, rng), resists=False) for _ in range(CHUNK)]
     return {
         "audits": CHUNK,
-        "undistillable": sum(s.undistillable for s in at_delta),
-        "distillable": sum(s.distillable for s in at_zero),
-        "plain_undistillable": sum(s.plain_undistillable for s in at_delta),
-        "plain_distillable": sum(s.plain_distillable for s in at_zero),
+        "undistillable": sum(s.word for s in at_delta),
+        "distillable": sum(s.word for s in at_zero),
         "flagged": sum(s.flagged for s in at_zero),
         "aside": sum(s.aside for s in at_zero),
+    }
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Bounds of many audits with the rule and without it, (audits,); who collapsed, and the share set aside."""
+
+    upper: Array
+    lower: Array
+    plain_upper: Array
+    plain_lower: Array
+    control: NDArray[np.bool_]  # too many controls collapsed
+    attack: NDArray[np.bool_]
+    aside: Array
+
+
+def normal(world: World, gain: float, rng: np.random.Generator) -> Drawn:
+    """Draw audits by their accuracies, (audits, seeds), as an analysis of variance has them."""
+    parts, S, base = reference(), SEEDS[-1], ACCURACY["normal"]
+    # A student has half of a margin's interaction. Of seed effects, half is common to both sides, as in the bag.
+    own = math.sqrt(parts.seeds)
+
+    def side(level: float, hit: bool) -> tuple[Array, Array]:
+        lost = (rng.random((CHUNK, S)) < world.rate) * hit * world.points / 100
+        mean = level + own * (common + rng.standard_normal((CHUNK, S))) / math.sqrt(2) - lost
+        noise = [math.sqrt(parts.interaction / 2 / IMAGES) * rng.standard_normal((CHUNK, S)) for _ in range(2)]
+        return mean + noise[0], mean + noise[1]
+
+    common = rng.standard_normal((CHUNK, S))
+    attack = side(base + gain, world.side in ("attack", "both"))
+    control = side(base, world.side in ("control", "both"))
+    shared = math.sqrt(parts.images / IMAGES) * rng.standard_normal((CHUNK, 1))
+    margins = attack[1] - control[1] + shared
+    bounds: dict[bool, list[Array]] = {}
+    for ruled in (True, False):
+        kept = [_kept(attack[0][:, :s], control[0][:, :s], ruled) for s in SEEDS]
+        bounds[ruled] = list(_bounds(parts, margins, kept))
+    passed = [typical(one[0], IMAGES).mean(axis=1) for one in (control, attack)]
+    aside = 1 - _kept(attack[0], control[0], True).mean(axis=1)
+    return Drawn(*bounds[True], *bounds[False], *(share < 1 - MOST for share in passed), aside)
+
+
+def _kept(attack: Array, control: Array, ruled: bool) -> NDArray[np.bool_]:
+    if not ruled:
+        return np.ones(attack.shape, bool)
+    both = typical(attack, IMAGES) & typical(control, IMAGES)
+    return np.where(both.any(axis=1, keepdims=True), both, True)
+
+
+def _bounds(parts: Scatter, margins: Array, kept: list[NDArray[np.bool_]]) -> Iterator[Array]:
+    """Return the tightest upper and lower bound of all looks, (audits,), with the half width of `Margin`."""
+    counts = np.stack([k.sum(axis=1) for k in kept], axis=1)  # (audits, looks)
+    least, shared = parts.interaction / IMAGES, parts.images / IMAGES
+    level = np.array([_levels(tuple(row)) for row in counts.tolist()])
+    for sign in (1, -1):
+        found = []
+        for number, (s, keep) in enumerate(zip(SEEDS, kept, strict=True)):
+            n, rows = counts[:, number], margins[:, :s]
+            mean = (rows * keep).sum(axis=1) / n
+            squares = (((rows - mean[:, None]) ** 2) * keep).sum(axis=1)
+            variance = np.where(n > 1, squares / np.maximum(n - 1, 1) / n, np.inf)
+            tail = np.maximum(level[:, number], 1e-12)
+            t_A, t_B = stdtrit(np.maximum(n - 1, 1), tail), ndtri(tail)
+            half = np.sqrt(np.maximum(t_A**2 * variance, t_B**2 * least / n) + t_B**2 * shared)
+            found.append(np.where(level[:, number] > 0, mean + sign * half, sign * np.inf))
+        yield np.min(found, axis=0) if sign == 1 else np.max(found, axis=0)
+
+
+@cache
+def _levels(counts: tuple[int, ...]) -> tuple[float, ...]:
+    parts = reference()
+    times = [information(parts.margin(n, IMAGES), HORIZON) if n > 1 else 0.0 for n in counts]
+    return levels(tuple(np.maximum.accumulate(times).tolist()), ALPHA)
+
+
+def sums(at_delta: Drawn, at_zero: Drawn, all_at_delta: Drawn, all_at_zero: Drawn) -> dict[str, float]:
+    """Count the words of audits where the true margin is δ or zero, for students that pass, and for all."""
+    capped = at_delta.control | at_delta.attack
+    return {
+        "audits": CHUNK,
+        "undistillable": int(((at_delta.upper < DELTA) & ~capped).sum()),
+        "distillable": int(((at_zero.lower > 0) & ~at_zero.control).sum()),
+        "plain_undistillable": int((all_at_delta.plain_upper < DELTA).sum()),
+        "plain_distillable": int((all_at_zero.plain_lower > 0).sum()),
+        "flagged": int((at_zero.control | at_zero.attack).sum()),
+        "aside": float(at_zero.aside.sum()),
     }
 
 
@@ -228,13 +313,15 @@ def table(found: dict[str, dict[str, float]]) -> Iterator[str]:
     """Write the results in per cent."""
     yield "| world | false U: rule / without | false D: rule / without | flagged | seeds set aside |"
     yield "|---|---|---|---|---|"
-    for name, sums in found.items():
-        share = {key: 100 * value / sums["audits"] for key, value in sums.items()}
-        yield (
-            f"| {name} | {share['undistillable']:.1f} / {share['plain_undistillable']:.1f} "
-            f"| {share['distillable']:.1f} / {share['plain_distillable']:.1f} "
-            f"| {share['flagged']:.1f} | {share['aside']:.1f} |"
-        )
+    for name, counts in found.items():
+        share = {key: 100 * value / counts["audits"] for key, value in counts.items()}
+        words = (_both(share, word) for word in ("undistillable", "distillable"))
+        yield f"| {name} | {' | '.join(words)} | {share['flagged']:.1f} | {share['aside']:.1f} |"
+
+
+def _both(share: dict[str, float], word: str) -> str:
+    before = f" / {share[f'plain_{word}']:.1f}" if f"plain_{word}" in share else ""
+    return f"{share[word]:.1f}{before}"
 
 
 def main() -> None:
@@ -244,10 +331,10 @@ def main() -> None:
     audits = parser.parse_args().audits
     found: dict[str, dict[str, float]] = json.loads(FILE.read_text()) if FILE.is_file() else {}
     for number, world in product(range(-(-audits // CHUNK)), worlds()):
-        sums = found.setdefault(str(world), {})
-        if sums.get("audits", 0) <= number * CHUNK:
+        so_far = found.setdefault(str(world), {})
+        if so_far.get("audits", 0) <= number * CHUNK:
             more = chunk(world, number)
-            found[str(world)] = {key: round(sums.get(key, 0) + value, 3) for key, value in more.items()}
+            found[str(world)] = {key: round(so_far.get(key, 0) + value, 3) for key, value in more.items()}
             FILE.write_text(json.dumps(found, indent=1) + "\n")
     print("\n".join(table(found)))
 

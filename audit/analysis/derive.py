@@ -42,6 +42,7 @@ from reports.record import (
     Usability,
     Verdict,
 )
+from reports.settings import TOLERANCE
 from reports.wording import strongest
 from teachers import names
 from teachers.proportions import majority, wilson
@@ -456,11 +457,12 @@ def scope(record: Record, comparisons: Sequence[Comparison]) -> str:
     kept += f" without the classes {', '.join(asked.drop_classes)}" if asked.drop_classes else ""
     labelled = "all" if asked.labels == 1 else f"{asked.labels:.0%}"
     student = asked.student.replace(",", " or ")
+    stated = "" if asked.delta == TOLERANCE else f"; tolerance {asked.delta:g} points"
     budget = "no query budget" if asked.budget is None else f"at most {asked.budget:,} queries a student"
     return (
         f"Suite {record.suite.name}; attacks that pass the positive control: {', '.join(passing) or 'none'}; surface "
         f"{asked.surface}; {budget}; student {student}; attacker's data: {held}{kept}, {labelled} of them labelled; "
-        f"{_seeds(comparisons)} seeds, {images(record):,} test images{grouped(record)}."
+        f"{_seeds(comparisons)} seeds, {images(record):,} test images{grouped(record)}{stated}."
     )
 
 

@@ -90,6 +90,7 @@ def question(record: Record) -> dict[str, str]:
     return {
         "suite": f"{suite.name} ({suite.digest[:SHOWN]})",
         "design version": str(record.design),
+        "tolerance": f"{record.settings.delta:g} points",
         "task": f"{task.name} ({task.digest[:SHOWN]})",
         "groups of test images": _grouped(record),
         "attacker's data": f"{task.pool_images} images ({task.pool_digest[:SHOWN]})",

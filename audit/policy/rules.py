@@ -18,6 +18,7 @@ from audit.policy.file import Baseline, Policy, PolicyFile
 from audit.policy.regression import Change, changes, lost, unlike
 from audit.statistics.verdict import Ruling, rule
 from reports.record import Record
+from reports.settings import TOLERANCE
 from reports.wording import points
 from teachers.errors import RefusedInput
 from teachers.names import nearest
@@ -229,9 +230,8 @@ def _held(held: Sequence[Change], judged: int, limit: str) -> str:
 
 
 def _tolerance(policy: Policy, record: Record) -> float:
-    """Return the policy's tolerance as a fraction, at most the record's own."""
-    own = record.verdict.delta
-    return own if policy.tolerance is None else min(own, policy.tolerance / 100)
+    """Return the policy's tolerance as a fraction, at most the record's own: a wide one must be stated twice."""
+    return min(record.verdict.delta, (policy.tolerance or TOLERANCE) / 100)
 
 
 def _on(record: Record) -> str:

@@ -13,8 +13,6 @@ while more than half of the students collapse. benchmarks/collapses.py simulates
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,18 +23,22 @@ _UPPER = 0.67449  # upper quartile of a standard normal
 
 
 def passing(validation: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which students nobody would train again, (S,); `validation` (S, M) says which answers are correct.
+    """Return which students nobody would train again, (S,); `validation` (S, M) says which answers are correct."""
+    return typical(validation.mean(axis=1), validation.shape[1])
 
-    The scale is a student's standard deviation over seeds, never less than that of M independent answers. The student
-    next to the median tells nothing of it, and is left out.
+
+def typical(accuracy: NDArray[np.float64], images: int) -> NDArray[np.bool_]:
+    """Return which accuracies (…, S) on so many images are not far below those of the other seeds.
+
+    The scale is a student's standard deviation over seeds, never less than that of so many independent answers. The
+    student next to the median tells nothing of it, and is left out.
     """
-    accuracy = validation.mean(axis=1)
-    middle, upper = np.median(accuracy), np.quantile(accuracy, 0.75)
-    deviations = np.sort(np.abs(accuracy - middle))[1:]
-    if not len(deviations):
-        return np.ones(1, bool)
-    chance = math.sqrt(middle * (1 - middle) / validation.shape[1])
-    scale = max(float(np.quantile(deviations, 0.25)) / _QUARTER, chance)
+    if accuracy.shape[-1] < 2:
+        return np.ones(accuracy.shape, bool)
+    middle, upper = np.quantile(accuracy, (0.5, 0.75), axis=-1, keepdims=True)
+    deviations = np.sort(np.abs(accuracy - middle), axis=-1)[..., 1:]
+    scale = np.quantile(deviations, 0.25, axis=-1, keepdims=True) / _QUARTER
+    scale = np.maximum(scale, np.sqrt(middle * (1 - middle) / images))
     return np.asarray(accuracy >= upper - (_UPPER + FAR) * scale)
 
 
