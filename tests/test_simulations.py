@@ -162,3 +162,27 @@ def test_looks_stop_where_a_word_is_sure(judging: ModuleType) -> None:
     assert (word, taken) == ("INCONCLUSIVE", (5, 8))
     assert judging.look_by_look(1, lambda i, seeds: margin(-0.05, seeds), 5) == ("UNDISTILLABLE", (5,))
     assert judging.at_once([margin(-0.05, 9)]) == "UNDISTILLABLE"
+
+
+@pytest.fixture
+def collapses(runner: Path) -> ModuleType:
+    return importlib.import_module("collapses")
+
+
+def test_words_stay_true_where_students_collapse_rarely_and_were_false_without_the_rule(collapses: ModuleType) -> None:
+    rare = collapses.World("normal", "control", 10, 0.05)
+    found = [collapses.chunk(rare, number) for number in range(8)]
+    shares = {key: sum(part[key] for part in found) / sum(part["audits"] for part in found) for key in found[0]}
+    assert max(shares["undistillable"], shares["distillable"]) < 0.07
+    assert shares["plain_undistillable"] > 0.15, "the control that did not collapse looks better than its mean"
+    assert shares["aside"] == pytest.approx(0.05, abs=0.015)
+
+
+@pytest.mark.parametrize("side", ["attack", "control"])
+def test_simulated_bounds_are_those_of_the_audit(collapses: ModuleType, side: str) -> None:
+    """The two ways to simulate, by accuracies and image by image, set aside the same students as often."""
+    one, other = (collapses.World(kind, side, 10, 0.2) for kind in ("normal", "accurate"))
+    shares = [collapses.chunk(world, 0)["aside"] / collapses.CHUNK for world in (one, other)]
+    assert shares == pytest.approx([0.2, 0.2], abs=0.05)
+    assert collapses.offset(one) == pytest.approx(0.0, abs=2e-4)
+    assert abs(collapses.offset(collapses.World("normal", side, 2, 0.2))) > 0.002, "too small to be seen"
