@@ -56,7 +56,7 @@ TERMS: Final = (
         "steps. Its amount of smoothing, zero included, is the best on validation images.",
     ),
     Term("Margin", "Accuracy of the knockoff student minus accuracy of the LS student, in percentage points."),
-    Term("Tolerance", "The margin that is too small to matter: half a point, where --delta states no other."),
+    Term("Tolerance", "The margin that is too small to matter: half a point."),
     Term(
         "Seed",
         "The number that fixes a student's initial weights and the order of its images. Students of several seeds "
