@@ -32,7 +32,7 @@ from audit.statistics.sequential import once
 from audit.statistics.verdict import ALPHA, DELTA, Finding, Ruling, rule
 from audit.teach import teach
 from reports.bag import Bag, BagTeacher, Control, Row
-from reports.record import Comparison, PackedArray, Record
+from reports.record import UNSTATED, Comparison, PackedArray, Record
 from teachers.files import write_whole
 from teachers.methods import METHODS
 from teachers.storage.store import default_cache
@@ -101,8 +101,12 @@ class Entry:
         """Return the verdict over teachers, limited by what limits that of any of them."""
         flags = {flag.id: flag for t in self.teachers for flag in t.flags}
         passes = {row.attack: row.passes for t in self.teachers for row in t.rows}
+        listed = self.bag.design > UNSTATED
         return rule(
-            [Finding(attack=n, status="judged", looks=once(m), passes=passes[n]) for n, m in self.margins.items()],
+            [
+                Finding(attack=n, status="judged", looks=once(m), passes=passes[n], listed=listed)
+                for n, m in self.margins.items()
+            ],
             list(flags.values()),
             complete=len(self.margins) == len(BAG.attacks),
         )
