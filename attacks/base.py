@@ -189,6 +189,7 @@ class Attack(Technique):
     needs: ClassVar[Kind]  # the least an answer must hold
     holds: ClassVar[Holds]
     views: ClassVar[str | None] = None  # the stored views it asks about; None if it decides while it runs
+    decodes: ClassVar[bool] = False  # whether it finds out what answers mean before it learns from them
 
     @classmethod
     def presets(cls) -> Mapping[str, Attack]:

@@ -18,6 +18,7 @@ class Statement(NamedTuple):
     holds: str
     views: str | None  # kinds of stored views that it asks about, joined by +; None if it decides while it runs
     version: int
+    decodes: bool  # whether it finds out what answers mean before it learns from them
 
 
 @cache
@@ -31,7 +32,11 @@ def statements() -> Mapping[str, Statement]:
             views, version = said.get("views"), said.get("version", 1)
             assert isinstance(version, int)
             found[str(said["name"])] = Statement(
-                _needs(said["needs"]), str(said["holds"]), None if views is None else str(views), version
+                _needs(said["needs"]),
+                str(said["holds"]),
+                None if views is None else str(views),
+                version,
+                bool(said.get("decodes", False)),
             )
     return found
 

@@ -25,6 +25,7 @@ from audit.plan.question import of_audit
 from audit.plan.suite import complete
 from audit.recording import evidence, teacher
 from audit.recording.comparisons import ComparisonBuilder, trial
+from audit.recording.fitness import examined, seems_unfit
 from audit.recording.second_probe import second_probe
 from audit.statistics.sequential import HORIZON, schedule
 from audit.statistics.verdict import ALPHA
@@ -37,10 +38,9 @@ from reports.clusters import UNSEEN
 from reports.outputs import write_all
 from reports.record import Comparison, Look, Probe, Record
 from teachers.errors import AuditError, NothingAudited, UsageError
-from teachers.targets.identify import refuse_other_order
 from teachers.targets.isolation import both
 from teachers.targets.runtime import Runtime
-from teachers.targets.target import Target, refuse_chance
+from teachers.targets.target import Target
 
 
 @dataclass(frozen=True)
@@ -171,11 +171,10 @@ def examine(context: RunContext, runner: TrialRunner) -> tuple[dict[str, teacher
     then cannot keep its honest answers for the auditor, and one that turns is noticed when it is asked again.
     """
     targets, task, audited = context.targets, context.task, context.targets.audited
+    kinds = asked_ahead(audited, context.selection.attacks)
+    early = examined(audited, task) if seems_unfit(runner, audited, context.experiment, kinds) else None
     ask(context, runner, audited)
-    tops = {"audited": teacher.predictions(audited, task)}
-    refuse_other_order(audited, tops["audited"].validation, task)
-    if not audited.teacher.synthetic:
-        refuse_chance(tops["audited"].validation, task, audited.teacher.name)
+    tops = {"audited": early or examined(audited, task)}
     probe = teacher.probe_info(targets.probe(tops["audited"].validation))
     for flag in flags.of_answers(probe):
         context.progress.note(f"flag {flag.id}: {flag.found}; {flag.do}")

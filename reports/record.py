@@ -255,6 +255,7 @@ class Comparison(Data):
     p_holm: float | None = None
     curve: tuple[Cost, ...] = ()  # steal-cost curve on the audited teacher
     margins: tuple[ControlMargin, ...] = ()  # over each kind of control; earlier versions had one, over `control`
+    mis_tuned: bool = False  # whether its best setting is surely worse than its control on validation images
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -262,6 +263,8 @@ class Comparison(Data):
         fields: dict[str, Any] = write(self)
         if not self.margins:
             fields.pop("margins", None)
+        if not self.mis_tuned:
+            fields.pop("mis_tuned", None)
         return fields
 
     def margin_over(self, over: Over) -> ControlMargin | None:

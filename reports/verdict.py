@@ -80,6 +80,7 @@ def print_verdict_json(record: Record, folder: Path) -> None:
             "p_holm": row.p_holm,
             "margins": controls.plain(row),
             "passes_positive_control": None if row.positive_control is None else row.positive_control.passes,
+            "mis_tuned": row.mis_tuned,
         }
         for row in record.comparisons
     ]

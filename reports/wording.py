@@ -90,8 +90,9 @@ def outcome(comparison: Comparison, record: Record) -> str:
 
 
 def positive_control(comparison: Comparison) -> str:
-    """Return whether an attack passes the positive control, as text."""
-    return MISSING if comparison.positive_control is None else "passed" if comparison.passes else "failed"
+    """Return whether an attack passes the positive control, and whether it is mis-tuned, as text."""
+    told = MISSING if comparison.positive_control is None else "passed" if comparison.passes else "failed"
+    return f"{told}, mis-tuned" if comparison.mis_tuned else told
 
 
 def strongest(record: Record) -> Comparison | None:

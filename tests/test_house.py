@@ -204,28 +204,28 @@ def digest(files: Iterable[Path]) -> str:
 
 
 VERSIONS = {
-    "soft-kd": "1 8e81f2fe070300a8",
-    "dkd": "1 30569375468fdd74",
-    "lskd": "1 2e6d0b1cdcc19432",
-    "nkd": "1 acb07f6283488bdc",
-    "dist": "1 29265d0b625a7c45",
-    "mlkd": "2 6a5aaa7d4db490c7",
-    "ctkd": "1 a024f1432e43fbbe",
-    "mse": "1 c19a3bbd969462e0",
-    "rld": "1 c625eaf457907a15",
-    "kendall": "1 6b09328064e2d607",
-    "ttm": "1 a29c1e20d50d12b7",
-    "ckd": "1 b3769e8cff9a1934",
-    "rolewise": "1 70a7fb999ddfcb5f",
+    "soft-kd": "1 be4dece07a47f790",
+    "dkd": "1 e709f4119a8bdaf9",
+    "lskd": "1 785e38074d1eedfb",
+    "nkd": "1 c55c1f4fc1d5e287",
+    "dist": "1 5112029cf3834190",
+    "mlkd": "2 bc3389bb357fd58c",
+    "ctkd": "1 82ccb0cd7b09f759",
+    "mse": "1 26ae45ee1a034060",
+    "rld": "1 d16f287e462ad3df",
+    "kendall": "1 389982f9b21bac09",
+    "ttm": "1 f448254ea8450859",
+    "ckd": "1 5871e52b5cb15512",
+    "rolewise": "1 6af84464946c8d3f",
     "function-matching": "1 bcdfee5ceb035872",
-    "avg": "1 bc91d78d557778ec",
-    "htc": "1 36686171d1e8694a",
-    "adaptive": "1 ebd91c76245c160f",
-    "inversion": "1 252957de1d2a3fdd",
-    "mkd": "1 40ce5423b858d5f2",
-    "reopt": "1 1bf049beee81a0fe",
-    "skeptical": "1 92495d9dad0bce01",
-    "view-ensemble": "1 09bf59fffb0ef506",
+    "avg": "1 1c363cc98b1231fe",
+    "htc": "1 0de2f8233ce8b0be",
+    "adaptive": "1 6a2b9c58486e1378",
+    "inversion": "1 3abe2af186244a26",
+    "mkd": "1 3da351a972dcf7e1",
+    "reopt": "1 9d7a1c5bff7249e3",
+    "skeptical": "1 9a0c031d141b7e0b",
+    "view-ensemble": "1 2f598a5c7933d38f",
     "label-kd": "1 20426a83763ff223",
     "label-mixup": "1 3e796c11e3086dba",
     "copycat": "1 e4bc0d5018c4fd19",
@@ -250,7 +250,7 @@ VERSIONS = {
     "tf-kd": "1 a24ce7f0d391b4c0",
     "lw-kd": "1 f799283ea6435404",
     "self-kd": "1 c21d29c6707ec8e0",
-    "dist-ls": "1 9403653f0d1dcf6f",
+    "dist-ls": "1 98f512e9366aa59d",
     "tempered-ce": "1 db5d695468e8b795",
 }
 
@@ -286,7 +286,7 @@ METHOD_FILES = ("guards", "training", "views", "networks")
 def test_a_changed_engine_has_a_new_number() -> None:
     """Where this fails: if students come out differently, raise ENGINE in its file; then pin the new digest."""
     files = [ROOT / "attacks" / "base.py", *(ROOT / "teachers" / f"{name}.py" for name in ENGINE_FILES)]
-    assert f"{ENGINE} {digest(files)}" == "2 cb9dfc698885f3b1"
+    assert f"{ENGINE} {digest(files)}" == "2 fcfb891ec5a8c9be"
 
 
 def test_a_changed_way_to_teach_has_a_new_number() -> None:

@@ -248,9 +248,7 @@ def moved(share: float, noise: float = 0.0, images: int = 256) -> tuple[np.ndarr
         (moved(0, images=0), False),
     ],
 )
-def test_a_change_counts_beyond_rounding_and_beyond_noise(
-    changes: tuple[np.ndarray, np.ndarray], raised: bool
-) -> None:
+def test_a_change_counts_beyond_rounding_and_beyond_noise(changes: tuple[np.ndarray, np.ndarray], raised: bool) -> None:
     found = answers_changed({"views": changes})
     assert (found is not None) == raised
     if found is not None:
@@ -300,3 +298,31 @@ def test_a_forged_second_probe_is_found(finished: Path) -> None:
 def test_a_record_of_an_earlier_version_is_written_as_it_was(finished: Path) -> None:
     probe = load(finished).probe.model_copy(update={"again": None})
     assert "again" not in probe.model_dump_json()
+
+
+def test_a_teacher_of_another_order_is_refused_before_all_views_are_paid_for(
+    server: FakeServer, cold: Callable[[str], Path], tmp_path: Path, taught: Path
+) -> None:
+    real, turned = server.answer, [1, 0, *range(2, 10)]
+    server.answer = lambda x: real(x)[:, turned]
+    with pytest.raises(RefusedInput, match="classes in another order"):
+        pipeline.run(request(cold("cold"), tmp_path / "a", server.url, attacks="soft-kd"))
+    task = load_task("digits", taught)
+    assert server.images < len(task.train) + len(task.validation) + len(task.test) + 200
+
+
+def test_a_teacher_that_lies_about_training_images_is_not_refused_for_it(
+    server: FakeServer, cold: Callable[[str], Path], tmp_path: Path, taught: Path
+) -> None:
+    task, real = load_task("digits", taught), server.answer
+    viewer, index = Viewer(task.train, ViewSet("crop", 2)), torch.arange(len(task.train))
+    views_ = {x.numpy().tobytes() for view in (0, 1) for x in viewer(index, torch.full_like(index, view))}
+
+    def lying(x: Tensor) -> Tensor:
+        lies = torch.tensor([image.float().numpy().tobytes() in views_ for image in x])
+        return torch.where(lies[:, None], real(x).roll(1, -1), real(x))
+
+    server.answer = lying
+    record = pipeline.run(request(cold("cold"), tmp_path / "a", server.url, attacks="soft-kd")).record
+    assert record.distinct_answers == server.images
+    assert list(verify(tmp_path / "a")) == []

@@ -51,6 +51,7 @@ class Adaptive(Attack):
     needs = "probs"
     holds = "original"
     views = "crop"
+    decodes = True
 
     rescaled: bool = True  # whether answers are scaled to what the labels say
     loss: Loss = "correlation"
@@ -69,6 +70,7 @@ class Adaptive(Attack):
             cls(loss="order", beta=4.0),
             cls(rescaled=False),
             cls(loss="soft", temperature=2.0),
+            cls(rescaled=False, beta=0.0),
         )
 
     def run(self, lab: Lab) -> Student:

@@ -32,7 +32,7 @@ class CKD(Attack):
 
     @classmethod
     def grid(cls) -> tuple[CKD, ...]:
-        return cls(), cls(weight=0.3), cls(weight=3.0), cls(weight=10.0)
+        return cls(), cls(weight=0.3), cls(weight=3.0), cls(weight=10.0), cls(weight=0.0)
 
     def run(self, lab: Lab) -> Student:
         return lab.fit(lab.stream("crop", lab.answers("crop")), self.loss)

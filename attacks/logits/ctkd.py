@@ -48,7 +48,7 @@ class CTKD(Attack):
 
     @classmethod
     def grid(cls) -> tuple[CTKD, ...]:
-        return cls(), cls(span=2.0), cls(span=5.0), cls(span=2.0, weight=0.5)
+        return cls(), cls(span=2.0), cls(span=5.0), cls(span=2.0, weight=0.5), cls(weight=0.0)
 
     def run(self, lab: Lab) -> Student:
         return lab.fit(lab.stream("crop", lab.answers("crop")), Curriculum(self, lab.recipe.steps, lab.device))

@@ -41,7 +41,14 @@ class DIST(Attack):
     @classmethod
     def grid(cls) -> tuple[DIST, ...]:
         published = cls(beta=2.0, gamma=2.0, temperature=4.0)  # for CIFAR-100
-        return cls(), cls(beta=2.0, gamma=2.0), cls(temperature=2.0), cls(temperature=4.0), published
+        return (
+            cls(),
+            cls(beta=2.0, gamma=2.0),
+            cls(temperature=2.0),
+            cls(temperature=4.0),
+            published,
+            cls(beta=0.0, gamma=0.0),
+        )
 
     def run(self, lab: Lab) -> Student:
         return lab.fit(lab.stream("crop", lab.answers("crop")), self.loss)

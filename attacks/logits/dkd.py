@@ -47,7 +47,8 @@ class DKD(Attack):
         weaker = cls(beta=2.0), cls(temperature=2.0), cls(temperature=2.0, beta=2.0)
         imagenet = cls(temperature=1.0, beta=0.5)
         published = cls(standardised=True, alpha=9.0, beta=81.0)  # z-scored: what the authors' script comes to
-        return cls(), *weaker, imagenet, cls(standardised=True, temperature=2.0), published
+        labels = cls(alpha=0.0, beta=0.0)
+        return cls(), *weaker, imagenet, cls(standardised=True, temperature=2.0), published, labels
 
     def run(self, lab: Lab) -> Student:
         loss = rising(self.distilled, self.warmup, lab.recipe.steps)

@@ -37,7 +37,13 @@ class Kendall(Attack):
 
     @classmethod
     def grid(cls) -> tuple[Kendall, ...]:
-        return cls(), cls(ranking=4.0), cls(ranking=4.0, steepness=0.25), cls(temperature=2.0)
+        return (
+            cls(),
+            cls(ranking=4.0),
+            cls(ranking=4.0, steepness=0.25),
+            cls(temperature=2.0),
+            cls(weight=0.0, ranking=0.0),
+        )
 
     def run(self, lab: Lab) -> Student:
         return lab.fit(lab.stream("crop", lab.answers("crop")), self.loss)

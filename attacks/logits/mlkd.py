@@ -41,7 +41,13 @@ class MLKD(Attack):
 
     @classmethod
     def grid(cls) -> tuple[MLKD, ...]:
-        return cls(), cls(supervised=1.0), cls(weight=0.3, supervised=1.0), cls(masked=False)
+        return (
+            cls(),
+            cls(supervised=1.0),
+            cls(weight=0.3, supervised=1.0),
+            cls(masked=False),
+            cls(weight=0.0, supervised=0.5),
+        )
 
     def run(self, lab: Lab) -> Student:
         return lab.fit(lab.stream("crop+strong", lab.answers("crop+strong")), self.loss)

@@ -37,7 +37,7 @@ class NKD(Attack):
     @classmethod
     def grid(cls) -> tuple[NKD, ...]:
         published = cls(temperature=3.0, gamma=3.5)  # for CIFAR-100; the default is for ImageNet
-        return cls(), cls(temperature=2.0), cls(temperature=4.0, gamma=0.5), cls(gamma=5.0), published
+        return cls(), cls(temperature=2.0), cls(temperature=4.0, gamma=0.5), cls(gamma=5.0), published, cls(gamma=0.0)
 
     def run(self, lab: Lab) -> Student:
         return lab.fit(lab.stream("crop", lab.answers("crop")), self.loss)

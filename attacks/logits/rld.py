@@ -37,7 +37,7 @@ class RLD(Attack):
 
     @classmethod
     def grid(cls) -> tuple[RLD, ...]:
-        return cls(), cls(beta=2.0), cls(temperature=2.0), cls(temperature=2.0, beta=2.0)
+        return cls(), cls(beta=2.0), cls(temperature=2.0), cls(temperature=2.0, beta=2.0), cls(alpha=0.0, beta=0.0)
 
     def run(self, lab: Lab) -> Student:
         loss = rising(self.distilled, self.warmup, lab.recipe.steps)

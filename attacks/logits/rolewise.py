@@ -40,7 +40,7 @@ class RoleWise(Attack):
 
     @classmethod
     def grid(cls) -> tuple[RoleWise, ...]:
-        return cls(), cls(temperature=2.0), cls(temperature=1.0), cls(student="crop+strong")
+        return cls(), cls(temperature=2.0), cls(temperature=1.0), cls(student="crop+strong"), cls(weight=0.0)
 
     def run(self, lab: Lab) -> Student:
         kind = self.choose(lab)

@@ -29,7 +29,7 @@ class SoftKD(Attack):
 
     @classmethod
     def grid(cls) -> tuple[SoftKD, ...]:
-        return cls(), cls(temperature=2.0), cls(temperature=1.0), cls(temperature=8.0), cls(weight=0.1)
+        return cls(), cls(temperature=2.0), cls(temperature=1.0), cls(temperature=8.0), cls(weight=0.1), cls(weight=0.0)
 
     def run(self, lab: Lab) -> Student:
         return lab.fit(lab.stream("crop", lab.answers("crop")), self.loss)

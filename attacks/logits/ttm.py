@@ -41,7 +41,7 @@ class TTM(Attack):
     @classmethod
     def grid(cls) -> tuple[TTM, ...]:
         softer = cls(gamma=0.2, beta=4.0, weighted=True), cls(gamma=0.5, beta=4.0), cls(gamma=0.25, beta=16.0)
-        return cls(), *softer, cls(gamma=2.0, beta=4.0), cls(gamma=4.0, beta=4.0)
+        return cls(), *softer, cls(gamma=2.0, beta=4.0), cls(gamma=4.0, beta=4.0), cls(beta=0.0)
 
     def run(self, lab: Lab) -> Student:
         return lab.fit(lab.stream("crop", lab.answers("crop")), self.loss)

@@ -30,7 +30,7 @@ class AVG(Attack):
     fidelity = Fidelity(
         source="rkevser/AveragerStudent train_averager_stu.py",
         default=False,
-        settings=(7,),
+        settings=(6,),
         note=(
             "the default averages softened probabilities over all answers; the authors average logits over "
             "the images of a class in the batch, weigh by α² and train a student with auxiliary heads"
@@ -51,7 +51,7 @@ class AVG(Attack):
     def grid(cls) -> tuple[AVG, ...]:
         published = cls(temperature=20.0, geometric=True, in_batch=True, squared=True)
         tempered = (cls(temperature=t) for t in (2.0, 1.0, 8.0))
-        return cls(), *tempered, cls(weight=0.1), cls(geometric=True), cls(in_batch=True), published
+        return cls(), *tempered, cls(geometric=True), cls(in_batch=True), published, cls(weight=0.0)
 
     def run(self, lab: Lab) -> Student:
         answers = lab.answers("crop")

@@ -30,7 +30,7 @@ class HTC(Attack):
 
     @classmethod
     def grid(cls) -> tuple[HTC, ...]:
-        return cls(), cls(temperature=8.0), cls(temperature=50.0), cls(temperature=8.0, weight=4.0)
+        return cls(), cls(temperature=8.0), cls(temperature=50.0), cls(temperature=8.0, weight=4.0), cls(weight=0.0)
 
     def run(self, lab: Lab) -> Student:
         return lab.fit(lab.stream("crop", lab.answers("crop")), self.loss)

@@ -53,7 +53,7 @@ class Inversion(Attack):
 
     @classmethod
     def grid(cls) -> tuple[Inversion, ...]:
-        return cls(), cls(temperature=2.0), cls(temperature=1.0), cls(tail="hidden"), cls(weight=0.1)
+        return cls(), cls(temperature=2.0), cls(temperature=1.0), cls(tail="hidden"), cls(weight=0.1), cls(weight=0.0)
 
     def run(self, lab: Lab) -> Student:
         answers = lab.answers("crop")

@@ -43,7 +43,7 @@ class MKD(Attack):
     @classmethod
     def grid(cls) -> tuple[MKD, ...]:
         warmer = cls(temperature=2.0), cls(temperature=2.0, stays=0.999)
-        return cls(), cls(stays=0.999), *warmer, cls(weight=0.1)
+        return cls(), cls(stays=0.999), *warmer, cls(weight=0.1), cls(weight=0.0)
 
     def run(self, lab: Lab) -> Student:
         return lab.fit(lab.stream("crop", lab.answers("crop")), Markov(self, lab))

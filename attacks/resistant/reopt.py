@@ -34,7 +34,7 @@ class Reopt(Attack):
 
     @classmethod
     def grid(cls) -> tuple[Reopt, ...]:
-        return cls(), cls(temperature=3.0, weight=0.8), cls(temperature=2.0), cls(weight=0.1)
+        return cls(), cls(temperature=3.0, weight=0.8), cls(temperature=2.0), cls(weight=0.1), cls(weight=0.0)
 
     def run(self, lab: Lab) -> Student:
         return lab.fit(lab.stream("crop", lab.answers("crop")), self.loss)

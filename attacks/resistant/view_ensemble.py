@@ -30,7 +30,7 @@ class ViewEnsemble(Attack):
 
     @classmethod
     def grid(cls) -> tuple[ViewEnsemble, ...]:
-        return cls(), cls(temperature=2.0), cls(temperature=8.0), cls(geometric=False), cls(weight=0.1)
+        return cls(), cls(temperature=2.0), cls(temperature=8.0), cls(geometric=False), cls(weight=0.1), cls(weight=0.0)
 
     def run(self, lab: Lab) -> Student:
         answers = ensemble(lab.answers("crop"), lab.recipe.views, geometric=self.geometric)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.analysis import protocol_flags
+from audit.analysis import protocol_flags, tuning
 from audit.analysis.flags import raised
 from audit.analysis.results import Bits, ResultArrays
 from audit.plan import suite
@@ -289,6 +289,7 @@ def compared(facts: RecordResults, row: Comparison, over: Looks | None = None, a
         margins=tuple(over_control(facts, found, mine, rivals.get(found.over)) for found in row.margins),
         corrected_lower=float(np.clip(over.lower(ALPHA / attacks), -1, 1)) if attacks else None,
         curve=tuple(cost(facts, point) for point in row.curve),
+        mis_tuned=bool(attacks) and tuning.mis_tuned(facts, row),
     )
 
 
@@ -304,6 +305,7 @@ def unjudged(row: Comparison) -> Comparison:
         corrected_lower=None,
         curve=(),
         margins=(),
+        mis_tuned=False,
     )
 
 
@@ -366,7 +368,8 @@ def finding(facts: RecordResults, row: Comparison, over: Looks | None) -> Findin
         status=row.status,
         looks=over,
         rivals=facts.rivals(row, over),
-        passes=row.positive_control is not None and row.positive_control.passes,
+        passes=row.passes,
+        mis_tuned=row.mis_tuned,
         listed=facts.record.design > UNSTATED and not row.outside_suite,
     )
 
@@ -451,7 +454,7 @@ def worded(record: Record, ruling: Ruling, comparisons: Sequence[Comparison]) ->
 
 def scope(record: Record, comparisons: Sequence[Comparison]) -> str:
     """Describe the verdict's scope: attacks that pass the positive control, surface, budget, student and data."""
-    passing = [record.name_of(c) for c in comparisons if c.status == "judged" and c.passes]
+    passing = [record.name_of(c) for c in comparisons if c.status == "judged" and c.passes and not c.mis_tuned]
     asked, held = record.settings, f"{record.task.pool_images:,} images of {record.task.name}"
     kept = "" if asked.shots == 1 else f" (--shots {asked.shots:g})"
     kept += f" without the classes {', '.join(asked.drop_classes)}" if asked.drop_classes else ""

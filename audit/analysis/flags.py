@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.analysis import image_flags, protocol_flags
+from audit.analysis import image_flags, protocol_flags, tuning
 from audit.analysis import student_flags as attack_checks
 from audit.analysis import teacher_flags as teacher_checks
 from audit.analysis.protocol_flags import FlagRule
@@ -144,8 +144,21 @@ def of_attacks(facts: RecordResults, rows: Sequence[Comparison]) -> list[Flag | 
         _weaker_access(facts, original),
         *_smaller_budgets(facts, rows),
         attack_checks.fails_positive_control(weak),
+        attack_checks.mis_tuned([row.attack for row in rows if row.mis_tuned]),
+        _harmful(facts, original),
         attack_checks.cloned(_agreement(facts, original), margins, facts.delta),
     ]
+
+
+def _harmful(facts: RecordResults, rows: Sequence[Comparison]) -> Flag | None:
+    """Check whether answers mislead several attacks, and no attack decodes them."""
+    misled = [row for row in rows if tuning.misled(facts, row)]
+    if not misled:
+        return None
+    control = max((facts.correct(row.control.students) for row in misled), key=np.mean)
+    teacher = np.broadcast_to(facts.record.teacher.test_correct.array()[facts.judged], control.shape)
+    decided = tuning.decided_by_decoding(facts, rows)
+    return attack_checks.harmful_answers([row.attack for row in misled], paired(teacher, control), decided)
 
 
 def by_student(rows: Iterable[Comparison]) -> list[list[Comparison]]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from audit.analysis.protocol_flags import FlagRule
+from audit.analysis.tuning import HARM, MISTUNED
 from audit.plan.suite import LONGER
 from audit.statistics.compare import LowerBound, Margin
 from audit.statistics.verdict import DELTA
@@ -14,6 +15,7 @@ from teachers.units import points
 
 LEVEL = 0.99  # one-sided confidence at which an unexpected order of two results is not due to chance
 OVER_IMAGES, OVER_BOTH = "images", "images and seeds"  # what a bound of more steps allows for
+SEVERAL = 2  # attacks that answers must harm: one alone may have an unsuitable loss
 CLEARLY = 0.01  # share of test images by which knockoff students agree with the teacher more than LS students
 
 CONTROL_AT_CEILING = FlagRule(
@@ -122,6 +124,52 @@ def fails_positive_control(attacks: Sequence[str]) -> Flag | None:
         return None
     names = ", ".join(dict.fromkeys(attacks))
     return FAILS_POSITIVE_CONTROL.raised(f"these attacks do not pass the positive control: {names}")
+
+
+MIS_TUNED = FlagRule(
+    id="mis-tuned",
+    when=f"an attack on original images is surely more than {points(MISTUNED, sign=False)} point below its control on "
+    "validation images with the best of its settings (one-sided 95 %, over images and the seeds of tuning and judging)",
+    why="an attacker who looks at validation images would do what the control does: such an attack is no evidence that "
+    "a teacher resists. It is not named in the scope, and UNDISTILLABLE needs another attack that passes the positive "
+    "control; its own bounds must hold all the same",
+    do="give the attack a setting at which its loss is the control's",
+    caps="nothing",
+)
+
+
+def mis_tuned(attacks: Sequence[str]) -> Flag | None:
+    """Flag attacks that lose to their own control on validation images."""
+    if not attacks:
+        return None
+    return MIS_TUNED.raised(f"surely below their own control on validation images: {', '.join(dict.fromkeys(attacks))}")
+
+
+HARMFUL_ANSWERS = FlagRule(
+    id="harmful-answers",
+    when=f"at least {SEVERAL} attacks on original images that see probabilities are surely more than "
+    f"{points(HARM, sign=False)} points below their control: their judged students (95 % bound over all looks), or "
+    "more than half of the settings that they tried, on validation images; the teacher is surely more accurate than LS "
+    "students; and no attack that decodes answers (`adaptive`) was judged, passes its positive control and has its "
+    "upper bound below the tolerance",
+    why="answers that say nothing cost an attack little; answers that harm it are misleading, and what misleads may be "
+    "decoded. Such a teacher may give all of its knowledge away to an attacker who finds out what its answers mean",
+    do="add an attack that decodes answers (--attacks adaptive), with enough seeds to decide it",
+    caps="undistillable",
+)
+
+
+def harmful_answers(misled: Sequence[str], better: Margin, decided: bool) -> Flag | None:
+    """Rule out UNDISTILLABLE where answers mislead; `better`: the teacher's margin over LS students.
+
+    `decided`: whether an attack that decodes answers settles what they are worth.
+    """
+    if len(misled) < SEVERAL or decided or better.degenerate or better.lower() <= 0:
+        return None
+    return HARMFUL_ANSWERS.raised(
+        f"the answers harm {', '.join(misled)}, though the teacher is {points(better.mean)} points above the LS "
+        "student; no attack that decodes answers settles what they are worth"
+    )
 
 
 CLONED = FlagRule(

@@ -33,7 +33,7 @@ FIELDS: Final[Mapping[str, Mapping[Check, str]]] = {
         "again": "answers",
     },
     "Comparison": {
-        "recomputed": "p_holm corrected_lower",
+        "recomputed": "p_holm corrected_lower mis_tuned",
         "checked": "attack student holds needs outside_suite status reason looks",
         "text": "title paper",
     },

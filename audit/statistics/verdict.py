@@ -32,11 +32,17 @@ class Finding:
     rivals: Mapping[Over, Looks] = field(default_factory=dict)  # over each kind of control, where there are several
     passes: bool = False  # its positive control
     listed: bool = False  # whether the suite names it: such attacks are there whatever a user adds
+    mis_tuned: bool = False  # surely worse than its own control on validation images
 
     @property
     def margin(self) -> Margin | None:
         """The attack's margin over all seeds so far."""
         return None if self.looks is None else self.looks.last
+
+    @property
+    def evidence(self) -> bool:
+        """Whether the attack can show that a teacher withstands it."""
+        return self.passes and not self.mis_tuned
 
     @property
     def usable(self) -> bool:
@@ -88,14 +94,15 @@ def rule(findings: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, 
 
     DISTILLABLE: the smallest Holm-adjusted one-sided p-value of a gain over every kind of control is below 0.05.
     UNDISTILLABLE: the whole suite was requested, every applicable attack was judged with a usable interval, at least
-    one attack passes its positive control, every upper bound is below δ (intersection–union test: no correction needed)
-    and no lower bound, corrected for the number of the suite's attacks, is above 0. Otherwise INCONCLUSIVE. A flag can
-    forbid UNDISTILLABLE, or both words. All p-values and bounds hold over all looks.
+    one attack passes its positive control and is not mis-tuned, every upper bound is below δ (intersection–union test:
+    no correction needed) and no lower bound, corrected for the number of the suite's attacks, is above 0. Otherwise
+    INCONCLUSIVE. A flag can forbid UNDISTILLABLE, or both words. All p-values and bounds hold over all looks.
 
     Adding attacks to a suite can never turn a verdict into UNDISTILLABLE. An added attack has bounds of its own, which
     leave the others' upper bounds as they are. It also makes Holm's correction stricter, so that DISTILLABLE may no
     longer hold; but what was DISTILLABLE has a p-value below α / (number of attacks), hence below α / (number of the
-    suite's attacks), which no added attack changes: the lower bound with this correction stays above 0.
+    suite's attacks), which no added attack changes: the lower bound with this correction stays above 0. Neither can
+    calling an attack mis-tuned: its own bounds must hold all the same.
     """
     judged = [f for f in findings if f.status == "judged"]
     adjusted = adjust(judged)
@@ -159,6 +166,8 @@ def _against(
     found += [f"{f.attack} failed" for f in findings if f.status == "failed"]
     if not any(f.passes for f in judged):
         found.append("none of the judged attacks passes the positive control")
+    elif not any(f.evidence for f in judged):
+        found.append("every judged attack that passes the positive control is mis-tuned")
     level = spared(judged)
     return found + [reason for f in judged if (reason := _open(f, delta, level)) is not None]
 

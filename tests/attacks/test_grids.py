@@ -45,7 +45,7 @@ KEYS = {  # of students that were trained before these attacks got another hyper
     "skeptical": "23ae0cf867ac694173f1fc0966599f2432211994af56737e7daeccb2e748348d",
 }
 NEWER: tuple[Technique, ...] = (
-    *(SoftKD(weight=0.1), AVG(weight=0.1), MKD(weight=0.1), ViewEnsemble(weight=0.1), Inversion(weight=0.1)),
+    *(SoftKD(weight=0.1), MKD(weight=0.1), ViewEnsemble(weight=0.1), Inversion(weight=0.1)),
     *(AVG(geometric=True), AVG(in_batch=True)),
     AVG(geometric=True, in_batch=True, squared=True, temperature=20.0),
     *(LSKD(weight=1.0), LSKD(weight=1.0, temperature=1.0)),
