@@ -2,8 +2,12 @@
 
 Images of a group share their difficulty, both models' image effects, and half of the interaction's variance; else
 students are as in scatter.py, and there are four attacks. Audits look at 5, 8, 13 and 20 seeds, by the rules of
-verdict.py, without flags. Of each kind of groups: the share of two-sided 95 % intervals that hold the true margin, over a fixed number of
-seeds; DISTILLABLE where no attack gains; UNDISTILLABLE where one attack gains exactly δ and is the only one.
+verdict.py, without flags. Of each kind of groups: the share of two-sided 95 % intervals that hold the true margin, over
+a fixed number of seeds; DISTILLABLE where no attack gains; UNDISTILLABLE where one attack gains just δ and is the only.
+
+The same of real students, the LS students of null.py and their twins of another smoothing: audits of five seeds on
+images that are drawn from the shipped ones, with replacement, and are there as often as a group is large; the truth is
+the margin over all seeds and images.
 
     python benchmarks/groups.py [--audits 1000] [--out benchmarks/groups.json]
 
@@ -17,6 +21,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import null
 import numpy as np
 from judging import half_width, look_by_look, word
 from numpy.typing import NDArray
@@ -77,6 +82,22 @@ def audit(groups: NDArray[np.int64], rng: np.random.Generator) -> Counter[str]:
     return found
 
 
+def real(sizes: tuple[int, ...], draws: int) -> Counter[str]:
+    """Return how many intervals over five seeds of real students hold the margin of all, with groups and without."""
+    pool = null.LSPool.load()
+    ours, twins = pool.correct[: len(pool.twins)], pool.twins
+    truth = float(ours.mean() - twins.mean())
+    groups, rng = groups_of(sizes), np.random.default_rng(len(sizes))
+    found = Counter({"audits": draws})
+    for _ in range(draws):
+        seeds = rng.permutation(len(twins))[:FIRST]
+        images = rng.integers(0, ours.shape[1], groups.max() + 1)[groups]
+        for name, given in (("with", groups), ("without", None)):
+            low, high = paired(ours[seeds][:, images], twins[seeds][:, images], given).interval()
+            found[f"{name}: covered"] += low <= truth <= high
+    return found
+
+
 def _margin(
     knockoffs: list[Correct], groups: NDArray[np.int64] | None, control: Correct, attack: int, seeds: int
 ) -> Margin:
@@ -99,7 +120,11 @@ def main() -> None:
                     counts.update(audit(groups_of(sizes), rng))
                 held[name] = dict(counts)
                 write_whole(asked.out, (json.dumps(held, indent=1) + "\n").encode())
+    if "real" not in held:
+        held["real"] = {name: dict(real(sizes, asked.audits)) for name, sizes in SIZES.items()}
+        write_whole(asked.out, (json.dumps(held, indent=1) + "\n").encode())
     print(table(held))
+    print(real_table(held["real"]))
 
 
 def table(held: dict[str, dict[str, float]]) -> str:
@@ -109,13 +134,23 @@ def table(held: dict[str, dict[str, float]]) -> str:
         "| half width, 10 seeds |",
         "|---|---|---|---|---|---|",
     ]
-    for name, counts in held.items():
+    for name, counts in ((name, held[name]) for name in SIZES):
         for given in ("without", "with"):
             covered = " / ".join(f"{_share(counts, f'{given}: covered, {s} seeds'):.1f}" for s in FIXED)
             words = " | ".join(_with_error(counts, f"{given}: {letter}") for letter in "UD")
             half = counts[f"{given}: half width, points"] / counts["audits"]
             lines.append(f"| {name} | {given} | {covered} | {words} | ±{half:.2f} |")
     return "\n".join(lines)
+
+
+def real_table(held: dict[str, dict[str, float]]) -> str:
+    """Return the table of real students in docs/statistics.md."""
+    rows = [[_share(held[name], f"{given}: covered") for name in SIZES] for given in ("without", "with")]
+    lines = [f"| images a group | {' | '.join(SIZES)} |", f"|---|{'---|' * len(SIZES)}"]
+    titles = ("covered without --groups, %", "covered with --groups, %")
+    return "\n".join(
+        lines + [f"| {t} | {' | '.join(f'{v:.1f}' for v in row)} |" for t, row in zip(titles, rows, strict=True)]
+    )
 
 
 def _share(counts: dict[str, float], what: str) -> float:

@@ -137,5 +137,6 @@ def comparable(record: Record, bag: Bag) -> bool:
         and record.suite.digest == bag.suite.digest
         and record.design == bag.design
         and record.task.digest == bag.task_digest
+        and record.task.test_groups is None
         and question(record.settings) == question(Settings(teacher=bag.task, student=bag.student))
     )

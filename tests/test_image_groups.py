@@ -8,6 +8,8 @@ from scipy.special import stdtrit
 
 from audit.statistics.compare import Margin, above, differing, over_images, over_teachers, paired
 from audit.statistics.image_groups import Units, design_effect
+from audit.statistics.sequential import once
+from audit.statistics.verdict import Finding, rule, usable
 
 Floats = NDArray[np.float64]
 
@@ -46,7 +48,7 @@ def test_images_that_are_there_three_times_say_as_much_as_once() -> None:
         other = thrice[name]
         assert other.images == 3 * margin.images
         assert other.independent == pytest.approx(120)
-        assert (other.mean, other.discordant) == (pytest.approx(margin.mean), margin.discordant), name
+        assert (other.mean, other.evidence) == (pytest.approx(margin.mean), margin.evidence), name
         assert other.interval() == pytest.approx(margin.interval()), name
         assert (other.se, other.df) == (pytest.approx(margin.se), pytest.approx(margin.df)), name
     scores = drawn()[0].astype(np.int8)
@@ -96,13 +98,23 @@ def test_a_bound_over_images_is_the_t_bound_over_group_sums() -> None:
     assert found.lower == pytest.approx(scores.mean() + float(stdtrit(19, 0.05)) * se)
 
 
-def test_discordant_counts_groups() -> None:
+def test_evidence_counts_groups() -> None:
     a = np.zeros((2, 12), bool)
     b = a.copy()
     b[0, :4], b[1, 0] = True, True
-    assert paired(a, b, np.arange(12) // 4).discordant == 1
-    assert paired(a, b, np.arange(12) // 2).discordant == 1.5
-    assert above(b, 0.5, np.arange(12) // 4).discordant == 1
+    assert (paired(a, b, np.arange(12) // 4).evidence, paired(a, b, np.arange(12) // 4).discordant) == (1, 2.5)
+    assert paired(a, b, np.arange(12) // 2).evidence == 1.5
+    assert paired(a, b).evidence == 2.5
+    assert above(b, 0.5, np.arange(12) // 4).evidence == 1
+
+
+def test_fewer_than_thirty_discordant_groups_support_no_verdict() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.random((5, 2_000)) < 0.8, rng.random((5, 2_000)) < 0.7
+    few, many = (paired(a, b, np.arange(2_000) // size) for size in (80, 40))
+    assert [usable(m) for m in (paired(a, b), few, many)] == [True, False, True]
+    found = Finding(attack="dkd", status="judged", looks=once(few), passes=True)
+    assert "too few discordant groups of images (25 expected, 30 needed)" in rule([found], (), complete=True).reasons[0]
 
 
 def test_one_group_supports_no_verdict() -> None:

@@ -1,6 +1,7 @@
 """The simulations behind docs/statistics.md: their students are what they say, and judge as the audit does."""
 
 import importlib
+import json
 import math
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,7 @@ import pytest
 
 from audit.statistics.compare import Margin, holm, paired
 from audit.statistics.verdict import DELTA
+from teachers.proportions import wilson
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,6 +36,11 @@ def judging(runner: Path) -> ModuleType:
 @pytest.fixture
 def null(runner: Path) -> ModuleType:
     return importlib.import_module("null")
+
+
+@pytest.fixture
+def groups(runner: Path) -> ModuleType:
+    return importlib.import_module("groups")
 
 
 DESIGN = {"seeds": 4, "images": 400, "accuracy": 0.9, "seed_points": 1.0, "image_sd": 0.5, "noise_sd": 0.4}
@@ -186,3 +193,42 @@ def test_simulated_bounds_are_those_of_the_audit(collapses: ModuleType, side: st
     assert shares == pytest.approx([0.2, 0.2], abs=0.05)
     assert collapses.offset(one) == pytest.approx(0.0, abs=2e-4)
     assert abs(collapses.offset(collapses.World("normal", side, 2, 0.2))) > 0.002, "too small to be seen"
+
+
+def test_the_tables_of_groups_are_those_of_the_simulation_and_hold_what_they_promise(
+    runner: Path, groups: ModuleType
+) -> None:
+    """Where this fails: python benchmarks/groups.py prints the tables of docs/statistics.md."""
+    held = json.loads((runner / "groups.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+    assert groups.table(held) in page
+    assert groups.real_table(held["real"]) in page
+    for name in groups.SIZES:
+        counts = held[name]
+        assert counts["audits"] >= 1_000
+        for word in "UD":
+            assert wilson(counts[f"with: {word}"], counts["audits"])[0] <= 0.05
+        for seeds in groups.FIXED:
+            assert wilson(counts[f"with: covered, {seeds} seeds"], counts["audits"])[1] >= 0.95
+    assert held["20"]["without: U"] / held["20"]["audits"] > 0.15, "without groups the word is false"
+
+
+def test_an_audit_of_groups_is_simulated_and_counted(groups: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "IMAGES", 400)
+    numbers = groups.groups_of((1, 3))
+    assert numbers.shape == (400,)
+    assert np.bincount(numbers).tolist() == [1, 3] * 100
+    found = groups.audit(numbers, np.random.default_rng(0))
+    assert found["audits"] == 1
+    assert found["with: half width, points"] != found["without: half width, points"] > 0
+    again = groups.audit(numbers, np.random.default_rng(0))
+    assert again == found
+
+
+def test_models_share_what_their_groups_share(groups: ModuleType) -> None:
+    numbers = groups.groups_of((20,))
+    models = groups.draw(numbers, np.random.default_rng(0))
+    means = [m.mean(0) for m in models[:2]]
+    inside = [np.array([m[numbers == g].var() for g in range(20)]).mean() for m in means]
+    assert all(v < 0.05 * m.var() for v, m in zip(inside, means, strict=True))
+    assert np.corrcoef(*means)[0, 1] == pytest.approx(1 / (1 + 0.4**2 + 0.5**2 / 2 / groups.HORIZON), abs=0.06)

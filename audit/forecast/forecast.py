@@ -114,6 +114,8 @@ def forecast(
     """
     scatter = reference() if like is None else of_record(load(like / "record.json" if like.is_dir() else like))
     with open_context(options) as context:
+        if like is None and context.experiment.groups is not None:
+            context.progress.note("the reference margins are of single images; --like an audit with these --groups")
         return _forecast(context, scatter, clock)
 
 

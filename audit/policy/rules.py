@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from audit.analysis.derive import doubts, finding, results, whole
 from audit.finished.verify import measured
+from audit.plan.question import of_groups
 from audit.plan.suite import EARLIER, EFFORTS, named
 from audit.policy.file import Baseline, Policy, PolicyFile
 from audit.policy.regression import Change, changes, lost, unlike
@@ -137,7 +138,7 @@ def _surfaces(policy: Policy, records: Sequence[Record]) -> Iterator[RuleResult]
 
 
 def _subject(record: Record) -> tuple[str, ...]:
-    return record.teacher.sha256, record.task.digest, record.suite.digest
+    return record.teacher.sha256, record.task.digest, record.suite.digest, of_groups(record.groups)
 
 
 def _checkpoint(policy: Policy, record: Record) -> Iterator[RuleResult]:

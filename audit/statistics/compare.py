@@ -46,10 +46,7 @@ class Margin:
     seeds: int
     images: int
     discordant: float
-    """Number of images that contribute to the margin, such as those on which two students differ; mean over seeds.
-
-    Of groups of images, where there are groups.
-    """
+    """Number of images that contribute to the margin, such as those on which two students differ; mean over seeds."""
     between_seeds: float
     between_images: float
     residual: float
@@ -59,6 +56,13 @@ class Margin:
     crossed_df: int = 1
     independent: float | None = None
     """Effective number of groups of images; None where every image is on its own."""
+    discordant_groups: float | None = None
+    """Number of groups with such an image; None where every image is on its own."""
+
+    @property
+    def evidence(self) -> float:
+        """Number of images, or groups of them, that contribute to the margin; mean over seeds."""
+        return self.discordant if self.discordant_groups is None else self.discordant_groups
 
     @property
     def image_df(self) -> float:
@@ -205,10 +209,10 @@ def _paired(knockoff: Scores, control: Scores, units: Units) -> Margin:
         swapped = _paired(control, knockoff, units)
         return replace(swapped, mean=-swapped.mean)
     d = knockoff - control[: len(knockoff)]  # (S, N)
-    discordant = units.discordant(d)
+    discordant = int(np.count_nonzero(d)) / len(d)
     if len(knockoff) == len(control):
-        return _margin(d, 0.0, discordant, units)
-    return _partly_paired(knockoff, control, discordant, units)
+        return _counted(_margin(d, 0.0, discordant, units), units, d)
+    return _counted(_partly_paired(knockoff, control, discordant, units), units, d)
 
 
 def _partly_paired(knockoff: Scores, control: Scores, discordant: float, units: Units) -> Margin:
@@ -255,7 +259,8 @@ def over_teachers(knockoff: Correct, control: Correct, groups: Groups | None = N
     students = T * float(((shared - means.mean()) ** 2).sum()) / (S - 1)
     interaction = float((left**2).sum()) / ((T - 1) * (S - 1))
     units = Units(d.shape[2], groups)
-    margin = _margin(d.sum(axis=1), 0.0, units.discordant(d.reshape(T * S, -1)), units, scale=S)
+    margin = _margin(d.sum(axis=1), 0.0, int(np.count_nonzero(d)) / (T * S), units, scale=S)
+    margin = _counted(margin, units, d.reshape(T * S, -1))
     return replace(margin, crossed=max(students - interaction, 0.0) / (T * S), crossed_df=S - 1)
 
 
@@ -266,8 +271,9 @@ def above(accuracy: Correct, value: float, groups: Groups | None = None) -> Marg
     """
     _check(accuracy)
     units = Units(accuracy.shape[1], groups)
-    discordant = min(units.discordant(accuracy), units.discordant(~accuracy))
-    return _margin(accuracy.astype(np.int8), value, discordant, units)
+    right = int(np.count_nonzero(accuracy))
+    margin = _margin(accuracy.astype(np.int8), value, min(right, accuracy.size - right) / len(accuracy), units)
+    return _counted(margin, units, accuracy, ~accuracy)
 
 
 def scatter(correct: Correct) -> float:
@@ -328,6 +334,11 @@ def more_steps(scores: NDArray[np.integer[Any]], judged: Sequence[Margin]) -> Lo
 def _check(correct: NDArray[Any]) -> None:
     if correct.dtype != np.bool_ or correct.ndim != 2 or correct.size == 0:
         raise ValueError(f"expected booleans (seeds, images), got {correct.dtype} {correct.shape}")
+
+
+def _counted(margin: Margin, units: Units, *scores: NDArray[np.integer[Any] | np.bool_]) -> Margin:
+    """Fill in the groups that contribute to a margin; the fewest of some scores (S, N)."""
+    return margin if units.single else replace(margin, discordant_groups=min(map(units.discordant, scores)))
 
 
 def _margin(d: NDArray[np.integer[Any]], value: float, discordant: float, units: Units, scale: int = 1) -> Margin:

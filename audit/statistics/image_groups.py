@@ -74,8 +74,7 @@ class Units:
 
     def discordant(self, scores: NDArray[np.integer[Any] | np.bool_]) -> float:
         """Count the groups with a score (S, N) that is not zero, mean over seeds."""
-        differs = scores != 0
-        return int(np.count_nonzero(differs if self.single else self.sums(differs))) / len(scores)
+        return int(np.count_nonzero(self.sums(scores != 0))) / len(scores)
 
     def squares(self, scores: NDArray[np.integer[Any]]) -> Iterator[Squares]:
         """Yield the sums of squares of scores (S, N), by size of group; whole numbers, so that nothing is rounded.
@@ -118,7 +117,7 @@ def design_effect(groups: Groups, correct: NDArray[np.bool_]) -> float:
     """
     scores = correct[None].astype(np.int64)
     by_group, alone = (
-        units.mean_square({s.size: s.images for s in units.squares(scores)}, len(correct))
+        (1 - 1 / len(units.sizes)) * units.mean_square({s.size: s.images for s in units.squares(scores)}, len(correct))
         for units in (Units(len(correct), groups), Units(len(correct)))
     )
     return max(1.0, by_group / alone) if alone > 0 and not math.isnan(by_group) else 1.0

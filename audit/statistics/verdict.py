@@ -17,7 +17,7 @@ from teachers.units import points
 
 DELTA = 0.005  # tolerance δ: half a percentage point
 ALPHA = 0.05  # error rate of each decisive word, over all attacks, students and looks
-DISCORDANT = 30  # discordant images per seed that an interval needs to be usable
+DISCORDANT = 30  # discordant images, or groups of them, per seed that an interval needs to be usable
 
 Status = Literal["judged", "identical", "not applicable", "failed"]
 
@@ -118,8 +118,8 @@ def rule(findings: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, 
 
 
 def usable(margin: Margin) -> bool:
-    """Whether an interval can support a verdict: it has a variance and enough discordant images."""
-    return not margin.degenerate and margin.discordant >= DISCORDANT
+    """Whether an interval can support a verdict: it has a variance and enough discordant images or groups."""
+    return not margin.degenerate and margin.evidence >= DISCORDANT
 
 
 def undecided(findings: Sequence[Finding], delta: float = DELTA) -> list[str]:
@@ -179,8 +179,9 @@ def _open(f: Finding, delta: float, level: float) -> str | None:
     """
     bounded = f.bounded
     if f.looks is None or bounded is None or not f.usable:
-        images = 0.0 if f.margin is None else f.margin.discordant
-        return f"{f.attack}: too few discordant images ({images:.0f} expected, {DISCORDANT} needed), or no variance"
+        images = 0.0 if f.margin is None else f.margin.evidence
+        what = "images" if f.margin is None or f.margin.independent is None else "groups of images"
+        return f"{f.attack}: too few discordant {what} ({images:.0f} expected, {DISCORDANT} needed), or no variance"
     if f.looks.lower(level) > 0:
         gain = f"{f.attack} gains {points(f.looks.last.mean)} points"
         if matched := f.matched(ALPHA):

@@ -28,6 +28,7 @@ FORMS = (
     "is the group's name, such as '(.+)_\\d+' for the frames clip7_0001.png, clip7_0002.png …"
 )
 HEADS = ("file", "image", "index", "name", "path")  # how a first line begins that names the columns
+SHOWN = 100  # characters of a text in a sentence, at most
 OTHERS = ("train", "validation", "val")  # splits whose files a file of groups may name, too
 SHARED = 0.1  # share of the test images that must have a stem in common with others
 
@@ -45,16 +46,15 @@ def test_groups(asked: str, task: Task) -> Groups | None:
     path = place(asked)
     listed = path.suffix.lower() == ".csv" or os.path.isfile(path)  # False for what can be no path
     names = _in_file(path, task) if listed else _by_pattern(asked, task)
+    said = repr(_short(asked))
     missing = [_called(task, i) for i, name in enumerate(names) if not name]
     if missing:
         raise UsageError(
-            f"--groups {asked!r} gives no group to {len(missing):,} of {len(names):,} test images ({some(missing)}); "
+            f"--groups {said} gives no group to {len(missing):,} of {len(names):,} test images ({some(missing)}); "
             "each needs one: an image on its own, a name of its own"
         )
     if len(set(names)) < 2:
-        raise UsageError(
-            f"--groups {asked!r} puts all {len(names):,} test images into one group; at least 2 are needed"
-        )
+        raise UsageError(f"--groups {said} puts all {len(names):,} test images into one group; at least 2 are needed")
     return numbered(names)
 
 
@@ -65,18 +65,19 @@ def numbered(names: list[str]) -> Groups:
 
 
 def _by_pattern(asked: str, task: Task) -> list[str]:
+    said = repr(_short(asked))
     own = f", or {' or '.join(task.structure)}, which {task.name} knows" if task.structure else ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what later versions of Python may read otherwise
             pattern = re.compile(asked)
     except (re.error, OverflowError, RecursionError) as e:
-        raise UsageError(f"--groups {asked!r} is no pattern ({e}) and no file; give {FORMS}{own}") from e
+        raise UsageError(f"--groups {said} is no pattern ({e}) and no file; give {FORMS}{own}") from e
     if not pattern.groups:
-        raise UsageError(f"--groups {asked!r} is no file, and no pattern with a group in brackets; give {FORMS}{own}")
+        raise UsageError(f"--groups {said} is no file, and no pattern with a group in brackets; give {FORMS}{own}")
     if not task.files:
         raise UsageError(
-            f"--groups {asked!r}: the test images of {task.name} have no file names; give a CSV file of two columns, "
+            f"--groups {said}: the test images of {task.name} have no file names; give a CSV file of two columns, "
             f"the number of the image from 0 to {len(task.test) - 1} and its group{own}"
         )
     found = (pattern.search(name) for name in task.files)
@@ -95,9 +96,10 @@ def _in_file(path: Path, task: Task) -> list[str]:
                 continue
             known = "a file of the test split, as CLASS/FILE, or as FILE where one class alone has it"
             known = known if task.files else f"the number of a test image, 0 to {len(task.test) - 1}"
-            raise UsageError(f"{head}, line {line}: {quoted(image)} is not {known}")
+            raise UsageError(f"{head}, line {line}: {quoted(_short(image))} is not {known}")
         if named.setdefault(which, group) != group:
-            raise UsageError(f"{head}, line {line}: {quoted(image)} is in two groups, {named[which]} and {group}")
+            both = f"{_short(named[which])} and {_short(group)}"
+            raise UsageError(f"{head}, line {line}: {quoted(_short(image))} is in two groups, {both}")
     return [named.get(i, "") for i in range(len(task.test))]
 
 
@@ -136,6 +138,10 @@ def _index(task: Task) -> dict[str, int]:
     paths = {composed(name): i for i, name in enumerate(task.files)}
     alone = Counter(PurePosixPath(name).name for name in paths)
     return {PurePosixPath(n).name: i for n, i in paths.items() if alone[PurePosixPath(n).name] == 1} | paths
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _called(task: Task, i: int) -> str:

@@ -13,26 +13,27 @@ Distances = NDArray[np.float32]
 SIDE = 16  # pixels per side of a thumbnail, at most about twice as many
 MOST, RUN = 5_000, 50  # test images that are compared, at most; of more, runs of so many in a row
 SAME = 0.01  # squared distance of near-duplicates, as a share of an image's median one to all others
-ALIKE = 0.1  # the same where nothing like it is in the training split
-NEARER = 0.5  # a copy is nearer than the nearest training image by this factor, squared
-EXCESS = 0.1  # share of images whose nearest test image is so near, over that whose nearest training image is
+ALONE = 16  # squared distance, as a multiple of a copy's, within which are at most about twice as many images
+ALIKE = 0.1  # as SAME, where nothing like it is in the other splits
+NEARER = 0.5  # a copy is nearer than the nearest image of another split by this factor, squared
+EXCESS = 0.1  # share of images whose nearest test image is so near, over that whose nearest other image is
 BLOCK = 500
 
 
 def near_duplicates(task: Task) -> NDArray[np.uint32] | None:
     """Return groups of near-duplicate test images, (N,), numbered from 0 by first image; None where there are none.
 
-    Two images are near-duplicates if their thumbnails are nearly equal, and nothing else is nearly as near; or if they
-    are much nearer to each other than to the training images, where many images are: of independent images, as many are
-    so near to a training image as to another test image, whatever the data. Images of a class that are not copies look
-    alike, too, so all distances are relative.
+    Two images are near-duplicates if their thumbnails are nearly equal, and few others are nearly as near; or if they
+    are much nearer to each other than to images of the other splits, where many images are: of independent images, as
+    many are so near to an image of another split as to another test image, whatever the data. Images of a class that
+    are not copies look alike, too, so all distances are relative.
     """
     chosen = compared(len(task.test))
-    train = compared(len(task.train))[: len(chosen)]
-    own, others = (thumbnails(taken(pool.images, of)) for pool, of in ((task.test, chosen), (task.train, train)))
-    if len(own) < 3:
+    if len(chosen) < 3:
         return None
-    found = linked(own, others)
+    own = thumbnails(taken(task.test.images, chosen))
+    others = [thumbnails(taken(pool.images, compared(len(pool)))) for pool in (task.train, task.validation)]
+    found = linked(own, np.concatenate(others)[: len(own)])
     groups = np.arange(len(task.test))
     for a, b in components(len(chosen), found):
         groups[chosen[b]] = chosen[a]
@@ -61,7 +62,7 @@ def thumbnails(images: Images) -> Distances:
 
 
 def linked(own: Distances, others: Distances) -> NDArray[np.int64]:
-    """Return pairs of near-duplicates among thumbnails (N, values), (pairs, 2); `others`: of training images."""
+    """Return pairs of near-duplicates among thumbnails (N, values), (pairs, 2); `others`: of other splits."""
     middle = own.mean(0)
     own, others = own - middle, others - middle
     median, nearest = np.empty(len(own), np.float32), np.full(len(own), np.inf, np.float32)
@@ -75,19 +76,33 @@ def linked(own: Distances, others: Distances) -> NDArray[np.int64]:
         if len(others):
             nearest[at : at + BLOCK] = squared(own[at : at + BLOCK], others).min(1)
         m, top = m[:, None], np.array([at, 0])
-        alone = (d <= 4 * SAME * m).sum(1) <= 2 * (d <= SAME * m).sum(1) + 1
-        copies.append(np.argwhere((d <= SAME * m) & alone[:, None]) + top)
+        copies.append(alone(d, np.argwhere(d <= SAME * m)) + top)
         near.append((d.min(1), np.argwhere(d <= ALIKE * m) + top, d[d <= ALIKE * m]))
     pairs: NDArray[np.int64] = np.concatenate(copies)
     closest = np.concatenate([part[0] for part in near])
     small = np.minimum(closest, nearest) <= ALIKE * median
     excess = (small & (closest <= NEARER * nearest)).mean() - (small & (nearest <= NEARER * closest)).mean()
-    if len(others) < len(own) or excess < EXCESS:
+    if 2 * len(others) < len(own) or excess < EXCESS:
         return pairs
     alike, d = np.concatenate([part[1] for part in near]), np.concatenate([part[2] for part in near])
     i, j = alike.T
     more: NDArray[np.int64] = alike[d <= NEARER * np.minimum(nearest[i], nearest[j])]
     return np.concatenate([pairs, more])
+
+
+def alone(d: Distances, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Keep the pairs (row, column) of distances (n, N) that are far nearer than what else there is.
+
+    Independent images lie as dense everywhere: in three dimensions, 64 times as many are within ALONE = 4² times the
+    squared distance. Of a film, it is the other frames.
+    """
+    kept = np.zeros(len(pairs), bool)
+    for row in np.unique(pairs[:, 0]):
+        mine = pairs[:, 0] == row
+        near, every = d[row, pairs[mine, 1]], np.sort(d[row])
+        within, beyond = (np.searchsorted(every, reach * near, side="right") for reach in (1, ALONE))
+        kept[mine] = beyond <= 2 * within + 1
+    return pairs[kept]
 
 
 def squared(a: Distances, b: Distances) -> Distances:
