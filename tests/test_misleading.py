@@ -246,3 +246,16 @@ def test_an_open_bound_of_a_mis_tuned_attack_still_blocks() -> None:
     assert any("open" in reason for reason in ruling.reasons)
     alone = rule([replace(sure, mis_tuned=True)], [], complete=True)
     assert "every judged attack that passes the positive control is mis-tuned" in alone.reasons
+
+
+def test_an_attack_a_point_below_its_control_is_called_mis_tuned_as_seldom_as_the_level_says() -> None:
+    rng, called, draws = np.random.default_rng(0), 0, 400
+    for _ in range(draws):
+        hard = rng.normal(0.9, 0.6, 1_500)  # of images, for both sides
+        luck = rng.normal(0, 0.02, (2, 7, 1))  # of seeds
+        control, mine = (hard + one + rng.normal(0, 0.4, (7, 1_500)) for one in luck)
+        theirs = control > 0
+        lost = (mine > 0) & ~(rng.random((7, 1_500)) < 0.01 / theirs.mean())
+        called += tuning.surely_below(paired(lost, theirs), tuning.MISTUNED)
+    assert called / draws < 0.05 + 3 * (0.05 * 0.95 / draws) ** 0.5
+    assert called > 0, "the bound is not empty"

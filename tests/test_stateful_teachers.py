@@ -326,3 +326,12 @@ def test_a_teacher_that_lies_about_training_images_is_not_refused_for_it(
     record = pipeline.run(request(cold("cold"), tmp_path / "a", server.url, attacks="soft-kd")).record
     assert record.distinct_answers == server.images
     assert list(verify(tmp_path / "a")) == []
+
+
+def test_a_teacher_in_a_process_of_its_own_is_asked_again(taught: Path, tmp_path: Path) -> None:
+    record = pipeline.run(request(taught, tmp_path / "a", attacks="soft-kd", isolate=True)).record
+    again = record.probe.again
+    assert again is not None
+    assert len(again.views.array()) == questions.VIEWS
+    assert not again.views.array().any()
+    assert not again.validation.array().any()
