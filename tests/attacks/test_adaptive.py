@@ -1,6 +1,9 @@
 """The adaptive attack: its losses are those of the methods that they are named after, and it says what it decoded."""
 
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,21 +11,28 @@ import torch
 from audits import request
 from small_batches import batch, logits
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attacks.adaptive import adaptive
-from attacks.adaptive.adaptive import Adaptive, decode
+from attacks.adaptive.adaptive import Adaptive, Loss
+from attacks.adaptive.chain import DECODERS, decode
+from attacks.adaptive.decoders import evidence
 from attacks.base import Lab
+from attacks.controls.ls import LS
 from attacks.logits.dist import DIST
 from attacks.logits.dkd import DKD
+from attacks.logits.kendall import agreement
+from attacks.logits.rld import RLD
 from attacks.logits.soft_kd import SoftKD
 from attacks.losses import supervised
 from audit import pipeline
+from audit.commands.catalogue import about
 from audit.finished.verify import verify
 from teachers.data.datasets import load
 from teachers.oracle import Oracle
 from teachers.surface import Answers, Surface
 from teachers.task import UNLABELLED
-from teachers.training import Outputs, Recipe
+from teachers.training import Outputs, Recipe, Student
 
 K = 10
 
@@ -63,17 +73,7 @@ def test_answers_as_they_are_stay_so() -> None:
 
 
 def test_a_student_is_trained_on_the_decoded_answers_and_no_more_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = load("digits").train.take(np.arange(200))
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(64, K))
-
-    def ask(x: Tensor) -> Answers:
-        with torch.no_grad():
-            return Answers("probs", network(x).log_softmax(-1))
-
-    oracle = Oracle(ask, surface=Surface("probs"), shape=pool.shape, budget=400)
-    recipe = Recipe("strided-4-4", 4, views=2)
-    lab = Lab(oracle=oracle, pool=pool, surrogate=pool.take(np.arange(0)), classes=K, recipe=recipe, seed=0)
+    lab, oracle = linear_lab(budget=400)
     seen: list[Tensor] = []
 
     def spied(log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, rescaled: bool) -> adaptive.Decoding:
@@ -87,7 +87,113 @@ def test_a_student_is_trained_on_the_decoded_answers_and_no_more_is_asked(monkey
     assert len(seen) == 1
     assert lab.decoded == "the first view alone"
     assert oracle.charged == 400
-    assert student.report.recipe == recipe
+    assert student.report.recipe == lab.recipe
+
+
+@pytest.mark.parametrize("setting", Adaptive.grid(), ids=lambda a: f"{a.loss} {a.beta:g}")
+def test_answers_that_show_their_label_alone_have_no_distilled_part(setting: Adaptive) -> None:
+    z, now = logits(0), batch()
+    assert now.answers is not None
+    alone = torch.where(F.one_hot(now.labels, 5).bool(), 0.0, -torch.inf)
+    silent = replace(now, answers=Answers("probs", alone))
+    assert float(setting.distilled(z, silent)) == 0
+    some = torch.arange(7) < 4
+    mixed = replace(now, answers=Answers("probs", torch.where(some[:, None], now.answers.values, alone)))
+    part = replace(now, x=now.x[some], labels=now.labels[some], answers=now.answers[some])
+    assert float(setting.distilled(z, mixed)) == pytest.approx(4 / 7 * float(setting.distilled(z[some], part)))
+    z.requires_grad_(True)
+    (setting.distilled(z, silent) + supervised(Outputs(z), silent)).backward()
+    (expected,) = torch.autograd.grad(supervised(Outputs(z), silent), z)
+    assert z.grad is not None
+    assert torch.equal(z.grad, expected)
+
+
+def test_its_order_is_kendalls_and_its_refined_loss_that_of_rld() -> None:
+    z, now = logits(0), batch()
+    assert now.answers is not None
+    tau = agreement(z, now.answers.log_probs(), 0.25).mean()
+    assert float(Adaptive(loss="order", beta=4.0).distilled(z, now)) == pytest.approx(4 * float(1 - tau))
+    rld = RLD(temperature=2.0, beta=3.0, alpha=3.0).distilled(z, now)
+    assert float(Adaptive(loss="refined", temperature=2.0, beta=3.0).distilled(z, now)) == pytest.approx(float(rld))
+
+
+def test_a_setting_falls_back_to_the_labels_in_the_first_four() -> None:
+    """Without weight no loss distils anything: the student is the one that no teacher taught, bit by bit."""
+    z, now = logits(0), batch()
+    for loss in get_args(Loss):
+        assert float(Adaptive(loss=loss, beta=0.0).distilled(z, now)) == 0
+    (fallback,) = (setting for setting in Adaptive.grid()[:4] if setting.beta == 0)
+    lab, _ = linear_lab(budget=400)
+    student = fallback.attempt(lab)
+    alone, _ = linear_lab(budget=400)
+    ce = LS(smoothing=0.0).attempt(alone)
+    pairs = zip(student.network.state_dict().values(), ce.network.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    "tells", [{"crop": 0.01, "strong": 0.5, "raw": 0.2}, {"crop": 0.01, "strong": 0.1, "raw": 0.6}]
+)
+def test_other_views_are_asked_where_crops_tell_nothing(
+    tells: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, _ = linear_lab(budget=None)
+    shown: dict[str, Tensor] = {}
+
+    def seen(lab: Lab, kind: str, own: Student, rescaled: bool) -> adaptive.Sight:
+        shown[kind] = lab.answers(kind).log_probs()
+        return adaptive.Sight(adaptive.Decoding(shown[kind], ""), tells[kind])
+
+    monkeypatch.setattr(adaptive, "_seen", seen)
+    found = adaptive._read(lab, rescaled=True)
+    best = max(tells, key=lambda kind: tells[kind])
+    assert found.told == f"crops tell nothing about the image, but {best} views do"
+    mean = shown[best].view(-1, 200, K).mean(0).log_softmax(-1)
+    torch.testing.assert_close(found.log_probs, mean.repeat(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("tells", "budget", "asked"),
+    [
+        ({"crop": 0.3, "strong": 0.9, "raw": 0.9}, None, ["crop"]),  # crops tell enough
+        ({"crop": 0.1, "strong": 0.15, "raw": 0.16}, None, ["crop", "strong", "raw"]),  # others tell little more
+        ({"crop": 0.0, "strong": 0.9, "raw": 0.9}, 400, ["crop"]),  # no query is left
+        ({"crop": 0.0, "strong": 0.9, "raw": 0.1}, 600, ["crop", "raw"]),  # one view an image is left
+    ],
+)
+def test_crops_are_used_where_other_views_do_not_tell_clearly_more(
+    tells: dict[str, float], budget: int | None, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, oracle = linear_lab(budget=budget)
+    kinds: list[str] = []
+
+    def seen(lab: Lab, kind: str, own: Student, rescaled: bool) -> adaptive.Sight:
+        kinds.append(kind)
+        return adaptive.Sight(adaptive.Decoding(lab.answers(kind).log_probs(), "crops" * (kind == "crop")), tells[kind])
+
+    monkeypatch.setattr(adaptive, "_seen", seen)
+    assert adaptive._read(lab, rescaled=True).told == "crops"
+    assert kinds == asked
+    assert budget is None or oracle.charged <= budget
+
+
+def test_what_answers_tell_is_measured_on_what_they_mean() -> None:
+    lab, _ = linear_lab(budget=None)
+    own = lab.fit(lab.stream("crop"), LS().loss)
+    sight = adaptive._seen(lab, "crop", own, True)
+    reference = adaptive._answers(own, lab, "crop")
+    labels = torch.from_numpy(lab.pool.every_label)
+    expected = evidence(sight.meaning.log_probs, labels, reference, alike=True).cosines().mean()
+    assert sight.tells == pytest.approx(float(expected))
+    assert adaptive._seen(lab, "crop", None, True).tells == 0
+
+
+def test_info_tells_of_each_decoder_in_a_sentence() -> None:
+    told = about("adaptive")
+    for decoder in DECODERS:
+        said = str(sys.modules[decoder.__module__].__doc__).splitlines()[0]
+        assert f"- {said}" in told
+        assert said.endswith(".")
 
 
 def test_the_record_and_the_page_say_what_was_decoded(tiny: object, kept: Path, tmp_path: Path) -> None:
@@ -99,6 +205,22 @@ def test_the_record_and_the_page_say_what_was_decoded(tiny: object, kept: Path, 
     assert said[0] in (run.folder / "report.html").read_text(encoding="utf-8")
     assert {t.decoded for t in run.record.trials if t.cell.technique == "ls"} == {""}
     assert list(verify(run.folder)) == []
+
+
+def linear_lab(budget: int | None) -> tuple[Lab, Oracle]:
+    """Return a lab of 200 digits, two views each, whose teacher is linear and untrained."""
+    pool = load("digits").train.take(np.arange(200))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, K))
+
+    def ask(x: Tensor) -> Answers:
+        with torch.no_grad():
+            return Answers("probs", network(x).log_softmax(-1))
+
+    oracle = Oracle(ask, surface=Surface("probs"), shape=pool.shape, budget=budget)
+    recipe = Recipe("strided-4-4", 4, views=2)
+    return Lab(oracle=oracle, pool=pool, surrogate=pool.take(np.arange(0)), classes=K, recipe=recipe, seed=0), oracle
 
 
 def answers(views: int, images: int = 600) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from attacks.adaptive.decoders import (
     Decoding,
+    change,
     change_point,
     class_scale,
     floor,
@@ -32,6 +33,7 @@ from attacks.adaptive.decoders.decoding import halves, rows
 from attacks.adaptive.decoders.match import _likeliest
 from attacks.adaptive.decoders.matrix import fitted
 from attacks.adaptive.decoders.ranks import LEAD
+from attacks.adaptive.decoders.sign import _turned
 from teachers.task import UNLABELLED
 
 
@@ -275,6 +277,20 @@ def test_values_that_are_handed_out_in_reversed_order_go_back() -> None:
     assert float(((decoded - skewed.answers).abs() < 1e-5).double().mean()) > 0.99
 
 
+def test_a_row_that_does_not_tell_follows_the_share_of_its_class() -> None:
+    """By Bayes' rule: log odds of reversal are logit(share) − 2 m s / v, with the m and v that rows were drawn from."""
+    g = torch.Generator().manual_seed(12)
+    tops = torch.arange(2).repeat(1000)
+    turned = torch.rand(2000, generator=g) < torch.where(tops == 0, 0.97, 0.03)
+    s = torch.where(turned, -0.6, 0.6).double() + 0.2 * torch.randn(2000, generator=g).double()
+    unsure = torch.arange(2000) < 40
+    s[unsure] = torch.where(tops[unsure] == 0, 0.05, -0.05).double()
+    odds = torch.where(tops == 0, 1, -1) * float(np.log(0.97 / 0.03)) - 2 * 0.6 * s / 0.2**2
+    clear = odds.abs() > 0.3
+    assert bool(clear[unsure].all())
+    assert torch.equal(_turned(s, tops, torch.arange(2000), 2)[clear], (odds > 0)[clear])
+
+
 def test_a_permutation_is_no_reversal() -> None:
     w = world(k=30)
     assert not sign(w.answers.gather(1, permutations(w)[w.tops]), w.labels, w.reference).told
@@ -513,6 +529,20 @@ def test_a_teacher_that_turns_is_found_where_it_turns(then: str, honest: int) ->
     }[then]
     shown = torch.cat([w.answers[:honest], other[honest:]])
     assert abs(change_point(shown, w.labels, w.reference) - honest) <= 3
+
+
+def test_a_change_of_the_mean_is_measured_by_the_pooled_deviation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """900 rows of sd 1 and 100 of sd 2.5 have a pooled sd of 1.24: a step of 1.5 is larger, one of 1 is not."""
+    g = torch.Generator().manual_seed(13)
+    noise = torch.randn(1000, generator=g).double()
+    parts = [noise[:900], noise[900:]]
+    parts = [(x - x.mean()) / x.std(correction=0) for x in parts]
+    even = torch.full((1000, 4), 0.25).log()
+    for step, expected in ((1.5, 900), (1.0, 1000)):
+        series = torch.cat([parts[0], 2.5 * parts[1] + step])
+        monkeypatch.setattr(change, "_statistics", lambda *_, s=series: [s])
+        found = change_point(even, torch.zeros(1000, dtype=torch.int64))
+        assert abs(found - expected) <= 5
 
 
 def test_one_hot_answers_after_a_turn_are_left_out() -> None:
