@@ -65,12 +65,11 @@ class Adaptive(Attack):
             cls(),
             cls(loss="decoupled", temperature=2.0, beta=2.0),
             cls(loss="tail", beta=2.0, rescaled=False),
-            cls(beta=0.0),  # the labels alone
+            cls(rescaled=False),
             cls(loss="refined", temperature=2.0),
             cls(loss="order", beta=4.0),
-            cls(rescaled=False),
             cls(loss="soft", temperature=2.0),
-            cls(rescaled=False, beta=0.0),
+            cls(beta=0.0),  # the labels alone
         )
 
     def run(self, lab: Lab) -> Student:

@@ -11,7 +11,7 @@ from attacks.base import Control, Lab
 from attacks.losses import cross_entropy
 from teachers.training import Batch, Outputs, Student
 
-SWEEP = (0.1, 0.0, 0.05, 0.2, 0.3, 0.02)  # smoothings tried for the LS student, as many as the settings of an attack
+SWEEP = (0.1, 0.0, 0.05, 0.2, 0.3, 0.02, 0.15, 0.01)  # smoothings tried, as many as the settings of an attack
 
 
 @dataclass(frozen=True, kw_only=True)

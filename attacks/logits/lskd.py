@@ -37,8 +37,9 @@ class LSKD(Attack):
     @classmethod
     def grid(cls) -> tuple[LSKD, ...]:
         labelled = (cls(temperature=t, supervised=1.0) for t in (2.0, 1.0, 4.0))
+        lighter = (cls(weight=1.0, temperature=t, supervised=1.0) for t in (2.0, 1.0))
         labels = cls(weight=0.0, supervised=1.0)
-        return cls(), *labelled, cls(weight=1.0), cls(weight=1.0, temperature=1.0), labels
+        return cls(), *labelled, *lighter, labels
 
     def run(self, lab: Lab) -> Student:
         return lab.fit(lab.stream("crop", lab.answers("crop")), self.loss)

@@ -61,7 +61,7 @@ STANDARD = Suite(
     "standard-3",
     (*ADAPTIVE, *LOGITS, *RESISTANT, *LABELS, *SURROGATE, "noise", "ideal"),
     BASELINES,
-    settings=6,
+    settings=8,
     tuning_seeds=2,
     seeds=5,
     bite_seeds=5,
@@ -98,7 +98,6 @@ SELFTEST = replace(
     name="selftest-2",  # what `audit selftest` asks of teachers whose distillability is known
     attacks=("adaptive", "soft-kd", "lskd", "avg"),
     controls=(),
-    settings=4,
     seeds=8,
     most=None,
 )
@@ -118,7 +117,7 @@ EARLIER = {
     "standard": _STANDARD_2,
     "full": replace(FULL, name="full-2", attacks=(*_STANDARD_2.attacks, *LARGE), controls=BASELINES[:-1], settings=4),
     "bag": replace(BAG, name="bag-1", attacks=BAG.attacks[1:], controls=BASELINES[:-1], settings=4),
-    "selftest": replace(SELFTEST, name="selftest-1", attacks=SELFTEST.attacks[1:]),
+    "selftest": replace(SELFTEST, name="selftest-1", attacks=SELFTEST.attacks[1:], settings=4),
 }
 
 
