@@ -326,4 +326,4 @@ def own_teacher(cell: Cell) -> OwnTeacher | None:
 
 def own_teacher_of(cell: Cell, kind: OwnTeacher) -> str:
     """Return the fingerprint of the attacker's own teacher for a student."""
-    return own_teacher_digest(kind, cell.task, cell.pool, cell.student, cell.device)
+    return own_teacher_digest(kind, cell.task, cell.pool, str(cell.recipe.get("architecture", "")), cell.device)
