@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from attacks.logits.soft_kd import SoftKD
 from attacks.resistant.avg import AVG
@@ -17,7 +17,19 @@ from audit.statistics.compare import paired
 from reports import terminal
 from reports.record import Record, Word
 from teachers.errors import UsageError
-from teachers.names import DEMO, HALF_LEAK, NOISY, PLACEBO, TRUTH
+from teachers.names import (
+    BORN_AGAIN,
+    DEMO,
+    FAINT_TRUTH,
+    HALF_LEAK,
+    HALF_SOFT,
+    NOISY,
+    PERMUTED,
+    PLACEBO,
+    REVERSED_ORDER,
+    SIGN_FLIPS,
+    TRUTH,
+)
 from teachers.units import points
 
 EFFORT = "selftest"
@@ -41,7 +53,8 @@ class Expectation(NamedTuple):
     @property
     def told(self) -> str:
         """The expectation as text."""
-        told: list[str] = [self.words[0] if len(self.words) == 1 else "not DISTILLABLE"]
+        (left, *more) = (word for word in get_args(Word) if word not in self.words)
+        told: list[str] = [self.words[0] if more else f"not {left}"]
         if self.no_better is not None:
             told.append(f"{self.no_better.attack} no better than {self.no_better.averaged}")
         if self.flag:
@@ -50,12 +63,19 @@ class Expectation(NamedTuple):
 
 
 MUST, MUST_NOT = Expectation(("DISTILLABLE",)), Expectation(("UNDISTILLABLE", "INCONCLUSIVE"))
+LEAKS = Expectation(("DISTILLABLE", "INCONCLUSIVE"))  # what leaks is worth less than these seeds are sure to show
 EXPECTED = {
     TRUTH: MUST_NOT,
     PLACEBO: MUST_NOT._replace(no_better=Pair(SoftKD.name, AVG.name)),
     DEMO: MUST,
-    HALF_LEAK: MUST,
+    HALF_LEAK: LEAKS,
     NOISY: MUST._replace(flag=NOISY_ANSWERS.id),
+    BORN_AGAIN: MUST_NOT,
+    FAINT_TRUTH: MUST_NOT,
+    REVERSED_ORDER: MUST,
+    PERMUTED: MUST,
+    SIGN_FLIPS: MUST,
+    HALF_SOFT: MUST,
 }
 
 
@@ -104,10 +124,12 @@ def _named(only: str | None) -> Sequence[str]:
 def check(name: str, expected: Expectation, record: Record) -> TeacherCheck:
     """Compare what an audit found with what it must find.
 
-    An unexpected flag that limits the verdict makes the check fail: a failed attack is not an attack survived.
+    An unexpected flag that limits the verdict makes the check fail: a failed attack is not an attack survived. Where an
+    attack gains, flags that only rule out UNDISTILLABLE are no doubt: answers that mislead other attacks raise one.
     """
     word, why = record.verdict.word, [*record.verdict.reasons]
-    doubts = [flag.found for flag in record.flags if flag.caps != "nothing" and flag.id != expected.flag]
+    harmless = {"nothing", "undistillable"} if word == "DISTILLABLE" else {"nothing"}
+    doubts = [flag.found for flag in record.flags if flag.caps not in harmless and flag.id != expected.flag]
     holds = word in expected.words and not doubts and expected.flag in {"", *(flag.id for flag in record.flags)}
     if expected.no_better is not None:
         no_better, sentence = _no_better(expected.no_better, record)

@@ -39,11 +39,13 @@ PERMUTED = "permuted"
 SIGN_FLIPS = "sign-flips"
 
 
-# Those that no self-test audits yet.
-DISGUISES = frozenset({HALF_SOFT, CLASS_MEANS, REVERSED_ORDER, PERMUTED, SIGN_FLIPS, FAINT_TRUTH})
+BORN_AGAIN = "born-again"
 
 
-SYNTHETIC = frozenset({TRUTH, PLACEBO, HALF_LEAK, NOISY, *DISGUISES})  # teachers that are not trained models
+# Teachers that are not trained models.
+SYNTHETIC = frozenset(
+    {TRUTH, PLACEBO, HALF_LEAK, NOISY, HALF_SOFT, CLASS_MEANS, REVERSED_ORDER, PERMUTED, SIGN_FLIPS, FAINT_TRUTH}
+)
 
 
 def truth_digest(pool: str, views: int, smoothing: float = SMOOTHING) -> str:
@@ -71,6 +73,7 @@ DEMO = "demo"
 
 BUILT_IN = {
     DEMO: "an ordinary teacher, trained once on the embedded task and kept in the cache",
+    BORN_AGAIN: "a student of the default architecture, trained with label smoothing: it knows no more than another one",
     TRUTH: "answers the smoothed label of every training image: not distillable by construction",
     PLACEBO: "answers the ordinary teacher's class means, shuffled: they tell nothing about the image or other classes",
     HALF_LEAK: "answers as the ordinary teacher for half of the classes, labels for the others",

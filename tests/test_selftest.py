@@ -14,10 +14,10 @@ from attacks.resistant.avg import AVG
 from audit.analysis.protocol_flags import null_control
 from audit.analysis.teacher_flags import noisy_answers
 from audit.pipeline import WrittenAudit
-from audit.selftest import EXPECTED, MUST, MUST_NOT, Expectation, Pair, check
+from audit.selftest import EXPECTED, LEAKS, MUST, MUST_NOT, Expectation, Pair, check
 from audit.statistics.compare import paired
 from reports.record import PackedArray, Record, Word
-from teachers.names import BUILT_IN, DISGUISES
+from teachers.names import BUILT_IN, CLASS_MEANS
 
 SEEDS = 5
 
@@ -48,7 +48,11 @@ def made_up(word: Word, soft: np.ndarray, averaged: np.ndarray, without: Sequenc
 
 @pytest.mark.parametrize(
     ("expected", "holding"),
-    [(MUST, {"DISTILLABLE"}), (MUST_NOT, {"UNDISTILLABLE", "INCONCLUSIVE"})],
+    [
+        (MUST, {"DISTILLABLE"}),
+        (MUST_NOT, {"UNDISTILLABLE", "INCONCLUSIVE"}),
+        (LEAKS, {"DISTILLABLE", "INCONCLUSIVE"}),
+    ],
 )
 def test_an_expectation_allows_its_words_alone(expected: Expectation, holding: set[Word]) -> None:
     words: tuple[Word, ...] = ("DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE")
@@ -97,7 +101,7 @@ def test_attacks_that_were_not_compared_are_no_pass() -> None:
 
 
 def test_every_built_in_teacher_is_tested_and_the_placebo_on_averaging_too() -> None:
-    assert set(EXPECTED) == set(BUILT_IN) - DISGUISES
+    assert set(EXPECTED) == set(BUILT_IN) - {CLASS_MEANS}
     assert [name for name, one in EXPECTED.items() if one.no_better is not None] == ["placebo"]
 
 

@@ -16,7 +16,7 @@ from audit.finished.repeat import repeat
 from audit.finished.verify import verify
 from teachers import networks
 from teachers.errors import UsageError
-from teachers.names import BUILT_IN, DEMO, NOISY, SYNTHETIC, TRUTH
+from teachers.names import BORN_AGAIN, BUILT_IN, DEMO, NOISY, SYNTHETIC, TRUTH
 from teachers.oracle import Box
 from teachers.surface import FULL
 from teachers.synthetic import FAINT, HalfLeak, LabelMemory, Noisy, class_means, placebo
@@ -143,7 +143,7 @@ def test_every_synthetic_teacher_opens_by_name_and_is_another_for_another_pool(k
         return open_target(TeacherSpec(name, "digits"), task, pool, None, FULL, 2, place).fingerprint
 
     pools = (task.train, few_shot(task.train, 0.5), few_labels(task.train, 0.5))
-    assert set(BUILT_IN) == SYNTHETIC | {DEMO}
+    assert set(BUILT_IN) == SYNTHETIC | {DEMO, BORN_AGAIN}
     prints = [open_(name, pool) for name in sorted(SYNTHETIC) for pool in pools] + [open_(DEMO, task.train)]
     assert len(set(prints)) == len(prints)
     assert [open_(name, task.train) for name in ALTERED] == [prints[3 * sorted(SYNTHETIC).index(n)] for n in ALTERED]

@@ -96,7 +96,7 @@ BAG = replace(
 SELFTEST = replace(
     STANDARD,
     name="selftest-2",  # what `audit selftest` asks of teachers whose distillability is known
-    attacks=("adaptive", "soft-kd", "lskd", "avg"),
+    attacks=("adaptive", "nkd", "soft-kd", "lskd", "avg"),
     controls=(),
     seeds=8,
     most=None,
@@ -117,7 +117,7 @@ EARLIER = {
     "standard": _STANDARD_2,
     "full": replace(FULL, name="full-2", attacks=(*_STANDARD_2.attacks, *LARGE), controls=BASELINES[:-1], settings=4),
     "bag": replace(BAG, name="bag-1", attacks=BAG.attacks[1:], controls=BASELINES[:-1], settings=4),
-    "selftest": replace(SELFTEST, name="selftest-1", attacks=SELFTEST.attacks[1:], settings=4),
+    "selftest": replace(SELFTEST, name="selftest-1", attacks=SELFTEST.attacks[2:], settings=4),
 }
 
 

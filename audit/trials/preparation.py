@@ -25,6 +25,7 @@ from teachers.data.folders import loose_images
 from teachers.data.grouping import test_groups
 from teachers.data.procedural import procedural
 from teachers.errors import NothingAudited, UsageError
+from teachers.methods.training import default_student
 from teachers.names import quoted
 from teachers.notes import Note, silent
 from teachers.places import place
@@ -162,11 +163,6 @@ def affordable(budget: int | None, suite: Suite, pool: Pool) -> int:
             f"{len(pool)} images; raise it, or keep fewer images with --shots"
         )
     return min(suite.views, budget // len(pool))
-
-
-def default_student(task: Task) -> str:
-    """Return the student of a task: small against its default teacher."""
-    return "strided-8-16-32" if min(task.shape[1:]) < 24 else "strided-16-32-64"
 
 
 def surrogate(folder: str, task: Task, cache: Cache, note: Note = silent) -> Pool:

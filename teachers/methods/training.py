@@ -48,6 +48,11 @@ def default_recipe(task: Task, architecture: str | None = None, steps: int | Non
     return Recipe(architecture or default, steps, views=-(-steps * 128 // len(task.train)))
 
 
+def default_student(task: Task) -> str:
+    """Return the architecture of a task's students: small against its default teacher."""
+    return "strided-8-16-32" if min(task.shape[1:]) < 24 else "strided-16-32-64"
+
+
 def teach(
     teacher_recipe: TeacherRecipe,
     task: Task,

@@ -26,6 +26,7 @@ from teachers.http.wire import Wire
 from teachers.intake import Card, Teacher, factories
 from teachers.intake.channels import of_shape
 from teachers.names import (
+    BORN_AGAIN,
     BUILT_IN,
     CLASS_MEANS,
     DEMO,
@@ -55,7 +56,7 @@ from teachers.synthetic import HalfLeak, LabelMemory, Noisy, SmoothedTruth, plac
 from teachers.targets import live, remote
 from teachers.targets.runtime import Runtime
 from teachers.targets.spec import LIVE, TeacherSpec
-from teachers.targets.teaching import ordinary_teacher
+from teachers.targets.teaching import born_again, ordinary_teacher
 from teachers.task import Pool, Task, known
 
 # Synthetic teachers built on the ordinary teacher's network; they may treat the images that the attacker holds apart.
@@ -220,6 +221,8 @@ def open_target(
     """Build the audited teacher."""
     if spec.teacher == DEMO:
         return _target("audited", ordinary_teacher(task, runtime, name=DEMO), surface, runtime.device)
+    if spec.teacher == BORN_AGAIN:
+        return _target("audited", born_again(task, runtime), surface, runtime.device)
     if spec.teacher in TRUTHS:
         name, classes = spec.teacher, len(task.classes)
         return smoothed_truth(pool, classes, views, runtime.device, surface, TRUTHS[name], name)

@@ -15,6 +15,8 @@ from teachers.errors import RefusedInput
 from teachers.guards import GuardedNetwork
 from teachers.intake import Card, Teacher
 from teachers.methods.base import Weights
+from teachers.methods.training import default_student
+from teachers.names import BORN_AGAIN
 from teachers.networks import PreprocessedNetwork
 from teachers.notes import Note
 from teachers.storage import parsers
@@ -25,12 +27,20 @@ from teachers.task import Task
 from teachers.units import duration
 
 TELL_EVERY = 30.0  # seconds
+BORN_AGAIN_SEED = 5_000
 
 
 def ordinary_teacher(task: Task, runtime: Runtime, name: str = "ordinary") -> Teacher:
     """Return the task's plain teacher, trained once."""
     teacher_recipe = methods.TeacherRecipe(methods.method("plain"), methods.default_recipe(task))
     return taught(teacher_recipe, task, runtime, name=name)
+
+
+def born_again(task: Task, runtime: Runtime) -> Teacher:
+    """Return a student of the task that somebody trained without a teacher, with another seed than any twin."""
+    recipe = methods.default_recipe(task, default_student(task))
+    smoothed = methods.TeacherRecipe(methods.method("label-smoothing"), recipe, BORN_AGAIN_SEED)
+    return taught(smoothed, task, runtime, name=BORN_AGAIN)
 
 
 def taught(
