@@ -30,7 +30,7 @@ import numpy as np
 from null import LSPool
 from numpy.typing import NDArray
 from scatter import _noise as noise
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import ndtri, stdtrit
 
 from audit.analysis.protocol_flags import ERRATIC
 from audit.statistics.collapses import MOST, pairs, passing, typical
@@ -154,28 +154,28 @@ def _classes() -> NDArray[np.int64]:
 
 @cache
 def offset(world: World) -> float:
-    """Return by how much the accuracy of students that pass is above or below that of students that never collapse."""
+    """Return how much lower the accuracy of students that pass is where some collapse, with endless siblings."""
     if world.side in ("none", "both"):
         return 0.0
-    rng, n = np.random.default_rng(0), 400_000
-    base = float(_pool().mean()) if world.kind == "real" else ACCURACY[world.kind]
-    images = IMAGES // 2 if world.kind == "real" else IMAGES
-    own = rng.standard_normal(n) * _sd_of_students(world.kind)
-    accuracy = np.clip(base + own - (rng.random(n) < world.rate) * world.points / 100, 0, 1)
-    seen = accuracy + rng.standard_normal(n) * math.sqrt(0.4 * base * (1 - base) / images)  # the rest is the images'
-    kept = typical(seen, images)
-    return float(accuracy[kept].mean() - (base + own[kept].mean()))
+    rng, students = np.random.default_rng(0), _students(world.kind)
+    lost = (rng.random(len(students)) < world.rate) * world.points / 100
+    noise = math.sqrt(reference().interaction / 2 / IMAGES) * rng.standard_normal(len(students))
+    kept = typical(students - lost + noise, IMAGES)
+    healthy = typical(students + noise, IMAGES)
+    return float((students - lost)[kept].mean() - students[healthy].mean())
 
 
 @cache
-def _sd_of_students(kind: str) -> float:
+def _students(kind: str) -> Array:
+    """Return accuracies of many students of a kind, as seeds alone scatter them, (students,)."""
+    rng = np.random.default_rng(0)
     if kind == "normal":
-        return math.sqrt(reference().seeds)
+        return ACCURACY[kind] + math.sqrt(reference().seeds) * rng.standard_normal(400_000)
     if kind == "real":
-        return float(np.std(_pool().mean(axis=1)))
-    spread = _spread(kind)
-    level = float(ndtri(ACCURACY[kind]))
-    return float(ndtr(level + spread.seed / spread.total) - ndtr(level - spread.seed / spread.total)) / 2
+        return np.tile(_pool().mean(axis=1), 200)
+    drawn = [sides(World(kind, "none", 0, 0), 0.0, rng)[1][1].mean(axis=1) for _ in range(60)]
+    scatter = math.sqrt(np.mean([np.var(d, ddof=1) for d in drawn]))
+    return ACCURACY[kind] + scatter * rng.standard_normal(400_000)
 
 
 @dataclass(frozen=True)
@@ -236,11 +236,11 @@ class Drawn:
     aside: Array
 
 
-def normal(world: World, gain: float, rng: np.random.Generator) -> Drawn:
-    """Draw audits by their accuracies, (audits, seeds), as an analysis of variance has them."""
+def accuracies(world: World, gain: float, rng: np.random.Generator) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Draw the accuracies of an attack's students and of controls on validation and test images, (audits, seeds)."""
     parts, S, base = reference(), SEEDS[-1], ACCURACY["normal"]
     # A student has half of a margin's interaction. Of seed effects, half is common to both sides, as in the bag.
-    own = math.sqrt(parts.seeds)
+    common, own = rng.standard_normal((CHUNK, S)), math.sqrt(parts.seeds)
 
     def side(level: float, hit: bool) -> tuple[Array, Array]:
         lost = (rng.random((CHUNK, S)) < world.rate) * hit * world.points / 100
@@ -248,9 +248,14 @@ def normal(world: World, gain: float, rng: np.random.Generator) -> Drawn:
         noise = [math.sqrt(parts.interaction / 2 / IMAGES) * rng.standard_normal((CHUNK, S)) for _ in range(2)]
         return mean + noise[0], mean + noise[1]
 
-    common = rng.standard_normal((CHUNK, S))
     attack = side(base + gain, world.side in ("attack", "both"))
-    control = side(base, world.side in ("control", "both"))
+    return attack, side(base, world.side in ("control", "both"))
+
+
+def normal(world: World, gain: float, rng: np.random.Generator) -> Drawn:
+    """Draw audits by their accuracies, as an analysis of variance has them."""
+    parts = reference()
+    attack, control = accuracies(world, gain, rng)
     shared = math.sqrt(parts.images / IMAGES) * rng.standard_normal((CHUNK, 1))
     margins = attack[1] - control[1] + shared
     bounds: dict[bool, list[Array]] = {}

@@ -30,12 +30,14 @@ def passing(validation: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def typical(accuracy: NDArray[np.float64], images: int) -> NDArray[np.bool_]:
     """Return which accuracies (…, S) on so many images are not far below those of the other seeds.
 
-    The scale is a student's standard deviation over seeds, never less than that of so many independent answers. The
-    student next to the median tells nothing of it, and is left out.
+    The scale is a student's standard deviation over seeds, never less than that of so many independent answers. It
+    comes from the distances to the median student, whose own says nothing; of an even number it is the better of the
+    two in the middle, since between them would be nowhere where half of the students collapse.
     """
     if accuracy.shape[-1] < 2:
         return np.ones(accuracy.shape, bool)
-    middle, upper = np.quantile(accuracy, (0.5, 0.75), axis=-1, keepdims=True)
+    middle = np.quantile(accuracy, 0.5, axis=-1, keepdims=True, method="higher")
+    upper = np.quantile(accuracy, 0.75, axis=-1, keepdims=True)
     deviations = np.sort(np.abs(accuracy - middle), axis=-1)[..., 1:]
     scale = np.quantile(deviations, 0.25, axis=-1, keepdims=True) / _QUARTER
     scale = np.maximum(scale, np.sqrt(middle * (1 - middle) / images))
