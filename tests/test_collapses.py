@@ -35,6 +35,12 @@ def test_it_is_seen_where_most_collapse_and_nothing_is_where_three_seeds_do_not_
     assert passing(students(0.5)).all()
 
 
+def test_half_of_an_even_number_collapse() -> None:
+    rng = np.random.default_rng(3)
+    good, bad = healthy(5, rng), [a - 0.1 for a in healthy(5, rng)]
+    assert passing(students(*good, *bad)).tolist() == [True] * 5 + [False] * 5
+
+
 def test_students_that_agree_by_luck_do_not_make_the_next_one_a_collapse() -> None:
     """The scale is never less than that of so many independent answers: 0.7 points at 4,000 images."""
     assert passing(students(0.7, 0.7, 0.7, 0.7, 0.69)).all()
