@@ -73,7 +73,7 @@ DEMO = "demo"
 
 BUILT_IN = {
     DEMO: "an ordinary teacher, trained once on the embedded task and kept in the cache",
-    BORN_AGAIN: "a student of the default architecture, trained with label smoothing: it knows no more than another one",
+    BORN_AGAIN: "a student of the default architecture, trained with label smoothing: no better than another one",
     TRUTH: "answers the smoothed label of every training image: not distillable by construction",
     PLACEBO: "answers the ordinary teacher's class means, shuffled: they tell nothing about the image or other classes",
     HALF_LEAK: "answers as the ordinary teacher for half of the classes, labels for the others",

@@ -56,7 +56,7 @@ def decode(log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, resca
     images = len(labels)
     rows_at_once = images * max(1, MOST // max(1, images * log_probs.shape[1]))
     blocks = torch.split(log_probs, rows_at_once)
-    known = [None] * len(blocks) if reference is None else list(torch.split(reference, rows_at_once))
+    known = [None] * len(blocks) if reference is None else torch.split(reference, rows_at_once)
     found = [_read(*block, labels, rescaled) for block in zip(blocks, known, strict=True)]
     tells = [1.0 if own is None else _tells(one, labels, own) for one, own in zip(found, known, strict=True)]
     kept = [one if told >= HALF * max(tells) else _silent(one, labels) for one, told in zip(found, tells, strict=True)]
