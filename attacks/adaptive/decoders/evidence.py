@@ -48,8 +48,7 @@ def evidence(log_probs: Tensor, labels: Tensor, reference: Tensor, *, alike: boo
     Rows that hide a class count as zero.
     """
     given, k = rows(log_probs, labels), log_probs.shape[1]
-    hot = F.one_hot(given.tops, k).bool() | F.one_hot(given.classes, k).bool()
-    stay = ~hot & given.full[:, None]
+    stay = ~F.one_hot(given.tops, k).bool() & given.full[:, None]
     number = by_class(given.full.double()[:, None], given.classes, k).clamp(min=1e-12)
     pair = []
     for x in (log_probs, per_row(reference, len(log_probs))):
