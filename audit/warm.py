@@ -50,7 +50,8 @@ def _warm(experiment: Experiment, runner: TrialRunner, context: RunContext) -> N
     found.train("tuning", design.tuning())
     every = [setting for attack in attacks for setting in design.settings(attack, design.ordinary)]
     tried = [design.controls(found, setting) for setting in every]
-    found.train("matching controls", [control for controls in tried for control in controls])
+    twins = [arms for attack in attacks if len(arms := design.twins(attack)) > 1]
+    found.train("matching controls", [control for controls in (*tried, *twins) for control in controls])
     best = [Pair(setting, arm) for setting, arms in zip(every, tried, strict=True) if (arm := chosen(found, arms))]
     beaten = [arm for pair in best for arm in (pair.control, *design.rivals(found, pair).values())]
     judged = [arm.on("judge", experiment.most) for arm in beaten]

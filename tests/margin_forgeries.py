@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from record_changes import Change, after, found_in, of, renamed
 
-from reports.record import ControlMargin, Over, Record, Trial
+from audit.plan.design import own_teacher
+from reports.record import ControlMargin, Over, PackedArray, Record, Trial
 from teachers.names import own_teacher_digest
 
 KINDS: tuple[Over, ...] = ("ls", "own loss", "twin", "home-made")
@@ -78,6 +80,26 @@ def diverging(record: Record) -> Record:
     return record.model_copy(update={"trials": tuple(trials)})
 
 
+def _tuned_on_a_twin(record: Record, *, chosen: bool) -> set[str]:
+    setting = over(record, "soft-kd", "twin").parameters
+    asked = (t for t in record.trials if t.cell.technique == "soft-kd" and t.role == "tune")
+    found = {t.key for t in asked if own_teacher(t.cell) == "twin" and (t.cell.parameters == setting) == chosen}
+    assert found
+    return found
+
+
+def stronger(record: Record) -> Record:
+    """Let another setting be right on all validation images than the one that the margin over a twin has."""
+    gone, right = _tuned_on_a_twin(record, chosen=False), PackedArray.of(np.ones(record.task.validation, bool))
+    trials = (t.model_copy(update={"validation_correct": right}) if t.key in gone else t for t in record.trials)
+    return record.model_copy(update={"trials": tuple(trials)})
+
+
+def untuned_twin(record: Record) -> Record:
+    gone = _tuned_on_a_twin(record, chosen=False)
+    return record.model_copy(update={"trials": tuple(t for t in record.trials if t.key not in gone)})
+
+
 FORGED: dict[str, tuple[Change, str]] = {
     "no margin over a twin": (without_margin("soft-kd", "twin"), "margins of soft-kd"),
     "no margin over a twin of labels alone": (without_margin("label-mixup", "twin"), "margins of label-mixup"),
@@ -121,8 +143,10 @@ FORGED: dict[str, tuple[Change, str]] = {
             renamed(_students("soft-kd", "twin"), parameters={"temperature": 9.0, "weight": 0.9}),
             of_margin("soft-kd", "twin", lambda r: {"parameters": {"temperature": 9.0, "weight": 0.9}}),
         ),
-        "twin of soft-kd",
+        "settings of twin of soft-kd",
     ),
+    "a weaker setting of a twin": (stronger, "settings of twin of soft-kd"),
+    "a twin that was tuned over fewer settings": (untuned_twin, "settings of twin of soft-kd"),
     "a twin's students turned round": (
         of_margin("dist", "twin", lambda r: {"students": over(r, "dist", "twin").students[::-1]}),
         "twin of dist",

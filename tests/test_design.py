@@ -183,7 +183,8 @@ def test_students_are_counted_as_by_hand() -> None:
     """One attack, two teachers; two tuning seeds, three to five judged, two on the ordinary teacher."""
     assert counted(designed(SoftKD)) == {
         "tuning": (2 * 2 + 1 * 2 + 2 * 2 * 2, 14),  # LS, CE, two settings on each teacher
-        "matching controls": (0 + 4 * 2, 2 * (2 * 2 + 4 * 2)),  # or other LS students; the own loss by ε
+        # or other LS students; the own loss by ε; two settings on a twin
+        "matching controls": (0 + 4 * 2 + 2 * 2, 2 * (2 * 2 + 4 * 2) + 2 * 2),
         "twice the steps": (2 + 2, 4),  # of the LS student and of the attack
         # the attack, own loss, twin, LS and null, CE; where little is shared, an LS student of its own, too
         "judging": (3 * 3 + (3 + 3) + 3, 4 * 5 + (3 + 3) + 3),
@@ -209,7 +210,7 @@ def test_a_control_of_another_kind_has_a_tenth_of_the_labels_as_it_is() -> None:
 
 def test_label_only_attacks_may_be_set_aside() -> None:
     found = counted(designed(LabelMixup, roles=("audited",)))
-    assert found["matching controls"] == (2 * 2, 2 * 2)
+    assert found["matching controls"] == (2 * 2 + 2 * 2, 2 * 2 + 2 * 2)
     assert found["twice the steps"] == (0, 4)
     assert found["judging"] == (3 + 3 + 3, 3 * 5 + 3 + 3 + 3)
     assert found["positive control"] == (2 + 2, 2 + 2)
@@ -238,4 +239,4 @@ def test_stored_students_are_not_counted() -> None:
 def test_a_further_control_is_counted_by_itself(monkeypatch: pytest.MonkeyPatch, truths: tuple[float, ...]) -> None:
     monkeypatch.setattr(design, "TRUTHS", truths)
     found = counted(designed(SoftKD, roles=("audited",)))
-    assert found["matching controls"] == (2 * len(truths), 2 * len(truths) + 2 * 2)
+    assert found["matching controls"] == (2 * len(truths) + 2 * 2, 2 * len(truths) + 2 * 2 + 2 * 2)

@@ -60,8 +60,9 @@ def _group(groups: Groups, row: Comparison, found: ControlMargin) -> Group:
         return Group(where, found.students, range(number), (kind,), says, tuned)
     seeds = range(len(row.knockoff.students))
     if found.over == "twin":
-        kind = _taught(groups, row, TWIN, groups.record.settings.surface)
-        return Group(where, found.students, seeds, (Kind(kind.due | {"parameters": row.knockoff.parameters}),), says)
+        asked = _taught(groups, row, TWIN, groups.record.settings.surface)
+        tuned = (Kind(asked.due, row.knockoff.tuned_over),)
+        return Group(where, found.students, seeds, tuned, says, tuned)
     rivals = groups.rivals(row, "audited", row.knockoff.parameters)
     kinds = tuple(kind for kind in rivals if ("smoothed" in kind.due) == (found.over == "own loss"))
     return Group(where, found.students, seeds, kinds, says, kinds)

@@ -162,7 +162,9 @@ class Design:
         found: Pairs = {}
         for teacher in self.attacks:
             best = ((arm, chosen(choices, self.controls(choices, arm))) for arm in self.best_settings(choices, teacher))
-            found[teacher] = {a.technique.name: Pair(a, control) for a, control in best if control is not None}
+            pairs = [Pair(arm, control) for arm, control in best if control is not None]
+            held = [pair for pair in pairs if teacher != "audited" or self.beatable(choices, pair)]
+            found[teacher] = {pair.knockoff.technique.name: pair for pair in held}
         return found
 
     def best_alone(self, choices: Choices) -> list[Arm]:
@@ -182,7 +184,9 @@ class Design:
     def matching(self, choices: Choices) -> list[Arm]:
         """Return the control candidates of every attack's best setting."""
         best = (arm for teacher in self.attacks for arm in self.best_settings(choices, teacher))
-        return [control for arm in best for control in self.controls(choices, arm)]
+        twins = [arms for attack in self.attacks["audited"].values() if len(arms := self.twins(attack)) > 1]
+        controls = (control for arm in best for control in self.controls(choices, arm))
+        return [*controls, *(arm for arms in twins for arm in arms)]
 
     def longer(self, choices: Choices, pairs: Pairs) -> list[Arm]:
         """Return what is tuned for twice the steps: the LS student, and the best of the attacks on original data.
@@ -213,8 +217,8 @@ class Design:
     def rivals(self, choices: Choices, pair: Pair) -> dict[Over, Arm]:
         """Return everything that students gain over only if the teacher told them something.
 
-        That is the best LS student, the best of the attack's own loss without a teacher, and the attack with the same
-        setting on a twin. Empty for attacks without original images, which have no such alternatives.
+        That is the best LS student, the best of the attack's own loss without a teacher, and the attack on a twin, with
+        the setting that is best there: one that suits the audited teacher's answers may not suit a twin's. Empty for attacks without original images, which have no such alternatives.
         """
         knockoff, tried = pair.knockoff, pair.control.chosen_from
         if knockoff.attack.holds != "original":
@@ -222,9 +226,19 @@ class Design:
         alone: dict[Over, Arm | None] = {
             "ls": choices.best(tuple(arm for arm in tried if arm.target is None)),
             "own loss": choices.best(tuple(arm for arm in tried if isinstance(arm.target, float))),
-            "twin": replace(knockoff, target="twin", chosen_from=()),
+            "twin": chosen(choices, self.twins(knockoff.attack)),
         }
         return {over: arm for over, arm in alone.items() if arm is not None}
+
+    def twins(self, attack: type[Attack]) -> tuple[Arm, ...]:
+        """Return an attack's settings on a twin; nothing for an attack without original images."""
+        if attack.holds != "original":
+            return ()
+        return tuple(self._tried(arm.technique, "twin") for arm in self.settings(attack, "audited"))
+
+    def beatable(self, choices: Choices, pair: Pair) -> bool:
+        """Whether every kind of control that an attack has to beat was trained: no student of them failed."""
+        return pair.knockoff.attack.holds != "original" or "twin" in self.rivals(choices, pair)
 
     def home(self, pair: Pair) -> Arm | None:
         """Return an attack's students of a home-made teacher; None for attacks without original images.

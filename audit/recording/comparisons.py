@@ -179,7 +179,7 @@ class ComparisonBuilder:
         """Return why an attack failed, in one sentence."""
         tried = self.design.settings(attack, "audited")
         controls = [arm for setting in tried for arm in self.design.controls(self.trials, setting)]
-        failure = self.trials.failure(*tried, *judged, *controls)
+        failure = self.trials.failure(*tried, *judged, *controls, *self.design.twins(attack))
         return DIVERGED if failure is None else failure.sentence
 
 
