@@ -217,8 +217,9 @@ class Design:
     def rivals(self, choices: Choices, pair: Pair) -> dict[Over, Arm]:
         """Return everything that students gain over only if the teacher told them something.
 
-        That is the best LS student, the best of the attack's own loss without a teacher, and the attack on a twin, with
-        the setting that is best there: one that suits the audited teacher's answers may not suit a twin's. Empty for attacks without original images, which have no such alternatives.
+        That is the best LS student, the best of the attack's own loss without a teacher, and the attack on a twin with
+        the setting that is best there: what suits the audited teacher may not suit a twin. Empty for attacks without
+        original images, which have no such alternatives.
         """
         knockoff, tried = pair.knockoff, pair.control.chosen_from
         if knockoff.attack.holds != "original":
