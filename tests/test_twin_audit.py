@@ -20,7 +20,7 @@ SUITE = replace(
     controls=(),
     settings=4,
     tuning_seeds=1,
-    seeds=5,
+    seeds=8,
     bite_seeds=3,
     most=None,
 )
