@@ -195,7 +195,7 @@ def test_a_random_temperature_is_noise_and_no_change(
 
 @pytest.mark.parametrize("surface", ["probs", "noise:0.5", "label", "top:3+round:2"])
 def test_a_teacher_that_stays_as_it_is_raises_nothing(surface: str, taught: Path, tmp_path: Path) -> None:
-    record = pipeline.run(request(taught, tmp_path / "a", surface=surface)).record
+    record = pipeline.run(request(taught, tmp_path / "a", surface=surface, attacks="label-mixup")).record
     assert FLAG not in flags(record)
     again = record.probe.again
     assert again is not None
