@@ -6,8 +6,10 @@ from drawn_students import students
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from audit.analysis.student_flags import small_test
 from audit.statistics.compare import Margin, above, differing, over_images, over_teachers, paired
 from audit.statistics.image_groups import Units, design_effect
+from audit.statistics.power import Scatter, power
 from audit.statistics.sequential import once
 from audit.statistics.verdict import Finding, rule, usable
 
@@ -173,3 +175,24 @@ def test_units_add_up_within_groups() -> None:
     units = Units(6, np.array([2, 0, 2, 1, 0, 2]))
     assert units.sums(np.array([[1, 2, 3, 4, 5, 6]])).tolist() == [[7, 4, 10]]
     assert units.independent == pytest.approx((1 + 4 + 9) ** 2 / (1 + 16 + 81))
+
+
+def test_what_endless_seeds_would_leave_and_what_a_plan_foresees_count_groups() -> None:
+    m = Margin(
+        mean=0.0,
+        seeds=5,
+        images=400,
+        discordant=100,
+        between_seeds=0.1,
+        between_images=0.4,
+        residual=0.1,
+        independent=4,
+    )
+    se = (m.image_variance / 400) ** 0.5
+    flag = small_test({"dkd": m})
+    assert flag is not None
+    assert f"±{-100 * float(stdtrit(3, 0.05)) * se:.2f} points" in flag.found
+    found = Scatter(1e-6, 0.05, 0.1, "drawn")
+    alone, few = (power(found, 5, 10, 6_200, 8, independent) for independent in (None, 20.0))
+    assert few.gain > alone.gain
+    assert few.resistance < alone.resistance
