@@ -165,7 +165,7 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
             experiment.seeds,
             experiment.most,
             experiment.judged,
-            max(1, len(attacks["audited"]) * len(experiment.students)),
+            max(1, sum(a.holds == "original" for a in attacks["audited"].values()) * len(experiment.students)),
             options.tolerance,
         ),
         efforts={

@@ -63,8 +63,8 @@ def _print_forecast(found: Forecast) -> None:
 def _undistillable(found: Forecast, power: float) -> str:
     """Say how likely UNDISTILLABLE is where no attack gains anything, and what makes it likely."""
     joint, own = found.joint, points(found.delta, sign=False)
-    told = f"If none of the {found.attacks} attacks gains anything, {joint.undistillable:.0%} of such audits end "
-    told += f"UNDISTILLABLE at a tolerance of {own} points"
+    told = f"If none of {joint.attacks} attacks on original images gains anything, {joint.undistillable:.0%} of such "
+    told += f"audits end UNDISTILLABLE at a tolerance of {own} points"
     if joint.undistillable >= power:
         return told
     wider = [] if joint.delta is None else [f"a tolerance of {points(joint.delta, sign=False)} points (--delta)"]

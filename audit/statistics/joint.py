@@ -40,6 +40,8 @@ class Words(NamedTuple):
 class JointPower:
     """What an audit says of a teacher of whom no attack gains anything."""
 
+    attacks: int
+    """Number of comparisons that count: attacks without original images lose tens of points, far from the tolerance."""
     undistillable: float
     """How often it says UNDISTILLABLE."""
     delta: float | None
@@ -57,7 +59,7 @@ def joint_power(scatter: Scatter, first: int, most: int, images: int, attacks: i
 
     own = chance(delta)
     if own >= POWER:
-        return JointPower(own, delta, images)
+        return JointPower(attacks, own, delta, images)
     wider, more = None, None
     if chance(WIDEST) >= POWER:
         low, high = delta, WIDEST
@@ -71,7 +73,7 @@ def joint_power(scatter: Scatter, first: int, most: int, images: int, attacks: i
             middle = math.sqrt(few * many)
             few, many = (few, middle) if chance(delta, round(middle)) >= POWER else (middle, many)
         more = round(many)
-    return JointPower(own, wider, more)
+    return JointPower(attacks, own, wider, more)
 
 
 def words(
