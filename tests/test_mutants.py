@@ -225,6 +225,13 @@ MUTANTS = (
         "tests/attacks/test_adaptive.py -k label_alone",
     ),
     Mutant(
+        "views that show too little of an image for its class count",
+        "attacks/adaptive/adaptive.py",
+        "use = given.full & (given.classes == given.tops)",
+        "use = given.full",
+        "tests/attacks/test_adaptive.py -k tell_nothing",
+    ),
+    Mutant(
         "logit standardisation of the teacher alone",
         "attacks/logits/lskd.py",
         "kd(standardise(outputs.logits)",

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from attacks.adaptive.chain import DECODERS, decode
-from attacks.adaptive.decoders import Decoding, evidence
-from attacks.adaptive.decoders.decoding import by_class
+from attacks.adaptive.decoders import Decoding, class_scale, evidence
+from attacks.adaptive.decoders.decoding import by_class, hidden, rows, unchanged
 from attacks.base import Attack, Lab
 from attacks.controls.ls import LS
 from attacks.logits.dist import DIST
@@ -122,21 +122,34 @@ class Sight(NamedTuple):
 def _read(lab: Lab, rescaled: bool) -> Decoding:
     """Ask about crops, and about other views if these tell too little; return what the answers about crops mean.
 
-    If other views tell clearly more, the answer about each crop is the mean of those about the image's other views.
+    If other views tell clearly more, the answer about each crop is the mean of those about the image's other views that
+    name its label.
     """
     own = lab.fit(lab.stream("crop"), LS().loss) if len(lab.pool.labelled) else None
     crops = _seen(lab, "crop", own, rescaled)
     if own is None or crops.tells >= ENOUGH:
         return crops.meaning
-    others = {kind: _seen(lab, kind, own, rescaled) for kind in OTHERS if _affordable(lab, kind)}
+    others = {kind: _seen(lab, kind, own, False) for kind in OTHERS if _affordable(lab, kind)}
     kind = max(others, key=lambda name: others[name].tells, default="crop")
     if kind == "crop" or others[kind].tells < max(ENOUGH, CLEARLY * crops.tells):
         return crops.meaning
-    found, images = others[kind].meaning, len(lab.pool)
-    numbers = torch.arange(images).repeat(len(found.log_probs) // images)
-    mean = by_class(found.log_probs, numbers, images).log_softmax(-1)
-    told = "; ".join(filter(None, [f"crops tell nothing about the image, but {kind} views do", found.told]))
-    return Decoding(mean.repeat(lab.recipe.views, 1), told)
+    found, labels = others[kind].meaning, torch.from_numpy(lab.pool.every_label)
+    mean = _of_image(found.log_probs, labels)
+    scaled = class_scale(mean, labels) if rescaled else unchanged(mean)
+    told = [f"crops tell nothing about the image, but {kind} views do", found.told, scaled.told]
+    return Decoding(scaled.log_probs.repeat(lab.recipe.views, 1), "; ".join(filter(None, told)))
+
+
+def _of_image(log_probs: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean logits of the views of each image whose top class is its label, (N, K); the label if none is.
+
+    A strong view may show too little of an image to be about its class.
+    """
+    given, images = rows(log_probs, labels), len(labels)
+    use = given.full & (given.classes == given.tops)
+    number = by_class(use.double()[:, None], given.images, images)
+    mean = by_class(torch.where(use[:, None], log_probs, 0.0), given.images, images) / number.clamp(min=1e-12)
+    return hidden(mean.log_softmax(-1).to(log_probs), labels, number[:, 0] == 0)
 
 
 def _seen(lab: Lab, kind: str, own: Student | None, rescaled: bool) -> Sight:
