@@ -193,6 +193,6 @@ def test_what_endless_seeds_would_leave_and_what_a_plan_foresees_count_groups() 
     assert flag is not None
     assert f"±{-100 * float(stdtrit(3, 0.05)) * se:.2f} points" in flag.found
     found = Scatter(1e-6, 0.05, 0.1, "drawn")
-    alone, few = (power(found, 5, 10, 6_200, 8, independent) for independent in (None, 20.0))
+    alone, few = (power(found, 5, 10, 6_200, 8, independent=independent) for independent in (None, 20.0))
     assert few.gain > alone.gain
     assert few.resistance < alone.resistance

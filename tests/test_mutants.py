@@ -402,8 +402,8 @@ MUTANTS = (
     Mutant(
         "the bound of a mis-tuned attack is set aside with it",
         "audit/statistics/verdict.py",
-        "for f in judged if (reason := _open(f, delta))",
-        "for f in judged if not f.mis_tuned and (reason := _open(f, delta))",
+        "for f in judged if (reason := _open(f, delta, level))",
+        "for f in judged if not f.mis_tuned and (reason := _open(f, delta, level))",
         "tests/test_misleading.py -k open_bound",
     ),
     Mutant(

@@ -156,7 +156,13 @@ def test_an_audit_of_a_synthetic_teacher_says_so_and_can_be_verified_and_repeate
 ) -> None:
     wanted = request(kept, tmp_path / "out", teacher=name, attacks="soft-kd")
     done = pipeline.run(wanted)
-    of_suite = {"small-validation", "light-tuning", "fails-positive-control", "small-test"}  # this one is of seconds
+    of_suite = {
+        "small-validation",
+        "light-tuning",
+        "fails-positive-control",
+        "small-test",
+        "mis-tuned",
+    }  # this one is of seconds
     own = {"synthetic-teacher", "noisy-answers"} if name == NOISY else {"synthetic-teacher"}
     assert own == {f.id for f in done.record.flags} - of_suite
     assert list(verify(done.folder)) == []

@@ -21,9 +21,9 @@ from attacks.resistant.mkd import MKD
 from attacks.resistant.skeptical import Skeptical
 from attacks.resistant.view_ensemble import ViewEnsemble
 from audit.plan.cells import Cell
-from audit.plan.suite import STANDARD
+from audit.plan.suite import EARLIER
 
-TRIED = STANDARD.settings  # by suites that were frozen before these settings came
+TRIED = EARLIER["standard"].settings  # by suites that were frozen before these settings came
 OLDER = {
     "soft-kd": "091c9661dea73a47",
     "dkd": "b13896c9719d5725",
@@ -48,7 +48,7 @@ NEWER: tuple[Technique, ...] = (
     *(SoftKD(weight=0.1), MKD(weight=0.1), ViewEnsemble(weight=0.1), Inversion(weight=0.1)),
     *(AVG(geometric=True), AVG(in_batch=True)),
     AVG(geometric=True, in_batch=True, squared=True, temperature=20.0),
-    *(LSKD(weight=1.0), LSKD(weight=1.0, temperature=1.0)),
+    *(LSKD(weight=1.0, supervised=1.0), LSKD(weight=1.0, temperature=1.0, supervised=1.0)),
     *(DKD(standardised=True, temperature=2.0), DKD(standardised=True, alpha=9.0, beta=81.0)),
     DKD(temperature=1.0, beta=0.5),
     *(DIST(temperature=4.0, beta=2.0, gamma=2.0), DistLS(temperature=4.0, beta=2.0, gamma=2.0)),

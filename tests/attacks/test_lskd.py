@@ -37,15 +37,15 @@ def test_standardised_logits_have_mean_zero_and_unit_deviation() -> None:
     torch.testing.assert_close(z.std(-1), torch.ones(B, dtype=z.dtype), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize(("weight", "T"), [(9.0, 2.0), (1.0, 2.0), (1.0, 1.0)])
-def test_lskd_is_a_tenth_of_the_labels_and_w_times_kd_of_z_scores(weight: float, T: float) -> None:
-    """0.1 CE + w T² KL(softmax(z-scores of the teacher / T) ‖ that of the student), by loops."""
+@pytest.mark.parametrize(("weight", "T", "labels"), [(9.0, 2.0, 0.1), (1.0, 2.0, 1.0), (1.0, 1.0, 1.0)])
+def test_lskd_is_the_loss_of_the_labels_and_w_times_kd_of_z_scores(weight: float, T: float, labels: float) -> None:
+    """λ CE + w T² KL(softmax(z-scores of the teacher / T) ‖ that of the student), by loops."""
     now, total = batch(), 0.0
     for i, y in enumerate(now.labels.tolist()):
         p, q = (softmax(z_scores(row), T) for row in (logits(100)[i].tolist(), logits(0)[i].tolist()))
-        total -= 0.1 * math.log(softmax(logits(0)[i].tolist(), 1.0)[y])
+        total -= labels * math.log(softmax(logits(0)[i].tolist(), 1.0)[y])
         total += weight * T * T * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-    attack = LSKD(weight=weight, temperature=T)
+    attack = LSKD(weight=weight, temperature=T, supervised=labels)
     assert attack in LSKD.grid()
     assert float(attack.loss(Outputs(logits(0)), now, 0)) == pytest.approx(total / B, rel=1e-5)
 
