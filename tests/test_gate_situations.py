@@ -50,7 +50,7 @@ def test_what_is_refused_gets_one_sentence(done: dict[Situation, Outcome]) -> No
             "a waiver of an unknown attack",
             'line 3: waive.attack is "sotf-kd", which is not an attack; did you mean soft-kd?',
         ),
-        ("an unknown suite", 'line 3: suite.name is "standrad-2"; did you mean standard-3?'),
+        ("an unknown suite", 'line 3: suite.name is "standrad-2"; did you mean standard-2?'),
         ("no TOML", "policy.toml is not valid TOML: Invalid value (at line 2, column 12)"),
         ("a baseline of another task", "line 3: baseline.record names an audit of another task"),
         ("`audit run`", 'line 2: surfaces has "label", which this audit does not run; give --surface probs,label'),

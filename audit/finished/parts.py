@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from attacks.sources import statements
 from audit.finished.design import Disagreement, unequal
 from audit.plan import measures
-from audit.plan.suite import effort_of, named
+from audit.plan.suite import NULL_NAME, effort_of, named
 from reports.record import GROUPINGS, CMIPool, PoolName, Probe, Record, TeacherInfo
 from teachers.names import SYNTHETIC
 from teachers.targets import questions
@@ -48,6 +48,8 @@ def stated(record: Record) -> Iterator[Disagreement]:
     for row in record.controls:
         yield from unequal(f"needs and holds of {row.attack}", (row.needs, row.holds), ("label", "original"))
         yield from unequal(f"outside_suite of {row.attack}", row.outside_suite, False)
+        if row.attack == NULL_NAME:  # the LS student's best setting, on other seeds
+            yield from unequal(f"tuned_over of {row.attack}", row.knockoff.tuned_over, 0)
     first = record.settings.students[0]
     yield from unequal("suite.recipe.architecture", suite.recipe.get("architecture"), first)
     if (known := named(suite.name)) is not None:
