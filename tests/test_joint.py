@@ -51,7 +51,7 @@ def ruled(truth: np.ndarray, delta: float, seeds: tuple[int, ...], rng: np.rando
     return rule(found, [], complete=True, delta=delta).word
 
 
-@pytest.mark.parametrize(("margin", "delta"), [(0.0, 0.008), (-0.003, 0.005)])
+@pytest.mark.parametrize(("margin", "delta"), [pytest.param(0.0, 0.008, marks=pytest.mark.slow), (-0.003, 0.005)])
 def test_words_are_said_as_often_as_the_rules_say_them(margin: float, delta: float) -> None:
     truth, seeds, rng = np.full(6, margin), schedule(5, 13), np.random.default_rng(0)
     said = [ruled(truth, delta, seeds, rng) for _ in range(150)]

@@ -73,6 +73,7 @@ def test_copies_that_were_compressed_brightened_or_repeated_are_found() -> None:
     assert found.tolist() == list(range(100)) * 4
 
 
+@pytest.mark.slow
 def test_independent_images_raise_nothing() -> None:
     """Drawn characters, written digits in a hundred splits, and scenes: not one flag, so at most 1 % (n = 122)."""
     for name in ("glyphs", "digits"):

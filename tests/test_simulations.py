@@ -176,6 +176,7 @@ def collapses(runner: Path) -> ModuleType:
     return importlib.import_module("collapses")
 
 
+@pytest.mark.slow
 def test_words_stay_true_where_students_collapse_rarely_and_were_false_without_the_rule(collapses: ModuleType) -> None:
     rare = collapses.World("normal", "control", 10, 0.05)
     found = [collapses.chunk(rare, number) for number in range(8)]
@@ -185,6 +186,7 @@ def test_words_stay_true_where_students_collapse_rarely_and_were_false_without_t
     assert shares["aside"] == pytest.approx(0.05, abs=0.015)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["attack", "control"])
 def test_simulated_bounds_are_those_of_the_audit(collapses: ModuleType, side: str) -> None:
     """The two ways to simulate, by accuracies and image by image, set aside the same students as often."""

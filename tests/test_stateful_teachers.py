@@ -84,7 +84,7 @@ def views(taught: Path) -> int:
     return 2 * len(load_task("digits", taught).train)
 
 
-@pytest.mark.parametrize("honest", ["first", "last"])
+@pytest.mark.parametrize("honest", ["first", pytest.param("last", marks=pytest.mark.slow)])
 def test_a_teacher_that_turns_among_the_views_is_not_called_undistillable(
     honest: str, server: FakeServer, cold: Callable[[str], Path], tmp_path: Path, taught: Path
 ) -> None:
@@ -103,6 +103,7 @@ def test_a_teacher_that_turns_among_the_views_is_not_called_undistillable(
     assert 0.4 < share <= 0.5, "half of the views were asked in the other state"
 
 
+@pytest.mark.slow
 def test_a_teacher_that_turns_while_the_auditor_asks_is_found(
     server: FakeServer, cold: Callable[[str], Path], tmp_path: Path, taught: Path
 ) -> None:
@@ -121,6 +122,7 @@ def test_a_teacher_that_counts_in_this_process_is_found(network: nn.Module, taug
     assert list(verify(tmp_path / "a")) == []
 
 
+@pytest.mark.slow
 def test_a_resumed_audit_of_a_teacher_that_began_to_count_anew_is_found(
     server: FakeServer, cold: Callable[[str], Path], tmp_path: Path, taught: Path
 ) -> None:
@@ -135,6 +137,7 @@ def test_a_resumed_audit_of_a_teacher_that_began_to_count_anew_is_found(
     assert FLAG in flags(pipeline.run(request(cache, tmp_path / "a", server.url, attacks="soft-kd")).record)
 
 
+@pytest.mark.slow
 def test_an_audit_whose_answers_and_students_are_stored_sends_nothing_and_keeps_its_record(
     server: FakeServer, cold: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -147,6 +150,7 @@ def test_an_audit_whose_answers_and_students_are_stored_sends_nothing_and_keeps_
     assert FLAG not in flags(once)
 
 
+@pytest.mark.slow
 def test_a_later_audit_that_sends_something_asks_again(
     server: FakeServer, cold: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -184,6 +188,7 @@ class Restless(nn.Module):
         return logits * (0.5 + torch.rand(len(x), 1, generator=self.drawn))
 
 
+@pytest.mark.slow
 def test_a_random_temperature_is_noise_and_no_change(
     server: FakeServer, network: nn.Module, cold: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -193,7 +198,9 @@ def test_a_random_temperature_is_noise_and_no_change(
     assert FLAG not in flags(record)
 
 
-@pytest.mark.parametrize("surface", ["probs", "noise:0.5", "label", "top:3+round:2"])
+@pytest.mark.parametrize(
+    "surface", ["probs", *(pytest.param(s, marks=pytest.mark.slow) for s in ("noise:0.5", "label", "top:3+round:2"))]
+)
 def test_a_teacher_that_stays_as_it_is_raises_nothing(surface: str, taught: Path, tmp_path: Path) -> None:
     record = pipeline.run(request(taught, tmp_path / "a", surface=surface, attacks="label-mixup")).record
     assert FLAG not in flags(record)
@@ -203,6 +210,7 @@ def test_a_teacher_that_stays_as_it_is_raises_nothing(surface: str, taught: Path
     assert list(verify(tmp_path / "a")) == []
 
 
+@pytest.mark.slow
 def test_an_audit_without_views_asks_its_validation_images_again(taught: Path, tmp_path: Path) -> None:
     record = pipeline.run(request(taught, tmp_path / "a", attacks="knockoff")).record
     again = record.probe.again
@@ -211,6 +219,7 @@ def test_an_audit_without_views_asks_its_validation_images_again(taught: Path, t
     assert list(verify(tmp_path / "a")) == []
 
 
+@pytest.mark.slow
 def test_views_that_only_a_new_attack_uses_are_asked_again_as_well(
     taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +320,7 @@ def test_a_teacher_of_another_order_is_refused_before_all_views_are_paid_for(
     assert server.images < len(task.train) + len(task.validation) + len(task.test) + 200
 
 
+@pytest.mark.slow
 def test_a_teacher_that_lies_about_training_images_is_not_refused_for_it(
     server: FakeServer, cold: Callable[[str], Path], tmp_path: Path, taught: Path
 ) -> None:

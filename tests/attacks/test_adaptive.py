@@ -201,6 +201,7 @@ def test_info_tells_of_each_decoder_in_a_sentence() -> None:
         assert said.endswith(".")
 
 
+@pytest.mark.slow
 def test_the_record_and_the_page_say_what_was_decoded(tiny: object, kept: Path, tmp_path: Path) -> None:
     run = pipeline.run(request(kept, tmp_path / "out", attacks="adaptive", surface="temperature:16"))
     (row,) = run.record.comparisons
