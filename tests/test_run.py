@@ -21,6 +21,7 @@ from audit.analysis.derive import results
 from audit.finished.verify import measured, verify
 from audit.plan.suite import EFFORTS, Suite
 from audit.statistics import verdict
+from audit.statistics.verdict import Finding
 from audit.trials.protocol import StudentTrials
 from reports.record import Record, load
 from teachers.data.datasets import load as load_task
@@ -145,7 +146,10 @@ def test_adding_seeds_is_another_look_and_spends_error(cold: Callable[[str], Pat
 def test_seeds_are_added_to_open_comparisons_alone(
     cold: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verdict, "undecided", lambda findings: [f.attack for f in findings if "soft-kd" in f.attack])
+    def left(findings: Sequence[Finding], delta: float) -> list[str]:
+        return [f.attack for f in findings if "soft-kd" in f.attack]
+
+    monkeypatch.setattr(verdict, "undecided", left)
     record = pipeline.run(request(cold("cache"), tmp_path / "out", seeds=5)).record
     rows = {row.attack: row for row in record.comparisons}
     assert rows["soft-kd"].looks == (2, 4, 5)
