@@ -26,6 +26,7 @@ from audit.trials.protocol import StudentTrials
 from audit.warm import warm
 from reports.record import PackedArray, Regime
 from teachers.data.datasets import load as load_task
+from teachers.targets.target import Target
 from teachers.task import known
 
 MOST = 10**9
@@ -160,11 +161,12 @@ def test_with_the_standard_suite_a_release_trains_knockoffs_alone(
 ) -> None:
     laid = pipeline.workbench
 
-    def workbench(context: RunContext, out: Path) -> TrialRunner:
-        return replace(laid(context, out), executor=Guessing())
+    def workbench(context: RunContext, out: Path, teachers: Sequence[Target] = ()) -> TrialRunner:
+        return replace(laid(context, out, teachers), executor=Guessing())
 
     monkeypatch.setattr(pipeline, "workbench", workbench)
-    monkeypatch.setattr(pipeline, "ask", lambda context, runner: None)
+    monkeypatch.setattr(pipeline, "ask", lambda context, runner, target: None)
+    monkeypatch.setattr(pipeline, "ask_controls", lambda context, runner: None)
     wanted = request(cache, tmp_path / "a", str(releases[0]), data=None, effort="standard")
     assert warm(wanted).trained > 500
     done = pipeline.run(wanted)
