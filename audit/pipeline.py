@@ -180,7 +180,7 @@ def examine(context: RunContext, runner: TrialRunner) -> tuple[dict[str, teacher
         context.progress.note(f"flag {flag.id}: {flag.found}; {flag.do}")
     ordinary = targets.ordinary
     if ordinary is not audited:
-        runner.targets[ordinary.fingerprint, ordinary.surface.name] = ordinary
+        runner.targets |= named([ordinary])
         tops[ordinary.role] = teacher.predictions(ordinary, task)
         ask(context, runner, ordinary)
     runner.targets |= named(own_teachers(context))
@@ -197,9 +197,9 @@ def ask(context: RunContext, runner: TrialRunner, target: Target) -> None:
 
 def ask_controls(context: RunContext, runner: TrialRunner) -> None:
     """Ask those that tell nothing of the audited teacher about the views that it is asked about."""
-    experiment = context.experiment
+    experiment, kinds = context.experiment, asked_ahead(context.targets.audited, context.selection.attacks)
     for own in [one for one in runner.targets.values() if one.control]:
-        for kind in asked_ahead(context.targets.audited, context.selection.attacks):
+        for kind in kinds:
             runner.ask(own, experiment.pool, kind, experiment.recipe.views)
 
 

@@ -25,7 +25,9 @@ from reports.settings import Settings as Settings
 from teachers.files import write_whole
 
 SCHEMA_VERSION: Final = 3  # the first of a release: what it writes, every later version reads
-UNSTATED: Final = 3  # version of the design of records that do not state it
+# Version of the design of records that do not state it: all earlier designs. They have no twins and no second probe,
+# and nobody looked for attacks that lose to their own control or to misleading answers.
+UNSTATED: Final = 3
 
 MOST = 2048 * handed.MIB  # at most, bytes of a record
 LARGEST = 2**26  # at most, values of an array: more than any split or pool of answers has

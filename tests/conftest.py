@@ -18,6 +18,7 @@ from audits import TINY, request, smoke
 from drawings import drawn_once
 from fake_server import FakeServer
 from hypothesis import HealthCheck, settings
+from threadpoolctl import threadpool_limits
 
 from audit import pipeline
 from audit.analysis import derive
@@ -50,6 +51,12 @@ def pytest_collection_finish() -> None:
 def _server() -> None:
     """Let the fork server of all tests import what workers need, as that of an audit does."""
     forkserver.ahead()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_of_blas() -> Iterator[None]:
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ PILLARS = ("soft-kd", "dkd", "lskd", "avg", "label-kd", "label-mixup", "knockoff
 
 @pytest.fixture(autouse=True)
 def _pillars(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = replace(suite.STANDARD, name="pillars", attacks=PILLARS, controls=(), settings=4)
+    small = replace(suite.STANDARD, name="pillars", attacks=PILLARS, controls=(), settings=2)
     monkeypatch.setitem(suite.EFFORTS, "standard", small)
 
 

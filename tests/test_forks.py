@@ -8,10 +8,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_info
 
 from teachers.errors import RefusedInput
 from teachers.processes import forks
 
+OPENBLAS = os.environ.get("OPENBLAS_NUM_THREADS")
 INTERRUPTED = """
 import os, pathlib, signal, time
 from multiprocessing import forkserver
@@ -52,6 +54,21 @@ def test_a_fork_may_be_interrupted() -> None:
     process = forks.start(blocked, there)
     assert here.recv() is False
     process.join()
+
+
+def threads_of_blas(pipe: Connection) -> None:
+    import scipy.linalg
+
+    assert scipy.linalg
+    pipe.send({pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"})
+
+
+def test_a_fork_uses_one_thread_for_small_arrays() -> None:
+    here, there = forks.CONTEXT.Pipe(duplex=False)
+    process = forks.start(threads_of_blas, there)
+    assert here.recv() == {1}
+    process.join()
+    assert os.environ.get("OPENBLAS_NUM_THREADS") == OPENBLAS
 
 
 SHADOWS = ("random", "signal", "threading", "torch", "warnings", "selectors", "struct")

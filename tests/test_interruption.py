@@ -23,6 +23,7 @@ KILLS = 20  # of whole audits
 BLOWS = 10  # at single processes
 EACH = min(isolation.TRIES, processes.TRIES) - 1  # blows at one audit, which may all fall on one question or student
 KILL, STOP = signal.SIGKILL, signal.SIGSTOP
+AUDIT = ("--attacks", "soft-kd,knockoff", "--seeds", "8")
 
 
 def outcome(folder: Path) -> dict[str, object]:
@@ -36,15 +37,15 @@ def test_twenty_kills_leave_the_same_record(tmp_path: Path) -> None:
     """Moments are drawn from the whole audit; where it finishes first, the next kills fall on a fresh one."""
     calm = tmp_path / "calm"
     calm.mkdir()
-    assert subprocess.run(command(calm / "cache", calm / "out", "--seeds", "12")).returncode in (0, 1, 3)
+    assert subprocess.run(command(calm / "cache", calm / "out", *AUDIT)).returncode in (0, 1, 3)
     chance, kills = random.Random(0), 0
     for number in itertools.count():
         home, students = tmp_path / str(number), 0
         home.mkdir()
         while True:
-            run = subprocess.Popen(command(home / "cache", home / "out", "--seeds", "12"))
+            run = subprocess.Popen(command(home / "cache", home / "out", *AUDIT))
             if kills < KILLS:
-                time.sleep(chance.uniform(1, 12))
+                time.sleep(chance.uniform(1, 8))
                 run.kill()
                 kills += run.wait() == -signal.SIGKILL
             elif run.wait() in (0, 1, 3):
@@ -72,7 +73,7 @@ def test_single_processes_that_are_killed_or_stopped_leave_the_same_record(tmp_p
     """Keepers, workers and the teacher's process are killed or stopped: the audit goes on by itself."""
     calm = tmp_path / "calm"
     calm.mkdir()
-    options = ("--isolate", "--cell-timeout", "20", "--seeds", "12")
+    options = (*AUDIT, "--isolate", "--cell-timeout", "20")
     assert subprocess.run(command(calm / "cache", calm / "out", *options)).returncode in (0, 1, 3)
     chance, blows = random.Random(1), 0
     for number in itertools.count():

@@ -13,7 +13,7 @@ from PIL import Image
 from audit.finished.verify import verify
 from reports.record import load
 
-CLASSES, TRAIN, TEST, SIDE = 10, 40, 20, 240
+CLASSES, TRAIN, TEST, SIDE = 10, 20, 10, 240
 ENTRY = """
 from dataclasses import replace
 import sys

@@ -1,6 +1,7 @@
 """The selftest notices an audit that is wrong about a teacher whose distillability is known."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from attacks.resistant.avg import AVG
 from audit.analysis.protocol_flags import null_control
 from audit.analysis.teacher_flags import noisy_answers
 from audit.pipeline import WrittenAudit
-from audit.selftest import EXPECTED, LEAKS, MUST, MUST_NOT, Expectation, Pair, check
+from audit.plan.suite import EFFORTS, SELFTEST
+from audit.selftest import EFFORT, EXPECTED, LEAKS, MUST, MUST_NOT, Expectation, Pair, check
 from audit.statistics.compare import paired
 from reports.record import PackedArray, Record, Word
 from teachers.names import BUILT_IN, CLASS_MEANS
@@ -124,8 +126,12 @@ def test_an_unknown_teacher_is_refused_before_any_audit(capsys: pytest.CaptureFi
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1_800)
-def test_the_placebo_is_found_to_be_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_placebo_is_found_to_be_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    few = ("adaptive", SoftKD.name, AVG.name)
+    small = replace(SELFTEST, name="placebo", attacks=few, tuning_seeds=1, seeds=4, bite_seeds=3)
+    monkeypatch.setitem(EFFORTS, EFFORT, small)
     argv = ("--only", "placebo", "--jobs", "2", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out"))
     code, out, _ = call(capsys, "selftest", *argv)
     assert code == 0, out

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from attacks.sources import statements
-from audit.plan.design import RATIONAL
 from audit.statistics.compare import Margin, paired
 from audit.statistics.verdict import DELTA, usable
-from reports.record import Cell, Comparison, Trial
+from reports.record import UNSTATED, Cell, Comparison, Trial
 
 if TYPE_CHECKING:
     from audit.analysis.derive import RecordResults
@@ -52,7 +51,7 @@ def mis_tuned(facts: RecordResults, row: Comparison) -> bool:
 
 def rational(facts: RecordResults, row: Comparison) -> bool:
     """Whether a row is of an attack that could have done what its control does, in an audit that looks for it."""
-    return bool(row.knockoff.students) and row.holds == "original" and facts.record.design >= RATIONAL
+    return bool(row.knockoff.students) and row.holds == "original" and facts.record.design > UNSTATED
 
 
 def sides(row: Comparison) -> tuple[Sequence[str], Sequence[str]]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-import torch
-
 from audit.execution.measure import EvalSplits, Oracles, measure
 from audit.execution.metering import MeteredOracle
 from audit.execution.processes import Processes
+from audit.execution.threads import one_thread
 from audit.execution.worker import Job, failure, train
 from audit.plan.cells import Failure, Result
 
@@ -33,14 +32,10 @@ class Inline:
         self._apart = Processes(1, timeout)
 
     def run(self, jobs: Sequence[Job], doors: Oracles, eval_splits: EvalSplits) -> Iterator[Result | Failure]:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             for job in jobs:
                 if not job.owner:
                     yield self._one(job, doors(job.cell), eval_splits)
-        finally:
-            torch.set_num_threads(threads)
         yield from self._apart.run([job for job in jobs if job.owner], doors, eval_splits)
 
     def close(self) -> None:

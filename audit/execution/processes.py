@@ -19,6 +19,7 @@ from audit.execution import worker_messages
 from audit.execution.measure import EvalSplits, ForeignStudent, Oracles, heard, measure
 from audit.execution.message_limits import room
 from audit.execution.metering import MeteredOracle
+from audit.execution.threads import one_thread
 from audit.execution.worker import Job
 from audit.execution.worker_loop import work
 from audit.execution.worker_messages import AskImages, AskViews, Breakdown, Student
@@ -45,14 +46,10 @@ class Processes:
         self._crew: list[_Worker] = []
 
     def run(self, jobs: Sequence[Job], doors: Oracles, eval_splits: EvalSplits) -> Iterator[Result | Failure]:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        while len(self._crew) < min(self._workers, len(jobs)):
-            self._crew.append(_Worker(self._timeout))
-        try:
+        with one_thread():
+            while len(self._crew) < min(self._workers, len(jobs)):
+                self._crew.append(_Worker(self._timeout))
             yield from self._feed(deque(jobs), doors, eval_splits)
-        finally:
-            torch.set_num_threads(threads)
 
     def close(self) -> None:
         for worker in self._crew:

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from audit.finished.design import Disagreement, unequal
 from audit.finished.groups import Group, Groups, Kind
-from audit.plan.design import TWINS
-from reports.record import Comparison, ControlMargin, Over
+from reports.record import UNSTATED, Comparison, ControlMargin, Over
 from teachers.kinds import offers
 from teachers.names import HOME_MADE, TWIN
 
@@ -37,7 +36,7 @@ def margins(groups: Groups) -> Iterator[Disagreement]:
 
 def due(groups: Groups, row: Comparison) -> tuple[Over, ...]:
     """Return the kinds of controls over which an attack must have a margin."""
-    if groups.record.design < TWINS or row.status != "judged" or row.holds != "original":
+    if groups.record.design == UNSTATED or row.status != "judged" or row.holds != "original":
         return ()
     own: tuple[Over, ...] = ("own loss",) if row.needs == "probs" else ()
     home: tuple[Over, ...] = ("home-made",) if _trained(groups, row) else ()

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 from attacks.sources import statements
 from audit.finished.design import Disagreement, unequal
-from reports.record import LedgerRow, Record, purpose_of
+from reports.record import UNSTATED, LedgerRow, Record, purpose_of
 from teachers.kinds import offers
 from teachers.targets import questions
 
 SHARED, AUDITOR = "shared", "auditor"
-ASKED_AGAIN = 4  # version of the design from which on a teacher is probed a second time
 
 
 def queries(record: Record) -> Iterator[Disagreement]:
@@ -99,7 +98,7 @@ def ahead(record: Record, teacher: str) -> int:
 def asked_again(record: Record) -> Iterator[Disagreement]:
     """Check that the teacher was asked again after training, about as many images as there are to ask about."""
     if (found := record.probe.again) is None:
-        if record.design >= ASKED_AGAIN:
+        if record.design > UNSTATED:
             yield Disagreement("probe.again", "nothing", "a second probe, after training")
         return
     views = found.views.shape[0]

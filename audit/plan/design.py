@@ -21,8 +21,6 @@ if TYPE_CHECKING:  # these import torch
     from teachers.training import Recipe
 
 VERSION = 4  # of what is compared with what: a new number makes every audit another one
-TWINS = 4  # the first version of the design that trains students of a twin
-RATIONAL = 4  # version from which attacks that lose to their own control, or to misleading answers, are looked for
 TENTH = 0.1  # of the labels: the threat model in which label-only attacks must pass the positive control
 # ε of teachers that know smoothed labels alone: whom an attack's own loss asks. With 0 they tell the label and no more,
 # as a surface does that shows one class: every loss that keeps the contract of attacks takes such answers.

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from teachers.errors import UsageError
 
 ADAPTIVE = ("adaptive",)
-LOGITS = (
+LOGITS_2 = (
     *("soft-kd", "dkd", "nkd", "dist", "mlkd", "ctkd", "lskd", "mse", "ttm", "ckd", "rolewise", "function-matching"),
-    *("backward-kd-zo", "rld", "kendall"),
+    "backward-kd-zo",
 )
+LOGITS = (*LOGITS_2, "rld", "kendall")
 RESISTANT = ("avg", "mkd", "htc", "skeptical", "reopt", "view-ensemble", "inversion")
 LABELS = ("label-kd", "label-mixup", "copycat", "activethief", "jbda")
 SURROGATE = ("knockoff", "knockoff-adaptive")
@@ -23,7 +24,8 @@ LARGE = ("dfme", "maze", "disguide", "dfms", "dfms-hl")  # data-free, minutes a 
 FIRST_TUNING_SEED = 1_000  # judged seeds start at 0 and are never tuned on
 FIRST_NULL_SEED = 2_000
 BUDGET_STEP = 10  # the smallest point of a steal-cost curve is this many times smaller than the largest
-BASELINES = ("ce", "tf-kd", "lw-kd", "self-kd", "dist-ls", "tempered-ce")
+BASELINES_2 = ("ce", "tf-kd", "lw-kd", "self-kd", "dist-ls")
+BASELINES = (*BASELINES_2, "tempered-ce")
 
 
 @dataclass(frozen=True)
@@ -108,16 +110,22 @@ EFFORTS = {"smoke": SMOKE, "standard": STANDARD, "full": FULL, "bag": BAG, "self
 _STANDARD_2 = replace(
     STANDARD,
     name="standard-2",
-    attacks=(*LOGITS[:-2], *RESISTANT, *LABELS, *SURROGATE, "noise", "ideal"),
-    controls=BASELINES[:-1],
+    attacks=(*LOGITS_2, *RESISTANT, *LABELS, *SURROGATE, "noise", "ideal"),
+    controls=BASELINES_2,
     settings=4,
 )
 EARLIER = {
-    "smoke": replace(SMOKE, name="smoke-1", attacks=SMOKE.attacks[1:]),
+    "smoke": replace(SMOKE, name="smoke-1", attacks=("soft-kd", "avg", "label-mixup", "knockoff")),
     "standard": _STANDARD_2,
-    "full": replace(FULL, name="full-2", attacks=(*_STANDARD_2.attacks, *LARGE), controls=BASELINES[:-1], settings=4),
-    "bag": replace(BAG, name="bag-1", attacks=BAG.attacks[1:], controls=BASELINES[:-1], settings=4),
-    "selftest": replace(SELFTEST, name="selftest-1", attacks=SELFTEST.attacks[2:], settings=4),
+    "full": replace(FULL, name="full-2", attacks=(*_STANDARD_2.attacks, *LARGE), controls=BASELINES_2, settings=4),
+    "bag": replace(
+        BAG,
+        name="bag-1",
+        attacks=("soft-kd", "dkd", "dist", "lskd", "avg", "mkd", "htc", "inversion"),
+        controls=BASELINES_2,
+        settings=4,
+    ),
+    "selftest": replace(SELFTEST, name="selftest-1", attacks=("soft-kd", "lskd", "avg"), settings=4),
 }
 
 
@@ -151,9 +159,5 @@ def suite(effort: str) -> Suite:
 
 
 LS_NAME = "ls"  # the controls that the rules name
-
-
 NULL_NAME = "ls (null)"
-
-
 LONGER = 2  # times the usual steps, at which it is looked whether these are enough

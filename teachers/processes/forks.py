@@ -20,6 +20,9 @@ from teachers.processes import limits
 CONTEXT = multiprocessing.get_context("forkserver")
 TOKEN = "DISTILL_AUDIT_TOKEN"  # environment variable with the bearer token of an API; withheld from child processes
 _FORK = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else CONTEXT
+_ALWAYS = {"OPENBLAS_NUM_THREADS": "1"}  # arrays are small: a second thread waits in a busy loop, on another's core
+# The server imports nothing from the working directory: a stranger's `random.py` there would run.
+_SERVER = {"PYTHONSAFEPATH": "1", **_ALWAYS}
 _IMPORTED = ("torch", "safetensors.torch", "teachers.intake.readers")
 _withheld = {TOKEN}  # names of environment variables withheld from child processes
 _ours = False  # whether this process was started by `start`
@@ -45,7 +48,7 @@ def prepare(*modules: str) -> None:
         said = "no temporary folder can be written; set TMPDIR to a folder that can be written"
         raise RefusedInput(said) from e
     CONTEXT.set_forkserver_preload([*_IMPORTED, *modules])
-    with _unsaid(), _safe_path(), _uninterrupted():
+    with _unsaid(), _variables(), _uninterrupted():
         forkserver.ensure_running()
 
 
@@ -71,7 +74,7 @@ def _begin(environment: dict[str, str], target: Callable[..., None], args: tuple
     if sys.platform != "win32":  # blocked in the server, and therefore in its forks
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(environment | _ALWAYS)
     target(*args)
 
 
@@ -90,16 +93,17 @@ def _uninterrupted() -> Iterator[None]:
 
 
 @contextmanager
-def _safe_path() -> Iterator[None]:
-    """Let the server import nothing from the working directory: a stranger's `random.py` there would run."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
+def _variables() -> Iterator[None]:
+    """Start the server with its environment variables, which libraries read once."""
+    before = {name: os.environ.get(name) for name in _SERVER}
+    os.environ.update(_SERVER)
     try:
         yield
     finally:
-        os.environ.pop("PYTHONSAFEPATH")
-        if before is not None:
-            os.environ["PYTHONSAFEPATH"] = before
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextmanager
