@@ -30,6 +30,9 @@ from audit.statistics.cmi import Curve, curve
 from reports.record import Clusters, CMIPool, PackedArray
 from teachers.data.datasets import load as load_task
 from teachers.intake import jail, weights
+from teachers.methods.training import default_student
+from teachers.surface import FULL
+from teachers.targets.home import twin
 from teachers.targets.runtime import Runtime
 from teachers.targets.teaching import ordinary_teacher
 
@@ -86,8 +89,10 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Suite:
 
 @pytest.fixture(scope="session")
 def taught(kept: Path) -> Path:
-    """Return a cache that holds the ordinary teacher of the digits, and whatever tests have added."""
-    ordinary_teacher(load_task("digits", kept), Runtime(Cache(kept), "cpu", lambda line: None))
+    """Return a cache that holds the ordinary teacher of the digits, the twin, and whatever tests have added."""
+    task, runtime = load_task("digits", kept), Runtime(Cache(kept), "cpu", lambda line: None)
+    ordinary_teacher(task, runtime)
+    twin(task, task.train, default_student(task), FULL, runtime).full(torch.zeros(1, *task.shape))
     return kept
 
 

@@ -157,9 +157,8 @@ def pictures() -> Iterator[tuple[str, str, Put]]:
     yield "no pixels", ".png", put(png(0, 8))
     yield "a colour type that is none", ".png", put(png(8, 8, colour=5))
     yield "a comment of 200 MB", ".png", _huge_text
-    bomb = zlib.compress(b"\0" * 300_000_000)
-    yield "a profile that unpacks to 300 MB", ".png", put(png(8, 8, more=chunk(b"iCCP", b"x\0\0" + bomb)))
-    yield "a text that unpacks to 300 MB", ".png", put(png(8, 8, more=chunk(b"zTXt", b"x\0\0" + bomb)))
+    yield "a profile that unpacks to 300 MB", ".png", lambda path: _bomb(path, b"iCCP")
+    yield "a text that unpacks to 300 MB", ".png", lambda path: _bomb(path, b"zTXt")
     yield "a file of 256 MiB and a byte", ".png", _large
     yield "a JPEG of 65500 x 65500 pixels", ".jpg", put(_jpeg(65_500, 65_500))
     yield (
@@ -181,6 +180,10 @@ def pictures() -> Iterator[tuple[str, str, Put]]:
     tile = {322: (4, 1, 2**31), 323: (4, 1, 2**31), 324: (4, 1, 8), 325: (4, 1, 64), 259: (3, 1, 5)}
     yield "a TIFF with a tile of 10^18 pixels", ".tif", put(tiff(tile))
     yield "a TIFF of 60000 x 60000 pixels", ".tif", put(tiff({}, size=(60_000, 60_000)))
+
+
+def _bomb(path: Path, name: bytes) -> None:
+    path.write_bytes(png(8, 8, more=chunk(name, b"x\0\0" + zlib.compress(b"\0" * 300_000_000))))
 
 
 def _jpeg(width: int, height: int) -> bytes:

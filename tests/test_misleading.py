@@ -24,7 +24,7 @@ from reports.wording import positive_control
 
 pytestmark = pytest.mark.usefixtures("curves_once")
 ATTACKS = ("soft-kd", "dist", "adaptive", "label-mixup")
-SUITE = replace(TINY, name="tiny-misled", attacks=ATTACKS, settings=3, tuning_seeds=2, seeds=5, steps=4)
+SUITE = replace(TINY, name="tiny-misled", attacks=ATTACKS, settings=3, tuning_seeds=2, seeds=3, steps=4)
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +85,8 @@ def raised(record: Record, flag: str) -> str:
 
 def test_a_setting_finds_its_tuning_students_and_those_of_its_control(measured: Record) -> None:
     for attack in ("soft-kd", "dist", "adaptive", "label-mixup"):
-        assert len(tuned(measured, attack)) == 7, "two tuned, five judged"
-        assert len(tuned(measured, attack, control=True)) >= 7
+        assert len(tuned(measured, attack)) == 5, "two tuned, three judged"
+        assert len(tuned(measured, attack, control=True)) >= 5
         assert not {*tuned(measured, attack)} & {*tuned(measured, attack, control=True)}
     assert len(tuned(measured, "dist", every=True)) >= 6
 

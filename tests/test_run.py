@@ -214,6 +214,7 @@ def test_controls_are_shared_between_teachers(kept: Path, tmp_path: Path) -> Non
     assert controls(demo) == controls(truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("option", "images"), [("shots", 90), ("labels", 900)])
 def test_the_attackers_data_is_an_option(kept: Path, tmp_path: Path, option: str, images: int) -> None:
     record = pipeline.run(request(kept, tmp_path / "out", **{option: 0.1})).record
@@ -457,6 +458,7 @@ def test_every_registered_attack_runs_in_an_audit(kept: Path, tmp_path: Path, su
     assert max(t.queries for t in record.trials) <= 4_000
 
 
+@pytest.mark.slow
 def test_a_running_audit_and_its_record_hold_the_same_arrays(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Suite
 ) -> None:

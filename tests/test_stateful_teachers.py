@@ -84,7 +84,8 @@ def views(taught: Path) -> int:
     return 2 * len(load_task("digits", taught).train)
 
 
-@pytest.mark.parametrize("honest", ["first", pytest.param("last", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("honest", ["first", "last"])
 def test_a_teacher_that_turns_among_the_views_is_not_called_undistillable(
     honest: str, server: FakeServer, cold: Callable[[str], Path], tmp_path: Path, taught: Path
 ) -> None:
@@ -162,6 +163,7 @@ def test_a_later_audit_that_sends_something_asks_again(
     assert FLAG in flags(record)
 
 
+@pytest.mark.slow
 def test_views_are_asked_before_the_auditors_own_images(
     server: FakeServer, cold: Callable[[str], Path], tmp_path: Path, taught: Path
 ) -> None:

@@ -16,7 +16,7 @@ from audit.finished.repeat import repeat
 from audit.finished.verify import verify
 from teachers import networks
 from teachers.errors import UsageError
-from teachers.names import BORN_AGAIN, BUILT_IN, DEMO, NOISY, SYNTHETIC, TRUTH
+from teachers.names import BORN_AGAIN, BUILT_IN, DEMO, HALF_LEAK, NOISY, SYNTHETIC, TRUTH
 from teachers.oracle import Box
 from teachers.surface import FULL
 from teachers.synthetic import FAINT, HalfLeak, LabelMemory, Noisy, class_means, placebo
@@ -150,7 +150,7 @@ def test_every_synthetic_teacher_opens_by_name_and_is_another_for_another_pool(k
 
 
 @pytest.mark.usefixtures("tiny")
-@pytest.mark.parametrize("name", ALTERED)
+@pytest.mark.parametrize("name", [n if n == HALF_LEAK else pytest.param(n, marks=pytest.mark.slow) for n in ALTERED])
 def test_an_audit_of_a_synthetic_teacher_says_so_and_can_be_verified_and_repeated(
     kept: Path, tmp_path: Path, name: str
 ) -> None:

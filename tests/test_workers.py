@@ -65,7 +65,8 @@ def students(cache: Path) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_a_plugin_that_patches_torch_changes_no_student_but_its_own(
     cold: Callable[[str], Path], tmp_path: Path, markers: Path, jobs: int
 ) -> None:
@@ -100,7 +101,7 @@ PATIENT = 300.0  # seconds: on a busy machine, an attack that ends by itself is 
 @pytest.mark.parametrize(
     ("attack", "seconds", "sentence"),
     [
-        ("sleeper", 3.0, "sent no message for 3 s and was ended; raise --cell-timeout"),
+        pytest.param("sleeper", 3.0, "sent no message for 3 s and was ended", marks=pytest.mark.slow),
         pytest.param("asker", 3.0, "did not finish in 6 s and was ended; raise --cell-timeout", marks=pytest.mark.slow),
         pytest.param("stopper", 3.0, "sent no message for 3 s", marks=pytest.mark.slow),
         ("swallower", PATIENT, "it needed more memory than the"),
@@ -136,6 +137,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_what_a_worker_starts_ends_with_it(kept: Path, tmp_path: Path, markers: Path) -> None:
     record = pipeline.run(request(kept, tmp_path / "out", attacks="soft-kd,parent")).record
     assert row(record, "parent").status == "judged"

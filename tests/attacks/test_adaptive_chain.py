@@ -124,7 +124,7 @@ def test_means_of_classes_are_no_uniform_part() -> None:
 
 
 @pytest.mark.parametrize("shape", [(5, 60, 4), (10, 40, 3), (16, 24, 2), (30, 20, 4)])
-@pytest.mark.parametrize("seed", [11, 12])
+@pytest.mark.parametrize("seed", [11, pytest.param(12, marks=pytest.mark.slow)])
 def test_honest_answers_stay_as_they_are_at_any_temperature(shape: tuple[int, int, int], seed: int) -> None:
     w = world(*shape, seed)
     for shown in (w.answers, (w.answers / 4).log_softmax(1), twin(w)):
