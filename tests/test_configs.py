@@ -333,7 +333,9 @@ class TestAuxiliaryHeads:
         return torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
 
     @pytest.mark.parametrize("heads", [False, True])
-    @pytest.mark.parametrize("name", ["googlenet", "inception_v3", "timm:inception_v3"])
+    @pytest.mark.parametrize(
+        "name", ["googlenet", "inception_v3", pytest.param("timm:inception_v3", marks=pytest.mark.slow)]
+    )
     def test_they_load_with_and_without_and_answer_in_evaluation(self, name: str, heads: bool, images: Tensor) -> None:
         import timm
         import torchvision.models

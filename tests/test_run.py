@@ -335,6 +335,7 @@ def test_correctness_in_the_record_is_that_of_the_students(finished: Path) -> No
     assert bits.mean() == pytest.approx(row.knockoff.accuracy)
 
 
+@pytest.mark.slow
 def test_classes_that_the_attacker_never_saw_are_reported_outside_the_verdict(kept: Path, tmp_path: Path) -> None:
     record = pipeline.run(request(kept, tmp_path / "out", drop_classes=("9, 7",))).record
     assert record.settings.drop_classes == ("9", "7")

@@ -62,6 +62,7 @@ def turn_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.slow
 def test_after_warming_a_release_trains_knockoffs_alone_whatever_setting_is_best(
     releases: list[Path], cache: Path, tmp_path: Path
 ) -> None:

@@ -223,6 +223,7 @@ def test_a_cell_timeout_out_of_bounds_is_refused(kept: Path, tmp_path: Path) -> 
             pipeline.run(request(kept, tmp_path / "out", cell_timeout=seconds))
 
 
+@pytest.mark.slow
 def test_what_an_attack_of_ours_leaves_behind_reaches_no_other(
     cold: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
