@@ -26,7 +26,7 @@ if __name__ == "__main__":
     EFFORTS["smoke"] = replace(TINY, name="realistic", steps=2, batch=32)
     teachers.data.folders.LARGE = 1
     recipe = methods.default_recipe
-    methods.default_recipe = lambda task, architecture=None, steps=None: recipe(task, architecture, steps or 24)
+    methods.default_recipe = lambda task, architecture=None, steps=None: recipe(task, architecture, steps or 4)
     from audit.cli import main
     main()
 """
@@ -55,7 +55,7 @@ def test_a_timm_teacher_and_a_torchvision_student_at_224_pixels(pictures: Path, 
     script.write_text(ENTRY.format(tests=str(Path(__file__).parent)))
     python, cache, teacher, out = sys.executable, tmp_path / "cache", tmp_path / "teacher.safetensors", tmp_path / "out"
     data = ["--data", str(pictures), "--size", "224", "--cache", str(cache)]
-    taught = ["teach", "plain", "--arch", "timm:mobilenetv3_small_075", "--steps", "24", "--out", str(teacher)]
+    taught = ["teach", "plain", "--arch", "timm:mobilenetv3_small_075", "--steps", "6", "--out", str(teacher)]
     subprocess.run([python, str(script), *taught, *data], check=True)
 
     student = ["--student", "torchvision:squeezenet1_1", "--effort", "smoke", "--jobs", "1", "--out", str(out)]

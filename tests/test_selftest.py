@@ -129,7 +129,7 @@ def test_an_unknown_teacher_is_refused_before_any_audit(capsys: pytest.CaptureFi
 def test_the_placebo_is_found_to_be_one(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    few = ("adaptive", SoftKD.name, AVG.name)
+    few = (SoftKD.name, AVG.name)
     small = replace(SELFTEST, name="placebo", attacks=few, tuning_seeds=1, seeds=4, bite_seeds=3)
     monkeypatch.setitem(EFFORTS, EFFORT, small)
     argv = ("--only", "placebo", "--jobs", "2", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out"))

@@ -18,7 +18,7 @@ SUITE = replace(
     name="twin-0",
     attacks=("nkd", "dist"),
     controls=(),
-    settings=2,
+    settings=4,
     tuning_seeds=1,
     seeds=8,
     bite_seeds=3,
@@ -35,16 +35,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield tmp_path_factory.mktemp("cache")
 
 
-def audited(cache: Path, out: Path, teacher: str) -> Record:
-    folder = pipeline.run(request(cache, out, teacher=teacher, data="glyphs")).folder
-    assert list(verify(folder)) == []
-    return pipeline.run(request(cache, out, teacher=teacher, data="glyphs")).record
+def audited(cache: Path, out: Path, teacher: str, attack: str) -> Record:
+    done = pipeline.run(request(cache, out, teacher=teacher, data="glyphs", attacks=attack))
+    assert list(verify(done.folder)) == []
+    return done.record
 
 
 def test_a_twin_is_not_distillable_by_the_gain_of_its_own_copy(cache: Path, tmp_path: Path) -> None:
     made = tmp_path / "twin.pt"
     teach.teach("label-smoothing", made, data="glyphs", architecture="strided-8-16-32", seed=7, cache=cache)
-    record = audited(cache, tmp_path / "out", str(made))
+    record = audited(cache, tmp_path / "out", str(made), "nkd")
     assert record.verdict.word == "INCONCLUSIVE"
     row = found_in(record, "nkd")
     over = {found.over: found.margin for found in row.margins}
@@ -56,7 +56,7 @@ def test_a_twin_is_not_distillable_by_the_gain_of_its_own_copy(cache: Path, tmp_
 def test_an_ordinary_teacher_is_distillable_over_a_twin_and_the_sentence_tells_of_home(
     cache: Path, tmp_path: Path
 ) -> None:
-    record = audited(cache, tmp_path / "out", "demo")
+    record = audited(cache, tmp_path / "out", "demo", "dist")
     assert record.verdict.word == "DISTILLABLE"
     assert all(found.margin.lower > 0 for found in found_in(record, "dist").margins if found.over != "home-made")
     assert "; a teacher trained at home gives as much: " in record.verdict.sentence
