@@ -58,8 +58,8 @@ def costs(record: Record) -> str | None:
 
 
 def _references(record: Record) -> dict[str, float]:
-    """Return the LS student's accuracy for every architecture, by name."""
-    known = {c.student: c.control.accuracy for c in record.comparisons if c.control.accuracy is not None}
+    """Return the accuracy of the LS student, which these attacks are compared with, for every architecture by name."""
+    known = {c.student: c.control.accuracy for c in record.comparisons if curve(c) and c.control.accuracy is not None}
     names = {student: f"LS, {student}" if len(known) > 1 else "LS student" for student in known}
     return {names[student]: accuracy for student, accuracy in known.items()}
 

@@ -23,7 +23,7 @@ _LINES: Final = (("blue", "o", "-"), ("orange", "s", "--"), ("green", "^", "-.")
 
 
 def margins(record: Record) -> str:
-    """Draw each attack's margin over the LS student with its 95 % interval, then those of the controls."""
+    """Draw each attack's margin over its control with its 95 % interval, then those of the controls."""
     rows = _rows(record)
     left, right = _scale(record)
     with svg.styled():
@@ -38,7 +38,7 @@ def margins(record: Record) -> str:
             "fontsize": 10,
         }
         axes.text(1.03, 0, "margin [95 % interval]", **beside)
-        axes.text(0, -0.75, "LS student", ha="center", va="bottom", color=PALETTE["muted"], fontsize=10)
+        axes.text(0, -0.75, "control", ha="center", va="bottom", color=PALETTE["muted"], fontsize=10)
         for y, row in enumerate(rows):
             if isinstance(row, str):
                 axes.text(-0.55, y, row, **beside)
@@ -104,7 +104,7 @@ def _margins_label(record: Record) -> str:
         for rows in (record.comparisons, record.controls)
     )
     controls = f" Controls, without a teacher: {of_controls}." if of_controls else ""
-    return f"Margins over the LS student in points: {of_attacks or 'none'}.{controls}"
+    return f"Margins over the control in points: {of_attacks or 'none'}.{controls}"
 
 
 def cmi_curve(pools: Sequence[CMICurve], bag: Concentrations | None = None) -> str | None:

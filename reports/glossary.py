@@ -55,8 +55,23 @@ TERMS: Final = (
         "The same student trained with label smoothing and no teacher: same initial weights, images, order and "
         "steps. Its amount of smoothing, zero included, is the best on validation images.",
     ),
-    Term("Margin", "Accuracy of the knockoff student minus accuracy of the LS student, in percentage points."),
-    Term("Tolerance", "The margin that is too small to matter: half a point."),
+    Term(
+        "Control",
+        "What a knockoff student is compared with: of the students that its attacker can train without the teacher, "
+        "the best on validation images. It is an LS student, or a student with the attack's own loss on labels.",
+    ),
+    Term(
+        "Margin",
+        "Accuracy of the knockoff student minus accuracy of its control, in percentage points; of another control, "
+        "where that is named.",
+    ),
+    Term(
+        "Twin",
+        "A teacher that the attacker trains on their own images: the student's architecture, label smoothing, its own "
+        "seed. What an attack gains from a twin as well, it does not owe to the audited teacher.",
+    ),
+    Term("Home-made teacher", "The ordinary teacher of the attacker's own images."),
+    Term("Tolerance", "The margin that is too small to matter: half a point, unless --delta states another."),
     Term(
         "Seed",
         "The number that fixes a student's initial weights and the order of its images. Students of several seeds "

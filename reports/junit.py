@@ -74,7 +74,7 @@ def _attack(suite: ET.Element, comparison: Comparison, record: Record) -> None:
     found = _found(comparison)
     if distils(comparison, record):
         ET.SubElement(case, "failure", type="DISTILLABLE", message=_legal(found)).text = _legal(
-            f"{found}\nThe knockoff student beats the LS student: Holm-adjusted p is below {record.verdict.alpha}."
+            f"{found}\nThe knockoff student beats its control: Holm-adjusted p is below {record.verdict.alpha}."
         )
     else:
         ET.SubElement(case, "system-out").text = _legal(found)

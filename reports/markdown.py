@@ -29,7 +29,7 @@ _HEADINGS = (
     "Attack",
     "Holds",
     "Knockoff",
-    "LS",
+    "Control",
     "Margin, points",
     "95 % interval",
     "Holm p",
@@ -53,7 +53,7 @@ def render(record: Record) -> str:
         f"**What would settle it:** {escape(verdict.settle)}" if verdict.settle else "",
         "### Attacks",
         "\n".join([f"| {' | '.join(_HEADINGS)} |", f"|{_ALIGNED}|", *(_row(c, record) for c in ranked(record))]),
-        f"Margins over the LS student: the same network, label smoothing, no teacher. "
+        f"Margins over the control: the best student that the attacker can train without the teacher. "
         f"Tolerance {points(verdict.delta)} points.",
         *_margins(record),
         "\n".join(escape(line) for line in beside(record)),

@@ -85,7 +85,7 @@ def plain(name: str, length: int = 18) -> str:
 
 def margin_axis(axes: Axes, left: float, delta: float) -> None:
     """Set an axis of margins in points: a line at zero, and a band up to the tolerance, a fraction."""
-    axes.set(yticks=[], xlabel="margin over the LS student, points")
+    axes.set(yticks=[], xlabel="margin over the control, points")
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: signed(f"{x:+g}")))
     axes.axvspan(left, 100 * delta, color=PALETTE["band"], linewidth=0)

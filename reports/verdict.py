@@ -18,9 +18,9 @@ def print_verdict(record: Record, folder: Path) -> None:
     if verdict.settle:
         terminal.say(f"  To settle it: {verdict.settle}")
     terminal.table(
-        ("attack", "knockoff %", "LS %", "margin, points (95 %)", "Holm p", "queries", "control"),
+        ("attack", "knockoff %", "control %", "margin, points (95 %)", "Holm p", "queries", "positive control"),
         ((record.name_of(row), *_cells(row)) for row in record.comparisons),
-        words=("control",),
+        words=("positive control",),
     )
     if told := controls.rows(record):
         margins = ((record.name_of(row), *controls.cells(row)) for row in told)

@@ -86,7 +86,7 @@ def outcome(comparison: Comparison, record: Record) -> str:
         and comparison.margin.lower > 0 >= twin.margin.lower
     ):
         return "a twin may give as much"
-    return "beats the LS student" if distils(comparison, record) else "no gain shown"
+    return "beats its control" if distils(comparison, record) else "no gain shown"
 
 
 def positive_control(comparison: Comparison) -> str:
@@ -133,7 +133,7 @@ def beside(record: Record) -> list[str]:
         names = ", ".join(map(quoted, record.settings.drop_classes))
         lines.append(
             f"On the classes that the attacker never saw ({names}): {record.name_of(top)} "
-            f"{percent(top.knockoff.dropped_accuracy)}, LS student {percent(top.control.dropped_accuracy)}."
+            f"{percent(top.knockoff.dropped_accuracy)}, its control {percent(top.control.dropped_accuracy)}."
         )
     return lines + [line for line in (bag.standing(record),) if line]
 

@@ -158,7 +158,7 @@ def test_the_table_of_attacks_is_filtered_by_word_and_outcome_and_says_how_much_
     page.keyboard.type("Zhao 2203.08679")
     assert {name.partition("-")[0] for name in names(page)} == {"dkd"}
     assert told.text_content() == f"{len(names(page))} of 30 attacks shown"
-    page.get_by_label("Outcome").select_option("beats the LS student")
+    page.get_by_label("Outcome").select_option("beats its control")
     assert set(names(page)) == {"dkd", "dkd-1"}
     page.keyboard.press("Shift+Tab")
     page.get_by_label("Filter by any word").fill("no such word")

@@ -111,6 +111,6 @@ def test_an_attack_whose_twin_gains_as_much_is_not_told_as_one_that_gains_nothin
     row = row_of(record).model_copy(update={"margin": interval(0.0234, 0.002), "p_holm": 0.7})
     assert outcome(row, record) == "a twin may give as much"
     sure = row.model_copy(update={"p_holm": 0.001})
-    assert outcome(sure, record) == "beats the LS student"
+    assert outcome(sure, record) == "beats its control"
     none = row.model_copy(update={"margin": interval(0.0, 0.002)})
     assert outcome(none, record) == "no gain shown"

@@ -95,4 +95,4 @@ def _label(board: Leaderboard) -> str:
     told = (
         f"{svg.plain(e.name, 40)} {'not judged' if e.margin is None else points(e.margin.mean)}" for e in board.entries
     )
-    return f"Largest margins over the LS student in points, the smallest first: {', '.join(told)}."
+    return f"Largest margins over the control in points, the smallest first: {', '.join(told)}."

@@ -25,7 +25,7 @@ def render(board: Leaderboard) -> str:
         *(escape(remark) for remark in telling.remarks(board)),
         "### Attacks",
         _table(("Attack", *(escape(e.name) for e in board.entries)), _lines(board)),
-        f"Margins over the LS student in points, two-sided 95 % intervals. Tolerance {points(board.delta)} points.",
+        f"Margins over the control in points, two-sided 95 % intervals. Tolerance {points(board.delta)} points.",
         *_differences(board),
     ]
     return "\n\n".join(parts) + "\n"
