@@ -81,6 +81,21 @@ def test_a_margin_is_that_of_the_students_that_pass_on_validation_whatever_they_
     assert [m.seeds for m in earlier.margins] == [4, 5]
 
 
+def test_students_are_their_controls_only_where_they_are_right_on_the_same_images_of_both_splits() -> None:
+    validation, test = (np.random.default_rng(seed).random((4, 200)) < 0.7 for seed in (1, 2))
+    validation[2:], test[2:] = validation[:2], test[:2]
+    mine, theirs = ["0", "1"], ["2", "3"]
+    assert arrays(validation, test).same(mine, theirs)
+    assert not arrays(validation, test).same(mine, ["3", "2"]), "they are paired by seed"
+    assert not arrays(validation, test).same(mine, ["2"])
+    for split in (validation, test):
+        split[3, 0] ^= True
+        assert not arrays(validation, test).same(mine, theirs)
+        split[3, 0] ^= True
+    perfect = np.ones((4, 200), bool)
+    assert not arrays(perfect, perfect).same(mine, theirs), "students without mistakes are alike, however they learn"
+
+
 def test_many_collapses_are_flagged_of_a_control_with_both_words() -> None:
     assert erratic_control(0.1, MOST, (MOST, "mine")) is None
     attack, control = erratic_control(0.1, 0.0, (0.4, "mine")), erratic_control(0.1, 0.3, (0.4, "mine"))

@@ -1,6 +1,7 @@
 """The rules of the verdict, on findings made by hand."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,6 +104,21 @@ def test_few_discordant_images_support_neither_word() -> None:
         ruling = rule([NONE, finding], [], complete=True)
         assert ruling.word == "INCONCLUSIVE"
         assert any("discordant" in r for r in ruling.reasons)
+
+
+def test_an_attack_that_is_its_control_gains_nothing_and_is_evidence() -> None:
+    """Its best setting learns from the labels alone: there is no discordant image, and no doubt either."""
+    right = np.zeros((5, 600), bool)
+    alone = Finding(attack="alone", status="judged", looks=once(paired(right, right)), passes=True, same=True)
+    for findings in ([alone], [NONE, alone]):
+        ruling = rule(findings, [], complete=True)
+        assert ruling.word == "UNDISTILLABLE"
+        assert ruling.reasons[-1] == "best at the labels alone, and so without any gain: alone"
+        assert undecided(findings) == []
+    assert rule([GAIN, alone], [], complete=True).word == "DISTILLABLE"
+    assert rule([WIDE, alone], [], complete=True).word == "INCONCLUSIVE"
+    for doubtful in (replace(alone, same=False), replace(alone, passes=False), replace(alone, mis_tuned=True)):
+        assert rule([doubtful], [], complete=True).word == "INCONCLUSIVE"
 
 
 def test_adding_an_attack_never_turns_a_verdict_into_undistillable() -> None:

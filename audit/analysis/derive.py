@@ -368,6 +368,7 @@ def finding(facts: RecordResults, row: Comparison, over: Looks | None) -> Findin
         status=row.status,
         looks=over,
         rivals=facts.rivals(row, over),
+        same=row.status == "judged" and facts.same(row.knockoff.students, row.control.students),
         passes=row.passes,
         mis_tuned=row.mis_tuned,
         listed=facts.record.design > UNSTATED and not row.outside_suite,

@@ -14,6 +14,7 @@ from audit.statistics.collapses import pairs
 from audit.statistics.compare import paired
 from audit.statistics.image_groups import Groups
 from audit.statistics.sequential import HORIZON, Looks
+from audit.statistics.verdict import DISCORDANT
 
 Bits = NDArray[np.bool_]
 Right = Callable[[Sequence[str]], Bits]  # from the keys of S students to what each classifies correctly, (S, images)
@@ -58,6 +59,17 @@ class ResultArrays:
     def tuning(self, students: Sequence[str]) -> Bits:
         """Return which tuning images each student classifies correctly, (S, tuned)."""
         return self.on_validation(students)[:, self.tuned]
+
+    def same(self, mine: Sequence[str], control: Sequence[str]) -> bool:
+        """Whether students are their controls: right on the same images, seed by seed.
+
+        An attack whose best setting learns from the labels alone trains the student of its own loss on bare labels. Of
+        students that make fewer than `DISCORDANT` mistakes it cannot be told.
+        """
+        pairs = [(right(mine), right(control)) for right in (self.correct, self.tuning)]
+        if any(a.shape != b.shape or (a != b).any() for a, b in pairs):
+            return False
+        return int(min(sum((~a).sum(1) for a, _ in pairs))) >= DISCORDANT
 
     def margins(
         self, mine: Sequence[str], control: Sequence[str], seeds: Sequence[int], horizon: int = HORIZON

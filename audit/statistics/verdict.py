@@ -31,6 +31,7 @@ class Finding:
     looks: Looks | None = None  # over its control: the better on validation of LS student and own loss
     rivals: Mapping[Over, Looks] = field(default_factory=dict)  # over each kind of control, where there are several
     passes: bool = False  # its positive control
+    same: bool = False  # its students are its control's: it learns from the labels alone, and gains nothing
     listed: bool = False  # whether the suite names it: such attacks are there whatever a user adds
     mis_tuned: bool = False  # surely worse than its own control on validation images
 
@@ -95,8 +96,9 @@ def rule(findings: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, 
     DISTILLABLE: the smallest Holm-adjusted one-sided p-value of a gain over every kind of control is below 0.05.
     UNDISTILLABLE: the whole suite was requested, every applicable attack was judged with a usable interval, at least
     one attack passes its positive control and is not mis-tuned, every upper bound is below δ (intersection–union test:
-    no correction needed) and no lower bound, corrected for the number of the suite's attacks, is above 0. Otherwise
-    INCONCLUSIVE. A flag can forbid UNDISTILLABLE, or both words. All p-values and bounds hold over all looks.
+    no correction needed; an attack that is best at the labels alone is its own control, with the bound 0) and no lower
+    bound, corrected for the number of the suite's attacks, is above 0. Otherwise INCONCLUSIVE. A flag can forbid
+    UNDISTILLABLE, or both words. All p-values and bounds hold over all looks.
 
     Adding attacks to a suite can never turn a verdict into UNDISTILLABLE. An added attack has bounds of its own, which
     leave the others' upper bounds as they are. It also makes Holm's correction stricter, so that DISTILLABLE may no
@@ -178,6 +180,8 @@ def _open(f: Finding, delta: float, level: float) -> str | None:
     `level`: the lower bound's error.
     """
     bounded = f.bounded
+    if f.same:
+        return None
     if f.looks is None or bounded is None or not f.usable:
         images = 0.0 if f.margin is None else f.margin.evidence
         what = "images" if f.margin is None or f.margin.independent is None else "groups of images"
@@ -219,9 +223,13 @@ def _wins(winners: Sequence[Finding], adjusted: dict[str, float], judged: int) -
 
 
 def _bounds(judged: Sequence[Finding], delta: float) -> tuple[str, ...]:
-    top = max((f.bounded.upper(ALPHA), f.attack) for f in judged if f.bounded is not None)
+    same = [f.attack for f in judged if f.same]
+    nothing = f"best at the labels alone, and so without any gain: {', '.join(same)}"
+    if len(same) == len(judged):
+        return (nothing,)
+    top = max((f.bounded.upper(ALPHA), f.attack) for f in judged if f.bounded is not None and not f.same)
     bound = f"the largest upper bound is {points(top[0])} points ({top[1]})"
-    return (f"{bound}, below the tolerance of {points(delta)} points",)
+    return (f"{bound}, below the tolerance of {points(delta)} points", *([nothing] if same else []))
 
 
 def _settle(judged: Sequence[Finding], delta: float) -> str:

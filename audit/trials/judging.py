@@ -99,5 +99,6 @@ def finding(case: SequentialTest) -> Finding:
         status="judged",
         looks=trials.arrays.margins(mine, controls, case.taken),
         rivals={over: trials.arrays.margins(mine, trials.keys(arm), case.taken) for over, arm in rivals.items()},
+        same=trials.arrays.same(mine, controls),
         listed=case.attack in trials.experiment.suite.attacks,
     )
