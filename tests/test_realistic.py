@@ -55,10 +55,10 @@ def test_a_timm_teacher_and_a_torchvision_student_at_224_pixels(pictures: Path, 
     script.write_text(ENTRY.format(tests=str(Path(__file__).parent)))
     python, cache, teacher, out = sys.executable, tmp_path / "cache", tmp_path / "teacher.safetensors", tmp_path / "out"
     data = ["--data", str(pictures), "--size", "224", "--cache", str(cache)]
-    taught = ["teach", "plain", "--arch", "timm:mobilenetv3_small_075", "--steps", "6", "--out", str(teacher)]
+    taught = ["teach", "plain", "--arch", "timm:mobilenetv3_small_075", "--steps", "24", "--out", str(teacher)]
     subprocess.run([python, str(script), *taught, *data], check=True)
 
-    student = ["--student", "torchvision:squeezenet1_1", "--effort", "smoke", "--jobs", "1", "--out", str(out)]
+    student = ["--student", "torchvision:shufflenet_v2_x0_5", "--effort", "smoke", "--jobs", "1", "--out", str(out)]
     command = [python, str(script), "run", "--teacher", str(teacher), "--attacks", "soft-kd,label-kd", *student]
     command += ["--cache", str(cache)]
     run = subprocess.Popen(command)
@@ -73,6 +73,6 @@ def test_a_timm_teacher_and_a_torchvision_student_at_224_pixels(pictures: Path, 
     assert record.task.shape == (3, 224, 224)
     assert record.times.reused >= kept >= 3
     assert record.teacher.architecture == "timm:mobilenetv3_small_075"
-    assert {t.cell.student for t in record.trials} == {"torchvision:squeezenet1_1"}
+    assert {t.cell.student for t in record.trials} == {"torchvision:shufflenet_v2_x0_5"}
     assert list(verify(out)) == []
     assert len(list((cache / "data").rglob("images.npy"))) == 1

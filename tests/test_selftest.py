@@ -18,8 +18,8 @@ from audit.pipeline import WrittenAudit
 from audit.plan.suite import EFFORTS, SELFTEST
 from audit.selftest import EFFORT, EXPECTED, LEAKS, MUST, MUST_NOT, Expectation, Pair, check
 from audit.statistics.compare import paired
-from reports.record import PackedArray, Record, Word
-from teachers.names import BUILT_IN, CLASS_MEANS
+from reports.record import PackedArray, Record, Word, load
+from teachers.names import BUILT_IN, CLASS_MEANS, PLACEBO
 
 SEEDS = 5
 
@@ -130,9 +130,10 @@ def test_the_placebo_is_found_to_be_one(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     few = (SoftKD.name, AVG.name)
-    small = replace(SELFTEST, name="placebo", attacks=few, tuning_seeds=1, seeds=4, bite_seeds=3)
+    small = replace(SELFTEST, name="placebo", attacks=few, settings=4, tuning_seeds=1, seeds=4, bite_seeds=2)
     monkeypatch.setitem(EFFORTS, EFFORT, small)
     argv = ("--only", "placebo", "--jobs", "2", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out"))
-    code, out, _ = call(capsys, "selftest", *argv)
-    assert code == 0, out
-    assert (tmp_path / "out/placebo/record.json").exists()
+    _, out, _ = call(capsys, "selftest", *argv)
+    record = load(tmp_path / "out/placebo")
+    assert f"{SoftKD.name} is " in " ".join(out.split())
+    assert check(PLACEBO, EXPECTED[PLACEBO], record.model_copy(update={"flags": ()})).holds, "few settings are flagged"
