@@ -113,7 +113,7 @@ def test_a_mutated_file_opens_or_is_refused(name: str, edits: list[Edit], grown:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GOOD)
 @given(edits=st.lists(EDIT, min_size=1, max_size=8))
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_many_mutated_files_open_or_are_refused(name: str, edits: list[Edit], grown: list[int]) -> None:
     mutate(name, edits)
 
