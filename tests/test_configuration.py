@@ -36,7 +36,7 @@ teacher = "demo"
 data = "digits"
 surface = ["probs", "top:2"]
 attacks = ["soft-kd", "dkd"]
-drop-classes = "3"
+drop-classes = [3, "7"]
 effort = "smoke"
 seeds = 4
 shots = 0.5
@@ -54,7 +54,7 @@ def test_values_of_a_file_are_defaults_and_the_command_line_wins(
     call(capsys, "run", "--config", "audit.toml")
     (found,) = asked
     assert (found.teacher, found.data, found.header) == ("demo", "digits", ("Key=SECRET",))
-    assert (found.surface, found.attacks, found.drop_classes) == ("probs,top:2", "soft-kd,dkd", ("3",))
+    assert (found.surface, found.attacks, found.drop_classes) == ("probs,top:2", "soft-kd,dkd", ("3,7",))
     assert (found.effort, found.seeds, found.shots, found.price) == ("smoke", 4, 0.5, 2.0)
     assert (found.isolate, found.thumbnails) == (False, False)
     call(capsys, "run", "--config", "audit.toml", "--seeds", "6", "--surface", "label", "--isolate")
@@ -84,6 +84,10 @@ def test_a_projects_own_table_is_taken_without_being_named(
         ("isolate = 'yes'", "audit.toml, line 1: isolate must be true or false"),
         ("header = 'A=B'", "audit.toml, line 1: header must be a list of texts"),
         ("header = [1, [2]]", "audit.toml, line 1: header"),
+        (
+            "drop-classes = ['a', 'b,c']",
+            "audit.toml, line 1: drop-classes separates names by commas, and 'b,c' holds one",
+        ),
         ("data = ['a', 'b']", "audit.toml, line 1: data must be a text or a number"),
         ("price = -1", "audit.toml, line 1: price does not fit"),
         ("config = 'other.toml'", "audit.toml, line 1: config is not an option"),

@@ -16,6 +16,7 @@ from teachers.names import nearest
 PROJECT: Final = Path("pyproject.toml")
 TABLE: Final = ("tool", "distill-audit")
 PURPOSE: Final = Purpose("--config", "put text in quotes", "options are keys with a value each")
+NAMES: Final = (*LISTS, "drop-classes")  # options that are names with commas
 CONSENT: Final = "trust-model-code"  # nobody else's file may give it
 
 
@@ -66,8 +67,10 @@ class _Settings:
         return found
 
     def _value(self, context: Any, key: str, value: Any, option: Any) -> Any:
-        if key in LISTS and isinstance(value, list) and all(isinstance(part, str) for part in value):
-            value = ",".join(value)
+        if key in NAMES and isinstance(value, list) and all(type(part) in (str, int) for part in value):
+            if commas := [part for part in value if "," in str(part)]:
+                raise self._wrong(key, f"separates names by commas, and {commas[0]!r} holds one")
+            value = ",".join(map(str, value))
         wanted = "true or false" if option.is_flag else "a list of texts" if option.multiple else "a text or a number"
         kinds = bool if option.is_flag else list if option.multiple else (str, int, float)
         parts = value if isinstance(value, list) else []
