@@ -66,10 +66,10 @@ class ResultArrays:
         An attack whose best setting learns from the labels alone trains the student of its own loss on bare labels. Of
         students that make fewer than `DISCORDANT` mistakes it cannot be told.
         """
-        pairs = [(right(mine), right(control)) for right in (self.correct, self.tuning)]
-        if any(a.shape != b.shape or (a != b).any() for a, b in pairs):
+        splits = [(right(mine), right(control)) for right in (self.correct, self.tuning)]
+        if any(a.shape != b.shape or (a != b).any() for a, b in splits):
             return False
-        return int(min(sum((~a).sum(1) for a, _ in pairs))) >= DISCORDANT
+        return int(min(sum((~a).sum(1) for a, _ in splits))) >= DISCORDANT
 
     def margins(
         self, mine: Sequence[str], control: Sequence[str], seeds: Sequence[int], horizon: int = HORIZON
