@@ -545,6 +545,15 @@ def test_a_change_of_the_mean_is_measured_by_the_pooled_deviation(monkeypatch: p
         assert abs(found - expected) <= 5
 
 
+@pytest.mark.parametrize(("turn", "expected"), [(4_940, 5_000), (4_850, 4_850), (60, 5_000)])
+def test_a_turn_of_a_fiftieth_of_the_answers_is_none(monkeypatch: pytest.MonkeyPatch, turn: int, expected: int) -> None:
+    noise = torch.randn(5_000, generator=torch.Generator().manual_seed(2)).double()
+    series = noise + 4 * (torch.arange(5_000) >= turn)
+    monkeypatch.setattr(change, "_statistics", lambda *_: [series])
+    even = torch.full((5_000, 4), 0.25).log()
+    assert change_point(even, torch.zeros(5_000, dtype=torch.int64)) == expected
+
+
 def test_one_hot_answers_after_a_turn_are_left_out() -> None:
     w = world()
     shown = torch.cat([w.answers[:300], torch.where(tail(w), -torch.inf, 0.0)[300:]])

@@ -9,7 +9,8 @@ from attacks.adaptive.decoders.decoding import by_class, per_row, rows, tails, u
 
 SIZE = 1.0  # standard deviations by which the mean of a statistic must change ...
 RATIO = 3.0  # ... or the factor by which its standard deviation must
-LEAST = 50  # rows on either side of a change
+LEAST = 50  # rows on either side of a change ...
+SHARE = 0.02  # ... of all rows: fewer are not worth a finding, and so few may be unusual by chance
 SURE = 50.0  # log-likelihood that a change must gain
 
 
@@ -39,7 +40,8 @@ def change_point(log_probs: Tensor, labels: Tensor, reference: Tensor | None = N
     pooled = ((n * left[1] + (count - n) * right[1]) / count)[best].sqrt()
     moved = (left[0] - right[0])[best].abs() > SIZE * pooled
     spread = (left[1] / right[1])[best].log().abs() / 2 > torch.tensor(RATIO).log()
-    return int(after[best]) if gain[best] > SURE and (moved | spread).any() else count
+    worth = SHARE * count <= int(after[best]) <= (1 - SHARE) * count
+    return int(after[best]) if worth and gain[best] > SURE and (moved | spread).any() else count
 
 
 def _statistics(log_probs: Tensor, labels: Tensor, reference: Tensor | None) -> list[Tensor]:
