@@ -19,8 +19,8 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from answer_worlds import World, tail, twin, world  # noqa: E402  # needs the path
-from defenders import Honest, labels_alone, shuffled, sorted_decoys  # noqa: E402
+from answer_worlds import World, tail, twin, world  # type: ignore[import-not-found]  # noqa: E402  # needs the path
+from defenders import Honest, labels_alone, shuffled, sorted_decoys  # type: ignore[import-not-found]  # noqa: E402
 
 from attacks.adaptive.chain import decode  # noqa: E402
 from attacks.adaptive.decoders.decoding import by_class  # noqa: E402

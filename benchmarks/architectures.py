@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import timm
 import torch
@@ -95,7 +96,7 @@ def _from_timm(name: str, classes: int, size: int) -> Case:
         return Case(f"timm:{name}", classes, default.input_size[1], _timm(name, classes, {}))
 
 
-def _timm(name: str, classes: int, sized: dict[str, int]) -> dict[str, Tensor]:
+def _timm(name: str, classes: int, sized: dict[str, Any]) -> dict[str, Tensor]:
     with torch.device("meta"):
         network = timm.create_model(name, pretrained=False, num_classes=classes, **sized)
     tensors: dict[str, Tensor] = network.state_dict()

@@ -172,7 +172,9 @@ def checkpoint(method: str, seed: int, out: Path) -> Path:
 
 def tuned(record: Record) -> tuple[Attack, ...]:
     """Return the attacks with the settings that an audit chose."""
-    return tuple(registry.attacks()[c.attack](**c.parameters) for c in record.comparisons if c.margin is not None)
+    return tuple(
+        registry.attacks()[c.attack](**c.knockoff.parameters) for c in record.comparisons if c.margin is not None
+    )
 
 
 def gather(found: dict[tuple[str, float], list[Record]], out: Path) -> Bag:
@@ -191,12 +193,12 @@ def gather(found: dict[tuple[str, float], list[Record]], out: Path) -> Bag:
         assert of.margin is not None
         return Row(
             attack=of.attack,
-            parameters=of.parameters,
+            parameters=of.knockoff.parameters,
             margin=of.margin.mean,
             passes=of.passes,
-            correct=PackedArray.of(record.correct(of.students)),
+            correct=PackedArray.of(record.correct(of.knockoff.students)),
             control=control(record, of.control.students),
-            baseline=control(record, () if of.baseline is None else of.baseline.students),
+            baseline=control(record, (of.baseline or of.control).students),
         )
 
     teachers = [
@@ -287,12 +289,12 @@ def questions(bag: Bag) -> list[str]:
             told = "; ".join(f"{n} {_told(entry.margins[n])}: {_withstood(entry.margins[n])}" for n in ASKED)
             lines.append(f"- Does {method} resist, with {scenario}? {told}.")
     ours, plain = Entry(bag, "cmim", 1.0), Entry(bag, "plain", 1.0)
-    pairs = [[t.test_accuracy for t in e.teachers] for e in (ours, plain)]
-    low, high = ttest_rel(*pairs).confidence_interval()
+    one, other = ([t.test_accuracy for t in e.teachers] for e in (ours, plain))
+    low, high = ttest_rel(one, other).confidence_interval()
     lines.append(
         f"- Is the CMIM teacher more accurate than the plain one? {100 * ours.accuracy:.2f} % against "
         f"{100 * plain.accuracy:.2f} %: {100 * (ours.accuracy - plain.accuracy):+.2f} [{100 * low:+.2f}, "
-        f"{100 * high:+.2f}] points (teachers of the same seed paired, n = {len(pairs[0])}, t)."
+        f"{100 * high:+.2f}] points (teachers of the same seed paired, n = {len(one)}, t)."
     )
     lines.append(
         "- Which λ, powers and class means resist most at equal accuracy? λ = 20 at temperature 1, means of the "

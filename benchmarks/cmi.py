@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def script(log_p: Array, y: Array, K: int) -> Array:
     for T in TEMPERATURES:
         placed, filled = torch.empty(K, len(y) // K, K), torch.zeros(K, dtype=torch.long)
         for logit, target in zip(torch.split(z / T, BATCH), torch.split(label, BATCH), strict=True):
-            for c, count in zip(*target.unique(return_counts=True), strict=True):
+            for c, count in zip(*target.unique(return_counts=True), strict=True):  # type: ignore[no-untyped-call]
                 placed[c, filled[c] : filled[c] + count] = logit[target == c]
                 filled[c] += count
         log_Q = F.softmax(placed, 2).mean(1).log()[:, None].expand_as(placed)
@@ -145,7 +146,7 @@ def compare(rounds: int, classes: int) -> None:
         wall, processor, found = timed(lambda: ours(log_p, y, classes))
         line = f"curve {wall:.3f} s ({processor:.3f} s of processor)"
         for name, measure in ways.items():
-            their_wall, their_processor, reference = timed(lambda measure=measure: measure(log_p, y, classes))
+            their_wall, their_processor, reference = timed(partial(measure, log_p, y, classes))
             ratios[name].append((their_wall / wall, their_processor / processor))
             line += f"; {name} {their_wall:.3f} s ({their_processor:.3f} s)"
             assert np.allclose(reference, found if reference.ndim == 2 else found[:, 0], rtol=1e-3, atol=2e-6)

@@ -258,13 +258,14 @@ def normal(world: World, gain: float, rng: np.random.Generator) -> Drawn:
     attack, control = accuracies(world, gain, rng)
     shared = math.sqrt(parts.images / IMAGES) * rng.standard_normal((CHUNK, 1))
     margins = attack[1] - control[1] + shared
-    bounds: dict[bool, list[Array]] = {}
+    bounds: dict[bool, tuple[Array, Array]] = {}
     for ruled in (True, False):
         kept = [_kept(attack[0][:, :s], control[0][:, :s], ruled) for s in SEEDS]
-        bounds[ruled] = list(_bounds(parts, margins, kept))
-    passed = [typical(one[0], IMAGES).mean(axis=1) for one in (control, attack)]
+        upper, lower = _bounds(parts, margins, kept)
+        bounds[ruled] = upper, lower
+    controls, attacks = (typical(one[0], IMAGES).mean(axis=1) < 1 - MOST for one in (control, attack))
     aside = 1 - _kept(attack[0], control[0], True).mean(axis=1)
-    return Drawn(*bounds[True], *bounds[False], *(share < 1 - MOST for share in passed), aside)
+    return Drawn(*bounds[True], *bounds[False], controls, attacks, aside)
 
 
 def _kept(attack: Array, control: Array, ruled: bool) -> NDArray[np.bool_]:

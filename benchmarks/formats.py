@@ -258,9 +258,9 @@ def programs(network: nn.Module, folder: Path) -> Iterator[Made]:
     yield "whole DataParallel", "`torch.save(nn.DataParallel(model))`", folder / "parallel.pt", ""
     (folder / "raw.pkl").write_bytes(pickle.dumps(network))
     yield "pickle", "`pickle.dump(model)`", folder / "raw.pkl", ""
-    torch.jit.trace(network, x).save(str(folder / "traced.pt"))
+    torch.jit.trace(network, x).save(str(folder / "traced.pt"))  # type: ignore[no-untyped-call]
     yield "TorchScript", "`torch.jit.trace`", folder / "traced.pt", ""
-    torch.jit.script(network).save(str(folder / "scripted.pt"))
+    torch.jit.script(network).save(str(folder / "scripted.pt"))  # type: ignore[no-untyped-call]
     yield "TorchScript, scripted", "`torch.jit.script`", folder / "scripted.pt", ""
     torch.jit.freeze(torch.jit.script(network)).save(str(folder / "frozen.pt"))
     yield "TorchScript, frozen", "`torch.jit.freeze`", folder / "frozen.pt", ""
@@ -401,7 +401,7 @@ def outcome(sample: Sample) -> Row:
     teacher = intake.assemble(opened, sample.architecture, K, SHAPE, "none")
     images = torch.randint(256, (7, *SHAPE), generator=torch.Generator().manual_seed(1)) / 255
     with torch.no_grad():
-        difference = (teacher.network.eval()(images) - sample.original(images)).abs().max().item()
+        difference = (teacher.here.eval()(images) - sample.original(images)).abs().max().item()
     return Row(sample.file, sample.made, loads, why, "yes" if difference <= CLOSE else f"no: {difference:.1e}")
 
 

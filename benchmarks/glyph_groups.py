@@ -76,7 +76,7 @@ def trained(pool: Pool, architecture: str, seed: int, answers: Tensor | None, st
                 F.log_softmax(out / TEMPERATURE, 1), told, reduction="batchmean"
             )
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     return network.eval()
@@ -92,8 +92,9 @@ def right(networks: list[nn.Module], pool: Pool) -> NDArray[np.bool_]:
     """Return which images networks name correctly, (S, N)."""
     images = torch.from_numpy(pool.images).float().div(255)
     with torch.no_grad():
-        tops = [torch.cat([n(part).argmax(1) for part in images.split(1_000)]).numpy() for n in networks]
-    return np.stack(tops) == known(pool)
+        tops = [torch.cat([n(part).argmax(1) for part in torch.split(images, 1_000)]).numpy() for n in networks]
+    named: NDArray[np.bool_] = np.stack(tops) == known(pool)
+    return named
 
 
 def of_fresh_splits(task: Task, splits: int) -> dict[str, float]:
@@ -106,7 +107,8 @@ def of_fresh_splits(task: Task, splits: int) -> dict[str, float]:
     controls = [trained(task.train, "strided-8-16-32", seed, None) for seed in range(SEEDS)]
     with np.load(glyphs.BITMAPS) as file:
         bitmaps = np.pad(file["bitmaps"], ((0, 0), (0, 0), (1, 1), (1, 1)))
-    means, said = [], {name: [] for name in NAMES}
+    means: list[float] = []
+    said: dict[str, list[float]] = {name: [] for name in NAMES}
     for split in range(splits):
         pool, fonts = glyphs._pool(bitmaps, glyphs.TEST, glyphs.Draws(1_000_000 + split))
         sides = right(knockoffs, pool), right(controls, pool)

@@ -67,7 +67,7 @@ def audit(groups: NDArray[np.int64], rng: np.random.Generator) -> Counter[str]:
     level = np.float32(-DESIGN.threshold(DESIGN.accuracy))
     knockoffs = [latent > level for latent in attacks]
     even, lower = control > level, control > np.float32(-DESIGN.threshold(DESIGN.accuracy - DELTA))
-    found = Counter({"audits": 1})
+    found: Counter[str] = Counter(audits=1)
     for name, given in (("with", groups), ("without", None)):
         over = partial(_margin, knockoffs, given)
         for seeds in FIXED:
@@ -78,7 +78,7 @@ def audit(groups: NDArray[np.int64], rng: np.random.Generator) -> Counter[str]:
         found[f"{name}: D"] += said == "DISTILLABLE"
         said, _ = look_by_look(1, partial(over, lower), FIRST)
         found[f"{name}: U"] += said == "UNDISTILLABLE"
-        found[f"{name}: half width, points"] += round(100 * half_width(over(even, 0, 10), 0.025), 4)
+        found[f"{name}: half width, points"] += round(100 * half_width(over(even, 0, 10), 0.025), 4)  # type: ignore[assignment]
     return found
 
 

@@ -44,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         if asked.record is None:
             sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-            from sample_record import large_record
+            from sample_record import large_record  # type: ignore[import-not-found]
 
             asked.record = Path(place) / "record.json"
             save(large_record(), asked.record)

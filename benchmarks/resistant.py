@@ -76,7 +76,7 @@ def audit(teacher: str, surface: str, out: Path, seeds: int, jobs: int, cache: P
 
 def correct(record: Record, attack: str) -> NDArray[np.bool_]:
     """Return what the judged students of an attack got right, (S, N)."""
-    return record.correct(next(c for c in record.comparisons if c.attack == attack).students)
+    return record.correct(next(c for c in record.comparisons if c.attack == attack).knockoff.students)
 
 
 def table(records: dict[str, Record]) -> str:

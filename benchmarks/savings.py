@@ -83,7 +83,9 @@ def audit(method: str, jobs: int, cache: Path, out: Path) -> Record:
 def saving(record: Record) -> Saving:
     """Hold what an audit trained against what a fixed design would."""
     judged = [row for row in record.comparisons if row.status == "judged"]
-    margins: list[Margin] = [paired(record.correct(c.students), record.correct(c.control.students)) for c in judged]
+    margins: list[Margin] = [
+        paired(record.correct(c.knockoff.students), record.correct(c.control.students)) for c in judged
+    ]
     return Saving(record.verdict.word, tuple(m.seeds for m in margins), tuple(seeds_for(m) for m in margins))
 
 
