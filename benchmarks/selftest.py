@@ -1,0 +1,90 @@
+"""What the self-test finds: the word of every teacher whose distillability is known, and the margins behind it.
+
+Audits the teachers as `audit selftest` does, and `class-means` beside them, whose right word is not known. Writes the
+tables of docs/selftest.md. Resumable: students are kept in the cache, and audits in OUT; teachers without a finished
+audit in OUT are audited unless --finished leaves them out.
+
+    python benchmarks/selftest.py [--only placebo,demo] [--finished] [--jobs 2] [--cache DIR] [--out OUT]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from audit.pipeline import run
+from audit.plan.options import Options
+from audit.plan.suite import SELFTEST
+from audit.selftest import EFFORT, EXPECTED, check
+from reports import controls
+from reports.record import Comparison, Record, load
+from reports.wording import points, span
+from teachers.names import CLASS_MEANS
+from teachers.storage.store import default_cache
+
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "selftest.md"
+BEGIN, END = "<!-- from benchmarks/selftest.py -->", "<!-- to here -->"
+TEACHERS = (*EXPECTED, CLASS_MEANS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(TEACHERS))
+    parser.add_argument("--finished", action="store_true", help="write what is in OUT, and audit nothing")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--cache", type=Path, default=default_cache())
+    parser.add_argument("--out", type=Path, default=Path("audit-out/selftest"))
+    given = parser.parse_args()
+    for name in () if given.finished else given.only.split(","):
+        audit(name, given.jobs, given.cache, given.out / name)
+    records = {name: load(given.out / name) for name in TEACHERS if (given.out / name / "record.json").exists()}
+    head, _, rest = DOCS.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    DOCS.write_text(f"{head}{BEGIN}\n{tables(records)}\n{END}{tail}", encoding="utf-8")
+
+
+def audit(name: str, jobs: int, cache: Path, out: Path) -> Record:
+    """Audit a teacher as the self-test does, or read its audit where it is finished."""
+    attacks = ",".join(SELFTEST.attacks)
+    return run(Options(teacher=name, attacks=attacks, effort=EFFORT, jobs=jobs, cache=cache, out=out)).record
+
+
+def tables(records: dict[str, Record]) -> str:
+    """Return a table of words and margins, and one of the adaptive attack's margins over each kind of control."""
+    first = next(iter(records.values()))
+    heads = ("teacher", "accuracy, %", "word", "as required", *first.suite.attacks)
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for name, record in records.items():
+        rows = {row.attack: row for row in record.comparisons}
+        accuracy = f"{100 * record.teacher.test_accuracy:.1f}"
+        margins = [told(rows[attack]) if attack in rows else "–" for attack in first.suite.attacks]
+        lines.append(_row([f"`{name}`", accuracy, record.verdict.word, required(name, record), *margins]))
+    lines += ["", _row(["teacher", *controls.HEADS.values(), "decoded"]), _row(["---"] * (2 + len(controls.HEADS)))]
+    for name, record in records.items():
+        row = next((row for row in record.comparisons if row.attack == "adaptive"), None)
+        if row is not None and row.margins:
+            lines.append(_row([f"`{name}`", *controls.cells(row), "; ".join(record.decoded(row)) or "nothing"]))
+    return "\n".join(lines)
+
+
+def required(name: str, record: Record) -> str:
+    """Say whether an audit found what it must find."""
+    if name not in EXPECTED:
+        return "not known"
+    return "yes" if check(name, EXPECTED[name], record).holds else "**no**"
+
+
+def told(row: Comparison) -> str:
+    """Write an attack's margin over its control, bold where it makes the teacher distillable."""
+    if row.margin is None:
+        return row.status
+    text = f"{points(row.margin.mean)} {span(row.margin)}"
+    return f"**{text}**" if row.p_holm is not None and row.p_holm < 0.05 else text
+
+
+def _row(cells: list[str] | tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
