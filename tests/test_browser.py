@@ -203,7 +203,7 @@ def test_the_page_is_printed_whole_and_light_without_its_tools(opened: Open, tmp
     text = first + "".join(others)
     record = large_record()
     assert "Filterby" not in text
-    missing = [w for w in ("DISTILLABLE", "Scope:", "marginovertheLSstudent,points", "offscale") if w not in first]
+    missing = [w for w in ("DISTILLABLE", "Scope:", "marginoverthecontrol,points", "offscale") if w not in first]
     assert not missing, first
     assert all(comparison.attack in text for comparison in record.comparisons)
     assert text.count("bestof6onvalidation") == sum(c.knockoff.tuned_over > 0 for c in record.comparisons)
