@@ -20,7 +20,7 @@ from teachers.targets import isolation
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = 20  # of whole audits
-BLOWS = 10  # at single processes
+BLOWS = 6  # at single processes
 EACH = min(isolation.TRIES, processes.TRIES) - 1  # blows at one audit, which may all fall on one question or student
 KILL, STOP = signal.SIGKILL, signal.SIGSTOP
 AUDIT = ("--attacks", "soft-kd,knockoff", "--seeds", "8")
@@ -110,7 +110,7 @@ def test_single_processes_that_are_killed_or_stopped_leave_the_same_record(tmp_p
 @pytest.mark.slow
 def test_two_audits_on_one_folder_wait_for_each_other(tmp_path: Path) -> None:
     first, second = (
-        subprocess.Popen(command(tmp_path / "cache", tmp_path / "out"), stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(command(tmp_path / "cache", tmp_path / "out", *AUDIT), stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     )
     told = [run.communicate()[1] for run in (first, second)]

@@ -32,7 +32,8 @@ def students(record: Record) -> list[tuple[Any, ...]]:
     ]
 
 
-@pytest.mark.parametrize("attacks", ["soft-kd", pytest.param("all", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("attacks", ["soft-kd", "all"])
 def test_a_teacher_behind_a_url_is_audited_and_asked_once(
     attacks: str,
     server: FakeServer,

@@ -21,7 +21,7 @@ SUITE = replace(
     settings=4,
     tuning_seeds=1,
     seeds=8,
-    bite_seeds=3,
+    bite_seeds=2,
     most=None,
 )
 

@@ -163,9 +163,8 @@ def test_what_a_plugin_prints_reaches_neither_terminal_nor_json(
     assert b"a plug-in" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    "sign", [pytest.param("SIGKILL", marks=pytest.mark.slow), pytest.param("SIGTERM", marks=pytest.mark.slow), "SIGINT"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", ["SIGKILL", "SIGTERM", "SIGINT"])
 def test_an_audit_that_is_ended_leaves_nothing_running(
     cold: Callable[[str], Path], tmp_path: Path, markers: Path, sign: str
 ) -> None:
