@@ -102,15 +102,22 @@ def selftest(
     Raises UsageError for an unknown name.
     """
     for name in _named(only):
-        options = Options(
-            teacher=name,
-            attacks=",".join(suite(EFFORT).attacks),  # not `all`, because plug-ins' attacks are not tested here
-            effort=EFFORT,
-            jobs=jobs,
-            cache=cache,
-            out=out and out / name,
-        )
-        yield check(name, EXPECTED[name], run(options, command=command).record)
+        yield check(name, EXPECTED[name], audited(name, jobs=jobs, cache=cache, out=out, command=command))
+
+
+def audited(
+    name: str, *, jobs: int | None = None, cache: Path | None = None, out: Path | None = None, command: str = ""
+) -> Record:
+    """Audit a built-in teacher as the self-test does; `out`: where the folders of all of them lie."""
+    options = Options(
+        teacher=name,
+        attacks=",".join(suite(EFFORT).attacks),  # not `all`, because plug-ins' attacks are not tested here
+        effort=EFFORT,
+        jobs=jobs,
+        cache=cache,
+        out=out and out / name,
+    )
+    return run(options, command=command).record
 
 
 def _named(only: str | None) -> Sequence[str]:

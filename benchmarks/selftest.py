@@ -12,13 +12,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from audit.pipeline import run
-from audit.plan.options import Options
-from audit.plan.suite import SELFTEST
-from audit.selftest import EFFORT, EXPECTED, check
+from audit.selftest import EXPECTED, audited, check
 from reports import controls
 from reports.record import Comparison, Record, load
-from reports.wording import points, span
+from reports.wording import distils, points, span
 from teachers.names import CLASS_MEANS
 from teachers.storage.store import default_cache
 
@@ -36,17 +33,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("audit-out/selftest"))
     given = parser.parse_args()
     for name in () if given.finished else given.only.split(","):
-        audit(name, given.jobs, given.cache, given.out / name)
+        audited(name, jobs=given.jobs, cache=given.cache, out=given.out)
     records = {name: load(given.out / name) for name in TEACHERS if (given.out / name / "record.json").exists()}
     head, _, rest = DOCS.read_text(encoding="utf-8").partition(BEGIN)
     _, _, tail = rest.partition(END)
     DOCS.write_text(f"{head}{BEGIN}\n{tables(records)}\n{END}{tail}", encoding="utf-8")
-
-
-def audit(name: str, jobs: int, cache: Path, out: Path) -> Record:
-    """Audit a teacher as the self-test does, or read its audit where it is finished."""
-    attacks = ",".join(SELFTEST.attacks)
-    return run(Options(teacher=name, attacks=attacks, effort=EFFORT, jobs=jobs, cache=cache, out=out)).record
 
 
 def tables(records: dict[str, Record]) -> str:
@@ -57,7 +48,7 @@ def tables(records: dict[str, Record]) -> str:
     for name, record in records.items():
         rows = {row.attack: row for row in record.comparisons}
         accuracy = f"{100 * record.teacher.test_accuracy:.1f}"
-        margins = [told(rows[attack]) if attack in rows else "–" for attack in first.suite.attacks]
+        margins = [told(rows[attack], record) if attack in rows else "–" for attack in first.suite.attacks]
         lines.append(_row([f"`{name}`", accuracy, record.verdict.word, required(name, record), *margins]))
     lines += ["", _row(["teacher", *controls.HEADS.values(), "decoded"]), _row(["---"] * (2 + len(controls.HEADS)))]
     for name, record in records.items():
@@ -74,12 +65,12 @@ def required(name: str, record: Record) -> str:
     return "yes" if check(name, EXPECTED[name], record).holds else "**no**"
 
 
-def told(row: Comparison) -> str:
+def told(row: Comparison, record: Record) -> str:
     """Write an attack's margin over its control, bold where it makes the teacher distillable."""
     if row.margin is None:
         return row.status
     text = f"{points(row.margin.mean)} {span(row.margin)}"
-    return f"**{text}**" if row.p_holm is not None and row.p_holm < 0.05 else text
+    return f"**{text}**" if distils(row, record) else text
 
 
 def _row(cells: list[str] | tuple[str, ...]) -> str:

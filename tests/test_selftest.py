@@ -22,6 +22,7 @@ from reports.record import PackedArray, Record, Word, load
 from teachers.names import BUILT_IN, CLASS_MEANS, PLACEBO
 
 SEEDS = 5
+FEW = {"light-tuning"}  # flags that follow from few settings
 
 
 def bits(*accuracies: float) -> list[np.ndarray]:
@@ -136,4 +137,6 @@ def test_the_placebo_is_found_to_be_one(
     _, out, _ = call(capsys, "selftest", *argv)
     record = load(tmp_path / "out/placebo")
     assert f"{SoftKD.name} is " in " ".join(out.split())
-    assert check(PLACEBO, EXPECTED[PLACEBO], record.model_copy(update={"flags": ()})).holds, "few settings are flagged"
+    others = tuple(flag for flag in record.flags if flag.id not in FEW)
+    found = check(PLACEBO, EXPECTED[PLACEBO], record.model_copy(update={"flags": others}))
+    assert found.holds, [flag.id for flag in others]

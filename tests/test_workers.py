@@ -101,7 +101,9 @@ PATIENT = 300.0  # seconds: on a busy machine, an attack that ends by itself is 
 @pytest.mark.parametrize(
     ("attack", "seconds", "sentence"),
     [
-        pytest.param("sleeper", 3.0, "sent no message for 3 s and was ended", marks=pytest.mark.slow),
+        pytest.param(
+            "sleeper", 3.0, "sent no message for 3 s and was ended; raise --cell-timeout", marks=pytest.mark.slow
+        ),
         pytest.param("asker", 3.0, "did not finish in 6 s and was ended; raise --cell-timeout", marks=pytest.mark.slow),
         pytest.param("stopper", 3.0, "sent no message for 3 s", marks=pytest.mark.slow),
         ("swallower", PATIENT, "it needed more memory than the"),
