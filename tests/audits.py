@@ -23,7 +23,7 @@ TINY = Suite(
     bite_seeds=2,
     query_seeds=2,
     budgets=2,
-    steps=25,
+    steps=10,
     epochs=0,
     views=2,
 )

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import shutil
 import sys
 import threading
@@ -59,6 +60,14 @@ def _server() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread_of_blas() -> Iterator[None]:
     with threadpool_limits(1, "blas"):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_sync() -> Iterator[None]:
+    """Wait for no disk: no test pulls the plug, and what processes share they see before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
         yield
 
 

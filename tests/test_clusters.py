@@ -8,7 +8,6 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
-from sklearn.decomposition import PCA
 
 import audit.statistics.clusters
 from audit.statistics.clusters import VERTICES, barycentric, most_confused, projected, survey
@@ -37,6 +36,8 @@ def test_the_survey_agrees_with_brute_force_whatever_is_read_at_once(
         assert found.means[label] == pytest.approx(P[y == label].mean(0))
     assert not found.means[2].any()
     assert found.divergence == pytest.approx([entropy(p, P[y == c].mean(0)) for p, c in zip(P, y, strict=True)])
+    from sklearn.decomposition import PCA
+
     reference = PCA(2).fit(np.sqrt(P))
     places = reference.transform(np.sqrt(P))
     assert np.abs(projected(P, found)) == pytest.approx(np.abs(places))

@@ -277,9 +277,9 @@ def test_a_network_that_does_not_fit_gets_a_sentence(home: Path, name: str, sent
 def test_code_that_does_not_end_is_ended(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = jail.limits
     monkeypatch.setattr(
-        sys.modules["teachers.intake.assemble"], "limits", lambda *a, **k: replace(usual(*a, **k), seconds=3)
+        sys.modules["teachers.intake.assemble"], "limits", lambda *a, **k: replace(usual(*a, **k), seconds=2)
     )
-    with pytest.raises(RefusedInput, match=r"with --arch mypackage.models:spins took more than 3 seconds"):
+    with pytest.raises(RefusedInput, match=r"with --arch mypackage.models:spins took more than 2 seconds"):
         made("mypackage.models:spins")
 
 

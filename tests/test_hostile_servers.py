@@ -13,7 +13,7 @@ from teachers.http import wire
 from teachers.http.remote import Remote, RemoteBox
 
 X = torch.rand(IMAGES, *SHAPE, generator=torch.Generator().manual_seed(0))
-TOTAL = 0.4  # seconds of a question to those that never end
+TOTAL = 0.25  # seconds of a question to those that never end
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,19 +44,14 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install all hostile attacks as one distribution; return where it lies."""
     folder = tmp_path_factory.mktemp("hostile")
     source = (Path(__file__).parent / "hostile_plugin.py").read_text()
-    (folder / "src").mkdir()
-    (folder / "src" / "hostile_plugin.py").write_text(source)
+    (folder / "hostile_plugin.py").write_text(source)
     classes = {name: line.split()[1].split("(")[0] for name, line in declared(source).items()}
-    points = "\n".join(f'"{name}" = "hostile_plugin:{cls}"' for name, cls in classes.items())
-    (folder / "src" / "pyproject.toml").write_text(
-        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-        '[project]\nname = "hostile"\nversion = "1"\n'
-        f'[project.entry-points."distill_audit.attacks"]\n{points}\n'
-        '[tool.hatch.build.targets.wheel]\nonly-include = ["hostile_plugin.py"]\n'
-    )
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*pip, "--target", str(folder / "site"), str(folder / "src")], check=True)
-    return folder / "site"
+    points = "\n".join(f"{name} = hostile_plugin:{cls}" for name, cls in classes.items())
+    told = folder / "hostile-1.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: hostile\nVersion: 1\n")
+    (told / "entry_points.txt").write_text(f"[distill_audit.attacks]\n{points}\n")
+    return folder
 
 
 def declared(source: str) -> dict[str, str]:

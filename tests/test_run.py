@@ -362,7 +362,7 @@ def test_classes_that_cannot_be_dropped_are_refused(kept: Path, tmp_path: Path, 
 def test_the_best_student_without_a_teacher_is_named_and_compared_with(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Suite
 ) -> None:
-    monkeypatch.setitem(EFFORTS, "smoke", replace(tiny, name="tiny-controls", controls=("ce", "self-kd")))
+    monkeypatch.setitem(EFFORTS, "smoke", replace(tiny, name="tiny-controls", steps=25, controls=("ce", "self-kd")))
     record = pipeline.run(request(kept, tmp_path / "out")).record
     assert [row.attack for row in record.controls] == ["ls (null)", "ce", "self-kd"]
     trials = [t for t in record.trials if t.cell.technique == "self-kd"]

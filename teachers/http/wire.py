@@ -70,7 +70,8 @@ class Wire:
 
     def _connected(self, headers: dict[str, str]) -> httpx.Client:
         """Return a client that uses the environment's certificates, and its proxies unless the server is local."""
-        verify = True if self.address.local and self.address.base.startswith("http:") else certificates()
+        plain = self.address.local and self.address.base.startswith("http:")  # no proxy, no TLS: nobody is trusted
+        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else certificates()
         try:
             return httpx.Client(
                 headers=headers,

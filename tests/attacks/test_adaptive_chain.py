@@ -21,7 +21,6 @@ from defenders import (
     shuffled,
     turning,
 )
-from sklearn.linear_model import Ridge
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -340,6 +339,8 @@ def test_widths_make_the_rows_of_a_class_equally_wide() -> None:
 
 def test_unmixing_is_ridge_regression_on_the_other_half_of_the_images() -> None:
     """Against scikit-learn's, with an intercept."""
+    from sklearn.linear_model import Ridge
+
     w = world(6, 30, 2)
     shown = mixed(0.5)(known(w))
     found = unmix(shown, w.labels, w.reference).log_probs

@@ -8,7 +8,6 @@ import pytest
 import torch
 from answer_worlds import VIEWS, K, World, tail, world
 from scipy.stats import rankdata
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -367,6 +366,8 @@ def test_the_two_scales_are_those_of_a_mixture_of_normals() -> None:
     mixed = torch.where(which, one.answers / 5, one.answers).log_softmax(1)
     others = mixed[:, [j for j in range(12) if j != 3]]
     u = others.std(1, correction=0).log().numpy()[:, None]
+    from sklearn.mixture import GaussianMixture
+
     means = GaussianMixture(2, covariance_type="tied", random_state=0, tol=1e-8, max_iter=500).fit(u).means_[:, 0]
     told = mixture(mixed, one.labels).told
     assert float(told.split()[-6]) == pytest.approx(float(np.exp(abs(means[0] - means[1]))), rel=0.03)

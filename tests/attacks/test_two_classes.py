@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
@@ -21,6 +20,8 @@ SHAPE = (1, 8, 8)
 
 def threes_and_eights() -> tuple[Pool, torch.Tensor, np.ndarray]:
     """Return a pool of half of them, and the images and labels of the others."""
+    from sklearn.datasets import load_digits
+
     data, labels = load_digits(return_X_y=True)
     kept = np.isin(labels, (3, 8))
     images = (data[kept] * 255 / 16).round().astype(np.uint8).reshape(-1, *SHAPE)
