@@ -63,7 +63,7 @@ class Expectation(NamedTuple):
 
 
 MUST, MUST_NOT = Expectation(("DISTILLABLE",)), Expectation(("UNDISTILLABLE", "INCONCLUSIVE"))
-LEAKS = Expectation(("DISTILLABLE", "INCONCLUSIVE"))  # what leaks is worth less than these seeds are sure to show
+LEAKS = Expectation(("DISTILLABLE", "INCONCLUSIVE"))  # half of what a teacher knows is worth less than a twin gives
 EXPECTED = {
     TRUTH: MUST_NOT,
     PLACEBO: MUST_NOT._replace(no_better=Pair(SoftKD.name, AVG.name)),
@@ -75,7 +75,7 @@ EXPECTED = {
     REVERSED_ORDER: MUST,
     PERMUTED: MUST,
     SIGN_FLIPS: MUST,
-    HALF_SOFT: MUST,
+    HALF_SOFT: LEAKS,
 }
 
 

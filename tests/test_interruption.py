@@ -73,7 +73,7 @@ def test_single_processes_that_are_killed_or_stopped_leave_the_same_record(tmp_p
     """Keepers, workers and the teacher's process are killed or stopped: the audit goes on by itself."""
     calm = tmp_path / "calm"
     calm.mkdir()
-    options = (*AUDIT, "--isolate", "--cell-timeout", "20")
+    options = (*AUDIT, "--isolate", "--cell-timeout", "10")
     assert subprocess.run(command(calm / "cache", calm / "out", *options)).returncode in (0, 1, 3)
     chance, blows = random.Random(1), 0
     for number in itertools.count():

@@ -13,7 +13,7 @@ from PIL import Image
 from audit.finished.verify import verify
 from reports.record import load
 
-CLASSES, TRAIN, TEST, SIDE = 10, 20, 10, 240
+CLASSES, TRAIN, TEST, SIDE = 10, 10, 5, 240
 ENTRY = """
 from dataclasses import replace
 import sys
@@ -26,7 +26,7 @@ if __name__ == "__main__":
     EFFORTS["smoke"] = replace(TINY, name="realistic", steps=2, batch=32)
     teachers.data.folders.LARGE = 1
     recipe = methods.default_recipe
-    methods.default_recipe = lambda task, architecture=None, steps=None: recipe(task, architecture, steps or 4)
+    methods.default_recipe = lambda task, name=None, steps=None: replace(recipe(task, name, steps or 4), batch=32)
     from audit.cli import main
     main()
 """
@@ -60,7 +60,7 @@ def test_a_timm_teacher_and_a_torchvision_student_at_224_pixels(pictures: Path, 
 
     student = ["--student", "torchvision:shufflenet_v2_x0_5", "--effort", "smoke", "--jobs", "1", "--out", str(out)]
     command = [python, str(script), "run", "--teacher", str(teacher), "--attacks", "soft-kd", *student]
-    command += ["--cache", str(cache)]
+    command += ["--cache", str(cache), "--surrogate", str(pictures / "test")]
     run = subprocess.Popen(command)
     while run.poll() is None and len(list((cache / "cells").rglob("*.json"))) < 3:
         time.sleep(0.2)
