@@ -1,6 +1,7 @@
 """A gain counts over LS student, own loss and twin: the rules of the verdict on teachers that know nothing."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +59,19 @@ def test_the_gain_of_a_twin_is_inconclusive_and_the_reason_says_so() -> None:
         "teacher"
     )
     assert ruling.settle == "an attack that gains more from the teacher than from a control: more seeds do not show it"
+
+
+def test_a_gain_over_a_twin_that_the_correction_leaves_unsure_names_the_twin() -> None:
+    """As LSKD gained from another student: surely more than from a twin if it were the only attack of five."""
+    others = [finding(f"a{i}", 0.0, 0.0, 0.0) for i in range(4)]
+    suite = [replace(f, listed=True) for f in (finding("lskd", 2.33, 9.06, 1.31, se=0.0056), *others)]
+    ruling = rule(suite, [], complete=True)
+    assert ruling.word == "INCONCLUSIVE"
+    assert "on a twin" in ruling.reasons[0]
+    left, least = ruling.reasons[0].split("data: ")[1].split(" points are left over it, at least ")
+    assert left == "+1.31"
+    assert least.startswith("−")
+    assert " after correction for the number of attacks, so that it is not sure" in least
 
 
 def test_the_gain_of_five_twins_is_inconclusive() -> None:

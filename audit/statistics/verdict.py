@@ -188,8 +188,9 @@ def _open(f: Finding, delta: float, level: float) -> str | None:
         return f"{f.attack}: too few discordant {what} ({images:.0f} expected, {DISCORDANT} needed), or no variance"
     if f.looks.lower(level) > 0:
         gain = f"{f.attack} gains {points(f.looks.last.mean)} points"
-        if matched := f.matched(ALPHA):
-            return f"{gain}, {_as_well(f, matched[0])}"
+        for alpha in (ALPHA, level):
+            if matched := f.matched(alpha):
+                return f"{gain}, {_as_well(f, matched[0], alpha)}"
         if level == ALPHA:
             return f"{gain}; before correction for the number of attacks, its lower bound is above 0"
         return f"{gain}; its lower bound, corrected for the number of the suite's attacks, is above 0"
@@ -205,10 +206,12 @@ AS_WELL: Mapping[Over, str] = {
 }
 
 
-def _as_well(f: Finding, over: Over) -> str:
-    """Say which control gains as much as an attack does."""
+def _as_well(f: Finding, over: Over, alpha: float) -> str:
+    """Say which control gains as much as an attack does, by a bound with this error."""
     looks = f.rivals[over]
-    left = f"{points(looks.last.mean)} points are left over it, at least {points(looks.lower(ALPHA))}"
+    left = f"{points(looks.last.mean)} points are left over it, at least {points(looks.lower(alpha))}"
+    if alpha < ALPHA:
+        left += " after correction for the number of attacks"
     return f"{AS_WELL[over]}: {left}, so that it is not sure that the gain comes from the teacher"
 
 
