@@ -80,7 +80,7 @@ def test_independent_images_raise_nothing() -> None:
         assert near_duplicates(load(name)) is None
     digits = load("digits")
     images = np.concatenate([pool.images for pool in (digits.train, digits.validation, digits.test)])
-    for seed in range(100):
+    for seed in range(50):
         order = np.random.default_rng(seed).permutation(len(images))
         assert near_duplicates(task(images[order[:597]], images[order[597:]])) is None
     rng = np.random.default_rng(0)
@@ -90,7 +90,7 @@ def test_independent_images_raise_nothing() -> None:
 
 @pytest.mark.slow
 def test_other_draws_of_the_characters_raise_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for seed in range(100):
+    for seed in range(50):
         monkeypatch.setattr(glyphs, "SEED", seed)
         monkeypatch.setattr(glyphs, "TEST", 30)
         assert near_duplicates(glyphs.glyphs()) is None
