@@ -13,10 +13,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,9 @@ from audit.statistics.compare import Margin, over_teachers
 from audit.statistics.sequential import once
 from audit.statistics.verdict import ALPHA, DELTA, Finding, Ruling, rule
 from audit.teach import teach
+from reports import controls
 from reports.bag import Bag, BagTeacher, Control, Row
-from reports.record import UNSTATED, Comparison, PackedArray, Record
+from reports.record import UNSTATED, Comparison, Over, PackedArray, Record
 from teachers.files import write_whole
 from teachers.methods import METHODS
 from teachers.storage.store import default_cache
@@ -43,6 +45,7 @@ SPECTRUM = "cmim weight=10 powers=1/0.5/0.25/0.125/0.05"  # the nearest to the p
 BAGGED = (*METHODS, SPECTRUM)
 TEACHERS = 3
 SCENARIOS = {1.0: "all labels", 0.1: "a tenth of images and labels"}
+FURTHER: tuple[Over, ...] = ("twin", "home-made")  # kinds of controls that the page shows beside the baseline
 ASKED = ("soft-kd", "avg", "lskd")  # of CMIM: batch-mean KL at a tuned temperature, the averager, standardised logits
 
 HEAD = """# The reference bag
@@ -60,6 +63,10 @@ random. A verdict is about the method: it would hold for another teacher of the 
 baseline is the margin of the same attack over the best student that asked no teacher. CMI is the largest over
 temperatures, in nats, on validation images.
 """
+
+
+def _of_kind(row: Row, over: Over) -> int | None:
+    return row.over.get(over)
 
 
 @dataclass(frozen=True)
@@ -85,15 +92,31 @@ class Entry:
         """Return the same over the best student without a teacher."""
         return self._over(lambda row: row.baseline)
 
-    def _over(self, which: Callable[[Row], int]) -> dict[str, Margin]:
+    @cached_property
+    def rivals(self) -> dict[Over, dict[str, Margin]]:
+        """Return the same over each kind of control; a version of the design without a kind has none of it."""
+        return {over: self._over(partial(_of_kind, over=over)) for over in get_args(Over)}
+
+    @cached_property
+    def same(self) -> set[str]:
+        """Return the attacks whose students are their control's, whoever the teacher: best at the labels alone."""
+        common = {name: [row for t in self.teachers for row in t.rows if row.attack == name] for name in self.margins}
+        return {
+            name
+            for name, rows in common.items()
+            if all(row.correct == self.bag.controls[row.control].correct for row in rows)
+        }
+
+    def _over(self, which: Callable[[Row], int | None]) -> dict[str, Margin]:
         rows = [{row.attack: row for row in t.rows} for t in self.teachers]
         common = [name for name in rows[0] if all(name in of for of in rows)]
+        controls = {name: which(rows[0][name]) for name in common}
         return {
             name: over_teachers(
-                np.stack([of[name].correct.array() for of in rows]),
-                self.bag.controls[which(rows[0][name])].correct.array(),
+                np.stack([of[name].correct.array() for of in rows]), self.bag.controls[control].correct.array()
             )
-            for name in common
+            for name, control in controls.items()
+            if control is not None
         }
 
     @cached_property
@@ -104,7 +127,19 @@ class Entry:
         listed = self.bag.design > UNSTATED
         return rule(
             [
-                Finding(attack=n, status="judged", looks=once(m), passes=passes[n], listed=listed)
+                Finding(
+                    attack=n,
+                    status="judged",
+                    looks=once(m),
+                    rivals={
+                        over: once(found[n])
+                        for over, found in self.rivals.items()
+                        if over != "home-made" and n in found
+                    },
+                    passes=passes[n],
+                    same=n in self.same,
+                    listed=listed,
+                )
                 for n, m in self.margins.items()
             ],
             list(flags.values()),
@@ -179,15 +214,13 @@ def tuned(record: Record) -> tuple[Attack, ...]:
 
 def gather(found: dict[tuple[str, float], list[Record]], out: Path) -> Bag:
     """Keep what matters of the audits; controls are kept once."""
-    controls: dict[tuple[str, ...], Control] = {}
+    shared: dict[tuple[str, ...], Control] = {}
 
     def control(record: Record, cells: tuple[str, ...]) -> int:
         cell = next(t for t in record.trials if t.key == cells[0]).cell
         correct = PackedArray.of(record.correct(cells))
-        controls.setdefault(
-            cells, Control(name=cell.technique, parameters=cell.parameters, cells=cells, correct=correct)
-        )
-        return list(controls).index(cells)
+        shared.setdefault(cells, Control(name=cell.technique, parameters=cell.parameters, cells=cells, correct=correct))
+        return list(shared).index(cells)
 
     def row(record: Record, of: Comparison) -> Row:
         assert of.margin is not None
@@ -199,6 +232,7 @@ def gather(found: dict[tuple[str, float], list[Record]], out: Path) -> Bag:
             correct=PackedArray.of(record.correct(of.knockoff.students)),
             control=control(record, of.control.students),
             baseline=control(record, (of.baseline or of.control).students),
+            over={found.over: control(record, found.students) for found in of.margins},
         )
 
     teachers = [
@@ -226,7 +260,7 @@ def gather(found: dict[tuple[str, float], list[Record]], out: Path) -> Bag:
         student=first.settings.student,
         suite=first.suite,
         design=first.design,
-        controls=tuple(controls.values()),
+        controls=tuple(shared.values()),
         teachers=tuple(teachers),
     )
 
@@ -251,9 +285,11 @@ def page(bag: Bag) -> str:
     for shots, scenario in SCENARIOS.items():
         entries = {m: Entry(bag, m, shots) for m in methods}
         parts.append(f"\n## With {scenario}\n")
-        parts.append("| method | teacher, % | CMI | best attack | its margin | over the baseline | verdict |")
-        parts.append("|---|---|---|---|---|---|---|")
-        parts += [_line(e) for e in sorted(entries.values(), key=lambda e: -e.margins[e.best].mean)]
+        kinds = [over for over in FURTHER if any(e.rivals[over] for e in entries.values())]
+        heads = ["method", "teacher, %", "CMI", "best attack", "its margin", "over the baseline"]
+        heads += [controls.HEADS[over] for over in kinds] + ["verdict"]
+        parts.append(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+        parts += [_line(e, kinds) for e in sorted(entries.values(), key=lambda e: -e.margins[e.best].mean)]
         parts.append(f"\n| method | {' | '.join(bag.suite.attacks)} |\n|---|{'---|' * len(bag.suite.attacks)}")
         parts += [_margins(e, bag.suite.attacks) for e in entries.values()]
         parts.append("\n" + correlation(list(entries.values())))
@@ -262,10 +298,11 @@ def page(bag: Bag) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _line(entry: Entry) -> str:
+def _line(entry: Entry, kinds: Sequence[Over]) -> str:
     own, over = entry.margins[entry.best], entry.over_baseline[entry.best]
     cmi = "–" if np.isnan(entry.cmi) else f"{entry.cmi:.2f}"
     cells = [entry.method, f"{100 * entry.accuracy:.1f}", cmi, entry.best, _told(own), _told(over)]
+    cells += [_told(found[entry.best]) if entry.best in (found := entry.rivals[kind]) else "–" for kind in kinds]
     return f"| {' | '.join([*cells, entry.ruling.word])} |"
 
 

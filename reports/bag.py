@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from reports.record import UNSTATED, Count, Data, Flag, PackedArray, Parameters, Record, Share, SuiteInfo
+from reports.record import UNSTATED, Count, Data, Flag, Over, PackedArray, Parameters, Record, Share, SuiteInfo
 from reports.settings import Settings, question
 
 REFERENCE = "bag-1"  # suite of the newest bag that is shipped
@@ -24,6 +24,9 @@ class Row(Data):
     passes: bool  # whether it passes the positive control in the same scenario
     control: Count  # index into Bag.controls
     baseline: Count  # index of the best students without a teacher, by validation accuracy
+    over: dict[Over, Count] = Field(
+        default_factory=dict
+    )  # index of each kind of control, from version 2 of the design on
 
 
 class BagTeacher(Data):

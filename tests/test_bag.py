@@ -114,6 +114,42 @@ def test_the_page_says_of_a_bag_of_known_gains_what_is_so(benchmark: ModuleType)
     assert benchmark.Entry(bag.model_copy(update={"teachers": doubted}), "plain", 1.0).ruling.word == "INCONCLUSIVE"
 
 
+def over(bag: Bag, method: str, **kinds: Control) -> Bag:
+    """Let all attacks of a method have these controls, too."""
+    numbers = {kind.replace("_", " "): len(bag.controls) + i for i, kind in enumerate(kinds)}
+    teachers = tuple(
+        t.model_copy(update={"rows": tuple(row.model_copy(update={"over": numbers}) for row in t.rows)})
+        if t.method == method
+        else t
+        for t in bag.teachers
+    )
+    return bag.model_copy(update={"controls": (*bag.controls, *kinds.values()), "teachers": teachers})
+
+
+def test_a_gain_that_a_twin_gives_makes_no_method_distillable_and_the_page_shows_it(benchmark: ModuleType) -> None:
+    bag = drawn_bag({"plain": {"dkd": 0.06}, "cmim": {}}, {"plain": 0.9, "cmim": 0.1})
+    assert "over a twin" not in benchmark.page(bag)
+    correct = next(row for row in bag.teachers[0].rows if row.attack == "dkd").correct
+    gains = over(bag, "plain", twin=Control(name="dkd", parameters={}, cells=("a twin",), correct=correct))
+    loses = over(bag, "plain", twin=bag.controls[1])
+    words = [benchmark.Entry(b, "plain", 1.0).ruling.word for b in (bag, gains, loses)]
+    assert words == ["DISTILLABLE", "INCONCLUSIVE", "DISTILLABLE"]
+    assert "| over the baseline | over a twin | verdict |" in benchmark.page(gains)
+    assert benchmark.Entry(gains, "plain", 1.0).rivals["twin"]["dkd"].mean == pytest.approx(0, abs=0.01)
+
+
+def test_attacks_that_are_best_at_the_labels_alone_gain_nothing(benchmark: ModuleType) -> None:
+    bag = drawn_bag({"plain": {}}, {"plain": 0.9})
+    control = bag.controls[0].correct
+    teachers = [
+        t.model_copy(update={"rows": tuple(row.model_copy(update={"correct": control}) for row in t.rows)})
+        for t in bag.teachers
+    ]
+    entry = benchmark.Entry(bag.model_copy(update={"teachers": tuple(teachers)}), "plain", 1.0)
+    assert entry.same == set(BAG.attacks)
+    assert entry.ruling.word == "UNDISTILLABLE"
+
+
 @pytest.fixture(scope="module")
 def given() -> Bag:
     """Return the bag that is shipped."""
