@@ -1,4 +1,4 @@
-"""What the tool must find on the embedded task, with the recipe of the standard suite and one attack of every kind."""
+"""What the tool must find on the embedded task, with the recipe of the standard suite and some of its attacks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,8 @@ from reports.record import Record
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
-
 STANDARD: dict[str, Any] = {"data": None, "effort": "standard", "jobs": 2}
-PILLARS = ("soft-kd", "dkd", "avg", "label-kd", "label-mixup", "knockoff", "noise")
+PILLARS = ("soft-kd", "dkd", "avg", "label-kd", "knockoff")
 
 
 @pytest.fixture(autouse=True)
@@ -39,5 +38,5 @@ def _distillable_by_two_points_and_more(record: Record) -> None:
     assert max(margins.values()) >= 0.02
     bites = {c.attack for c in record.comparisons if c.passes}
     # The averager gains nothing over its own loss on bare labels: what it gained over LS students was its temperature.
-    assert set(PILLARS) - {"avg", "label-mixup", "noise"} <= bites
+    assert set(PILLARS) - {"avg"} <= bites
     assert not [f for f in record.flags if f.caps != "nothing"]

@@ -23,7 +23,7 @@ KILLS = 20  # of whole audits
 BLOWS = 6  # at single processes
 EACH = min(isolation.TRIES, processes.TRIES) - 1  # blows at one audit, which may all fall on one question or student
 KILL, STOP = signal.SIGKILL, signal.SIGSTOP
-AUDIT = ("--attacks", "soft-kd,knockoff", "--seeds", "8")
+AUDIT = ("--attacks", "soft-kd,knockoff", "--seeds", "5")
 
 
 def outcome(folder: Path) -> dict[str, object]:

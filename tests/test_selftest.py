@@ -132,6 +132,7 @@ def test_the_placebo_is_found_to_be_one(
 ) -> None:
     few = (SoftKD.name, AVG.name)
     small = replace(SELFTEST, name="placebo", attacks=few, settings=3, tuning_seeds=1, seeds=4, bite_seeds=2)
+    small = replace(small, steps=200, epochs=0)
     monkeypatch.setitem(EFFORTS, EFFORT, small)
     argv = ("--only", "placebo", "--jobs", "2", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out"))
     _, out, _ = call(capsys, "selftest", *argv)
