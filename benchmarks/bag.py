@@ -110,12 +110,12 @@ class Entry:
     def _over(self, which: Callable[[Row], int | None]) -> dict[str, Margin]:
         rows = [{row.attack: row for row in t.rows} for t in self.teachers]
         common = [name for name in rows[0] if all(name in of for of in rows)]
-        controls = {name: which(rows[0][name]) for name in common}
+        over = {name: which(rows[0][name]) for name in common}
         return {
             name: over_teachers(
                 np.stack([of[name].correct.array() for of in rows]), self.bag.controls[control].correct.array()
             )
-            for name, control in controls.items()
+            for name, control in over.items()
             if control is not None
         }
 

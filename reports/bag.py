@@ -24,9 +24,7 @@ class Row(Data):
     passes: bool  # whether it passes the positive control in the same scenario
     control: Count  # index into Bag.controls
     baseline: Count  # index of the best students without a teacher, by validation accuracy
-    over: dict[Over, Count] = Field(
-        default_factory=dict
-    )  # index of each kind of control, from version 2 of the design on
+    over: dict[Over, Count] = Field(default_factory=dict)  # index of each kind of control; bag-1 has none
 
 
 class BagTeacher(Data):

@@ -27,6 +27,8 @@ def sample(seed: int = 0) -> tuple[Floats, NDArray[np.int64]]:
 def test_the_survey_agrees_with_brute_force_whatever_is_read_at_once(
     entries: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    from sklearn.decomposition import PCA
+
     monkeypatch.setattr(audit.statistics.clusters, "_ENTRIES", entries)
     log_p, y = sample()
     np.save(tmp_path / "answers.npy", log_p)
@@ -36,8 +38,6 @@ def test_the_survey_agrees_with_brute_force_whatever_is_read_at_once(
         assert found.means[label] == pytest.approx(P[y == label].mean(0))
     assert not found.means[2].any()
     assert found.divergence == pytest.approx([entropy(p, P[y == c].mean(0)) for p, c in zip(P, y, strict=True)])
-    from sklearn.decomposition import PCA
-
     reference = PCA(2).fit(np.sqrt(P))
     places = reference.transform(np.sqrt(P))
     assert np.abs(projected(P, found)) == pytest.approx(np.abs(places))

@@ -36,9 +36,9 @@ def test_the_catalogue_lists_each_embedded_task_and_both_forms() -> None:
 
 
 def test_digits_are_those_of_sklearn() -> None:
-    task = load("digits")
     from sklearn.datasets import load_digits
 
+    task = load("digits")
     data, labels = load_digits(return_X_y=True)
     ours = np.concatenate([pool.images for pool in (task.train, task.validation, task.test)]).reshape(len(data), -1)
     theirs = (data.astype(np.int64) * 255 + 8) // 16

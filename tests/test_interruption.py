@@ -45,7 +45,7 @@ def test_twenty_kills_leave_the_same_record(tmp_path: Path) -> None:
         while True:
             run = subprocess.Popen(command(home / "cache", home / "out", *AUDIT))
             if kills < KILLS:
-                time.sleep(chance.uniform(1, 6))
+                time.sleep(chance.uniform(1, 4))
                 run.kill()
                 kills += run.wait() == -signal.SIGKILL
             elif run.wait() in (0, 1, 3):

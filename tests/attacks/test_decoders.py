@@ -360,14 +360,14 @@ def test_images_that_are_softened_by_a_hidden_key_are_sharpened(temperature: flo
 
 
 def test_the_two_scales_are_those_of_a_mixture_of_normals() -> None:
+    from sklearn.mixture import GaussianMixture
+
     w = world(k=12, each=400, views=1)
     one = w._replace(answers=w.answers[w.tops == 3], labels=w.labels[w.tops == 3])
     which = keyed(one)[:, None]
     mixed = torch.where(which, one.answers / 5, one.answers).log_softmax(1)
     others = mixed[:, [j for j in range(12) if j != 3]]
     u = others.std(1, correction=0).log().numpy()[:, None]
-    from sklearn.mixture import GaussianMixture
-
     means = GaussianMixture(2, covariance_type="tied", random_state=0, tol=1e-8, max_iter=500).fit(u).means_[:, 0]
     told = mixture(mixed, one.labels).told
     assert float(told.split()[-6]) == pytest.approx(float(np.exp(abs(means[0] - means[1]))), rel=0.03)
