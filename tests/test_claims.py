@@ -9,7 +9,6 @@ from audits import request
 
 from audit.pipeline import run
 from audit.plan import suite
-from reports.record import Record
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
@@ -24,15 +23,7 @@ def _pillars(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_ordinary_teacher_is_distillable_and_smoothed_truth_is_not(tmp_path: Path) -> None:
-    _distillable_by_two_points_and_more(run(request(tmp_path / "cache", tmp_path / "demo", "demo", **STANDARD)).record)
-    record = run(request(tmp_path / "cache", tmp_path / "smoothed-truth", "smoothed-truth", **STANDARD)).record
-    assert record.verdict.word == "UNDISTILLABLE"
-    assert record.times.reused > 0, "the positive control is that of the first audit"
-    label_kd = next(c for c in record.comparisons if c.attack == "label-kd")
-    assert label_kd.status == "identical"
-
-
-def _distillable_by_two_points_and_more(record: Record) -> None:
+    record = run(request(tmp_path / "cache", tmp_path / "demo", "demo", **STANDARD)).record
     assert record.verdict.word == "DISTILLABLE"
     margins = {c.attack: c.margin.mean for c in record.comparisons if c.margin is not None}
     assert max(margins.values()) >= 0.02
@@ -40,3 +31,9 @@ def _distillable_by_two_points_and_more(record: Record) -> None:
     # The averager gains nothing over its own loss on bare labels: what it gained over LS students was its temperature.
     assert set(PILLARS) - {"avg"} <= bites
     assert not [f for f in record.flags if f.caps != "nothing"]
+
+    record = run(request(tmp_path / "cache", tmp_path / "smoothed-truth", "smoothed-truth", **STANDARD)).record
+    assert record.verdict.word == "UNDISTILLABLE"
+    assert record.times.reused > 0, "the positive control is that of the first audit"
+    label_kd = next(c for c in record.comparisons if c.attack == "label-kd")
+    assert label_kd.status == "identical"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from audits import request, timeless
+from distributions import distribution
 from torch import nn
 
 from audit import pipeline
@@ -42,16 +43,9 @@ FAILS = {
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install all hostile attacks as one distribution; return where it lies."""
-    folder = tmp_path_factory.mktemp("hostile")
     source = (Path(__file__).parent / "hostile_plugin.py").read_text()
-    (folder / "hostile_plugin.py").write_text(source)
     classes = {name: line.split()[1].split("(")[0] for name, line in declared(source).items()}
-    points = "\n".join(f"{name} = hostile_plugin:{cls}" for name, cls in classes.items())
-    told = folder / "hostile-1.dist-info"
-    told.mkdir()
-    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: hostile\nVersion: 1\n")
-    (told / "entry_points.txt").write_text(f"[distill_audit.attacks]\n{points}\n")
-    return folder
+    return distribution(tmp_path_factory.mktemp("hostile"), "hostile_plugin", classes)
 
 
 def declared(source: str) -> dict[str, str]:

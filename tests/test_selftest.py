@@ -130,9 +130,8 @@ def test_an_unknown_teacher_is_refused_before_any_audit(capsys: pytest.CaptureFi
 def test_the_placebo_is_found_to_be_one(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    few = (SoftKD.name, AVG.name)
-    small = replace(SELFTEST, name="placebo", attacks=few, settings=3, tuning_seeds=1, seeds=4, bite_seeds=2)
-    small = replace(small, steps=200, epochs=0)
+    few = {"settings": 3, "tuning_seeds": 1, "seeds": 4, "bite_seeds": 2, "steps": 200, "epochs": 0}
+    small = replace(SELFTEST, name="placebo", attacks=(SoftKD.name, AVG.name), **few)
     monkeypatch.setitem(EFFORTS, EFFORT, small)
     argv = ("--only", "placebo", "--jobs", "2", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out"))
     _, out, _ = call(capsys, "selftest", *argv)
