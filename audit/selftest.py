@@ -8,7 +8,7 @@ from typing import NamedTuple, get_args
 
 from attacks.logits.soft_kd import SoftKD
 from attacks.resistant.avg import AVG
-from audit.analysis.teacher_flags import NOISY_ANSWERS
+from audit.analysis.teacher_flags import ANSWERS_CHANGED, NOISY_ANSWERS
 from audit.pipeline import run
 from audit.plan.names import listed
 from audit.plan.options import Options
@@ -28,6 +28,7 @@ from teachers.names import (
     PLACEBO,
     REVERSED_ORDER,
     SIGN_FLIPS,
+    STATEFUL,
     TRUTH,
 )
 from teachers.units import points
@@ -76,6 +77,7 @@ EXPECTED = {
     PERMUTED: MUST,
     SIGN_FLIPS: MUST,
     HALF_SOFT: LEAKS,
+    STATEFUL: LEAKS._replace(flag=ANSWERS_CHANGED.id),
 }
 
 
@@ -102,14 +104,13 @@ def selftest(
     Raises UsageError for an unknown name.
     """
     for name in _named(only):
-        yield check(name, EXPECTED[name], audited(name, jobs=jobs, cache=cache, out=out, command=command))
+        options = asked(name, jobs=jobs, cache=cache, out=out)
+        yield check(name, EXPECTED[name], run(options, command=command).record)
 
 
-def audited(
-    name: str, *, jobs: int | None = None, cache: Path | None = None, out: Path | None = None, command: str = ""
-) -> Record:
-    """Audit a built-in teacher as the self-test does; `out`: where the folders of all of them lie."""
-    options = Options(
+def asked(name: str, *, jobs: int | None = None, cache: Path | None = None, out: Path | None = None) -> Options:
+    """Return what the self-test asks about a built-in teacher; `out`: where the folders of all of them lie."""
+    return Options(
         teacher=name,
         attacks=",".join(suite(EFFORT).attacks),  # not `all`, because plug-ins' attacks are not tested here
         effort=EFFORT,
@@ -117,7 +118,6 @@ def audited(
         cache=cache,
         out=out and out / name,
     )
-    return run(options, command=command).record
 
 
 def _named(only: str | None) -> Sequence[str]:

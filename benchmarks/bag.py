@@ -1,9 +1,11 @@
 """The reference bag: every way to teach, audited the same way. Does it withstand, and what does CMI have to do with it?
 
-Every method teaches three teachers of `glyphs`; each is audited with the suite bag-1, with all labels and with a tenth
+Every method teaches three teachers of `glyphs`; each is audited with the effort `bag`, with all labels and with a tenth
 of images and labels. Attacks are tuned once for a method and scenario, on its first teacher. A method's margin counts
-its teachers as random. Writes what the audits found to reports/bags, and from that docs/bag.md; resumable: students are
-kept in the cache, and audits in OUT. Without --out the page alone is written, from the bag that is shipped.
+its teachers as random. Keeps what the audits of a method found in benchmarks/bag-N.json, N the number of the suite, and
+writes from that docs/bag-N.md; as soon as every method is there, the bag is shipped in reports/bags, and the page is
+docs/bag.md. Resumable: students are kept in the cache, audits in OUT, and the other methods in the file. Without --out
+the pages alone are written.
 
     python benchmarks/bag.py [--out OUT] [--methods plain,cmim] [--jobs 2] [--cache DIR]
 """
@@ -33,25 +35,27 @@ from audit.statistics.sequential import once
 from audit.statistics.verdict import ALPHA, DELTA, Finding, Ruling, rule
 from audit.teach import teach
 from reports import controls
-from reports.bag import Bag, BagTeacher, Control, Row
+from reports.bag import REFERENCE, Bag, BagTeacher, Control, Row
 from reports.record import UNSTATED, Comparison, Over, PackedArray, Record
 from teachers.files import write_whole
 from teachers.methods import METHODS
 from teachers.storage.store import default_cache
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCS, SHIPPED = ROOT / "docs" / "bag.md", ROOT / "reports" / "bags" / f"{BAG.name}.json"
+PART, SHIPPED = ROOT / "benchmarks" / f"{BAG.name}.json", ROOT / "reports" / "bags"
 SPECTRUM = "cmim weight=10 powers=1/0.5/0.25/0.125/0.05"  # the nearest to the paper's words, though not the default
 BAGGED = (*METHODS, SPECTRUM)
 TEACHERS = 3
 SCENARIOS = {1.0: "all labels", 0.1: "a tenth of images and labels"}
 FURTHER: tuple[Over, ...] = ("twin", "home-made")  # kinds of controls that the page shows beside the baseline
-ASKED = ("soft-kd", "avg", "lskd")  # of CMIM: batch-mean KL at a tuned temperature, the averager, standardised logits
+# Of CMIM: batch-mean KL at a tuned temperature, the averager, standardised logits, and what reads the answers first.
+ASKED = ("soft-kd", "avg", "lskd", "adaptive")
+FEW = 5  # methods; a rank correlation over fewer says nothing
 
-HEAD = """# The reference bag
+HEAD = """# {title}
 
 The bag has {teachers} teachers of every way to teach (`audit ls teachers`) and of CMIM over a spectrum of
-temperatures. They were audited on `{task}` ({images:,} test images) with the suite {suite}: {attacks}; {seeds}
+temperatures.{missing} They were audited on `{task}` ({images:,} test images) with the suite {suite}: {attacks}; {seeds}
 student seeds. The attacks were tuned on validation over {settings} settings × {tuning} seeds on a method's first
 teacher. `python benchmarks/bag.py` wrote this page, {date}. The results are shipped with the tool: the report of an
 audit with `--effort bag` shows where a teacher stands among these, if it has their version of the design, {design}
@@ -143,7 +147,7 @@ class Entry:
                 for n, m in self.margins.items()
             ],
             list(flags.values()),
-            complete=len(self.margins) == len(BAG.attacks),
+            complete=len(self.margins) == len(self.bag.suite.attacks),
         )
 
     @property
@@ -169,14 +173,27 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=default_cache())
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    if given.out:
-        methods = given.methods.split(",")
-        found = {(m, s): audit(m, s, given.jobs, given.cache, given.out) for m in methods for s in SCENARIOS}
-        if set(methods) < set(BAGGED):
-            print("a part of the methods: nothing is written")
-            return
-        write_whole(SHIPPED, gather(found, given.out).model_dump_json().encode())
-    DOCS.write_text(page(Bag.model_validate_json(SHIPPED.read_bytes())), encoding="utf-8")
+    bag = Bag.model_validate_json(PART.read_bytes()) if PART.exists() else None
+    for method in given.methods.split(",") if given.out else ():
+        found = {(method, s): audit(method, s, given.jobs, given.cache, given.out) for s in SCENARIOS}
+        bag = gather(found, given.out, bag)
+        write_whole(PART, bag.model_dump_json().encode())
+    if bag is not None and not missing(bag):
+        PART.replace(SHIPPED / PART.name)
+    for name, made in pages().items():
+        (ROOT / "docs" / name).write_text(made, encoding="utf-8")
+
+
+def pages() -> dict[str, str]:
+    """Return the page of the bag that is shipped, and that of the newest one while it lacks methods, by file name."""
+    whole = Bag.model_validate_json((SHIPPED / f"{REFERENCE}.json").read_bytes())
+    part = Bag.model_validate_json(PART.read_bytes()) if PART.exists() else None
+    return {"bag.md": page(whole)} | ({} if part is None else {f"{BAG.name}.md": page(part)})
+
+
+def missing(bag: Bag) -> list[str]:
+    """Return the methods that a bag lacks."""
+    return [method for method in BAGGED if method not in {t.method for t in bag.teachers}]
 
 
 def audit(method: str, shots: float, jobs: int, cache: Path, out: Path) -> list[Record]:
@@ -212,15 +229,21 @@ def tuned(record: Record) -> tuple[Attack, ...]:
     )
 
 
-def gather(found: dict[tuple[str, float], list[Record]], out: Path) -> Bag:
-    """Keep what matters of the audits; controls are kept once."""
-    shared: dict[tuple[str, ...], Control] = {}
+def gather(found: dict[tuple[str, float], list[Record]], out: Path, bag: Bag | None = None) -> Bag:
+    """Keep what matters of the audits, beside the other methods of a bag; controls are kept once.
+
+    Students of another machine may differ in a few images: such controls are kept twice.
+    """
+    shared = [] if bag is None else list(bag.controls)
+    others = () if bag is None else tuple(t for t in bag.teachers if (t.method, t.shots) not in found)
 
     def control(record: Record, cells: tuple[str, ...]) -> int:
         cell = next(t for t in record.trials if t.key == cells[0]).cell
         correct = PackedArray.of(record.correct(cells))
-        shared.setdefault(cells, Control(name=cell.technique, parameters=cell.parameters, cells=cells, correct=correct))
-        return list(shared).index(cells)
+        made = Control(name=cell.technique, parameters=cell.parameters, cells=cells, correct=correct)
+        if made not in shared:
+            shared.append(made)
+        return shared.index(made)
 
     def row(record: Record, of: Comparison) -> Row:
         assert of.margin is not None
@@ -253,22 +276,25 @@ def gather(found: dict[tuple[str, float], list[Record]], out: Path) -> Bag:
     every = [record for records in found.values() for record in records]
     first = every[0]
     return Bag(
-        date=max(r.times.created for r in every)[:10],
+        date=max([r.times.created[:10] for r in every] + ([] if bag is None else [bag.date])),
         task=first.task.name,
         task_digest=first.task.digest,
         images=first.task.test,
         student=first.settings.student,
         suite=first.suite,
         design=first.design,
-        controls=tuple(shared.values()),
-        teachers=tuple(teachers),
+        controls=tuple(shared),
+        teachers=tuple(sorted((*others, *teachers), key=lambda teacher: BAGGED.index(teacher.method))),
     )
 
 
 def page(bag: Bag) -> str:
     """Write the page."""
+    lacks = missing(bag) if bag.suite.name == BAG.name else []
     parts = [
         HEAD.format(
+            title=f"The reference bag, measured again with {bag.suite.name}" if lacks else "The reference bag",
+            missing=f" Not measured yet: {', '.join(lacks)}." if lacks else "",
             teachers=TEACHERS,
             task=bag.task,
             images=bag.images,
@@ -323,8 +349,10 @@ def questions(bag: Bag) -> list[str]:
     for shots, scenario in SCENARIOS.items():
         for method in [m for m in methods if m.startswith("cmim")]:
             entry = Entry(bag, method, shots)
-            told = "; ".join(f"{n} {_told(entry.margins[n])}: {_withstood(entry.margins[n])}" for n in ASKED)
+            told = "; ".join(_resists(entry, name) for name in ASKED if name in entry.margins)
             lines.append(f"- Does {method} resist, with {scenario}? {told}.")
+    if "plain" not in methods or "cmim" not in methods:
+        return lines
     ours, plain = Entry(bag, "cmim", 1.0), Entry(bag, "plain", 1.0)
     one, other = ([t.test_accuracy for t in e.teachers] for e in (ours, plain))
     low, high = ttest_rel(one, other).confidence_interval()
@@ -341,6 +369,12 @@ def questions(bag: Bag) -> list[str]:
     return lines
 
 
+def _resists(entry: Entry, attack: str) -> str:
+    over = [f"{_told(found[attack])} {controls.HEADS[kind]}" for kind, found in entry.rivals.items() if attack in found]
+    told = ", ".join(over) or _told(entry.margins[attack])
+    return f"{attack} {told}: {_withstood(entry.margins[attack])}"
+
+
 def _withstood(margin: Margin) -> str:
     """Judge one attack alone, at the level of the verdict."""
     level = 1 - ALPHA
@@ -350,6 +384,8 @@ def _withstood(margin: Margin) -> str:
 def correlation(entries: list[Entry], draws: int = 2_000) -> str:
     """Say how CMI and the margin rank methods alike, with a bootstrap over methods, and partially on accuracy."""
     defined = [e for e in entries if not np.isnan(e.cmi)]
+    if len(defined) < FEW:
+        return f"CMI against the best attack's margin: {len(defined)} methods are too few for a rank correlation."
     data = np.array([(e.cmi, e.margins[e.best].mean, e.accuracy) for e in defined])
     rng = np.random.default_rng(0)
     drawn = [data[rng.integers(0, len(data), len(data))] for _ in range(draws)]

@@ -1,9 +1,10 @@
 """The positive controls: every registered attack on the ordinary teacher, as an audit measures it.
 
-Writes docs/bites.md, and attacks/measured.json for `audit info`. Resumable: students are kept in the cache, and audits
-in OUT.
+There is an audit for every family of attacks. Keeps what they found in benchmarks/bites.json, and writes from all that
+is kept docs/bites.md, and attacks/measured.json for `audit info`. Resumable: students are kept in the cache, audits in
+OUT, and families that are not run again in the file. `--only=` writes the pages alone.
 
-    python benchmarks/bites.py [--seeds 10] [--jobs 2] [--cache DIR] [--out OUT] [--only plain,small]
+    python benchmarks/bites.py [--seeds 10] [--jobs 2] [--cache DIR] [--out OUT] [--only logits,small]
 """
 
 from __future__ import annotations
@@ -13,18 +14,23 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from attacks import registry
 from audit.pipeline import run
 from audit.plan.options import Options
 from audit.plan.suite import EFFORTS, FULL, LARGE, STANDARD, Suite
 from audit.statistics.compare import holm
-from reports import wording
-from reports.record import Comparison, Cost, Record, load
+from reports import controls, wording
+from reports.record import Comparison, Cost, Data, Over, Record, SuiteInfo, load
+from teachers.files import write_whole
 from teachers.storage.store import default_cache
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "bites.json"
 DOCS, MEASURED = ROOT / "docs" / "bites.md", ROOT / "attacks" / "measured.json"
 
+OVER: tuple[Over, ...] = ("ls", "own loss", "twin")  # the first of controls.HEADS: the kinds that the rules ask for
 NOTES = {
     "noise": "uniform pixels, 20,000 queries, as MAZE's baseline: one setting.",
     "skeptical": (
@@ -60,9 +66,11 @@ there. An attack that fails it is no evidence that another teacher resists.
 
 {task}
 
-Attacks on original images: margin over the tuned LS student (matched in steps, views and heads), in points, with
-two-sided 95 % intervals over training seeds and test images. p is one-sided, after Holm's correction over all
-{holm} attacks of this table. {significant} of the {original} attacks on original images gain significantly.
+Attacks on original images: margins in points over each control (tuned, and matched in steps, views and heads), with
+two-sided 95 % intervals over training seeds and test images. [verdict.md](verdict.md) says what the controls are. p is
+one-sided, that of the control over which an attack is least sure to gain, after Holm's correction over all {holm}
+attacks of this page. {significant} of the {original} attacks on original images gain significantly over all of their
+controls.
 """
 
 QUERIES = """
@@ -84,17 +92,52 @@ class Group:
     attacks: tuple[str, ...]
 
 
+class Measured(Data):
+    """What the page tells of a group's audit."""
+
+    task: str
+    images: int
+    teacher: float  # test accuracy
+    student: str
+    suite: SuiteInfo
+    alpha: float
+    comparisons: tuple[Comparison, ...]
+    controls: tuple[Comparison, ...]
+
+    @classmethod
+    def of(cls, record: Record) -> Measured:
+        """Keep a record's rows, without its students."""
+        return cls(
+            task=record.task.name,
+            images=record.task.test,
+            teacher=record.teacher.test_accuracy,
+            student=record.settings.student,
+            suite=record.suite,
+            alpha=record.verdict.alpha,
+            comparisons=record.comparisons,
+            controls=record.controls,
+        )
+
+
+KEPT = TypeAdapter(dict[str, Measured])  # by folder
+
+
 def groups() -> tuple[Group, ...]:
-    """Return every registered attack under the surface that it needs; query-extreme ones on the smaller task."""
+    """Return every registered attack: by family, under the surface that it needs, query-extreme ones apart."""
     needs = {a.name: a.needs for a in registry.OURS}
     small = ("zsdb3kd",)
     explained = tuple(n for n, need in needs.items() if need == "gradients")
-    plain = tuple(n for n in needs if n not in (*small, *explained, *LARGE))
+    apart = {*small, *explained, *LARGE}
     standard, full = (replace(s, name=f"{s.name}, 5 seeds a curve", query_seeds=5) for s in (STANDARD, FULL))
+    families = {f.__name__.rpartition(".")[2]: tuple(a.name for a in f.ATTACKS) for f in registry.FAMILIES}
     return (
-        Group("plain", "glyphs", "probs", standard, plain),
+        *(
+            Group(family, "glyphs", "probs", standard, names)
+            for family, members in families.items()
+            if (names := tuple(n for n in members if n not in apart))
+        ),
         Group("explained", "glyphs", "gradients", standard, explained),
-        Group("small", "digits", "probs", standard, small),
+        Group("small", "digits", "probs", standard, small),  # a smaller task
         Group("large", "glyphs", "probs", full, LARGE),  # three budgets
     )
 
@@ -107,18 +150,30 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=default_cache())
     parser.add_argument("--out", type=Path, default=Path("audit-out/bites"))
     given = parser.parse_args()
-    tuned = [group for group in groups() if group.folder in given.only.split(",")]
-    records = [audit(group, given.seeds, given.jobs, given.cache, given.out) for group in tuned]
-    DOCS.write_text(table(records), encoding="utf-8")
-    sentences = {row.attack: sentence(row, record) for record in reversed(records) for row in record.comparisons}
-    sentences |= {row.attack: alone(row, records[0]) for row in records[0].controls if row.attack in registry.CONTROLS}
-    MEASURED.write_text(json.dumps(dict(sorted(sentences.items())), indent=1) + "\n", encoding="utf-8")
+    for group in groups():
+        if group.folder in given.only.split(","):
+            found = Measured.of(audit(group, given.seeds, given.jobs, given.cache, given.out))
+            write_whole(RESULTS, KEPT.dump_json({**kept(), group.folder: found}, indent=1) + b"\n")
+    measured = in_order(kept())
+    DOCS.write_text(table(measured), encoding="utf-8")
+    MEASURED.write_text(json.dumps(sentences(measured), indent=1) + "\n", encoding="utf-8")
+
+
+def kept() -> dict[str, Measured]:
+    """Return what was measured up to now."""
+    return KEPT.validate_json(RESULTS.read_bytes()) if RESULTS.exists() else {}
+
+
+def in_order(measured: dict[str, Measured]) -> list[Measured]:
+    """Return what was measured of today's groups, in their order."""
+    return [measured[group.folder] for group in groups() if group.folder in measured]
 
 
 def audit(group: Group, seeds: int, jobs: int, cache: Path, out: Path) -> Record:
     """Run one audit, or read it where it is finished."""
     folder = out / group.folder
-    EFFORTS["bites"] = replace(group.suite, seeds=seeds, most=None)  # all seeds, whatever is sure before
+    controls_ = group.suite.controls if group is groups()[0] else ()
+    EFFORTS["bites"] = replace(group.suite, controls=controls_, seeds=seeds, most=None)  # all seeds, sure or not
     request = Options(
         teacher="demo",
         data=group.data,
@@ -133,48 +188,51 @@ def audit(group: Group, seeds: int, jobs: int, cache: Path, out: Path) -> Record
     return load(folder)
 
 
-def table(records: list[Record]) -> str:
+def sentences(measured: list[Measured]) -> dict[str, str]:
+    """Say in a sentence what was measured of every attack and baseline, for `audit info`."""
+    told = {row.attack: sentence(row, of) for of in measured for row in of.comparisons}
+    told |= {row.attack: alone(row, of) for of in measured for row in of.controls if row.attack in registry.CONTROLS}
+    return dict(sorted(told.items()))
+
+
+def table(measured: list[Measured]) -> str:
     """Write the page."""
-    rows = [(row, record) for record in records for row in record.comparisons]
-    rows = [pair for i, pair in enumerate(rows) if pair[0].attack not in {r.attack for r, _ in rows[:i]}]
-    adjusted = dict(
-        zip((r.attack for r, _ in rows), holm([r.margin.p if r.margin else 1.0 for r, _ in rows]), strict=True)
-    )
-    original = [(r, record) for r, record in rows if r.holds == "original"]
-    others = [(r, record) for r, record in rows if r.holds != "original"]
-    main_ = records[0]
-    significant = sum(adjusted[r.attack] < main_.verdict.alpha and r.margin is not None for r, _ in original)
+    rows = [(row, of) for of in measured for row in of.comparisons]
+    adjusted = dict(zip((r.attack for r, _ in rows), holm([least_sure(r) for r, _ in rows]), strict=True))
+    original = [r for r, _ in rows if r.holds == "original"]
+    others = [(r, of) for r, of in rows if r.holds != "original"]
+    main_ = measured[0]
+    significant = sum(adjusted[r.attack] < main_.alpha and r.margin is not None for r in original)
     suite = main_.suite
     said = (
-        f"`{main_.task.name}`, {main_.task.test:,} test images",
-        f"teacher {wording.percent(main_.teacher.test_accuracy)}",
-        f"student {main_.settings.student}",
+        f"`{main_.task}`, {main_.images:,} test images",
+        f"teacher {wording.percent(main_.teacher)}",
+        f"student {main_.student}",
         f"{suite.seeds} judged seeds",
         f"recipe of {suite.name}",
-        f"level {main_.verdict.alpha:g}",
+        f"level {main_.alpha:g}",
         f"tuned on validation over at most {suite.settings} settings × {suite.tuning_seeds} seeds, the LS student too",
     )
     task = ", ".join(said) + "."
     parts = [HEAD.format(task=task, holm=len(rows), significant=significant, original=len(original))]
-    parts.append(
-        "| attack | needs | chosen settings | LS % | knockoff % | margin, points | Holm p | positive control |"
-    )
-    parts.append("|---|---|---|---|---|---|---|---|")
-    parts += [_original(r, adjusted[r.attack]) for r, _ in sorted(original, key=lambda pair: _rank(pair[0]))]
+    heads = ["attack", "needs", "chosen settings", "LS %", "knockoff %", *(controls.HEADS[over] for over in OVER)]
+    heads += ["Holm p", "positive control"]
+    parts.append(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    parts += [_original(r, adjusted[r.attack]) for r in sorted(original, key=_rank)]
     parts.append(QUERIES)
     parts.append(
         "| attack | holds, needs | task | seeds | queries | accuracy, % | fewest | their accuracy, % | apart "
         "| positive control |"
     )
     parts.append("|---|---|---|---|---|---|---|---|---|---|")
-    parts += [_queried(r, record) for r, record in others]
+    parts += [_queried(r, of) for r, of in others]
     parts.append(
         "\n## No-victim baselines\n\n"
         "These students have no teacher; they are compared with the LS student with the plain recipe:\n"
     )
     parts.append("| control | chosen settings | accuracy, % | over the LS student, points |")
     parts.append("|---|---|---|---|")
-    parts += [_baseline(r) for r in main_.controls]
+    parts += [_baseline(r) for of in measured for r in of.controls]
     missing = [a.name for a in registry.OURS if a.name not in adjusted]
     if missing:
         parts.append(f"\nRegistered, and not measured in this run: {', '.join(missing)}.")
@@ -184,6 +242,12 @@ def table(records: list[Record]) -> str:
     return "\n".join(parts) + "\n"
 
 
+def least_sure(row: Comparison) -> float:
+    """Return the largest p of an attack's margins over the controls that the rules ask for; 1 without a margin."""
+    over = [found.margin.p for kind in OVER if (found := row.margin_over(kind)) is not None]
+    return max(over, default=1.0 if row.margin is None else row.margin.p)
+
+
 def _rank(row: Comparison) -> float:
     return 1.0 if row.margin is None else -row.margin.mean
 
@@ -191,14 +255,15 @@ def _rank(row: Comparison) -> float:
 def _original(row: Comparison, p: float) -> str:
     if row.margin is None:
         told = f"{row.status}: {row.reason}" if row.reason else row.status
-        return f"| {row.attack} | {row.needs} | – | – | – | {told} | – | {_bites(row)} |"
+        return f"| {row.attack} | {row.needs} | – | – | – | {told} |{' – |' * len(OVER)} {_bites(row)} |"
+    over_ls = row.margin_over("ls")
     cells = (
         row.attack,
         row.needs,
         wording.parameters(row.knockoff.parameters),
-        f"{100 * (row.control.accuracy or 0):.1f}",
+        wording.MISSING if over_ls is None else f"{100 * (over_ls.accuracy or 0):.1f}",
         f"{100 * (row.knockoff.accuracy or 0):.1f}",
-        f"{wording.points(row.margin.mean)} {wording.span(row.margin)}",
+        *controls.cells(row)[: len(OVER)],
         wording.probability(p).replace("<", "&lt;"),
         _bites(row),
     )
@@ -214,16 +279,14 @@ def _bites(row: Comparison) -> str:
     return wording.positive_control(row)
 
 
-def _queried(row: Comparison, record: Record) -> str:
+def _queried(row: Comparison, of: Measured) -> str:
     curve = wording.curve(row)
     name, told = row.attack, f"{row.holds}, {row.needs}"
     if len(curve) < 2:
-        return (
-            f"| {name} | {told} | {record.task.name} | – | – | {row.status}: {row.reason} | – | – | – | {_bites(row)} |"
-        )
+        return f"| {name} | {told} | {of.task} | – | – | {row.status}: {row.reason} | – | – | – | {_bites(row)} |"
     least, most = curve[0], curve[-1]
     apart = "yes" if most.accuracy.low > least.accuracy.high else "no"
-    cells = (name, told, record.task.name, str(most.accuracy.seeds), f"{most.queries:,}", _accuracy(most))
+    cells = (name, told, of.task, str(most.accuracy.seeds), f"{most.queries:,}", _accuracy(most))
     return f"| {' | '.join(cells)} | {least.queries:,} | {_accuracy(least)} | {apart} | {_bites(row)} |"
 
 
@@ -237,29 +300,30 @@ def _baseline(row: Comparison) -> str:
     return f"| {row.attack} | {parameters} | {accuracy:.1f} | {margin} |"
 
 
-def sentence(row: Comparison, record: Record) -> str:
+def sentence(row: Comparison, of: Measured) -> str:
     """Say in a sentence what was measured, for `audit info`."""
     passed = wording.positive_control(row).replace(wording.MISSING, "not known")
     control = f"positive control: {passed}"
-    where = f"ordinary teacher on {record.task.name}, {record.suite.seeds} seeds"
+    where = f"ordinary teacher on {of.task}, {of.suite.seeds} seeds"
     curve = wording.curve(row)
     if row.holds != "original" and curve:
         first, last = curve[0], curve[-1]
         return (
             f"{_accuracy(last)} % accuracy at {last.queries:,} queries, {_accuracy(first)} % at {first.queries:,} "
-            f"({where.replace(str(record.suite.seeds), str(last.accuracy.seeds))}); {control}"
+            f"({where.replace(str(of.suite.seeds), str(last.accuracy.seeds))}); {control}"
         )
     if row.margin is None:
         return f"{row.status} {row.reason} ({where}); {control}"
-    margin = f"{wording.points(row.margin.mean)} points {wording.span(row.margin)}"
-    return f"margin {margin} over the LS student ({where}); {control}"
+    found = [margin for over in OVER if (margin := row.margin_over(over)) is not None]
+    margins = [f"{controls.told(margin)} {controls.HEADS[margin.over]}" for margin in found]
+    return f"margins in points: {', '.join(margins)} ({where}); {control}"
 
 
-def alone(row: Comparison, record: Record) -> str:
+def alone(row: Comparison, of: Measured) -> str:
     """Say in a sentence what a no-victim baseline reached, for `audit info`."""
     assert row.margin is not None
     margin = f"{wording.points(row.margin.mean)} points {wording.span(row.margin)}"
-    return f"{margin} over the LS student, without a teacher ({record.task.name}, {record.suite.seeds} seeds)"
+    return f"{margin} over the LS student, without a teacher ({of.task}, {of.suite.seeds} seeds)"
 
 
 if __name__ == "__main__":

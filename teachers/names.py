@@ -39,12 +39,19 @@ PERMUTED = "permuted"
 SIGN_FLIPS = "sign-flips"
 
 
+STATEFUL = "stateful"
+TURN = 5_000  # images after whose questions it tells labels
+
+
 BORN_AGAIN = "born-again"
 
 
 # Teachers that are not trained models.
 SYNTHETIC = frozenset(
-    {TRUTH, PLACEBO, HALF_LEAK, NOISY, HALF_SOFT, CLASS_MEANS, REVERSED_ORDER, PERMUTED, SIGN_FLIPS, FAINT_TRUTH}
+    {
+        *(TRUTH, FAINT_TRUTH, PLACEBO, HALF_LEAK, HALF_SOFT, NOISY, STATEFUL),
+        *(CLASS_MEANS, REVERSED_ORDER, PERMUTED, SIGN_FLIPS),
+    }
 )
 
 
@@ -84,6 +91,7 @@ BUILT_IN = {
     REVERSED_ORDER: "answers as the ordinary teacher, the classes below the top one in reversed order",
     PERMUTED: "answers as the ordinary teacher, the classes below the top one in a hidden permutation of its own",
     SIGN_FLIPS: "answers as the ordinary teacher, in reversed order below the top class for a hidden half of images",
+    STATEFUL: f"answers as the ordinary teacher for the first {TURN:,} images, labels from then on",
 }
 
 

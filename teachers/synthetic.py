@@ -1,6 +1,6 @@
 """Synthetic teachers whose distillability is known by construction.
 
-Each recognises images by a digest of their pixels and always answers the same; only `Noisy` varies its answers.
+Each recognises images by a digest of their pixels. Only `Noisy` and `Stateful` do not always answer the same.
 """
 
 from __future__ import annotations
@@ -144,6 +144,29 @@ class Noisy(nn.Module):
         self._asked |= {key: count + 1 for key, count in before.items()}
         noise = np.stack([_generator(key, before[key]).standard_normal(logits.shape[1]) for key in keys])
         return logits + self._sd * torch.from_numpy(noise).to(logits)
+
+
+class Stateful(AlteredTeacher):
+    """Answer as the ordinary teacher until it was asked about so many different images, from then on the target only.
+
+    It counts in this process. What it tells before is an ordinary teacher's: an attacker whose first questions are
+    about their own images has an honest answer to each. An audit must not find it undistillable, and must say that
+    answers changed.
+    """
+
+    def __init__(self, network: nn.Module, held: LabelMemory, turn: int = names.TURN) -> None:
+        super().__init__(network, held)
+        self._turn = turn
+        self._asked: set[bytes] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x)
+        keys, early = digests(x), []
+        for key in keys:
+            self._asked.add(key)
+            early.append(len(self._asked) <= self._turn)
+        label = smoothed(self.targets(keys, logits), logits.shape[1], FAINT).log()
+        return torch.where(torch.tensor(early, device=logits.device)[:, None], logits.log_softmax(-1), label)
 
 
 def placebo(network: nn.Module, task: Task, held: LabelMemory) -> Placebo:

@@ -12,10 +12,18 @@ from torch import Tensor, nn
 from audit.cache.store import Cache
 from teachers.disguises import turned
 from teachers.errors import UsageError
-from teachers.names import CLASS_MEANS, FAINT, FAINT_TRUTH, HALF_SOFT, PERMUTED, REVERSED_ORDER, SIGN_FLIPS
+from teachers.names import (
+    CLASS_MEANS,
+    FAINT,
+    FAINT_TRUTH,
+    HALF_SOFT,
+    PERMUTED,
+    REVERSED_ORDER,
+    SIGN_FLIPS,
+)
 from teachers.oracle import Box
 from teachers.surface import FULL
-from teachers.synthetic import LabelMemory, digests
+from teachers.synthetic import LabelMemory, Stateful, digests
 from teachers.targets.runtime import Runtime
 from teachers.targets.spec import TeacherSpec
 from teachers.targets.target import ALTERED, open_target, smoothed_truth
@@ -156,6 +164,24 @@ def test_faint_truth_answers_labels_smoothed_by_a_ten_thousandth_and_is_the_trut
     assert (target.teacher.name, target.teacher.architecture) == (FAINT_TRUTH, FAINT_TRUTH)
     assert target.fingerprint == smoothed_truth(held.train, K, 1, "cpu", smoothing=FAINT).fingerprint
     assert target.fingerprint != smoothed_truth(held.train, K, 1, "cpu").fingerprint
+
+
+def test_stateful_tells_labels_from_the_image_on_after_which_it_turns(
+    network: nn.Module, held: Task, plain: Tensor, labels: Tensor
+) -> None:
+    x = pixels(held)
+    box = Box(Stateful(network, LabelMemory(held.train, views=1), turn=60))
+    first = box(x[:50]).values
+    torch.testing.assert_close(first, plain[:50])
+    torch.testing.assert_close(box(x[:50]).values, first, msg="the same images again are no new ones")
+    rest = box(x).values
+    torch.testing.assert_close(rest[:60], plain[:60])
+    silent = torch.full((K,), FAINT / K)
+    silent[labels[100]] += 1 - FAINT
+    torch.testing.assert_close(rest[100].exp(), silent)
+    assert torch.equal(rest.argmax(-1)[60:350], labels[60:350])
+    torch.testing.assert_close(box(x[:1]).values.argmax(-1), labels[:1], msg="it does not turn back")
+    assert not torch.equal(box(x[:50]).values, first)
 
 
 @pytest.mark.parametrize("name", MOVED)

@@ -40,6 +40,7 @@ from teachers.names import (
     REVERSED_ORDER,
     SIGN_FLIPS,
     SMOOTHING,
+    STATEFUL,
     SYNTHETIC,
     TRUTH,
     quoted,
@@ -52,7 +53,7 @@ from teachers.oracle import Ask, Box, top_classes
 from teachers.proportions import majority, wilson
 from teachers.storage.store import Store
 from teachers.surface import FULL, Surface
-from teachers.synthetic import HalfLeak, LabelMemory, Noisy, SmoothedTruth, placebo
+from teachers.synthetic import HalfLeak, LabelMemory, Noisy, SmoothedTruth, Stateful, placebo
 from teachers.targets import live, remote
 from teachers.targets.runtime import Runtime
 from teachers.targets.spec import LIVE, TeacherSpec
@@ -65,6 +66,7 @@ ALTERED: dict[str, Callable[[nn.Module, Task, LabelMemory], nn.Module]] = {
     HALF_LEAK: lambda network, task, held: HalfLeak(network, held),
     NOISY: lambda network, task, held: Noisy(network),
     HALF_SOFT: lambda network, task, held: HalfLeak(network, held, SMOOTHING),
+    STATEFUL: lambda network, task, held: Stateful(network, held),
     CLASS_MEANS: disguises.means,
     REVERSED_ORDER: disguises.reversed_order,
     PERMUTED: disguises.permuted,
