@@ -184,7 +184,6 @@ def examine(context: RunContext, runner: TrialRunner) -> tuple[dict[str, teacher
         tops[ordinary.role] = teacher.predictions(ordinary, task)
         ask(context, runner, ordinary)
     runner.targets |= named(own_teachers(context))
-    ask_controls(context, runner)
     return tops, probe
 
 
@@ -193,14 +192,6 @@ def ask(context: RunContext, runner: TrialRunner, target: Target) -> None:
     experiment = context.experiment
     for kind in asked_ahead(target, context.selection.attacks):
         runner.ask(target, experiment.pool, kind, experiment.recipe.views)
-
-
-def ask_controls(context: RunContext, runner: TrialRunner) -> None:
-    """Ask those that tell nothing of the audited teacher about the views that it is asked about."""
-    experiment, kinds = context.experiment, asked_ahead(context.targets.audited, context.selection.attacks)
-    for own in [one for one in runner.targets.values() if one.control]:
-        for kind in kinds:
-            runner.ask(own, experiment.pool, kind, experiment.recipe.views)
 
 
 def own_teachers(context: RunContext) -> list[Target]:

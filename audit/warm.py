@@ -38,7 +38,6 @@ def warm(options: Options) -> WarmSummary:
         runner = pipeline.workbench(context, Path(out))
         with closing(runner.executor):
             pipeline.ask(context, runner, context.targets.audited)
-            pipeline.ask_controls(context, runner)
             for experiment in for_students(context.experiment):
                 _warm(experiment, runner, context)
         return WarmSummary(len(runner.trained), len(runner.results) - len(runner.trained))

@@ -67,8 +67,9 @@ TERMS: Final = (
     ),
     Term(
         "Twin",
-        "A teacher that the attacker trains on their own images: the student's architecture, label smoothing, its own "
-        "seed. What an attack gains from a twin as well, it does not owe to the audited teacher.",
+        "A teacher that the attacker trains on their own images: the student's architecture, label smoothing. Each "
+        "seed of a student has a twin of its own. What an attack gains from twins as well, it does not owe to the "
+        "audited teacher.",
     ),
     Term("Home-made teacher", "The ordinary teacher of the attacker's own images."),
     Term("Tolerance", "The margin that is too small to matter: half a point, unless --delta states another."),

@@ -66,13 +66,14 @@ HOME_MADE: Final = "home-made"
 TAUGHT = 2  # how these are taught: the version of the ways to teach
 
 
-def own_teacher_digest(kind: str, task: str, pool: str, student: str, device: str) -> str:
+def own_teacher_digest(kind: str, task: str, pool: str, student: str, device: str, number: int = 0) -> str:
     """Return the fingerprint of a teacher of the attacker's own, given the digests of task and pool.
 
-    A twin has the student's architecture, a home-made teacher that of the task's ordinary teacher.
+    There is one home-made teacher, with the architecture of the task's ordinary teacher; twins have the student's, and
+    are numbered.
     """
-    architecture = student if kind == TWIN else ""
-    return hashlib.sha256(f"{kind} {TAUGHT} {task} {pool} {architecture} {device}".encode()).hexdigest()
+    which = f"{student} {number}" if kind == TWIN else ""
+    return hashlib.sha256(f"{kind} {TAUGHT} {task} {pool} {which} {device}".encode()).hexdigest()
 
 
 DEMO = "demo"

@@ -98,10 +98,11 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Suite:
 
 @pytest.fixture(scope="session")
 def taught(kept: Path) -> Path:
-    """Return a cache that holds the ordinary teacher of the digits, the twin, and whatever tests have added."""
+    """Return a cache with the ordinary teacher of the digits, the twins of two seeds, and whatever tests have added."""
     task, runtime = load_task("digits", kept), Runtime(Cache(kept), "cpu", lambda line: None)
     ordinary_teacher(task, runtime)
-    twin(task, task.train, default_student(task), FULL, runtime).full(torch.zeros(1, *task.shape))
+    for number in range(TINY.seeds):
+        twin(task, task.train, default_student(task), number, FULL, runtime).full(torch.zeros(1, *task.shape))
     return kept
 
 

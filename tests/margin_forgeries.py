@@ -44,7 +44,7 @@ def _students(name: str, kind: Over) -> Callable[[Record], tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class Renamed:
-    """Say that the students of a margin asked another teacher of the attacker's own."""
+    """Say that the first student of a margin asked another teacher of the attacker's own."""
 
     name: str
     kind: Over
@@ -52,15 +52,15 @@ class Renamed:
     own: str
 
     def __call__(self, record: Record) -> Record:
-        chosen = _students(self.name, self.kind)
-        first = next(t for t in record.trials if t.key in chosen(record))
-        return renamed(chosen, teacher=self.digest(first, self.own))(record)
+        key = _students(self.name, self.kind)(record)[0]
+        first = next(t for t in record.trials if t.key == key)
+        return renamed(lambda _: (key,), teacher=self.digest(first, self.own))(record)
 
 
-def _of(trial: Trial, kind: str, **other: str) -> str:
+def _of(trial: Trial, kind: str, number: int = 0, **other: str) -> str:
     cell = trial.cell
     held = {"task": cell.task, "pool": cell.pool, "student": cell.student, "device": cell.device} | other
-    return own_teacher_digest(kind, **held)
+    return own_teacher_digest(kind, **held, number=number)
 
 
 def like(kind: Over, other: Over) -> Change:
@@ -158,6 +158,10 @@ FORGED: dict[str, tuple[Change, str]] = {
     "a twin behind another surface": (renamed(_students("dist", "twin"), surface="top:1"), "student dist, seed 0"),
     "a twin of another student": (
         Renamed("dist", "twin", lambda t, kind: _of(t, kind, student="mlp-8"), "twin"),
+        "twin of dist",
+    ),
+    "a twin of another seed": (
+        Renamed("dist", "twin", lambda t, kind: _of(t, kind, number=1), "twin"),
         "twin of dist",
     ),
     "a twin of other images": (

@@ -26,8 +26,9 @@ from teachers.names import HOME_MADE, TAUGHT, TWIN, own_teacher_digest
 from teachers.oracle import Box
 from teachers.surface import FULL, Surface
 from teachers.targets import home
-from teachers.targets.home import TWIN_SEED, LateBox, holding, home_made, twin
+from teachers.targets.home import TWIN_SEEDS, LateBox, holding, home_made, twin
 from teachers.targets.runtime import Runtime
+from teachers.targets.teaching import BORN_AGAIN_SEED
 from teachers.task import Task, few_labels
 
 STUDENT = "strided-8-16-32"
@@ -53,18 +54,20 @@ def test_the_digest_of_an_own_teacher_changes_with_the_ways_to_teach() -> None:
 
 def test_an_own_teacher_is_named_by_all_that_it_is_trained_with() -> None:
     named = {
-        own_teacher_digest(kind, task, pool, student, device)
+        own_teacher_digest(kind, task, pool, student, device, number)
         for kind in (TWIN, HOME_MADE)
         for task in "ab"
         for pool in "cd"
         for student in "ef"
         for device in ("cpu", "cuda")
+        for number in (0, 1)
     }
-    assert len(named) == 16 + 8, "a home-made teacher has the architecture of the ordinary one, whatever the student"
+    assert len(named) == 32 + 8, "there is one home-made teacher, of the ordinary architecture, whatever the student"
 
 
-def test_no_student_has_the_seed_of_the_twin() -> None:
-    assert TWIN_SEED > FIRST_NULL_SEED + HORIZON > FIRST_TUNING_SEED
+def test_no_student_has_the_seed_of_a_twin() -> None:
+    assert len(TWIN_SEEDS) == FIRST_TUNING_SEED, "as many as there are numbers"
+    assert FIRST_TUNING_SEED < FIRST_NULL_SEED + HORIZON < min(TWIN_SEEDS) < max(TWIN_SEEDS) < BORN_AGAIN_SEED
 
 
 def test_an_own_teacher_sees_the_images_that_have_labels_and_no_others(digits: Task) -> None:
@@ -97,7 +100,7 @@ def test_a_twin_is_trained_when_it_is_first_asked_and_only_once(
 
     taught = home.taught
     monkeypatch.setattr(home, "taught", short)
-    found = twin(digits, digits.train, STUDENT, Surface.parse("top:3"), runtime(tmp_path))
+    found = twin(digits, digits.train, STUDENT, 2, Surface.parse("top:3"), runtime(tmp_path))
     assert recipes == []
     assert not (tmp_path / "teachers").exists()
     x = torch.rand(4, *digits.shape)
@@ -107,7 +110,7 @@ def test_a_twin_is_trained_when_it_is_first_asked_and_only_once(
     assert torch.equal(found.box(x).values, shown)
     assert len(list((tmp_path / "teachers").glob("*.safetensors"))) == 1
     for recipe in recipes:
-        assert (recipe.recipe.architecture, recipe.seed) == (STUDENT, TWIN_SEED)
+        assert (recipe.recipe.architecture, recipe.seed) == (STUDENT, TWIN_SEEDS[2])
         assert (recipe.method.name, recipe.method.settings) == ("label-smoothing", {"smoothing": 0.1})
         assert recipe.recipe == methods.default_recipe(digits, STUDENT)
     assert found.control
@@ -124,7 +127,8 @@ def test_students_of_a_twin_are_controls_that_share_the_seeds_of_the_judged_ones
     assert [t.cell.seed for t in asked] == [by_key[key].cell.seed for key in row.knockoff.students]
     assert {(t.kind, t.teacher, t.role, t.queries) for t in asked} == {("control", None, "judge", 0)}
     assert {own_teacher(t.cell) for t in asked} == {"twin"}
-    assert {t.cell.teacher for t in asked} == {own_teacher_of(asked[0].cell, "twin")}
+    assert [t.cell.teacher for t in asked] == [own_teacher_of(t.cell, "twin") for t in asked]
+    assert len({t.cell.teacher for t in asked}) == len(asked), "every seed asks a twin of its own"
     tuned = [t for t in record.trials if t.role == "tune" and own_teacher(t.cell) == "twin"]
     mine_ = [t for t in tuned if t.cell.technique == "soft-kd"]
     best = max(mine_, key=lambda t: t.validation_accuracy)
@@ -153,8 +157,9 @@ def test_audits_of_other_teachers_share_the_twin_and_its_students(finished: Path
     twins = {f"cells/{key[:2]}/{key}.json" for key in keys(load(finished), "twin")}
     assert twins
     assert twins <= found.controls, "what pruning keeps"
-    (teacher,) = (one for one in found.taught if one.card.seed == TWIN_SEED)
-    assert teacher.entry.name in found.controls
+    teachers = [one for one in found.taught if one.card.seed in TWIN_SEEDS]
+    assert len(teachers) == TINY.seeds
+    assert {one.entry.name for one in teachers} <= found.controls
     assert {found.asked(found.cells[name]) for name in twins} == {TWIN}
     with smoke(replace(TINY, name="tiny-shared", attacks=("soft-kd", "label-kd"))):
         other = pipeline.run(request(cache, tmp_path / "out", teacher="placebo")).record

@@ -486,9 +486,16 @@ MUTANTS = (
     Mutant(
         "a twin that starts as a student does",
         "teachers/targets/home.py",
-        "TWIN_SEED = 4_000",
-        "TWIN_SEED = 0",
-        "tests/test_home.py -k seed_of_the_twin",
+        "TWIN_SEEDS = range(4_000, 5_000)",
+        "TWIN_SEEDS = range(0, 1_000)",
+        "tests/test_home.py -k seed_of_a_twin",
+    ),
+    Mutant(
+        "one twin for all students",
+        "audit/plan/design.py",
+        "cell.seed % FIRST_TUNING_SEED",
+        "0",
+        "tests/test_home.py -k share_the_seeds",
     ),
 )
 

@@ -314,7 +314,7 @@ def test_students_that_are_not_what_their_row_says_are_noticed(
 def test_an_audit_states_its_design_and_tries_the_own_loss_at_every_smoothing(apart: Path) -> None:
     record = load(apart)
     assert record.design == VERSION
-    assert '"design": 4' in (apart / "record.json").read_text()
+    assert '"design": 5' in (apart / "record.json").read_text()
     for name in ("soft-kd", "dist"):
         tried = [{(str(t.cell.parameters), t.cell.seed) for t in of_own_loss(record, name, e)} for e in TRUTHS]
         chosen = (found_in(record, name).knockoff.students, control_of(record, name).students)

@@ -13,7 +13,7 @@ from audit.cache.entries import KINDS, Contents, Entry, Kind
 from audit.plan.cells import Cell
 from audit.plan.design import own_teacher, smoothing
 from teachers.intake import Card
-from teachers.targets.home import TWIN_METHOD, TWIN_SEED
+from teachers.targets.home import TWIN_METHOD, TWIN_SEEDS
 from teachers.targets.target import fingerprint
 
 NOBODY, SMOOTHED = "no teacher", "smoothed labels"
@@ -37,7 +37,7 @@ class TeacherEntry:
     @property
     def shared(self) -> bool:
         """Whether audits of any teacher use it: the ordinary teacher, and twins that controls ask."""
-        return self.ordinary or (self.card.method == TWIN_METHOD and self.card.seed == TWIN_SEED)
+        return self.ordinary or (self.card.method == TWIN_METHOD and self.card.seed in TWIN_SEEDS)
 
     @property
     def name(self) -> str:

@@ -43,6 +43,7 @@ class TrialRunner:
     failures: dict[str, Failure] = field(default_factory=dict)
     ahead: dict[tuple[str, str], int] = field(default_factory=dict)  # images queried before training, by block
     trained: list[str] = field(default_factory=list)
+    asked: set[tuple[str | None, str | None, str, str, int]] = field(default_factory=set)  # by `_ask_own`
 
     def train(self, phase: str, uses: Iterable[Use], later: int = 0) -> None:
         """Train the cells that are not finished yet; a cell that is needed twice is trained once, under its first role.
@@ -58,6 +59,7 @@ class TrialRunner:
         todo = [use for use in fresh if use.cell.key not in self.results]
         if not todo:
             return
+        self._ask_own(use.cell for use in todo)
         later = round(later * len(todo) / len(fresh))
         with self.progress.training(phase, len(todo), self.workers, later) as step:
             for outcome in self.executor.run([self.job(use.cell) for use in todo], self.door, self.eval_splits):
@@ -121,6 +123,22 @@ class TrialRunner:
             for block, rows, pixels in blocks(pool, ViewSet(part, views), np.arange(len(pool))):  # type: ignore[arg-type]
                 cached_teacher.complete(block, rows, pixels)
                 self.ahead[f"{target.fingerprint} {target.surface.name}", block.name] = len(rows)
+
+    def _ask_own(self, cells: Iterable[Cell]) -> None:
+        """Ask the teachers that only answer controls about all views that these students train on; nobody pays for it.
+
+        So an attacker's own teacher is trained when its first student is, and not at all where none is needed.
+        """
+        asked = {
+            (cell.teacher, cell.surface, cell.pool, views, cell.recipe["views"])
+            for cell in cells
+            if (views := getattr(registry.find(cell.technique), "views", ""))
+        }
+        for teacher, surface, pool, views, count in sorted(asked - self.asked, key=str):
+            target = self.targets.get((teacher or "", surface or ""))
+            if target is not None and target.control:
+                self.ask(target, self.pools[pool], views, count)
+        self.asked |= asked
 
     def known(self, cell: Cell) -> bool:
         """Whether a cell has a result or a failure."""

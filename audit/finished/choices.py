@@ -46,9 +46,13 @@ def best(groups: Groups, group: Group) -> Iterator[Disagreement]:
 
 
 def setting(groups: Groups, trial: Trial) -> str:
-    """Return everything that determines a student except its seed, its pool and the splits on which it is measured."""
-    apart = (*BESIDE, "seed", "pool", "splits")
-    return json.dumps({name: value for name, value in groups.said[trial.key].items() if name not in apart})
+    """Return everything that determines a student except its seed, its pool and the splits on which it is measured.
+
+    Of a teacher that the attacker trains it is the kind: every seed asks another twin.
+    """
+    apart, said = (*BESIDE, "seed", "pool", "splits"), groups.said[trial.key]
+    own = {"teacher": said["own"]} if said["own"] else {}
+    return json.dumps({name: value for name, value in said.items() if name not in apart} | own)
 
 
 def _chosen(groups: Groups, group: Group, tuned: Trial) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # these import torch
     from attacks.controls.ls import LS
     from teachers.training import Recipe
 
-VERSION = 4  # of what is compared with what: a new number makes every audit another one
+VERSION = 5  # of what is compared with what: a new number makes every audit another one
 TENTH = 0.1  # of the labels: the threat model in which label-only attacks must pass the positive control
 # ε of teachers that know smoothed labels alone: whom an attack's own loss asks. With 0 they tell the label and no more,
 # as a surface does that shows one class: every loss that keeps the contract of attacks takes such answers.
@@ -338,5 +338,9 @@ def own_teacher(cell: Cell) -> OwnTeacher | None:
 
 
 def own_teacher_of(cell: Cell, kind: OwnTeacher) -> str:
-    """Return the fingerprint of the attacker's own teacher for a student."""
-    return own_teacher_digest(kind, cell.task, cell.pool, str(cell.recipe.get("architecture", "")), cell.device)
+    """Return the fingerprint of the attacker's own teacher for a student.
+
+    Every judged seed asks a twin of its own; seeds of tuning ask those of the first judged ones.
+    """
+    student, number = str(cell.recipe.get("architecture", "")), cell.seed % FIRST_TUNING_SEED
+    return own_teacher_digest(kind, cell.task, cell.pool, student, cell.device, number)

@@ -16,12 +16,23 @@ from attacks.registry import CONTROLS, origin
 from audit.analysis.results import Bits, ResultArrays, seen
 from audit.execution.runner import TrialRunner
 from audit.plan.cells import ENGINE, Cell, Failure, Use
-from audit.plan.design import TRUTHS, Arm, Attacks, Design, OwnTeacher, Pair, Pairs, TeacherRole, labels_only
+from audit.plan.design import (
+    TRUTHS,
+    Arm,
+    Attacks,
+    Design,
+    OwnTeacher,
+    Pair,
+    Pairs,
+    TeacherRole,
+    labels_only,
+    own_teacher_of,
+)
 from audit.plan.measures import REPEATS
 from audit.plan.suite import Suite
 from audit.statistics.image_groups import Units
 from reports.record import Regime
-from teachers.names import HOME_MADE, TWIN, own_teacher_digest, truth_digest
+from teachers.names import HOME_MADE, TWIN, truth_digest
 from teachers.surface import FULL, Surface
 from teachers.targets.home import home_made, twin
 from teachers.targets.isolation import Targets, both
@@ -63,7 +74,8 @@ class Experiment:
 
     def own_teachers(self, targets: Mapping[TeacherRole, Target], runtime: Runtime) -> list[Target]:
         """Return the teachers that an attacker trains on their own images, for every student architecture."""
-        twins = [twin(self.task, self.pool, name, _surface(TWIN, targets), runtime) for name in self.students]
+        shown, numbers = _surface(TWIN, targets), range(max(self.most, self.suite.tuning_seeds))
+        twins = [twin(self.task, self.pool, name, i, shown, runtime) for name in self.students for i in numbers]
         home = () if self.whole else (home_made(self.task, self.pool, _surface(HOME_MADE, targets), runtime),)
         return [*twins, *home]
 
@@ -112,13 +124,13 @@ class Experiment:
             truth = truth_digest(self.pool.digest, self.recipe.views, arm.target)
             changes |= {"teacher": truth, "surface": FULL.name, "budget": self.budget}
         if arm.own is not None:
-            held, student = (self.task.digest, self.pool.digest), arm.recipe.architecture
-            mark = own_teacher_digest(arm.own, *held, student, self.device)
-            surface = _surface(arm.own, targets)
-            changes |= {"teacher": mark, "surface": surface.name, "budget": self.budget}
+            changes |= {"surface": _surface(arm.own, targets).name, "budget": self.budget}
         changes |= {"pool": self.tenth.digest} if arm.tenth else {}
         changes |= {} if arm.budget is None else {"budget": arm.budget}
-        return [self.cell(arm.technique, seed, target, **changes) for seed in arm.seeds]
+        cells = [self.cell(arm.technique, seed, target, **changes) for seed in arm.seeds]
+        if arm.own is None:
+            return cells
+        return [cell.model_copy(update={"teacher": own_teacher_of(cell, arm.own)}) for cell in cells]
 
     def keys(self, arm: Arm, targets: Mapping[TeacherRole, Target]) -> tuple[str, ...]:
         """Return the keys of an arm's students."""

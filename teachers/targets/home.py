@@ -1,8 +1,8 @@
 """Teachers that an attacker trains on their own images: their students learn nothing from the audited teacher.
 
 Of the images of a pool they see those that have labels, for as many steps as any teacher of so many images. A twin has
-the student's own architecture and is trained with label smoothing; a home-made teacher is the ordinary teacher of these
-images.
+the student's own architecture and is trained with label smoothing. There is one for every seed of a student, so that
+what a twin owes to luck is in the scatter over seeds. A home-made teacher is the ordinary teacher of these images.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from teachers.targets.teaching import ordinary_teacher, taught
 from teachers.task import Pool, Task
 
 TWIN_METHOD = "label-smoothing"
-TWIN_SEED = 4_000  # no student has it, so that no student starts from the twin's initial weights
+TWIN_SEEDS = range(4_000, 5_000)  # by number; no student has one, so that none starts from a twin's initial weights
 
 
 class LateBox:
@@ -42,16 +42,17 @@ class LateBox:
         return Box(self._opened().here, self.surface, self._device)
 
 
-def twin(task: Task, pool: Pool, student: str, surface: Surface, runtime: Runtime) -> Target:
-    """Return the twin of a student architecture behind the surface of the audited teacher."""
+def twin(task: Task, pool: Pool, student: str, number: int, surface: Surface, runtime: Runtime) -> Target:
+    """Return a twin of a student architecture behind the surface of the audited teacher; `number`: from 0."""
 
     def opened() -> Teacher:
         held = holding(task, pool)
         recipe = methods.default_recipe(held, student)
-        smoothed = methods.TeacherRecipe(methods.method(TWIN_METHOD), recipe, TWIN_SEED)
+        smoothed = methods.TeacherRecipe(methods.method(TWIN_METHOD), recipe, TWIN_SEEDS[number])
         return taught(smoothed, held, runtime, name=TWIN)
 
-    return _target(TWIN, opened, task, pool, student, surface, runtime)
+    mark = own_teacher_digest(TWIN, task.digest, pool.digest, student, runtime.device, number)
+    return _target(TWIN, opened, mark, student, surface, runtime.device)
 
 
 def home_made(task: Task, pool: Pool, surface: Surface, runtime: Runtime) -> Target:
@@ -60,7 +61,8 @@ def home_made(task: Task, pool: Pool, surface: Surface, runtime: Runtime) -> Tar
     def opened() -> Teacher:
         return ordinary_teacher(holding(task, pool), runtime, name=HOME_MADE)
 
-    return _target(HOME_MADE, opened, task, pool, "", surface, runtime)
+    mark = own_teacher_digest(HOME_MADE, task.digest, pool.digest, "", runtime.device)
+    return _target(HOME_MADE, opened, mark, "", surface, runtime.device)
 
 
 def holding(task: Task, pool: Pool) -> Task:
@@ -68,11 +70,7 @@ def holding(task: Task, pool: Pool) -> Task:
     return replace(task, train=pool.take(pool.labelled))
 
 
-def _target(
-    kind: str, opened: Callable[[], Teacher], task: Task, pool: Pool, student: str, surface: Surface, runtime: Runtime
-) -> Target:
-    device = runtime.device
-    mark = own_teacher_digest(kind, task.digest, pool.digest, student, device)
+def _target(kind: str, opened: Callable[[], Teacher], mark: str, student: str, surface: Surface, device: str) -> Target:
     teacher = Teacher(kind, mark, None, student, kind, (0.0,), (1.0,), synthetic=True)
     full = LateBox(opened, FULL, device)
     return Target("audited", teacher, surface, mark, full, LateBox(opened, surface, device), full, control=True)
