@@ -2,22 +2,24 @@
 
 Every method teaches three teachers of `glyphs`; each is audited with the effort `bag`, with all labels and with a tenth
 of images and labels. Attacks are tuned once for a method and scenario, on its first teacher. A method's margin counts
-its teachers as random. Keeps what the audits of a method found in benchmarks/bag-N.json, N the number of the suite, and
-writes from that docs/bag-N.md; as soon as every method is there, the bag is shipped in reports/bags, and the page is
-docs/bag.md. Resumable: students are kept in the cache, audits in OUT, and the other methods in the file. Without --out
-the pages alone are written.
+its teachers as random. Keeps what the audits of a method and scenario found in benchmarks/bag-N.json, N the number of
+the suite, and what tuning saw in benchmarks/bag-N-tuning.json; writes docs/bag-N.md. As soon as all are there, the bag
+is shipped in reports/bags, and the page is docs/bag.md. Resumable: students are kept in the cache, audits in OUT, and
+the other methods in the file. Without --out the pages alone are written.
 
-    python benchmarks/bag.py [--out OUT] [--methods plain,cmim] [--jobs 2] [--cache DIR]
+    python benchmarks/bag.py [--out OUT] [--methods plain,cmim] [--shots 1,0.1] [--jobs 2] [--cache DIR]
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import get_args
 
@@ -27,6 +29,7 @@ from scipy.stats import rankdata, spearmanr, ttest_rel
 
 from attacks import registry
 from attacks.base import Attack
+from audit.finished.groups import Groups
 from audit.pipeline import run
 from audit.plan.options import Options
 from audit.plan.suite import BAG
@@ -43,6 +46,7 @@ from teachers.storage.store import default_cache
 
 ROOT = Path(__file__).resolve().parent.parent
 PART, SHIPPED = ROOT / "benchmarks" / f"{BAG.name}.json", ROOT / "reports" / "bags"
+TUNING = PART.with_name(f"{BAG.name}-tuning.json")
 SPECTRUM = "cmim weight=10 powers=1/0.5/0.25/0.125/0.05"  # the nearest to the paper's words, though not the default
 BAGGED = (*METHODS, SPECTRUM)
 TEACHERS = 3
@@ -169,15 +173,19 @@ class Entry:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default=",".join(BAGGED))
+    parser.add_argument("--shots", default=",".join(f"{shots:g}" for shots in SCENARIOS))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--cache", type=Path, default=default_cache())
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     bag = Bag.model_validate_json(PART.read_bytes()) if PART.exists() else None
-    for method in given.methods.split(",") if given.out else ():
-        found = {(method, s): audit(method, s, given.jobs, given.cache, given.out) for s in SCENARIOS}
-        bag = gather(found, given.out, bag)
+    for method, shots in product(given.methods.split(","), map(float, given.shots.split(","))) if given.out else ():
+        records = audit(method, shots, given.jobs, given.cache, given.out)
+        bag = gather(method, shots, records, given.out, bag)
         write_whole(PART, bag.model_dump_json().encode())
+        kept = json.loads(TUNING.read_text(encoding="utf-8")) if TUNING.exists() else {}
+        kept[f"{method}, {shots:g}"] = tried(records[0])
+        write_whole(TUNING, json.dumps(kept, ensure_ascii=False, indent=1).encode())
     if bag is not None and not missing(bag):
         PART.replace(SHIPPED / PART.name)
     for name, made in pages().items():
@@ -192,8 +200,9 @@ def pages() -> dict[str, str]:
 
 
 def missing(bag: Bag) -> list[str]:
-    """Return the methods that a bag lacks."""
-    return [method for method in BAGGED if method not in {t.method for t in bag.teachers}]
+    """Return the methods that a bag lacks, in any of the scenarios."""
+    held = {(t.method, t.shots) for t in bag.teachers}
+    return [method for method in BAGGED if any((method, shots) not in held for shots in SCENARIOS)]
 
 
 def audit(method: str, shots: float, jobs: int, cache: Path, out: Path) -> list[Record]:
@@ -229,13 +238,13 @@ def tuned(record: Record) -> tuple[Attack, ...]:
     )
 
 
-def gather(found: dict[tuple[str, float], list[Record]], out: Path, bag: Bag | None = None) -> Bag:
-    """Keep what matters of the audits, beside the other methods of a bag; controls are kept once.
+def gather(method: str, shots: float, records: list[Record], out: Path, bag: Bag | None = None) -> Bag:
+    """Keep what matters of the audits of a method's teachers, beside what a bag has of others; controls are kept once.
 
     Students of another machine may differ in a few images: such controls are kept twice.
     """
     shared = [] if bag is None else list(bag.controls)
-    others = () if bag is None else tuple(t for t in bag.teachers if (t.method, t.shots) not in found)
+    others = () if bag is None else tuple(t for t in bag.teachers if (t.method, t.shots) != (method, shots))
 
     def control(record: Record, cells: tuple[str, ...]) -> int:
         cell = next(t for t in record.trials if t.key == cells[0]).cell
@@ -270,13 +279,11 @@ def gather(found: dict[tuple[str, float], list[Record]], out: Path, bag: Bag | N
             flags=tuple(f for f in record.flags if f.caps != "nothing"),
             rows=tuple(row(record, c) for c in record.comparisons if c.margin is not None),
         )
-        for (method, shots), records in found.items()
         for seed, record in enumerate(records)
     ]
-    every = [record for records in found.values() for record in records]
-    first = every[0]
+    first = records[0]
     return Bag(
-        date=max([r.times.created[:10] for r in every] + ([] if bag is None else [bag.date])),
+        date=max([r.times.created[:10] for r in records] + ([] if bag is None else [bag.date])),
         task=first.task.name,
         task_digest=first.task.digest,
         images=first.task.test,
@@ -286,6 +293,18 @@ def gather(found: dict[tuple[str, float], list[Record]], out: Path, bag: Bag | N
         controls=tuple(shared),
         teachers=tuple(sorted((*others, *teachers), key=lambda teacher: BAGGED.index(teacher.method))),
     )
+
+
+def tried(record: Record) -> dict[str, dict[str, list[float]]]:
+    """Return the validation accuracies of all tuned students, by seed: by attack or control, then by setting."""
+    found: dict[str, dict[str, list[float]]] = {}
+    said = Groups(record).said
+    for trial in sorted((t for t in record.trials if t.role == "tune"), key=lambda t: t.cell.seed):
+        own = said[trial.key]
+        recipe = {name: value for name, value in own["recipe"].items() if name in ("steps", "views", "wrap")}
+        setting = json.dumps({**own["parameters"], **recipe}, sort_keys=True)
+        found.setdefault(own["named"], {}).setdefault(setting, []).append(round(trial.validation_accuracy, 6))
+    return found
 
 
 def page(bag: Bag) -> str:
@@ -307,9 +326,10 @@ def page(bag: Bag) -> str:
             design=bag.design,
         )
     ]
-    methods = list(dict.fromkeys(t.method for t in bag.teachers))
     for shots, scenario in SCENARIOS.items():
-        entries = {m: Entry(bag, m, shots) for m in methods}
+        entries = entered(bag, shots)
+        if not entries:
+            continue
         parts.append(f"\n## With {scenario}\n")
         kinds = [over for over in FURTHER if any(e.rivals[over] for e in entries.values())]
         heads = ["method", "teacher, %", "CMI", "best attack", "its margin", "over the baseline"]
@@ -322,6 +342,11 @@ def page(bag: Bag) -> str:
     parts.append("\n## What the papers leave open\n")
     parts += questions(bag)
     return "\n".join(parts) + "\n"
+
+
+def entered(bag: Bag, shots: float) -> dict[str, Entry]:
+    """Return a scenario's methods by name, in the order of the bag."""
+    return {t.method: Entry(bag, t.method, shots) for t in bag.teachers if t.shots == shots}
 
 
 def _line(entry: Entry, kinds: Sequence[Over]) -> str:
@@ -345,15 +370,16 @@ def _told(margin: Margin) -> str:
 def questions(bag: Bag) -> list[str]:
     """Answer what this bag can answer of what the papers leave open about CMIM."""
     lines = []
-    methods = dict.fromkeys(t.method for t in bag.teachers)
     for shots, scenario in SCENARIOS.items():
-        for method in [m for m in methods if m.startswith("cmim")]:
-            entry = Entry(bag, method, shots)
+        for method, entry in entered(bag, shots).items():
+            if not method.startswith("cmim"):
+                continue
             told = "; ".join(_resists(entry, name) for name in ASKED if name in entry.margins)
             lines.append(f"- Does {method} resist, with {scenario}? {told}.")
-    if "plain" not in methods or "cmim" not in methods:
+    found = entered(bag, 1.0)
+    if "plain" not in found or "cmim" not in found:
         return lines
-    ours, plain = Entry(bag, "cmim", 1.0), Entry(bag, "plain", 1.0)
+    ours, plain = found["cmim"], found["plain"]
     one, other = ([t.test_accuracy for t in e.teachers] for e in (ours, plain))
     low, high = ttest_rel(one, other).confidence_interval()
     lines.append(
