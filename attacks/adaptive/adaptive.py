@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from attacks.adaptive.chain import DECODERS, decode
+from attacks.adaptive.chain import DECODERS, Decodings
 from attacks.adaptive.decoders import Decoding, class_scale, evidence
 from attacks.adaptive.decoders.decoding import by_class, hidden, rows, unchanged
 from attacks.base import Attack, Lab
@@ -34,6 +34,7 @@ OTHERS = ("strong", "raw")  # views that are asked where crops tell too little
 ENOUGH = 0.15  # cosine of what answers and an own student say about an image, from which crops are enough
 CLEARLY = 2.0  # times that other views must tell more
 CHUNK = 512  # images per forward pass of the reference student
+DECODED = Decodings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +157,7 @@ def _seen(lab: Lab, kind: str, own: Student | None, rescaled: bool) -> Sight:
     labels = torch.from_numpy(lab.pool.every_label)
     answers = lab.answers(kind).log_probs()
     reference = None if own is None else _answers(own, lab, kind)
-    meaning = decode(answers, labels, reference, rescaled=rescaled)
+    meaning = DECODED.decode(answers, labels, reference, rescaled=rescaled)
     if reference is None:
         return Sight(meaning, 0.0)
     told = evidence(meaning.log_probs, labels, reference[: len(meaning.log_probs)], alike=True)

@@ -13,9 +13,9 @@ from small_batches import batch, logits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.adaptive import adaptive
+from attacks.adaptive import adaptive, chain
 from attacks.adaptive.adaptive import Adaptive, Loss
-from attacks.adaptive.chain import DECODERS, decode
+from attacks.adaptive.chain import DECODERS, Decodings, decode
 from attacks.adaptive.decoders import evidence
 from attacks.base import Lab
 from attacks.controls.ls import LS
@@ -82,12 +82,46 @@ def test_a_student_is_trained_on_the_decoded_answers_and_no_more_is_asked(monkey
         seen.append(log_probs)
         return adaptive.Decoding(log_probs[:200], "the first view alone")
 
-    monkeypatch.setattr(adaptive, "decode", spied)
+    monkeypatch.setattr(chain, "decode", spied)
+    monkeypatch.setattr(adaptive, "DECODED", Decodings())
     student = Adaptive().attempt(lab)
     assert len(seen) == 1
     assert lab.decoded == "the first view alone"
     assert oracle.charged == 400
     assert student.report.recipe == lab.recipe
+
+
+def test_what_was_decoded_is_not_decoded_again_unless_anything_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = torch.Generator().manual_seed(0)
+    answers, reference = (torch.randn(40, K, generator=draw).log_softmax(-1) for _ in range(2))
+    labels, calls = torch.arange(20) % K, []
+
+    def spied(*given: Tensor | None, rescaled: bool) -> adaptive.Decoding:
+        calls.append(rescaled)
+        return adaptive.Decoding(answers + len(calls), str(len(calls)))
+
+    monkeypatch.setattr(chain, "decode", spied)
+    held = Decodings(entries=6)
+    first = held.decode(answers, labels, reference, rescaled=True)
+    first.log_probs.zero_()
+    again = held.decode(answers.clone(), labels, reference, rescaled=True)
+    assert (again.told, len(calls)) == ("1", 1)
+    assert torch.equal(again.log_probs, answers + 1), "whoever changes what it got changes nothing that is held"
+    others = [
+        held.decode(answers, labels, reference, rescaled=False),
+        held.decode(answers, labels, None, rescaled=True),
+        held.decode(answers, labels.flip(0), reference, rescaled=True),
+        held.decode(answers, labels, reference.flip(0), rescaled=True),
+        held.decode(answers.flip(0), labels, reference, rescaled=True),
+    ]
+    assert [one.told for one in others] == ["2", "3", "4", "5", "6"]
+    assert held.decode(answers, labels, reference, rescaled=True).told == "1"
+    held.decode(answers.double(), labels, reference, rescaled=True)
+    assert held.decode(answers, labels, reference, rescaled=True).told == "1", "the one that was used last is kept"
+    assert held.decode(answers, labels, reference, rescaled=False).told == "8", "the oldest is not"
+    small = Decodings(most=40 * K - 1)
+    told = [small.decode(answers, labels, reference, rescaled=True).told for _ in range(2)]
+    assert told == ["9", "10"], "what is large is not kept"
 
 
 @pytest.mark.parametrize("setting", Adaptive.grid(), ids=lambda a: f"{a.loss} {a.beta:g}")
