@@ -163,7 +163,7 @@ def judged(students: Students) -> Outcome:
         half_width=float(np.mean([half_width(m, 0.025) for m in nulls])),
         distillable=tuple(distillable(nulls, level) for level in LEVELS),
         undistillable=tuple(
-            0.0 if erratic else float(np.mean([passes(m, level) for m in at_delta])) for level in LEVELS
+            0.0 if erratic else float(np.mean([passes(m, level, len(at_delta)) for m in at_delta])) for level in LEVELS
         ),
         peers_covered=tuple(covered(nulls, peer) for peer in peers),
         peers_distillable=(

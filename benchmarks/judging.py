@@ -39,9 +39,9 @@ def half_width(m: Margin, tail: float) -> float:
     return m.upper(1 - tail) - m.mean
 
 
-def passes(m: Margin, level: float) -> bool:
-    """Say whether an attack lets UNDISTILLABLE pass, as audit/statistics/verdict.py rules."""
-    return usable(m) and m.upper(1 - level) < DELTA and m.lower(1 - level) <= 0
+def passes(m: Margin, level: float, attacks: int) -> bool:
+    """Say whether one attack of a suite lets UNDISTILLABLE pass, as audit/statistics/verdict.py rules."""
+    return usable(m) and m.upper(1 - level) < DELTA and m.lower(1 - level / attacks) <= 0
 
 
 def distillable(margins: Sequence[Margin], level: float, half: HalfWidth = half_width) -> bool:
@@ -84,4 +84,4 @@ def look_by_look(
 
 
 def _finding(number: int, looks: Looks) -> Finding:
-    return Finding(attack=str(number), status="judged", looks=looks, passes=True)
+    return Finding(attack=str(number), status="judged", looks=looks, passes=True, listed=True)

@@ -23,7 +23,7 @@ from audit.plan.suite import EFFORTS
 from teachers import methods
 import teachers.data.folders
 if __name__ == "__main__":
-    EFFORTS["smoke"] = replace(TINY, name="realistic", steps=2, batch=32)
+    EFFORTS["smoke"] = replace(TINY, name="realistic", settings=1, steps=2, batch=32)
     teachers.data.folders.LARGE = 1
     recipe = methods.default_recipe
     methods.default_recipe = lambda task, name=None, steps=None: replace(recipe(task, name, steps or 4), batch=32)
