@@ -29,6 +29,7 @@ from scipy.stats import rankdata, spearmanr, ttest_rel
 
 from attacks import registry
 from attacks.base import Attack
+from audit.analysis.derive import results
 from audit.finished.groups import Groups
 from audit.pipeline import run
 from audit.plan.options import Options
@@ -105,15 +106,9 @@ class Entry:
         """Return the same over each kind of control; a version of the design without a kind has none of it."""
         return {over: self._over(partial(_of_kind, over=over)) for over in get_args(Over)}
 
-    @cached_property
-    def same(self) -> set[str]:
-        """Return the attacks whose students are their control's, whoever the teacher: best at the labels alone."""
-        common = {name: [row for t in self.teachers for row in t.rows if row.attack == name] for name in self.margins}
-        return {
-            name
-            for name, rows in common.items()
-            if all(row.correct == self.bag.controls[row.control].correct for row in rows)
-        }
+    def rows(self, attack: str) -> list[Row]:
+        """Return an attack's row of every teacher."""
+        return [row for t in self.teachers for row in t.rows if row.attack == attack]
 
     def _over(self, which: Callable[[Row], int | None]) -> dict[str, Margin]:
         rows = [{row.attack: row for row in t.rows} for t in self.teachers]
@@ -131,7 +126,6 @@ class Entry:
     def ruling(self) -> Ruling:
         """Return the verdict over teachers, limited by what limits that of any of them."""
         flags = {flag.id: flag for t in self.teachers for flag in t.flags}
-        passes = {row.attack: row.passes for t in self.teachers for row in t.rows}
         listed = self.bag.design > UNSTATED
         return rule(
             [
@@ -144,8 +138,9 @@ class Entry:
                         for over, found in self.rivals.items()
                         if over != "home-made" and n in found
                     },
-                    passes=passes[n],
-                    same=n in self.same,
+                    passes=self.rows(n)[-1].passes,
+                    same=all(row.same for row in self.rows(n)),
+                    mis_tuned=any(row.mis_tuned for row in self.rows(n)),
                     listed=listed,
                 )
                 for n, m in self.margins.items()
@@ -256,6 +251,7 @@ def gather(method: str, shots: float, records: list[Record], out: Path, bag: Bag
 
     def row(record: Record, of: Comparison) -> Row:
         assert of.margin is not None
+        facts = results(record)
         return Row(
             attack=of.attack,
             parameters=of.knockoff.parameters,
@@ -265,6 +261,8 @@ def gather(method: str, shots: float, records: list[Record], out: Path, bag: Bag
             control=control(record, of.control.students),
             baseline=control(record, (of.baseline or of.control).students),
             over={found.over: control(record, found.students) for found in of.margins},
+            same=facts.same(of.knockoff.students, of.control.students),
+            mis_tuned=of.mis_tuned,
         )
 
     teachers = [

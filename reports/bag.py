@@ -25,6 +25,8 @@ class Row(Data):
     control: Count  # index into Bag.controls
     baseline: Count  # index of the best students without a teacher, by validation accuracy
     over: dict[Over, Count] = Field(default_factory=dict)  # index of each kind of control; bag-1 has none
+    same: bool = False  # whether its students are its control's: it learns from the labels alone
+    mis_tuned: bool = False  # whether its best setting is surely worse than its control on validation images
 
 
 class BagTeacher(Data):

@@ -142,14 +142,30 @@ def test_a_gain_that_a_twin_gives_makes_no_method_distillable_and_the_page_shows
 
 def test_attacks_that_are_best_at_the_labels_alone_gain_nothing(benchmark: ModuleType) -> None:
     bag = drawn_bag({"plain": {}}, {"plain": 0.9})
-    control = bag.controls[0].correct
+    labels = {"correct": bag.controls[0].correct}
+
+    def word(*same: bool) -> str:
+        """Say of every teacher whether the audit found that its attacks' students are their control's."""
+        teachers = [
+            t.model_copy(update={"rows": tuple(row.model_copy(update={**labels, "same": one}) for row in t.rows)})
+            for t, one in zip((t for t in bag.teachers if t.shots == 1.0), same, strict=True)
+        ]
+        return str(benchmark.Entry(bag.model_copy(update={"teachers": tuple(teachers)}), "plain", 1.0).ruling.word)
+
+    assert word(True, True, True) == "UNDISTILLABLE"
+    assert word(True, False, True) == "INCONCLUSIVE", "margins of exactly 0 have no variance"
+
+
+def test_a_method_is_not_undistillable_by_mis_tuned_attacks_alone(benchmark: ModuleType) -> None:
+    bag = drawn_bag({"plain": {}}, {"plain": 0.9})
+    assert benchmark.Entry(bag, "plain", 1.0).ruling.word == "UNDISTILLABLE"
     teachers = [
-        t.model_copy(update={"rows": tuple(row.model_copy(update={"correct": control}) for row in t.rows)})
+        t.model_copy(update={"rows": tuple(row.model_copy(update={"mis_tuned": True}) for row in t.rows)})
         for t in bag.teachers
     ]
     entry = benchmark.Entry(bag.model_copy(update={"teachers": tuple(teachers)}), "plain", 1.0)
-    assert entry.same == set(BAG.attacks)
-    assert entry.ruling.word == "UNDISTILLABLE"
+    assert entry.ruling.word == "INCONCLUSIVE"
+    assert "every judged attack that passes the positive control is mis-tuned" in entry.ruling.reasons
 
 
 def test_few_methods_have_no_rank_correlation(benchmark: ModuleType) -> None:
