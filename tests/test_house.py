@@ -220,7 +220,7 @@ VERSIONS = {
     "function-matching": "1 bcdfee5ceb035872",
     "avg": "1 1c363cc98b1231fe",
     "htc": "1 0de2f8233ce8b0be",
-    "adaptive": "1 a9989e94502c893c",
+    "adaptive": "2 c391b65fb5090d43",
     "inversion": "1 3abe2af186244a26",
     "mkd": "1 3da351a972dcf7e1",
     "reopt": "1 9d7a1c5bff7249e3",

@@ -36,7 +36,7 @@ def measured(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Record:
     What it decodes is not looked at here, and takes most of the time: nothing.
     """
     with smoke(SUITE), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adaptive, "decode", lambda answers, *others, **options: unchanged(answers))
+        patch.setattr(adaptive.DECODED, "decode", lambda answers, *others, **options: unchanged(answers))
         folder = pipeline.run(request(taught, tmp_path_factory.mktemp("misled") / "out", surface="round:4")).folder
         assert list(verify(folder)) == []
         return load(folder)

@@ -52,6 +52,7 @@ class Adaptive(Attack):
     needs = "probs"
     holds = "original"
     views = "crop"
+    version = 2
     decodes = True
 
     rescaled: bool = True  # whether answers are scaled to what the labels say
@@ -74,9 +75,8 @@ class Adaptive(Attack):
     def run(self, lab: Lab) -> Student:
         meaning = _read(lab, self.rescaled)
         lab.decoded = meaning.told
-        views = len(meaning.log_probs) // len(lab.pool)
         loss = rising(self.distilled, self.warmup, lab.recipe.steps)
-        return lab.fit(lab.stream("crop", Answers("probs", meaning.log_probs), views=views), loss)
+        return lab.fit(lab.stream("crop", Answers("probs", meaning.log_probs)), loss)
 
     def distilled(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return the distilled part of the loss; answers that show one class alone have none, but their label."""
@@ -160,7 +160,7 @@ def _seen(lab: Lab, kind: str, own: Student | None, rescaled: bool) -> Sight:
     meaning = DECODED.decode(answers, labels, reference, rescaled=rescaled)
     if reference is None:
         return Sight(meaning, 0.0)
-    told = evidence(meaning.log_probs, labels, reference[: len(meaning.log_probs)], alike=True)
+    told = evidence(meaning.log_probs, labels, reference, alike=True)
     return Sight(meaning, float(told.cosines().mean()))
 
 

@@ -79,7 +79,7 @@ def _digest(*given: Tensor | bool | None) -> bytes:
 
 
 def decode(log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, rescaled: bool = True) -> Decoding:
-    """Return what answers (V·N, K), view by view, mean; the first views alone if no other view tells anything.
+    """Return what answers (V·N, K), view by view, mean.
 
     `labels` (N,) are UNLABELLED where unknown; `reference` (V·N, K) holds the log-probabilities of a student trained
     without the teacher, None where there are no labels to train one. The order of the classes comes before their scale:
@@ -217,11 +217,10 @@ def _best(given: Tensor, ways: Sequence[tuple[Decoding, float]], judge: Callable
 def _filled(decoded: Tensor, given: Tensor, images: int) -> Tensor:
     """Return answers in which every row that was left out holds the mean logits of the image's other views.
 
-    The last views, if all of them were left out, are dropped.
+    A student that saw the telling views alone would see fewer crops than its control.
     """
     out = _alone(decoded) & ~_alone(given)
-    telling = (~_alone(decoded)).view(-1, images).any(1)
-    if not out.any() or not telling.any():
+    if not out.any():
         return decoded
     image = torch.arange(images, device=decoded.device).repeat(len(decoded) // images)
     full = decoded.isfinite().all(1)
@@ -230,8 +229,7 @@ def _filled(decoded: Tensor, given: Tensor, images: int) -> Tensor:
     use = out & (number[:, 0] > 0)[image]
     filled = decoded.clone()
     filled[use] = mean.log_softmax(1)[image[use]]
-    views = int(telling.nonzero().max()) + 1
-    return filled[: views * images]
+    return filled
 
 
 def _alone(log_probs: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def test_a_student_is_trained_on_the_decoded_answers_and_no_more_is_asked(monkey
         assert reference is not None
         assert (log_probs.shape, labels.shape, reference.shape) == ((400, K), (200,), (400, K))
         seen.append(log_probs)
-        return adaptive.Decoding(log_probs[:200], "the first view alone")
+        return adaptive.Decoding(log_probs[:200].repeat(2, 1), "the first view alone")
 
     monkeypatch.setattr(chain, "decode", spied)
     monkeypatch.setattr(adaptive, "DECODED", Decodings())

@@ -73,10 +73,11 @@ LEAST = {  # recovery and share of telling rows, of which less is possible or me
     "labels for half of the images": (0.95, 0.4),
     "shuffled for half of the images": (0.85, 0.4),
     "shuffled for a third of the classes": (0.95, 0.5),
-    "labels after a fifth": (0.9, 0.75),
-    "shuffled after a fifth": (0.9, 0.75),
-    "labels after a twentieth": (0.9, 0.15),
-    "permuted, then labels": (0.9, 0.95),
+    # What other crops of an image told stands for what was not told of a crop.
+    "labels after a fifth": (0.88, 0.75),
+    "shuffled after a fifth": (0.88, 0.75),
+    "labels after a twentieth": (0.88, 0.15),
+    "permuted, then labels": (0.89, 0.99),
     "noisy and permuted": (0.75, 0.99),
     "backwards and noisy": (0.75, 0.99),
     "permuted, labels for half": (0.9, 0.9),
@@ -142,7 +143,7 @@ def test_the_part_that_tells_more_is_used(first: bool, part: str) -> None:
     assert f"after 960 queries, only {part}" in told
     assert recovery(found, w)[0] > 0.9
     honest = slice(0, 960) if part == "before" else slice(960, None)
-    assert torch.equal(found[honest], w.answers[: len(found)][honest])
+    assert torch.equal(found[honest], w.answers[honest])
 
 
 def test_both_parts_are_used_where_both_can_be_decoded() -> None:
@@ -152,11 +153,11 @@ def test_both_parts_are_used_where_both_can_be_decoded() -> None:
     assert recovery(found, w) > (0.99, 0.99)
 
 
-def test_views_after_the_last_telling_one_are_dropped_and_rows_between_are_filled() -> None:
+def test_answers_that_were_left_out_are_filled_with_what_the_images_other_views_told() -> None:
     w = world(K, EACH, VIEWS)
     images = len(w.labels)
     _, found, _ = decoded(w, turning(shuffled, 0.25))
-    assert torch.equal(found, w.answers[:images])
+    torch.testing.assert_close(found, w.answers[:images].repeat(VIEWS, 1))
     shown = hidden(w.answers, w.labels, torch.arange(len(w.answers)) == images + 5)
     filled = chain._filled(shown, w.answers, images)
     others = [w.answers[v * images + 5] for v in (0, 2, 3)]
@@ -172,7 +173,9 @@ def test_many_answers_are_decoded_in_blocks_of_views(monkeypatch: pytest.MonkeyP
     assert recovery(found, w) > (0.99, 0.99)
     _, found, told = decoded(w, turning(shuffled, 0.5))
     assert told == "some views tell nothing about the image"
-    assert torch.equal(found, w.answers[: 2 * len(w.labels)])
+    honest = w.answers[: 2 * len(w.labels)]
+    assert torch.equal(found[: len(honest)], honest)
+    torch.testing.assert_close(found[len(honest) :], honest.view(2, -1, K).mean(0).log_softmax(1).repeat(2, 1))
 
 
 # Evidence
