@@ -163,7 +163,8 @@ class Stateful(AlteredTeacher):
         logits: Tensor = self.network(x)
         keys, early = digests(x), []
         for key in keys:
-            self._asked.add(key)
+            if len(self._asked) <= self._turn:
+                self._asked.add(key)
             early.append(len(self._asked) <= self._turn)
         label = smoothed(self.targets(keys, logits), logits.shape[1], FAINT).log()
         return torch.where(torch.tensor(early, device=logits.device)[:, None], logits.log_softmax(-1), label)

@@ -220,7 +220,7 @@ VERSIONS = {
     "function-matching": "1 bcdfee5ceb035872",
     "avg": "1 1c363cc98b1231fe",
     "htc": "1 0de2f8233ce8b0be",
-    "adaptive": "2 c391b65fb5090d43",
+    "adaptive": "2 a5caf6871f371b00",
     "inversion": "1 3abe2af186244a26",
     "mkd": "1 3da351a972dcf7e1",
     "reopt": "1 9d7a1c5bff7249e3",
@@ -301,7 +301,7 @@ def test_a_changed_way_to_teach_has_a_new_number() -> None:
 def test_a_changed_synthetic_teacher_has_a_new_number() -> None:
     """Where this fails: if answers come out differently, raise VERSION in the file, then pin the new digest."""
     files = [ROOT / "teachers" / f"{name}.py" for name in ("synthetic", "disguises")]
-    assert f"{synthetic.VERSION} {digest(files)}" == "1 fedd3a71a3ae1d7a"
+    assert f"{synthetic.VERSION} {digest(files)}" == "1 d6cb5f885fc9a6f8"
 
 
 def test_every_attack_has_a_file_named_after_it() -> None:

@@ -52,7 +52,7 @@ class Decodings:
     It holds what `decode` would return again, and nothing that is large.
     """
 
-    def __init__(self, entries: int = 4, most: int = 2**26) -> None:
+    def __init__(self, entries: int = 4, most: int = 2**24) -> None:
         self._entries, self._most = entries, most  # most: numbers of an entry
         self._held: dict[bytes, Decoding] = {}
 
