@@ -194,10 +194,9 @@ def pages() -> dict[str, str]:
     return {"bag.md": page(whole)} | ({} if part is None else {f"{BAG.name}.md": page(part)})
 
 
-def missing(bag: Bag) -> list[str]:
-    """Return the methods that a bag lacks, in any of the scenarios."""
-    held = {(t.method, t.shots) for t in bag.teachers}
-    return [method for method in BAGGED if any((method, shots) not in held for shots in SCENARIOS)]
+def missing(bag: Bag) -> set[tuple[str, float]]:
+    """Return the methods that a bag lacks, each with the scenario."""
+    return set(product(BAGGED, SCENARIOS)) - {(t.method, t.shots) for t in bag.teachers}
 
 
 def audit(method: str, shots: float, jobs: int, cache: Path, out: Path) -> list[Record]:
@@ -307,11 +306,12 @@ def tried(record: Record) -> dict[str, dict[str, list[float]]]:
 
 def page(bag: Bag) -> str:
     """Write the page."""
-    lacks = missing(bag) if bag.suite.name == BAG.name else []
+    lacks = bag.suite.name == BAG.name and bool(missing(bag))
+    so_far = [f"with {told} {', '.join(entered(bag, shots)) or 'none'}" for shots, told in SCENARIOS.items()]
     parts = [
         HEAD.format(
             title=f"The reference bag, measured again with {bag.suite.name}" if lacks else "The reference bag",
-            missing=f" Not measured yet: {', '.join(lacks)}." if lacks else "",
+            missing=f" Measured so far: {'; '.join(so_far)}." if lacks else "",
             teachers=TEACHERS,
             task=bag.task,
             images=bag.images,
@@ -394,6 +394,8 @@ def questions(bag: Bag) -> list[str]:
 
 
 def _resists(entry: Entry, attack: str) -> str:
+    if all(row.same for row in entry.rows(attack)):
+        return f"{attack} learns best from the labels alone: yes"
     over = [f"{_told(found[attack])} {controls.HEADS[kind]}" for kind, found in entry.rivals.items() if attack in found]
     told = ", ".join(over) or _told(entry.margins[attack])
     return f"{attack} {told}: {_withstood(entry.margins[attack])}"
@@ -409,7 +411,7 @@ def correlation(entries: list[Entry], draws: int = 2_000) -> str:
     """Say how CMI and the margin rank methods alike, with a bootstrap over methods, and partially on accuracy."""
     defined = [e for e in entries if not np.isnan(e.cmi)]
     if len(defined) < FEW:
-        return f"CMI against the best attack's margin: {len(defined)} methods are too few for a rank correlation."
+        return f"Fewer than {FEW} methods have no rank correlation of CMI with the best attack's margin."
     data = np.array([(e.cmi, e.margins[e.best].mean, e.accuracy) for e in defined])
     rng = np.random.default_rng(0)
     drawn = [data[rng.integers(0, len(data), len(data))] for _ in range(draws)]
