@@ -62,8 +62,7 @@ HEAD = """# {title}
 The bag has {teachers} teachers of every way to teach (`audit ls teachers`) and of CMIM over a spectrum of
 temperatures.{missing} They were audited on `{task}` ({images:,} test images) with the suite {suite}: {attacks}; {seeds}
 student seeds. The attacks were tuned on validation over {settings} settings × {tuning} seeds on a method's first
-teacher. `python benchmarks/bag.py` wrote this page, {date}. The results are shipped with the tool: the report of an
-audit with `--effort bag` shows where a teacher stands among these, if it has their version of the design, {design}
+teacher. `python benchmarks/bag.py` wrote this page, {date}. {use}, {design}
 ([verdict.md](verdict.md)).
 
 Margins are in points, with 95 % intervals, over the best students without the teacher (LS students, or the attack's
@@ -72,6 +71,12 @@ random. A verdict is about the method: it would hold for another teacher of the 
 baseline is the margin of the same attack over the best student that asked no teacher. CMI is the largest over
 temperatures, in nats, on validation images.
 """
+
+
+WHOLE = """The results are shipped with the tool: the report of an
+audit with `--effort bag` shows where a teacher stands among these, if it has their version of the design"""
+PART_OF = """The results are shipped with the tool as soon as all
+methods are there; audits are compared with them that have their version of the design"""
 
 
 def _of_kind(row: Row, over: Over) -> int | None:
@@ -311,6 +316,7 @@ def page(bag: Bag) -> str:
     parts = [
         HEAD.format(
             title=f"The reference bag, measured again with {bag.suite.name}" if lacks else "The reference bag",
+            use=PART_OF if lacks else WHOLE,
             missing=f" Measured so far: {'; '.join(so_far)}." if lacks else "",
             teachers=TEACHERS,
             task=bag.task,
