@@ -29,7 +29,7 @@ from scipy.stats import rankdata, spearmanr, ttest_rel
 
 from attacks import registry
 from attacks.base import Attack
-from audit.analysis.derive import results
+from audit.analysis.derive import RecordResults, results
 from audit.finished.groups import Groups
 from audit.pipeline import run
 from audit.plan.options import Options
@@ -253,9 +253,9 @@ def gather(method: str, shots: float, records: list[Record], out: Path, bag: Bag
             shared.append(made)
         return shared.index(made)
 
-    def row(record: Record, of: Comparison) -> Row:
+    def row(facts: RecordResults, of: Comparison) -> Row:
         assert of.margin is not None
-        facts = results(record)
+        record = facts.record
         return Row(
             attack=of.attack,
             parameters=of.knockoff.parameters,
@@ -279,7 +279,7 @@ def gather(method: str, shots: float, records: list[Record], out: Path, bag: Bag
             test_accuracy=record.teacher.test_accuracy,
             cmi=None if record.cmi_without_guard else max(next(p.cmi for p in record.cmi if p.name == "validation")),
             flags=tuple(f for f in record.flags if f.caps != "nothing"),
-            rows=tuple(row(record, c) for c in record.comparisons if c.margin is not None),
+            rows=tuple(map(partial(row, results(record)), (c for c in record.comparisons if c.margin is not None))),
         )
         for seed, record in enumerate(records)
     ]

@@ -116,15 +116,15 @@ def test_the_page_says_of_a_bag_of_known_gains_what_is_so(benchmark: ModuleType)
     assert benchmark.Entry(bag.model_copy(update={"teachers": doubted}), "plain", 1.0).ruling.word == "INCONCLUSIVE"
 
 
+def saying(teacher: BagTeacher, **values: object) -> BagTeacher:
+    """Say something else in every row of a teacher."""
+    return teacher.model_copy(update={"rows": tuple(row.model_copy(update=values) for row in teacher.rows)})
+
+
 def over(bag: Bag, method: str, **kinds: Control) -> Bag:
     """Let all attacks of a method have these controls, too."""
     numbers = {kind.replace("_", " "): len(bag.controls) + i for i, kind in enumerate(kinds)}
-    teachers = tuple(
-        t.model_copy(update={"rows": tuple(row.model_copy(update={"over": numbers}) for row in t.rows)})
-        if t.method == method
-        else t
-        for t in bag.teachers
-    )
+    teachers = tuple(saying(t, over=numbers) if t.method == method else t for t in bag.teachers)
     return bag.model_copy(update={"controls": (*bag.controls, *kinds.values()), "teachers": teachers})
 
 
@@ -142,14 +142,12 @@ def test_a_gain_that_a_twin_gives_makes_no_method_distillable_and_the_page_shows
 
 def test_attacks_that_are_best_at_the_labels_alone_gain_nothing(benchmark: ModuleType) -> None:
     bag = drawn_bag({"plain": {}}, {"plain": 0.9})
-    labels = {"correct": bag.controls[0].correct}
+    labels = bag.controls[0].correct
 
     def word(*same: bool) -> str:
         """Say of every teacher whether the audit found that its attacks' students are their control's."""
-        teachers = [
-            t.model_copy(update={"rows": tuple(row.model_copy(update={**labels, "same": one}) for row in t.rows)})
-            for t, one in zip((t for t in bag.teachers if t.shots == 1.0), same, strict=True)
-        ]
+        held = (t for t in bag.teachers if t.shots == 1.0)
+        teachers = [saying(t, correct=labels, same=one) for t, one in zip(held, same, strict=True)]
         return str(benchmark.Entry(bag.model_copy(update={"teachers": tuple(teachers)}), "plain", 1.0).ruling.word)
 
     assert word(True, True, True) == "UNDISTILLABLE"
@@ -159,11 +157,8 @@ def test_attacks_that_are_best_at_the_labels_alone_gain_nothing(benchmark: Modul
 def test_a_method_is_not_undistillable_by_mis_tuned_attacks_alone(benchmark: ModuleType) -> None:
     bag = drawn_bag({"plain": {}}, {"plain": 0.9})
     assert benchmark.Entry(bag, "plain", 1.0).ruling.word == "UNDISTILLABLE"
-    teachers = [
-        t.model_copy(update={"rows": tuple(row.model_copy(update={"mis_tuned": True}) for row in t.rows)})
-        for t in bag.teachers
-    ]
-    entry = benchmark.Entry(bag.model_copy(update={"teachers": tuple(teachers)}), "plain", 1.0)
+    teachers = tuple(saying(t, mis_tuned=True) for t in bag.teachers)
+    entry = benchmark.Entry(bag.model_copy(update={"teachers": teachers}), "plain", 1.0)
     assert entry.ruling.word == "INCONCLUSIVE"
     assert "every judged attack that passes the positive control is mis-tuned" in entry.ruling.reasons
 

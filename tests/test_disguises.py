@@ -12,15 +12,7 @@ from torch import Tensor, nn
 from audit.cache.store import Cache
 from teachers.disguises import turned
 from teachers.errors import UsageError
-from teachers.names import (
-    CLASS_MEANS,
-    FAINT,
-    FAINT_TRUTH,
-    HALF_SOFT,
-    PERMUTED,
-    REVERSED_ORDER,
-    SIGN_FLIPS,
-)
+from teachers.names import CLASS_MEANS, FAINT, FAINT_TRUTH, HALF_SOFT, PERMUTED, REVERSED_ORDER, SIGN_FLIPS
 from teachers.oracle import Box
 from teachers.surface import FULL
 from teachers.synthetic import LabelMemory, Stateful, digests

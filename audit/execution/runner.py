@@ -129,16 +129,13 @@ class TrialRunner:
 
         So an attacker's own teacher is trained when its first student is, and not at all where none is needed.
         """
-        asked = {
-            (cell.teacher, cell.surface, cell.pool, views, cell.recipe["views"])
-            for cell in cells
-            if (views := getattr(registry.find(cell.technique), "views", ""))
-        }
-        for teacher, surface, pool, views, count in sorted(asked - self.asked, key=str):
-            target = self.targets.get((teacher or "", surface or ""))
-            if target is not None and target.control:
-                self.ask(target, self.pools[pool], views, count)
-        self.asked |= asked
+        for cell in cells:
+            target = self.targets.get((cell.teacher or "", cell.surface or ""))
+            views = getattr(registry.find(cell.technique), "views", "")
+            question = cell.teacher, cell.surface, cell.pool, views, cell.recipe["views"]
+            if target is not None and target.control and views and question not in self.asked:
+                self.ask(target, self.pools[cell.pool], views, cell.recipe["views"])
+                self.asked.add(question)
 
     def known(self, cell: Cell) -> bool:
         """Whether a cell has a result or a failure."""
