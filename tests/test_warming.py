@@ -166,8 +166,7 @@ def test_with_the_standard_suite_a_release_trains_knockoffs_alone(
         return replace(laid(context, out, teachers), executor=Guessing())
 
     monkeypatch.setattr(pipeline, "workbench", workbench)
-    monkeypatch.setattr(pipeline, "ask", lambda context, runner, target: None)
-    monkeypatch.setattr(pipeline, "ask_controls", lambda context, runner: None)
+    monkeypatch.setattr(TrialRunner, "ask", lambda runner, target, pool, kind, views: None)
     wanted = request(cache, tmp_path / "a", str(releases[0]), data=None, effort="standard")
     assert warm(wanted).trained > 500
     done = pipeline.run(wanted)
