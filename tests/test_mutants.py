@@ -503,7 +503,8 @@ MUTANTS = (
 # Python with what the tests import from others; every run is a fork of it, so that nobody waits for torch forty times.
 STARTED = """
 import json, os, sys
-import matplotlib.pyplot, pandas, pydantic, pytest, scipy.stats, sklearn.datasets, torch, torchvision, typer
+import filelock, httpx, hypothesis.strategies, jinja2, matplotlib.pyplot, pandas, pydantic, pytest
+import rich.console, safetensors.torch, scipy.stats, sklearn.datasets, torch, torchvision, typer
 for line in sys.stdin:
     arguments, output = json.loads(line)
     child = os.fork()
@@ -527,7 +528,9 @@ class Checkout:
     def run(self, tests: str, output: Path) -> tuple[int, str]:
         """Run tests with what the files now hold; return pytest's exit code and what it printed."""
         file, _, selected = tests.partition(" -k ")
-        arguments = ["-x", "-p", "no:cacheprovider", "-p", "no:xdist", file, *(["-k", selected] if selected else [])]
+        without = [part for plugin in ("cacheprovider", "xdist", "anyio") for part in ("-p", f"no:{plugin}")]
+        imported = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what `STARTED` has imported
+        arguments = ["-x", *without, *imported, file, *(["-k", selected] if selected else [])]
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps([arguments, str(output)]) + "\n")
@@ -546,7 +549,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
         else:
             shutil.copy(source, folder / part)
     compileall.compile_dir(folder, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
-    env = {"PATH": "", "PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {"PATH": "", "PYTHONPATH": "."}
     command = [sys.executable, "-c", STARTED]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=folder, stdin=pipe, stdout=pipe, text=True, env=env) as process:

@@ -448,7 +448,10 @@ def test_explanations_are_a_surface_of_their_own(kept: Path, tmp_path: Path, mon
 
 @pytest.mark.slow
 @pytest.mark.parametrize("surface", ["gradients", "top:3+round:2"])
-def test_every_registered_attack_runs_in_an_audit(kept: Path, tmp_path: Path, surface: str) -> None:
+def test_every_registered_attack_runs_in_an_audit(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Suite, surface: str
+) -> None:
+    monkeypatch.setitem(EFFORTS, "smoke", replace(tiny, settings=1, budgets=1))
     names = ",".join(attack.name for attack in registry.OURS)
     record = pipeline.run(request(kept, tmp_path / "out", attacks=names, surface=surface, budget=4_000, jobs=2)).record
     rows = {c.attack: c for c in record.comparisons}
