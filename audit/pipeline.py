@@ -213,8 +213,8 @@ def settle(experiment: Experiment, runner: TrialRunner, context: RunContext) -> 
         f"{experiment.recipe.architecture} students of {experiment.recipe.steps} steps on {runner.workers} workers"
     )
     later = sum(work.least for work in count.students(design, found.keys) if work.phase != count.TUNING)
-    found.train("tuning", design.tuning(), later)
-    found.train("matching controls", design.matching(found), later)
+    found.tune("tuning", design.tuning(), later)
+    found.tune("matching controls", design.matching(found), later)
     found.train("twice the steps", design.longer(found, found.pairs), later)
     return found
 

@@ -46,11 +46,11 @@ def warm(options: Options) -> WarmSummary:
 def _warm(experiment: Experiment, runner: TrialRunner, context: RunContext) -> None:
     found = trials(experiment, runner, context.targets, context.selection.attacks)
     design, attacks = found.design, found.design.attacks[found.design.ordinary].values()
-    found.train("tuning", design.tuning())
+    found.tune("tuning", design.tuning())
     every = [setting for attack in attacks for setting in design.settings(attack, design.ordinary)]
     tried = [design.controls(found, setting) for setting in every]
     twins = [arms for attack in attacks if len(arms := design.twins(attack)) > 1]
-    found.train("matching controls", [control for controls in (*tried, *twins) for control in controls])
+    found.tune("matching controls", [control for controls in (*tried, *twins) for control in controls])
     best = [Pair(setting, arm) for setting, arms in zip(every, tried, strict=True) if (arm := chosen(found, arms))]
     beaten = [arm for pair in best for arm in (pair.control, *design.rivals(found, pair).values())]
     judged = [arm.on("judge", experiment.most) for arm in beaten]

@@ -449,6 +449,13 @@ class SuiteInfo(Data):
     seeds: Count
     plugins: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()  # baselines without a teacher, other than the LS student
+    finalists: Count | None = None  # settings that got all tuning seeds, the best on the first; None: all did
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what earlier versions did not know, where it says nothing."""
+        fields: dict[str, Any] = write(self)
+        return {name: value for name, value in fields.items() if value is not None or name != "finalists"}
 
 
 class Look(Data):

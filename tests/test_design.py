@@ -240,3 +240,12 @@ def test_a_further_control_is_counted_by_itself(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(design, "TRUTHS", truths)
     found = counted(designed(SoftKD, roles=("audited",)))
     assert found["matching controls"] == (2 * len(truths) + 2 * 2, 2 * len(truths) + 2 * 2 + 2 * 2)
+
+
+def test_settings_race_that_are_tried_against_each_other() -> None:
+    made = designed(SoftKD)
+    grid = made.settings(SoftKD, "audited")
+    own = tuple(replace(arm, target=epsilon) for arm in grid for epsilon in (0.1, 0.0))
+    found = design.races([*made.sweep(), *grid, *made.twins(SoftKD), *own, *made.sweep()])
+    assert found[:3] == [made.sweep(), grid, made.twins(SoftKD)]
+    assert found[3:] == [(arm,) for arm in own], "an attack's own loss is tried by smoothing"

@@ -497,6 +497,20 @@ MUTANTS = (
         "0",
         "tests/test_home.py -k share_the_seeds",
     ),
+    Mutant(
+        "the worst on the first seed get the second",
+        "audit/trials/protocol.py",
+        "seeds=arm.seeds[:1])), reverse=True)",
+        "seeds=arm.seeds[:1])))",
+        "tests/test_racing.py -k best_on_the_first",
+    ),
+    Mutant(
+        "smoothings of a loss race as settings do",
+        "audit/plan/design.py",
+        "kind = arm.technique if isinstance(arm.target, float) else arm.technique.name",
+        "kind = arm.technique.name",
+        "tests/test_design.py -k race",
+    ),
 )
 
 

@@ -82,8 +82,15 @@ def misled(facts: RecordResults, row: Comparison) -> bool:
         if t.cell.recipe == best.recipe
     ]
     settings = {setting(cell).key: students(facts.record.trials, cell) for cell in tried}
-    lost = [surely_below(validation_margin(facts, mine, theirs), HARM) for mine in settings.values()]
+    lost = [_harmed(facts, validation_margin(facts, mine, theirs)) for mine in settings.values()]
     return sum(lost) > len(lost) / 2
+
+
+def _harmed(facts: RecordResults, margin: Margin | None) -> bool:
+    """Whether a setting is surely harmed; one that left the race has a single seed, and counts by twice the loss."""
+    if facts.record.suite.finalists is not None and margin is not None and margin.seeds == 1:
+        return margin.mean < -2 * HARM
+    return surely_below(margin, HARM)
 
 
 def decided_by_decoding(facts: RecordResults, rows: Iterable[Comparison]) -> bool:

@@ -76,7 +76,7 @@ def attempt(options: Options, name: str, assignments: Sequence[str] = (), seeds:
 @contextmanager
 def bed(options: Options, seeds: int) -> Iterator[StudentTrials]:
     """Open what options name with so many tuning seeds; yield what training students of its teacher takes."""
-    tried = replace(suite(options.effort), tuning_seeds=seeds)
+    tried = replace(suite(options.effort), tuning_seeds=seeds, finalists=None)
     with tempfile.TemporaryDirectory(prefix="distill-audit-") as out, open_context(options, other=tried) as context:
         runner, target, experiment = workbench(context, Path(out)), context.targets.audited, context.experiment
         with closing(runner.executor):

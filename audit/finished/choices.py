@@ -30,11 +30,14 @@ def best(groups: Groups, group: Group) -> Iterator[Disagreement]:
         for trial in groups.of(kind):
             if trial.role == "tune":
                 found.setdefault(setting(groups, trial), []).append(trial)
-        whole = {name: trials for name, trials in found.items() if sorted(t.cell.seed for t in trials) == seeds}
-        wanted = kind.settings or len(whole)
+        entered, finalists = _race(found, seeds, groups.record.suite.finalists)
+        wanted = kind.settings or entered
         needed = wanted > 1 or "smoothed" in kind.due  # an attack of a single setting needs no tuning, a control does
-        if len(whole) != wanted and (found or needed):
-            yield Disagreement(where, f"{len(whole)} settings tuned over {len(seeds)} seeds", str(wanted))
+        if entered != wanted and (found or needed):
+            yield Disagreement(where, f"{entered} settings tuned over {len(seeds)} seeds", str(wanted))
+        whole = {name: found[name] for name in finalists if _seeds(found[name]) == seeds}
+        if len(whole) != len(finalists):
+            yield Disagreement(where, f"{len(whole)} finalists tuned over {len(seeds)} seeds", str(len(finalists)))
         tried |= whole
     scores = {name: float(np.mean([t.validation_accuracy for t in trials])) for name, trials in tried.items()}
     own = max((scores[name] for name, trials in tried.items() if _chosen(groups, group, trials[0])), default=-1.0)
@@ -43,6 +46,23 @@ def best(groups: Groups, group: Group) -> Iterator[Disagreement]:
         stored = [f"{c.technique} {c.parameters}" for c in (groups.trials[key].cell for key in group.cells[:1])]
         due = f"{first.technique} {first.parameters}"
         yield Disagreement(where, str(group.says.get("parameters", stored)), due)
+
+
+def _race(found: dict[str, list[Trial]], seeds: list[int], finalists: int | None) -> tuple[int, list[str]]:
+    """Return how many settings were tried as the suite says, and which of them must have all seeds: the finalists.
+
+    Of settings that are equally good on the first seed, those are finalists that have all seeds.
+    """
+    if finalists is None or len(seeds) == 1:
+        whole = [name for name, trials in found.items() if _seeds(trials) == seeds]
+        return len(whole), whole
+    first = {name: t.validation_accuracy for name, trials in found.items() for t in trials if t.cell.seed == seeds[0]}
+    ranked = sorted(first, key=lambda name: (first[name], _seeds(found[name]) == seeds), reverse=True)
+    return len(first), ranked[:finalists]
+
+
+def _seeds(trials: list[Trial]) -> list[int]:
+    return sorted(trial.cell.seed for trial in trials)
 
 
 def setting(groups: Groups, trial: Trial) -> str:

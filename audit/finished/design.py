@@ -47,7 +47,7 @@ def frozen(record: Record) -> Iterator[Disagreement]:
     ran = record.suite
     named = known(record)
     if named is not None:
-        for name in ("digest", "attacks", "controls", "settings", "tuning_seeds"):
+        for name in ("digest", "attacks", "controls", "settings", "tuning_seeds", "finalists"):
             yield from unequal(f"suite.{name} of {ran.name}", getattr(ran, name), getattr(named, name))
         for name in ("batch", "lr"):
             yield from unequal(f"suite.recipe.{name} of {ran.name}", ran.recipe[name], getattr(named, name))

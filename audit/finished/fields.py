@@ -64,7 +64,9 @@ FIELDS: Final[Mapping[str, Mapping[Check, str]]] = {
         "text": "teacher data arch normalize size classes weights attacks input output header plain_http surrogate "
         "price isolate",
     },
-    "SuiteInfo": {"checked": "name digest attacks complete recipe settings tuning_seeds seeds plugins controls"},
+    "SuiteInfo": {
+        "checked": "name digest attacks complete recipe settings tuning_seeds finalists seeds plugins controls",
+    },
     "TaskInfo": {
         "recomputed": "majority",
         "checked": "digest train validation test validation_labels pool_digest pool_images test_groups",

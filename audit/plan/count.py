@@ -41,6 +41,10 @@ class ForecastChoices:
             return next(iter(arms), None)
         return arms[-1]
 
+    def leaders(self, race: tuple[Arm, ...], number: int) -> tuple[Arm, ...]:
+        """Return the first ones; where little is shared the last, which are chosen."""
+        return race[:number] if self.sharing else race[-number:]
+
     def regime(self, arm: Arm) -> Regime | None:
         """Return the plain recipe on the attack's views; where nothing is shared, views like no other's."""
         view = (arm.attack.views or "crop") if self.sharing else repr(arm.technique)
@@ -81,8 +85,8 @@ def _walk(design: Design, choices: ForecastChoices) -> Iterator[tuple[str, Arm]]
     pairs = design.pairs(choices)
     open_ = (pair for pair in pairs["audited"].values() if choices.set_aside(pair) is None)
     judged = (arm for pair in open_ for arm in design.at_look(choices, pair, choices.seeds(pair.knockoff.attack)))
-    yield from ((TUNING, arm) for arm in design.tuning())
-    yield from (("matching controls", arm) for arm in design.matching(choices))
+    for phase, arms in ((TUNING, design.tuning()), ("matching controls", design.matching(choices))):
+        yield from ((phase, arm) for arm in (*design.heats(arms), *design.finals(choices, arms)))
     yield from (("twice the steps", arm) for arm in design.longer(choices, pairs))
     yield from (("judging", arm) for arm in judged)
     for arm in design.beside(choices, pairs):

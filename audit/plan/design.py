@@ -6,7 +6,7 @@ architecture). `audit run`, `audit plan` and `audit cache warm` read both; `audi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
 
@@ -88,6 +88,9 @@ class Choices(Protocol):
 
     def best(self, arms: tuple[Arm, ...]) -> Arm | None:
         """Return what is best on validation; None if a student of any failed."""
+
+    def leaders(self, race: tuple[Arm, ...], number: int) -> tuple[Arm, ...]:
+        """Return so many of these settings, the best on their first seed; none if a student failed."""
 
     def regime(self, arm: Arm) -> Regime | None:
         """Return the training conditions of a tuned setting; None if it failed."""
@@ -178,6 +181,21 @@ class Design:
             if len(arms := self.settings(attack, teacher)) > 1 or attack.holds == "original"
         )
         return [arm for arms in (*self.alone(), *attacks) for arm in arms]
+
+    def heats(self, arms: Iterable[Arm]) -> list[Arm]:
+        """Return settings as they are trained first: those that race, on their first seed alone."""
+        return [replace(arm, seeds=arm.seeds[:1]) if self._raced(race) else arm for race in races(arms) for arm in race]
+
+    def finals(self, choices: Choices, arms: Iterable[Arm]) -> tuple[Arm, ...]:
+        """Return the settings to choose among, which are trained on all seeds: of a race, the best on the first."""
+        number = self.suite.finalists or 0
+        return tuple(
+            arm for race in races(arms) for arm in (choices.leaders(race, number) if self._raced(race) else race)
+        )
+
+    def _raced(self, race: tuple[Arm, ...]) -> bool:
+        number = self.suite.finalists
+        return number is not None and len(race) > number and len(race[0].seeds) > 1
 
     def matching(self, choices: Choices) -> list[Arm]:
         """Return the control candidates of every attack's best setting."""
@@ -310,6 +328,20 @@ def chosen(choices: Choices, arms: tuple[Arm, ...]) -> Arm | None:
     """Return what is best on validation, and what it was chosen from; None if a student failed."""
     best = choices.best(arms)
     return None if best is None else replace(best, chosen_from=arms)
+
+
+def races(arms: Iterable[Arm]) -> list[tuple[Arm, ...]]:
+    """Group the settings that are tried against each other, in their order.
+
+    These are the settings of one technique that see the same views for as many steps, and ask the same teacher. An
+    attack's own loss on smoothed labels is tried by smoothing, which is a teacher: each of its settings is on its own.
+    """
+    found: dict[object, list[Arm]] = {}
+    for arm in dict.fromkeys(arms):
+        kind = arm.technique if isinstance(arm.target, float) else arm.technique.name
+        alike = kind, getattr(arm.technique, "view", None), arm.recipe, arm.target, arm.tenth
+        found.setdefault(alike, []).append(arm)
+    return [*map(tuple, found.values())]
 
 
 def labels_only(attack: type[Attack]) -> bool:

@@ -47,6 +47,7 @@ class Suite:
     batch: int = 128
     lr: float = 0.1
     most: int | None = None  # judged at the last look, of attacks that are open until then; None: there is one look
+    finalists: int | None = None  # settings that get all tuning seeds, if best on the first one; None: all do
 
     @property
     def digest(self) -> str:

@@ -75,6 +75,7 @@ def suite_info(experiment: Experiment, complete: bool, plugins: tuple[str, ...])
         recipe=asdict(experiment.recipe),
         settings=suite.settings,
         tuning_seeds=suite.tuning_seeds,
+        finalists=suite.finalists,
         seeds=experiment.most,
         plugins=plugins,
         controls=suite.controls,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -177,6 +177,11 @@ class StudentTrials:
         """Train some arms."""
         self.runner.train(phase, self.uses(arms), later)
 
+    def tune(self, phase: str, arms: Sequence[Arm], later: int = 0) -> None:
+        """Train settings on their first seed, and those that may be chosen on all of their seeds."""
+        self.train(phase, self.design.heats(arms), later)
+        self.train(phase, self.design.finals(self, arms), later)
+
     def uses(self, arms: Sequence[Arm]) -> list[Use]:
         """Return what the runner is asked for."""
         return [
@@ -197,7 +202,15 @@ class StudentTrials:
         """Return what is best on validation; None if a student of any failed."""
         if not arms or self.failure(*arms) is not None:
             return None
-        return arms[0] if len(arms) == 1 else max(arms, key=self.score)
+        left = self.design.finals(self, arms)
+        return left[0] if len(left) == 1 else max(left, key=self.score)
+
+    def leaders(self, race: tuple[Arm, ...], number: int) -> tuple[Arm, ...]:
+        """Return so many of these settings, the best on their first seed; none if a student failed."""
+        if self.failure(*race) is not None:
+            return ()
+        best = sorted(race, key=lambda arm: self.score(replace(arm, seeds=arm.seeds[:1])), reverse=True)[:number]
+        return tuple(arm for arm in race if arm in best)
 
     @cached_property
     def arrays(self) -> ResultArrays:
@@ -221,7 +234,7 @@ class StudentTrials:
 
     def regime(self, arm: Arm) -> Regime | None:
         """Return what `fit` saw of a setting; None if it failed."""
-        results = self.runner.found(self.cells(arm))
+        results = self.runner.found(self.cells(arm)[:1])
         return None if results is None else results[0].regime
 
     def queries(self, arm: Arm) -> int | None:
