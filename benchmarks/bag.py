@@ -298,14 +298,18 @@ def gather(method: str, shots: float, records: list[Record], out: Path, bag: Bag
 
 
 def tried(record: Record) -> dict[str, dict[str, list[float]]]:
-    """Return the validation accuracies of all tuned students, by seed: by attack or control, then by setting."""
+    """Return the validation accuracies of all tuned students, by seed: by attack or control, then by setting.
+
+    Students of the ordinary teacher are apart from those of the audited one.
+    """
     found: dict[str, dict[str, list[float]]] = {}
     said = Groups(record).said
     for trial in sorted((t for t in record.trials if t.role == "tune"), key=lambda t: t.cell.seed):
         own = said[trial.key]
         recipe = {name: value for name, value in own["recipe"].items() if name in ("steps", "views", "wrap")}
         setting = json.dumps({**own["parameters"], **recipe}, sort_keys=True)
-        found.setdefault(own["named"], {}).setdefault(setting, []).append(round(trial.validation_accuracy, 6))
+        name = own["named"] + " of the ordinary teacher" * (trial.teacher == "ordinary")
+        found.setdefault(name, {}).setdefault(setting, []).append(round(trial.validation_accuracy, 6))
     return found
 
 

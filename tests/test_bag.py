@@ -248,3 +248,14 @@ def test_a_bag_of_another_version_of_the_design_ranks_nothing() -> None:
     assert comparable(record, bag_of(record, [0.01]))
     assert not comparable(record.model_copy(update={"design": 4}), bag_of(record, [0.01]))
     assert comparable(record.model_copy(update={"design": 4}), bag_of(record, [0.01], design=4))
+
+
+def test_what_tuning_saw_is_kept_by_teacher(benchmark: ModuleType) -> None:
+    record = sample_record("DISTILLABLE")
+    mine = [t.model_copy(update={"role": "tune"}) for t in record.trials if t.teacher == "audited"]
+    others = [t.model_copy(update={"teacher": "ordinary", "validation_accuracy": 0.25}) for t in mine]
+    alone, both = (benchmark.tried(record.model_copy(update={"trials": (*mine, *more)})) for more in ([], others))
+    assert {name: found for name, found in both.items() if "ordinary" not in name} == alone
+    apart = {name: found for name, found in both.items() if name.endswith(" of the ordinary teacher")}
+    assert len(apart) == len(alone) > 0
+    assert {value for found in apart.values() for values in found.values() for value in values} == {0.25}
