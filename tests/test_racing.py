@@ -5,14 +5,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from audits import TINY, request, smoke
 from counted import trained
 
 from audit import pipeline, teach
+from audit.analysis import tuning
+from audit.analysis.derive import results
 from audit.finished.verify import verify
 from audit.forecast.forecast import forecast
 from audit.plan.suite import FIRST_TUNING_SEED
+from audit.statistics.compare import paired
 from audit.warm import warm
 from reports.record import Record, Trial, load, save
 
@@ -85,3 +89,14 @@ def test_after_warming_a_release_trains_knockoffs_alone(cold: Callable[[str], Pa
         done = pipeline.run(request(cache, tmp_path / "out", str(release), data=None))
         assert list(verify(done.folder)) == []
     assert {teacher for _, teacher in trained(done.folder, done.record)} == {"audited"}
+
+
+@pytest.mark.parametrize(("share", "finalists", "harmed"), [(0.60, 2, True), (0.65, 2, False), (0.60, None, False)])
+def test_a_setting_that_left_the_race_is_harmed_by_twice_the_loss(
+    raced: Path, share: float, finalists: int | None, harmed: bool
+) -> None:
+    record = load(raced)
+    suite = record.suite.model_copy(update={"finalists": finalists})
+    facts = results(record.model_copy(update={"suite": suite}))
+    mine, control = np.arange(1_000)[None] < 1_000 * share, np.arange(1_000)[None] < 700
+    assert tuning._harmed(facts, paired(mine, control)) == harmed
