@@ -9,7 +9,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,20 @@ Parameters = dict[str, int | float | str | bool | None]
 
 class RecordError(ValueError):
     """A record is missing, unreadable, or has another schema version."""
+
+
+class LaterFields(Data):
+    """Base of data with fields that earlier versions did not know: where these say nothing, they are not written."""
+
+    LATER: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        for name in self.LATER:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                fields.pop(name, None)
+        return fields
 
 
 class PackedArray(Data):
@@ -120,8 +134,10 @@ class Cell(Data):
         return str(self.recipe["architecture"])
 
 
-class Trial(Data):
+class Trial(LaterFields):
     """One trained student."""
+
+    LATER = ("decoded",)
 
     key: str  # sha256 of its cell; everywhere else, students are named by it
     cell: Cell
@@ -143,14 +159,6 @@ class Trial(Data):
     network_parameters: Count
     seconds: Seconds
     step_seconds: Seconds
-
-    @model_serializer(mode="wrap")
-    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what earlier versions did not know, where it says nothing."""
-        fields: dict[str, Any] = write(self)
-        if not self.decoded:
-            fields.pop("decoded", None)
-        return fields
 
 
 class Interval(Data):
@@ -235,8 +243,10 @@ class PositiveControl(Data):
     control_students: tuple[str, ...] = ()  # empty where the baseline is the largest class
 
 
-class Comparison(Data):
+class Comparison(LaterFields):
     """An attack's knockoff students against the LS student; in `controls`, a control's students in their place."""
+
+    LATER = ("margins", "mis_tuned")
 
     attack: str
     student: str  # architecture
@@ -258,16 +268,6 @@ class Comparison(Data):
     curve: tuple[Cost, ...] = ()  # steal-cost curve on the audited teacher
     margins: tuple[ControlMargin, ...] = ()  # over each kind of control; earlier versions had one, over `control`
     mis_tuned: bool = False  # whether its best setting is surely worse than its control on validation images
-
-    @model_serializer(mode="wrap")
-    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what earlier versions did not know, where it says nothing."""
-        fields: dict[str, Any] = write(self)
-        if not self.margins:
-            fields.pop("margins", None)
-        if not self.mis_tuned:
-            fields.pop("mis_tuned", None)
-        return fields
 
     def margin_over(self, over: Over) -> ControlMargin | None:
         """Return the margin over one kind of control; None where the row has none."""
@@ -361,8 +361,10 @@ class SecondProbe(Data):
     noise: PackedArray  # (v,) the same between two answers after training
 
 
-class Probe(Data):
+class Probe(LaterFields):
     """The auditor's tests of the audited teacher before training; they do not depend on the surface."""
+
+    LATER = ("again",)
 
     images: Count  # number of validation images that were queried again
     queries: Count
@@ -374,14 +376,6 @@ class Probe(Data):
     normalised: tuple[NormalisationTrial, ...]
     duplicated: PackedArray  # (N,) whether a test image is also in the training split
     again: SecondProbe | None = None  # earlier versions did not ask again
-
-    @model_serializer(mode="wrap")
-    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what earlier versions did not know."""
-        fields: dict[str, Any] = write(self)
-        if self.again is None:
-            fields.pop("again", None)
-        return fields
 
 
 class Usability(Data):
@@ -414,7 +408,9 @@ class TeacherInfo(Data):
     test_high: Share = 1.0
 
 
-class TaskInfo(Data):
+class TaskInfo(LaterFields):
+    LATER = GROUPINGS
+
     name: str
     digest: str
     classes: tuple[str, ...]
@@ -431,14 +427,10 @@ class TaskInfo(Data):
     test_alike: PackedArray | None = None  # (N,) near-duplicates have equal numbers; None: none were found
     test_named: PackedArray | None = None  # (N,) files of one stem have equal numbers; None: names suggest no groups
 
-    @model_serializer(mode="wrap")
-    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what earlier versions did not know, where it says nothing."""
-        fields: dict[str, Any] = write(self)
-        return {name: value for name, value in fields.items() if value is not None or name not in GROUPINGS}
 
+class SuiteInfo(LaterFields):
+    LATER = ("finalists",)
 
-class SuiteInfo(Data):
     name: str
     digest: str
     attacks: tuple[str, ...]
@@ -450,12 +442,6 @@ class SuiteInfo(Data):
     plugins: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()  # baselines without a teacher, other than the LS student
     finalists: Count | None = None  # settings that got all tuning seeds, the best on the first; None: all did
-
-    @model_serializer(mode="wrap")
-    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what earlier versions did not know, where it says nothing."""
-        fields: dict[str, Any] = write(self)
-        return {name: value for name, value in fields.items() if value is not None or name != "finalists"}
 
 
 class Look(Data):
