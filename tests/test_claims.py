@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
 STANDARD: dict[str, Any] = {"data": None, "effort": "standard", "jobs": 2}
 FEW = {"settings": 2, "seeds": 4, "bite_seeds": 4, "query_seeds": 2}
-PILLARS = ("dkd", "label-kd", "knockoff")
+PILLARS = ("soft-kd", "dkd", "label-kd", "knockoff")
 
 
 @pytest.fixture(autouse=True)
