@@ -91,7 +91,7 @@ def test_p_is_below_alpha_just_where_the_lower_bound_is_above_the_value(
 
 
 def test_p_of_the_lower_bound_itself_is_alpha() -> None:
-    m = random_margin(4)
+    m = random_margin(4).anywhere()
     for alpha in (0.3, 0.05, 0.05 / 8, 1e-6):
         assert m.p_above(m.lower(1 - alpha)) == pytest.approx(alpha, rel=1e-6)
         assert m.p_above(m.upper(1 - alpha)) == pytest.approx(1 - alpha, rel=1e-6)
@@ -131,10 +131,12 @@ def test_a_constant_difference_is_degenerate() -> None:
 @pytest.mark.parametrize("shape", [(1, 40), (3, 1), (1, 1)])
 def test_one_seed_or_one_image_allows_no_verdict(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(7)
-    m = paired(rng.random(shape) < 0.9, rng.random(shape) < 0.2)
+    control = rng.random(shape) < 0.2
+    m = paired(rng.random(shape) < 0.9, control)
     assert m.degenerate
-    assert m.interval() == (-math.inf, math.inf)
-    assert (m.lower(), m.upper(), m.se) == (-math.inf, math.inf, math.inf)
+    assert m.interval() == (m.lower(), m.upper()) == (-control.mean(), 1 - control.mean())
+    assert m.se == math.inf
+    assert m.anywhere().interval() == (-math.inf, math.inf)
     assert (m.p_above(), m.p_above(-5.0), m.p_equal(), m.df) == (1.0, 1.0, 1.0, 0.0)
     assert math.isnan(m.seed_variance)
     assert math.isnan(m.image_variance)
@@ -145,7 +147,20 @@ def test_seeds_that_copy_one_another_count_as_one_seed() -> None:
     knockoff, control = (np.repeat(rng.random((1, 40)) < a, 5, axis=0) for a in (0.9, 0.3))
     m = paired(knockoff, control)
     assert m.degenerate
-    assert (m.lower(), m.upper(), m.p_above()) == (-math.inf, math.inf, 1.0)
+    assert (m.lower(), m.upper(), m.p_above()) == (-control.mean(), 1 - control.mean(), 1.0)
+
+
+def test_no_bound_lies_where_no_margin_can_be() -> None:
+    """Two seeds give half widths of hundreds of points."""
+    rng = np.random.default_rng(12)
+    knockoff, control = (rng.random((2, 50)) < a for a in ([[0.9], [0.6]], [[0.5], [0.7]]))
+    m, accuracy = paired(knockoff, control), control.mean()
+    assert m.anywhere().lower() < -1
+    assert m.anywhere().upper() > 1
+    assert m.interval() == (m.lower(), m.upper()) == (-accuracy, 1 - accuracy)
+    constant = above(knockoff, 0.25)
+    assert -0.25 <= constant.interval()[0] <= constant.interval()[1] <= 0.75
+    assert (m.p_above(), m.se) == (m.anywhere().p_above(), m.anywhere().se)
 
 
 def test_students_of_different_images_are_refused() -> None:

@@ -81,7 +81,7 @@ def test_pairing_by_hand_gives_the_margin_of_the_record(shipped: Frames) -> None
         knockoffs, controls = shipped.correct(pairs.key), shipped.correct(pairs.control_key)
         assert knockoffs.dtypes.eq(bool).all()
         assert list(knockoffs.index) == list(pairs.key)
-        again = interval(paired(knockoffs.to_numpy(), controls.to_numpy()))
+        again = interval(results(shipped.record), paired(knockoffs.to_numpy(), controls.to_numpy()))
         assert (again.mean, again.low, again.high) == pytest.approx((row.margin, row.low, row.high))
     measured = shipped.students.set_index("key").test_accuracy.dropna()
     assert shipped.correct(measured.index).mean(axis=1).to_dict() == pytest.approx(measured.to_dict())

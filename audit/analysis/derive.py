@@ -155,8 +155,9 @@ def results(record: Record) -> RecordResults:
     )
 
 
-def interval(margin: Margin, over: Looks | None = None) -> Interval:
+def interval(facts: RecordResults, margin: Margin, over: Looks | None = None) -> Interval:
     """Return a margin as a record's interval; its one-sided bounds and p hold over all looks, bounds lie in [−1, 1]."""
+    margin = facts.bounded(margin)
     over = over or once(margin)
     bounds = (*margin.interval(0.95), over.lower(ALPHA), over.upper(ALPHA))
     low, high, lower, upper = (float(np.clip(b, -1, 1)) for b in bounds)
@@ -266,7 +267,7 @@ def compared(facts: RecordResults, row: Comparison, over: Looks | None = None, a
     if not row.knockoff.students:
         return unjudged(row)
     mine, control = facts.both(row)
-    over = over or once(paired(mine, control, facts.groups))
+    over = over or once(facts.bounded(paired(mine, control, facts.groups)))
     rivals = facts.rivals(row, over)
     trials = facts.of(row.knockoff.students)
     asked = trials[0].teacher is not None
@@ -285,7 +286,7 @@ def compared(facts: RecordResults, row: Comparison, over: Looks | None = None, a
             dropped_accuracy=facts.on_dropped(row.control.students) if asked else None,
         ),
         baseline=row.baseline and over_baseline(facts, row.baseline, facts.correct(row.knockoff.students)),
-        margin=interval(over.last, over),
+        margin=interval(facts, over.last, over),
         margins=tuple(over_control(facts, found, mine, rivals.get(found.over)) for found in row.margins),
         corrected_lower=float(np.clip(over.lower(ALPHA / attacks), -1, 1)) if attacks else None,
         curve=tuple(cost(facts, point) for point in row.curve),
@@ -312,14 +313,14 @@ def unjudged(row: Comparison) -> Comparison:
 def over_control(facts: RecordResults, found: ControlMargin, mine: Bits, over: Looks | None) -> ControlMargin:
     """Fill in an attack's margin over one kind of control; that over a home-made teacher has no looks."""
     theirs = facts.correct(found.students)
-    margin = interval(paired(mine, theirs)) if over is None else interval(over.last, over)
+    margin = interval(facts, paired(mine, theirs)) if over is None else interval(facts, over.last, over)
     return replaced(found, accuracy=float(theirs.mean()), margin=margin)
 
 
 def over_baseline(facts: RecordResults, baseline: BaselineResult, mine: Bits) -> BaselineResult:
     """Fill in the margin of an attack's students over the baseline's."""
     theirs = facts.correct(baseline.students)
-    return replaced(baseline, margin=interval(paired(mine[: len(theirs)], theirs, facts.groups)))
+    return replaced(baseline, margin=interval(facts, paired(mine[: len(theirs)], theirs, facts.groups)))
 
 
 def cost(facts: RecordResults, point: Cost) -> Cost:
@@ -327,7 +328,7 @@ def cost(facts: RecordResults, point: Cost) -> Cost:
     return replaced(
         point,
         queries=max(trial.queries for trial in facts.of(point.students)),
-        accuracy=interval(above(facts.correct(point.students), 0.0, facts.groups)),
+        accuracy=interval(facts, above(facts.correct(point.students), 0.0, facts.groups)),
         agreement=facts.agreement(point.students),
     )
 
@@ -347,7 +348,7 @@ def positive(facts: RecordResults, found: PositiveControl) -> PositiveControl:
     return replaced(
         found,
         passes=passes(margin, rises),
-        margin=interval(margin),
+        margin=interval(facts, margin),
         curve=tuple(cost(facts, point) for point in found.curve),
     )
 

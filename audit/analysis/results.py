@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.statistics.collapses import pairs
-from audit.statistics.compare import paired
+from audit.statistics.compare import Margin, paired
 from audit.statistics.image_groups import Groups
 from audit.statistics.sequential import HORIZON, Looks
 from audit.statistics.verdict import DISCORDANT
@@ -75,7 +75,12 @@ class ResultArrays:
         self, mine: Sequence[str], control: Sequence[str], seeds: Sequence[int], horizon: int = HORIZON
     ) -> Looks:
         """Return the margin of students over their controls, paired by seed, at every look."""
-        return Looks(tuple(paired(*self.typical(mine[:s], control[:s]), self.groups) for s in seeds), horizon)
+        found = (paired(*self.typical(mine[:s], control[:s]), self.groups) for s in seeds)
+        return Looks(tuple(map(self.bounded, found)), horizon)
+
+    def bounded(self, margin: Margin) -> Margin:
+        """Return a margin whose bounds lie where a margin can be; in records of earlier versions they do not."""
+        return margin if self.retrains else margin.anywhere()
 
     def typical(self, mine: Sequence[str], control: Sequence[str]) -> tuple[Bits, Bits]:
         """Return what students and their controls classify correctly, without the seeds of which one collapsed."""

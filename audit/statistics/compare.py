@@ -58,6 +58,10 @@ class Margin:
     """Effective number of groups of images; None where every image is on its own."""
     discordant_groups: float | None = None
     """Number of groups with such an image; None where every image is on its own."""
+    least: float = -math.inf
+    """The smallest margin that can be: of a knockoff that is always wrong, over a control of this accuracy."""
+    most: float = math.inf
+    """The largest margin that can be."""
 
     @property
     def evidence(self) -> float:
@@ -98,6 +102,14 @@ class Margin:
         own = self.seed_variance / self.seeds + self.residual / self._scores
         return math.sqrt(own + self._image_part + self.crossed)
 
+    def over(self, accuracy: float) -> "Margin":
+        """Return the same margin over a control of this accuracy: all bounds lie where a margin can be."""
+        return replace(self, least=-accuracy, most=1 - accuracy)
+
+    def anywhere(self) -> "Margin":
+        """Return the same margin with bounds of any size, as earlier versions had them."""
+        return replace(self, least=-math.inf, most=math.inf)
+
     def foreseen(self, seeds: int) -> "Margin":
         """Predict the margin for `seeds` seeds on the same images, with the same mean and variance components."""
         images = max(self.between_images - self.residual, 0.0) * seeds / self.seeds
@@ -114,16 +126,16 @@ class Margin:
 
     def lower(self, level: float = 0.95) -> float:
         """Bound the margin from below, one-sided."""
-        return self.mean - self._half_width(1 - level)
+        return max(self.least, self.mean - self._half_width(1 - level))
 
     def upper(self, level: float = 0.95) -> float:
         """Bound the margin from above, one-sided."""
-        return self.mean + self._half_width(1 - level)
+        return min(self.most, self.mean + self._half_width(1 - level))
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Bound the margin from both sides at once."""
         half = self._half_width((1 - level) / 2)
-        return self.mean - half, self.mean + half
+        return max(self.least, self.mean - half), min(self.most, self.mean + half)
 
     def p_above(self, value: float = 0.0) -> float:
         """Return the one-sided p-value of "at most `value`": p < alpha exactly where lower(1 - alpha) > value."""
@@ -179,7 +191,8 @@ def paired(knockoff: Correct, control: Correct, groups: Groups | None = None) ->
     """
     _check(knockoff)
     _check(control)
-    return _paired(knockoff.astype(np.int8), control.astype(np.int8), Units(knockoff.shape[1], groups))
+    margin = _paired(knockoff.astype(np.int8), control.astype(np.int8), Units(knockoff.shape[1], groups))
+    return margin.over(float(control.mean()))
 
 
 def differing(one: tuple[Correct, Correct], other: tuple[Correct, Correct], groups: Groups | None = None) -> Margin:
@@ -260,7 +273,7 @@ def over_teachers(knockoff: Correct, control: Correct, groups: Groups | None = N
     interaction = float((left**2).sum()) / ((T - 1) * (S - 1))
     units = Units(d.shape[2], groups)
     margin = _margin(d.sum(axis=1), 0.0, int(np.count_nonzero(d)) / (T * S), units, scale=S)
-    margin = _counted(margin, units, d.reshape(T * S, -1))
+    margin = _counted(margin, units, d.reshape(T * S, -1)).over(float(control.mean()))
     return replace(margin, crossed=max(students - interaction, 0.0) / (T * S), crossed_df=S - 1)
 
 
@@ -273,7 +286,7 @@ def above(accuracy: Correct, value: float, groups: Groups | None = None) -> Marg
     units = Units(accuracy.shape[1], groups)
     right = int(np.count_nonzero(accuracy))
     margin = _margin(accuracy.astype(np.int8), value, min(right, accuracy.size - right) / len(accuracy), units)
-    return _counted(margin, units, accuracy, ~accuracy)
+    return _counted(margin, units, accuracy, ~accuracy).over(value)
 
 
 def scatter(correct: Correct) -> float:
