@@ -22,11 +22,12 @@ from audit.statistics.sequential import HORIZON
 from reports.record import Record, load
 from teachers import methods
 from teachers.data.datasets import load as load_task
+from teachers.errors import AuditError
 from teachers.names import HOME_MADE, TAUGHT, TWIN, own_teacher_digest
 from teachers.oracle import Box
 from teachers.surface import FULL, Surface
 from teachers.targets import home
-from teachers.targets.home import TWIN_SEEDS, LateBox, holding, home_made, twin
+from teachers.targets.home import TWIN_SEEDS, LateBox, Lesson, holding, home_made, teach_ahead, twin
 from teachers.targets.runtime import Runtime
 from teachers.targets.teaching import BORN_AGAIN_SEED
 from teachers.task import Task, few_labels
@@ -193,3 +194,29 @@ def test_margins_are_those_of_what_the_attacker_holds(
         }
         assert {t.cell.pool for name in over for t in over[name]} == {record.task.pool_digest}
         assert np.isfinite([m.margin.mean for m in row.margins]).all()
+
+
+def test_twins_are_taught_together_as_they_are_alone(digits: Task, tmp_path: Path) -> None:
+    few, x = replace(digits, train=digits.train.take(np.arange(200))), torch.rand(3, *digits.shape)
+    alone, together = (
+        [Lesson(TWIN, few, few.train, runtime(tmp_path / name), "strided-2-2-2", i) for i in range(2)]
+        for name in ("alone", "together")
+    )
+    assert all(lesson.is_due() for lesson in together)
+    teach_ahead(together, 2)
+    assert not any(lesson.is_due() for lesson in together)
+    written = [path.read_bytes() for path in sorted((tmp_path / "together/teachers").glob("*.safetensors"))]
+    assert len(written) == 2
+    for lesson, other in zip(alone, together, strict=True):
+        assert torch.equal(Box(lesson.teach().here)(x).values, Box(other.teach().here)(x).values)
+    assert [path.read_bytes() for path in sorted((tmp_path / "alone/teachers").glob("*.safetensors"))] == written
+
+
+def test_a_lesson_that_fails_elsewhere_is_told_where_its_answer_is_needed(
+    digits: Task, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lessons = [Lesson(TWIN, digits, digits.train, runtime(tmp_path), "no-such-network", i) for i in range(2)]
+    teach_ahead(lessons, 2)
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(AuditError, match="no-such-network"):
+        lessons[0].teach()

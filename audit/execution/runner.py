@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,9 +21,20 @@ from audit.plan.cells import Cell, Failure, Result, Use
 from reports.progress import ProgressReporter
 from teachers.errors import RefusedInput, UsageError
 from teachers.oracle import at_once
+from teachers.targets.home import LateBox, teach_ahead
 from teachers.targets.target import Target
 from teachers.task import Pool
 from teachers.views import ViewSet
+
+
+class OwnQuestion(NamedTuple):
+    """All views of one kind, or of kinds joined by +, that a teacher which only answers controls is asked about."""
+
+    teacher: str | None
+    surface: str | None
+    pool: str
+    kind: str
+    views: int
 
 
 @dataclass
@@ -43,7 +55,7 @@ class TrialRunner:
     failures: dict[str, Failure] = field(default_factory=dict)
     ahead: dict[tuple[str, str], int] = field(default_factory=dict)  # images queried before training, by block
     trained: list[str] = field(default_factory=list)
-    asked: set[tuple[str | None, str | None, str, str, int]] = field(default_factory=set)  # by `_ask_own`
+    asked: set[OwnQuestion] = field(default_factory=set)  # by `_ask_own`
 
     def train(self, phase: str, uses: Iterable[Use], later: int = 0) -> None:
         """Train the cells that are not finished yet; a cell that is needed twice is trained once, under its first role.
@@ -129,13 +141,25 @@ class TrialRunner:
 
         So an attacker's own teacher is trained when its first student is, and not at all where none is needed.
         """
+        due: dict[OwnQuestion, Target] = {}
         for cell in cells:
             target = self.targets.get((cell.teacher or "", cell.surface or ""))
             views = getattr(registry.find(cell.technique), "views", "")
-            question = cell.teacher, cell.surface, cell.pool, views, cell.recipe["views"]
+            question = OwnQuestion(cell.teacher, cell.surface, cell.pool, views, cell.recipe["views"])
             if target is not None and target.control and views and question not in self.asked:
-                self.ask(target, self.pools[cell.pool], views, cell.recipe["views"])
-                self.asked.add(question)
+                due[question] = target
+        late = [target.full for question, target in due.items() if not self._answered(target, question)]
+        teach_ahead((box.lesson for box in late if isinstance(box, LateBox)), self.workers)
+        for question, target in due.items():
+            self.ask(target, self.pools[question.pool], question.kind, question.views)
+            self.asked.add(question)
+
+    def _answered(self, target: Target, question: OwnQuestion) -> bool:
+        """Whether a teacher's answers for all views of a pool are stored."""
+        store, pool = self.cached_teacher(target).store, self.pools[question.pool]
+        sets = (ViewSet(part, question.views) for part in question.kind.split("+"))  # type: ignore[arg-type]
+        each = (found for one in sets for found in blocks(pool, one, np.arange(len(pool))))
+        return not any(len(store.load(block.name, rows)[1]) for block, rows, _ in each)
 
     def known(self, cell: Cell) -> bool:
         """Whether a cell has a result or a failure."""

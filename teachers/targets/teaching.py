@@ -30,10 +30,14 @@ TELL_EVERY = 30.0  # seconds
 BORN_AGAIN_SEED = 5_000
 
 
+def ordinary_recipe(task: Task) -> methods.TeacherRecipe:
+    """Return how the task's plain teacher is trained."""
+    return methods.TeacherRecipe(methods.method("plain"), methods.default_recipe(task))
+
+
 def ordinary_teacher(task: Task, runtime: Runtime, name: str = "ordinary") -> Teacher:
     """Return the task's plain teacher, trained once."""
-    teacher_recipe = methods.TeacherRecipe(methods.method("plain"), methods.default_recipe(task))
-    return taught(teacher_recipe, task, runtime, name=name)
+    return taught(ordinary_recipe(task), task, runtime, name=name)
 
 
 def born_again(task: Task, runtime: Runtime) -> Teacher:
