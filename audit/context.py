@@ -1,19 +1,22 @@
-"""What every command that attacks stands on: cache, task, what cells share, and the teachers."""
+"""What every command that attacks stands on: cache, task, what cells share, the teachers, and what trains."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from attacks.base import Attack
 from audit.cache.store import Cache
 from audit.execution import ahead
+from audit.execution.execute import executor
+from audit.execution.runner import TrialRunner
 from audit.plan.options import Options, settings_of, teacher_spec
 from audit.plan.suite import Suite, suite
 from audit.trials import preparation as plan
 from audit.trials.preparation import AttackSelection
-from audit.trials.protocol import Experiment
+from audit.trials.protocol import Experiment, asked_ahead, by_role
 from reports.progress import ProgressReporter
 from reports.settings import Settings
 from teachers.errors import UsageError
@@ -22,11 +25,11 @@ from teachers.names import DEMO
 from teachers.storage.store import default_cache
 from teachers.surface import Surface
 from teachers.targets.identify import settled
-from teachers.targets.isolation import IsolatedTargets, Targets
+from teachers.targets.isolation import IsolatedTargets, Targets, both
 from teachers.targets.process import InProcessTargets, TargetSpec
 from teachers.targets.runtime import Runtime
 from teachers.targets.spec import TeacherSpec
-from teachers.targets.target import open_task
+from teachers.targets.target import Target, open_task
 from teachers.task import Task
 
 
@@ -116,3 +119,41 @@ def ordinary_spec(spec: TeacherSpec, cache: Cache) -> TeacherSpec:
     card = weights.card if weights else None
     data, size = spec.data or (card.data if card else None), spec.size or (card.size if card else None)
     return TeacherSpec(DEMO, data, size=size, channels=task.shape[0])
+
+
+def workbench(context: RunContext, out: Path, teachers: Sequence[Target] = ()) -> TrialRunner:
+    """Lay out what training takes; `teachers`: whom students may ask, in place of all teachers of the audit."""
+    options, experiment, task = context.options, context.experiment, context.task
+    asked = teachers or [*both(context.targets), *own_teachers(context)]
+    return TrialRunner(
+        cache=context.cache,
+        executor=executor(options.workers, options.device, isolated=context.isolated, timeout=options.cell_timeout),
+        workers=options.workers,
+        pools={
+            pool.digest: pool for pool in (experiment.pool, experiment.tenth, experiment.nothing, experiment.surrogate)
+        },
+        eval_splits={"validation": task.validation, "test": task.test},
+        classes=len(task.classes),
+        targets=named((*experiment.truths.values(), *asked)),
+        journal=out / "journal.jsonl",
+        progress=context.progress,
+    )
+
+
+def ask(context: RunContext, runner: TrialRunner, target: Target) -> None:
+    """Ask a teacher about the views that attacks on original data train on, before any of them trains."""
+    experiment = context.experiment
+    for kind in asked_ahead(target, context.selection.attacks):
+        runner.ask(target, experiment.pool, kind, experiment.recipe.views)
+
+
+def own_teachers(context: RunContext) -> list[Target]:
+    """Return the teachers that an attacker trains on their own images."""
+    experiment, teachers = context.experiment, by_role(context.targets)
+    runtime = Runtime(context.cache, context.options.device, context.progress.note)
+    return [*experiment.twins(teachers, runtime), *experiment.home_made(teachers, runtime)]
+
+
+def named(targets: Iterable[Target]) -> dict[tuple[str, str], Target]:
+    """Return teachers by what students name them."""
+    return {(one.fingerprint, one.surface.name): one for one in targets}

@@ -61,10 +61,12 @@ def claimed(folder: Path, note: Callable[[str], None], names: Collection[str] = 
         lock.release()
 
 
-def already(folder: Path, identity: str) -> Record | None:
+def already(folder: Path, identity: str, *, decided: bool = False) -> Record | None:
     """Return the finished record of this very audit, if the folder holds it and no attack failed in it.
 
-    Raises UsageError where it holds another audit, finished or begun.
+    `decided`: a partial record is enough, if its teacher was asked again before the audit ended.
+
+    Raises UsageError where the folder holds another audit, finished or begun.
     """
     marker = folder / "audit.id"
     if marker.exists() and marker.read_text().strip() != identity:
@@ -79,4 +81,6 @@ def already(folder: Path, identity: str) -> Record | None:
         return None
     if found.audit != identity:
         raise UsageError(f"{folder} holds another audit; give another folder with --out, or remove it")
-    return None if any(row.status == "failed" for row in found.comparisons) else found
+    left = any(row.status == "failed" for row in found.comparisons)
+    left |= bool(found.planned) and not (decided and found.probe.again is not None)
+    return None if left else found

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from attacks.base import Attack
@@ -13,14 +14,13 @@ from audit import folder
 from audit.analysis import flags
 from audit.analysis.derive import derived
 from audit.cache.looks import looked, remember_looks
-from audit.context import RunContext, open_context
+from audit.context import RunContext, ask, named, open_context, own_teachers, workbench
 from audit.diagnosis import thumbnails
 from audit.diagnosis.pools import cmi_pools, illustrated
-from audit.execution.execute import executor
 from audit.execution.runner import TrialRunner
 from audit.plan import count
-from audit.plan.design import VERSION
-from audit.plan.options import Options
+from audit.plan.design import VERSION, Attacks, TeacherRole
+from audit.plan.options import DECIDED, Options
 from audit.plan.question import of_audit
 from audit.plan.suite import complete
 from audit.recording import evidence, teacher
@@ -28,7 +28,7 @@ from audit.recording.comparisons import ComparisonBuilder, trial
 from audit.recording.fitness import examined, seems_unfit
 from audit.recording.second_probe import second_probe
 from audit.statistics.sequential import HORIZON, schedule
-from audit.statistics.verdict import ALPHA
+from audit.statistics.verdict import ALPHA, Finding, gains
 from audit.trials import preparation as plan
 from audit.trials.judging import judge
 from audit.trials.protocol import Experiment, StudentTrials, asked_ahead, by_role, trials
@@ -36,9 +36,9 @@ from reports import record as records
 from reports.base import encodable
 from reports.clusters import UNSEEN
 from reports.outputs import write_all
-from reports.record import Comparison, Look, Probe, Record
+from reports.record import CMIPool, Comparison, Look, Probe, Record, SecondProbe, TeacherInfo
+from reports.wording import run_so_far
 from teachers.errors import AuditError, NothingAudited, UsageError
-from teachers.targets.isolation import both
 from teachers.targets.runtime import Runtime
 from teachers.targets.target import Target
 
@@ -60,10 +60,9 @@ def run(options: Options, *, command: str = "", fixed: Sequence[Attack] = ()) ->
 
 
 def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
-    options, cache, progress, targets = context.options, context.cache, context.progress, context.targets
-    task, experiment, attacks = context.task, context.experiment, context.selection.attacks
-    audited = targets.audited
-    question = plan.identify(experiment, context.settings, audited, attacks)
+    options, cache, progress = context.options, context.cache, context.progress
+    experiment, audited = context.experiment, context.targets.audited
+    question = plan.identify(experiment, context.settings, audited, context.selection.attacks)
     seen = looked(cache, question)
     looks = schedule(experiment.seeds, experiment.most, seen)
     identity = of_audit(question, looks, options.delta)
@@ -71,39 +70,142 @@ def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
 
     with folder.claimed(out, progress.note):
         (out / "journal.jsonl").touch()
-        finished = folder.already(out, identity)
+        ends = options.stop == DECIDED or bool(experiment.suite.ends)
+        finished = folder.already(out, identity, decided=ends)
         if finished is not None:
             progress.note("this audit is finished: nothing to train")
-            finished = asked_for(finished, options)
-            records.save(finished, out / "record.json")
-            write_all(finished, out)
-            return WrittenAudit(finished, out)
-        runner = workbench(context, out, [audited])  # the ordinary teacher only once this one is fit
+            return written(asked_for(finished, options), out)
+        runner = workbench(context, out, [audited])  # other teachers only once this one is fit
         with closing(runner.executor):
             tops, probe = examine(context, runner)
-            students = [settle(own, runner, context) for own in plan.for_students(experiment)]
-            judge(students, runner, seen, options.tolerance)
+            audit = AuditRun(context, runner, out, command, began, question, seen, identity, looks, tops, probe)
+            record = audit.decided(ends=ends)
+            if record is not None and not ends:  # it stays, whatever happens to the table
+                written(record, out)
+                progress.note(so_far(record, out))
+            if record is None or not ends:
+                record = audit.whole()
+        return written(record, out)
 
-        taken = {seeds for one in students for numbers in one.looks.values() for seeds in numbers}
-        # Attacks without originals begin with fewer seeds in every audit: that is no look between.
-        remember_looks(cache, question, (seeds for seeds in taken if seeds >= experiment.seeds))
+
+def written(record: Record, out: Path) -> WrittenAudit:
+    """Write a record and all of its reports."""
+    records.save(record, out / "record.json")
+    write_all(record, out)
+    return WrittenAudit(record, out)
+
+
+@dataclass(frozen=True)
+class AuditRun:
+    """An audit whose teacher has answered: from here on students are trained, until a word is sure, and then all."""
+
+    context: RunContext
+    runner: TrialRunner
+    out: Path
+    command: str
+    began: float
+    question: str
+    seen: tuple[int, ...]  # numbers of seeds at which earlier audits looked at the question
+    identity: str
+    looks: tuple[int, ...]
+    tops: dict[str, teacher.Predictions]  # by role of the teacher
+    probe: Probe
+    taken: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)  # looks, by student and attack
+
+    def decided(self, *, ends: bool) -> Record | None:
+        """Judge attacks in the order of the suite, and return a partial record as soon as the word is sure.
+
+        None where only the whole table says it: no attack gained, or a flag allows no decisive word. `ends`: whether
+        the audit will end there. Its teacher is then asked again.
+        """
+        context, names = self.context, list[str]()
+        attacks = context.selection.attacks
+        for group in context.experiment.suite.groups(attacks)[:-1]:
+            names += group
+            found = {name: attacks[name] for name in attacks if name in names}
+            students = [self.settle(own, found) for own in plan.for_students(context.experiment)]
+            if not gains(self.judge(students, [name for name in attacks if name not in names])):
+                continue
+            record = self.record(students, again=self.second_probe() if ends else None)
+            return record if record.verdict.word == "DISTILLABLE" else None
+        return None
+
+    def whole(self) -> Record:
+        """Judge all attacks and train what the table needs beside them; return the record."""
+        context, runner, targets = self.context, self.runner, self.context.targets
+        examine_ordinary(context, runner, self.tops)
+        attacks = context.selection.attacks
+        students = [self.settle(own, attacks, table=True) for own in plan.for_students(context.experiment)]
+        self.judge(students)
         rows = [ComparisonBuilder(one) for one in students]
-        comparisons = tuple(of.attack(attack) for of in rows for attack in attacks.values())
+        comparisons = [of.attack(attack) for of in rows for attack in attacks.values()]
         if all(row.status == "failed" for row in comparisons):
             raise nothing(comparisons[0], runner)
-        pools = cmi_pools(audited, experiment)
-        views = asked_ahead(audited, attacks)
-        again = second_probe(runner, audited, experiment, views, tops["audited"].probed)
-        probe = probe.model_copy(update={"again": again})
+        ordinary = teacher.describe(targets.ordinary, context.task, self.tops[targets.ordinary.role])
+        return self.record(students, ordinary=ordinary, again=self.second_probe())
+
+    def settle(self, experiment: Experiment, attacks: Attacks, *, table: bool = False) -> StudentTrials:
+        """Tune attacks and LS students on validation, then train what every attack has to beat.
+
+        `table`: with the ordinary teacher, and with what the word does without.
+        """
+        runner, targets = self.runner, self.context.targets
+        teachers: dict[TeacherRole, Target] = by_role(targets) if table else {"audited": targets.audited}
+        taken = self.taken.setdefault(experiment.recipe.architecture, {})
+        found = replace(trials(experiment, runner, teachers, attacks), looks=taken)
+        if not table:
+            found = replace(found, design=found.design.word())
+        design = found.design
+        runner.progress.note(
+            f"{experiment.recipe.architecture} students of {experiment.recipe.steps} steps on {runner.workers} workers"
+        )
+        later = sum(work.least for work in count.students(design, found.keys) if work.phase != count.TUNING)
+        found.tune("tuning", design.tuning(), later)
+        found.tune("matching controls", design.matching(found), later)
+        found.train("twice the steps", design.longer(found, found.pairs), later)
+        return found
+
+    def judge(self, students: Sequence[StudentTrials], planned: Sequence[str] = ()) -> list[Finding]:
+        """Judge attacks while `planned` have not run, and remember at how many seeds."""
+        found = judge(students, self.runner, self.seen, self.context.options.tolerance, planned)
+        seeds = {number for attacks in self.taken.values() for numbers in attacks.values() for number in numbers}
+        # Attacks without originals begin with fewer seeds in every audit: that is no look between.
+        first = self.context.experiment.seeds
+        remember_looks(self.context.cache, self.question, (number for number in seeds if number >= first))
+        return found
+
+    def second_probe(self) -> SecondProbe:
+        """Ask the audited teacher again."""
+        experiment, audited = self.context.experiment, self.context.targets.audited
+        views = asked_ahead(audited, self.context.selection.attacks)
+        return second_probe(self.runner, audited, experiment, views, self.tops["audited"].probed)
+
+    @cached_property
+    def pools(self) -> tuple[CMIPool, ...]:
+        """The audited teacher's answers for CMI."""
+        return tuple(cmi_pools(self.context.targets.audited, self.context.experiment))
+
+    def record(
+        self,
+        students: Sequence[StudentTrials],
+        ordinary: TeacherInfo | None = None,
+        again: SecondProbe | None = None,
+    ) -> Record:
+        """Return the record of what was judged so far."""
+        context, runner, experiment = self.context, self.runner, self.context.experiment
+        attacks, task, audited = context.selection.attacks, context.task, context.targets.audited
+        probe = self.probe.model_copy(update={"again": again})
+        rows = [ComparisonBuilder(one) for one in students]
+        comparisons = tuple(of.attack(attack) for of in rows for attack in attacks.values())
         if audited.remote is not None:
-            progress.note(f"{audited.remote.sent:,} images were sent to {audited.teacher.name} in this run")
+            context.progress.note(f"{audited.remote.sent:,} images were sent to {audited.teacher.name} in this run")
         measured = encodable(
             Record(
-                audit=identity,
+                audit=self.identity,
                 design=VERSION,
-                command=command,
-                teacher=teacher.describe(audited, task, tops["audited"]),
-                ordinary=teacher.describe(targets.ordinary, task, tops[targets.ordinary.role]),
+                command=self.command,
+                teacher=teacher.describe(audited, task, self.tops["audited"]),
+                ordinary=ordinary,
                 task=evidence.task_info(experiment),
                 suite=evidence.suite_info(
                     experiment, complete(experiment.suite.name, attacks), context.selection.plugins
@@ -112,29 +214,33 @@ def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
                 look=Look(
                     number=max((len(row.looks) for row in comparisons), default=0),
                     alpha=ALPHA,
-                    seeds=looks,
+                    seeds=self.looks,
                     horizon=HORIZON,
                 ),
                 comparisons=comparisons,
                 controls=tuple(row for of in rows for row in of.controls()),
-                cmi=pools,
+                cmi=self.pools,
                 clusters=UNSEEN,
                 probe=probe,
                 cmi_without_guard=audited.behind,
-                ledger=evidence.ledger(runner, experiment, pools, probe),
-                distinct_answers=evidence.distinct_answers(runner, audited, experiment, pools, probe),
+                ledger=evidence.ledger(runner, experiment, self.pools, probe),
+                distinct_answers=evidence.distinct_answers(runner, audited, experiment, self.pools, probe),
                 trials=tuple(
-                    trial(experiment, runner, use, tops) for key, use in runner.uses.items() if key in runner.results
+                    trial(experiment, runner, use, self.tops)
+                    for key, use in runner.uses.items()
+                    if key in runner.results
                 ),
                 journal=evidence.journal(runner.journal),
                 environment=evidence.environment(),
-                times=evidence.times(runner, time.perf_counter() - began),
+                times=evidence.times(runner, time.perf_counter() - self.began),
             )
         )
-        record = asked_for(illustrated(derived(measured), task), options)
-        records.save(record, out / "record.json")
-        write_all(record, out)
-    return WrittenAudit(record, out)
+        return asked_for(illustrated(derived(measured), task), context.options)
+
+
+def so_far(record: Record, out: Path) -> str:
+    """Say that a word is sure, and what it rests on."""
+    return f"{record.verdict.word}: {record.verdict.sentence} {run_so_far(record)}; the record is in {out}"
 
 
 def nothing(first: Comparison, runner: TrialRunner) -> AuditError:
@@ -145,27 +251,8 @@ def nothing(first: Comparison, runner: TrialRunner) -> AuditError:
     return NothingAudited(f"every attack failed; the first: {first.reason}")
 
 
-def workbench(context: RunContext, out: Path, teachers: Sequence[Target] = ()) -> TrialRunner:
-    """Lay out what training takes; `teachers`: whom students may ask, in place of all teachers of the audit."""
-    options, experiment, task = context.options, context.experiment, context.task
-    asked = teachers or [*both(context.targets), *own_teachers(context)]
-    return TrialRunner(
-        cache=context.cache,
-        executor=executor(options.workers, options.device, isolated=context.isolated, timeout=options.cell_timeout),
-        workers=options.workers,
-        pools={
-            pool.digest: pool for pool in (experiment.pool, experiment.tenth, experiment.nothing, experiment.surrogate)
-        },
-        eval_splits={"validation": task.validation, "test": task.test},
-        classes=len(task.classes),
-        targets=named((*experiment.truths.values(), *asked)),
-        journal=out / "journal.jsonl",
-        progress=context.progress,
-    )
-
-
 def examine(context: RunContext, runner: TrialRunner) -> tuple[dict[str, teacher.Predictions], Probe]:
-    """Ask both teachers all that they are asked before training; return their top classes and what the probe found.
+    """Ask the audited teacher all that it is asked before training; return its top classes and what the probe found.
 
     The audited teacher answers the views of attacks before the auditor's own questions: one that counts its queries
     then cannot keep its honest answers for the auditor, and one that turns is noticed when it is asked again.
@@ -178,45 +265,19 @@ def examine(context: RunContext, runner: TrialRunner) -> tuple[dict[str, teacher
     probe = teacher.probe_info(targets.probe(tops["audited"].validation))
     for flag in flags.of_answers(probe):
         context.progress.note(f"flag {flag.id}: {flag.found}; {flag.do}")
-    ordinary = targets.ordinary
-    if ordinary is not audited:
-        runner.targets |= named([ordinary])
-        tops[ordinary.role] = teacher.predictions(ordinary, task)
-        ask(context, runner, ordinary)
-    runner.targets |= named(own_teachers(context))
+    runtime = Runtime(context.cache, context.options.device, context.progress.note)
+    runner.targets |= named(context.experiment.twins({"audited": audited}, runtime))
     return tops, probe
 
 
-def ask(context: RunContext, runner: TrialRunner, target: Target) -> None:
-    """Ask a teacher about the views that attacks on original data train on, before any of them trains."""
-    experiment = context.experiment
-    for kind in asked_ahead(target, context.selection.attacks):
-        runner.ask(target, experiment.pool, kind, experiment.recipe.views)
-
-
-def own_teachers(context: RunContext) -> list[Target]:
-    """Return the teachers that an attacker trains on their own images."""
-    runtime = Runtime(context.cache, context.options.device, context.progress.note)
-    return context.experiment.own_teachers(by_role(context.targets), runtime)
-
-
-def named(targets: Iterable[Target]) -> dict[tuple[str, str], Target]:
-    """Return teachers by what students name them."""
-    return {(one.fingerprint, one.surface.name): one for one in targets}
-
-
-def settle(experiment: Experiment, runner: TrialRunner, context: RunContext) -> StudentTrials:
-    """Tune attacks and LS students on validation, then train what every attack has to beat."""
-    found = trials(experiment, runner, context.targets, context.selection.attacks)
-    design = found.design
-    runner.progress.note(
-        f"{experiment.recipe.architecture} students of {experiment.recipe.steps} steps on {runner.workers} workers"
-    )
-    later = sum(work.least for work in count.students(design, found.keys) if work.phase != count.TUNING)
-    found.tune("tuning", design.tuning(), later)
-    found.tune("matching controls", design.matching(found), later)
-    found.train("twice the steps", design.longer(found, found.pairs), later)
-    return found
+def examine_ordinary(context: RunContext, runner: TrialRunner, tops: dict[str, teacher.Predictions]) -> None:
+    """Ask the ordinary teacher the same; it is trained here, if no other audit has trained it."""
+    ordinary = context.targets.ordinary
+    if ordinary is not context.targets.audited:
+        runner.targets |= named([ordinary])
+        tops[ordinary.role] = teacher.predictions(ordinary, context.task)
+        ask(context, runner, ordinary)
+    runner.targets = named(own_teachers(context)) | runner.targets
 
 
 def asked_for(record: Record, options: Options) -> Record:

@@ -7,13 +7,12 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from audit import pipeline
-from audit.context import RunContext, open_context
+from audit.context import RunContext, ask, open_context, workbench
 from audit.execution.runner import TrialRunner
 from audit.plan.design import Pair, chosen
 from audit.plan.options import Options
 from audit.trials.preparation import for_students
-from audit.trials.protocol import Experiment, trials
+from audit.trials.protocol import Experiment, by_role, trials
 from teachers.surface import FULL
 
 
@@ -35,16 +34,16 @@ def warm(options: Options) -> WarmSummary:
         open_context(replace(options, surface=FULL.name), ordinary=True) as context,
         tempfile.TemporaryDirectory(prefix="distill-audit-") as out,
     ):
-        runner = pipeline.workbench(context, Path(out))
+        runner = workbench(context, Path(out))
         with closing(runner.executor):
-            pipeline.ask(context, runner, context.targets.audited)
+            ask(context, runner, context.targets.audited)
             for experiment in for_students(context.experiment):
                 _warm(experiment, runner, context)
         return WarmSummary(len(runner.trained), len(runner.results) - len(runner.trained))
 
 
 def _warm(experiment: Experiment, runner: TrialRunner, context: RunContext) -> None:
-    found = trials(experiment, runner, context.targets, context.selection.attacks)
+    found = trials(experiment, runner, by_role(context.targets), context.selection.attacks)
     design, attacks = found.design, found.design.attacks[found.design.ordinary].values()
     found.tune("tuning", design.tuning())
     every = [setting for attack in attacks for setting in design.settings(attack, design.ordinary)]

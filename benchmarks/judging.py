@@ -56,7 +56,7 @@ def covered(margins: Sequence[Margin], half: HalfWidth = half_width) -> float:
 
 def word(looks: Sequence[Looks]) -> str:
     """Return what the rules say of a complete audit of some attacks, without flags."""
-    findings = [_finding(i, of) for i, of in enumerate(looks)]
+    findings = [_finding(i, of.margins) for i, of in enumerate(looks)]
     return "DISTILLABLE" if gains(findings) else "INCONCLUSIVE" if undecided(findings) else "UNDISTILLABLE"
 
 
@@ -66,22 +66,30 @@ def at_once(margins: Sequence[Margin]) -> str:
 
 
 def look_by_look(
-    attacks: int, margin: Callable[[int, int], Margin], first: int, most: int = HORIZON
+    attacks: int, margin: Callable[[int, int], Margin], first: int, most: int = HORIZON, stops: Sequence[int] = ()
 ) -> tuple[str, tuple[int, ...]]:
     """Add seeds to what is open, as audit/trials/judging.py does; return the word, and the seeds that each attack took.
 
-    `margin` gives that of an attack over so many seeds.
+    `margin` gives that of an attack over so many seeds. `stops`: numbers of attacks after which an audit ends where its
+    word is sure, as `audit run --stop decided` does; the attacks that have not run take no seeds.
     """
     seen: list[list[Margin]] = [[] for _ in range(attacks)]
-    open_ = list(range(attacks))
-    for seeds in schedule(first, most):
-        for i in open_:
-            seen[i].append(margin(i, seeds))
-        open_ = [int(name) for name in undecided([_finding(i, Looks(tuple(m))) for i, m in enumerate(seen)])]
-        if not open_:
-            break
+    numbers = schedule(first, most)
+    for end in (*stops, attacks):
+        open_ = [i for i in range(end) if not seen[i]]
+        while open_:
+            for i in open_:
+                seen[i].append(margin(i, numbers[len(seen[i])]))
+            names = undecided([_finding(i, m) for i, m in enumerate(seen)])
+            open_ = [i for i in map(int, names) if len(seen[i]) < len(numbers)]
+        if gains([_finding(i, m) for i, m in enumerate(seen)]):
+            return "DISTILLABLE", tuple(m[-1].seeds if m else 0 for m in seen)
     return word([Looks(tuple(m)) for m in seen]), tuple(m[-1].seeds for m in seen)
 
 
-def _finding(number: int, looks: Looks) -> Finding:
+def _finding(number: int, margins: Sequence[Margin]) -> Finding:
+    """Return what the verdict knows of an attack; of one that has not run, that it is planned."""
+    if not margins:
+        return Finding(attack=str(number), status="planned", listed=True)
+    looks = Looks(tuple(margins))
     return Finding(attack=str(number), status="judged", looks=looks, passes=True, listed=True)

@@ -28,9 +28,8 @@ from scatter import ATTACKS
 
 from attacks.controls.ls import LS
 from audit.analysis.protocol_flags import NULL_LEVEL
-from audit.context import open_context
+from audit.context import open_context, workbench
 from audit.execution.runner import TrialRunner
-from audit.pipeline import workbench
 from audit.plan.design import Arm
 from audit.plan.options import Options
 from audit.statistics.compare import Margin, paired

@@ -243,6 +243,9 @@ class PositiveControl(Data):
     control_students: tuple[str, ...] = ()  # empty where the baseline is the largest class
 
 
+PLANNED = "the word was sure before it"
+
+
 class Comparison(LaterFields):
     """An attack's knockoff students against the LS student; in `controls`, a control's students in their place."""
 
@@ -255,7 +258,7 @@ class Comparison(LaterFields):
     holds: Literal["original", "surrogate", "no data"]
     needs: Literal["probs", "label", "gradients"]
     outside_suite: bool = False  # a plug-in's attack, or one requested by name
-    status: Literal["judged", "identical", "not applicable", "failed"]
+    status: Literal["judged", "identical", "not applicable", "failed", "planned"]  # planned: not yet run
     reason: str = ""
     knockoff: KnockoffResult = KnockoffResult()
     control: ControlResult = ControlResult()
@@ -494,7 +497,7 @@ class Record(Data):
     design: Count = UNSTATED  # version of what is compared with what; earlier versions did not state it
     command: str
     teacher: TeacherInfo
-    ordinary: TeacherInfo  # the positive control
+    ordinary: TeacherInfo | None  # the positive control; None in a partial record: it is trained after the word
     task: TaskInfo
     suite: SuiteInfo
     settings: Settings
@@ -519,6 +522,21 @@ class Record(Data):
         """Return the name of a row: the attack, and its student architecture if there are several."""
         several = len({c.student for c in self.comparisons}) > 1
         return f"{row.attack} on {row.student}" if several else row.attack
+
+    @property
+    def teachers(self) -> tuple[tuple[str, TeacherInfo], ...]:
+        """The teachers that the record describes, by its own names."""
+        return (("teacher", self.teacher), *((("ordinary", self.ordinary),) if self.ordinary else ()))
+
+    @property
+    def second(self) -> bool:
+        """Whether an ordinary teacher was asked beside the audited one."""
+        return self.ordinary is not None and self.ordinary != self.teacher
+
+    @property
+    def planned(self) -> tuple[Comparison, ...]:
+        """The rows of attacks that have not run: the word was sure without them. A record that has any is partial."""
+        return tuple(row for row in self.comparisons if row.status == "planned")
 
     def decoded(self, row: Comparison) -> list[str]:
         """Return what an attack's students found that the teacher does to its answers, each once."""

@@ -55,7 +55,7 @@ def _print_surfaces(record: Record) -> None:
 
 def _cells(row: Comparison) -> tuple[str, ...]:
     if row.margin is None or row.knockoff.accuracy is None or row.control.accuracy is None:
-        return row.status, "", "", "", "", wording.positive_control(row)
+        return wording.STATUS.get(row.status, row.status), "", "", "", "", wording.positive_control(row)
     m = row.margin
     return (
         f"{100 * row.knockoff.accuracy:.1f}",

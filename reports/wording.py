@@ -17,6 +17,7 @@ from teachers.units import size as size
 HOLDS: Final = {"original": "original data", "surrogate": "surrogate images", "no data": "no data"}
 NEEDS: Final = {"probs": "probabilities", "label": "label only", "gradients": "probabilities and input gradients"}
 WORST: Final[tuple[Word, ...]] = ("DISTILLABLE", "INCONCLUSIVE", "UNDISTILLABLE")
+STATUS: Final = {"identical": "identical to control", "planned": "not run yet"}
 CAPS: Final = {
     "nothing": "does not limit the verdict",
     "undistillable": "rules out UNDISTILLABLE",
@@ -74,10 +75,8 @@ def distils(comparison: Comparison, record: Record) -> bool:
 
 def outcome(comparison: Comparison, record: Record) -> str:
     """Return an attack's outcome in a few words."""
-    if comparison.status == "identical":
-        return "identical to control"
     if comparison.status != "judged":
-        return comparison.status
+        return STATUS.get(comparison.status, comparison.status)
     twin = comparison.margin_over("twin")
     if (
         not distils(comparison, record)
@@ -121,8 +120,8 @@ def hardening(record: Record) -> str:
 
 def beside(record: Record) -> list[str]:
     """Describe results outside the verdict: margin over the best baseline, classes never seen, rank in the bag."""
-    lines = []
-    best = strongest(record)
+    lines = [f"{run_so_far(record)}."] if record.planned else []
+    best = None if record.planned else strongest(record)
     if best is not None and best.baseline is not None and record.suite.controls:
         gain = f"{points(best.baseline.margin.mean)} points {span(best.baseline.margin)}"
         other = f"the best student without the teacher ({best.baseline.name})"
@@ -135,7 +134,13 @@ def beside(record: Record) -> list[str]:
             f"On the classes that the attacker never saw ({names}): {record.name_of(top)} "
             f"{percent(top.knockoff.dropped_accuracy)}, its control {percent(top.control.dropped_accuracy)}."
         )
-    return lines + [line for line in (bag.standing(record),) if line]
+    return lines + [line for line in (bag.standing(record),) if line and not record.planned]
+
+
+def run_so_far(record: Record) -> str:
+    """Say how much of the table is there."""
+    every = len(record.comparisons)
+    return f"{every - len(record.planned)} of {every} attacks so far: the word is sure without the others"
 
 
 def change(record: Record) -> str:

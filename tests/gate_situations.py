@@ -159,7 +159,7 @@ SITUATIONS = (
         of(partial),
         shown='inconclusive = "pass", [suite]',
     ),
-    Situation("another suite", '[suite]\nname = "standard-3"\n'),
+    Situation("another suite", '[suite]\nname = "standard-4"\n'),
     Situation("an unknown suite", '[suite]\nname = "standrad-2"\n'),
     Situation("a surface that was not audited", 'surfaces = ["probs", "label"]\n'),
     Situation("two surfaces, one of them DISTILLABLE", audit=two),

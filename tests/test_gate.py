@@ -116,7 +116,7 @@ def test_a_suite_that_only_has_the_name_fails(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "attacks", "surfaces", "sentence"),
     [
-        ('[suite]\nname = "standard-3"', "all", ("probs",), "suite.name is .*this audit runs smoke-1; see --effort"),
+        ('[suite]\nname = "standard-4"', "all", ("probs",), "suite.name is .*this audit runs smoke-1; see --effort"),
         (
             '[suite]\nname = "smoke-1"',
             "soft-kd,avg",

@@ -161,9 +161,9 @@ def test_an_attacks_name_stands_in_its_own_file_and_in_suites_alone() -> None:
 
 
 FROZEN = {
-    "smoke-2": "fd882dd3c399e2c1",
-    "standard-3": "218a2da2bf337695",
-    "full-3": "b7b337e0f45d7ed6",
+    "smoke-3": "4365248f9f8dbaa1",
+    "standard-4": "de053f284d102514",
+    "full-4": "c6e46b97ae031840",
     "bag-2": "f4cf484464107c93",
     "selftest-2": "2734bc3d5a5c1ba2",
     "smoke-1": "d945258d3cbf1877",
@@ -208,7 +208,7 @@ VERSIONS = {
     "dkd": "1 e709f4119a8bdaf9",
     "lskd": "1 cad5f33855f53cf6",
     "nkd": "1 c55c1f4fc1d5e287",
-    "dist": "1 5112029cf3834190",
+    "dist": "1 5f2d281bf67d44e1",
     "mlkd": "2 bc3389bb357fd58c",
     "ctkd": "1 82ccb0cd7b09f759",
     "mse": "1 26ae45ee1a034060",
@@ -220,7 +220,7 @@ VERSIONS = {
     "function-matching": "1 bcdfee5ceb035872",
     "avg": "1 1c363cc98b1231fe",
     "htc": "1 0de2f8233ce8b0be",
-    "adaptive": "2 a5caf6871f371b00",
+    "adaptive": "2 e3e9ce208a5074ab",
     "inversion": "1 3abe2af186244a26",
     "mkd": "1 3da351a972dcf7e1",
     "reopt": "1 9d7a1c5bff7249e3",
@@ -250,7 +250,7 @@ VERSIONS = {
     "tf-kd": "1 a24ce7f0d391b4c0",
     "lw-kd": "1 6eefc5660c04f858",
     "self-kd": "1 7c401ce6b30d5791",
-    "dist-ls": "1 98f512e9366aa59d",
+    "dist-ls": "1 5c1dd6a19172b1bf",
     "tempered-ce": "1 db5d695468e8b795",
 }
 

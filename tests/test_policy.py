@@ -23,7 +23,7 @@ max_age_days = 30
 checkpoint = "4F1C4f1c4f1c4f1c4f1c4f1c4f1c4f1c4f1c4f1c4f1c4f1c4f1c4f1c4f1c4f1c"
 
 [suite]
-name = "standard-3"
+name = "standard-4"
 
 [[waive]]
 attack = "dkd"
@@ -50,7 +50,7 @@ def written(folder: Path, text: str) -> Path:
 def test_a_policy_is_read(tmp_path: Path) -> None:
     file = read(written(tmp_path, FULL))
     policy = file.policy
-    assert (policy.tolerance, policy.suite, policy.inconclusive) == (1.0, Suite(name="standard-3"), "warn")
+    assert (policy.tolerance, policy.suite, policy.inconclusive) == (1.0, Suite(name="standard-4"), "warn")
     assert [(w.attack, w.surface, w.until) for w in policy.waive] == [
         ("dkd", None, date(2027, 1, 31)),
         ("dist", "label", date(2027, 2, 28)),
@@ -83,8 +83,8 @@ def test_all_but_the_version_may_be_left_out_and_inconclusive_then_fails(tmp_pat
         ("= 30", "= -1", "line 5: max_age_days is -1;"),
         ("4F1C", "sha256:", 'line 6: checkpoint is "sha256:4f1c'),
         ("[suite]", "[siute]", "line 8: siute is not a key of this table; did you mean suite?"),
-        ('[suite]\nname = "standard-3"', 'suite = "standard-3"', 'line 8: suite is "standard-3"; it must be a table'),
-        ('name = "standard-3"', 'name = " "', 'line 9: suite.name is " "; it must be the name of a suite'),
+        ('[suite]\nname = "standard-4"', 'suite = "standard-4"', 'line 8: suite is "standard-4"; it must be a table'),
+        ('name = "standard-4"', 'name = " "', 'line 9: suite.name is " "; it must be the name of a suite'),
         (
             'reason = "because"\nuntil = 2027-01-31',
             "until = 2027-01-31",

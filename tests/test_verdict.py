@@ -220,3 +220,39 @@ def test_attacks_that_a_suite_lacks_never_turn_its_verdict_into_undistillable(
     words = [rule([*mine, *more[:n]], [], complete=True, delta=delta).word for n in range(len(more) + 1)]
     first = next((n for n, word in enumerate(words) if word == "UNDISTILLABLE"), None)
     assert first in (None, 0), words
+
+
+def waiting(name: str) -> Finding:
+    return Finding(attack=name, status="planned", listed=True)
+
+
+def test_an_attack_that_has_not_run_counts_as_p_1_and_forbids_undistillable() -> None:
+    left = [waiting(f"w{i}") for i in range(3)]
+    assert adjust([GAIN, *left]) == pytest.approx({"gain": min(1.0, 4 * GAIN.p_gain())})
+    assert rule([GAIN, *left], [], complete=True).word == "DISTILLABLE"
+    held = rule([NONE, *left], [], complete=True)
+    assert rule([NONE], [], complete=True).word == "UNDISTILLABLE"
+    assert held.word == "INCONCLUSIVE"
+    assert "3 of 4 attacks have not run yet" in held.reasons
+    assert "goes on" in held.settle
+
+
+@given(
+    suite=st.lists(st.sampled_from(range(len(POOL))), min_size=2, max_size=8),
+    first=st.integers(1, 7),
+    spent=st.lists(st.booleans(), min_size=8, max_size=8),
+)
+def test_a_word_that_is_sure_early_is_the_word_of_the_whole_table(
+    suite: list[int], first: int, spent: list[bool]
+) -> None:
+    whole = [Finding(attack=f"s{i}", status="judged", looks=once(POOL[k]), listed=True) for i, k in enumerate(suite)]
+    early = [f if i < first else waiting(f.attack) for i, f in enumerate(whole)]
+    # What was planned may end as its own control: it is no test then.
+    late = [
+        f if i < first or used else replace(f, status="identical")
+        for i, (f, used) in enumerate(zip(whole, spent, strict=False))
+    ]
+    said = rule(early, [], complete=True).word
+    assert said != "UNDISTILLABLE" or first >= len(suite)
+    if said == "DISTILLABLE":
+        assert rule(whole, [], complete=True).word == rule(late, [], complete=True).word == "DISTILLABLE"

@@ -43,9 +43,9 @@ class DIST(Attack):
         published = cls(beta=2.0, gamma=2.0, temperature=4.0)  # for CIFAR-100
         return (
             cls(),
-            cls(beta=2.0, gamma=2.0),
-            cls(temperature=2.0),
             cls(temperature=4.0),
+            cls(temperature=2.0),
+            cls(beta=2.0, gamma=2.0),
             published,
             cls(beta=0.0, gamma=0.0),
         )

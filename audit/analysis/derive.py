@@ -43,7 +43,7 @@ from reports.record import (
     Verdict,
 )
 from reports.settings import TOLERANCE
-from reports.wording import strongest
+from reports.wording import run_so_far, strongest
 from teachers import names
 from teachers.proportions import majority, wilson
 
@@ -53,9 +53,9 @@ POSITIVE_LEVEL = 0.95  # of the positive control
 def derived(record: Record) -> Record:
     """Return the record with every number, flag and verdict computed from its students, answers and settings."""
     facts = results(record)
-    judged = sum(bool(row.knockoff.students) for row in record.comparisons)
+    tests = sum(bool(row.knockoff.students) for row in record.comparisons) + len(record.planned)
     over = [facts.looks(row) if row.knockoff.students else None for row in record.comparisons]
-    comparisons = [compared(facts, row, own, judged) for row, own in zip(record.comparisons, over, strict=True)]
+    comparisons = [compared(facts, row, own, tests) for row, own in zip(record.comparisons, over, strict=True)]
     controls = [compared(facts, row) for row in record.controls]
     flags = doubts(facts, comparisons, controls)
     findings = [finding(facts, row, own) for row, own in zip(comparisons, over, strict=True)]
@@ -64,7 +64,7 @@ def derived(record: Record) -> Record:
     return record.model_copy(
         update={
             "teacher": described(facts, record.teacher),
-            "ordinary": described(facts, record.ordinary),
+            "ordinary": record.ordinary and described(facts, record.ordinary),
             "task": record.task.model_copy(update={"majority": majority(facts.labels)}),
             "trials": tuple(counted(facts, trial) for trial in record.trials),
             "comparisons": tuple(
@@ -260,8 +260,8 @@ def finite(values: NDArray[np.float64]) -> tuple[float | None, ...]:
 def compared(facts: RecordResults, row: Comparison, over: Looks | None = None, attacks: int = 0) -> Comparison:
     """Compare an attack's knockoff students, or a control's students, with the LS student.
 
-    `over`: the looks of an attack; a control has a single look. `attacks`: number of attacks that are judged together,
-    for the correction of the lower bound. The baseline has as many students as the first look.
+    `over`: the looks of an attack; a control has a single look. `attacks`: number of attacks that are judged together
+    or planned, for the correction of the lower bound. The baseline has as many students as the first look.
     """
     row = replaced(row, positive_control=row.positive_control and positive(facts, row.positive_control))
     if not row.knockoff.students:
@@ -464,8 +464,11 @@ def scope(record: Record, comparisons: Sequence[Comparison]) -> str:
     student = asked.student.replace(",", " or ")
     stated = "" if asked.delta == TOLERANCE else f"; tolerance {asked.delta:g} points"
     budget = "no query budget" if asked.budget is None else f"at most {asked.budget:,} queries a student"
+    ran = f"attacks that pass the positive control: {', '.join(passing) or 'none'}"
+    if record.planned:
+        ran = run_so_far(record)
     return (
-        f"Suite {record.suite.name}; attacks that pass the positive control: {', '.join(passing) or 'none'}; surface "
+        f"Suite {record.suite.name}; {ran}; surface "
         f"{asked.surface}; {budget}; student {student}; attacker's data: {held}{kept}, {labelled} of them labelled; "
         f"{_seeds(comparisons)} seeds, {images(record):,} test images{grouped(record)}{stated}."
     )

@@ -49,7 +49,7 @@ def small_validation(images: int) -> Flag | None:
 
 LIGHT_TUNING = FlagRule(
     id="light-tuning",
-    when="settings are chosen by one tuning seed each, as in `smoke-2`",
+    when="settings are chosen by one tuning seed each, as in `smoke-3`",
     why="a badly tuned attack gains little from any teacher, and the teacher then looks resistant",
     do="use --effort standard",
     caps="undistillable",

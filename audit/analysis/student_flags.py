@@ -110,7 +110,7 @@ def smaller_budget_wins(attack: str, small: int, large: int, margin: Margin) -> 
 FAILS_POSITIVE_CONTROL = FlagRule(
     id="fails-positive-control",
     when="a judged attack does not pass the positive control: on the ordinary teacher it does not beat the baseline of "
-    "its own threat model, or it could not be tried there",
+    "its own threat model, or it could not be tried there (in a partial table it has not been tried yet)",
     why="an attack that fails on a teacher that hides nothing is no evidence that another teacher resists; the scope "
     "leaves it out",
     do="tune them, or give them a task, a student or a budget with which they are known to work",

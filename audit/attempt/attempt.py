@@ -19,8 +19,7 @@ from attacks.registry import CONTROLS
 from audit.analysis.derive import passes
 from audit.attempt import local
 from audit.attempt.settings import changed, written
-from audit.context import open_context
-from audit.pipeline import workbench
+from audit.context import open_context, workbench
 from audit.plan.cells import Result
 from audit.plan.design import TENTH, Arm, labels_only
 from audit.plan.options import Options

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @takes(
     *("teacher", *CHECKPOINT_FIELDS, *ATTACKER_FIELDS, "groups", "out", "price", "thumbnails"),
-    *("jobs", "device", "cache", "isolate", "cell_timeout", *SERVICE_FIELDS),
+    *("jobs", "device", "cache", "isolate", "cell_timeout", "stop", *SERVICE_FIELDS),
 )
 def run(
     options: Options,
@@ -49,6 +49,9 @@ def run(
     from audit.surfaces import audit
 
     asked = None if policy is None else _foreseen(policy, options)
+    if options.stop is not None and asked is not None and asked.policy.whole:
+        terminal.note("--stop does not end this audit: the policy's baseline or waivers ask about all attacks")
+        options = replace(options, stop=None)
     done = audit(replace(options, quiet=json), command=command_line())
     from reports.verdict import print_verdict, print_verdict_json
 

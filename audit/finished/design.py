@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 from audit.analysis.derive import whole
@@ -11,7 +12,7 @@ from audit.plan.design import EARLIER, VERSION, truths
 from audit.plan.suite import NULL_NAME, Suite, named
 from audit.statistics.sequential import HORIZON, schedule
 from audit.statistics.verdict import ALPHA
-from reports.record import Comparison, Record, Trial
+from reports.record import PLANNED, Comparison, Record, Trial
 
 TOLERANCE = 1e-6  # relative and absolute tolerance of numbers, because processors round differently
 
@@ -32,6 +33,7 @@ def design(record: Record) -> Iterator[Disagreement]:
     yield from stated(record)
     yield from frozen(record)
     yield from rows(record)
+    yield from partial(record)
     yield from looks(record)
 
 
@@ -71,8 +73,27 @@ def rows(record: Record) -> Iterator[Disagreement]:
     trained = {trial.cell.technique for trial in asking}
     asked = attacks | trained | (set(suite.attacks) if suite.complete else set())
     yield from _uneven("comparisons", record.comparisons, asked, students)
-    yield from _uneven("controls", record.controls, {*suite.controls, NULL_NAME}, students)
+    beside = () if record.planned else suite.controls
+    yield from _uneven("controls", record.controls, {*beside, NULL_NAME}, students)
     yield from unequal("suite.complete", suite.complete, whole(record))
+
+
+def partial(record: Record) -> Iterator[Disagreement]:
+    """Check that attacks have not run only where the word is sure without them, and that no other was passed over."""
+    if not record.planned:
+        yield from unequal("ordinary", record.ordinary is None, False)
+        return
+    yield from unequal("ordinary", record.ordinary is None, True)
+    yield from unequal("verdict of an audit that has not run all attacks", record.verdict.word, "DISTILLABLE")
+    for row in record.planned:
+        yield from unequal(f"reason of {record.name_of(row)}", row.reason, PLANNED)
+    left, suite = {row.attack for row in record.planned}, known(record)
+    if suite is not None:
+        offered = {row.attack for row in record.comparisons if row.status != "not applicable"}
+        groups = suite.groups([row.attack for row in record.comparisons])
+        due = next((end for end in range(1, len(groups)) if left == offered & set(chain(*groups[end:]))), None)
+        if due is None:
+            yield Disagreement("planned attacks", ", ".join(sorted(left)), "the groups of the suite after some others")
 
 
 def _uneven(

@@ -39,7 +39,7 @@ def due(groups: Groups, row: Comparison) -> tuple[Over, ...]:
     if groups.record.design == UNSTATED or row.status != "judged" or row.holds != "original":
         return ()
     own: tuple[Over, ...] = ("own loss",) if row.needs == "probs" else ()
-    home: tuple[Over, ...] = ("home-made",) if _trained(groups, row) else ()
+    home: tuple[Over, ...] = ("home-made",) if _trained(groups, row) and not groups.record.planned else ()
     return ("ls", *own, "twin", *home)
 
 

@@ -47,7 +47,7 @@ def _status(record: Record, row: Comparison) -> Iterator[Disagreement]:
         yield Disagreement(
             f"students of {record.name_of(row)}", f"{len(students)}", f"{len(left)} more, which were judged"
         )
-    most = {"not applicable": 0, "identical": 1}.get(row.status, len(trained))  # one shows it
+    most = {"not applicable": 0, "planned": 0, "identical": 1}.get(row.status, len(trained))  # one shows it
     if len(trained) > most:
         yield Disagreement(where, row.status, f"another: it has {len(trained)} judged students")
 
@@ -81,7 +81,8 @@ def _alike(groups: Groups) -> Iterator[Disagreement]:
         yield Disagreement(
             "teachers of the students", "the audited one, also called ordinary", "two teachers, or none called ordinary"
         )
-    if groups.ordinary == "audited" and record.ordinary.test_correct != record.teacher.test_correct:
+    other = record.ordinary or record.teacher
+    if groups.ordinary == "audited" and other.test_correct != record.teacher.test_correct:
         yield Disagreement("teachers of the students", "the audited one alone", "the ordinary one, too")
 
 

@@ -112,12 +112,12 @@ def teachers(record: Record) -> Iterator[Disagreement]:
     prints = {trial.cell.teacher for trial in record.trials if trial.teacher == "audited"}
     if audited.method in SYNTHETIC or audited.network_parameters is None:  # without weights, that is its fingerprint
         yield from unequal("teacher.sha256", {audited.sha256} | prints, {audited.sha256})
-    same = record.ordinary == audited
+    same = not record.second
     if same and "ordinary" in asks:
         yield Disagreement("ordinary", "the audited teacher", "another, which students queried")
     if not same and "ordinary" not in asks and any(row.positive_control for row in record.comparisons):
         yield Disagreement("ordinary", "another teacher", "the audited one: no student queried another")
-    for where, teacher in (("teacher", audited), ("ordinary", record.ordinary)):
+    for where, teacher in record.teachers:
         yield from _usable(record, where, teacher)
 
 

@@ -42,7 +42,7 @@ def charged(record: Record) -> Iterator[Disagreement]:
 def asked(record: Record) -> Iterator[Disagreement]:
     """Check the auditor's own queries."""
     task, found = record.task, {row.purpose: row.sent for row in record.ledger if row.attack == AUDITOR}
-    teachers = 1 + (record.ordinary != record.teacher)
+    teachers = 1 + record.second
     # A remote teacher's answers for all validation images are stored already, and are not queried again.
     kept = ("validation", task.validation) if record.teacher.network_parameters is None else None
     sizes = [(pool.name, pool.labels.shape[0]) for pool in record.cmi]
@@ -64,7 +64,7 @@ def sent(record: Record) -> Iterator[Disagreement]:
     for row in _attacks(record):
         if row.sent > row.charged:
             yield Disagreement(f"ledger, {row.attack} {row.purpose}", f"{row.sent:,} sent", f"{row.charged:,} charged")
-    least = ahead(record, "audited") + (ahead(record, "ordinary") if record.ordinary != record.teacher else 0)
+    least = ahead(record, "audited") + (ahead(record, "ordinary") if record.second else 0)
     if (shared := _shared(record)) < least:
         yield Disagreement("ledger, shared", f"{shared:,} sent", f"at least {least:,}")
     if shared > (most := least + sum(row.charged for row in record.ledger)) and not record.suite.plugins:
@@ -73,7 +73,7 @@ def sent(record: Record) -> Iterator[Disagreement]:
 
 def answers(record: Record) -> Iterator[Disagreement]:
     """Check that the audited teacher's number of answers matches the ledger."""
-    teachers = 1 + (record.ordinary != record.teacher)
+    teachers = 1 + record.second
     auditor = {row.purpose: row.sent for row in record.ledger if row.attack == AUDITOR}
     own = sum(auditor.values()) - auditor.get("evaluate", 0) + auditor.get("evaluate", 0) // teachers
     own += sum(row.sent for row in _attacks(record) if "audited teacher" in row.purpose)
@@ -98,7 +98,7 @@ def ahead(record: Record, teacher: str) -> int:
 def asked_again(record: Record) -> Iterator[Disagreement]:
     """Check that the teacher was asked again after training, about as many images as there are to ask about."""
     if (found := record.probe.again) is None:
-        if record.design > UNSTATED:
+        if record.design > UNSTATED and not record.planned:
             yield Disagreement("probe.again", "nothing", "a second probe, after training")
         return
     views = found.views.shape[0]

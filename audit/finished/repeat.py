@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from audit.cache.store import Cache
-from audit.context import open_context
+from audit.context import open_context, workbench
 from audit.finished.design import student
-from audit.pipeline import workbench
 from audit.plan.cells import ENGINE, Result, Use
 from audit.plan.options import Options
 from audit.recording.evidence import environment

@@ -27,7 +27,7 @@ def _of_task(record: Record) -> Shapes:
     for where in GROUPINGS:
         if (groups := getattr(task, where)) is not None:
             yield f"task.{where}", groups, "uint32", (task.test,)
-    for where, teacher in (("teacher", record.teacher), ("ordinary", record.ordinary)):
+    for where, teacher in record.teachers:
         yield f"{where}.validation_correct", teacher.validation_correct, "bool", (task.validation,)
         yield f"{where}.test_correct", teacher.test_correct, "bool", (task.test,)
         shown = teacher.usability

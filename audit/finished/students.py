@@ -22,7 +22,8 @@ from teachers.names import truth_digest
 def students(groups: Groups) -> Iterator[Disagreement]:
     """Check every student alone, groups of similar students, and the status of each attack."""
     record = groups.record
-    right = {"audited": record.teacher.test_correct.array(), "ordinary": record.ordinary.test_correct.array()}
+    teachers = {"audited": record.teacher, "ordinary": record.ordinary or record.teacher}
+    right = {who: teacher.test_correct.array() for who, teacher in teachers.items()}
     for trial in record.trials:
         for found in _student(record, trial, right[trial.teacher or "audited"]):
             yield found._replace(where=f"{student(trial)}: {found.where}")
@@ -142,10 +143,11 @@ def _made(groups: Groups, row: Comparison, role: str, asks: str) -> int:
 def _open(groups: Groups) -> Iterator[Disagreement]:
     """Check that every undecided attack got all of its looks, unless a diverged control ended them."""
     record, facts = groups.record, results(groups.record)
-    rows = [row for row in record.comparisons if row.knockoff.students]
+    rows = [row for row in record.comparisons if row.knockoff.students or row.status == "planned"]
     if any(groups.trials[cell].diverged for row in rows for cell in row.control.students):
         return
-    left = undecided([finding(facts, row, facts.looks(row)) for row in rows], facts.delta)
+    found = [finding(facts, row, facts.looks(row) if row.knockoff.students else None) for row in rows]
+    left = undecided(found, facts.delta)
     for row in rows:
         if record.name_of(row) in left and row.looks[-1] < record.suite.seeds:
             told = f"{record.suite.seeds} seeds at the last look, as the attack is undecided"

@@ -116,7 +116,7 @@ def files(record: Record, folder: Path) -> Iterator[Disagreement]:
         elif not fits(stored := path.read_bytes()):
             yield carried.lines(name, stored, fits) or Disagreement(name, *_first_difference(stored, content))
     yield from tables.parquets(record, folder)
-    if (wrong := carried.journal(folder / tables.JOURNAL, record.journal)) is not None:
+    if (wrong := carried.journal(folder / tables.JOURNAL, record.journal, partial=bool(record.planned))) is not None:
         yield wrong
 
 

@@ -125,7 +125,8 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
     top = oracle.top_classes(audited.full, task.validation)
     refuse_other_order(audited, top, task)
     refuse_chance(top, task, audited.teacher.name)
-    teachers, attacks = by_role(context.targets), offered(context.targets, context.selection.attacks)
+    teachers = by_role(context.targets)
+    attacks = offered(teachers, context.selection.attacks)
     context.progress.note(f"training parts of students for about {duration(stopwatch.SECONDS)}")
     arms = [(own, own.design(attacks)) for own in plan.for_students(experiment)]
     uses = {c.key: c for own, design in arms for arm in design.tuning() for c in own.cells(arm, teachers)}

@@ -115,11 +115,16 @@ class Design:
     attacks: Mapping[TeacherRole, Attacks]  # that each teacher's surface allows; the ordinary teacher's last
     presets: Mapping[str, Attack]  # by attack: a named setting in place of tuning
     whole: bool = True  # whether the attacker holds everything that the ordinary teacher was trained on
+    table: bool = True  # whether it also trains what the word does without: baselines, positive controls, curves
 
     @property
     def ordinary(self) -> TeacherRole:
         """The role of the ordinary teacher, which may be the audited one."""
         return [*self.attacks][-1]
+
+    def word(self) -> Design:
+        """Return the design of what a word needs before the table is full."""
+        return replace(self, baselines=(), table=False)
 
     def settings(self, attack: type[Attack], teacher: TeacherRole) -> tuple[Arm, ...]:
         """Return an attack's settings, as many as an LS student's, or a preset; of one alone, the first judged seed."""
@@ -212,7 +217,7 @@ class Design:
         """
         mine = (p.knockoff for p in pairs["audited"].values() if choices.set_aside(p) is None)
         best = choices.best(tuple(arm for arm in mine if arm.attack.holds == "original"))
-        if best is None:
+        if best is None or not self.table:
             return []
         return [
             arm
@@ -282,6 +287,8 @@ class Design:
     def beside(self, choices: Choices, pairs: Pairs) -> list[Arm]:
         """Return what is trained beside judged attacks: null control, students without a teacher, positive control."""
         alone = [arm.on("judge", self.seeds) for arm in self.best_alone(choices)]
+        if not self.table:
+            return [*reversed(self.null(choices))]
         mine = {name for name, pair in pairs["audited"].items() if choices.set_aside(pair) is None}
         home = (self.home(pair) for name, pair in pairs[self.ordinary].items() if name in mine)
         shown = (
@@ -320,7 +327,7 @@ class Design:
 
     def cheaper(self, choices: Choices, pairs: Pairs) -> list[Arm]:
         """Return the steal-cost curves of all attacks that hold no original images."""
-        every = (pair for found in pairs.values() for pair in found.values())
+        every = (pair for found in pairs.values() for pair in found.values() if self.table)
         return [arm for p in every if p.knockoff.attack.holds != "original" for arm in self.curve(choices, p)]
 
 

@@ -33,6 +33,9 @@ class Options(Settings):
         None, RUN, "Seconds that a student's process may say nothing before it is ended; by its steps if not given."
     )
     quiet: bool = option(False, RUN, "Print no progress.")
+    stop: str | None = option(
+        None, RUN, "decided: end as soon as the word is DISTILLABLE for sure; the same command without it goes on."
+    )
     live: Any = field(default=None, compare=False, repr=False)  # a teacher that is an object of this process
 
     @property
@@ -75,8 +78,10 @@ class Keywords(TypedDict, total=False):
     cache: str | Path | None
     cell_timeout: float | None
     quiet: bool
+    stop: str | None
 
 
+DECIDED: Final = "decided"  # the one thing that --stop may wait for
 FRACTION: Final = "give a fraction above 0 and at most 1"
 RANGES: Final = {
     "shots": FRACTION,

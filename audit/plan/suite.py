@@ -8,10 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 
 from teachers.errors import UsageError
 
 ADAPTIVE = ("adaptive",)
+# The attacks that gain most from the teachers of the reference bag, in this order (docs/bag-2.md): on ordinary teachers
+# DIST is the surest, on defended ones the adaptive attack.
+STRONGEST = ("dist", "adaptive", "lskd", "dkd", "mkd", "soft-kd", "avg", "htc", "inversion")
 LOGITS_2 = (
     *("soft-kd", "dkd", "nkd", "dist", "mlkd", "ctkd", "lskd", "mse", "ttm", "ckd", "rolewise", "function-matching"),
     "backward-kd-zo",
@@ -48,6 +52,8 @@ class Suite:
     lr: float = 0.1
     most: int | None = None  # judged at the last look, of attacks that are open until then; None: there is one look
     finalists: int | None = None  # settings that get all tuning seeds, if best on the first one; None: all do
+    stops: tuple[int, ...] | None = None  # numbers of attacks, strongest first, after which the word may be sure
+    ends: bool | None = None  # whether an audit ends there without being asked to
 
     @property
     def digest(self) -> str:
@@ -55,14 +61,28 @@ class Suite:
         frozen = {name: value for name, value in asdict(self).items() if value is not None}
         return hashlib.sha256(repr(sorted(frozen.items())).encode()).hexdigest()
 
+    def groups(self, names: Collection[str]) -> list[tuple[str, ...]]:
+        """Divide attacks into groups, each judged before the next: those of the suite in its order, then all others."""
+        ends = (0, *(self.stops or ()), len(self.attacks))
+        held = [tuple(name for name in self.attacks[a:b] if name in names) for a, b in pairwise(ends)]
+        others = tuple(name for name in names if name not in self.attacks)
+        return [group for group in (*held[:-1], (*held[-1], *others)) if group]
+
     def steps_for(self, images: int) -> int:
         """Return the training steps of a student whose holder has so many images."""
         return max(self.steps, round(self.epochs * images / self.batch))
 
 
 STANDARD = Suite(
-    "standard-3",
-    (*ADAPTIVE, *LOGITS, *RESISTANT, *LABELS, *SURROGATE, "noise", "ideal"),
+    "standard-4",
+    (
+        *STRONGEST,
+        *(name for name in (*LOGITS, *RESISTANT) if name not in STRONGEST),
+        *LABELS,
+        *SURROGATE,
+        "noise",
+        "ideal",
+    ),
     BASELINES,
     settings=8,
     tuning_seeds=2,
@@ -73,21 +93,25 @@ STANDARD = Suite(
     steps=400,
     epochs=16,
     most=10,
+    finalists=3,
+    stops=(1, 4, 9),
 )
 SMOKE = Suite(
-    "smoke-2",
-    ("adaptive", "soft-kd", "avg", "label-mixup", "knockoff"),
+    "smoke-3",
+    ("dist", "label-mixup"),
     (),
     settings=2,
     tuning_seeds=1,
-    seeds=2,
-    bite_seeds=2,
+    seeds=5,
+    bite_seeds=5,
     query_seeds=2,
     budgets=2,
-    steps=150,
+    steps=400,
     epochs=0,
+    stops=(1,),
+    ends=True,
 )
-FULL = replace(STANDARD, name="full-3", attacks=(*STANDARD.attacks, *LARGE), most=20, query_seeds=2, budgets=3)
+FULL = replace(STANDARD, name="full-4", attacks=(*STANDARD.attacks, *LARGE), most=20, query_seeds=2, budgets=3)
 BAG = replace(
     STANDARD,
     name="bag-2",  # what the reference bag of teachers is audited with
@@ -95,6 +119,8 @@ BAG = replace(
     seeds=4,
     bite_seeds=4,
     most=None,
+    finalists=None,
+    stops=None,
 )
 SELFTEST = replace(
     STANDARD,
@@ -103,6 +129,8 @@ SELFTEST = replace(
     controls=(),
     seeds=8,
     most=None,
+    finalists=None,
+    stops=None,
 )
 
 EFFORTS = {"smoke": SMOKE, "standard": STANDARD, "full": FULL, "bag": BAG, "selftest": SELFTEST}
@@ -114,11 +142,29 @@ _STANDARD_2 = replace(
     attacks=(*LOGITS_2, *RESISTANT, *LABELS, *SURROGATE, "noise", "ideal"),
     controls=BASELINES_2,
     settings=4,
+    finalists=None,
+    stops=None,
 )
 EARLIER = {
-    "smoke": replace(SMOKE, name="smoke-1", attacks=("soft-kd", "avg", "label-mixup", "knockoff")),
+    "smoke": replace(
+        SMOKE,
+        name="smoke-1",
+        attacks=("soft-kd", "avg", "label-mixup", "knockoff"),
+        seeds=2,
+        bite_seeds=2,
+        steps=150,
+        stops=None,
+        ends=None,
+    ),
     "standard": _STANDARD_2,
-    "full": replace(FULL, name="full-2", attacks=(*_STANDARD_2.attacks, *LARGE), controls=BASELINES_2, settings=4),
+    "full": replace(
+        _STANDARD_2,
+        name="full-2",
+        attacks=(*_STANDARD_2.attacks, *LARGE),
+        most=FULL.most,
+        query_seeds=FULL.query_seeds,
+        budgets=FULL.budgets,
+    ),
     "bag": replace(
         BAG,
         name="bag-1",

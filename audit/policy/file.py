@@ -77,6 +77,11 @@ class Policy(Part):
     waive: tuple[Waiver, ...] = Field((), strict=False, description="tables, each headed [[waive]]")
     baseline: Baseline | None = Field(None, description="a table [baseline]")
 
+    @property
+    def whole(self) -> bool:
+        """Whether it asks about attacks whatever the word: of a baseline, or beside those that are waived."""
+        return self.baseline is not None or bool(self.waive)
+
 
 @dataclass(frozen=True)
 class PolicyFile(TomlFile):

@@ -20,7 +20,7 @@ from audit.policy.regression import Change, changes, lost, unlike
 from audit.statistics.verdict import Ruling, rule
 from reports.record import Record
 from reports.settings import TOLERANCE
-from reports.wording import points
+from reports.wording import points, run_so_far
 from teachers.errors import RefusedInput
 from teachers.names import nearest
 
@@ -111,6 +111,8 @@ def _suite(policy: Policy, record: Record) -> Iterator[RuleResult]:
         yield RuleResult(
             "suite", "fail", f"the audit's suite is named {ran.name} but differs from the suite of that name"
         )
+    elif record.planned:
+        yield RuleResult("suite", "warn", f"{ran.name}: {run_so_far(record)}")
     elif asked.complete and not whole(record):
         missing = sorted(set(known.attacks) - {row.attack for row in record.comparisons})
         lacks = f"without {_some(missing)}"
@@ -186,6 +188,8 @@ def _word(policy: Policy, record: Record, waived: Container[str]) -> RuleResult:
     scope = f" without {_some(without)}" if without else ""
     scope += f" at a tolerance of {100 * delta:g} points" if delta != record.verdict.delta else ""
     sentence = f"{_on(record)}: {ruling.word}{scope}: {_some(ruling.reasons, '; ')}"
+    if record.planned and ruling.word != "DISTILLABLE":
+        return RuleResult("verdict", "fail", f"{sentence}. Audit again without --stop: the other attacks must run")
     if ruling.word == "INCONCLUSIVE":
         return RuleResult("verdict", policy.inconclusive, f"{sentence}. What would settle it: {ruling.settle}")
     return RuleResult("verdict", "pass" if ruling.word == "UNDISTILLABLE" else "fail", sentence)

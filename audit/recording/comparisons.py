@@ -13,6 +13,7 @@ from audit.plan.design import TENTH, Arm, Design, Pair, labels_only
 from audit.recording.teacher import Predictions
 from audit.trials.protocol import Experiment, StudentTrials
 from reports.record import (
+    PLANNED,
     UNMEASURED,
     BaselineResult,
     Comparison,
@@ -54,7 +55,7 @@ class ComparisonBuilder:
     def attack(self, attack: type[Attack]) -> Comparison:
         """Return one attack's row: its knockoff students and their LS students, or why there are none."""
         surface, trials = self.trials.targets["audited"].surface, self.trials
-        on_ordinary = trials.pairs[self.design.ordinary].get(attack.name)
+        on_ordinary = trials.pairs[self.design.ordinary].get(attack.name) if self.design.table else None
         row = partial(
             Comparison,
             attack=attack.name,
@@ -68,6 +69,8 @@ class ComparisonBuilder:
         )
         if not surface.offers(attack.needs):
             return row(status="not applicable", reason=f"it needs {attack.needs}, the surface shows {surface.name}")
+        if attack.name not in self.design.attacks["audited"]:
+            return row(status="planned", reason=PLANNED)
         mine = trials.pairs["audited"].get(attack.name)
         if mine is None:
             return row(status="failed", reason=self._failure(attack))
@@ -90,7 +93,7 @@ class ComparisonBuilder:
             control=control(students=trials.keys(students)),
             baseline=self._baseline(mine.control, looks[0]),
             looks=looks,
-            curve=() if attack.holds == "original" else self._curve(mine),
+            curve=self._curve(mine) if attack.holds != "original" and self.design.table else (),
             margins=self._margins(rivals, on_ordinary),
         )
 

@@ -19,7 +19,10 @@ DELTA = 0.005  # tolerance δ: half a percentage point
 ALPHA = 0.05  # error rate of each decisive word, over all attacks, students and looks
 DISCORDANT = 30  # discordant images, or groups of them, per seed that an interval needs to be usable
 
-Status = Literal["judged", "identical", "not applicable", "failed"]
+Status = Literal["judged", "identical", "not applicable", "failed", "planned"]
+
+
+COUNTED: tuple[Status, ...] = ("judged", "planned")  # the tests of an audit: an attack that has not run has p = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,22 +103,25 @@ def rule(findings: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, 
     bound, corrected for the number of the suite's attacks, is above 0. Otherwise INCONCLUSIVE. A flag can forbid
     UNDISTILLABLE, or both words. All p-values and bounds hold over all looks.
 
+    Planned attacks, which have not run yet, have p = 1 and forbid UNDISTILLABLE. No p-value grows with more looks, and
+    no attack is added: where DISTILLABLE is said early, the whole table would say it, too, so that it costs no error.
+
     Adding attacks to a suite can never turn a verdict into UNDISTILLABLE. An added attack has bounds of its own, which
     leave the others' upper bounds as they are. It also makes Holm's correction stricter, so that DISTILLABLE may no
     longer hold; but what was DISTILLABLE has a p-value below α / (number of attacks), hence below α / (number of the
     suite's attacks), which no added attack changes: the lower bound with this correction stays above 0. Neither can
     calling an attack mis-tuned: its own bounds must hold all the same.
     """
-    judged = [f for f in findings if f.status == "judged"]
-    adjusted = adjust(judged)
+    judged, adjusted = _of("judged", findings), adjust(findings)
     capped = [flag for flag in flags if flag.caps == "inconclusive"]
     winners = [f for f in judged if adjusted[f.attack] < ALPHA]
     if winners and not capped:
-        return Ruling(word="DISTILLABLE", reasons=_wins(winners, adjusted, len(judged)), settle="", p_holm=adjusted)
+        reasons = _wins(winners, adjusted, planned(findings))
+        return Ruling(word="DISTILLABLE", reasons=reasons, settle="", p_holm=adjusted)
     against = _against(findings, judged, flags, complete=complete, delta=delta)
     if not against:
         return Ruling(word="UNDISTILLABLE", reasons=_bounds(judged, delta), settle="", p_holm=adjusted)
-    settle = "; ".join(flag.do for flag in flags if flag.caps != "nothing") or _settle(judged, delta)
+    settle = "; ".join(flag.do for flag in flags if flag.caps != "nothing") or _settle(findings, delta)
     return Ruling(word="INCONCLUSIVE", reasons=tuple(against), settle=settle, p_holm=adjusted)
 
 
@@ -126,10 +132,9 @@ def usable(margin: Margin) -> bool:
 
 def undecided(findings: Sequence[Finding], delta: float = DELTA) -> list[str]:
     """Name the attacks for which more seeds may change the verdict; none as soon as one attack has a certain gain."""
-    judged = [f for f in findings if f.status == "judged"]
-    if gains(judged):
+    if gains(findings):
         return []
-    level = spared(judged)
+    judged, level = _of("judged", findings), spared(findings)
     return [f.attack for f in judged if _open(f, delta, level) is not None and not explained(f)]
 
 
@@ -139,23 +144,33 @@ def explained(f: Finding) -> bool:
     return sure and any(usable(looks.last) and looks.upper(ALPHA) <= 0 for looks in f.rivals.values())
 
 
-def gains(judged: Sequence[Finding]) -> bool:
+def planned(findings: Sequence[Finding]) -> int:
+    """Count the attacks over which the verdict is corrected: those that were judged, and those that have not run."""
+    return sum(f.status in COUNTED for f in findings)
+
+
+def gains(findings: Sequence[Finding]) -> bool:
     """Whether any corrected lower bound exceeds zero; equivalent to min Holm p < 0.05."""
-    return any(f.usable and f.least(ALPHA / len(judged)) > 0 for f in judged)
+    return any(f.usable and f.least(ALPHA / planned(findings)) > 0 for f in _of("judged", findings))
 
 
-def spared(judged: Sequence[Finding]) -> float:
+def spared(findings: Sequence[Finding]) -> float:
     """Return the error of each lower bound that stands in the way of UNDISTILLABLE: α, shared by the suite's attacks.
 
     Without the correction, one of 25 attacks that gain nothing would nearly always be in the way, whatever δ.
     """
-    return ALPHA / max(1, sum(f.listed for f in judged))
+    return ALPHA / max(1, sum(f.listed for f in findings if f.status in COUNTED))
 
 
-def adjust(judged: Sequence[Finding]) -> dict[str, float]:
-    """Return each attack's one-sided p-value of a gain, with Holm's correction over all attacks."""
-    p = [f.p_gain() if f.usable else 1.0 for f in judged]
-    return dict(zip((f.attack for f in judged), holm(p), strict=True))
+def adjust(findings: Sequence[Finding]) -> dict[str, float]:
+    """Return each judged attack's one-sided p-value of a gain, with Holm's correction over all that are planned."""
+    counted = [f for f in findings if f.status in COUNTED]
+    p = holm([f.p_gain() if f.usable else 1.0 for f in counted])
+    return {f.attack: value for f, value in zip(counted, p, strict=True) if f.status == "judged"}
+
+
+def _of(status: Status, findings: Sequence[Finding]) -> list[Finding]:
+    return [f for f in findings if f.status == status]
 
 
 def _against(
@@ -170,7 +185,9 @@ def _against(
         found.append("none of the judged attacks passes the positive control")
     elif not any(f.evidence for f in judged):
         found.append("every judged attack that passes the positive control is mis-tuned")
-    level = spared(judged)
+    if waiting := len(_of("planned", findings)):
+        found.append(f"{waiting} of {len(findings)} attacks have not run yet")
+    level = spared(findings)
     return found + [reason for f in judged if (reason := _open(f, delta, level)) is not None]
 
 
@@ -215,10 +232,10 @@ def _as_well(f: Finding, over: Over, alpha: float) -> str:
     return f"{AS_WELL[over]}: {left}, so that it is not sure that the gain comes from the teacher"
 
 
-def _wins(winners: Sequence[Finding], adjusted: dict[str, float], judged: int) -> tuple[str, ...]:
+def _wins(winners: Sequence[Finding], adjusted: dict[str, float], attacks: int) -> tuple[str, ...]:
     ordered = sorted(winners, key=lambda f: adjusted[f.attack])
     return tuple(
-        f"{f.attack} gains {points(f.looks.last.mean)} points, at least {points(f.least(ALPHA / judged))} points "
+        f"{f.attack} gains {points(f.looks.last.mean)} points, at least {points(f.least(ALPHA / attacks))} points "
         f"{'over every control ' if f.rivals else ''}after correction (Holm-adjusted p = {adjusted[f.attack]:.2g})"
         for f in ordered
         if f.looks is not None
@@ -235,10 +252,10 @@ def _bounds(judged: Sequence[Finding], delta: float) -> tuple[str, ...]:
     return (f"{bound}, below the tolerance of {points(delta)} points", *([nothing] if same else []))
 
 
-def _settle(judged: Sequence[Finding], delta: float) -> str:
+def _settle(findings: Sequence[Finding], delta: float) -> str:
     """Say how many seeds, or else test images, would decide every open attack if its margin stayed the same."""
-    seeds, images, as_much, level = 0, 0, False, spared(judged)
-    for f in judged:
+    seeds, images, as_much, level = 0, 0, False, spared(findings)
+    for f in _of("judged", findings):
         margin = f.margin
         if margin is None or not f.usable or _open(f, delta, level) is None:
             continue
@@ -249,6 +266,8 @@ def _settle(judged: Sequence[Finding], delta: float) -> str:
                 continue
         needed = enough(margin, delta)
         seeds, images = max(seeds, needed.seeds), max(images, needed.images)
+    if _of("planned", findings):
+        return "the same command again: it goes on with the attacks that have not run"
     if images:
         return f"about {images:,} test images: with the present ones, no number of seeds is enough"
     if as_much and not seeds:

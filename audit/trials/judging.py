@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from audit.execution.runner import TrialRunner
@@ -59,22 +59,34 @@ def judge(
     runner: TrialRunner,
     seen: Sequence[int] = (),
     delta: float = verdict.DELTA,
-) -> None:
-    """Train judged students look by look, and what the first look is held against.
+    planned: Collection[str] = (),
+) -> list[Finding]:
+    """Train judged students look by look, and what the first look is held against; return what was found.
 
     `seen` are the numbers of seeds at which earlier audits looked at this question: these looks spent error, too.
-    `delta`: the tolerance, a fraction.
+    `delta`: the tolerance, a fraction. `planned`: attacks that run later. Looks that were taken before go on.
     """
     fixed = [use for one in students for use in one.uses(one.design.beside(one, one.pairs))]
-    every = open_ = cases(students, seen)
-    for number in range(1, 1 + max((len(case.plan) for case in open_), default=1)):
-        uses = [use for case in open_ for use in case.trials.uses(case.look())]
-        runner.train("judging" if number == 1 else f"judging, look {number}", uses + fixed)
-        fixed = []
-        names = verdict.undecided([finding(case) for case in every], delta)
+    every = cases(students, seen)
+    later = [_planned(one, name) for one in students for name in planned]
+    open_ = [case for case in every if not case.taken]
+    runner.train("judging", [*(use for case in open_ for use in case.trials.uses(case.look())), *fixed])
+    while True:
+        found = [*map(finding, every), *later]
+        names = verdict.undecided(found, delta)
         open_ = [case for case in every if case.name in names and len(case.taken) < len(case.plan)]
+        if not open_:
+            break
+        number = 1 + max(len(case.taken) for case in open_)
+        runner.train(f"judging, look {number}", [use for case in open_ for use in case.trials.uses(case.look())])
     cheaper = [use for one in students for use in one.uses(one.design.cheaper(one, one.pairs))]
     runner.train("smaller budgets", cheaper)
+    return found
+
+
+def _planned(trials: StudentTrials, name: str) -> Finding:
+    student, suite = trials.experiment.recipe.architecture, trials.experiment.suite
+    return Finding(attack=f"{name} on {student}", status="planned", listed=name in suite.attacks)
 
 
 def cases(students: Sequence[StudentTrials], seen: Sequence[int]) -> list[SequentialTest]:

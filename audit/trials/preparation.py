@@ -15,7 +15,7 @@ from audit.cache.store import Cache
 from audit.plan import design, question
 from audit.plan.design import TENTH, Attacks
 from audit.plan.names import classes, listed, text_of
-from audit.plan.options import Options
+from audit.plan.options import DECIDED, Options
 from audit.plan.suite import Suite
 from audit.statistics.sequential import HORIZON
 from audit.trials.protocol import Experiment
@@ -87,6 +87,8 @@ def prepare(
         raise UsageError(f"--jobs {options.jobs}: at least one process is needed")
     if options.cell_timeout is not None and not 1 <= options.cell_timeout <= LONGEST:
         raise UsageError(f"--cell-timeout {options.cell_timeout:g}: give seconds from 1 to {LONGEST:,}")
+    if options.stop not in (None, DECIDED):
+        raise UsageError(f"--stop {options.stop!r}: give {DECIDED}, or leave it out to fill the table")
     dropped = _dropped(options.drop_classes, task)
     seen = without(task.train, [task.classes.index(name) for name in dropped])
     pool = few_labels(few_shot(seen, options.shots), options.labels)

@@ -72,12 +72,14 @@ class Experiment:
         classes, views = len(self.task.classes), self.recipe.views
         return smoothed_truths(self.pool, classes, views, self.device, TRUTHS)
 
-    def own_teachers(self, targets: Mapping[TeacherRole, Target], runtime: Runtime) -> list[Target]:
-        """Return the teachers that an attacker trains on their own images, for every student architecture."""
+    def twins(self, targets: Mapping[TeacherRole, Target], runtime: Runtime) -> list[Target]:
+        """Return the twins that an attacker trains on their own images, of every student architecture."""
         shown, numbers = _surface(TWIN, targets), range(max(self.most, self.suite.tuning_seeds))
-        twins = [twin(self.task, self.pool, name, i, shown, runtime) for name in self.students for i in numbers]
-        home = () if self.whole else (home_made(self.task, self.pool, _surface(HOME_MADE, targets), runtime),)
-        return [*twins, *home]
+        return [twin(self.task, self.pool, name, i, shown, runtime) for name in self.students for i in numbers]
+
+    def home_made(self, targets: Mapping[TeacherRole, Target], runtime: Runtime) -> list[Target]:
+        """Return the ordinary teacher of the attacker's own images; none where it is the ordinary one itself."""
+        return [] if self.whole else [home_made(self.task, self.pool, _surface(HOME_MADE, targets), runtime)]
 
     @property
     def whole(self) -> bool:
@@ -266,9 +268,11 @@ class StudentTrials:
         return f"the teacher repeats {share:.2%} of the labels" if share >= REPEATS else None
 
 
-def trials(experiment: Experiment, runner: TrialRunner, targets: Targets, attacks: Attacks) -> StudentTrials:
+def trials(
+    experiment: Experiment, runner: TrialRunner, targets: Mapping[TeacherRole, Target], attacks: Attacks
+) -> StudentTrials:
     """Return the trials of an audit before the first student is trained."""
-    return StudentTrials(experiment, experiment.design(offered(targets, attacks)), runner, by_role(targets))
+    return StudentTrials(experiment, experiment.design(offered(targets, attacks)), runner, targets)
 
 
 def by_role(targets: Targets) -> dict[TeacherRole, Target]:
@@ -283,9 +287,9 @@ def asked_ahead(target: Target, attacks: Attacks) -> list[str]:
     return list(dict.fromkeys(part for kind in kinds for part in kind.split("+")))
 
 
-def offered(targets: Targets, attacks: Attacks) -> dict[TeacherRole, Attacks]:
+def offered(targets: Mapping[TeacherRole, Target], attacks: Attacks) -> dict[TeacherRole, Attacks]:
     """Return the attacks that each teacher's surface allows, by its role."""
-    return {r: {n: a for n, a in attacks.items() if t.surface.offers(a.needs)} for r, t in by_role(targets).items()}
+    return {r: {n: a for n, a in attacks.items() if t.surface.offers(a.needs)} for r, t in targets.items()}
 
 
 def _surface(own: OwnTeacher, targets: Mapping[TeacherRole, Target]) -> Surface:

@@ -25,19 +25,19 @@ from audit.plan.suite import EARLIER
 
 TRIED = EARLIER["standard"].settings  # by suites that were frozen before these settings came
 OLDER = {
-    "soft-kd": "091c9661dea73a47",
-    "dkd": "b13896c9719d5725",
-    "lskd": "6178a417c1446f0c",
-    "nkd": "6243e8c26cf5ad97",
-    "dist": "f071285c436ca39a",
-    "ttm": "1b5dfb9a92b1350e",
-    "function-matching": "daba7d1aa6cba747",
-    "avg": "091c9661dea73a47",
-    "mkd": "a9796738c9e7a7fb",
-    "inversion": "ec152ba5fc1f39cc",
-    "skeptical": "fa728dc8b2df7768",
-    "view-ensemble": "37645d74cd4c7be5",
-    "dist-ls": "91e839a834a2d8a4",
+    "soft-kd": "e300d5d573405e73",
+    "dkd": "9bb5d00479b31f5e",
+    "lskd": "8c385261a47465b4",
+    "nkd": "5ff65cadc406d2fb",
+    "dist": "2582fadd53acaeff",
+    "ttm": "bcc5b4f6624ae5f2",
+    "function-matching": "ccea7f7eae58fee6",
+    "avg": "e300d5d573405e73",
+    "mkd": "1f5c2f4fdfd5761b",
+    "inversion": "ac2301be1af6da45",
+    "skeptical": "5a851c9b1ca3b5e0",
+    "view-ensemble": "80c3d9dca0c31837",
+    "dist-ls": "113293411d209b70",
 }
 KEYS = {  # of students that were trained before these attacks got another hyperparameter
     "avg": "7eb08e77b8f8abba304c913b6f9c24933c2807902b3aa788b590dfb0bb9493a6",
@@ -74,7 +74,9 @@ def key(technique: Technique) -> str:
 
 @pytest.mark.parametrize("name", OLDER)
 def test_what_frozen_suites_tune_over_stays_as_it_was(name: str) -> None:
-    text = json.dumps([setting.parameters for setting in EVERY[name].grid()[:TRIED]], sort_keys=True)
+    """In any order: a suite that tries so many tries them all."""
+    tried = (json.dumps(setting.parameters, sort_keys=True) for setting in EVERY[name].grid()[:TRIED])
+    text = json.dumps(sorted(tried))
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == OLDER[name]
 
 
