@@ -20,6 +20,7 @@ from audit.forecast import stopwatch
 from audit.forecast.forecast import Forecast, Span, forecast
 from audit.plan.options import teacher_spec
 from audit.plan.suite import EFFORTS, Suite
+from audit.teach import teach
 from audit.trials.preparation import AttackSelection, prepare
 from reports.record import Record, RecordError
 from teachers.errors import UsageError
@@ -134,3 +135,14 @@ def test_a_plan_refuses_what_an_audit_refuses(kept: Path, tmp_path: Path) -> Non
         planned(request(kept, seeds=1))
     with pytest.raises(RecordError, match="the folder that `audit run` wrote"):
         planned(request(kept), like=tmp_path / "nothing")
+
+
+def test_no_teacher_is_trained_for_a_plan_and_all_that_are_due_are_in_it(tmp_path: Path) -> None:
+    cache, release = tmp_path / "cache", tmp_path / "v1.pt"
+    teach("plain", release, data="digits", seed=1, steps=20, cache=cache)
+    for path in (cache / "teachers").iterdir():
+        path.unlink()
+    told = planned(request(cache, teacher=str(release), data=None))
+    assert not list((cache / "teachers").glob("*.safetensors"))
+    assert told.teachers.students == Span(3, 3), "the ordinary one, and a twin for each seed"
+    assert 0 < told.teachers.seconds.least <= told.seconds.least

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,18 +18,22 @@ from audit.forecast import stopwatch
 from audit.forecast.stopwatch import Measurements
 from audit.plan import count
 from audit.plan.count import Work
-from audit.plan.design import Attacks
+from audit.plan.design import Attacks, TeacherRole
 from audit.plan.options import Options
-from audit.plan.suite import EFFORTS
+from audit.plan.suite import EFFORTS, LS_NAME
 from audit.statistics.joint import JointPower, joint_power
 from audit.statistics.power import Power, Scatter, of_record, power, reference
 from audit.trials import preparation as plan
 from audit.trials.protocol import Experiment, asked_ahead, by_role, offered
 from reports.record import load
 from teachers import oracle
+from teachers.surface import FULL
 from teachers.targets import probe, questions
+from teachers.targets.home import LateBox, home_made
 from teachers.targets.identify import refuse_other_order
+from teachers.targets.runtime import Runtime
 from teachers.targets.target import Target, refuse_chance
+from teachers.targets.teaching import ordinary_recipe
 from teachers.units import duration
 
 BYTES = 4  # size of a stored probability
@@ -76,6 +80,8 @@ class Forecast:
     images: int  # number of judged test images
     workers: int
     rows: tuple[Row, ...]
+    teachers: Row  # to be trained: the ordinary teacher, and those of the attacker's own
+    word: Row | None  # what a word takes that the first group of attacks makes sure; None: the suite has one group
     kept: int  # tuning students that are in the cache already
     answering: Span  # seconds that the teachers take to answer
     memory: int  # bytes
@@ -98,7 +104,7 @@ class Forecast:
     @property
     def seconds(self) -> Span:
         """Wall time."""
-        return sum((row.seconds for row in self.rows), NOTHING) + self.answering
+        return sum((row.seconds for row in self.rows), NOTHING) + self.answering + self.teachers.seconds
 
 
 def forecast(
@@ -125,7 +131,7 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
     top = oracle.top_classes(audited.full, task.validation)
     refuse_other_order(audited, top, task)
     refuse_chance(top, task, audited.teacher.name)
-    teachers = by_role(context.targets)
+    teachers = targets(context)
     attacks = offered(teachers, context.selection.attacks)
     context.progress.note(f"training parts of students for about {duration(stopwatch.SECONDS)}")
     arms = [(own, own.design(attacks)) for own in plan.for_students(experiment)]
@@ -140,6 +146,7 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
     workers = options.workers
     own = auditors(experiment, audited, context.selection.attacks)
     sent = Span(own, own) + asked_of(experiment, attacks["audited"], planned, measured)
+    taught = _teachers(context, measured)
     return Forecast(
         teacher=audited.teacher.name,
         surface=audited.surface.name,
@@ -150,8 +157,10 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
         images=experiment.judged,
         workers=workers,
         rows=tuple(_rows(planned, experiment, measured, workers)),
+        teachers=taught,
+        word=_word(context, teachers, kept, measured, taught),
         kept=len(kept),
-        answering=sent.times(sum(answer_seconds(target, experiment) for target in teachers.values())),
+        answering=sent.times(sum(answer_seconds(t, experiment) for t in teachers.values() if not _late(t))),
         memory=memory(experiment, measured, workers),
         queries=sent,
         auditor=own,
@@ -177,6 +186,66 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
         measured=len(measured.seconds),
         techniques=len(ordered),
     )
+
+
+def targets(context: RunContext) -> dict[TeacherRole, Target]:
+    """Return the teachers by role; an ordinary one that is not trained yet stays untrained, and is not asked."""
+    task, audited = context.task, context.targets.audited
+    runtime = Runtime(context.cache, context.options.device, context.progress.note)
+    surface = audited.surface if audited.surface.kind == "gradients" else FULL
+    ordinary = replace(home_made(task, task.train, surface, runtime), role="ordinary", control=False)
+    if isinstance(ordinary.full, LateBox) and ordinary.full.lesson.is_due():
+        return {"audited": audited, "ordinary": ordinary}
+    return by_role(context.targets)
+
+
+def _late(target: Target) -> bool:
+    return isinstance(target.full, LateBox)
+
+
+def _teachers(context: RunContext, measured: Measurements) -> Row:
+    """Count the teachers that are to be trained, and the seconds until they have answered what students ask them."""
+    experiment, task, workers = context.experiment, context.task, context.options.workers
+    found = targets(context)
+    runtime = Runtime(context.cache, context.options.device, context.progress.note)
+    original = [a for a in context.selection.attacks.values() if a.holds == "original"]
+    twins = experiment.twins(found, runtime) if original else []
+    others = [t for t in found.values() if _late(t)] + (experiment.home_made(found, runtime) if original else [])
+    due = [t.full.lesson for t in others if isinstance(t.full, LateBox) and t.full.lesson.is_due()]
+    number, seconds = Span(len(due), len(due)), NOTHING
+    if due:
+        recipe = ordinary_recipe(task).recipe
+        once = recipe.steps * stopwatch.step_seconds(recipe, task, experiment.device)
+        seconds += Span(len(due) * once, len(due) * once)
+    late = [t.full.lesson for t in twins if isinstance(t.full, LateBox) and t.full.lesson.is_due()]
+    if late:
+        steps = late[0].recipe().recipe.steps
+        kinds = {kind for attack in original for kind in (attack.views or "").split("+")} - {""}
+        views = sum(1 if kind == "raw" else experiment.recipe.views for kind in kinds) * len(experiment.pool)
+        one = steps * measured.student(LS_NAME) / experiment.recipe.steps / workers + views * measured.exam
+        span = Span(min(len(late), experiment.seeds * len(experiment.students)), len(late))
+        number, seconds = number + span, seconds + span.times(one)
+    return Row("teachers", number, seconds)
+
+
+def _word(
+    context: RunContext,
+    teachers: Mapping[TeacherRole, Target],
+    kept: Collection[str],
+    measured: Measurements,
+    taught: Row,
+) -> Row | None:
+    """Return what a word takes that the first group of attacks makes sure, its twins included."""
+    suite, attacks = context.experiment.suite, context.selection.attacks
+    first, *others = suite.groups(attacks)
+    if not others:
+        return None
+    asked = offered({"audited": teachers["audited"]}, {name: attacks[name] for name in first})
+    arms = [(own, own.design(asked).word()) for own in plan.for_students(context.experiment)]
+    work = [w for own, design in arms for w in count.students(design, partial(own.keys, targets=teachers), kept)]
+    rows = list(_rows(work, context.experiment, measured, context.options.workers))
+    students, seconds = (sum((getattr(row, name) for row in rows), NOTHING) for name in ("students", "seconds"))
+    return Row("word", students, seconds + taught.seconds)
 
 
 def _power(first: int, most: int, attacks: int, experiment: Experiment, scatter: Scatter, delta: float) -> Power:

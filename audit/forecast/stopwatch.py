@@ -22,14 +22,16 @@ from audit.execution.runner import TrialRunner
 from audit.plan.cells import Cell, Result
 from audit.trials.protocol import Experiment
 from reports.progress import ProgressReporter
+from teachers.methods import TeacherRecipe, method, teach
 from teachers.surface import FULL
 from teachers.targets.target import Target
-from teachers.task import Pool
-from teachers.training import build_student, predict
+from teachers.task import Pool, Task
+from teachers.training import Recipe, build_student, predict
 
 SECONDS = 30.0
 FIRST = 0.02  # part of a student that is trained first, to see how fast this machine is
 SHORTER = 5  # the longer of a technique's two training runs, in multiples of the shorter
+SHORT, LONG = 2, 10  # steps of a teacher that are timed
 EXAM = 512  # images on which a student's answers are timed
 
 
@@ -126,6 +128,17 @@ def answering(experiment: Experiment) -> float:
     began = time.perf_counter()
     predict(network, exam, experiment.device)
     return (time.perf_counter() - began) / len(exam)
+
+
+def step_seconds(recipe: Recipe, task: Task, device: str) -> float:
+    """Measure a training step of an ordinary teacher, by a few steps that are thrown away."""
+    some = replace(task, train=_some(task.train, LONG * recipe.batch))
+    spent = []
+    for steps in (SHORT, LONG):
+        began = time.perf_counter()
+        teach(TeacherRecipe(method("plain"), replace(recipe, steps=steps, views=1)), some, device=device)
+        spent.append(time.perf_counter() - began)
+    return max(0.0, spent[1] - spent[0]) / (LONG - SHORT)
 
 
 def peak(who: int) -> int:

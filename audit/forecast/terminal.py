@@ -40,9 +40,17 @@ def _print_forecast(found: Forecast) -> None:
         f"{' and '.join(found.students)}, {looks}, {found.images:,} test images"
     )
     rows = [(row.name, _span(row.students, "{:,.0f}".format), _span(row.seconds, duration)) for row in found.rows]
+    number = _span(found.teachers.students, "{:,.0f}".format)
+    rows.append(("teachers", f"({number})", _span(found.teachers.seconds, duration)))
     rows.append(("answers", "", _span(found.answering, duration)))
     rows.append(("all", _span(found.trained, "{:,.0f}".format), _span(found.seconds, duration)))
     terminal.table(("phase", "students", f"time, {found.workers} at once"), rows)
+    if found.word is not None:
+        students = _span(found.word.students, "{:,.0f}".format)
+        say(
+            f"If the first group of attacks makes the word sure, as on ordinary teachers: {students} students, "
+            f"{_span(found.word.seconds, duration)}"
+        )
     if found.kept:
         say(f"{found.kept} more tuning students are in the cache already")
     say(f"Memory: {size(found.memory)}")
