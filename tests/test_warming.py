@@ -1,5 +1,6 @@
 """Controls are shared by releases: counted."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -165,7 +166,8 @@ def test_with_the_standard_suite_a_release_trains_knockoffs_alone(
     def workbench(context: RunContext, out: Path, teachers: Sequence[Target] = ()) -> TrialRunner:
         return replace(laid(context, out, teachers), executor=Guessing())
 
-    monkeypatch.setattr(pipeline, "workbench", workbench)
+    for user in ("audit.pipeline", "audit.warm"):
+        monkeypatch.setattr(sys.modules[user], "workbench", workbench)
     monkeypatch.setattr(TrialRunner, "ask", lambda runner, target, pool, kind, views: None)
     wanted = request(cache, tmp_path / "a", str(releases[0]), data=None, effort="standard")
     assert warm(wanted).trained > 500
