@@ -48,6 +48,11 @@ class RunContext:
     spec: TeacherSpec  # with what was found out about a checkpoint
 
     @property
+    def runtime(self) -> Runtime:
+        """What teachers of the attacker's own are trained with."""
+        return Runtime(self.cache, self.options.device, self.progress.note)
+
+    @property
     def settings(self) -> Settings:
         """What the record keeps of the options, with what was chosen for those that were left open."""
         spec, experiment = self.spec, self.experiment
@@ -150,8 +155,7 @@ def ask(context: RunContext, runner: TrialRunner, target: Target) -> None:
 def own_teachers(context: RunContext) -> list[Target]:
     """Return the teachers that an attacker trains on their own images."""
     experiment, teachers = context.experiment, by_role(context.targets)
-    runtime = Runtime(context.cache, context.options.device, context.progress.note)
-    return [*experiment.twins(teachers, runtime), *experiment.home_made(teachers, runtime)]
+    return [*experiment.twins(teachers, context.runtime), *experiment.home_made(teachers, context.runtime)]
 
 
 def named(targets: Iterable[Target]) -> dict[tuple[str, str], Target]:

@@ -39,7 +39,6 @@ from reports.outputs import write_all
 from reports.record import CMIPool, Comparison, Look, Probe, Record, SecondProbe, TeacherInfo
 from reports.wording import run_so_far
 from teachers.errors import AuditError, NothingAudited, UsageError
-from teachers.targets.runtime import Runtime
 from teachers.targets.target import Target
 
 
@@ -139,7 +138,7 @@ class AuditRun:
         self.judge(students)
         rows = [ComparisonBuilder(one) for one in students]
         comparisons = [of.attack(attack) for of in rows for attack in attacks.values()]
-        if all(row.status == "failed" for row in comparisons):
+        if all(row.status == "failed" for row in comparisons):  # before the teacher is asked again
             raise nothing(comparisons[0], runner)
         ordinary = teacher.describe(targets.ordinary, context.task, self.tops[targets.ordinary.role])
         return self.record(students, ordinary=ordinary, again=self.second_probe())
@@ -265,8 +264,7 @@ def examine(context: RunContext, runner: TrialRunner) -> tuple[dict[str, teacher
     probe = teacher.probe_info(targets.probe(tops["audited"].validation))
     for flag in flags.of_answers(probe):
         context.progress.note(f"flag {flag.id}: {flag.found}; {flag.do}")
-    runtime = Runtime(context.cache, context.options.device, context.progress.note)
-    runner.targets |= named(context.experiment.twins({"audited": audited}, runtime))
+    runner.targets |= named(context.experiment.twins({"audited": audited}, context.runtime))
     return tops, probe
 
 

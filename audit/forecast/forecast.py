@@ -31,7 +31,6 @@ from teachers.surface import FULL
 from teachers.targets import probe, questions
 from teachers.targets.home import LateBox, home_made
 from teachers.targets.identify import refuse_other_order
-from teachers.targets.runtime import Runtime
 from teachers.targets.target import Target, refuse_chance
 from teachers.targets.teaching import ordinary_recipe
 from teachers.units import duration
@@ -146,7 +145,7 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
     workers = options.workers
     own = auditors(experiment, audited, context.selection.attacks)
     sent = Span(own, own) + asked_of(experiment, attacks["audited"], planned, measured)
-    taught = _teachers(context, measured)
+    taught = _teachers(context, teachers, measured)
     return Forecast(
         teacher=audited.teacher.name,
         surface=audited.surface.name,
@@ -191,9 +190,8 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
 def targets(context: RunContext) -> dict[TeacherRole, Target]:
     """Return the teachers by role; an ordinary one that is not trained yet stays untrained, and is not asked."""
     task, audited = context.task, context.targets.audited
-    runtime = Runtime(context.cache, context.options.device, context.progress.note)
     surface = audited.surface if audited.surface.kind == "gradients" else FULL
-    ordinary = replace(home_made(task, task.train, surface, runtime), role="ordinary", control=False)
+    ordinary = replace(home_made(task, task.train, surface, context.runtime), role="ordinary", control=False)
     if isinstance(ordinary.full, LateBox) and ordinary.full.lesson.is_due():
         return {"audited": audited, "ordinary": ordinary}
     return by_role(context.targets)
@@ -203,14 +201,14 @@ def _late(target: Target) -> bool:
     return isinstance(target.full, LateBox)
 
 
-def _teachers(context: RunContext, measured: Measurements) -> Row:
+def _teachers(context: RunContext, found: Mapping[TeacherRole, Target], measured: Measurements) -> Row:
     """Count the teachers that are to be trained, and the seconds until they have answered what students ask them."""
     experiment, task, workers = context.experiment, context.task, context.options.workers
-    found = targets(context)
-    runtime = Runtime(context.cache, context.options.device, context.progress.note)
     original = [a for a in context.selection.attacks.values() if a.holds == "original"]
-    twins = experiment.twins(found, runtime) if original else []
-    others = [t for t in found.values() if _late(t)] + (experiment.home_made(found, runtime) if original else [])
+    twins = experiment.twins(found, context.runtime) if original else []
+    others = [t for t in found.values() if _late(t)] + (
+        experiment.home_made(found, context.runtime) if original else []
+    )
     due = [t.full.lesson for t in others if isinstance(t.full, LateBox) and t.full.lesson.is_due()]
     number, seconds = Span(len(due), len(due)), NOTHING
     if due:

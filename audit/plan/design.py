@@ -286,9 +286,9 @@ class Design:
 
     def beside(self, choices: Choices, pairs: Pairs) -> list[Arm]:
         """Return what is trained beside judged attacks: null control, students without a teacher, positive control."""
-        alone = [arm.on("judge", self.seeds) for arm in self.best_alone(choices)]
         if not self.table:
             return [*reversed(self.null(choices))]
+        alone = [arm.on("judge", self.seeds) for arm in self.best_alone(choices)]
         mine = {name for name, pair in pairs["audited"].items() if choices.set_aside(pair) is None}
         home = (self.home(pair) for name, pair in pairs[self.ordinary].items() if name in mine)
         shown = (

@@ -12,7 +12,6 @@ from itertools import pairwise
 
 from teachers.errors import UsageError
 
-ADAPTIVE = ("adaptive",)
 # The attacks that gain most from the teachers of the reference bag, in this order (docs/bag-2.md): on ordinary teachers
 # DIST is the surest, on defended ones the adaptive attack.
 STRONGEST = ("dist", "adaptive", "lskd", "dkd", "mkd", "soft-kd", "avg", "htc", "inversion")
