@@ -228,7 +228,9 @@ def waiting(name: str) -> Finding:
 
 def test_an_attack_that_has_not_run_counts_as_p_1_and_forbids_undistillable() -> None:
     left = [waiting(f"w{i}") for i in range(3)]
-    assert adjust([GAIN, *left]) == pytest.approx({"gain": min(1.0, 4 * GAIN.p_gain())})
+    near = judged("near", 0.01, spread=0.004)
+    assert 0.001 < near.p_gain() < 0.2
+    assert adjust([near, *left]) == pytest.approx({"near": 4 * near.p_gain()})
     assert rule([GAIN, *left], [], complete=True).word == "DISTILLABLE"
     held = rule([NONE, *left], [], complete=True)
     assert rule([NONE], [], complete=True).word == "UNDISTILLABLE"
