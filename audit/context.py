@@ -100,21 +100,22 @@ def open_context(
         def apart() -> IsolatedTargets:
             return held.enter_context(closing(IsolatedTargets(spec, cache.root, progress.note)))
 
-        early = apart() if isolated and not remote else None
-        task, weights = open_task(spec, cache, progress.note)
-        experiment = plan.prepare(options, wanted_suite, selection, task, cache, progress.note)
-        program = weights is not None and weights.is_program  # it may do what it likes, in a process of its own
-        runtime = Runtime(cache, options.device, progress.note)
-        spec = settled(spec, task, weights, runtime)
-        wanted = TargetSpec(spec, surface.name, experiment.recipe.views, options.device)
-        targets: Targets
-        if early is not None or program:
-            del weights
-            targets = (early or apart()).open(wanted, cache.pool(experiment.pool))
-        else:
-            targets = held.enter_context(
-                closing(InProcessTargets(wanted, task, experiment.pool, weights, runtime, surface))
-            )
+        with progress.during("opening the teacher and its data"):
+            early = apart() if isolated and not remote else None
+            task, weights = open_task(spec, cache, progress.note)
+            experiment = plan.prepare(options, wanted_suite, selection, task, cache, progress.note)
+            program = weights is not None and weights.is_program  # it may do what it likes, in a process of its own
+            runtime = Runtime(cache, options.device, progress.note)
+            spec = settled(spec, task, weights, runtime)
+            wanted = TargetSpec(spec, surface.name, experiment.recipe.views, options.device)
+            targets: Targets
+            if early is not None or program:
+                del weights
+                targets = (early or apart()).open(wanted, cache.pool(experiment.pool))
+            else:
+                targets = held.enter_context(
+                    closing(InProcessTargets(wanted, task, experiment.pool, weights, runtime, surface))
+                )
         yield RunContext(options, cache, progress, selection, task, experiment, targets, isolated or program, spec)
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from attacks.base import Attack
@@ -18,7 +18,7 @@ from audit.context import RunContext, ask, named, open_context, own_teachers, wo
 from audit.diagnosis import thumbnails
 from audit.diagnosis.pools import cmi_pools, illustrated
 from audit.execution.runner import TrialRunner
-from audit.plan import count
+from audit.forecast.outlook import Foresight
 from audit.plan.design import VERSION, Attacks, TeacherRole
 from audit.plan.options import DECIDED, Options
 from audit.plan.question import of_audit
@@ -31,7 +31,7 @@ from audit.statistics.sequential import HORIZON, schedule
 from audit.statistics.verdict import ALPHA, Finding, gains
 from audit.trials import preparation as plan
 from audit.trials.judging import judge
-from audit.trials.protocol import Experiment, StudentTrials, asked_ahead, by_role, trials
+from audit.trials.protocol import StudentTrials, asked_ahead, by_role, trials
 from reports import record as records
 from reports.base import encodable
 from reports.clusters import UNSEEN
@@ -48,6 +48,7 @@ class WrittenAudit:
 
     record: Record
     folder: Path
+    again: bool = False  # whether it was finished before, so that nothing was trained now
 
 
 def run(options: Options, *, command: str = "", fixed: Sequence[Attack] = ()) -> WrittenAudit:
@@ -73,18 +74,21 @@ def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
         finished = folder.already(out, identity, decided=ends)
         if finished is not None:
             progress.note("this audit is finished: nothing to train")
-            return written(asked_for(finished, options), out)
+            return replace(written(asked_for(finished, options), out), again=True)
         runner = workbench(context, out, [audited])  # other teachers only once this one is fit
         with closing(runner.executor):
-            tops, probe = examine(context, runner)
+            with progress.during(f"asking {audited.teacher.name}"):
+                tops, probe = examine(context, runner)
             audit = AuditRun(context, runner, out, command, began, question, seen, identity, looks, tops, probe)
-            record = audit.decided(ends=ends)
-            if record is not None and not ends:  # it stays, whatever happens to the table
-                written(record, out)
-                progress.note(so_far(record, out))
-            if record is None or not ends:
-                record = audit.whole()
-        return written(record, out)
+            with progress.during("comparing students"):
+                record = audit.decided(ends=ends)
+                if record is not None and not ends:  # it stays, whatever happens to the table
+                    written(record, out)
+                    progress.note(so_far(record, out))
+                if record is None or not ends:
+                    record = audit.whole()
+        with progress.during("writing reports"):
+            return written(record, out)
 
 
 def written(record: Record, out: Path) -> WrittenAudit:
@@ -121,8 +125,7 @@ class AuditRun:
         attacks = context.selection.attacks
         for group in context.experiment.suite.groups(attacks)[:-1]:
             names += group
-            found = {name: attacks[name] for name in attacks if name in names}
-            students = [self.settle(own, found) for own in plan.for_students(context.experiment)]
+            students = self.settle({name: attacks[name] for name in attacks if name in names})
             if not gains(self.judge(students, [name for name in attacks if name not in names])):
                 continue
             record = self.record(students, again=self.second_probe() if ends else None)
@@ -132,9 +135,10 @@ class AuditRun:
     def whole(self) -> Record:
         """Judge all attacks and train what the table needs beside them; return the record."""
         context, runner, targets = self.context, self.runner, self.context.targets
-        examine_ordinary(context, runner, self.tops)
+        with runner.progress.during("teaching and asking the ordinary teacher"):
+            examine_ordinary(context, runner, self.tops)
         attacks = context.selection.attacks
-        students = [self.settle(own, attacks, table=True) for own in plan.for_students(context.experiment)]
+        students = self.settle(attacks, table=True)
         self.judge(students)
         rows = [ComparisonBuilder(one) for one in students]
         comparisons = [of.attack(attack) for of in rows for attack in attacks.values()]
@@ -143,26 +147,26 @@ class AuditRun:
         ordinary = teacher.describe(targets.ordinary, context.task, self.tops[targets.ordinary.role])
         return self.record(students, ordinary=ordinary, again=self.second_probe())
 
-    def settle(self, experiment: Experiment, attacks: Attacks, *, table: bool = False) -> StudentTrials:
-        """Tune attacks and LS students on validation, then train what every attack has to beat.
+    def settle(self, attacks: Attacks, *, table: bool = False) -> list[StudentTrials]:
+        """Tune attacks and LS students on validation, then train what every attack has to beat; once an architecture.
 
         `table`: with the ordinary teacher, and with what the word does without.
         """
         runner, targets = self.runner, self.context.targets
         teachers: dict[TeacherRole, Target] = by_role(targets) if table else {"audited": targets.audited}
-        taken = self.taken.setdefault(experiment.recipe.architecture, {})
-        found = replace(trials(experiment, runner, teachers, attacks), looks=taken)
-        if not table:
-            found = replace(found, design=found.design.word())
-        design = found.design
-        runner.progress.note(
-            f"{experiment.recipe.architecture} students of {experiment.recipe.steps} steps on {runner.workers} workers"
-        )
-        later = sum(work.least for work in count.students(design, found.keys) if work.phase != count.TUNING)
-        found.tune("tuning", design.tuning(), later)
-        found.tune("matching controls", design.matching(found), later)
-        found.train("twice the steps", design.longer(found, found.pairs), later)
-        return found
+        every = list[StudentTrials]()
+        for own in plan.for_students(self.context.experiment):
+            looks = self.taken.setdefault(own.recipe.architecture, {})
+            one = replace(trials(own, runner, teachers, attacks), looks=looks)
+            every.append(one if table else replace(one, design=one.design.word()))
+        runner.outlook = partial(self.foresight, every, every if table else ())
+        for one in every:
+            recipe, design = one.experiment.recipe, one.design
+            runner.progress.note(f"{recipe.architecture} students of {recipe.steps} steps on {runner.workers} workers")
+            one.tune("tuning", design.tuning())
+            one.tune("matching controls", design.matching(one))
+            one.train("twice the steps", design.longer(one, one.pairs))
+        return every
 
     def judge(self, students: Sequence[StudentTrials], planned: Sequence[str] = ()) -> list[Finding]:
         """Judge attacks while `planned` have not run, and remember at how many seeds."""
@@ -178,6 +182,11 @@ class AuditRun:
         experiment, audited = self.context.experiment, self.context.targets.audited
         views = asked_ahead(audited, self.context.selection.attacks)
         return second_probe(self.runner, audited, experiment, views, self.tops["audited"].probed)
+
+    @cached_property
+    def foresight(self) -> Foresight:
+        """What may be trained yet."""
+        return Foresight(self.context, self.runner)
 
     @cached_property
     def pools(self) -> tuple[CMIPool, ...]:

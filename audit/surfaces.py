@@ -66,7 +66,7 @@ def audit(options: Options, *, command: str = "") -> WrittenAudit:
     shutil.copyfile(done[0].folder / "journal.jsonl", out / "journal.jsonl")
     save(record, out / "record.json")
     write_all(record, out)
-    return WrittenAudit(record, out)
+    return WrittenAudit(record, out, again=all(one.again for one in done))
 
 
 def together(times: Sequence[Times]) -> Times:

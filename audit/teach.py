@@ -49,15 +49,16 @@ def teach(
     if init is not None and not method.looks:
         lookers = ", ".join(n for n, m in methods.METHODS.items() if m.looks)
         raise UsageError(f"{name} does not use another teacher; leave --init out (methods that use one: {lookers})")
-    task = datasets.load(data, kept.root, size, note=progress.note)
+    with progress.during(f"opening {data}"):
+        task = datasets.load(data, kept.root, size, note=progress.note)
     base = None if init is None else ordinary(init, task, architecture)
     recipe = methods.default_recipe(task, base.architecture if base else architecture, steps)
     teacher_recipe = methods.TeacherRecipe(method, recipe, seed, base.sha256 if base else "")
     given = data not in datasets.EMBEDDED and Path(data).is_dir()
     origin = str(Path(data).resolve()) if given else data
-    teacher = teaching.taught(
-        teacher_recipe, task, runtime.Runtime(kept, device, progress.note), name=out.name, init=base
-    )
+    with progress.during("teaching"):
+        found = runtime.Runtime(kept, device, progress.note)
+        teacher = teaching.taught(teacher_recipe, task, found, name=out.name, init=base)
     assert isinstance(teacher.network, PreprocessedNetwork)
     assert teacher.card is not None
     intake.save_teacher(teacher.network, teacher.card.model_copy(update={"data": origin, "size": size}), out)

@@ -35,7 +35,7 @@ def warm(options: Options) -> WarmSummary:
         tempfile.TemporaryDirectory(prefix="distill-audit-") as out,
     ):
         runner = workbench(context, Path(out))
-        with closing(runner.executor):
+        with closing(runner.executor), context.progress.during("training controls"):
             ask(context, runner, context.targets.audited)
             for experiment in for_students(context.experiment):
                 _warm(experiment, runner, context)

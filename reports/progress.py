@@ -1,77 +1,171 @@
-"""Show the progress of an audit: a bar on a terminal, plain lines elsewhere."""
+"""Show the progress of an audit: a bar on a terminal, plain lines elsewhere, and no silence longer than ten seconds."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from reports import terminal
 from reports.printable import printable
 from reports.wording import duration
 
-PLAIN_EVERY = 10.0  # seconds between plain lines
+SILENT = 9.0  # seconds without a line, at most; with those until the next look they are ten
+LOOK = 0.5  # seconds between two looks at how long it was silent
 
 
+class Left(NamedTuple):
+    """What is trained yet, at most."""
+
+    students: int = 0
+    teachers: int = 0
+    worth: float = 0.0  # number of students of the usual length that take as long as all of them
+
+
+class Outlook(NamedTuple):
+    """What is trained yet, at most: until this group of attacks is judged, and until the audit ends."""
+
+    group: Left = Left()
+    end: Left = Left()
+
+
+@dataclass
+class Activity:
+    """Something that takes time, and how far it is."""
+
+    name: str
+    began: float
+    total: int | None = None  # students; None where nothing is counted
+    outlook: Outlook | None = None
+    done: int = 0
+    task: TaskID | None = None
+
+
+@dataclass
 class ProgressReporter:
-    """Counts students; it prints to standard error, so that standard output stays free for --json."""
+    """Prints to standard error, so that standard output stays free for --json."""
 
-    def __init__(self, quiet: bool = False) -> None:
-        self._quiet = quiet
-        self._left = 0
-        self._done = 0
-        self._spent = 0.0
-        self._told = 0.0
-        self._bar: Progress | None = None
+    quiet: bool = False
+    clock: Callable[[], float] = time.monotonic
+    _stack: list[Activity] = field(default_factory=list)
+    _told: float = 0.0  # when the last line was printed
+    _trained: int = 0  # students so far
+    _spent: float = 0.0  # seconds until they were there
+    _bar: Progress | None = None
+    _ended: threading.Event = field(default_factory=threading.Event)
 
     def note(self, text: str) -> None:
         """Print one line."""
-        if not self._quiet:
+        if not self.quiet:
+            self._told = self.clock()
             terminal.note(text)
 
     @contextmanager
-    def training(self, phase: str, students: int, workers: int, later: int) -> Iterator[Step]:
-        """Show the progress of a phase; `later`: number of students that follow in other phases."""
-        self._left = students + later
-        step = Step(self, phase, students, workers)
-        console = terminal.console("stderr")
-        if self._quiet or not console.is_terminal:
+    def during(self, name: str) -> Iterator[None]:
+        """Show that something goes on, for as long as it does."""
+        with self._shown(Activity(name, self.clock())):
+            yield
+
+    @contextmanager
+    def training(self, phase: str, students: int, outlook: Outlook) -> Iterator[Callable[[], None]]:
+        """Show how many students of a phase are trained; yield the function that counts one.
+
+        `outlook`: what may be trained yet, these students included.
+        """
+        activity = Activity(phase, self.clock(), students, outlook)
+
+        def step() -> None:
+            activity.done += 1
+            self._trained += 1
+            self._update(activity)
+
+        with self._shown(activity):
             yield step
+        self._spent += self.clock() - activity.began
+
+    @contextmanager
+    def _shown(self, activity: Activity) -> Iterator[None]:
+        first = not self._stack
+        self._stack.append(activity)
+        try:
+            if not first or self.quiet:
+                self._update(activity)
+                yield
+            else:
+                with self._display():
+                    self._update(activity)
+                    yield
+        finally:
+            self._stack.pop()
+            if self._bar is not None and activity.task is not None:
+                self._bar.remove_task(activity.task)
+
+    @contextmanager
+    def _display(self) -> Iterator[None]:
+        """Draw on a terminal; elsewhere let a thread print a line where it was silent for long."""
+        console = terminal.console("stderr")
+        self._told = self.clock()
+        if not console.is_terminal:
+            self._ended.clear()
+            thread = threading.Thread(target=self._tell, daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                self._ended.set()
+                thread.join()
             return
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
+            TimeElapsedColumn(),
             TextColumn("{task.fields[left]}", markup=False),
         )
         moving = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
         with moving as self._bar:
-            step.task = self._bar.add_task(printable(phase), total=students, left="")
-            yield step
-        self._bar = None
+            try:
+                yield
+            finally:
+                self._bar = None
 
-    def tell(self, step: Step, seconds: float) -> None:
-        """Count one student that took a worker `seconds` seconds."""
-        self._done, self._left, self._spent = self._done + 1, max(0, self._left - 1), self._spent + seconds
-        left = f"{self._left} students left, about {duration(self._spent / self._done * self._left / step.workers)}"
-        if self._bar is not None and step.task is not None:
-            self._bar.update(step.task, advance=1, left=left)
-        elif time.monotonic() - self._told > PLAIN_EVERY:
-            self._told = time.monotonic()
-            self.note(f"{step.phase}: {step.done}/{step.students}; {left}")
+    def _update(self, activity: Activity) -> None:
+        if self._bar is None:
+            return
+        if activity.task is None:
+            activity.task = self._bar.add_task(printable(activity.name), total=activity.total, left="")
+        self._bar.update(activity.task, completed=activity.done, left=printable(self._left(activity)))
 
+    def _tell(self) -> None:
+        while not self._ended.wait(LOOK):
+            self.look()
 
-class Step:
-    """A phase in progress."""
+    def look(self) -> None:
+        """Print where the audit is, if it was silent for long."""
+        if self._stack and self.clock() - self._told >= SILENT:
+            self.note(self._line(self._stack[-1]))
 
-    def __init__(self, teller: ProgressReporter, phase: str, students: int, workers: int) -> None:
-        self._teller, self.phase, self.students, self.workers = teller, phase, students, max(1, workers)
-        self.done = 0
-        self.task: TaskID | None = None
+    def _line(self, activity: Activity) -> str:
+        if activity.total is None:
+            return f"{activity.name}: {duration(self.clock() - activity.began)} so far"
+        return f"{activity.name}: {activity.done}/{activity.total}; {self._left(activity)}"
 
-    def advance(self, seconds: float) -> None:
-        """Count one student."""
-        self.done += 1
-        self._teller.tell(self, seconds)
+    def _left(self, activity: Activity) -> str:
+        if activity.outlook is None:
+            return ""
+        group, end = (self._told_left(left, activity) for left in activity.outlook)
+        return f"at most {end} left" if group == end else f"at most {group} left for these attacks, {end} in all"
+
+    def _told_left(self, left: Left, activity: Activity) -> str:
+        students = max(0, left.students - activity.done)
+        text = f"{students:,} student{'s' * (students != 1)}"
+        if left.teachers:
+            text += f" and {left.teachers:,} teacher{'s' * (left.teachers != 1)}"
+        if not self._trained:
+            return text
+        one = (self._spent + self.clock() - activity.began) / self._trained
+        return f"{text} (about {duration(one * max(0.0, left.worth - activity.done))})"

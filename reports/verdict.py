@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from reports import controls, terminal, wording
-from reports.record import Comparison, Record
+from reports.record import Comparison, Record, Times
 
 
-def print_verdict(record: Record, folder: Path) -> None:
-    """Print a verdict for a person."""
+def print_verdict(record: Record, folder: Path, *, again: bool = False) -> None:
+    """Print a verdict for a person; `again`: the audit was finished before, and trained nothing now."""
     verdict = record.verdict
     terminal.say("")
     terminal.say(verdict.sentence, lead=verdict.word)
@@ -35,12 +35,14 @@ def print_verdict(record: Record, folder: Path) -> None:
     for flag in record.flags:
         terminal.say(f"flag {flag.id}: {flag.found}")
     terminal.say(verdict.scope)
-    times = record.times
-    terminal.say(
-        f"{times.trained} students trained, {times.reused} from the cache, {wording.duration(times.wall_seconds)}, "
-        f"{times.training_share:.0%} of them in training steps. Report: {folder / 'report.html'}",
-        whole=True,
-    )
+    terminal.say(f"{_times(record.times, again=again)}. Report: {folder / 'report.html'}", whole=True)
+
+
+def _times(times: Times, *, again: bool) -> str:
+    took = f"{times.reused} from the cache, {wording.duration(times.wall_seconds)}"
+    if again:
+        return f"0 students trained: this audit was finished before ({times.trained} trained then, {took})"
+    return f"{times.trained} students trained, {took}, {times.training_share:.0%} of them in training steps"
 
 
 def _print_surfaces(record: Record) -> None:
@@ -67,8 +69,8 @@ def _cells(row: Comparison) -> tuple[str, ...]:
     )
 
 
-def print_verdict_json(record: Record, folder: Path) -> None:
-    """Print a verdict as JSON."""
+def print_verdict_json(record: Record, folder: Path, *, again: bool = False) -> None:
+    """Print a verdict as JSON; `again`: the audit was finished before, and trained nothing now."""
     rows = [
         {
             "attack": row.attack,
@@ -84,4 +86,7 @@ def print_verdict_json(record: Record, folder: Path) -> None:
         }
         for row in record.comparisons
     ]
-    terminal.data({**record.verdict.model_dump(mode="json"), "folder": str(folder), "attacks": rows})
+    trained = 0 if again else record.times.trained
+    terminal.data(
+        {**record.verdict.model_dump(mode="json"), "folder": str(folder), "trained": trained, "attacks": rows}
+    )

@@ -35,6 +35,10 @@ class Cache(Store):
 
         return self.entries.read(self._name(cell), parse, "the student is trained again")
 
+    def has(self, cell: Cell) -> bool:
+        """Whether there is an entry of a cell, damaged or not."""
+        return self._cell(cell.key).exists()
+
     def finish(self, result: Result) -> None:
         """Store a finished cell."""
         self.entries.write(self._name(result.cell), result.model_dump_json().encode())

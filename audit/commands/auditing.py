@@ -55,7 +55,7 @@ def run(
     done = audit(replace(options, quiet=json), command=command_line())
     from reports.verdict import print_verdict, print_verdict_json
 
-    (print_verdict_json if json else print_verdict)(done.record, done.folder)
+    (print_verdict_json if json else print_verdict)(done.record, done.folder, again=done.again)
     if asked is not None:
         raise typer.Exit(ask_policy(done.folder, asked, quiet=json))
     from audit.policy import github

@@ -68,13 +68,14 @@ def diagnose(options: Options, *, command: str = "") -> DiagnosisReport:
     folder.refuse_file(options.out)
     progress, kept = ProgressReporter(options.quiet), Cache(options.cache or default_cache())
     spec = teacher_spec(options)
-    task, weights = open_task(spec, kept, progress.note)
+    with progress.during("opening the teacher and its data"):
+        task, weights = open_task(spec, kept, progress.note)
     if not (pools.measurable(task.train) and pools.measurable(task.validation)):
         need = "CMI needs two classes with two images each, in the training and in the validation split"
         raise RefusedInput(f"{need}; give more images")
     runtime = Runtime(kept, options.device, progress.note)
     spec = settled(spec, task, weights, runtime)
-    with one(spec, task, weights, runtime) as target:
+    with one(spec, task, weights, runtime) as target, progress.during(f"asking {target.teacher.name}"):
         out = options.out or Path("audit-out") / f"{target.slug}-cmi-{target.fingerprint[:8]}"
         with folder.claimed(out, progress.note, FILES), tempfile.TemporaryDirectory(dir=kept.root) as scratch:
             train, augmented, validation = (_ask(name, target, task, Path(scratch)) for name in POOLS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from audit.execution.measure import EvalSplits
 from audit.execution.metering import CachedTeacher, MeteredOracle, blocks
 from audit.execution.worker import Job
 from audit.plan.cells import Cell, Failure, Result, Use
-from reports.progress import ProgressReporter
+from reports.progress import Left, Outlook, ProgressReporter
 from teachers.errors import RefusedInput, UsageError
 from teachers.oracle import at_once
 from teachers.targets.home import LateBox, teach_ahead
@@ -56,12 +56,10 @@ class TrialRunner:
     ahead: dict[tuple[str, str], int] = field(default_factory=dict)  # images queried before training, by block
     trained: list[str] = field(default_factory=list)
     asked: set[OwnQuestion] = field(default_factory=set)  # by `_ask_own`
+    outlook: Callable[[], Outlook] | None = None  # what may be trained yet; None: what is asked for, and no more
 
-    def train(self, phase: str, uses: Iterable[Use], later: int = 0) -> None:
-        """Train the cells that are not finished yet; a cell that is needed twice is trained once, under its first role.
-
-        `later`: number of students of later phases. For the progress estimate, the same share of them counts as cached.
-        """
+    def train(self, phase: str, uses: Iterable[Use]) -> None:
+        """Train the cells that are not finished; one that is needed twice is trained once, under its first role."""
         fresh = [use for use in uses if self.uses.setdefault(use.cell.key, use) is use]
         sizes = {name: len(pool) for name, pool in self.eval_splits.items()}
         for use in fresh:
@@ -71,12 +69,13 @@ class TrialRunner:
         todo = [use for use in fresh if use.cell.key not in self.results]
         if not todo:
             return
-        self._ask_own(use.cell for use in todo)
-        later = round(later * len(todo) / len(fresh))
-        with self.progress.training(phase, len(todo), self.workers, later) as step:
+        with self.progress.during("preparing students"):
+            self._ask_own(use.cell for use in todo)
+            outlook = self.outlook() if self.outlook else Outlook(*[Left(len(todo), worth=len(todo))] * 2)
+        with self.progress.training(phase, len(todo), outlook) as step:
             for outcome in self.executor.run([self.job(use.cell) for use in todo], self.door, self.eval_splits):
-                step.advance(outcome.seconds if isinstance(outcome, Result) else 0.0)
                 self._keep(outcome)
+                step()
 
     def _keep(self, outcome: Result | Failure) -> None:
         key = outcome.cell.key
@@ -149,9 +148,12 @@ class TrialRunner:
             if target is not None and target.control and views and question not in self.asked:
                 due[question] = target
         late = [target.full for question, target in due.items() if not self._answered(target, question)]
-        teach_ahead((box.lesson for box in late if isinstance(box, LateBox)), self.workers)
+        lessons = [box.lesson for box in late if isinstance(box, LateBox)]
+        with self.progress.during(f"teaching {len(lessons)} teachers of the attacker's own"):
+            teach_ahead(lessons, self.workers)
         for question, target in due.items():
-            self.ask(target, self.pools[question.pool], question.kind, question.views)
+            with self.progress.during(f"asking a teacher of the attacker's own ({target.teacher.name})"):
+                self.ask(target, self.pools[question.pool], question.kind, question.views)
             self.asked.add(question)
 
     def _answered(self, target: Target, question: OwnQuestion) -> bool:

@@ -141,7 +141,8 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
     ]
     techniques = {work.technique for work in planned if work.most}
     ordered = sorted(techniques, key=lambda t: t.name)
-    measured = stopwatch.measure(experiment, ordered, options.workers, isolated=context.isolated, clock=clock)
+    with context.progress.during("training parts of students"):
+        measured = stopwatch.measure(experiment, ordered, options.workers, isolated=context.isolated, clock=clock)
     workers = options.workers
     own = auditors(experiment, audited, context.selection.attacks)
     sent = Span(own, own) + asked_of(experiment, attacks["audited"], planned, measured)

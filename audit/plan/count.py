@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from audit.plan.design import Arm, Design, Pair, TeacherRole, labels_only
+from audit.plan.design import Arm, Choices, Design, Pair, TeacherRole, labels_only
 from reports.record import Regime
 
 if TYPE_CHECKING:  # it imports torch
@@ -26,6 +26,13 @@ class Work(NamedTuple):
     tested: bool  # whether they answer the test images, too
     least: int
     most: int
+
+
+class CountedChoices(Choices, Protocol):
+    """Choices that also say at how many seeds an attack is judged."""
+
+    def seeds(self, attack: type[Attack]) -> int:
+        """Return the seeds of the look that decides."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ def students(design: Design, keys: Callable[[Arm], Collection[str]], stored: Col
     counts: dict[tuple[Any, ...], list[int]] = {}
     for end, sharing in ((1, False), (0, True)):  # the audit that trains most has every phase
         seen = set(stored)
-        for phase, arm in _walk(design, ForecastChoices(design, sharing)):
+        for phase, arm in walk(design, ForecastChoices(design, sharing)):
             fresh = set(keys(arm)) - seen
             seen |= fresh
             length = arm.share * arm.recipe.steps / design.recipe.steps
@@ -80,8 +87,8 @@ def students(design: Design, keys: Callable[[Arm], Collection[str]], stored: Col
     return [Work(*alike, *span) for alike, span in counts.items()]
 
 
-def _walk(design: Design, choices: ForecastChoices) -> Iterator[tuple[str, Arm]]:
-    """Return all arms in the order of an audit, each with its phase."""
+def walk(design: Design, choices: CountedChoices) -> Iterator[tuple[str, Arm]]:
+    """Return all arms in the order of an audit, each with its phase; judged ones with the seeds of one look."""
     pairs = design.pairs(choices)
     open_ = (pair for pair in pairs["audited"].values() if choices.set_aside(pair) is None)
     judged = (arm for pair in open_ for arm in design.at_look(choices, pair, choices.seeds(pair.knockoff.attack)))

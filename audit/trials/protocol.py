@@ -175,14 +175,14 @@ class StudentTrials:
         """What tuning settled on, once it is over."""
         return self.design.pairs(self)
 
-    def train(self, phase: str, arms: Sequence[Arm], later: int = 0) -> None:
+    def train(self, phase: str, arms: Sequence[Arm]) -> None:
         """Train some arms."""
-        self.runner.train(phase, self.uses(arms), later)
+        self.runner.train(phase, self.uses(arms))
 
-    def tune(self, phase: str, arms: Sequence[Arm], later: int = 0) -> None:
+    def tune(self, phase: str, arms: Sequence[Arm]) -> None:
         """Train settings on their first seed, and those that may be chosen on all of their seeds."""
-        self.train(phase, self.design.heats(arms), later)
-        self.train(phase, self.design.finals(self, arms), later)
+        self.train(phase, self.design.heats(arms))
+        self.train(phase, self.design.finals(self, arms))
 
     def uses(self, arms: Sequence[Arm]) -> list[Use]:
         """Return what the runner is asked for."""
