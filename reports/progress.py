@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.text import Text
 
 from reports import terminal
 from reports.printable import printable
@@ -17,6 +18,7 @@ from reports.wording import duration
 
 SILENT = 9.0  # seconds without a line, at most; with those until the next look they are ten
 LOOK = 0.5  # seconds between two looks at how long it was silent
+BAR = 16  # characters of a bar: the text beside it must fit a terminal of 80
 
 
 class Left(NamedTuple):
@@ -90,20 +92,15 @@ class ProgressReporter:
 
     @contextmanager
     def _shown(self, activity: Activity) -> Iterator[None]:
-        first = not self._stack
+        outer = self._stack[-1] if self._stack else None
         self._stack.append(activity)
         try:
-            if not first or self.quiet:
-                self._update(activity)
+            with nullcontext() if outer or self.quiet else self._display():
+                self._draw(outer, activity)
                 yield
-            else:
-                with self._display():
-                    self._update(activity)
-                    yield
         finally:
             self._stack.pop()
-            if self._bar is not None and activity.task is not None:
-                self._bar.remove_task(activity.task)
+            self._draw(activity, outer)
 
     @contextmanager
     def _display(self) -> Iterator[None]:
@@ -120,12 +117,7 @@ class ProgressReporter:
                 self._ended.set()
                 thread.join()
             return
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}", markup=False),
-        )
+        columns = TextColumn("{task.description}", markup=False), BarColumn(BAR), _Place(self)
         moving = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
         with moving as self._bar:
             try:
@@ -133,12 +125,23 @@ class ProgressReporter:
             finally:
                 self._bar = None
 
-    def _update(self, activity: Activity) -> None:
+    def _draw(self, before: Activity | None, now: Activity | None) -> None:
+        """Draw one activity in the place of another."""
         if self._bar is None:
             return
-        if activity.task is None:
-            activity.task = self._bar.add_task(printable(activity.name), total=activity.total, left="")
-        self._bar.update(activity.task, completed=activity.done, left=printable(self._left(activity)))
+        if before is not None and before.task is not None:
+            self._bar.remove_task(before.task)
+        if now is not None:
+            now.task = self._bar.add_task(printable(now.name), total=now.total, completed=now.done, activity=now)
+
+    def refresh(self) -> None:
+        """Draw again now, where there is a bar."""
+        if self._bar is not None:
+            self._bar.refresh()
+
+    def _update(self, activity: Activity) -> None:
+        if self._bar is not None and activity.task is not None:
+            self._bar.update(activity.task, completed=activity.done)
 
     def _tell(self) -> None:
         while not self._ended.wait(LOOK):
@@ -150,22 +153,39 @@ class ProgressReporter:
             self.note(self._line(self._stack[-1]))
 
     def _line(self, activity: Activity) -> str:
-        if activity.total is None:
-            return f"{activity.name}: {duration(self.clock() - activity.began)} so far"
-        return f"{activity.name}: {activity.done}/{activity.total}; {self._left(activity)}"
-
-    def _left(self, activity: Activity) -> str:
         if activity.outlook is None:
-            return ""
-        group, end = (self._told_left(left, activity) for left in activity.outlook)
-        return f"at most {end} left" if group == end else f"at most {group} left for these attacks, {end} in all"
+            return f"{activity.name}: {duration(self.clock() - activity.began)} so far"
+        group, end = ((self._number(left, activity), self._time(left, activity)) for left in activity.outlook)
+        more = "" if group == end else f"; in all {end[0]}{end[1]}"
+        return f"{activity.name}: {activity.done}/{activity.total}; at most {group[0]} left{group[1]}{more}"
 
-    def _told_left(self, left: Left, activity: Activity) -> str:
-        students = max(0, left.students - activity.done)
+    def short(self, activity: Activity) -> str:
+        """Return what stands beside a bar."""
+        if activity.outlook is None:
+            return duration(self.clock() - activity.began)
+        group, end = (f"{left.students - activity.done:,}" for left in activity.outlook)
+        time = self._time(activity.outlook.group, activity).replace("about ", "")
+        more = "" if group == end else f"; in all {end}"
+        return f"{activity.done}/{activity.total}; at most {group} left{time}{more}"
+
+    def _number(self, left: Left, activity: Activity) -> str:
+        students = left.students - activity.done
         text = f"{students:,} student{'s' * (students != 1)}"
-        if left.teachers:
-            text += f" and {left.teachers:,} teacher{'s' * (left.teachers != 1)}"
+        return text + f" and {left.teachers:,} teacher{'s' * (left.teachers != 1)}" * (left.teachers > 0)
+
+    def _time(self, left: Left, activity: Activity) -> str:
         if not self._trained:
-            return text
+            return ""
         one = (self._spent + self.clock() - activity.began) / self._trained
-        return f"{text} (about {duration(one * max(0.0, left.worth - activity.done))})"
+        return f" (about {duration(one * max(0.0, left.worth - activity.done))})"
+
+
+class _Place(ProgressColumn):
+    """What stands beside a bar."""
+
+    def __init__(self, reporter: ProgressReporter) -> None:
+        super().__init__()
+        self._reporter = reporter
+
+    def render(self, task: Task) -> Text:
+        return Text(printable(self._reporter.short(task.fields["activity"])))

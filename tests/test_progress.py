@@ -5,9 +5,12 @@ import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.text import Text
 
 from attacks.logits.soft_kd import SoftKD
 from audit import pipeline
@@ -80,15 +83,15 @@ def test_what_is_left_counts_all_phases_and_teachers(lines: list[str]) -> None:
         clock.now += 9
         reporter.look()
     assert lines == [
-        "tuning: 0/4; at most 6 students and 1 teacher left for these attacks, 1,002 students and 3 teachers in all",
-        "tuning: 2/4; at most 4 students and 1 teacher (about 54 s) left for these attacks, "
-        "1,000 students and 3 teachers (about 2 h 31 min) in all",
+        "tuning: 0/4; at most 6 students and 1 teacher left; in all 1,002 students and 3 teachers",
+        "tuning: 2/4; at most 4 students and 1 teacher left (about 54 s); "
+        "in all 1,000 students and 3 teachers (about 2 h 31 min)",
     ]
     whole = Left(1, 0, 1.0)
     with reporter.training("judging", 1, Outlook(whole, whole)):
         clock.now += 9
         reporter.look()
-    assert lines[2:] == ["judging: 0/1; at most 1 student (about 14 s) left"]
+    assert lines[2:] == ["judging: 0/1; at most 1 student left (about 14 s)"]
 
 
 def test_a_quiet_reporter_says_nothing(lines: list[str]) -> None:
@@ -99,6 +102,25 @@ def test_a_quiet_reporter_says_nothing(lines: list[str]) -> None:
         reporter.look()
         step()
     assert lines == []
+
+
+def test_a_terminal_of_eighty_characters_shows_one_bar_with_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = StringIO()
+    console = Console(file=drawn, force_terminal=True, width=80, highlight=False)
+    monkeypatch.setattr(terminal, "console", lambda name: console)
+    clock = Clock()
+    reporter = ProgressReporter(clock=clock)
+    with reporter.during("comparing students"):
+        with reporter.training("matching controls", 4, Outlook(Left(94, 5, 100.0), Left(2_106, 9, 3_000.0))) as step:
+            clock.now += 10
+            step()
+            drawn.truncate(0)
+            reporter.refresh()
+            shown = Text.from_ansi(drawn.getvalue()).plain
+        assert "comparing" not in shown
+        assert "1/4; at most 93 left (17 min); in all 2,105" in shown
+        reporter.refresh()
+        assert "comparing students" in drawn.getvalue()
 
 
 def test_a_thread_looks_while_something_goes_on_and_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
