@@ -93,9 +93,8 @@ class Viewer:
         self._whole = None if on_disk else torch.from_numpy(np.ascontiguousarray(pool.images)).to(device)
         self.draws = Draws(*(t.to(device) for t in views.draw(pool)))
         self._mixes, self._strong = views.mixes, views.strong
-        c, h, w = pool.shape
+        _, h, w = pool.shape
         self._pad = pool.augment.pad
-        self._c = torch.arange(c, device=device)[None, :, None, None]
         self._h = torch.arange(h, device=device)
         self._w = torch.arange(w, device=device)
 
@@ -114,17 +113,16 @@ class Viewer:
         columns = columns + self.draws.right[view, index][:, None]  # (B, W)
         # Replicate padding: rows and columns outside the image repeat its edge.
         rows, columns = (rows - self._pad).clamp(0, len(self._h) - 1), (columns - self._pad).clamp(0, len(self._w) - 1)
-        images, which = self._images(image)
-        pixels = images[which[:, None, None, None], self._c, rows[:, None, :, None], columns[:, None, None, :]]
-        pixels = pixels.float().div_(255)
+        images = self._images(image)  # (B, C, H, W)
+        at = (rows[:, :, None] * len(self._w) + columns[:, None, :]).flatten(1)  # (B, H * W) into the flat image
+        seen = images.flatten(2).gather(2, at[:, None].expand(-1, images.shape[1], -1))  # a byte a pixel: fast
+        pixels = seen.view(images.shape).float().div_(255)
         return self._window(pixels, view, index) if self._strong else pixels
 
-    def _images(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return an array that contains the images at an index (B,), and their positions in it."""
+    def _images(self, index: Tensor) -> Tensor:
         if self._whole is not None:
-            return self._whole, image
-        read = torch.from_numpy(self._pool.images[image.cpu().numpy()]).to(self._device)
-        return read, torch.arange(len(image), device=self._device)
+            return self._whole[index]
+        return torch.from_numpy(self._pool.images[index.cpu().numpy()]).to(self._device)
 
     def _window(self, pixels: Tensor, view: Tensor, index: Tensor) -> Tensor:
         """Enlarge a window of each image to its full size, and change its contrast and brightness."""
