@@ -187,6 +187,14 @@ def test_a_plan_says_what_the_word_takes(stopped: Path, tmp_path: Path) -> None:
     with smoke(SUITE):
         told = forecast(asked, clock=lambda: 0.0)
     with smoke(replace(SUITE, stops=None)):
-        assert forecast(asked, clock=lambda: 0.0).word is None
-    assert told.word is not None
-    assert told.word.students.least <= len(load(stopped).trials) <= told.word.students.most < told.trained.most
+        assert forecast(asked, clock=lambda: 0.0).words == ()
+    (word,) = told.words
+    assert word.name == "ordinary teacher (knockoff, noise)"
+    assert word.students.least <= len(load(stopped).trials) <= word.students.most < told.trained.most
+    with smoke(replace(SUITE, stops=(1, 2))):
+        one, two = forecast(asked, clock=lambda: 0.0).words
+    assert one.name == "ordinary teacher (knockoff)"
+    assert two.name == "teacher that resists (noise)"
+    assert two.students == word.students
+    assert one.students.least < two.students.least
+    assert one.students.most < two.students.most

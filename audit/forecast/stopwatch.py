@@ -1,4 +1,4 @@
-"""Measure what a student of each technique costs on this machine, by half a minute of training that is thrown away."""
+"""Measure what a student of each technique costs on this machine, by seconds of training that are thrown away."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ from teachers.targets.target import Target
 from teachers.task import Pool, Task
 from teachers.training import Recipe, build_student, predict
 
-SECONDS = 30.0
+SECONDS = 18.0  # so that a plan takes half a minute
 FIRST = 0.02  # part of a student that is trained first, to see how fast this machine is
 SHORTER = 5  # the longer of a technique's two training runs, in multiples of the shorter
 SHORT, LONG = 2, 10  # steps of a teacher that are timed
+SLOW = 1.0  # seconds of the short run from which on there is no long one
 EXAM = 512  # images on which a student's answers are timed
 
 
@@ -46,10 +47,13 @@ class Measurements:
     own_bytes: int = 0  # peak memory of this process
     worker_bytes: int = 0  # peak memory of a worker; 0 where this process trains
     fraction: float = 0.0  # part of a student that the longer run trained
+    techniques: list[type[Technique]] = field(default_factory=list)  # that were measured
 
-    def student(self, technique: str) -> float:
-        """Return a student's seconds; for a technique that was not measured, the median of the others."""
-        return self.seconds.get(technique, float(np.median([*self.seconds.values()])) if self.seconds else np.nan)
+    def student(self, technique: type[Technique]) -> float:
+        """Return a student's seconds; for a technique that was not measured, the median of those that hold as much."""
+        alike = [self.seconds[t.name] for t in self.techniques if _holds(t) == _holds(technique)]
+        every = alike or [*self.seconds.values()]
+        return self.seconds.get(technique.name, float(np.median(every)) if every else np.nan)
 
 
 def measure(
@@ -64,10 +68,11 @@ def measure(
     """Train two small parts of a student of every technique, and extrapolate linearly to a complete one.
 
     Images, steps and queries are reduced by the same factor. A synthetic teacher with smoothed labels answers, so that
-    the audited teacher gets no query. Techniques that are not measured within `limit` seconds are left out.
+    the audited teacher gets no query. Techniques that are not measured within `limit` seconds are left out: first come
+    those without original images, because each of them costs something else.
     """
     began, found = clock(), Measurements()
-    every: list[type[Technique]] = [LS, *techniques]
+    every: list[type[Technique]] = [LS, *sorted(techniques, key=lambda t: _holds(t) == "original")]
     named = [t for t in dict.fromkeys(every) if runs(experiment, t)]
     with tempfile.TemporaryDirectory() as kept:
         watch = _Watch(experiment, jobs, Path(kept), isolated)
@@ -81,6 +86,7 @@ def measure(
             short = dict(watch.run(named, found.fraction / SHORTER))
             for technique, result in watch.run(named, found.fraction):
                 if technique in short:
+                    found.techniques.append(technique)
                     found.seconds[technique.name] = whole(short[technique].seconds, result.seconds, found.fraction)
                     found.queries[technique.name] = watch.queries(technique, result, found.fraction)
                     found.made[technique.name] = made(result)
@@ -91,6 +97,10 @@ def measure(
     if not isolated and (jobs == 1 or experiment.device != "cpu"):
         found.worker_bytes = 0
     return found
+
+
+def _holds(technique: type[Technique]) -> str:
+    return str(getattr(technique, "holds", "original"))
 
 
 def runs(experiment: Experiment, technique: type[Technique]) -> bool:
@@ -133,12 +143,14 @@ def answering(experiment: Experiment) -> float:
 def step_seconds(recipe: Recipe, task: Task, device: str) -> float:
     """Measure a training step of an ordinary teacher, by a few steps that are thrown away."""
     some = replace(task, train=_some(task.train, LONG * recipe.batch))
-    spent = []
-    for steps in (SHORT, LONG):
+
+    def seconds(steps: int) -> float:
         began = time.perf_counter()
         teach(TeacherRecipe(method("plain"), replace(recipe, steps=steps, views=1)), some, device=device)
-        spent.append(time.perf_counter() - began)
-    return max(0.0, spent[1] - spent[0]) / (LONG - SHORT)
+        return time.perf_counter() - began
+
+    short = seconds(SHORT)
+    return short / SHORT if short > SLOW else max(0.0, seconds(LONG) - short) / (LONG - SHORT)
 
 
 def peak(who: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 
-from audit.forecast.forecast import Forecast, Span
+from audit.forecast.forecast import Forecast, Row, Span
 from reports import terminal
 from reports.wording import duration, points, priced, size
 
@@ -45,12 +45,13 @@ def _print_forecast(found: Forecast) -> None:
     rows.append(("answers", "", _span(found.answering, duration)))
     rows.append(("all", _span(found.trained, "{:,.0f}".format), _span(found.seconds, duration)))
     terminal.table(("phase", "students", f"time, {found.workers} at once"), rows)
-    if found.word is not None:
-        students = _span(found.word.students, "{:,.0f}".format)
-        say(
-            f"If the first group of attacks makes the word sure, as on ordinary teachers: {students} students, "
-            f"{_span(found.word.seconds, duration)}"
-        )
+    if found.words:
+        whole = Row("teacher that no attack copies (all)", found.trained, found.seconds)
+        taken = [
+            (row.name, _span(row.students, "{:,.0f}".format), _span(row.seconds, duration))
+            for row in (*found.words, whole)
+        ]
+        terminal.table(("to the word of an", "students", "time"), taken)
     if found.kept:
         say(f"{found.kept} more tuning students are in the cache already")
     say(f"Memory: {size(found.memory)}")
