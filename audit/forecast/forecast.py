@@ -37,8 +37,8 @@ from teachers.targets.teaching import ordinary_recipe
 from teachers.units import duration
 
 BYTES = 4  # size of a stored probability
-# In the reference bag, plain, distilled, MCMI and APGP teachers give most to the first group of attacks of a suite, those
-# of CMIM and label smoothing and nasty ones to the second.
+# In the reference bag, plain, distilled, MCMI and APGP teachers give most to the first group of attacks of a suite,
+# those of CMIM and label smoothing and nasty ones to the second.
 KINDS = "ordinary teacher", "teacher that resists"
 ASKED = 256  # validation images that measure how fast the teacher answers
 
