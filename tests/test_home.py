@@ -10,6 +10,7 @@ import pytest
 import torch
 from audits import TINY, request, smoke
 from record_changes import control_of, found_in
+from sample_record import sample_record
 
 from audit import pipeline
 from audit.cache.entries import contents
@@ -36,8 +37,8 @@ STUDENT = "strided-8-16-32"
 
 
 @pytest.fixture
-def digits(taught: Path) -> Task:
-    return load_task("digits", taught)
+def digits(kept: Path) -> Task:
+    return load_task("digits", kept)
 
 
 def runtime(cache: Path) -> Runtime:
@@ -69,6 +70,14 @@ def test_an_own_teacher_is_named_by_all_that_it_is_trained_with() -> None:
 def test_no_student_has_the_seed_of_a_twin() -> None:
     assert len(TWIN_SEEDS) == FIRST_TUNING_SEED, "as many as there are numbers"
     assert FIRST_TUNING_SEED < FIRST_NULL_SEED + HORIZON < min(TWIN_SEEDS) < max(TWIN_SEEDS) < BORN_AGAIN_SEED
+
+
+def test_a_judged_seed_asks_a_twin_of_its_own_and_a_tuning_seed_that_of_a_judged_one() -> None:
+    cell = sample_record().trials[0].cell
+    seeds = (0, 1, 2, FIRST_TUNING_SEED, FIRST_TUNING_SEED + 1)
+    asked = [own_teacher_of(cell.model_copy(update={"seed": seed}), "twin") for seed in seeds]
+    assert len(set(asked[:3])) == 3
+    assert asked[3:] == asked[:2]
 
 
 def test_an_own_teacher_sees_the_images_that_have_labels_and_no_others(digits: Task) -> None:

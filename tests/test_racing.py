@@ -4,21 +4,27 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from audits import TINY, request, smoke
 from counted import trained
 
+from attacks.logits.soft_kd import SoftKD
 from audit import pipeline, teach
 from audit.analysis import tuning
 from audit.analysis.derive import results
 from audit.finished.verify import verify
 from audit.forecast.forecast import forecast
+from audit.plan.design import Arm
 from audit.plan.suite import FIRST_TUNING_SEED
 from audit.statistics.compare import paired
+from audit.trials.protocol import StudentTrials
 from audit.warm import warm
 from reports.record import Record, Trial, load, save
+from teachers.training import Recipe
 
 SUITE = replace(TINY, name="tiny-race", attacks=("soft-kd", "dist"), settings=4, tuning_seeds=2, finalists=2, steps=8)
 
@@ -53,6 +59,18 @@ def test_the_best_on_the_first_seed_get_the_second_and_the_best_of_these_is_judg
         assert sorted(first[name] for name in finalists) == sorted(first.values())[-2:]
         both = {name: sum(trial.validation_accuracy for trial in found[name]) for name in finalists}
         assert both[str(row.knockoff.parameters)] == max(both.values())
+
+
+def test_leaders_are_the_best_on_their_first_seed_alone() -> None:
+    """The worst on the first seed would be the best on both."""
+    accuracy = {0.1: (0.5, 0.9), 0.2: (0.7, 0.1), 0.3: (0.6, 0.6), 0.4: (0.8, 0.1)}  # of each seed, by rate
+    race = tuple(Arm(SoftKD(), Recipe("any", 10, lr=lr), range(1_000, 1_002)) for lr in accuracy)
+
+    def score(arm: Arm) -> float:
+        return float(np.mean(accuracy[arm.recipe.lr][: len(arm.seeds)]))
+
+    trials: Any = SimpleNamespace(failure=lambda *arms: None, score=score)
+    assert [arm.recipe.lr for arm in StudentTrials.leaders(trials, race, 2)] == [0.2, 0.4]
 
 
 def test_the_race_is_verified(raced: Path, tmp_path: Path) -> None:
