@@ -40,6 +40,7 @@ from teachers.targets.teaching import ordinary_teacher
 # Examples are the same in every run, and a busy machine is no fault of the code.
 settings.register_profile("house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+NO_SERVER = "TESTS_START_NO_SERVER"  # environment variable of runs of single tests, as in test_mutants.py
 
 
 def pytest_collection_finish() -> None:
@@ -53,8 +54,12 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _server() -> None:
-    """Let the fork server of all tests import what workers need, as that of an audit does."""
-    forkserver.ahead()
+    """Let the fork server of all tests import what workers need, as that of an audit does: seconds of a processor.
+
+    Where `NO_SERVER` is set, only a test that needs one starts it.
+    """
+    if NO_SERVER not in os.environ:
+        forkserver.ahead()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -516,14 +516,14 @@ MUTANTS = (
         "audit/plan/design.py",
         "cell.seed % FIRST_TUNING_SEED",
         "0",
-        "tests/test_home.py -k share_the_seeds",
+        "tests/test_home.py -k twin_of_its_own",
     ),
     Mutant(
         "the worst on the first seed get the second",
         "audit/trials/protocol.py",
         "seeds=arm.seeds[:1])), reverse=True)",
         "seeds=arm.seeds[:1])))",
-        "tests/test_racing.py -k best_on_the_first",
+        "tests/test_racing.py -k leaders_are_the_best",
     ),
     Mutant(
         "smoothings of a loss race as settings do",
@@ -535,22 +535,59 @@ MUTANTS = (
 )
 
 
-# Python with what the tests import from others; every run is a fork of it, so that nobody waits for torch forty times.
+# Python with what the tests import from others and pytest with its plug-ins, and of our code what imports no mutated
+# module: every run is a fork of it, so that nobody waits for torch a hundred times. Nothing of ours that a run has to
+# import anew may be here already: a module that is refused takes everything with it that imports it, and every run
+# looks once more. What is here already is never looked through for garbage.
 STARTED = """
-import json, os, sys
+import gc, importlib, json, os, sys
+from pathlib import Path
 import filelock, httpx, hypothesis.strategies, jinja2, matplotlib.pyplot, pandas, pydantic, pytest
 import rich.console, safetensors.torch, scipy.stats, sklearn.datasets, torch, torchvision, typer
+import _pytest.config, pydantic.types, pytest_timeout
+
+MUTATED = set(sys.argv[1:])
+
+class Mutated(BaseException):
+    pass
+
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        if name in MUTATED:
+            raise Mutated(name)
+
+for name in _pytest.config.default_plugins:
+    importlib.import_module("_pytest." + name)
+sys.meta_path.insert(0, Refusing())
+for path in sorted(path for part in ("attacks", "audit", "reports", "teachers") for path in Path(part).rglob("*.py")):
+    if not path.stem.startswith("__"):
+        try:
+            importlib.import_module(".".join(path.with_suffix("").parts))
+        except Mutated:
+            pass
+sys.meta_path.pop(0)
+gc.collect()
+gc.freeze()
+gc.disable()
 for line in sys.stdin:
     arguments, output = json.loads(line)
     child = os.fork()
     if not child:
         for stream in (1, 2):
             os.dup2(os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND), stream)
+        if early := MUTATED & set(sys.modules):
+            print("imported too early:", *early, flush=True)
+            os._exit(99)
+        gc.enable()
         code = pytest.main(arguments)
         sys.stdout.flush()
         os._exit(code)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+os._exit(0)
 """
+# Of the plug-ins that are installed a run loads the one that pyproject.toml sets up. It starts no fork server unless a
+# test needs one: that imports torch again, which takes longer than the run.
+SPARING = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TESTS_START_NO_SERVER": "1"}
 
 
 @dataclass(frozen=True)
@@ -563,14 +600,19 @@ class Checkout:
     def run(self, tests: str, output: Path) -> tuple[int, str]:
         """Run tests with what the files now hold; return pytest's exit code and what it printed."""
         file, _, selected = tests.partition(" -k ")
-        without = [part for plugin in ("cacheprovider", "xdist", "anyio") for part in ("-p", f"no:{plugin}")]
+        plugins = ["-p", "pytest_timeout", "-p", "no:cacheprovider"]
         imported = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what `STARTED` has imported
-        arguments = ["-x", *without, *imported, file, *(["-k", selected] if selected else [])]
+        arguments = ["-x", *plugins, *imported, file, *(["-k", selected] if selected else [])]
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps([arguments, str(output)]) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline()), output.read_text(encoding="utf-8")
+
+
+def module(file: str) -> str:
+    """Return the name by which a file is imported."""
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 @pytest.fixture(scope="module")
@@ -584,8 +626,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
         else:
             shutil.copy(source, folder / part)
     compileall.compile_dir(folder, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
-    env = {"PATH": "", "PYTHONPATH": "."}
-    command = [sys.executable, "-c", STARTED]
+    env = {"PATH": "", "PYTHONPATH": ".", **SPARING}
+    command = [sys.executable, "-c", STARTED, *sorted({module(mutant.file) for mutant in MUTANTS})]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=folder, stdin=pipe, stdout=pipe, text=True, env=env) as process:
         yield Checkout(folder, process)
