@@ -94,6 +94,13 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache of audits of the embedded task, whose teachers take long: all processes of the tests share it."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "drawn"
+
+
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Suite:
     """Let `--effort smoke` mean a suite of seconds."""

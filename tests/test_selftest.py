@@ -128,12 +128,12 @@ def test_an_unknown_teacher_is_refused_before_any_audit(capsys: pytest.CaptureFi
 
 @pytest.mark.slow
 def test_the_placebo_is_found_to_be_one(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, drawn: Path, tmp_path: Path
 ) -> None:
     few = {"settings": 3, "tuning_seeds": 1, "seeds": 4, "bite_seeds": 2, "steps": 200, "epochs": 0}
     small = replace(SELFTEST, name="placebo", attacks=(SoftKD.name, AVG.name), **few)
     monkeypatch.setitem(EFFORTS, EFFORT, small)
-    argv = ("--only", "placebo", "--jobs", "2", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out"))
+    argv = ("--only", "placebo", "--jobs", "2", "--cache", str(drawn), "--out", str(tmp_path / "out"))
     _, out, _ = call(capsys, "selftest", *argv)
     record = load(tmp_path / "out/placebo")
     assert f"{SoftKD.name} is " in " ".join(out.split())

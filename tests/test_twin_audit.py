@@ -30,11 +30,11 @@ SUITE = replace(
 
 
 @pytest.mark.slow
-def test_a_twin_is_not_distillable_by_the_gain_of_its_own_copy(tmp_path: Path) -> None:
-    made, cache = tmp_path / "twin.pt", tmp_path / "cache"
-    teach.teach("label-smoothing", made, data="glyphs", architecture="strided-8-16-32", seed=7, cache=cache)
+def test_a_twin_is_not_distillable_by_the_gain_of_its_own_copy(drawn: Path, tmp_path: Path) -> None:
+    made = tmp_path / "twin.pt"
+    teach.teach("label-smoothing", made, data="glyphs", architecture="strided-8-16-32", seed=7, cache=drawn)
     with smoke(SUITE):
-        done = pipeline.run(request(cache, tmp_path / "out", teacher=str(made), data="glyphs", attacks="nkd"))
+        done = pipeline.run(request(drawn, tmp_path / "out", teacher=str(made), data="glyphs", attacks="nkd"))
         assert list(verify(done.folder)) == []
     record = done.record
     assert record.verdict.word == "INCONCLUSIVE"
