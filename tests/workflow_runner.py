@@ -67,14 +67,17 @@ def resolved(text: object, context: Mapping[str, str]) -> str:
 
 
 SHORT = (
-    "short-1"  # the suite that `--effort smoke` means on such a machine: most of smoke's, its students trained shortly
+    "short-1"  # the suite that `--effort smoke` means on such a machine: few of smoke's students, all taught shortly
 )
 ENTRY = f"""
 from dataclasses import replace
 from audit.cli import main
 from audit.plan.suite import EFFORTS, SMOKE
+from teachers import methods
 
-EFFORTS["smoke"] = replace(SMOKE, name="{SHORT}", attacks=SMOKE.attacks[1:], steps=10)
+recipe = methods.default_recipe
+methods.default_recipe = lambda task, name=None, steps=None: recipe(task, name, steps or 100)
+EFFORTS["smoke"] = replace(SMOKE, name="{SHORT}", attacks=SMOKE.attacks[1:], seeds=2, bite_seeds=2, steps=10)
 if __name__ == "__main__":
     main()
 """
