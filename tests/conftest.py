@@ -43,6 +43,17 @@ settings.load_profile("house")
 NO_SERVER = "TESTS_START_NO_SERVER"  # environment variable of runs of single tests, as in test_mutants.py
 
 
+def allowed(item: pytest.Item) -> float:
+    """Return the seconds that a test names as its limit; 0 where it has that of all others."""
+    marker = item.get_closest_marker("timeout")
+    return marker.args[0] if marker else 0.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that may take longest: one that begins last is waited for by a process that has no other."""
+    items.sort(key=allowed, reverse=True)
+
+
 def pytest_collection_finish() -> None:
     """Collect garbage rarely, and never look through what is imported and collected: it stays until the end."""
     gc.collect()

@@ -107,6 +107,14 @@ def test_an_init_is_a_face_and_no_room(room: str) -> None:
         assert path.parent == ROOT / "audit" or all(isinstance(line, FACE) for line in rest), path
 
 
+@pytest.mark.slow
+def test_tests_that_may_take_longest_begin(request: pytest.FixtureRequest) -> None:
+    """No process is left with one of them at the end, while another has nothing to do."""
+    markers = [item.get_closest_marker("timeout") for item in request.session.items]
+    seconds = [marker.args[0] if marker else 0 for marker in markers]
+    assert seconds == sorted(seconds, reverse=True)
+
+
 def test_no_test_module_imports_another() -> None:
     """What tests share stands in modules beside them; fixtures of several files stand in conftest."""
     for path in (ROOT / "tests").rglob("*.py"):
