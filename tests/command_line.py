@@ -17,10 +17,20 @@ def call(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]
     return code, out, err
 
 
+BRIEF = """
+from dataclasses import replace
+from audit.cli import main
+from audit.plan.suite import EFFORTS, SMOKE
+
+EFFORTS["smoke"] = replace(SMOKE, name="brief", seeds=2, bite_seeds=2, steps=150)
+if __name__ == "__main__":
+    main()
+"""
+
+
 def command(cache: Path, out: Path, *more: str) -> list[str]:
-    """Return the command of a process that audits the demo teacher at smoke effort, with two workers."""
+    """Return the command of a process that audits the demo teacher with two workers, and students of some seconds."""
     options = ["--data", "digits", "--effort", "smoke", "--jobs", "2", "--cache", str(cache), "--out", str(out)]
-    entry = "from audit.cli import main\nif __name__ == '__main__':\n    main()\n"
     script = cache.parent / "entry.py"
-    script.write_text(entry)
+    script.write_text(BRIEF)
     return [sys.executable, str(script), "run", "--teacher", "demo", *options, *more]
