@@ -32,8 +32,9 @@ def test_an_ordinary_teacher_is_distillable_and_smoothed_truth_is_not(drawn: Pat
     assert record.verdict.word == "DISTILLABLE"
     assert all(found.margin.lower > 0 for found in found_in(record, "dist").margins if found.over != "home-made")
     assert "; a teacher trained at home gives as much: " in record.verdict.sentence
-    margins = {c.attack: c.margin.mean for c in record.comparisons if c.margin is not None}
-    assert max(margins.values()) >= 0.02
+    margin = found_in(record, "dist").margin
+    assert margin is not None
+    assert margin.mean >= 0.015, "+1.72 to +2.58 points on twenty such teachers (docs/performance.md)"
     assert not [f for f in record.flags if f.caps != "nothing"]
 
     with smoke(SUITE):
