@@ -15,6 +15,7 @@ from record_changes import of
 
 from attacks import registry
 from attacks.base import Attack, Lab
+from attacks.data_free.ideal import IDEAL
 from attacks.logits.soft_kd import SoftKD
 from audit import pipeline
 from audit.analysis.derive import results
@@ -398,6 +399,28 @@ def test_a_steal_cost_curve_has_a_fresh_student_for_every_budget(
     mine = [t for t in record.trials if t.cell.technique == "knockoff" and t.role == "cost"]
     assert sorted({t.cell.budget for t in mine if t.cell.budget}) == [round(own / 10), round(own / 10**0.5)]
     assert len({t.key for t in mine}) == len(mine) == 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brief(IDEAL):
+    name = "brief"
+    queries: int = 600
+    rounds: int = 4
+    generator_steps: int = 1
+
+    @classmethod
+    def grid(cls) -> tuple["Brief", ...]:
+        return (cls(),)
+
+
+def test_students_of_smaller_budgets_may_be_trained_for_fewer_steps(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_attack(monkeypatch, Brief)
+    done = pipeline.run(request(kept, tmp_path / "out", attacks="brief"))
+    steps = {t.cell.budget: t.regime.recipe["steps"] for t in done.record.trials if t.cell.technique == "brief"}
+    assert steps == {60: 10, None: 19}
+    assert list(verify(done.folder)) == []
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,7 @@ def _alike(groups: Groups) -> Iterator[Disagreement]:
     seen: dict[str, Any] = {}
     for trial in groups.record.trials:
         said = groups.said[trial.key]
-        setting = [said[name] for name in ("technique", "parameters", "recipe", "surrogate")]
+        setting = [said[name] for name in ("technique", "parameters", "recipe", "surrogate", "budget")]
         for what, key, value in (
             ("regime", repr(setting), trial.regime),
             ("labels", said["pool"], trial.labels),
