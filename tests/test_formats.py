@@ -13,6 +13,7 @@ import jailed
 import numpy as np
 import pytest
 import torch
+from audits import smoke
 from torch import Tensor, nn
 
 from audit import teach
@@ -219,7 +220,8 @@ class TestOnnx:
         path = tmp_path / "demo.onnx"
         torch.onnx.export(demo.network.eval(), (torch.rand(4, *task.shape),), path, dynamo=False)
         asked = Options(teacher=str(path), data="digits", effort="smoke", cache=kept, out=tmp_path / "out", quiet=True)
-        record = run(asked).record
+        with smoke():
+            record = run(asked).record
         assert record.teacher.architecture == "onnx"
         assert record.teacher.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
         assert record.teacher.validation_accuracy == validation_accuracy(demo, task)
