@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, final
 
@@ -22,7 +22,7 @@ from teachers.views import Viewer, ViewSet
 
 Holds = Literal["original", "surrogate", "no data"]
 Index = NDArray[np.int64]
-Library = Callable[[Pool, ViewSet, Index], Answers]  # the stored answers about some images, view-major
+Library = Callable[[Pool, Sequence[ViewSet], Index], Answers]  # the stored answers about some images, view-major
 
 
 class Lab:
@@ -52,9 +52,9 @@ class Lab:
         self.step_seconds = 0.0
         self.decoded = ""  # what an attack found that the teacher does to its answers: a sentence for the report
 
-    def _ask_all(self, pool: Pool, views: ViewSet, index: Index) -> Answers:
-        viewer, images = Viewer(pool, views), torch.from_numpy(index)
-        pixels = (viewer(images, torch.full_like(images, view)) for view in range(views.count))
+    def _ask_all(self, pool: Pool, sets: Sequence[ViewSet], index: Index) -> Answers:
+        images, viewers = torch.from_numpy(index), ((Viewer(pool, one), one.count) for one in sets)
+        pixels = (viewer(images, torch.full_like(images, v)) for viewer, count in viewers for v in range(count))
         return concatenate([self.oracle.ask(x) for x in pixels])
 
     @property
@@ -85,7 +85,7 @@ class Lab:
         sets = [self.view_set(part, views) for part in kind.split("+")]
         self.oracle.charge(sum(s.count for s in sets) * len(index))
         ask = self._library or self._ask_all  # not stored: a lab that refers to itself would stay in memory
-        return concatenate([ask(pool, s, index) for s in sets])
+        return ask(pool, sets, index)
 
     def stream(
         self,

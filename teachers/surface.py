@@ -83,7 +83,9 @@ class Answers:
 
 
 def concatenate(parts: list[Answers]) -> Answers:
-    """Join answers of one kind."""
+    """Join answers of one kind; one part alone is returned as it is."""
+    if len(parts) == 1:
+        return parts[0]
     gradients = [part.gradients for part in parts if part.gradients is not None]
     joined = torch.cat(gradients) if gradients else None
     return Answers(parts[0].kind, torch.cat([part.values for part in parts]), joined)

@@ -26,7 +26,13 @@ def whole(header: object, **arrays: np.ndarray) -> bytes:
 
 
 IMAGES: dict[str, Any] = {"say": "ask", "estimate": False}
-VIEWS: dict[str, Any] = {"say": "ask", "pool": "p" * 64, "kind": "crop", "count": 2}
+VIEWS: dict[str, Any] = {"say": "ask", "pool": "p" * 64, "sets": [{"kind": "crop", "count": 2}]}
+
+
+def views(**changes: object) -> dict[str, Any]:
+    return VIEWS | {"sets": [VIEWS["sets"][0] | changes]}
+
+
 RECIPE: dict[str, Any] = {
     "architecture": "strided-4-4",
     "steps": 25,
@@ -172,16 +178,20 @@ NO_QUESTIONS: dict[str, bytes] = {
     "an index of booleans": whole(VIEWS, index=index([True, False])),
     "an index of two dimensions": whole(VIEWS, index=index([[0, 1]])),
     "no index": whole(VIEWS),
-    "a count that is true": whole(VIEWS | {"count": True}, index=index([0])),
-    "a count of a half": whole(VIEWS | {"count": 0.5}, index=index([0])),
-    "a count that is text": whole(VIEWS | {"count": "2"}, index=index([0])),
-    "a count of nothing": whole(VIEWS | {"count": 0}, index=index([0])),
-    "a negative count": whole(VIEWS | {"count": -3}, index=index([0])),
-    "a huge count": whole(VIEWS | {"count": 10**18}, index=index([0])),
-    "an unknown kind of view": whole(VIEWS | {"kind": "negative"}, index=index([0])),
-    "a kind that is a path": whole(VIEWS | {"kind": "../../teachers"}, index=index([0])),
+    "a count that is true": whole(views(count=True), index=index([0])),
+    "a count of a half": whole(views(count=0.5), index=index([0])),
+    "a count that is text": whole(views(count="2"), index=index([0])),
+    "a count of nothing": whole(views(count=0), index=index([0])),
+    "a negative count": whole(views(count=-3), index=index([0])),
+    "a huge count": whole(views(count=10**18), index=index([0])),
+    "an unknown kind of view": whole(views(kind="negative"), index=index([0])),
+    "a kind that is a path": whole(views(kind="../../teachers"), index=index([0])),
     "a pool that is a list": whole(VIEWS | {"pool": ["p"]}, index=index([0])),
     "a pool of a long name": whole(VIEWS | {"pool": "p" * 1000}, index=index([0])),
+    "no views at all": whole(VIEWS | {"sets": []}, index=index([0])),
+    "more kinds of views than there are": whole(VIEWS | {"sets": 11 * VIEWS["sets"]}, index=index([0])),
+    "views that are text": whole(VIEWS | {"sets": ["crop"]}, index=index([0])),
+    "another key in views": whole(views(pool="p"), index=index([0])),
     "another key in a question": whole(VIEWS | {"budget": None}, index=index([0])),
 }
 
@@ -257,7 +267,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "no index at all": (whole(VIEWS, index=np.zeros(0, np.int64)), "the query has no images"),
     "another pool": (whole(VIEWS | {"pool": "0" * 64}, index=index([0])), "does not hold these images"),
     "a pool that is a path": (whole(VIEWS | {"pool": "../pools"}, index=index([0])), "does not hold these images"),
-    "more than the budget": (whole(VIEWS | {"count": 200}, index=np.arange(60)), "above the budget"),
+    "more than the budget": (whole(views(count=200), index=np.arange(60)), "above the budget"),
     "images of NaN": (whole(IMAGES, images=np.full((2, 1, 8, 8), np.nan, "f4")), r"in \[0, 1\]"),
     "images without end": (whole(IMAGES, images=np.full((2, 1, 8, 8), np.inf, "f4")), r"in \[0, 1\]"),
     "one pixel above one": (whole(IMAGES, images=pixels(2, 1, 8, 8) + 0.6), r"in \[0, 1\]"),

@@ -175,7 +175,7 @@ class Thief(Hostile):
         from teachers.views import ViewSet
 
         line = next(o for o in reachable(lab.oracle, 8) if type(o).__name__ == "_Line")
-        line.views("0" * 64, ViewSet("raw", 1), np.arange(3))
+        line.views("0" * 64, [ViewSet("raw", 1)], np.arange(3))
         escaped(self.name)
 
 

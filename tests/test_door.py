@@ -18,6 +18,8 @@ from teachers.errors import BudgetExceeded
 from teachers.oracle import Box
 from teachers.processes import pipes
 from teachers.processes.pipes import PipeError
+from teachers.storage.entries import Entries
+from teachers.storage.mapped import AnswerFiles
 from teachers.storage.store import AnswerStore
 from teachers.surface import FULL, Answers
 from teachers.views import ViewSet
@@ -45,16 +47,17 @@ def teacher() -> Counting:
 
 
 def door(teacher: Counting, folder: Path, budget: int | None = None) -> MeteredOracle:
-    return MeteredOracle(CachedTeacher(AnswerStore(folder), teacher), FULL, {"held": POOL}, budget)
+    files = AnswerFiles(Entries(folder))
+    return MeteredOracle(CachedTeacher(AnswerStore(folder), teacher), FULL, {"held": POOL}, budget, files)
 
 
 def test_what_is_stored_is_charged_to_every_cell_and_sent_once(teacher: Counting, tmp_path: Path) -> None:
     some = np.array([1, 4, 5])
     first, second = door(teacher, tmp_path), door(teacher, tmp_path)
-    answers = first.views("held", CROPS, some)
-    assert torch.equal(answers.values, second.views("held", CROPS, some).values)
+    answers = first.views("held", [CROPS], some)
+    assert torch.equal(answers.values, second.views("held", [CROPS], some).values)
     assert (first.charged, second.charged, teacher.seen) == (6, 6, 6)
-    second.views("held", CROPS, np.array([4, 7]))
+    second.views("held", [CROPS], np.array([4, 7]))
     assert (second.charged, teacher.seen) == (10, 8)
     assert sum(int(a.rows.array().sum()) for a in second.rests if a.rows is not None) == 8
 
@@ -83,13 +86,13 @@ def test_images_that_serve_gradients_alone_are_told_apart(teacher: Counting, tmp
 
 def test_a_door_refuses_before_anything_is_sent(teacher: Counting, tmp_path: Path) -> None:
     one = door(teacher, tmp_path, budget=7)
-    one.views("held", CROPS, np.arange(3))
+    one.views("held", [CROPS], np.arange(3))
     for wrong, error in (
-        (lambda: one.views("held", CROPS, np.arange(1)), BudgetExceeded),
+        (lambda: one.views("held", [CROPS], np.arange(1)), BudgetExceeded),
         (lambda: one.images(torch.rand(2, *SHAPE)), BudgetExceeded),
-        (lambda: one.views("another", CROPS, np.arange(1)), PermissionError),
-        (lambda: one.views("held", ViewSet("raw", 1), np.array([len(POOL)])), ValueError),
-        (lambda: one.views("held", ViewSet("raw", 1), np.array([-1])), ValueError),
+        (lambda: one.views("another", [CROPS], np.arange(1)), PermissionError),
+        (lambda: one.views("held", [ViewSet("raw", 1)], np.array([len(POOL)])), ValueError),
+        (lambda: one.views("held", [ViewSet("raw", 1)], np.array([-1])), ValueError),
         (lambda: one.images(torch.rand(1, *SHAPE) + 1), ValueError),
         (lambda: one.images(torch.rand(1, 9, 9)), ValueError),
     ):

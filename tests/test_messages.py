@@ -25,6 +25,8 @@ from audit.execution.worker import Job
 from audit.plan.cells import ENGINE, Cell, Failure, Result
 from teachers.errors import BudgetExceeded, RefusedInput
 from teachers.processes import frames, messages, pipes
+from teachers.storage.entries import Entries
+from teachers.storage.mapped import AnswerFiles, Form
 from teachers.storage.store import AnswerStore
 from teachers.surface import FULL
 from teachers.training import Recipe, build_student
@@ -56,9 +58,8 @@ def hear(tmp_path: Path) -> Callable[[bytes], processes.Outcome]:
         worker.pipe, there = frames.pair()
         theirs.append(there)  # as of a worker that waits for an answer
         worker.job = Job(cell=cell, pool=tmp_path, surrogate=None, classes=CLASSES)
-        worker._door = MeteredOracle(
-            CachedTeacher(AnswerStore(tmp_path), LAB.oracle.ask), FULL, {"p" * 64: LAB.pool}, 2_000
-        )
+        teacher, files = CachedTeacher(AnswerStore(tmp_path), LAB.oracle.ask), AnswerFiles(Entries(tmp_path))
+        worker._door = MeteredOracle(teacher, FULL, {"p" * 64: LAB.pool}, 2_000, files)
         threading.Thread(target=write, args=(there, sent), daemon=True).start()
         return worker.listen(0.0, True, EXAMS)
 
@@ -108,7 +109,10 @@ def test_what_may_be_asked_is_answered(hear: Callable[[bytes], object]) -> None:
     answers = messages.heard(*pipes.receive(hear.theirs[0]), 3)  # type: ignore[attr-defined]
     assert answers.values.shape == (3, CLASSES)
     assert hear(whole(hostile_messages.VIEWS, index=np.array([1, 5]))) is None
-    assert len(messages.heard(*pipes.receive(hear.theirs[1]), 4)) == 4  # type: ignore[attr-defined]
+    form = messages.parse(Form, pipes.receive(hear.theirs[1])[0])  # type: ignore[attr-defined]
+    file = pipes.accept(hear.theirs[1])  # type: ignore[attr-defined]
+    assert form.answers(file).values.shape == (4, CLASSES)
+    os.close(file)
     assert hear(whole({"say": "step"})) is None
 
 
@@ -306,5 +310,6 @@ def test_a_long_error_is_told_in_so_many_characters_as_a_message_holds() -> None
 def test_views_may_be_asked_about_in_any_number_that_fits() -> None:
     assert ViewSet("crop", 3).count == 3
     with pytest.raises(ValueError, match="query in parts"):
-        processes._refuse_too_many(10**12, 10)
+        processes._refuse_too_many(10**12, 10, 2**40)
+    processes._refuse_too_many(10**6, 10, 8 * 10**7)
     assert recipe(steps=5)

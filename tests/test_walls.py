@@ -22,6 +22,8 @@ from audit.cache.store import Cache
 from audit.execution.metering import CachedTeacher, MeteredOracle
 from reports.record import load
 from teachers.errors import RefusedInput, UsageError
+from teachers.storage.entries import Entries
+from teachers.storage.mapped import AnswerFiles
 from teachers.storage.store import AnswerStore
 from teachers.surface import FULL, Answers
 from teachers.training import Batch, Outputs, Student
@@ -69,9 +71,10 @@ def test_a_damaged_block_is_as_good_as_none(tmp_path: Path) -> None:
 def test_answers_that_did_not_arrive_never_train_a_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab, store = tiny_lab(FULL, 0), AnswerStore(tmp_path)
     monkeypatch.setattr(store, "add", lambda *_: None)
-    door = MeteredOracle(CachedTeacher(store, lab.oracle.ask), FULL, {"pool": lab.pool}, None)
+    files = AnswerFiles(Entries(tmp_path))
+    door = MeteredOracle(CachedTeacher(store, lab.oracle.ask), FULL, {"pool": lab.pool}, None, files)
     with pytest.raises(RuntimeError, match="missing from the store"):
-        door.views("pool", lab.view_set("crop"), np.arange(5))
+        door.views("pool", [lab.view_set("crop")], np.arange(5))
 
 
 def test_unsorted_indices_are_refused_before_anything_is_asked() -> None:

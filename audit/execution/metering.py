@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from audit.plan.cells import BlockUse
 from reports.record import PackedArray
 from teachers.http.remote import RemoteBox
 from teachers.oracle import CHUNK, Ask, Oracle
+from teachers.storage.mapped import AnswerFile, AnswerFiles
 from teachers.storage.store import AnswerStore, Rows
 from teachers.surface import Answers, Surface, concatenate
 from teachers.task import Pool
@@ -71,20 +72,27 @@ class CachedTeacher:
             stored, missing = self.store.load(block.name, rows)
         if stored is None or len(missing):
             raise RuntimeError(f"{len(rows)} requested answers are missing from the store: {block.name}")
-        return stored[torch.from_numpy(rows)]
+        return stored if np.array_equal(rows, np.arange(len(stored))) else stored[torch.from_numpy(rows)]
 
 
 class MeteredOracle:
     """One cell's path to its teacher: it charges every image before the query, and records which answers the cell uses.
 
-    `held`: the pools that the cell's attack holds, by digest.
+    `held`: the pools that the cell's attack holds, by digest; `files`: those of a run's questions; `owner`: the plug-in
+    distribution whose code asks, empty for built-in code.
     """
 
     def __init__(
-        self, cached_teacher: CachedTeacher, surface: Surface, held: Mapping[str, Pool], budget: int | None
+        self,
+        cached_teacher: CachedTeacher,
+        surface: Surface,
+        held: Mapping[str, Pool],
+        budget: int | None,
+        files: AnswerFiles,
+        owner: str = "",
     ) -> None:
         shape = next(iter(held.values())).shape
-        self._cached_teacher, self._held = cached_teacher, held
+        self._cached_teacher, self._held, self.files, self._owner = cached_teacher, held, files, owner
         self._oracle = Oracle(self._made, surface=surface, shape=shape, budget=budget, estimate_by=self._guessed)
         self._rests: dict[str, np.ndarray] = {}
         self._estimates: set[str] = set()  # blocks that only served to estimate gradients
@@ -108,8 +116,15 @@ class MeteredOracle:
             for name, rows in sorted(self._rests.items())
         )
 
-    def views(self, pool: str, views: ViewSet, index: Rows) -> Answers:
-        """Return the answers for all views of some images of a held pool, view-major.
+    def views(self, pool: str, sets: Sequence[ViewSet], index: Rows) -> Answers:
+        """Return the answers for all views of some images of a held pool; raise what `file` raises."""
+        return self.file(pool, sets, index).answers()
+
+    def file(self, pool: str, sets: Sequence[ViewSet], index: Rows) -> AnswerFile:
+        """Return the file of the answers for all views of some images of a held pool, set by set, view-major.
+
+        It is written once for all students that ask the same. Code of another owner gets a file of its own, since who
+        has a file open may find a way to write to it.
 
         Raises BudgetExceeded before any query, ValueError for indices that are not strictly increasing or not in the
         pool, PermissionError for a pool that is not held.
@@ -119,8 +134,18 @@ class MeteredOracle:
         images = self._held[pool]
         if len(index) and (index[0] < 0 or index[-1] >= len(images) or not (np.diff(index) > 0).all()):
             raise ValueError("indices must be strictly increasing and lie in the pool")
-        self._oracle.charge(views.count * len(index))
-        return concatenate([self._rest(*block) for block in blocks(images, views, index)])
+        if not len(index):
+            raise ValueError("the query has no images")
+        count = sum(one.count for one in sets) * len(index)
+        self._oracle.charge(count)
+        digest = hashlib.sha256(index.tobytes()).digest()
+        question = self._owner, self._cached_teacher.store.folder, pool, tuple(sets), digest
+        asked = (block for one in sets for block in blocks(images, one, index))
+        file = self.files.joined(question, count, (self._rest(*block) for block in asked))
+        for one in sets:
+            for block, rows, _ in blocks(images, one, index):
+                self._use(block, rows)
+        return file
 
     def images(self, images: Tensor, estimate: bool = False) -> Answers:
         """Return the answers for images that are not views of a pool; they are stored by the images' content.
@@ -145,8 +170,11 @@ class MeteredOracle:
     def _about(self, name: str, images: Tensor) -> Answers:
         return self._rest(Block(name, len(images)), np.arange(len(images)), lambda rows: images[torch.from_numpy(rows)])
 
-    def _rest(self, block: Block, rows: Rows, pixels: Pixels) -> Answers:
+    def _use(self, block: Block, rows: Rows) -> None:
         self._rests.setdefault(block.name, np.zeros(block.size, bool))[rows] = True
+
+    def _rest(self, block: Block, rows: Rows, pixels: Pixels) -> Answers:
+        self._use(block, rows)
         return self._cached_teacher.answers(block, rows, pixels)
 
 

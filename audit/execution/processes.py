@@ -5,6 +5,7 @@ A process in which a plug-in's code has run is used for that plug-in's code only
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from audit.execution.worker import Job
 from audit.execution.worker_loop import work
 from audit.execution.worker_messages import AskImages, AskViews, Breakdown, Student
 from audit.plan.cells import Failure, Result
+from teachers import kinds
 from teachers.errors import AuditError
 from teachers.networks import Shape
 from teachers.processes import frames, limits, messages, pipes, trees
@@ -188,22 +190,24 @@ class _Worker:
             index = messages.one(arrays, "index", "int64", (None,), least=0)
         else:
             images = torch.from_numpy(messages.one(arrays, "images", "float32", (None, *shape)))
+        file = None
         try:
             if self._door is None:
                 raise PermissionError("a control may not query a teacher")
             if isinstance(asked, AskImages):
-                answers = self._door.images(images, estimate=asked.estimate)
+                message = messages.told(self._door.images(images, estimate=asked.estimate))
             else:
-                _refuse_too_many(asked.count * len(index), job.classes)
-                answers = self._door.views(asked.pool, ViewSet(asked.kind, asked.count), index)
-            message = messages.told(answers)
+                sets = [ViewSet(one.kind, one.count) for one in asked.sets]
+                numbers = job.classes + (math.prod(shape) if kinds.kind(job.cell.surface or "") == "gradients" else 0)
+                _refuse_too_many(sum(one.count for one in sets) * len(index), numbers, self._door.files.room)
+                file = self._door.file(asked.pool, sets, index)
+                message = file.form.model_dump(), {}
         except (AuditError, ValueError, PermissionError) as e:
             message = messages.refusal(e), {}
-        pipes.send(self.pipe, *message, seconds=0)
+        pipes.send(self.pipe, *message, seconds=0, file=None if file is None else file.handle)
 
 
-def _refuse_too_many(answers: int, classes: int) -> None:
-    if not answers:
-        raise ValueError("the query has no images")
-    if 4 * answers * classes > limits.spare() // 2:
-        raise ValueError(f"{answers:,} answers at once do not fit in this machine's memory; query in parts")
+def _refuse_too_many(answers: int, numbers: int, room: int) -> None:
+    """Raise ValueError if answers of so many numbers each do not fit twice in `room`: they are stored, then joined."""
+    if 4 * answers * numbers > room // 2:
+        raise ValueError(f"{answers:,} answers at once do not fit on the disk of the cache; query in parts")

@@ -118,7 +118,8 @@ class TrialRunner:
             return None
         target = self.targets[cell.teacher, cell.surface]
         held = {digest: self.pools[digest] for digest in (cell.pool, cell.surrogate) if digest is not None}
-        return MeteredOracle(self.cached_teacher(target), target.surface, held, cell.budget)
+        teacher, files = self.cached_teacher(target), self.cache.files
+        return MeteredOracle(teacher, target.surface, held, cell.budget, files, owner_of(cell))
 
     def cached_teacher(self, target: Target) -> CachedTeacher:
         """Return the stored answers of a teacher, and what asks for those that are missing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -59,8 +59,8 @@ class TrainingOutcome:
 class Ask(Protocol):
     """Interface of the metered oracle on the worker's side."""
 
-    def views(self, pool: str, views: ViewSet, index: Rows) -> Answers:
-        """Return the answers for all views of some images of a pool, view-major."""
+    def views(self, pool: str, sets: Sequence[ViewSet], index: Rows) -> Answers:
+        """Return the answers for all views of some images of a pool, one set after the other, view-major."""
         ...
 
     def images(self, images: Tensor, estimate: bool = False) -> Answers:
@@ -112,13 +112,13 @@ def _train(job: Job, ask: Ask | None, progress: Callable[[int], None] | None) ->
             estimate_by=lambda x: door.images(x.cpu(), estimate=True),
         )
 
-    def library(images: Pool, views: ViewSet, index: Rows) -> Answers:
+    def library(images: Pool, sets: Sequence[ViewSet], index: Rows) -> Answers:
         assert ask is not None
         for held, digest in ((pool, cell.pool), (surrogate, cell.surrogate)):
             if images is held and digest is not None:
-                return ask.views(digest, views, index)
-        viewer, at = Viewer(images, views), torch.from_numpy(index)
-        pixels = (viewer(part, torch.full_like(part, v)) for v in range(views.count) for part in torch.split(at, BLOCK))
+                return ask.views(digest, sets, index)
+        at, viewers = torch.split(torch.from_numpy(index), BLOCK), ((Viewer(images, one), one.count) for one in sets)
+        pixels = (viewer(part, torch.full_like(part, v)) for viewer, n in viewers for v in range(n) for part in at)
         return concatenate([ask.images(x) for x in pixels])
 
     lab = Lab(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -16,6 +18,7 @@ from audit.plan.cells import Cell, Failure
 from teachers import units
 from teachers.processes import limits, messages, pipes
 from teachers.processes.pipes import Arrays, Limits
+from teachers.storage.mapped import Form
 from teachers.storage.store import Rows
 from teachers.surface import Answers
 from teachers.views import ViewSet
@@ -30,12 +33,18 @@ class _Line:
         self._pipe = pipe
         self._spoke = time.monotonic()
 
-    def views(self, pool: str, views: ViewSet, index: Rows) -> Answers:
-        question = {"pool": pool, "kind": views.kind, "count": views.count}
-        return self._ask(question, {"index": index}, views.count * len(index))
+    def views(self, pool: str, sets: Sequence[ViewSet], index: Rows) -> Answers:
+        asked = [{"kind": one.kind, "count": one.count} for one in sets]
+        header, _ = self._ask({"pool": pool, "sets": asked}, {"index": index})
+        file = pipes.accept(self._pipe)
+        try:
+            return messages.parse(Form, header).answers(file)
+        finally:
+            os.close(file)
 
     def images(self, images: Tensor, estimate: bool = False) -> Answers:
-        return self._ask({"estimate": estimate}, {"images": images.float().numpy()}, len(images))
+        header, answers = self._ask({"estimate": estimate}, {"images": images.float().numpy()})
+        return messages.heard(header, answers, len(images), tuple(images.shape[1:]))
 
     def step(self, step: int) -> None:
         """Tell the parent at intervals that training goes on."""
@@ -43,17 +52,17 @@ class _Line:
             self._spoke = time.monotonic()
             pipes.send(self._pipe, {"say": "step"})
 
-    def _ask(self, question: dict[str, Any], arrays: Arrays, count: int) -> Answers:
+    def _ask(self, question: dict[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
         pipes.send(self._pipe, {"say": "ask", **question}, arrays)
         header, answers = pipes.receive(self._pipe, Limits(arrays=2, size=2**40))
         messages.raise_refusal(header)
-        return messages.heard(header, answers, count, tuple(arrays["images"].shape[1:]) if "images" in arrays else None)
+        return header, answers
 
 
 def work(pipe: Connection, memory: int) -> None:
     """Train cells from the pipe until it closes; `memory`: limit in bytes (0: none)."""
     if memory:
-        limits.hold_memory(memory)
+        limits.hold_memory(memory, mapping=True)
     torch.set_num_threads(1)
     while True:
         try:

@@ -18,13 +18,19 @@ Seconds = Annotated[float, Field(ge=0, le=10**9)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class Views(Message):
+    """A number of views, all of one kind."""
+
+    kind: views.Kind
+    count: Annotated[int, Field(ge=1, le=10_000)]
+
+
 class AskViews(Message):
     """A worker's query for views of some images of a pool."""
 
     say: Literal["ask"]
     pool: Annotated[str, Field(max_length=64)]
-    kind: views.Kind
-    count: Annotated[int, Field(ge=1, le=10_000)]
+    sets: Annotated[list[Views], Field(min_length=1, max_length=10)]
 
 
 class AskImages(Message):

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import struct
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from teachers.processes import forks
@@ -79,6 +81,33 @@ def take(pipe: Connection, most: int, clock: Clock) -> bytearray:
     if not 0 <= size <= most:
         raise PipeError(f"{size:,} bytes in place of at most {most:,}")
     return _exactly(pipe, size, clock)
+
+
+def give(pipe: Connection, file: int, clock: Clock) -> None:
+    """Send an open file, with one byte that carries it.
+
+    Raises what `put` raises.
+    """
+    with socket.fromfd(pipe.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as line:
+        while True:
+            _await(pipe, select.POLLOUT, clock)
+            with suppress(BlockingIOError):
+                socket.send_fds(line, [b"\0"], [file])
+                return
+
+
+def accept(pipe: Connection, clock: Clock) -> int:
+    """Receive an open file.
+
+    Raises Silence if it does not arrive in time, EOFError if the other side is gone.
+    """
+    with socket.fromfd(pipe.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as line:
+        _await(pipe, select.POLLIN, clock)
+        _, files, _, _ = socket.recv_fds(line, 1, 1)
+    if not files:
+        raise EOFError
+    os.set_inheritable(files[0], False)
+    return files[0]
 
 
 def _exactly(pipe: Connection, size: int, clock: Clock) -> bytearray:

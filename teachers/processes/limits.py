@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import mmap
 import os
 import signal
+import sys
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +25,10 @@ WANTING = (
     "memory",
     "can't start new thread",
 )  # in error messages about memory
+MOST_MAPPED = 2**50  # bytes by which mapped files may raise the limit of `hold_memory`
+# Python 3.11 has no name for Linux's MAP_NORESERVE.
+UNRESERVED = 0x4000 if sys.platform == "linux" else 0
+_raised = False  # whether `private` raises this process's limit
 CGROUPS = ("memory.max", "memory/memory.limit_in_bytes")
 
 
@@ -78,14 +86,50 @@ def question(shape: Sequence[int]) -> float:
     return 60.0 + 20.0 * math.prod(shape) / (3 * 224 * 224)
 
 
-def hold_memory(more: int) -> None:
+def hold_memory(more: int, *, mapping: bool = False) -> None:
     """Limit this process to `more` bytes beyond what it uses now; allocating more raises MemoryError.
 
     The limit counts private writable pages, not a GPU driver's reservations or mapped files. Only Linux enforces it.
+    `mapping`: whether `private` raises it by the size of each file that it maps; so can, then, any code in the process.
     """
+    global _raised
     if began := size("VmData"):
-        lower("RLIMIT_DATA", began + more)
+        lower("RLIMIT_DATA", began + more, MOST_MAPPED if mapping else 0)
         lower("RLIMIT_CORE", 0)
+        _raised = mapping
+
+
+def private(file: int, size: int) -> mmap.mmap:
+    """Map the first `size` bytes of an open file; what is written to them stays in this process.
+
+    Only pages that are written to take memory; the system can drop the others, and reads them again. Linux would
+    count all of them against the limit of `hold_memory`, and refuse more than the machine has, reserved or not.
+    Raises MemoryError where the shell's own limits are in the way.
+    """
+    raised = _raise(size) if _raised else 0
+    try:
+        found = mmap.mmap(file, size, mmap.MAP_PRIVATE | UNRESERVED, mmap.PROT_READ | mmap.PROT_WRITE)
+    except OSError as e:
+        _raise(-raised)
+        if e.errno == errno.ENOMEM:
+            raise MemoryError(f"{units.size(size)} of answers cannot be mapped") from e
+        raise
+    found.madvise(mmap.MADV_RANDOM)  # a batch reads single rows: the system need not read what is beside them
+    if raised:
+        weakref.finalize(found, _raise, -raised).atexit = False
+    return found
+
+
+def _raise(more: int) -> int:
+    """Raise the limit of `hold_memory` (lower it, if negative) as far as may be; return by how much."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if not more or soft == resource.RLIM_INFINITY:
+        return 0
+    wanted = soft + more if hard == resource.RLIM_INFINITY else min(soft + more, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+    return wanted - soft
 
 
 def available() -> int:

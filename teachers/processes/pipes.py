@@ -57,9 +57,13 @@ class _Envelope(BaseModel):
 
 
 def send(
-    pipe: Connection, header: Mapping[str, Any], arrays: Arrays | None = None, seconds: float | None = None
+    pipe: Connection,
+    header: Mapping[str, Any],
+    arrays: Arrays | None = None,
+    seconds: float | None = None,
+    file: int | None = None,
 ) -> None:
-    """Send a message.
+    """Send a message; `file`: an open file that follows it, for `accept`.
 
     Raises Silence if the other side does not read it within `seconds` plus the time for its size; None: no limit.
     """
@@ -71,6 +75,8 @@ def send(
     for array in parts.values():
         if array.size:
             frames.put(pipe, array.reshape(-1).view(np.uint8).data, clock)
+    if file is not None:
+        frames.give(pipe, file, clock)
 
 
 def receive(
@@ -90,6 +96,14 @@ def receive(
     _fit(shapes, most if isinstance(most, Limits) else most(header))
     clock = Clock(frames.enough(sum(shape.size for shape in shapes)))
     return header, {shape.name: _array(pipe, shape, clock) for shape in shapes}
+
+
+def accept(pipe: Connection) -> int:
+    """Receive the open file that follows a message; the receiver closes it.
+
+    Raises Silence if it does not arrive in time, EOFError if the other side is gone.
+    """
+    return frames.accept(pipe, Clock(frames.GRACE))
 
 
 def _parsed(content: bytes) -> tuple[dict[str, Any], list[Spec]]:

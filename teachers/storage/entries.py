@@ -171,7 +171,7 @@ class Entries:
     def _once_more(self, name: str, parse: Callable[[Content], T], again: str) -> T | None:
         """Read again under the lock, as another process may have replaced the entry; move it aside if still damaged."""
         folder = self.path(name).parent
-        with self._writing(), self.lock(folder if folder.is_dir() else self.root):
+        with self.writing(), self.lock(folder if folder.is_dir() else self.root):
             try:
                 return self._parsed(name, parse)
             except DamagedEntry as e:
@@ -184,7 +184,7 @@ class Entries:
         Raises RefusedInput if the disk is full or cannot be written.
         """
         path = self.make_room(name)
-        with self._writing():
+        with self.writing():
             if path.is_dir():
                 self.set_aside(name, "is a folder")
             write_whole(path, sealed(name, content))
@@ -196,7 +196,7 @@ class Entries:
                 self.write(name, content.file.read())
                 return
         path = self.make_room(name)
-        with self._writing():
+        with self.writing():
             with staged.open("rb+") as f:
                 os.fsync(f.fileno())
             staged.replace(path)
@@ -209,12 +209,13 @@ class Entries:
         path = self.path(name)
         if self._in_the_way(path) != path:
             self.set_aside(name, "cannot be stored: a file is in the place of its folder")
-        with self._writing():
+        with self.writing():
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
+        """Raise RefusedInput if the disk is full or cannot be written."""
         try:
             yield
         except OSError as e:
@@ -234,7 +235,7 @@ class Entries:
         Raises RefusedInput if it cannot be moved.
         """
         path = self._in_the_way(self.path(name))
-        with self._writing():
+        with self.writing():
             target = self._free(path.relative_to(self.root).as_posix())
             with suppress(FileNotFoundError):  # another process already moved it
                 shutil.move(path, target)

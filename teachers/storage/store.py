@@ -24,6 +24,7 @@ from teachers.notes import Note, silent
 from teachers.places import place
 from teachers.storage import parsers
 from teachers.storage.entries import Content, DamagedEntry, Entries, opened, used
+from teachers.storage.mapped import AnswerFiles
 from teachers.storage.parsers import Block
 from teachers.surface import Answers
 from teachers.task import Pool
@@ -122,6 +123,7 @@ class Store:
     def __init__(self, root: Path, note: Note = silent, price: float | None = None) -> None:
         self.root, self._price = root, price
         self.entries = Entries(root, note)
+        self.files = AnswerFiles(self.entries)
         self._whole: set[str] = set()  # names of pools that were checked
         if shown(root) != str(root):
             raise RefusedInput(f"the cache {root} has a name that is not UTF-8; give another with --cache")
