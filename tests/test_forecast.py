@@ -21,12 +21,13 @@ from attacks.surrogate.knockoff import Knockoff
 from audit import pipeline
 from audit.cache.store import Cache
 from audit.forecast import stopwatch
-from audit.forecast.forecast import Forecast, Span, forecast
+from audit.forecast.forecast import Forecast, Span, forecast, memory, stored
 from audit.forecast.stopwatch import Measurements
 from audit.plan.options import teacher_spec
 from audit.plan.suite import EFFORTS, Suite
 from audit.teach import teach
 from audit.trials.preparation import AttackSelection, prepare
+from audit.trials.protocol import Experiment
 from reports.record import Record, RecordError
 from teachers.errors import UsageError
 from teachers.targets.target import open_task
@@ -110,11 +111,22 @@ def test_a_line_through_two_parts_gives_the_whole() -> None:
     assert stopwatch.part(1e6, 30, 1, 30.0, 400) == 5 / 400
 
 
-def test_techniques_that_were_not_reached_cost_the_median(kept: Path) -> None:
-    asked = request(kept)
-    cache = Cache(kept)
+def prepared(kept: Path) -> Experiment:
+    asked, cache = request(kept), Cache(kept)
     task, _ = open_task(teacher_spec(asked), cache)
-    experiment = prepare(asked, EFFORTS["smoke"], AttackSelection({}, (), {}), task, cache)
+    return prepare(asked, EFFORTS["smoke"], AttackSelection({}, (), {}), task, cache)
+
+
+def test_a_further_worker_takes_its_own_memory_and_images_but_no_answers(kept: Path) -> None:
+    experiment, measured = prepared(kept), Measurements(own_bytes=100, worker_bytes=10)
+    pool = experiment.pool
+    assert memory(experiment, measured, 0) == memory(experiment, Measurements(own_bytes=100), 5) == 100
+    assert memory(experiment, measured, 3) - memory(experiment, measured, 2) == 10 + pool.images.nbytes
+    assert stored(experiment) == 4 * len(pool) * experiment.recipe.views * 10
+
+
+def test_techniques_that_were_not_reached_cost_the_median(kept: Path) -> None:
+    experiment = prepared(kept)
     nothing = stopwatch.measure(experiment, [SoftKD], 1, limit=0.0)
     assert list(nothing.seconds) == [LS.name]
     assert nothing.student(SoftKD) == nothing.seconds[LS.name] > 0
@@ -132,7 +144,7 @@ def test_the_command_tells_and_prints_json(capsys: pytest.CaptureFixture[str], k
     argv = "plan", "--teacher", "demo", "--data", "digits", "--effort", "smoke", "--cache", str(kept), "--jobs", "1"
     code, out, _ = call(capsys, *argv, "--price", "0.5", "--surface", "probs,label")
     assert code == 0
-    assert out.count("80% power") == out.count("to pay") == 2
+    assert out.count("80% power") == out.count("to pay") == out.count("answers stay on disk, twice") == 2
     assert "demo behind label" in out
     assert "All 2 surfaces: at most" in out
     code, out, _ = call(capsys, *argv, "--json")

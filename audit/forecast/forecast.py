@@ -87,7 +87,8 @@ class Forecast:
     words: tuple[Row, ...]  # what a word takes that one of the first groups of attacks makes sure, by kind of teacher
     kept: int  # tuning students that are in the cache already
     answering: Span  # seconds that the teachers take to answer
-    memory: int  # bytes
+    memory: int  # bytes, without what attacks take that look at all answers at once
+    stored: int  # bytes of one teacher's answers about crops: in blocks that the cache keeps, and joined to a file
     queries: Span  # queries to the audited teacher
     auditor: int  # the auditor's own share of the queries
     price: float | None  # price of 1,000 queries
@@ -166,6 +167,7 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
         kept=len(kept),
         answering=sent.times(sum(answer_seconds(t, experiment) for t in teachers.values() if not _late(t))),
         memory=memory(experiment, measured, workers),
+        stored=stored(experiment),
         queries=sent,
         auditor=own,
         price=options.price,
@@ -318,10 +320,13 @@ def answer_seconds(target: Target, experiment: Experiment) -> float:
 
 
 def memory(experiment: Experiment, measured: Measurements, workers: int) -> int:
-    """Estimate an audit's memory in bytes: this process, and every worker with all of the attacker's answers."""
+    """Estimate an audit's memory in bytes: this process, and every worker with the attacker's images.
+
+    Answers are not in it: workers read them by the batch from a file, whose pages the system can drop.
+    """
     if not measured.worker_bytes:
-        return measured.own_bytes + stored(experiment)
-    return measured.own_bytes + workers * (measured.worker_bytes + experiment.pool.images.nbytes + stored(experiment))
+        return measured.own_bytes
+    return measured.own_bytes + workers * (measured.worker_bytes + experiment.pool.images.nbytes)
 
 
 def stored(experiment: Experiment) -> int:

@@ -54,7 +54,10 @@ def _print_forecast(found: Forecast) -> None:
         terminal.table(("to the word of an", "students", "time"), taken)
     if found.kept:
         say(f"{found.kept} more tuning students are in the cache already")
-    say(f"Memory: {size(found.memory)}")
+    say(
+        f"Memory: {size(found.memory)}; answers stay on disk, twice {size(found.stored)} for a teacher and one kind of "
+        "view (attacks that look at all of them at once take a few times that)"
+    )
     cost = "" if found.price is None else f", {_span(found.queries, partial(priced, found.price))} to pay"
     say(f"Queries to the teacher: {_span(found.queries, '{:,.0f}'.format)} ({found.auditor:,} the auditor's own){cost}")
     gain = points(found.power.gain, 1, sign=False)
