@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from teachers import names
 from teachers.data.stored import CHUNK
 from teachers.errors import UsageError
-from teachers.oracle import Box
+from teachers.oracle import Box, at_once
 from teachers.task import UNLABELLED, Pool, Task, known
 from teachers.views import Viewer, ViewSet
 
@@ -190,9 +190,11 @@ def several(task: Task, why: str) -> None:
 def class_means(network: nn.Module, pool: Pool, classes: int) -> Tensor:
     """Return the mean answer for the images of each class, (K, K) float64; uniform for a class without images."""
     box, labels = Box(network, device=next(network.parameters()).device), torch.from_numpy(known(pool))
-    answers = box(torch.from_numpy(np.asarray(pool.images)).float().div_(255)).values.double().exp()
     counts = torch.bincount(labels, minlength=classes)[:, None]
-    sums = torch.zeros(classes, classes, dtype=torch.float64).index_add_(0, labels, answers)
+    sums, size = torch.zeros(classes, classes, dtype=torch.float64), at_once(pool.shape)
+    for at in range(0, len(pool), size):
+        images = torch.from_numpy(pool.images[at : at + size]).float().div_(255)
+        sums.index_add_(0, labels[at : at + size], box(images).values.double().exp())
     return torch.where(counts > 0, sums / counts.clamp(min=1), 1 / classes)
 
 
