@@ -35,9 +35,9 @@ class Cache(Store):
 
         return self.entries.read(self._name(cell), parse, "the student is trained again")
 
-    def has(self, cell: Cell) -> bool:
+    def has(self, key: str) -> bool:
         """Whether there is an entry of a cell, damaged or not."""
-        return self._cell(cell.key).exists()
+        return self._cell(key).exists()
 
     def finish(self, result: Result) -> None:
         """Store a finished cell."""

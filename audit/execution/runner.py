@@ -164,9 +164,9 @@ class TrialRunner:
         each = (found for one in sets for found in blocks(pool, one, np.arange(len(pool))))
         return not any(len(store.load(block.name, rows)[1]) for block, rows, _ in each)
 
-    def known(self, cell: Cell) -> bool:
+    def known(self, key: str) -> bool:
         """Whether a cell has a result or a failure."""
-        return cell.key in self.results or cell.key in self.failures
+        return key in self.results or key in self.failures
 
     def found(self, cells: Sequence[Cell]) -> list[Result] | None:
         """Return the results of some cells; None where one of them failed."""

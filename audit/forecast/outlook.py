@@ -9,7 +9,6 @@ from functools import cached_property, lru_cache
 from audit.context import RunContext
 from audit.execution.runner import TrialRunner
 from audit.forecast.forecast import targets
-from audit.plan.cells import Cell
 from audit.plan.count import ForecastChoices, walk
 from audit.plan.design import Arm, Pair, TeacherRole
 from audit.trials import preparation as plan
@@ -33,7 +32,7 @@ class ChoicesSoFar:
         return ForecastChoices(self.trials.design, sharing=False)
 
     def _there(self, arms: Iterable[Arm]) -> bool:
-        return all(self.trials.runner.known(cell) for arm in arms for cell in self.trials.cells(arm))
+        return all(self.trials.runner.known(key) for arm in arms for key in self.trials.keys(arm))
 
     def best(self, arms: tuple[Arm, ...]) -> Arm | None:
         """Return what is best on validation; until all are trained, any that may be."""
@@ -48,7 +47,7 @@ class ChoicesSoFar:
 
     def regime(self, arm: Arm) -> Regime | None:
         """Return the training conditions of a setting; until it is trained, such as no other has."""
-        there = all(map(self.trials.runner.known, self.trials.cells(arm)[:1]))
+        there = all(map(self.trials.runner.known, self.trials.keys(arm)[:1]))
         return (self.trials if there else self._dearest).regime(arm)
 
     def set_aside(self, pair: Pair) -> str | None:
@@ -101,16 +100,16 @@ class Foresight:
         for one in students:
             for _, arm in walk(one.design, ChoicesSoFar(one)):
                 length = arm.share * arm.recipe.steps / one.design.recipe.steps
-                for cell in one.cells(arm):
-                    if cell.key not in found and not self._there(cell):
-                        found[cell.key] = length
+                for cell, key in zip(one.cells(arm), one.keys(arm), strict=True):
+                    if key not in found and not self._there(key):
+                        found[key] = length
                         if cell.teacher in self._lessons:
                             lessons[cell.teacher] = self._lessons[cell.teacher]
         due = [lesson for lesson in lessons.values() if lesson.is_due()]
         return Left(len(found), len(due), sum(found.values()) + sum(map(self._worth, due)))
 
-    def _there(self, cell: Cell) -> bool:
-        return self.runner.known(cell) or self.context.cache.has(cell)
+    def _there(self, key: str) -> bool:
+        return self.runner.known(key) or self.context.cache.has(key)
 
     def _worth(self, lesson: Lesson) -> float:
         """Return how many students take as long as a teacher: by steps, and by weights where it is another network."""

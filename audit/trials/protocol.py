@@ -169,6 +169,7 @@ class StudentTrials:
     runner: TrialRunner
     targets: Mapping[TeacherRole, Target]
     looks: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by attack: judged seeds at each look so far
+    _students: dict[Arm, tuple[list[Cell], tuple[str, ...]]] = field(default_factory=dict)  # cells and keys of arms
 
     @cached_property
     def pairs(self) -> Pairs:
@@ -194,11 +195,18 @@ class StudentTrials:
 
     def cells(self, arm: Arm) -> list[Cell]:
         """Name the students of an arm."""
-        return self.experiment.cells(arm, self.targets)
+        return self._named(arm)[0]
 
     def keys(self, arm: Arm) -> tuple[str, ...]:
         """Return the keys of an arm's students."""
-        return self.experiment.keys(arm, self.targets)
+        return self._named(arm)[1]
+
+    def _named(self, arm: Arm) -> tuple[list[Cell], tuple[str, ...]]:
+        one = replace(arm, chosen_from=())
+        if one not in self._students:
+            cells = self.experiment.cells(one, self.targets)
+            self._students[one] = cells, tuple(cell.key for cell in cells)
+        return self._students[one]
 
     def best(self, arms: tuple[Arm, ...]) -> Arm | None:
         """Return what is best on validation; None if a student of any failed."""
@@ -241,8 +249,8 @@ class StudentTrials:
 
     def queries(self, arm: Arm) -> int | None:
         """Return the largest number of queries of an arm's students; None until they are trained, and if one failed."""
-        cells = self.cells(arm)
-        results = self.runner.found(cells) if all(map(self.runner.known, cells)) else None
+        there = all(map(self.runner.known, self.keys(arm)))
+        results = self.runner.found(self.cells(arm)) if there else None
         return None if results is None else max(r.charged for r in results)
 
     def failure(self, *arms: Arm) -> Failure | None:
