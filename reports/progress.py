@@ -163,13 +163,13 @@ class ProgressReporter:
         """Return what stands beside a bar."""
         if activity.outlook is None:
             return duration(self.clock() - activity.began)
-        group, end = (f"{left.students - activity.done:,}" for left in activity.outlook)
+        group, end = (f"{_students(left, activity):,}" for left in activity.outlook)
         time = self._time(activity.outlook.group, activity).replace("about ", "")
         more = "" if group == end else f"; in all {end}"
         return f"{activity.done}/{activity.total}; at most {group} left{time}{more}"
 
     def _number(self, left: Left, activity: Activity) -> str:
-        students = left.students - activity.done
+        students = _students(left, activity)
         text = f"{students:,} student{'s' * (students != 1)}"
         return text + f" and {left.teachers:,} teacher{'s' * (left.teachers != 1)}" * (left.teachers > 0)
 
@@ -178,6 +178,10 @@ class ProgressReporter:
             return ""
         one = (self._spent + self.clock() - activity.began) / self._trained
         return f" (about {duration(one * max(0.0, left.worth - activity.done))})"
+
+
+def _students(left: Left, activity: Activity) -> int:
+    return max(0, left.students - activity.done)
 
 
 class _Place(ProgressColumn):
