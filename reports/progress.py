@@ -18,6 +18,7 @@ from reports.wording import duration
 
 SILENT = 9.0  # seconds without a line, at most; with those until the next look they are ten
 LOOK = 0.5  # seconds between two looks at how long it was silent
+THREAD = "progress"
 BAR = 16  # characters of a bar: the text beside it must fit a terminal of 80
 
 
@@ -109,7 +110,7 @@ class ProgressReporter:
         self._told = self.clock()
         if not console.is_terminal:
             self._ended.clear()
-            thread = threading.Thread(target=self._tell, daemon=True)
+            thread = threading.Thread(target=self._tell, name=THREAD, daemon=True)
             thread.start()
             try:
                 yield
