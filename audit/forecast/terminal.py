@@ -68,8 +68,8 @@ def _print_forecast(found: Forecast) -> None:
     say(_undistillable(found, POWER))
     told = ", ".join(f"{name} {points(power.gain, 1, sign=False)}" for name, power in found.efforts.items())
     say(f"(detectable gain in points, by effort: {told}; variances are those of {found.scatter.source})")
-    if found.measured < found.techniques:
-        say(f"{found.techniques - found.measured} techniques were too slow to time: the table has the others' median")
+    if left := found.techniques - found.measured:
+        say(f"{left} techniques were not timed: the table has the median of the others that hold as much data")
 
 
 def _undistillable(found: Forecast, power: float) -> str:
