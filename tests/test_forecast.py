@@ -162,6 +162,11 @@ def test_a_plan_refuses_what_an_audit_refuses(kept: Path, tmp_path: Path) -> Non
         planned(request(kept), like=tmp_path / "nothing")
 
 
+def test_a_teacher_that_may_know_nothing_is_planned_as_it_is_audited(kept: Path) -> None:
+    told = planned(request(kept, teacher="smoothed-truth"))
+    assert told.trained.most > 10
+
+
 def test_no_teacher_is_trained_for_a_plan_and_all_that_are_due_are_in_it(tmp_path: Path) -> None:
     cache, release = tmp_path / "cache", tmp_path / "v1.pt"
     teach("plain", release, data="digits", seed=1, steps=20, cache=cache)

@@ -17,6 +17,7 @@ from audit.cache.store import Cache
 from audit.diagnosis import cams, pools, thumbnails
 from audit.plan.options import Options, teacher_spec
 from audit.recording import evidence
+from audit.recording.fitness import refuse
 from audit.statistics import cmi, sights
 from audit.statistics.sights import AnswerSet, ClusterView
 from audit.trials import preparation
@@ -30,10 +31,10 @@ from teachers.errors import RefusedInput
 from teachers.files import write_whole
 from teachers.oracle import at_once
 from teachers.storage.store import default_cache
-from teachers.targets.identify import refuse_other_order, settled
+from teachers.targets.identify import settled
 from teachers.targets.isolation import one
 from teachers.targets.runtime import Runtime
-from teachers.targets.target import Target, open_task, refuse_chance
+from teachers.targets.target import Target, open_task
 from teachers.task import Pool, Task, known
 from teachers.views import Viewer, ViewSet
 
@@ -79,9 +80,7 @@ def diagnose(options: Options, *, command: str = "") -> DiagnosisReport:
         out = options.out or Path("audit-out") / f"{target.slug}-cmi-{target.fingerprint[:8]}"
         with folder.claimed(out, progress.note, FILES), tempfile.TemporaryDirectory(dir=kept.root) as scratch:
             train, augmented, validation = (_ask(name, target, task, Path(scratch)) for name in POOLS)
-            refuse_other_order(target, validation.tops.astype(np.uint16), task)
-            if not target.teacher.synthetic:
-                refuse_chance(validation.tops, task, target.teacher.name)
+            refuse(target, validation.tops.astype(np.uint16), task)
             asked, K = (train, augmented, validation), len(task.classes)
             curves = [cmi.curve(answered.log_p, answered.y, K) for answered, _ in asked]
             shown = ClusterView(validation.answered, curves[-1], task.classes)

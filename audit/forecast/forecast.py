@@ -22,6 +22,7 @@ from audit.plan.count import Work
 from audit.plan.design import Attacks, TeacherRole
 from audit.plan.options import Options
 from audit.plan.suite import EFFORTS
+from audit.recording.fitness import refuse
 from audit.statistics.joint import JointPower, joint_power
 from audit.statistics.power import Power, Scatter, of_record, power, reference
 from audit.trials import preparation as plan
@@ -31,8 +32,7 @@ from teachers import oracle
 from teachers.surface import FULL
 from teachers.targets import probe, questions
 from teachers.targets.home import LateBox, home_made
-from teachers.targets.identify import refuse_other_order
-from teachers.targets.target import Target, refuse_chance
+from teachers.targets.target import Target
 from teachers.targets.teaching import ordinary_recipe
 from teachers.units import duration
 
@@ -133,8 +133,7 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
     options, cache, task, experiment = context.options, context.cache, context.task, context.experiment
     asked, audited = experiment.suite, context.targets.audited
     top = oracle.top_classes(audited.full, task.validation)
-    refuse_other_order(audited, top, task)
-    refuse_chance(top, task, audited.teacher.name)
+    refuse(audited, top, task)
     teachers = targets(context)
     attacks = offered(teachers, context.selection.attacks)
     context.progress.note(f"training parts of students for about {duration(stopwatch.SECONDS)}")
