@@ -49,7 +49,7 @@ class Activity:
     task: TaskID | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class ProgressReporter:
     """Prints to standard error, so that standard output stays free for --json."""
 
