@@ -141,7 +141,7 @@ class MeteredOracle:
         digest = hashlib.sha256(index.tobytes()).digest()
         question = self._owner, self._cached_teacher.store.folder, pool, tuple(sets), digest
         asked = (block for one in sets for block in blocks(images, one, index))
-        file = self.files.joined(question, count, (self._rest(*block) for block in asked))
+        file = self.files.joined(question, count, (self._cached_teacher.answers(*block) for block in asked))
         for one in sets:
             for block, rows, _ in blocks(images, one, index):
                 self._use(block, rows)
