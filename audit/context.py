@@ -61,6 +61,7 @@ class RunContext:
             arch=spec.architecture,
             normalize=spec.normalize,
             student=",".join(experiment.students),
+            precision=experiment.recipe.precision,
             seeds=experiment.most,
             drop_classes=experiment.dropped,
             isolate=self.isolated,

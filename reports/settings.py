@@ -120,6 +120,11 @@ class Settings:
     )
     price: Annotated[float, Interval(ge=0)] | None = option(None, RESULTS, "What 1,000 queries cost.", least=0)
     device: str = option("cpu", RUN, "cpu or cuda.")
+    precision: str | None = option(
+        None,
+        RUN,
+        "float32 or bfloat16, in which students are trained; what is faster by docs/performance.md if not given.",
+    )
     isolate: bool | None = option(
         None, RUN, "Keep the teacher in a process of its own; on by itself where plug-ins take part."
     )

@@ -14,11 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from teachers import networks
+from teachers.fields import counted
 from teachers.networks import Shape
+from teachers.precision import FLOAT32, Precision
 from teachers.surface import Answers, concatenate
 from teachers.task import UNLABELLED, Pool
 from teachers.views import Viewer, ViewSet
 
+LATER = frozenset({"precision"})  # fields of a recipe that came after students were stored
 MOST_DECODED = 300  # characters of what an attack found that the teacher does to its answers
 PIXELS = 512 * 3 * 64 * 64  # pixel values per forward pass of `predict`
 
@@ -98,6 +101,12 @@ class Recipe:
     warmup: float = 0.05  # fraction of the steps in which the rate rises linearly; then it falls to zero as a cosine
     views: int = 8  # stored views per image: an epoch uses one
     wrap: str | None = None  # `module:function`, (network, classes, shape) -> wrapped network with heads or clones
+    precision: Precision = FLOAT32  # of the network in a step; weights, losses and evaluation have float32
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The hyperparameters as plain data."""
+        return counted(self, LATER)
 
 
 @dataclass(frozen=True)
@@ -301,8 +310,7 @@ class _Run:
             batch = self.stream.next(step, network)
             network.train()
             began = time.perf_counter()
-            raw = network(batch.x.contiguous(memory_format=torch.channels_last))
-            loss = objective(_outputs(raw), batch, step)
+            loss = objective(self._answered(batch.x), batch, step)
             for optimiser in optimisers:
                 optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -320,6 +328,14 @@ class _Run:
                 progress(step + 1)
             if checkpointer is not None and checkpointer.due():
                 checkpointer.save(self.state())
+
+    def _answered(self, x: Tensor) -> Outputs:
+        x = x.contiguous(memory_format=torch.channels_last)
+        if self.recipe.precision == FLOAT32:
+            return _outputs(self.network(x))
+        with torch.autocast(x.device.type, torch.bfloat16):
+            found = _outputs(self.network(x))
+        return Outputs(found.logits.float(), tuple(head.float() for head in found.heads))
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next steps depend on."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @takes(
     *("teacher", *CHECKPOINT_FIELDS, *ATTACKER_FIELDS, "groups", "out", "price", "thumbnails"),
-    *("jobs", "device", "cache", "isolate", "cell_timeout", "stop", *SERVICE_FIELDS),
+    *("jobs", "device", "precision", "cache", "isolate", "cell_timeout", "stop", *SERVICE_FIELDS),
 )
 def run(
     options: Options,
@@ -80,7 +80,7 @@ def _foreseen(policy: Path, options: Options) -> PolicyFile:
 
 @takes(
     *("teacher", *CHECKPOINT_FIELDS, *ATTACKER_FIELDS, "groups"),
-    *("price", "jobs", "device", "cache", "isolate", *SERVICE_FIELDS),
+    *("price", "jobs", "device", "precision", "cache", "isolate", *SERVICE_FIELDS),
 )
 def plan(
     options: Options,

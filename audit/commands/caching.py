@@ -110,6 +110,7 @@ def load(
         *(name for name in ATTACKER_FIELDS if name != "surface"),
         "jobs",
         "device",
+        "precision",
         "cache",
     ),
     teacher=taken(

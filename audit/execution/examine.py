@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Annotated
 
@@ -51,7 +50,7 @@ def tops(
     try:
         shape = next(iter(eval_splits.values())).shape
         memory = 0 if device != "cpu" else limits.spare() // 2
-        about = {"recipe": asdict(recipe), "classes": classes, "shape": shape, "device": device, "memory": memory}
+        about = {"recipe": recipe.settings, "classes": classes, "shape": shape, "device": device, "memory": memory}
         pipes.send(ours, about, weights, seconds=SECONDS)
         return {name: _answered(ours, exam, classes) for name, exam in eval_splits.items()}
     finally:

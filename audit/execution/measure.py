@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def measure(
     finite = all(bool(np.isfinite(w).all()) for w in trained.weights.values() if w.dtype.kind == "f")
     return Result(
         cell=cell,
-        regime=Regime(recipe=asdict(seen.recipe), view=seen.view, source=seen.source),
+        regime=Regime(recipe=seen.recipe.settings, view=seen.view, source=seen.source),
         validation=answers["validation"],
         test=answers.get("test"),
         charged=0 if door is None else door.charged,

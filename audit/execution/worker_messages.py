@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from teachers import views
+from teachers.precision import FLOAT32, Precision
 from teachers.processes.messages import SENTENCE, TRACE, Message, fitting
 from teachers.processes.pipes import Arrays, PipeError, said
 from teachers.training import MOST_DECODED, Report
@@ -58,6 +59,7 @@ class Recipe(Message):
     warmup: Share
     views: Annotated[int, Field(ge=1, le=10_000)]
     wrap: Annotated[str, Field(max_length=200)] | None
+    precision: Precision = FLOAT32
 
 
 class StudentReport(Message):

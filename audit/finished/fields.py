@@ -60,7 +60,7 @@ FIELDS: Final[Mapping[str, Mapping[Check, str]]] = {
     "Regime": {"checked": "recipe view source"},
     "SecondProbe": {"checked": "queries", "again": "validation views noise"},
     "Settings": {
-        "checked": "student surface delta shots labels budget effort device drop_classes seeds groups",
+        "checked": "student surface delta shots labels budget effort device precision drop_classes seeds groups",
         "text": "teacher data arch normalize size classes weights attacks input output header plain_http surrogate "
         "price isolate",
     },

@@ -14,6 +14,7 @@ from audit.plan import measures
 from audit.plan.suite import NULL_NAME, effort_of, named
 from reports.record import GROUPINGS, CMIPool, PoolName, Probe, Record, TeacherInfo
 from teachers.names import SYNTHETIC
+from teachers.precision import FLOAT32
 from teachers.targets import questions
 
 
@@ -52,6 +53,8 @@ def stated(record: Record) -> Iterator[Disagreement]:
             yield from unequal(f"tuned_over of {row.attack}", row.knockoff.tuned_over, 0)
     first = record.settings.students[0]
     yield from unequal("suite.recipe.architecture", suite.recipe.get("architecture"), first)
+    used = suite.recipe.get("precision", FLOAT32)
+    yield from unequal("settings.precision", record.settings.precision or FLOAT32, used)
     if (known := named(suite.name)) is not None:
         yield from unequal("settings.effort", record.settings.effort, effort_of(known))
 

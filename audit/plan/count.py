@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from audit.plan.design import Arm, Choices, Design, Pair, TeacherRole, labels_only
@@ -55,7 +55,7 @@ class ForecastChoices:
     def regime(self, arm: Arm) -> Regime | None:
         """Return the plain recipe on the attack's views; where nothing is shared, views like no other's."""
         view = (arm.attack.views or "crop") if self.sharing else repr(arm.technique)
-        return Regime(recipe=asdict(self.design.recipe), view=view, source="original")
+        return Regime(recipe=self.design.recipe.settings, view=view, source="original")
 
     def set_aside(self, pair: Pair) -> str | None:
         """Set label-only attacks aside where much is shared: the teacher may repeat the labels."""

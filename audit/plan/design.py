@@ -14,6 +14,7 @@ from audit.plan.cells import OF_OWN, Cell, Role, of_labels
 from audit.plan.suite import FIRST_NULL_SEED, FIRST_TUNING_SEED, LONGER, Suite, cost_shares
 from reports.record import UNSTATED, Over, Regime
 from teachers.names import own_teacher_digest, truth_digest
+from teachers.precision import FLOAT32
 
 if TYPE_CHECKING:  # these import torch
     from attacks.base import Attack, Control, Technique
@@ -137,7 +138,8 @@ class Design:
         """Return the smoothings of the LS student, with the plain recipe or matched to an attack's regime."""
         if regime is None:
             return tuple(map(self._tried, self.ls))
-        matched = replace(self.recipe, **regime.recipe)  # type: ignore[arg-type]  # it was written from a recipe
+        stated = {"precision": FLOAT32, **regime.recipe}  # written from a recipe, which leaves out what came later
+        matched = replace(self.recipe, **stated)  # type: ignore[arg-type]
         return tuple(self._tried(replace(ls, view=regime.view), recipe=matched) for ls in self.ls)
 
     def controls(self, choices: Choices, setting: Arm) -> tuple[Arm, ...]:

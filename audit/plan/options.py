@@ -66,6 +66,7 @@ class Keywords(TypedDict, total=False):
     surrogate: str | Path
     price: float | None
     device: str
+    precision: str | None
     isolate: bool | None
     input: str
     output: str

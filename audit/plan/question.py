@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports.settings import TOLERANCE, Settings
+from teachers.precision import FLOAT32
 
 
 class Digests(NamedTuple):
@@ -42,6 +43,7 @@ def question(
         "dropped": settings.drop_classes,
         "presets": presets,
         "device": settings.device,
+        **({} if settings.precision in (None, FLOAT32) else {"precision": settings.precision}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

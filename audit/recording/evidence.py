@@ -7,7 +7,7 @@ import platform
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -72,7 +72,7 @@ def suite_info(experiment: Experiment, complete: bool, plugins: tuple[str, ...])
         digest=suite.digest,
         attacks=suite.attacks,
         complete=complete,
-        recipe=asdict(experiment.recipe),
+        recipe=experiment.recipe.settings,
         settings=suite.settings,
         tuning_seeds=suite.tuning_seeds,
         finalists=suite.finalists,

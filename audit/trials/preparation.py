@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from teachers.methods.training import default_student
 from teachers.names import quoted
 from teachers.notes import Note, silent
 from teachers.places import place
+from teachers.precision import Precision, fastest
 from teachers.targets.target import Target
 from teachers.task import Pool, Task, few_labels, few_shot, without
 from teachers.training import Recipe
@@ -98,7 +100,8 @@ def prepare(
     named = students(options, task)
     original = any(attack.holds == "original" for attack in selection.attacks.values())
     views = affordable(options.budget, suite, pool) if original else suite.views
-    recipe = Recipe(named[0], suite.steps_for(len(pool)), suite.batch, suite.lr, views=views)
+    steps, chosen = suite.steps_for(len(pool)), _precision(options, named, task)
+    recipe = Recipe(named[0], steps, suite.batch, suite.lr, views=views, precision=chosen)
     return Experiment(
         suite=suite,
         task=task,
@@ -145,6 +148,14 @@ def _dropped(texts: Sequence[str], task: Task) -> tuple[str, ...]:
     if len(task.classes) - len(names) < 2:
         raise UsageError(f"--drop-classes leaves {len(task.classes) - len(names)} classes; at least 2 are needed")
     return names
+
+
+def _precision(options: Options, students: Sequence[str], task: Task) -> Precision:
+    """Return the precision of the students, the faster one where none is named."""
+    named = options.precision or fastest(students, task.shape, options.device)
+    if named not in get_args(Precision):
+        raise UsageError(f"unknown precision {named!r}; there are {', '.join(get_args(Precision))}")
+    return cast(Precision, named)
 
 
 def check_device(device: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -121,7 +121,7 @@ class Experiment:
     def cells(self, arm: Arm, targets: Mapping[TeacherRole, Target]) -> list[Cell]:
         """Name the students of an arm."""
         target = targets[arm.teacher] if arm.teacher else None
-        changes: dict[str, Any] = {"recipe": asdict(arm.recipe), "splits": arm.splits}
+        changes: dict[str, Any] = {"recipe": arm.recipe.settings, "splits": arm.splits}
         if isinstance(arm.target, float):
             truth = truth_digest(self.pool.digest, self.recipe.views, arm.target)
             changes |= {"teacher": truth, "surface": FULL.name, "budget": self.budget}
@@ -147,7 +147,7 @@ class Experiment:
             technique=technique.name,
             version=f"{technique.version} {origin(type(technique))}".strip(),
             parameters=technique.parameters,
-            recipe=asdict(self.recipe),
+            recipe=self.recipe.settings,
             seed=seed,
             pool=pool.digest,
             task=self.task.digest,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch
 from filelock import FileLock
@@ -135,7 +135,7 @@ def recipe_key(teacher_recipe: methods.TeacherRecipe, task: Task, device: str) -
         "version": methods.VERSION,
         "method": teacher_recipe.method.name,
         "settings": teacher_recipe.method.settings,
-        "recipe": asdict(teacher_recipe.recipe),
+        "recipe": teacher_recipe.recipe.settings,
         "seed": teacher_recipe.seed,
         "init": teacher_recipe.init,
         "device": device,
