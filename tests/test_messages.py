@@ -49,11 +49,11 @@ EXAMS = {"validation": LAB.pool, "test": LAB.pool}
 
 
 @pytest.fixture
-def hear(tmp_path: Path) -> Callable[[bytes], processes.Outcome]:
+def hear(tmp_path: Path) -> Callable[[bytes], processes.Outcome | Result]:
     """Return what the judging process makes of what a worker sends."""
     theirs: list[Connection] = []
 
-    def heard(sent: bytes, cell: Cell = CELL) -> processes.Outcome:
+    def heard(sent: bytes, cell: Cell = CELL) -> processes.Outcome | Result:
         worker = _Worker(None)
         worker.pipe, there = frames.pair()
         theirs.append(there)  # as of a worker that waits for an answer
@@ -61,7 +61,8 @@ def hear(tmp_path: Path) -> Callable[[bytes], processes.Outcome]:
         teacher, files = CachedTeacher(AnswerStore(tmp_path), LAB.oracle.ask), AnswerFiles(Entries(tmp_path))
         worker._door = MeteredOracle(teacher, FULL, {"p" * 64: LAB.pool}, 2_000, files)
         threading.Thread(target=write, args=(there, sent), daemon=True).start()
-        return worker.listen(0.0, True, EXAMS)
+        outcome = worker.listen(0.0, True, LAB.pool.shape)
+        return outcome.measured(EXAMS) if isinstance(outcome, processes.Trained) else outcome
 
     heard.theirs = theirs  # type: ignore[attr-defined]
     return heard
@@ -201,7 +202,7 @@ def test_a_control_is_answered_nothing(hear: Callable[[bytes], object], tmp_path
     cell = CELL.model_copy(update={"technique": LS.name, "teacher": None, "surface": None})
     worker.job = Job(cell=cell, pool=tmp_path, surrogate=None, classes=CLASSES)
     write(there, whole(hostile_messages.IMAGES, images=pixels(1, 1, 8, 8)))
-    assert worker.listen(0.0, True, EXAMS) is None
+    assert worker.listen(0.0, True, LAB.pool.shape) is None
     with pytest.raises(PermissionError, match="may not query a teacher"):
         messages.raise_refusal(pipes.receive(there)[0])
 

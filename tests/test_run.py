@@ -19,6 +19,7 @@ from attacks.data_free.ideal import IDEAL
 from attacks.logits.soft_kd import SoftKD
 from audit import pipeline
 from audit.analysis.derive import results
+from audit.execution import processes
 from audit.finished.verify import measured, verify
 from audit.plan.suite import EFFORTS, Suite
 from audit.statistics import verdict
@@ -112,9 +113,14 @@ def test_the_ledger_counts_every_image_that_reaches_the_teacher(
 
 
 def test_processes_and_one_process_train_the_same_students(
-    finished: Path, cold: Callable[[str], Path], tmp_path: Path
+    finished: Path, cold: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    give, measure, events = processes._Worker.give, processes.measure, list[str]()
+    monkeypatch.setattr(processes._Worker, "give", lambda *a: (events.append("given"), give(*a)))
+    monkeypatch.setattr(processes, "measure", lambda *a: (events.append("measured"), measure(*a))[1])
     spawned = pipeline.run(request(cold("cache"), tmp_path / "b", jobs=2)).record
+    assert events.count("measured") == spawned.times.trained
+    assert "measured measured" not in " ".join(events), "a worker has its next student before the last one is measured"
     assert spawned.times.trained > 0
     assert timeless(spawned) == timeless(load(finished))
 

@@ -21,7 +21,7 @@ from audit.execution.measure import EvalSplits, ForeignStudent, Oracles, heard, 
 from audit.execution.message_limits import room
 from audit.execution.metering import MeteredOracle
 from audit.execution.threads import one_thread
-from audit.execution.worker import Job
+from audit.execution.worker import Job, TrainingOutcome
 from audit.execution.worker_loop import work
 from audit.execution.worker_messages import AskImages, AskViews, Breakdown, Student
 from audit.plan.cells import Failure, Result
@@ -67,15 +67,17 @@ class Processes:
             ready = wait([worker.pipe for worker in busy], min(worker.patience for worker in busy))
             waited = time.monotonic() - began
             for worker in busy:
-                job, outcome = worker.job, worker.listen(waited, worker.pipe in ready, eval_splits)
+                job, outcome = worker.job, worker.listen(waited, worker.pipe in ready, eval_splits["validation"].shape)
                 if outcome is None or job is None:
                     continue
                 tries[job.cell.key] += 1
                 again = isinstance(outcome, Loss) and not job.owner and tries[job.cell.key] < TRIES
                 if again:
                     queue.appendleft(job)
-                worker.give(queue, doors)
-                if not again:
+                worker.give(queue, doors)  # before its student is measured, which takes a while
+                if isinstance(outcome, Trained):
+                    yield outcome.measured(eval_splits)
+                elif not again:
                     yield outcome.failure if isinstance(outcome, Loss) else outcome
 
 
@@ -86,7 +88,29 @@ class Loss:
     failure: Failure
 
 
-Outcome = Result | Failure | Loss | None  # None: the job is still running
+@dataclass(frozen=True)
+class Trained:
+    """A student that a worker sent, and the oracle that taught it."""
+
+    job: Job
+    outcome: TrainingOutcome
+    door: MeteredOracle | None
+
+    def measured(self, eval_splits: EvalSplits) -> Result | Failure:
+        """Return what the student answers."""
+        try:
+            return measure(self.job.cell, self.outcome, self.door, eval_splits, self.job.classes)
+        except PipeError as e:
+            return Failure(cell=self.job.cell, sentence=_invalid(e))
+        except ForeignStudent as e:
+            return Failure(cell=self.job.cell, sentence=str(e))
+
+
+Outcome = Trained | Failure | Loss | None  # None: the job is still running
+
+
+def _invalid(error: PipeError) -> str:
+    return f"its process sent an invalid message ({error})"
 
 
 class _Worker:
@@ -143,11 +167,11 @@ class _Worker:
         """Seconds of silence that are left, at most what the operating system can wait for."""
         return min(frames.WEEKS, max(0.0, self._allowed - self._silent))
 
-    def listen(self, waited: float, ready: bool, eval_splits: EvalSplits) -> Outcome:
+    def listen(self, waited: float, ready: bool, shape: Shape) -> Outcome:
         """Read the worker's message after `waited` seconds of waiting, or note its silence.
 
         Answers a query; returns the outcome once the job has ended. Time that the parent spends elsewhere does not
-        count.
+        count. `shape`: of an image.
         """
         assert self.job is not None
         self._silent, self._spent = 0.0 if ready else self._silent + waited, self._spent + waited
@@ -155,7 +179,7 @@ class _Worker:
             return self._late(f"sent no message for {self._allowed:,.0f} s")
         if self.job.owner and self._spent >= LONGEST * self._allowed:
             return self._late(f"did not finish in {LONGEST * self._allowed:,.0f} s")
-        return self._hear(self.job, eval_splits) if ready else None
+        return self._hear(self.job, shape) if ready else None
 
     def _late(self, what: str) -> Outcome:
         return self._lose(f"its process {what} and was ended; raise --cell-timeout if it needs longer")
@@ -167,23 +191,20 @@ class _Worker:
         self.stop()
         return Loss(failed) if held else failed
 
-    def _hear(self, job: Job, eval_splits: EvalSplits) -> Outcome:
-        shape = eval_splits["validation"].shape
+    def _hear(self, job: Job, shape: Shape) -> Outcome:
         try:
             header, arrays = pipes.receive(self.pipe, lambda header: room(job, shape, header))
             said = worker_messages.word(header)
             if isinstance(said, AskViews | AskImages):
                 self._answer(job, said, arrays, shape)
             if isinstance(said, Student):
-                return measure(job.cell, heard(arrays, said.report), self._door, eval_splits, job.classes)
+                return Trained(job, heard(arrays, said.report), self._door)
             return Failure(cell=job.cell, **said.failure.model_dump()) if isinstance(said, Breakdown) else None
         except (EOFError, ConnectionError):
             self.stop()
             return Loss(Failure(cell=job.cell, sentence=DIED))
         except PipeError as e:
-            return self._lose(f"its process sent an invalid message ({e})")
-        except ForeignStudent as e:
-            return Failure(cell=job.cell, sentence=str(e))
+            return self._lose(_invalid(e))
 
     def _answer(self, job: Job, asked: AskViews | AskImages, arrays: Arrays, shape: Shape) -> None:
         if isinstance(asked, AskViews):
