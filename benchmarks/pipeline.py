@@ -4,7 +4,8 @@ The loop of mdistiller, RepDistiller, Nasty-Teacher and CMIM's scripts: a DataLo
 asked about every augmented batch, one process, float32. Same network, same steps, same batch, both from the same data,
 turn by turn in one run; what is compared is the median of the ratios.
 
-    python benchmarks/pipeline.py [--students 4] [--rounds 3]
+    python benchmarks/pipeline.py [--students 8] [--rounds 3]
+    python benchmarks/pipeline.py --data FOLDER --shots 0.1 --student resnet-20 --steps 60 [--cache FOLDER]
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -30,6 +32,7 @@ from audit.plan.cells import Use
 from audit.plan.options import Options
 from audit.plan.suite import STANDARD
 from audit.trials.preparation import AttackSelection, prepare
+from audit.trials.protocol import Experiment
 from reports.progress import ProgressReporter
 from teachers import networks
 from teachers.data import datasets
@@ -37,7 +40,7 @@ from teachers.surface import FULL
 from teachers.targets.runtime import Runtime
 from teachers.targets.spec import TeacherSpec
 from teachers.targets.target import Target, open_target
-from teachers.task import Pool, Task, known
+from teachers.task import Pool, known
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
@@ -61,11 +64,13 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return self.transform(self.images[index]), self.labels[index]
 
 
-def reference(task: Task, teacher: nn.Module, architecture: str, steps: int, workers: int) -> None:
+def reference(setup: Setup, steps: int, workers: int) -> None:
     """Train one student as the papers' repositories do."""
-    student = networks.raw_pixels(networks.build(architecture, len(task.classes), task.shape), task.shape[0]).train()
+    experiment, teacher = setup.experiment, setup.target.teacher.here
+    shape, classes = experiment.task.shape, len(experiment.task.classes)
+    student = networks.raw_pixels(networks.build(experiment.recipe.architecture, classes, shape), shape[0]).train()
     optimiser = torch.optim.SGD(student.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=True)
-    loader = DataLoader(Pictures(task.train), 128, shuffle=True, drop_last=True, num_workers=workers)
+    loader = DataLoader(Pictures(experiment.pool), 128, shuffle=True, drop_last=True, num_workers=workers)
     step = 0
     while step < steps:
         for x, y in loader:
@@ -82,34 +87,46 @@ def reference(task: Task, teacher: nn.Module, architecture: str, steps: int, wor
                 return
 
 
-def ours(setup_seed: int, students: int, task: Task, target: Target, cache: Cache, jobs: int, steps: int) -> float:
-    """Train students through cells, answers included, and return the seconds that took."""
-    request = Options(teacher="demo", jobs=jobs)
-    experiment = prepare(request, STANDARD, AttackSelection({"soft-kd": SoftKD}, (), {}), task, cache)
+@dataclass(frozen=True)
+class Setup:
+    """What both loops train on."""
+
+    experiment: Experiment
+    target: Target
+    cache: Cache
+    jobs: int
+
+
+def ours(setup: Setup, first: int, students: int, steps: int) -> tuple[float, float]:
+    """Train students through cells, answers included; return the seconds that took, and those in training steps."""
+    experiment, target, cache = setup.experiment, setup.target, setup.cache
     runner = TrialRunner(
         cache=cache,
-        executor=executor(jobs, "cpu"),
-        workers=jobs,
+        executor=executor(setup.jobs, "cpu"),
+        workers=setup.jobs,
         pools={experiment.pool.digest: experiment.pool},
-        eval_splits={"validation": task.validation, "test": task.test},
-        classes=len(task.classes),
+        eval_splits={"validation": experiment.task.validation, "test": experiment.task.test},
+        classes=len(experiment.task.classes),
         targets={(target.fingerprint, "probs"): target},
         journal=cache.root / "journal.jsonl",
         progress=ProgressReporter(quiet=True),
     )
-    recipe = {**experiment.cell(SoftKD(), 0, target).recipe, "steps": steps}
-    cells = [
-        experiment.cell(SoftKD(), setup_seed + i, target, recipe=recipe, splits="validation") for i in range(students)
-    ]
+    recipe = replace(experiment.recipe, steps=steps).settings
+    cells = [experiment.cell(SoftKD(), first + i, target, recipe=recipe, splits="validation") for i in range(students)]
     began = time.perf_counter()
     runner.ask(target, experiment.pool, "crop", experiment.recipe.views)
     runner.train("benchmark", [Use(cell, "judge", "audited", "attack") for cell in cells])
+    spent = time.perf_counter() - began
     runner.executor.close()
-    return time.perf_counter() - began
+    return spent, sum(runner.results[cell.key].step_seconds for cell in cells)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="glyphs")
+    parser.add_argument("--shots", type=float, default=1.0)
+    parser.add_argument("--student", default="")
+    parser.add_argument("--cache", type=Path, help="where the ordinary teacher, whom students ask, is kept")
     parser.add_argument("--students", type=int, default=8, help="students of ours a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400)
@@ -118,20 +135,26 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         cache = Cache(Path(folder))
-        task = datasets.load("glyphs")
-        target = open_target(TeacherSpec("demo"), task, task.train, None, FULL, 8, Runtime(cache, "cpu", print))
+        task = datasets.load(args.data)
+        runtime = Runtime(Cache(args.cache or Path(folder)), "cpu", print)
+        target = open_target(TeacherSpec("demo"), task, task.train, None, FULL, 8, runtime)
+        options = Options(teacher="demo", jobs=args.jobs, shots=args.shots, student=args.student)
+        experiment = prepare(options, STANDARD, AttackSelection({"soft-kd": SoftKD}, (), {}), task, cache)
+        setup = Setup(experiment, target, cache, args.jobs)
+        print(f"{experiment.recipe.architecture}, {experiment.recipe.precision}, {len(experiment.pool):,} images")
         ratios = []
         for turn in range(args.rounds):
             torch.set_num_threads(args.jobs)
             began = time.perf_counter()
-            reference(task, target.teacher.here, "strided-8-16-32", args.steps, args.loader_workers)
+            reference(setup, args.steps, args.loader_workers)
             theirs = 60 / (time.perf_counter() - began)
             for stored in (cache.root / "answers").rglob("*.npz"):
                 stored.unlink()
-            spent = ours(1_000 * turn, args.students, task, target, cache, args.jobs, args.steps)
-            mine = 60 * args.students / spent
+            spent, stepping = ours(setup, 1_000 * turn, args.students, args.steps)
+            mine, share = 60 * args.students / spent, stepping / (spent * args.jobs)
             ratios.append(mine / theirs)
-            print(f"papers' loop {theirs:.2f}, this pipeline {mine:.2f} students a minute", flush=True)
+            print(f"papers' loop {theirs:.2f}, this pipeline {mine:.2f} students a minute", end="")
+            print(f" ({share:.0%} in training steps)", flush=True)
     print(
         f"median {statistics.median(ratios):.2f}x, lowest {min(ratios):.2f}x of {len(ratios)} rounds, {args.jobs} cores"
     )
