@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from audits import request
+from audits import TINY, request, smoke
 from command_line import call
 
 from attacks.controls.ls import LS
@@ -29,8 +29,11 @@ from audit.teach import teach
 from audit.trials.preparation import AttackSelection, prepare
 from audit.trials.protocol import Experiment
 from reports.record import Record, RecordError
+from teachers.data.datasets import load
 from teachers.errors import UsageError
+from teachers.methods.training import default_recipe
 from teachers.targets.target import open_task
+from teachers.task import few_shot
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -176,3 +179,22 @@ def test_no_teacher_is_trained_for_a_plan_and_all_that_are_due_are_in_it(tmp_pat
     assert not list((cache / "teachers").glob("*.safetensors"))
     assert told.teachers.students == Span(3, 3), "the ordinary one, and a twin for each seed"
     assert 0 < told.teachers.seconds.least <= told.seconds.least
+
+
+def test_each_teacher_is_planned_with_its_own_steps_and_a_word_with_twins_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attacker holds a tenth of what the ordinary teacher sees."""
+    asked = request(tmp_path, teacher="smoothed-truth", data="glyphs", attacks="soft-kd,knockoff", shots=0.1)
+    found = []
+    for step in (0.0, 1_000.0):
+        monkeypatch.setattr(stopwatch, "step_seconds", lambda *_, step=step: step)
+        with smoke(replace(TINY, attacks=("soft-kd", "knockoff"), stops=(1,))):
+            found.append(planned(asked))
+    free, dear = found
+    train = load("glyphs").train
+    held = [replace(load("glyphs"), train=pool) for pool in (train, few_shot(train, 0.1))]
+    whole, tenth = (default_recipe(task).steps for task in held)
+    assert whole > tenth
+    assert dear.teachers.seconds.least - free.teachers.seconds.least == pytest.approx(1_000 * (whole + tenth), rel=0.01)
+    assert dear.words[0].seconds.most == pytest.approx(free.words[0].seconds.most, rel=0.9), "no ordinary teacher"

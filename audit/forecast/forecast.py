@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,9 +31,8 @@ from reports.record import load
 from teachers import oracle
 from teachers.surface import FULL
 from teachers.targets import probe, questions
-from teachers.targets.home import LateBox, home_made
+from teachers.targets.home import LateBox, Lesson, home_made
 from teachers.targets.target import Target
-from teachers.targets.teaching import ordinary_recipe
 from teachers.units import duration
 
 BYTES = 4  # size of a stored probability
@@ -150,7 +149,7 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
     workers = options.workers
     own = auditors(experiment, audited, context.selection.attacks)
     sent = Span(own, own) + asked_of(experiment, attacks["audited"], planned, measured)
-    taught = _teachers(context, teachers, measured)
+    twins, others = _twins(context, teachers, measured), _ordinary(context, teachers)
     return Forecast(
         teacher=audited.teacher.name,
         surface=audited.surface.name,
@@ -161,8 +160,8 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
         images=experiment.judged,
         workers=workers,
         rows=tuple(_rows(planned, experiment, measured, workers)),
-        teachers=taught,
-        words=tuple(_words(context, teachers, kept, measured, taught)),
+        teachers=Row("teachers", twins.students + others.students, twins.seconds + others.seconds),
+        words=tuple(_words(context, teachers, kept, measured, twins)),
         kept=len(kept),
         answering=sent.times(sum(answer_seconds(t, experiment) for t in teachers.values() if not _late(t))),
         memory=memory(experiment, measured, workers),
@@ -207,29 +206,37 @@ def _late(target: Target) -> bool:
     return isinstance(target.full, LateBox)
 
 
-def _teachers(context: RunContext, found: Mapping[TeacherRole, Target], measured: Measurements) -> Row:
-    """Count the teachers that are to be trained, and the seconds until they have answered what students ask them."""
-    experiment, task, workers = context.experiment, context.task, context.options.workers
+def _twins(context: RunContext, found: Mapping[TeacherRole, Target], measured: Measurements) -> Row:
+    """Count the twins that are to be trained, and the seconds until they have answered what students ask them."""
+    experiment, workers = context.experiment, context.options.workers
     original = [a for a in context.selection.attacks.values() if a.holds == "original"]
-    twins = experiment.twins(found, context.runtime) if original else []
-    others = [t for t in found.values() if _late(t)] + (
-        experiment.home_made(found, context.runtime) if original else []
-    )
-    due = [t.full.lesson for t in others if isinstance(t.full, LateBox) and t.full.lesson.is_due()]
-    number, seconds = Span(len(due), len(due)), NOTHING
-    if due:
-        recipe = ordinary_recipe(task).recipe
-        once = recipe.steps * stopwatch.step_seconds(recipe, task, experiment.device)
-        seconds += Span(len(due) * once, len(due) * once)
-    late = [t.full.lesson for t in twins if isinstance(t.full, LateBox) and t.full.lesson.is_due()]
-    if late:
-        steps = late[0].recipe().recipe.steps
-        kinds = {kind for attack in original for kind in (attack.views or "").split("+")} - {""}
-        views = sum(1 if kind == "raw" else experiment.recipe.views for kind in kinds) * len(experiment.pool)
-        one = steps * measured.student(LS) / experiment.recipe.steps / workers + views * measured.exam
-        span = Span(sum(lesson.number < experiment.seeds for lesson in late), len(late))
-        number, seconds = number + span, seconds + span.times(one)
-    return Row("teachers", number, seconds)
+    due = _due(experiment.twins(found, context.runtime) if original else [])
+    if not due:
+        return Row("twins", NOTHING, NOTHING)
+    kinds = {kind for attack in original for kind in (attack.views or "").split("+")} - {""}
+    views = sum(1 if kind == "raw" else experiment.recipe.views for kind in kinds) * len(experiment.pool)
+    steps = due[0].recipe().recipe.steps
+    one = steps * measured.student(LS) / experiment.recipe.steps / workers + views * measured.exam
+    number = Span(sum(lesson.number < experiment.seeds for lesson in due), len(due))
+    return Row("twins", number, number.times(one))
+
+
+def _ordinary(context: RunContext, found: Mapping[TeacherRole, Target]) -> Row:
+    """Count the audit's other teachers that are to be trained, which the table alone needs; all have one network."""
+    original = any(attack.holds == "original" for attack in context.selection.attacks.values())
+    home_made = context.experiment.home_made(found, context.runtime) if original else []
+    due = [lesson.recipe().recipe for lesson in _due([*found.values(), *home_made])]
+    if not due:
+        return Row("ordinary teachers", NOTHING, NOTHING)
+    one = stopwatch.step_seconds(due[0], context.task, context.experiment.device)
+    steps = sum(recipe.steps for recipe in due)
+    return Row("ordinary teachers", Span(len(due), len(due)), Span(steps * one, steps * one))
+
+
+def _due(targets: Iterable[Target]) -> list[Lesson]:
+    """Return how those of some teachers are trained that are not trained yet."""
+    late = (target.full.lesson for target in targets if isinstance(target.full, LateBox))
+    return [lesson for lesson in late if lesson.is_due()]
 
 
 def _words(
@@ -237,7 +244,7 @@ def _words(
     teachers: Mapping[TeacherRole, Target],
     kept: Collection[str],
     measured: Measurements,
-    taught: Row,
+    twins: Row,
 ) -> Iterator[Row]:
     """Return what a word takes, twins included, for teachers that the first or the second group of attacks copies."""
     suite, attacks = context.experiment.suite, context.selection.attacks
@@ -249,7 +256,7 @@ def _words(
         work = [w for own, design in arms for w in count.students(design, partial(own.keys, targets=teachers), kept)]
         rows = list(_rows(work, context.experiment, measured, context.options.workers))
         students, seconds = (sum((getattr(row, name) for row in rows), NOTHING) for name in ("students", "seconds"))
-        yield Row(f"{kind} ({', '.join(group)})", students, seconds + taught.seconds)
+        yield Row(f"{kind} ({', '.join(group)})", students, seconds + twins.seconds)
 
 
 def _power(first: int, most: int, attacks: int, experiment: Experiment, scatter: Scatter, delta: float) -> Power:

@@ -31,7 +31,7 @@ from teachers.training import Recipe, build_student, predict
 SECONDS = 18.0  # so that a plan takes half a minute
 FIRST = 0.02  # part of a student that is trained first, to see how fast this machine is
 SHORTER = 5  # the longer of a technique's two training runs, in multiples of the shorter
-SHORT, LONG = 2, 10  # steps of a teacher that are timed
+SHORT, LONG = 3, 10  # steps of a teacher that are timed
 SLOW = 1.0  # seconds of the short run from which on there is no long one
 EXAM = 512  # images on which a student's answers are timed
 
@@ -141,16 +141,17 @@ def answering(experiment: Experiment) -> float:
 
 
 def step_seconds(recipe: Recipe, task: Task, device: str) -> float:
-    """Measure a training step of an ordinary teacher, by a few steps that are thrown away."""
+    """Measure a training step of an ordinary teacher, by a few steps that are thrown away; the first prepares more."""
     some = replace(task, train=_some(task.train, LONG * recipe.batch))
 
-    def seconds(steps: int) -> float:
-        began = time.perf_counter()
-        teach(TeacherRecipe(method("plain"), replace(recipe, steps=steps, views=1)), some, device=device)
-        return time.perf_counter() - began
+    def steps(number: int) -> np.ndarray:
+        ends: list[float] = []
+        short = TeacherRecipe(method("plain"), replace(recipe, steps=number, views=1))
+        teach(short, some, device=device, progress=lambda *_: ends.append(time.perf_counter()))
+        return np.diff(ends)
 
-    short = seconds(SHORT)
-    return short / SHORT if short > SLOW else max(0.0, seconds(LONG) - short) / (LONG - SHORT)
+    few = steps(SHORT)
+    return float(np.median(few if few.sum() > SLOW else steps(LONG)))
 
 
 def peak(who: int) -> int:
