@@ -17,7 +17,7 @@ from teachers.fields import counted
 from teachers.oracle import Oracle
 from teachers.surface import Answers, Kind, concatenate
 from teachers.task import Pool
-from teachers.training import JoinedStream, Objective, Recipe, StoredStream, Stream, Student, fit
+from teachers.training import AnswerRows, JoinedStream, Objective, Recipe, StoredStream, Stream, Student, fit
 from teachers.views import Viewer, ViewSet
 
 Holds = Literal["original", "surrogate", "no data"]
@@ -90,7 +90,7 @@ class Lab:
     def stream(
         self,
         kind: str,
-        answers: Answers | None = None,
+        answers: AnswerRows | None = None,
         *,
         pool: Pool | None = None,
         only: Index | None = None,

@@ -107,7 +107,7 @@ def test_reopt_learns_the_label_alone_where_it_refutes_the_teacher() -> None:
 def test_every_view_gets_the_mean_answer_of_its_image(geometric: bool) -> None:
     views, images = 3, 4
     log_p = F.log_softmax(logits(1, views * images), -1)
-    mean = ensemble(Answers("probs", log_p), views, geometric=geometric).values
+    mean = ensemble(Answers("probs", log_p), views, geometric=geometric)[torch.arange(views * images)].values
     for view in range(views):
         for image in range(images):
             rows = [log_p[v * images + image] for v in range(views)]
@@ -119,11 +119,29 @@ def test_every_view_gets_the_mean_answer_of_its_image(geometric: bool) -> None:
             assert mean[view * images + image].exp().tolist() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("geometric", [True, False])
+@pytest.mark.parametrize("surface", ["probs", "top:3", "round:1"])
+def test_a_mean_answer_has_the_same_bits_whichever_rows_are_read(surface: str, geometric: bool) -> None:
+    """A student that was trained on means of all answers at once is the one that reads them by the batch."""
+    views, images = 3, 201
+    shown = Surface(surface)(F.log_softmax(logits(1, views * images, 62).float(), -1))
+    rows = shown.logits() if geometric else shown.log_probs().exp()
+    mean = rows.reshape(views, -1, 62).mean(0)
+    at_once = (mean if geometric else mean.log()).log_softmax(-1).repeat(views, 1)
+    told = ensemble(shown, views, geometric=geometric)
+    assert len(told) == views * images
+    for part in torch.randperm(views * images, generator=torch.Generator().manual_seed(0)).split(127):
+        assert torch.equal(told[part].values, at_once[part])
+    assert torch.equal(told[5:300][torch.arange(9)].values, at_once[5:14])
+    assert len(told[5:300][10:]) == 285
+
+
 def test_an_ensemble_of_views_divides_noise_by_the_root_of_their_number() -> None:
     clean = F.log_softmax(logits(1, 50), -1).repeat(16, 1)
     noisy = Surface("noise:0.5")(clean + 1e-3 * torch.arange(16).repeat_interleave(50)[:, None]).values
     error = Answers("probs", noisy).logits() - Answers("probs", clean).logits()
-    mean = ensemble(Answers("probs", noisy), 16, geometric=True).logits() - Answers("probs", clean).logits()
+    told = ensemble(Answers("probs", noisy), 16, geometric=True)[torch.arange(800)]
+    mean = told.logits() - Answers("probs", clean).logits()
     assert float(mean.std() / error.std()) == pytest.approx(1 / 4, rel=0.05)
 
 
