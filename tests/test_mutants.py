@@ -262,8 +262,8 @@ MUTANTS = (
     Mutant(
         "mean of logits never softened",
         "attacks/resistant/avg.py",
-        "_means(answers.logits(), answers, labels, 0.0) / temperature",
-        "_means(answers.logits(), answers, labels, 0.0)",
+        "F.softmax(means / temperature, -1)",
+        "F.softmax(means, -1)",
         "tests/attacks/test_avg.py -k softened_mean_of_logits",
     ),
     Mutant(
