@@ -237,10 +237,13 @@ GIB = 2**30
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # a minute of work, more where others use the machine
+@pytest.mark.timeout(3600)  # minutes of work, more where others use the machine
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc says what memory a process takes")
 def test_three_gibibytes_of_answers_stay_on_disk_however_many_workers_read_them(tmp_path: Path) -> None:
-    """200,000 images, 1,000 classes, 4 views; one worker first, which asks, then two."""
+    """200,000 images, 1,000 classes, 4 views; one worker first, which trains students of all attacks, then two.
+
+    Two of them, which read all answers many times, are measured on 17,000 images.
+    """
     if shutil.disk_usage(tmp_path).free < 10 * GIB:
         pytest.skip("the answers and their file take 6 GiB of disk")
     script = Path(__file__).parent / "large_table.py"
@@ -252,10 +255,14 @@ def test_three_gibibytes_of_answers_stay_on_disk_however_many_workers_read_them(
     most = []
     for told in json.loads(done.stdout):
         everyone = [told["parent"], *told["others"]]
-        assert (told["failed"], told["charged"]) == ([], 4 * [800_000])
+        assert told["failed"] == []
         assert max(one["peak"] for one in everyone) < 4 * GIB, everyone
         assert sum(one["own"] for one in everyone) < 3 * GIB, "one table would be more than all of them hold"
-        most.append((told["parent"]["own"], max(one["own"] for one in told["others"])))
-    (parent, worker), (of_two, each) = most
+        most.append((told["parent"]["own"], max(one["own"] for one in told["others"]), sorted(told["charged"])))
+    (parent, worker, of_all), (of_two, each, of_four), (_, slow, of_few) = most
+    assert of_four == 4 * [800_000]
+    assert of_all == [200_600, *6 * [800_000]], "role-wise asks about 200 images three times, then about raw ones"
+    assert of_few == 2 * [68_000]
     assert of_two < parent + GIB // 8
     assert each < worker + GIB // 8 < GIB
+    assert slow < GIB, "they hold a batch or a shard"
