@@ -14,10 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.base import Lab
+from attacks.adaptive.adaptive import Adaptive
+from attacks.base import Attack, Lab
 from attacks.contract import tiny_lab
 from attacks.logits.mlkd import MLKD
+from attacks.logits.rolewise import RoleWise
 from attacks.logits.soft_kd import SoftKD
+from attacks.resistant.avg import AVG
+from attacks.resistant.inversion import Inversion
+from attacks.resistant.view_ensemble import ViewEnsemble
 from audit.execution.metering import CachedTeacher, MeteredOracle
 from teachers.errors import BudgetExceeded, RefusedInput
 from teachers.processes import frames, pipes
@@ -83,9 +88,12 @@ def test_mapped_answers_are_those_that_the_teacher_gives_bit_by_bit(
     assert len(answers) == 5 * 4
 
 
-@pytest.mark.parametrize("attack", [SoftKD(), MLKD()])
+ATTACKS = (SoftKD(), MLKD(), AVG(), ViewEnsemble(), RoleWise(), Inversion(), Adaptive())
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_students_of_mapped_answers_are_those_of_answers_in_memory(
-    attack: SoftKD | MLKD, store: Reads, files: AnswerFiles
+    attack: Attack, store: Reads, files: AnswerFiles
 ) -> None:
     plain, other = tiny_lab(Surface("probs"), 0), tiny_lab(Surface("probs"), 0)
     other._library = lambda pool, sets, index: door(store, files, other).views("held", sets, index)
@@ -224,6 +232,21 @@ except MemoryError as e:
 def test_mapped_answers_do_not_count_against_a_limit_that_still_holds() -> None:
     assert under_limit(HELD.format(mapping=True)).split() == 4 * ["True"]
     assert "256.0 MiB of answers cannot be mapped" in under_limit(HELD.format(mapping=False))
+
+
+def test_what_an_attack_stores_is_read_from_a_file_that_has_no_name(tmp_path: Path) -> None:
+    lab = tiny_lab(Surface("probs"), 0)
+    lab._folder = tmp_path
+    parts = [Answers("probs", torch.randn(n, 3)) for n in (5, 1, 4)]
+    stored = lab.stored(10, iter(parts))
+    assert torch.equal(stored.values, torch.cat([part.values for part in parts]))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="10 answers in place of 11"):
+        lab.stored(11, iter(parts))
+    lab._folder = tmp_path / "file"
+    lab._folder.write_text("in the way")
+    with pytest.raises(RefusedInput, match="cannot be written"):
+        lab.stored(10, iter(parts))
 
 
 def test_mapping_changes_no_limit_of_a_process_that_has_none(store: Reads, files: AnswerFiles) -> None:
