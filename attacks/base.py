@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, final
 
 import numpy as np
@@ -15,9 +17,11 @@ from teachers.errors import UsageError
 from teachers.fidelity import Fidelity
 from teachers.fields import counted
 from teachers.oracle import Oracle
+from teachers.storage.entries import Entries
+from teachers.storage.mapped import AnswerFiles
 from teachers.surface import Answers, Kind, concatenate
 from teachers.task import Pool
-from teachers.training import JoinedStream, Objective, Recipe, StoredStream, Stream, Student, fit
+from teachers.training import AnswerRows, JoinedStream, Objective, Recipe, StoredStream, Stream, Student, fit
 from teachers.views import Viewer, ViewSet
 
 Holds = Literal["original", "surrogate", "no data"]
@@ -44,8 +48,10 @@ class Lab:
         device: str = "cpu",
         library: Library | None = None,
         progress: Callable[[int], None] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self._oracle, self._library, self._progress = oracle, library, progress
+        self._folder = folder or Path(tempfile.gettempdir())
         self.pool, self.surrogate, self.classes, self.recipe = pool, surrogate, classes, recipe
         self.seed, self.device = seed, device
         self.last: Student | None = None
@@ -87,10 +93,18 @@ class Lab:
         ask = self._library or self._ask_all  # not stored: a lab that refers to itself would stay in memory
         return ask(pool, sets, index)
 
+    def stored(self, count: int, parts: Iterable[Answers]) -> Answers:
+        """Write `count` answers, part after part, to a file without a name; return them, to be read from there.
+
+        For what is computed from many answers: it takes disk space while it is used, and no memory. Raises RefusedInput
+        if the disk is full.
+        """
+        return AnswerFiles(Entries(self._folder)).joined("", count, parts).answers()
+
     def stream(
         self,
         kind: str,
-        answers: Answers | None = None,
+        answers: AnswerRows | None = None,
         *,
         pool: Pool | None = None,
         only: Index | None = None,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 import torch
@@ -63,6 +63,18 @@ class Outputs:
 
     logits: Tensor
     heads: tuple[Tensor, ...] = ()
+
+
+class AnswerRows(Protocol):
+    """Answers that are read by rows: `Answers` themselves, or what is computed from them on the way."""
+
+    def __len__(self) -> int: ...
+
+    @overload
+    def __getitem__(self, index: Tensor) -> Answers: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> AnswerRows: ...
 
 
 class Stream(Protocol):
@@ -158,7 +170,7 @@ class StoredStream:
         *,
         batch: int,
         seed: int,
-        answers: Answers | None = None,
+        answers: AnswerRows | None = None,
         only: np.ndarray | None = None,
         source: str = "original",
         device: torch.device | str = "cpu",

@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,12 +20,17 @@ from audit.execution.runner import TrialRunner
 from audit.plan.cells import ENGINE, Cell, Use
 from reports.progress import ProgressReporter
 from teachers.processes import trees
+from teachers.surface import Surface
 from teachers.targets.target import Target, smoothed_truths
 from teachers.task import Augment, Pool
 from teachers.training import Recipe
 
 IMAGES, CLASSES, VIEWS = 200_000, 1_000, 4
-ATTACKS = ("soft-kd", "dkd", "mse", "label-kd")
+SHARED = ("soft-kd", "dkd", "mse", "label-kd")  # which workers train side by side
+ALONE = ("avg", "view-ensemble", "rolewise")  # ... and which one worker trains after these
+SLOW = ("inversion", "adaptive")  # which read all answers many times
+FEW = 17_000  # images for these: no fewer are restored batch by batch, and decoded shard by shard
+SURFACE = Surface("top:5")  # hides what inversion restores
 FIGURES = ("VmHWM", "RssAnon", "RssShmem")
 Taken = dict[str, int]  # bytes, by name
 
@@ -67,8 +72,9 @@ def watched() -> Iterator[dict[int, Taken]]:
         watcher.join()
 
 
-def trained(cache: Cache, pool: Pool, teacher: Target, workers: int, ask: bool) -> dict[str, object]:
-    """Ask the teacher, if wanted, and train a student of every attack; return what it took."""
+def trained(cache: Cache, pool: Pool, attacks: Sequence[str], workers: int, ask: bool) -> dict[str, object]:
+    """Ask a teacher that knows the labels, if wanted, and train a student of every attack; return what it took."""
+    teacher = smoothed_truths(pool, CLASSES, VIEWS, "cpu", [0.1], SURFACE)[0.1]
     exam = images(512, 1)
     runner = TrialRunner(
         cache=cache,
@@ -81,7 +87,7 @@ def trained(cache: Cache, pool: Pool, teacher: Target, workers: int, ask: bool) 
         journal=cache.root / "journal.jsonl",
         progress=ProgressReporter(quiet=True),
     )
-    cells = [cell(name, pool, teacher, seed=workers) for name in ATTACKS]
+    cells = [cell(name, pool, teacher, seed=workers) for name in attacks]
     with watched() as found, closing(runner.executor):
         if ask:
             runner.ask(teacher, pool, "crop", VIEWS)
@@ -106,6 +112,7 @@ def cell(name: str, pool: Pool, teacher: Target, seed: int) -> Cell:
         task="t" * 64,
         teacher=teacher.fingerprint,
         surface=teacher.surface.name,
+        budget=VIEWS * len(pool) + 3 * 200,  # other views than crops could be tried, and not all asked about
     )
 
 
@@ -113,8 +120,8 @@ def main(folder: Path, crews: list[int]) -> None:
     os.fsync = lambda file: None  # nothing here needs to outlive the machine
     execution.ahead()
     cache, pool = Cache(folder), images(IMAGES, 0)
-    teacher = smoothed_truths(pool, CLASSES, VIEWS, "cpu", [0.1])[0.1]
-    print(json.dumps([trained(cache, pool, teacher, n, ask=n == crews[0]) for n in crews]))
+    told = [trained(cache, pool, SHARED if n > 1 else SHARED + ALONE, n, ask=n == crews[0]) for n in crews]
+    print(json.dumps([*told, trained(cache, images(FEW, 2), SLOW, 1, ask=True)]))
 
 
 if __name__ == "__main__":

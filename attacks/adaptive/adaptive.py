@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from attacks.adaptive.chain import DECODERS, Decodings
+from attacks.adaptive.chain import DECODERS, Decodings, shards
 from attacks.adaptive.decoders import Decoding, class_scale, evidence
-from attacks.adaptive.decoders.decoding import by_class, hidden, rows, unchanged
+from attacks.adaptive.decoders.decoding import by_class, distinct, hidden, rows, unchanged
 from attacks.base import Attack, Lab
 from attacks.controls.ls import LS
+from attacks.lazy import LazyAnswers
 from attacks.logits.dist import DIST
 from attacks.logits.dkd import DKD
 from attacks.logits.kendall import agreement
 from attacks.logits.rld import RLD
 from attacks.losses import kd, rising, soft_target
 from teachers.surface import Answers
-from teachers.training import Batch, Student
+from teachers.task import UNLABELLED
+from teachers.training import AnswerRows, Batch, Student
 from teachers.views import Viewer
 
 Loss = Literal["correlation", "decoupled", "tail", "soft", "order", "refined"]
@@ -76,7 +79,7 @@ class Adaptive(Attack):
         meaning = _read(lab, self.rescaled)
         lab.decoded = meaning.told
         loss = rising(self.distilled, self.warmup, lab.recipe.steps)
-        return lab.fit(lab.stream("crop", Answers("probs", meaning.log_probs)), loss)
+        return lab.fit(lab.stream("crop", meaning.answers), loss)
 
     def distilled(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return the distilled part of the loss; answers that show one class alone have none, but their label."""
@@ -113,14 +116,21 @@ Adaptive.__doc__ = "\n- ".join(
 )
 
 
+class Meaning(NamedTuple):
+    """What answers mean, and a sentence about it."""
+
+    answers: AnswerRows  # view by view
+    told: str
+
+
 class Sight(NamedTuple):
     """What the answers about one kind of view mean, and how much they tell about single images."""
 
-    meaning: Decoding
+    meaning: Meaning
     tells: float
 
 
-def _read(lab: Lab, rescaled: bool) -> Decoding:
+def _read(lab: Lab, rescaled: bool) -> Meaning:
     """Ask about crops, and about other views if these tell too little; return what the answers about crops mean.
 
     If other views tell clearly more, the answer about each crop is the mean of those about the image's other views that
@@ -134,11 +144,46 @@ def _read(lab: Lab, rescaled: bool) -> Decoding:
     kind = max(others, key=lambda name: others[name].tells, default="crop")
     if kind == "crop" or others[kind].tells < max(ENOUGH, CLEARLY * crops.tells):
         return crops.meaning
-    found, labels = others[kind].meaning, torch.from_numpy(lab.pool.every_label)
-    mean = _of_image(found.log_probs, labels)
-    scaled = class_scale(mean, labels) if rescaled else unchanged(mean)
-    told = [f"crops tell nothing about the image, but {kind} views do", found.told, scaled.told]
-    return Decoding(scaled.log_probs.repeat(lab.recipe.views, 1), "; ".join(filter(None, told)))
+    (found, before), labels = others[kind].meaning, torch.from_numpy(lab.pool.every_label)
+    images, views = len(labels), lab.view_set(kind).count
+
+    def mean(shard: Tensor) -> Decoding:
+        own = _of_image(found[_rows(shard, views, images)].values, labels[shard])
+        return class_scale(own, labels[shard]) if rescaled else unchanged(own)
+
+    scaled, after = _joined(lab, shards(labels, views * lab.classes), 1, mean)
+    told = [f"crops tell nothing about the image, but {kind} views do", before, after]
+    each = LazyAnswers(lambda index: scaled[index % images].values, images * lab.recipe.views)
+    return Meaning(each, "; ".join(filter(None, told)))
+
+
+def _joined(lab: Lab, split: Sequence[Tensor], views: int, decode: Callable[[Tensor], Decoding]) -> Meaning:
+    """Return what the answers about each shard of the images (n,) mean, which `decode` gives, (views·n, K).
+
+    Those of several shards lie in a file: together, they may take more memory than there is.
+    """
+    if len(split) == 1:
+        whole = decode(split[0])
+        return Meaning(Answers("probs", whole.log_probs), whole.told)
+    told = []
+
+    def found() -> Iterator[Answers]:
+        for shard in split:
+            one = decode(shard)
+            told.append(one.told)
+            yield Answers("probs", one.log_probs)
+
+    images = sum(map(len, split))
+    place = torch.cat([_rows(shard, views, images) for shard in split]).argsort()
+    values = lab.stored(len(place), found()).values
+    said = list(filter(None, told))
+    sentence = f"{said[0]}; this or another thing in {len(said)} of {len(told)} shards of the images" if said else ""
+    return Meaning(LazyAnswers(lambda index: values[place[index]], len(place)), sentence)
+
+
+def _rows(shard: Tensor, views: int, images: int) -> Tensor:
+    """Return the rows of answers, view by view, about a shard (n,) of the images, (views·n,)."""
+    return (images * torch.arange(views)[:, None] + shard).flatten()
 
 
 def _of_image(log_probs: Tensor, labels: Tensor) -> Tensor:
@@ -154,14 +199,22 @@ def _of_image(log_probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def _seen(lab: Lab, kind: str, own: Student | None, rescaled: bool) -> Sight:
-    labels = torch.from_numpy(lab.pool.every_label)
-    answers = lab.answers(kind).log_probs()
-    reference = None if own is None else _answers(own, lab, kind)
-    meaning = DECODED.decode(answers, labels, reference, rescaled=rescaled)
-    if reference is None:
-        return Sight(meaning, 0.0)
-    told = evidence(meaning.log_probs, labels, reference, alike=True)
-    return Sight(meaning, float(told.cosines().mean()))
+    labels, answers, asked = torch.from_numpy(lab.pool.every_label), lab.answers(kind), lab.view_set(kind)
+    images, views, viewer = len(labels), asked.count, Viewer(lab.pool, asked)
+    classes = torch.where(labels == UNLABELLED, answers[torch.arange(images)].labels, labels)
+    every, cosines = len(distinct(classes)), []
+
+    def decode(shard: Tensor) -> Decoding:
+        given, y = answers[_rows(shard, views, images)].log_probs(), labels[shard]
+        reference = None if own is None else _answers(own, viewer, views, shard, lab.device)
+        swaps = len(distinct(classes[shard])) == every
+        meaning = DECODED.decode(given, y, reference, rescaled=rescaled, swaps=swaps)
+        if reference is not None:
+            cosines.append(evidence(meaning.log_probs, y, reference, alike=True).cosines())
+        return meaning
+
+    meaning = _joined(lab, shards(classes, views * lab.classes), views, decode)
+    return Sight(meaning, float(torch.cat(cosines).mean()) if cosines else 0.0)
 
 
 def _affordable(lab: Lab, kind: str) -> bool:
@@ -170,13 +223,11 @@ def _affordable(lab: Lab, kind: str) -> bool:
 
 
 @torch.no_grad()
-def _answers(student: Student, lab: Lab, kind: str) -> Tensor:
-    """Return a student's own log-probabilities about all views of the pool, (V·N, K), view by view."""
-    views = lab.view_set(kind)
-    viewer, index = Viewer(lab.pool, views), torch.arange(len(lab.pool))
+def _answers(student: Student, viewer: Viewer, views: int, images: Tensor, device: str) -> Tensor:
+    """Return a student's own log-probabilities about all views of some images (n,), (V·n, K), view by view."""
     parts = [
-        student.network(viewer(part, torch.full_like(part, view)).to(lab.device)).log_softmax(-1).cpu()
-        for view in range(views.count)
-        for part in torch.split(index, CHUNK)
+        student.network(viewer(part, torch.full_like(part, view)).to(device)).log_softmax(-1).cpu()
+        for view in range(views)
+        for part in torch.split(images, CHUNK)
     ]
     return torch.cat(parts)

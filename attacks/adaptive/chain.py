@@ -42,7 +42,9 @@ FITTED = 1.5  # ... and unmixed by what the reference says, which an honest teac
 PASSES = 2  # noise and a temperature may come together
 HALF = 0.5  # of what the better part of the answers tells: the other part is left out if it tells less
 WRONG = 0.25  # share of answers that name another class than the label, from which their constants are fitted to it
-MOST = 2**26  # probabilities that are decoded at once: half a gigabyte in double precision; at least one view is
+WHOLE = 2**26  # probabilities that are decoded together; more are, shard by shard
+SHARD = 2**21  # probabilities of a shard: decoding takes some 170 bytes for each
+EACH = 50  # images of a class that a shard holds, at least and as far as there are: fewer say too little of it
 CLASSES = 256  # from which a matrix is not fitted to labels: it has as many entries squared
 
 
@@ -56,10 +58,12 @@ class Decodings:
         self._entries, self._most = entries, most  # most: numbers of an entry
         self._held: dict[bytes, Decoding] = {}
 
-    def decode(self, log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, rescaled: bool = True) -> Decoding:
+    def decode(
+        self, log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, rescaled: bool, swaps: bool
+    ) -> Decoding:
         """Return what `decode` returns."""
-        key = _digest(log_probs, labels, reference, rescaled)
-        found = self._held.pop(key, None) or decode(log_probs, labels, reference, rescaled=rescaled)
+        key = _digest(log_probs, labels, reference, rescaled, swaps)
+        found = self._held.pop(key, None) or decode(log_probs, labels, reference, rescaled=rescaled, swaps=swaps)
         if found.log_probs.numel() <= self._most:
             self._held[key] = found
         while len(self._held) > self._entries:
@@ -78,52 +82,52 @@ def _digest(*given: Tensor | bool | None) -> bytes:
     return found.digest()
 
 
-def decode(log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, rescaled: bool = True) -> Decoding:
+def decode(
+    log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, rescaled: bool = True, swaps: bool = True
+) -> Decoding:
     """Return what answers (V·N, K), view by view, mean.
 
     `labels` (N,) are UNLABELLED where unknown; `reference` (V·N, K) holds the log-probabilities of a student trained
     without the teacher, None where there are no labels to train one. The order of the classes comes before their scale:
     only with the right order do the labels tell the scale. An answer that tells nothing takes the mean of those about
-    the image's other views; where there are none, it shows its label alone.
+    the image's other views; where there are none, it shows its label alone. Without `swaps`, an answer that names
+    another class than the label is a mistake: images of all classes must be there to tell that it is none.
     """
-    images = len(labels)
-    rows_at_once = images * max(1, MOST // max(1, images * log_probs.shape[1]))
-    blocks = torch.split(log_probs, rows_at_once)
-    known = [None] * len(blocks) if reference is None else torch.split(reference, rows_at_once)
-    found = [_read(*block, labels, rescaled) for block in zip(blocks, known, strict=True)]
-    tells = [1.0 if own is None else _tells(one, labels, own) for one, own in zip(found, known, strict=True)]
-    kept = [one if told >= HALF * max(tells) else _silent(one, labels) for one, told in zip(found, tells, strict=True)]
-    decoded = torch.cat([one.log_probs for one in kept])
-    return Decoding(_filled(decoded, log_probs, images), "; ".join(dict.fromkeys(one.told for one in kept if one.told)))
-
-
-def _read(log_probs: Tensor, reference: Tensor | None, labels: Tensor, rescaled: bool) -> Decoding:
-    """Return what the answers about some views mean; those that tell nothing show their label alone."""
-    steps = [_in_parts(log_probs, labels, reference)]
+    steps = [_in_parts(log_probs, labels, reference, swaps)]
     if reference is not None:
         steps.append(_finest(steps[-1].log_probs, labels, reference))
     if rescaled:
         for scaled in (mixture, class_scale):
             steps.append(scaled(steps[-1].log_probs, labels))
-    return Decoding(steps[-1].log_probs, _told(steps))
+    return Decoding(_filled(steps[-1].log_probs, log_probs, len(labels)), _told(steps))
 
 
-def _silent(found: Decoding, labels: Tensor) -> Decoding:
-    everything = torch.ones(len(found.log_probs), dtype=torch.bool, device=found.log_probs.device)
-    return Decoding(hidden(found.log_probs, labels, everything), "some views tell nothing about the image")
+def shards(classes: Tensor, numbers: int) -> list[Tensor]:
+    """Return the images that are decoded together, shard by shard, each in its order; `numbers`: those of one image.
+
+    Of up to WHOLE there is one. Others hold EACH or more images of every class in them, and so few classes where there
+    are many: most of what decoders find, they find in the images of a class.
+    """
+    if len(classes) * numbers <= WHOLE:
+        return [torch.arange(len(classes))]
+    order = classes.argsort(stable=True)
+    sizes = torch.unique_consecutive(classes[order], return_counts=True)[1]
+    turns = [torch.arange(n) * max(1, n // EACH) // n for n in sizes.tolist()]  # EACH images of a class take a turn
+    order = order[torch.cat(turns).argsort(stable=True)]
+    return [part.sort().values for part in torch.tensor_split(order, -(-len(order) * numbers // SHARD))]
 
 
-def _in_parts(log_probs: Tensor, labels: Tensor, reference: Tensor | None) -> Decoding:
+def _in_parts(log_probs: Tensor, labels: Tensor, reference: Tensor | None, swaps: bool) -> Decoding:
     """Return the order of the classes, decoded before and after the teacher changes; of two parts, those that tell."""
     count, turn = len(log_probs), change_point(log_probs, labels, reference)
     if turn == count:
-        return _ordered(log_probs, labels, reference)
+        return _ordered(log_probs, labels, reference, swaps)
     late = torch.arange(count, device=log_probs.device) >= turn
-    parts = [_ordered(hidden(log_probs, labels, out), labels, reference) for out in (late, ~late)]
+    parts = [_ordered(hidden(log_probs, labels, out), labels, reference, swaps) for out in (late, ~late)]
     said = f"the answers change after {turn:,} queries"
     tells = [1.0, 0.0] if reference is None else [_tells(part, labels, reference) for part in parts]
     if max(tells) < WORTH:
-        return _ordered(log_probs, labels, reference)
+        return _ordered(log_probs, labels, reference, swaps)
     if min(tells) < HALF * max(tells):
         best = tells.index(max(tells))
         kept = parts[best]
@@ -139,13 +143,13 @@ def _tells(part: Decoding, labels: Tensor, reference: Tensor) -> float:
     return max(0.0, evidence(part.log_probs, labels, reference, alike=True).cosine())
 
 
-def _ordered(log_probs: Tensor, labels: Tensor, reference: Tensor | None) -> Decoding:
+def _ordered(log_probs: Tensor, labels: Tensor, reference: Tensor | None, swaps: bool) -> Decoding:
     """Return answers without a uniform part, their classes in order, and without those that tell nothing."""
     steps = [floor(log_probs, labels)]
     if reference is None:
         return steps[0]
     stages: list[Callable[[Tensor, Tensor, Tensor], Decoding]] = [_named, _in_order, lies]
-    for stage in stages:
+    for stage in stages if swaps else stages[1:]:
         steps.append(stage(steps[-1].log_probs, labels, reference))
     return Decoding(steps[-1].log_probs, _told(steps))
 

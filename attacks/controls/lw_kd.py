@@ -12,10 +12,10 @@ from torch.optim import Adam, Optimizer
 
 from attacks.base import Control, Lab
 from attacks.controls.ls import LS
-from attacks.controls.self_kd import log_probs
+from attacks.controls.self_kd import own_answers
+from attacks.lazy import LazyAnswers
 from attacks.losses import kd, soft_target, supervised
 from teachers.fidelity import Fidelity
-from teachers.surface import Answers
 from teachers.task import UNLABELLED, Augment, Pool
 from teachers.training import Batch, Outputs, Student
 from teachers.views import ViewSet
@@ -52,8 +52,9 @@ class LWKD(Control):
         assert easy.labels is not None
         recipe = replace(lab.recipe, architecture=self.architecture)
         light = lab.fit(lab.stream("raw", pool=easy, source="generated"), LS(smoothing=0.0).loss, recipe)
-        told = log_probs(light.network, easy, ViewSet("raw", 1), lab.device)
-        answers = Answers("probs", paired(told, torch.from_numpy(easy.labels), self._labels(lab), lab.seed))
+        told = own_answers(lab, light, easy, ViewSet("raw", 1)).values
+        rows = paired(torch.from_numpy(easy.labels), self._labels(lab), lab.seed)
+        answers = LazyAnswers(lambda index: told[rows[index]], len(rows))
         stream = lab.stream("crop", answers, only=lab.pool.labelled)
         return lab.fit(stream, Mimicry(self, lab.classes, lab.seed, lab.device))
 
@@ -100,11 +101,11 @@ def synthetic(shape: tuple[int, int, int], classes: int, images: int, seed: int)
     return Pool((noisy.clip(0, 1) * 255).round().astype(np.uint8), labels.astype(np.int64), Augment())
 
 
-def paired(told: Tensor, classes: Tensor, labels: Tensor, seed: int) -> Tensor:
-    """Return for every label the answer to a random image of that class, (len(labels), K)."""
-    order = torch.randperm(len(told), generator=torch.Generator().manual_seed(seed))
+def paired(classes: Tensor, labels: Tensor, seed: int) -> Tensor:
+    """Return for every label a random image of that class, (len(labels),); `classes` are those of the images."""
+    order = torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed))
     ranked = order[classes[order].argsort(stable=True)]  # rows class by class, shuffled within
     count = torch.bincount(classes)
     start = count.cumsum(0) - count
     u = torch.rand(len(labels), generator=torch.Generator().manual_seed(seed + 1))
-    return told[ranked[start[labels] + (u * count[labels]).long()]]
+    return ranked[start[labels] + (u * count[labels]).long()]

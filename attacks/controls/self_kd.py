@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -40,21 +41,24 @@ class SelfKD(Control):
 
     def run(self, lab: Lab) -> Student:
         first = lab.fit(lab.stream("crop"), LS(smoothing=self.smoothing).loss)
-        answers = Answers("probs", log_probs(first.network, lab.pool, lab.view_set("crop"), lab.device))
-        return lab.fit(lab.stream("crop", answers), self.loss)
+        return lab.fit(lab.stream("crop", own_answers(lab, first, lab.pool, lab.view_set("crop"))), self.loss)
 
     def loss(self, outputs: Outputs, batch: Batch, step: int) -> Tensor:
         distilled = kd(outputs.logits, soft_target(batch, self.temperature), self.temperature)
         return (1 - self.weight) * supervised(outputs, batch) + self.weight * distilled
 
 
-@torch.no_grad()
-def log_probs(network: nn.Module, pool: Pool, views: ViewSet, device: str) -> Tensor:
-    """Return the log-probabilities of an attacker's network for all views of a pool, view-major, on the CPU."""
+def own_answers(lab: Lab, student: Student, pool: Pool, views: ViewSet) -> Answers:
+    """Return the answers of an attacker's student about all views of a pool, view-major, on the CPU and in a file."""
+    parts = log_probs(student.network, pool, views, lab.device)
+    return lab.stored(views.count * len(pool), (Answers("probs", part) for part in parts))
+
+
+def log_probs(network: nn.Module, pool: Pool, views: ViewSet, device: str) -> Iterator[Tensor]:
+    """Yield the log-probabilities of a network for all views of a pool, view-major, (B, K) on the CPU."""
     viewer = Viewer(pool, views, device)
-    parts = []
     for view in range(views.count):
         for index in torch.split(torch.arange(len(pool), device=device), CHUNK):
-            logits = network(viewer(index, torch.full_like(index, view)))
-            parts.append(logits.log_softmax(-1).cpu())
-    return torch.cat(parts)
+            with torch.no_grad():
+                logits = network(viewer(index, torch.full_like(index, view)))
+                yield logits.log_softmax(-1).cpu()

@@ -13,6 +13,8 @@ from attacks.losses import kd, soft_target, supervised
 from teachers.fidelity import Fidelity
 from teachers.training import Batch, Outputs, Stream, Student
 
+CHUNK = 4096  # gradients that are measured at once
+
 
 @dataclass(frozen=True, kw_only=True)
 class KDIGA(Attack):
@@ -45,7 +47,8 @@ class KDIGA(Attack):
     def run(self, lab: Lab) -> Student:
         answers = lab.answers("crop")
         assert answers.gradients is not None
-        scale = float(answers.gradients.double().square().sum((1, 2, 3)).mean())
+        parts = torch.split(answers.gradients, CHUNK)
+        scale = float(torch.cat([part.double().square().sum((1, 2, 3)) for part in parts]).mean())
 
         def loss(outputs: Outputs, batch: Batch, step: int) -> Tensor:
             distilled = kd(outputs.logits, soft_target(batch, self.temperature), self.temperature)

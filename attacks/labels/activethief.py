@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attacks.base import Attack, Index, Lab, draw
-from attacks.controls.self_kd import log_probs
+from attacks.controls.self_kd import CHUNK, own_answers
 from attacks.labels.copycat import copied
 from attacks.surrogate.knockoff import imitate, lengthened
 from teachers.surface import Answers
@@ -52,7 +52,7 @@ class ActiveThief(Attack):
         answers = lab.answers("raw", pool=pool, only=only)
         for number, size in enumerate(sizes[1:]):
             clone = self._train(lab, only, answers, self.clone)
-            outputs = log_probs(clone.network, pool, ViewSet("raw", 1), lab.device)
+            outputs = own_answers(lab, clone, pool, ViewSet("raw", 1)).values
             fresh = choose(self.strategy, outputs, only, size, lab.seed + number)
             told = lab.answers("raw", pool=pool, only=fresh)
             order = torch.from_numpy(np.argsort(np.concatenate([only, fresh])))
@@ -69,7 +69,8 @@ def choose(strategy: str, outputs: Tensor, asked: Index, count: int, seed: int) 
     """Return the sorted indices of `count` new images to ask about, given the clone's log-probabilities (N, K)."""
     left = np.setdiff1d(np.arange(len(outputs)), asked)
     if strategy == "entropy":
-        entropy = -(outputs[left].exp() * outputs[left]).sum(-1).numpy()
+        parts = (outputs[rows] for rows in torch.split(torch.from_numpy(left), CHUNK))
+        entropy = torch.cat([-(part.exp() * part).sum(-1) for part in parts]).numpy()
         return np.sort(left[np.argsort(-entropy, kind="stable")[:count]])
     if strategy == "k-center":
         return np.sort(left[farthest(outputs[left].exp(), outputs[asked].exp(), count)])

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.base import Attack, Index, Lab
+from attacks.lazy import LazyAnswers
 from attacks.losses import kd, soft_target, supervised
 from teachers.fidelity import Fidelity
 from teachers.task import UNLABELLED
@@ -49,8 +50,8 @@ class RoleWise(Attack):
         count = lab.view_set(kind, max(1, lab.spend(lab.recipe.views * images) // images)).count
         answers = lab.answers(kind, views=count)
         handed = sum(lab.view_set(part).count for part in self.student.split("+"))
-        rows = torch.arange(handed * images) % (count * images)
-        return lab.fit(lab.stream(self.student, answers[rows]), self.loss)
+        told = LazyAnswers(lambda rows: answers.values[rows % (count * images)], handed * images)
+        return lab.fit(lab.stream(self.student, told), self.loss)
 
     def choose(self, lab: Lab) -> str:
         """Ask about some images in every kind of view; return the kind that the teacher answers best."""

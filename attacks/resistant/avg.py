@@ -15,6 +15,8 @@ from teachers.surface import Answers
 from teachers.task import UNLABELLED
 from teachers.training import Batch, Outputs, Student
 
+CHUNK = 4096  # answers that are added to the means at once
+
 
 @dataclass(frozen=True, kw_only=True)
 class AVG(Attack):
@@ -82,16 +84,13 @@ def class_means(answers: Answers, labels: Tensor, temperature: float, *, geometr
 
     `geometric`: of logits, softened after. A class without answers gets the uniform row.
     """
-    if geometric:
-        return F.softmax(_means(answers.logits(), answers, labels, 0.0) / temperature, -1)
-    p = answers.log_probs(temperature).exp()
-    return _means(p, answers, labels, 1 / p.shape[1])
-
-
-def _means(p: Tensor, answers: Answers, labels: Tensor, otherwise: float) -> Tensor:
-    """Return the mean row of every class, (K, K), `otherwise` where it has none."""
-    y = torch.where(labels == UNLABELLED, answers.labels, labels)
-    k = p.shape[1]
-    sums = torch.zeros_like(p[:1]).repeat(k, 1).index_add_(0, y, p)
-    counts = torch.bincount(y, minlength=k)[:, None]
-    return torch.where(counts > 0, sums / counts.clamp(min=1), otherwise)
+    k = answers.values.shape[1]
+    sums, counts = answers.values.new_zeros(k, k), torch.zeros(k, 1, dtype=torch.int64, device=labels.device)
+    for start in range(0, len(answers), CHUNK):
+        part, y = answers[start : start + CHUNK], labels[start : start + CHUNK]
+        y = torch.where(y == UNLABELLED, part.labels, y)
+        p = part.logits() if geometric else part.log_probs(temperature).exp()
+        sums.index_add_(0, y, p)
+        counts += torch.bincount(y, minlength=k)[:, None]
+    means = torch.where(counts > 0, sums / counts.clamp(min=1), 0.0 if geometric else 1 / k)
+    return F.softmax(means / temperature, -1) if geometric else means

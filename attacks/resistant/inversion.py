@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -16,8 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.base import Attack, Lab
+from attacks.lazy import LazyAnswers, Read
 from attacks.logits.soft_kd import SoftKD
-from teachers.surface import GAMMA, Answers
+from teachers.surface import GAMMA
 from teachers.task import UNLABELLED
 from teachers.training import Student
 
@@ -25,7 +27,8 @@ ROUNDS = 10  # of expectation maximisation
 SMALLEST = float(np.log(1e-7))  # logit below which the reverse sigmoid's values cannot be distinguished
 TABLE = 8_000  # points of the reverse sigmoid's table
 TRIED, HALVINGS = 80, 16  # coarse and fine steps of the search for its normaliser
-CHUNK = 2048  # answers searched at once
+CHUNK = 2048  # answers searched, or added to their classes' means, at once
+FEW = 2**26  # numbers: so many are restored at once, and more whenever they are read
 HIDING = ("top", "round")
 
 Tail = Literal["class", "even", "hidden"]
@@ -59,51 +62,73 @@ class Inversion(Attack):
         answers = lab.answers("crop")
         labels = torch.from_numpy(lab.pool.every_label).repeat(lab.recipe.views)
         labels = torch.where(labels == UNLABELLED, answers.labels, labels)
-        restored = Answers("probs", invert(answers.values, lab.oracle.surface.steps, labels, self.tail))
+        restored = LazyAnswers(invert(answers.values, lab.oracle.surface.steps, labels, self.tail), len(answers))
         return lab.fit(lab.stream("crop", restored), SoftKD(temperature=self.temperature, weight=self.weight).loss)
 
 
-def invert(log_probs: Tensor, steps: Sequence[tuple[str, float]], labels: Tensor, tail: Tail = "class") -> Tensor:
-    """Return log-probabilities (N, K) as they were before an API's transformations.
+def invert(log_probs: Tensor, steps: Sequence[tuple[str, float]], labels: Tensor, tail: Tail = "class") -> Read:
+    """Return what gives rows of log-probabilities (N, K) as they were before an API's transformations.
 
     `noise`, `sparse` and `mad` are not undone: the answers do not reveal how large their changes are.
     """
-    cut = any(name == "top" for name, _ in steps)
+    cut, (count, k) = any(name == "top" for name, _ in steps), log_probs.shape
+    read: Read = log_probs.__getitem__
     for name, value in reversed(steps):
-        if name in HIDING and tail != "hidden" and not torch.isfinite(log_probs).all():
+        if name in HIDING and tail != "hidden" and not _is_finite(read, count):
             unit = 0.0 if name == "top" else 10.0**-value
-            log_probs = fill(log_probs, labels, unit, cut=cut, prior=tail == "class")
+            undone = fill(read, labels, k, unit, cut=cut, prior=tail == "class")
         elif name == "temperature":
-            log_probs = F.log_softmax(log_probs * value, -1)
+            undone = partial(_sharpened, read, value)
         elif name == "reverse-sigmoid" and value > 0:
-            told = torch.isfinite(log_probs).any(-1)  # rounding may have hidden every entry
-            log_probs = log_probs.clone()
-            log_probs[told] = unreverse(log_probs[told], value)
-    return log_probs
+            undone = partial(_unreversed, read, value)
+        else:
+            continue
+        read = undone if count * k > FEW else undone(torch.arange(count)).__getitem__
+    return read
 
 
-def fill(log_probs: Tensor, labels: Tensor, unit: float, *, cut: bool, prior: bool) -> Tensor:
-    """Distribute the missing mass over hidden entries, (N, K); `unit` is the step of rounding, or zero without it.
+def _is_finite(read: Read, count: int) -> bool:
+    return all(bool(torch.isfinite(read(part)).all()) for part in torch.split(torch.arange(count), CHUNK))
 
-    A hidden entry is at most half a unit or, if all but the top ones are cut, at most the smallest entry shown.
+
+def _sharpened(read: Read, temperature: float, index: Tensor) -> Tensor:
+    return F.log_softmax(read(index) * temperature, -1)
+
+
+def _unreversed(read: Read, beta: float, index: Tensor) -> Tensor:
+    rows = read(index).clone()
+    told = torch.isfinite(rows).any(-1)  # rounding may have hidden every entry
+    rows[told] = unreverse(rows[told], beta)
+    return rows
+
+
+def fill(read: Read, labels: Tensor, classes: int, unit: float, *, cut: bool, prior: bool) -> Read:
+    """Distribute the missing mass over hidden entries; `unit` is the step of rounding, or zero without it.
+
+    `read` gives rows (B, K) of as many as there are labels (N,); so does what is returned. A hidden entry is at most
+    half a unit or, if all but the top ones are cut, at most the smallest entry shown.
     """
-    p = log_probs.double().exp()
-    hidden = p == 0
-    smallest = torch.where(hidden, 1.0, p).amin(-1, keepdim=True)
-    most = smallest.clamp(min=unit / 2) if cut else torch.full_like(smallest, unit / 2)
-    # Rounding up may leave no missing mass: then assume half of what a single entry can hide.
-    missing = (1 - p.sum(-1, keepdim=True)).clamp(min=max(unit / 4, 1e-7))
-    k = p.shape[1]
-    shares = torch.full((k, k), 1 / k, dtype=p.dtype)
-    for _ in range(ROUNDS if prior else 1):
-        tail = shares[labels] * hidden
+
+    def filled(index: Tensor, shares: Tensor) -> Tensor:
+        p = read(index).double().exp()
+        hidden = p == 0
+        smallest = torch.where(hidden, 1.0, p).amin(-1, keepdim=True)
+        most = smallest.clamp(min=unit / 2) if cut else torch.full_like(smallest, unit / 2)
+        # Rounding up may leave no missing mass: then assume half of what a single entry can hide.
+        missing = (1 - p.sum(-1, keepdim=True)).clamp(min=max(unit / 4, 1e-7))
+        tail = shares[labels[index]] * hidden
         tail = torch.minimum(missing * tail / tail.sum(-1, keepdim=True).clamp(min=1e-30), most)
-        filled = p + tail
-        filled = filled / filled.sum(-1, keepdim=True)
-        counts = torch.bincount(labels, minlength=k)[:, None]
-        sums = torch.zeros_like(shares).index_add_(0, labels, filled)
-        shares = (sums + 1 / k) / (counts + 1)  # plus one uniform answer, so that no class has zero probability
-    return filled.log().float()
+        full = p + tail
+        return full / full.sum(-1, keepdim=True)
+
+    shares = torch.full((classes, classes), 1 / classes, dtype=torch.float64)
+    counts = torch.bincount(labels, minlength=classes)[:, None]
+    for _ in range(ROUNDS - 1 if prior else 0):
+        sums = torch.zeros_like(shares)
+        for part in torch.split(torch.arange(len(labels)), CHUNK):
+            sums.index_add_(0, labels[part], filled(part, shares))
+        shares = (sums + 1 / classes) / (counts + 1)  # plus one uniform answer: no class has zero probability
+    return lambda index: filled(index, shares).log().float()
 
 
 def unreverse(shown: Tensor, beta: float, gamma: float = GAMMA) -> Tensor:

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from attacks.base import Attack, Lab
+from attacks.lazy import LazyAnswers
 from attacks.logits.soft_kd import SoftKD
 from teachers.surface import Answers
 from teachers.training import Student
@@ -37,8 +41,14 @@ class ViewEnsemble(Attack):
         return lab.fit(lab.stream("crop", answers), SoftKD(temperature=self.temperature, weight=self.weight).loss)
 
 
-def ensemble(answers: Answers, views: int, *, geometric: bool) -> Answers:
+def ensemble(answers: Answers, views: int, *, geometric: bool) -> LazyAnswers:
     """Replace every view's answer by the mean over the image's views; view-major in and out, (V·N, K)."""
-    rows = answers.logits() if geometric else answers.log_probs().exp()
-    mean = rows.reshape(views, -1, rows.shape[1]).mean(0)  # (N, K)
-    return Answers("probs", (mean if geometric else mean.log()).log_softmax(-1).repeat(views, 1))
+    images = len(answers) // views
+
+    def read(index: Tensor) -> Tensor:
+        told = answers[(images * torch.arange(views)[:, None] + index % images).flatten()]
+        rows = told.logits() if geometric else told.log_probs().exp()
+        mean = rows.reshape(views, -1, rows.shape[1]).mean(0)  # (B, K)
+        return (mean if geometric else mean.log()).log_softmax(-1)
+
+    return LazyAnswers(read, len(answers))

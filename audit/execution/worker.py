@@ -131,6 +131,7 @@ def _train(job: Job, ask: Ask | None, progress: Callable[[int], None] | None) ->
         device=cell.device,
         library=None if oracle is None else library,
         progress=progress,
+        folder=job.pool.parent,
     )
     began = time.perf_counter()
     student = technique(cell).attempt(lab)

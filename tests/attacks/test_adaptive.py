@@ -33,6 +33,7 @@ from teachers.oracle import Oracle
 from teachers.surface import Answers, Surface
 from teachers.task import UNLABELLED
 from teachers.training import Outputs, Recipe, Student
+from teachers.views import Viewer
 
 K = 10
 
@@ -76,8 +77,11 @@ def test_a_student_is_trained_on_the_decoded_answers_and_no_more_is_asked(monkey
     lab, oracle = linear_lab(budget=400)
     seen: list[Tensor] = []
 
-    def spied(log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, rescaled: bool) -> adaptive.Decoding:
+    def spied(
+        log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, rescaled: bool, swaps: bool
+    ) -> adaptive.Decoding:
         assert reference is not None
+        assert swaps
         assert (log_probs.shape, labels.shape, reference.shape) == ((400, K), (200,), (400, K))
         seen.append(log_probs)
         return adaptive.Decoding(log_probs[:200].repeat(2, 1), "the first view alone")
@@ -96,32 +100,35 @@ def test_what_was_decoded_is_not_decoded_again_unless_anything_differs(monkeypat
     answers, reference = (torch.randn(40, K, generator=draw).log_softmax(-1) for _ in range(2))
     labels, calls = torch.arange(20) % K, []
 
-    def spied(*given: Tensor | None, rescaled: bool) -> adaptive.Decoding:
+    def spied(*given: Tensor | None, rescaled: bool, swaps: bool) -> adaptive.Decoding:
         calls.append(rescaled)
         return adaptive.Decoding(answers + len(calls), str(len(calls)))
 
     monkeypatch.setattr(chain, "decode", spied)
-    held = Decodings(entries=6)
-    first = held.decode(answers, labels, reference, rescaled=True)
+    held = Decodings(entries=7)
+    first = held.decode(answers, labels, reference, rescaled=True, swaps=True)
     first.log_probs.zero_()
-    again = held.decode(answers.clone(), labels, reference, rescaled=True)
+    again = held.decode(answers.clone(), labels, reference, rescaled=True, swaps=True)
     assert (again.told, len(calls)) == ("1", 1)
     assert torch.equal(again.log_probs, answers + 1), "whoever changes what it got changes nothing that is held"
     others = [
-        held.decode(answers, labels, reference, rescaled=False),
-        held.decode(answers, labels, None, rescaled=True),
-        held.decode(answers, labels.flip(0), reference, rescaled=True),
-        held.decode(answers, labels, reference.flip(0), rescaled=True),
-        held.decode(answers.flip(0), labels, reference, rescaled=True),
+        held.decode(answers, labels, reference, rescaled=False, swaps=True),
+        held.decode(answers, labels, None, rescaled=True, swaps=True),
+        held.decode(answers, labels.flip(0), reference, rescaled=True, swaps=True),
+        held.decode(answers, labels, reference.flip(0), rescaled=True, swaps=True),
+        held.decode(answers.flip(0), labels, reference, rescaled=True, swaps=True),
+        held.decode(answers, labels, reference, rescaled=True, swaps=False),
     ]
-    assert [one.told for one in others] == ["2", "3", "4", "5", "6"]
-    assert held.decode(answers, labels, reference, rescaled=True).told == "1"
-    held.decode(answers.double(), labels, reference, rescaled=True)
-    assert held.decode(answers, labels, reference, rescaled=True).told == "1", "the one that was used last is kept"
-    assert held.decode(answers, labels, reference, rescaled=False).told == "8", "the oldest is not"
+    assert [one.told for one in others] == ["2", "3", "4", "5", "6", "7"]
+    assert held.decode(answers, labels, reference, rescaled=True, swaps=True).told == "1"
+    held.decode(answers.double(), labels, reference, rescaled=True, swaps=True)
+    assert held.decode(answers, labels, reference, rescaled=True, swaps=True).told == "1", (
+        "the one that was used last is kept"
+    )
+    assert held.decode(answers, labels, reference, rescaled=False, swaps=True).told == "9", "the oldest is not"
     small = Decodings(most=40 * K - 1)
-    told = [small.decode(answers, labels, reference, rescaled=True).told for _ in range(2)]
-    assert told == ["9", "10"], "what is large is not kept"
+    told = [small.decode(answers, labels, reference, rescaled=True, swaps=True).told for _ in range(2)]
+    assert told == ["10", "11"], "what is large is not kept"
 
 
 @pytest.mark.parametrize("setting", Adaptive.grid(), ids=lambda a: f"{a.loss} {a.beta:g}")
@@ -176,7 +183,7 @@ def test_other_views_are_asked_where_crops_tell_nothing(
 
     def seen(lab: Lab, kind: str, own: Student, rescaled: bool) -> adaptive.Sight:
         shown[kind] = lab.answers(kind).log_probs()
-        return adaptive.Sight(adaptive.Decoding(shown[kind], ""), tells[kind])
+        return adaptive.Sight(adaptive.Meaning(Answers("probs", shown[kind]), ""), tells[kind])
 
     monkeypatch.setattr(adaptive, "_seen", seen)
     found = adaptive._read(lab, rescaled=False)
@@ -187,7 +194,7 @@ def test_other_views_are_asked_where_crops_tell_nothing(
         named = [answer for answer in views[:, image] if int(answer.argmax()) == label]
         alone = torch.where(torch.arange(K) == label, 0.0, -torch.inf)
         expected = torch.stack(named).mean(0).log_softmax(-1) if named else alone
-        for row in found.log_probs.view(2, 200, K)[:, image]:
+        for row in found.answers[torch.arange(400)].values.view(2, 200, K)[:, image]:
             torch.testing.assert_close(row, expected)
 
 
@@ -208,7 +215,7 @@ def test_crops_are_used_where_other_views_do_not_tell_clearly_more(
 
     def seen(lab: Lab, kind: str, own: Student, rescaled: bool) -> adaptive.Sight:
         kinds.append(kind)
-        return adaptive.Sight(adaptive.Decoding(lab.answers(kind).log_probs(), "crops" * (kind == "crop")), tells[kind])
+        return adaptive.Sight(adaptive.Meaning(lab.answers(kind), "crops" * (kind == "crop")), tells[kind])
 
     monkeypatch.setattr(adaptive, "_seen", seen)
     assert adaptive._read(lab, rescaled=True).told == "crops"
@@ -220,11 +227,62 @@ def test_what_answers_tell_is_measured_on_what_they_mean() -> None:
     lab, _ = linear_lab(budget=None)
     own = lab.fit(lab.stream("crop"), LS().loss)
     sight = adaptive._seen(lab, "crop", own, True)
-    reference = adaptive._answers(own, lab, "crop")
-    labels = torch.from_numpy(lab.pool.every_label)
-    expected = evidence(sight.meaning.log_probs, labels, reference, alike=True).cosines().mean()
+    reference = adaptive._answers(own, Viewer(lab.pool, lab.view_set("crop")), 2, torch.arange(200), "cpu")
+    labels, rows = torch.from_numpy(lab.pool.every_label), sight.meaning.answers[torch.arange(400)]
+    expected = evidence(rows.values, labels, reference, alike=True).cosines().mean()
     assert sight.tells == pytest.approx(float(expected))
     assert adaptive._seen(lab, "crop", None, True).tells == 0
+
+
+@pytest.mark.parametrize("kind", ["crop", "strong"])
+def test_many_answers_are_decoded_in_shards_and_read_from_a_file(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every row holds what its shard of the images says, and no file is left behind."""
+    lab, _ = linear_lab(budget=None)
+    lab._folder = tmp_path
+    monkeypatch.setattr(chain, "WHOLE", 0)
+    monkeypatch.setattr(chain, "SHARD", 2 * 90 * K)
+    monkeypatch.setattr(chain, "EACH", 10)
+    labels = torch.from_numpy(lab.pool.every_label)
+    split = chain.shards(labels, 2 * K)
+    assert len(split) == 3
+    assert all(len(labels[shard].unique()) < K for shard in split), "no shard holds all classes"
+    own = lab.fit(lab.stream("crop"), LS().loss)
+    sight = adaptive._seen(lab, kind, own, True)
+    found, shown = sight.meaning.answers[torch.arange(400)].values, lab.answers(kind).log_probs()
+    assert len(sight.meaning.answers) == 400
+    reference = adaptive._answers(own, Viewer(lab.pool, lab.view_set(kind)), 2, torch.arange(200), "cpu")
+    cosines, told = [], []
+    for shard in split:
+        rows = torch.cat([shard, 200 + shard])
+        one = decode(shown[rows], labels[shard], reference[rows], swaps=False)
+        assert torch.equal(found[rows], one.log_probs)
+        cosines.append(evidence(one.log_probs, labels[shard], reference[rows], alike=True).cosines())
+        told.append(one.told)
+    assert sight.tells == pytest.approx(float(torch.cat(cosines).mean()))
+    several = [one for one in told if one]
+    assert sight.meaning.told == f"{several[0]}; this or another thing in {len(several)} of 3 shards of the images"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_student_of_answers_in_shards_is_that_of_the_same_answers_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoders that change nothing make one student, whatever the shards, and whichever views are used."""
+    monkeypatch.setattr(chain, "decode", lambda given, labels, reference, *, rescaled, swaps: chain.unchanged(given))
+    students = []
+    for whole in (chain.WHOLE, 0):
+        monkeypatch.setattr(chain, "WHOLE", whole)
+        monkeypatch.setattr(chain, "SHARD", 2 * 90 * K)
+        monkeypatch.setattr(adaptive, "DECODED", Decodings())
+        for enough, clearly in ((0.0, 2.0), (2.0, -9.0)):
+            monkeypatch.setattr(adaptive, "ENOUGH", enough)
+            monkeypatch.setattr(adaptive, "CLEARLY", clearly)
+            lab, _ = linear_lab(budget=None)
+            students.append(Adaptive(rescaled=False).attempt(lab).network.state_dict())
+    for ours, theirs in zip(students[:2], students[2:], strict=True):
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_info_tells_of_each_decoder_in_a_sentence() -> None:

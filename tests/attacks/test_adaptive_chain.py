@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.adaptive import chain
-from attacks.adaptive.chain import decode
+from attacks.adaptive.chain import decode, shards
 from attacks.adaptive.decoders import Evidence, better, evidence, lies, mean_views, moved, unmix, widths
 from attacks.adaptive.decoders.decoding import halves, hidden, rows
 from attacks.adaptive.decoders.lies import _mixture, _shape
@@ -165,17 +165,60 @@ def test_answers_that_were_left_out_are_filled_with_what_the_images_other_views_
     assert torch.equal(chain._filled(shown, shown, images), shown), "what a surface hides stays hidden"
 
 
-def test_many_answers_are_decoded_in_blocks_of_views(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("images", [70, 200, 480])
+def test_a_shard_holds_enough_images_of_a_class_and_as_many_classes_as_fit(
+    images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classes = torch.randint(-1, K, (40 * K,), generator=torch.Generator().manual_seed(0))
+    every = torch.arange(len(classes))
+    (whole,) = shards(classes, chain.WHOLE // len(classes))
+    assert torch.equal(whole, every)
+    for attribute, value in (("WHOLE", 9 * len(classes) - 1), ("EACH", 12), ("SHARD", 9 * images)):
+        monkeypatch.setattr(chain, attribute, value)
+    split = shards(classes, 9)
+    assert torch.equal(torch.cat(split).sort().values, every), "every image is in one shard"
+    assert len(split) == -(-len(classes) // images)
+    for shard in split:
+        assert (shard.diff() > 0).all(), "images are in the order in which they were asked about"
+        number = torch.bincount(classes[shard] + 1)
+        assert int(((number > 0) & (number < 12)).sum()) <= 2, "only the first class of a shard and the last may be cut"
+        assert len(shard) <= images
+
+
+def rows_by_shard(w: World, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor]]:
+    """Return the images of five shards of a world, and the rows about them."""
+    images, views = len(w.labels), len(w.answers) // len(w.labels)
+    for attribute, value in (("WHOLE", 0), ("EACH", 20), ("SHARD", w.answers.numel() // 5)):
+        monkeypatch.setattr(chain, attribute, value)
+    split = shards(w.labels, views * w.answers.shape[1])
+    return [(shard, (images * torch.arange(views)[:, None] + shard).flatten()) for shard in split]
+
+
+SHARDS = {"permuted": 0.99, "noisy": 0.99, "labels for half of the queries": 0.9}
+
+
+@pytest.mark.parametrize("name", SHARDS)
+def test_shards_of_the_images_are_decoded_like_all_of_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     w = world(K, EACH, VIEWS)
-    monkeypatch.setattr(chain, "MOST", 2 * len(w.labels) * K)
-    _, found, told = decoded(w, permuted)
-    assert told == "non-target classes permuted for 16 of 16 classes"
-    assert recovery(found, w) > (0.99, 0.99)
-    _, found, told = decoded(w, turning(shuffled, 0.5))
-    assert told == "some views tell nothing about the image"
-    honest = w.answers[: 2 * len(w.labels)]
-    assert torch.equal(found[: len(honest)], honest)
-    torch.testing.assert_close(found[len(honest) :], honest.view(2, -1, K).mean(0).log_softmax(1).repeat(2, 1))
+    shown, whole, _ = decoded(w, LEAKS[name])
+    found = torch.empty_like(shown)
+    for shard, at in rows_by_shard(w, monkeypatch):
+        found[at] = decode(shown[at], w.labels[shard], w.reference[at], rescaled=False, swaps=False).log_probs
+    assert recovery(found, w)[0] > recovery(whole, w)[0] - 0.1
+    assert recovery(found, w)[1] >= SHARDS[name]
+
+
+def test_nothing_is_called_a_swap_in_a_shard_of_few_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows no image of most classes that mistakes name, and so makes swaps of a blunt teacher's mistakes."""
+    w = world(100, 20, 2)
+    shown = twin(w)
+    assert not moved(shown, w.labels, w.reference).told
+    split = rows_by_shard(w, monkeypatch)
+    assert any(moved(shown[at], w.labels[shard], w.reference[at]).told for shard, at in split)
+    w = world(K, EACH, VIEWS)
+    shown = flipped(1)(known(w))
+    said = [decode(shown, w.labels, w.reference, rescaled=False, swaps=swaps).told for swaps in (True, False)]
+    assert ["top class moved" in told for told in said] == [True, False]
 
 
 # Evidence

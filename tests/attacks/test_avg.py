@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from attacks.contract import CLASSES, SHAPE, tiny_lab
 from attacks.logits.soft_kd import SoftKD
+from attacks.resistant import avg
 from attacks.resistant.avg import AVG, class_means
 from teachers.surface import FULL, Answers, Surface
 from teachers.task import UNLABELLED
@@ -23,6 +24,23 @@ def test_averager_targets_are_class_means() -> None:
     p = F.softmax(logits(1) / 2, -1)
     torch.testing.assert_close(means[1], p[2:5].mean(0), check_dtype=False)
     torch.testing.assert_close(means[4], torch.full((K,), 1 / K), check_dtype=False)
+
+
+@pytest.mark.parametrize("geometric", [False, True])
+@pytest.mark.parametrize("surface", ["probs", "top:3", "round:1"])
+def test_class_means_have_the_same_bits_in_parts_of_any_size(
+    surface: str, geometric: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = torch.Generator().manual_seed(0)
+    z = 3 * torch.randn(3001, 62, generator=chance)
+    shown, labels = Surface(surface)(F.log_softmax(z, -1)), torch.randint(-1, 62, (3001,), generator=chance)
+    known = torch.where(labels == UNLABELLED, shown.labels, labels)
+    rows = shown.logits() if geometric else shown.log_probs(4.0).exp()
+    means = torch.zeros(62, 62).index_add_(0, known, rows) / torch.bincount(known, minlength=62)[:, None]
+    at_once = F.softmax(means / 4.0, -1) if geometric else means
+    for chunk in (1, 127, 1024, 3001, 4096):
+        monkeypatch.setattr(avg, "CHUNK", chunk)
+        assert torch.equal(class_means(shown, labels, 4.0, geometric=geometric), at_once)
 
 
 def test_averager_equals_kd_when_a_class_has_one_answer() -> None:

@@ -15,7 +15,7 @@ from attacks.controls.ce import CE
 from attacks.controls.dist_ls import DistLS
 from attacks.controls.ls import LS
 from attacks.controls.lw_kd import LWKD, Mimicry, paired, synthetic
-from attacks.controls.self_kd import SelfKD, log_probs
+from attacks.controls.self_kd import SelfKD, own_answers
 from attacks.controls.tf_kd import TfKD
 from attacks.logits.dist import DIST
 from teachers.surface import FULL, Answers
@@ -139,8 +139,9 @@ def test_self_distillation_by_brute_force() -> None:
 
 def test_the_attackers_own_answers_are_about_every_view_in_turn() -> None:
     lab = without_oracle()
-    network, views = LS().attempt(lab).network, ViewSet("crop", 2)
-    told, viewer, n = log_probs(network, lab.pool, views, "cpu"), Viewer(lab.pool, views), len(lab.pool)
+    student, views = LS().attempt(lab), ViewSet("crop", 2)
+    network, viewer, n = student.network, Viewer(lab.pool, views), len(lab.pool)
+    told = own_answers(lab, student, lab.pool, views).values
     assert told.shape == (2 * n, CLASSES)
     for view in (0, 1):
         x = viewer(torch.arange(n), torch.full((n,), view))
@@ -162,9 +163,8 @@ def test_the_light_teachers_task_is_easy_and_balanced() -> None:
 
 def test_each_label_is_paired_with_answers_to_images_of_its_class() -> None:
     classes = torch.tensor([0, 1, 2, 0, 1, 2, 2, 2])
-    told = torch.arange(8.0)[:, None]
     labels = torch.tensor([2, 0, 1] * 100)
-    chosen = paired(told, classes, labels, 0)[:, 0].long()
+    chosen = paired(classes, labels, 0)
     assert torch.equal(classes[chosen], labels)
     assert set(chosen.tolist()) == set(range(8))
 

@@ -17,6 +17,7 @@ from attacks.contract import CLASSES, SHAPE, tiny_lab
 from attacks.controls.ls import LS
 from attacks.logits.soft_kd import SoftKD
 from attacks.losses import kd
+from attacks.resistant import inversion
 from attacks.resistant.htc import HTC
 from attacks.resistant.inversion import Inversion, Tail, fill, invert, unreverse
 from attacks.resistant.mkd import MKD, Markov
@@ -107,7 +108,7 @@ def test_reopt_learns_the_label_alone_where_it_refutes_the_teacher() -> None:
 def test_every_view_gets_the_mean_answer_of_its_image(geometric: bool) -> None:
     views, images = 3, 4
     log_p = F.log_softmax(logits(1, views * images), -1)
-    mean = ensemble(Answers("probs", log_p), views, geometric=geometric).values
+    mean = ensemble(Answers("probs", log_p), views, geometric=geometric)[torch.arange(views * images)].values
     for view in range(views):
         for image in range(images):
             rows = [log_p[v * images + image] for v in range(views)]
@@ -119,11 +120,29 @@ def test_every_view_gets_the_mean_answer_of_its_image(geometric: bool) -> None:
             assert mean[view * images + image].exp().tolist() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("geometric", [True, False])
+@pytest.mark.parametrize("surface", ["probs", "top:3", "round:1"])
+def test_a_mean_answer_has_the_same_bits_whichever_rows_are_read(surface: str, geometric: bool) -> None:
+    """A student that was trained on means of all answers at once is the one that reads them by the batch."""
+    views, images = 3, 201
+    shown = Surface(surface)(F.log_softmax(logits(1, views * images, 62).float(), -1))
+    rows = shown.logits() if geometric else shown.log_probs().exp()
+    mean = rows.reshape(views, -1, 62).mean(0)
+    at_once = (mean if geometric else mean.log()).log_softmax(-1).repeat(views, 1)
+    told = ensemble(shown, views, geometric=geometric)
+    assert len(told) == views * images
+    for part in torch.randperm(views * images, generator=torch.Generator().manual_seed(0)).split(127):
+        assert torch.equal(told[part].values, at_once[part])
+    assert torch.equal(told[5:300][torch.arange(9)].values, at_once[5:14])
+    assert len(told[5:300][10:]) == 285
+
+
 def test_an_ensemble_of_views_divides_noise_by_the_root_of_their_number() -> None:
     clean = F.log_softmax(logits(1, 50), -1).repeat(16, 1)
     noisy = Surface("noise:0.5")(clean + 1e-3 * torch.arange(16).repeat_interleave(50)[:, None]).values
     error = Answers("probs", noisy).logits() - Answers("probs", clean).logits()
-    mean = ensemble(Answers("probs", noisy), 16, geometric=True).logits() - Answers("probs", clean).logits()
+    told = ensemble(Answers("probs", noisy), 16, geometric=True)[torch.arange(800)]
+    mean = told.logits() - Answers("probs", clean).logits()
     assert float(mean.std() / error.std()) == pytest.approx(1 / 4, rel=0.05)
 
 
@@ -393,19 +412,58 @@ def test_the_control_of_a_skeptical_student_has_its_heads(deep: bool) -> None:
 # Inversion
 
 
+def inverted(
+    log_probs: torch.Tensor, steps: tuple[tuple[str, float], ...], labels: torch.Tensor, tail: Tail = "class"
+) -> torch.Tensor:
+    """Return all rows."""
+    return invert(log_probs, steps, labels, tail)(torch.arange(len(log_probs)))
+
+
+@pytest.mark.parametrize("tail", get_args(Tail))
+@pytest.mark.parametrize("surface", ["probs", "temperature:4+top:3", "top:3+round:1", "round:2+temperature:0.5"])
+def test_answers_that_are_restored_when_they_are_read_have_the_bits_of_those_restored_at_once(
+    surface: str, tail: Tail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = torch.Generator().manual_seed(0)
+    log_p = F.log_softmax(3 * torch.randn(3001, 62, generator=chance), -1)
+    shown, labels = Surface(surface)(log_p).values, torch.randint(62, (3001,), generator=chance)
+    monkeypatch.setattr(inversion, "CHUNK", 4096)
+    at_once = inverted(shown, Surface(surface).steps, labels, tail)
+    monkeypatch.setattr(inversion, "FEW", 3001 * 62 - 1)
+    for chunk in (127, 2048):
+        monkeypatch.setattr(inversion, "CHUNK", chunk)
+        read = invert(shown, Surface(surface).steps, labels, tail)
+        for part in torch.randperm(3001, generator=chance).split(127):
+            assert torch.equal(read(part), at_once[part])
+
+
+def test_a_reverse_sigmoid_is_undone_alike_at_once_and_when_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sigmoid rounds by the place of a number among others, in its sixteenth digit."""
+    surface = Surface("reverse-sigmoid:0.5+round:2")
+    shown, labels = surface(F.log_softmax(logits(3, 300, 20), -1).float()).values, torch.arange(300) % 20
+    for tail in get_args(Tail):
+        at_once = inverted(shown, surface.steps, labels, tail)
+        monkeypatch.setattr(inversion, "FEW", 0)
+        read = invert(shown, surface.steps, labels, tail)
+        monkeypatch.undo()
+        for part in torch.arange(300).split(7):
+            torch.testing.assert_close(read(part), at_once[part], rtol=1e-6, atol=0)
+
+
 def test_a_temperature_is_undone_exactly() -> None:
     log_p = F.log_softmax(logits(1), -1)
     shown = Surface("temperature:4+temperature:0.5")
-    torch.testing.assert_close(invert(shown(log_p).values, shown.steps, batch().labels), log_p)
+    torch.testing.assert_close(inverted(shown(log_p).values, shown.steps, batch().labels), log_p)
 
 
 def test_the_steps_of_a_surface_are_undone_last_first() -> None:
     """What is cut after a temperature is filled before the temperature is undone."""
     log_p, labels = F.log_softmax(logits(1), -1), batch().labels
     surface = Surface("temperature:4+top:2")
-    filled = fill(surface(log_p).values, labels, 0.0, cut=True, prior=True)
+    every = torch.arange(B)
+    filled = fill(surface(log_p).values.__getitem__, labels, K, 0.0, cut=True, prior=True)(every)
     torch.testing.assert_close(
-        invert(surface(log_p).values, surface.steps, labels), F.log_softmax(4 * filled, -1), check_dtype=False
+        inverted(surface(log_p).values, surface.steps, labels), F.log_softmax(4 * filled, -1), check_dtype=False
     )
 
 
@@ -445,7 +503,7 @@ def test_what_is_cut_gets_the_missing_mass_and_stays_below_what_is_shown() -> No
     log_p = F.log_softmax(logits(1, 40, 8), -1)
     labels = torch.arange(40) % 8
     shown = Surface("top:3")(log_p).values
-    filled = invert(shown, (("top", 3.0),), labels).exp()
+    filled = inverted(shown, (("top", 3.0),), labels).exp()
     torch.testing.assert_close(filled.sum(-1), torch.ones(40))
     hidden = ~torch.isfinite(shown)
     smallest = torch.where(hidden, 1.0, shown.exp()).amin(-1)
@@ -458,7 +516,7 @@ def test_what_is_cut_gets_the_missing_mass_and_stays_below_what_is_shown() -> No
 
 def test_what_was_rounded_away_stays_below_half_a_unit() -> None:
     shown = Surface("round:1")(F.log_softmax(logits(1, 40, 8), -1)).values
-    filled = invert(shown, (("round", 1.0),), torch.arange(40) % 8).exp()
+    filled = inverted(shown, (("round", 1.0),), torch.arange(40) % 8).exp()
     assert (filled[~torch.isfinite(shown)] > 0).all()
     assert (filled[~torch.isfinite(shown)] <= 0.05 / shown.exp().sum(-1).min() + 1e-6).all()
 
@@ -480,7 +538,7 @@ def test_hidden_entries_share_as_their_class_shows_by_brute_force() -> None:
         for y in range(4):
             mine = [r for r, of in zip(rows, labels.tolist(), strict=True) if of == y]
             shares[y] = [(sum(r[c] for r in mine) + 1 / 4) / (len(mine) + 1) for c in range(4)]
-    filled = invert(torch.tensor(shown).log(), (("top", 2.0),), labels).exp()
+    filled = inverted(torch.tensor(shown).log(), (("top", 2.0),), labels).exp()
     torch.testing.assert_close(filled, torch.tensor(rows), rtol=1e-4, atol=1e-6)
 
 
@@ -490,7 +548,7 @@ def test_filling_from_the_class_is_nearer_to_the_truth_than_filling_evenly() -> 
     log_p = F.log_softmax(2 * torch.randn(8, 8, generator=g)[labels] + torch.randn(400, 8, generator=g), -1)
     error = {
         tail: float(
-            (invert(Surface("top:2")(log_p).values, (("top", 2.0),), labels, tail).exp() - log_p.exp()).abs().sum()
+            (inverted(Surface("top:2")(log_p).values, (("top", 2.0),), labels, tail).exp() - log_p.exp()).abs().sum()
         )
         for tail in get_args(Tail)
     }
@@ -508,7 +566,7 @@ def test_inversion_takes_answers_that_rounding_left_empty(tail: Tail) -> None:
     flat = F.log_softmax(torch.randn(50, 62, generator=torch.Generator().manual_seed(0)), -1)
     shown = surface(flat).values
     assert not torch.isfinite(shown).any(-1).all()
-    found = invert(shown, surface.steps, torch.arange(50) % 62, tail)
+    found = inverted(shown, surface.steps, torch.arange(50) % 62, tail)
     assert not torch.isnan(found).any()
     assert found.shape == flat.shape
 
