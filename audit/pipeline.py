@@ -181,7 +181,8 @@ class AuditRun:
         """Ask the audited teacher again."""
         experiment, audited = self.context.experiment, self.context.targets.audited
         views = asked_ahead(audited, self.context.selection.attacks)
-        return second_probe(self.runner, audited, experiment, views, self.tops["audited"].probed)
+        with self.runner.progress.during(f"asking {audited.teacher.name} again"):
+            return second_probe(self.runner, audited, experiment, views, self.tops["audited"].probed)
 
     @cached_property
     def foresight(self) -> Foresight:
@@ -191,7 +192,9 @@ class AuditRun:
     @cached_property
     def pools(self) -> tuple[CMIPool, ...]:
         """The audited teacher's answers for CMI."""
-        return tuple(cmi_pools(self.context.targets.audited, self.context.experiment))
+        audited = self.context.targets.audited
+        with self.runner.progress.during(f"asking {audited.teacher.name} about the images of its CMI"):
+            return tuple(cmi_pools(audited, self.context.experiment))
 
     def record(
         self,

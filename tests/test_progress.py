@@ -151,6 +151,8 @@ def test_an_audit_never_trains_more_than_it_says_is_left(
         return found
 
     monkeypatch.setattr(Foresight, "__call__", looking)
+    during, phases = ProgressReporter.during, list[str]()
+    monkeypatch.setattr(ProgressReporter, "during", lambda self, name: (phases.append(name), during(self, name))[1])
     cache = cold("cache")
     with smoke(suite):
         record = pipeline.run(request(cache, cache / "out")).record
@@ -162,6 +164,8 @@ def test_an_audit_never_trains_more_than_it_says_is_left(
         assert found.end.worth > 0
     for (before, one), (later, next_) in itertools.pairwise(said):
         assert next_.end.students <= one.end.students - (later - before)  # it never grows
+    asked = [name for name in phases if name.startswith("asking demo")]
+    assert asked == ["asking demo", "asking demo again", "asking demo about the images of its CMI"], "in their order"
 
 
 def test_teachers_that_are_not_trained_yet_are_left(taught: Path, tmp_path: Path) -> None:
