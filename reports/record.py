@@ -32,6 +32,7 @@ UNSTATED: Final = 3
 MOST = 2048 * handed.MIB  # at most, bytes of a record
 LARGEST = 2**26  # at most, values of an array: more than any split or pool of answers has
 GROUPINGS: Final = ("test_groups", "test_alike", "test_named")  # of test images, in TaskInfo
+LATER_SETTINGS: Final = {"delta": TOLERANCE, "groups": "", "precision": None}  # with what is not written of them
 AGAIN = "take the file as `audit run` wrote it, or audit again"
 
 Over = Literal["ls", "own loss", "twin", "home-made"]  # kinds of controls over which an attack has margins
@@ -572,8 +573,7 @@ def dumped(record: Record) -> bytes:
     """Return the bytes of the record's file."""
     # As the version wrote it that did not state what is left out.
     unstated: dict[str, Any] = {"design": True} if record.design == UNSTATED else {}
-    absent = {"delta"} if record.settings.delta == TOLERANCE else set()
-    absent |= set() if record.settings.groups else {"groups"}
+    absent = {name for name, silent in LATER_SETTINGS.items() if getattr(record.settings, name) == silent}
     if absent:
         unstated["settings"] = absent
     return record.model_dump_json(indent=1, exclude=unstated).encode()
