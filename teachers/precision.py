@@ -35,9 +35,9 @@ def processor() -> str | None:
     """Return which instructions for bfloat16 this machine's processor has: amx, avx512_bf16 or None."""
     import torch
 
-    if torch.cpu._is_amx_tile_supported():
-        return "amx"
-    return "avx512_bf16" if torch.cpu._is_avx512_bf16_supported() else None
+    told = {"amx": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
+    known = (kind for kind, name in told.items() if getattr(torch.cpu, name, bool)())
+    return next(known, None)
 
 
 def release(version: str) -> str:

@@ -58,6 +58,17 @@ def test_another_processor_or_version_has_float32(monkeypatch: pytest.MonkeyPatc
     assert fastest(["fast"], IMAGES) == FLOAT32
 
 
+def test_a_processor_is_known_by_its_best_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    for answers, kind in (((True, True), "amx"), ((False, True), "avx512_bf16"), ((False, False), None)):
+        for name, answer in zip(names, answers, strict=True):
+            monkeypatch.setattr(torch.cpu, name, lambda answer=answer: answer)
+        assert precision.processor() == kind
+    for name in names:
+        monkeypatch.delattr(torch.cpu, name)
+    assert precision.processor() is None, "a version of torch that does not tell"
+
+
 def test_the_table_that_ships_holds_what_was_measured() -> None:
     rows = precision._table()
     assert rows
