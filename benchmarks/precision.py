@@ -66,18 +66,17 @@ def seconds(recipe: Recipe, pool: Pool, shape: tuple[int, int, int], classes: in
 def measured(named: str, rounds: int) -> dict[str, object]:
     """Return the row of a network."""
     network, _, size = named.partition("@")
-    shape = (int(n) for n in size.split("x"))
-    c, h, w = shape
-    classes = 10
+    c, h, w = (int(n) for n in size.split("x"))
+    shape, classes = (c, h, w), 10
     rng = np.random.default_rng(0)
-    pool = Pool(rng.integers(0, 256, (256, c, h, w), np.uint8), np.arange(256) % classes, Augment(pad=h // 8))
+    pool = Pool(rng.integers(0, 256, (256, *shape), np.uint8), np.arange(256) % classes, Augment(pad=h // 8))
     recipe = Recipe(network, 4, views=1)
-    spent = seconds(recipe, pool, (c, h, w), classes)
+    spent = seconds(recipe, pool, shape, classes)
     recipe = replace(recipe, steps=int(np.clip(round(2.0 / spent), 5, 60)))
-    seconds(replace(recipe, steps=3, precision=BFLOAT16), pool, (c, h, w), classes)
+    seconds(replace(recipe, steps=3, precision=BFLOAT16), pool, shape, classes)
 
     def step(precision: Precision) -> float:
-        return seconds(replace(recipe, precision=precision), pool, (c, h, w), classes)
+        return seconds(replace(recipe, precision=precision), pool, shape, classes)
 
     pairs = [(step(FLOAT32), step(BFLOAT16)) for _ in range(rounds)]
     ratios = [round(plain / fast, 2) for plain, fast in pairs]
@@ -87,7 +86,7 @@ def measured(named: str, rounds: int) -> dict[str, object]:
         "processor": processor(),
         "torch": release(torch.__version__),
         "network": network,
-        "shape": [c, h, w],
+        "shape": [*shape],
         "ratios": ratios,
     }
 

@@ -2,8 +2,8 @@
 
     python benchmarks/precision_margins.py --teacher FILE [--data NAME] [--shots 0.1] [--attacks dist dkd] [--seeds 5]
 
-The default settings are trained, and measured on validation images. Intervals (95 %) are those of Student's t over
-seeds.
+The default settings are trained, and measured on validation images. Intervals (95 %) are those of an audit's margins,
+over training seeds and images.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
 
 from attacks import registry
 from audit.context import open_context, workbench
 from audit.plan.options import Options
 from audit.plan.suite import STANDARD
+from audit.statistics.compare import Correct, Margin, differing, paired
 from audit.trials.protocol import StudentTrials
 from teachers.precision import BFLOAT16, FLOAT32, Precision
 
-Accuracies = dict[str, NDArray[np.float64]]  # by technique, (S,) each
+Answered = dict[str, Correct]  # by technique: what students classify correctly, (S, N)
 
 
-def accuracies(options: Options, names: list[str], seeds: int) -> tuple[Accuracies, float]:
-    """Return what students classify correctly, in per cent, and their mean seconds in training steps."""
+def answered(options: Options, names: list[str], seeds: int) -> tuple[Answered, float]:
+    """Return what students classify correctly, and their mean seconds in training steps."""
     suite = replace(STANDARD, tuning_seeds=seeds, finalists=None)
     with tempfile.TemporaryDirectory() as out, open_context(options, other=suite) as context:
         target, experiment = context.targets.audited, context.experiment
@@ -41,15 +40,15 @@ def accuracies(options: Options, names: list[str], seeds: int) -> tuple[Accuraci
         arms = {"ls": ls} | {name: replace(ls, technique=known[name](), target="audited") for name in names}
         with closing(runner.executor):
             trials.train("students", [*arms.values()])
-        found = {name: 100 * trials.arrays.tuning(trials.keys(arm)).mean(1) for name, arm in arms.items()}
+        found = {name: trials.arrays.tuning(trials.keys(arm)) for name, arm in arms.items()}
         spent = [runner.results[key].step_seconds for arm in arms.values() for key in trials.keys(arm)]
         return found, float(np.mean(spent))
 
 
-def interval(values: NDArray[np.float64]) -> str:
-    """Return a mean with its 95 % interval."""
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return f"{values.mean():+.2f} [{values.mean() - half:+.2f}, {values.mean() + half:+.2f}]"
+def told(margin: Margin) -> str:
+    """Return a margin in points, with its interval."""
+    low, high = margin.interval()
+    return f"{100 * margin.mean:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
 
 
 def main() -> None:
@@ -62,7 +61,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cache", type=Path)
     args = parser.parse_args()
-    found: dict[Precision, tuple[Accuracies, float]] = {}
+    found: dict[Precision, tuple[Answered, float]] = {}
     for precision in get_args(Precision):
         options = Options(
             teacher=args.teacher,
@@ -73,16 +72,17 @@ def main() -> None:
             precision=precision,
             cache=args.cache,
         )
-        found[precision] = accuracies(options, args.attacks, args.seeds)
+        found[precision] = answered(options, args.attacks, args.seeds)
     (plain, long), (fast, short) = found[FLOAT32], found[BFLOAT16]
     print(f"{args.seeds} seeds; a student's steps took {long:.1f} s with float32, {short:.1f} s with bfloat16\n")
     print("| student | float32 | bfloat16 | difference |\n|---|---|---|---|")
     for name in plain:
         before, now = plain[name], fast[name]
-        print(f"| {name}: accuracy | {before.mean():.2f} | {now.mean():.2f} | {interval(now - before)} |")
+        print(f"| {name}: accuracy | {before.mean():.2%} | {now.mean():.2%} | {told(paired(now, before))} |")
     for name in args.attacks:
-        before, now = plain[name] - plain["ls"], fast[name] - fast["ls"]
-        print(f"| {name}: margin over ls | {interval(before)} | {interval(now)} | {interval(now - before)} |")
+        mine, theirs = (fast[name], fast["ls"]), (plain[name], plain["ls"])
+        margins = paired(*theirs), paired(*mine), differing(mine, theirs)
+        print(f"| {name}: margin over ls | {' | '.join(map(told, margins))} |")
 
 
 if __name__ == "__main__":
