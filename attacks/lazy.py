@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import overload
 
+import torch
 from torch import Tensor
 
 from teachers.surface import Answers
@@ -35,3 +36,8 @@ class LazyAnswers:
             return Answers("probs", self.read(self.begin + index))
         start, stop, _ = index.indices(self.count)
         return replace(self, begin=self.begin + start, count=stop - start)
+
+
+def rows_about(images: Tensor, views: int, count: int) -> Tensor:
+    """Return the rows of answers, view by view, that are about some (n,) of `count` images, (views·n,)."""
+    return (count * torch.arange(views)[:, None] + images).flatten()

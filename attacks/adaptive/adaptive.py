@@ -21,7 +21,7 @@ from attacks.adaptive.decoders import Decoding, class_scale, evidence
 from attacks.adaptive.decoders.decoding import by_class, distinct, hidden, rows, unchanged
 from attacks.base import Attack, Lab
 from attacks.controls.ls import LS
-from attacks.lazy import LazyAnswers
+from attacks.lazy import LazyAnswers, rows_about
 from attacks.logits.dist import DIST
 from attacks.logits.dkd import DKD
 from attacks.logits.kendall import agreement
@@ -148,7 +148,7 @@ def _read(lab: Lab, rescaled: bool) -> Meaning:
     images, views = len(labels), lab.view_set(kind).count
 
     def mean(shard: Tensor) -> Decoding:
-        own = _of_image(found[_rows(shard, views, images)].values, labels[shard])
+        own = _of_image(found[rows_about(shard, views, images)].values, labels[shard])
         return class_scale(own, labels[shard]) if rescaled else unchanged(own)
 
     scaled, after = _joined(lab, shards(labels, views * lab.classes), 1, mean)
@@ -174,16 +174,11 @@ def _joined(lab: Lab, split: Sequence[Tensor], views: int, decode: Callable[[Ten
             yield Answers("probs", one.log_probs)
 
     images = sum(map(len, split))
-    place = torch.cat([_rows(shard, views, images) for shard in split]).argsort()
+    place = torch.cat([rows_about(shard, views, images) for shard in split]).argsort()
     values = lab.stored(len(place), found()).values
     said = list(filter(None, told))
     sentence = f"{said[0]}; this or another thing in {len(said)} of {len(told)} shards of the images" if said else ""
     return Meaning(LazyAnswers(lambda index: values[place[index]], len(place)), sentence)
-
-
-def _rows(shard: Tensor, views: int, images: int) -> Tensor:
-    """Return the rows of answers, view by view, about a shard (n,) of the images, (views·n,)."""
-    return (images * torch.arange(views)[:, None] + shard).flatten()
 
 
 def _of_image(log_probs: Tensor, labels: Tensor) -> Tensor:
@@ -205,7 +200,7 @@ def _seen(lab: Lab, kind: str, own: Student | None, rescaled: bool) -> Sight:
     every, cosines = len(distinct(classes)), []
 
     def decode(shard: Tensor) -> Decoding:
-        given, y = answers[_rows(shard, views, images)].log_probs(), labels[shard]
+        given, y = answers[rows_about(shard, views, images)].log_probs(), labels[shard]
         reference = None if own is None else _answers(own, viewer, views, shard, lab.device)
         swaps = len(distinct(classes[shard])) == every
         meaning = DECODED.decode(given, y, reference, rescaled=rescaled, swaps=swaps)

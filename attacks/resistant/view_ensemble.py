@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from attacks.base import Attack, Lab
-from attacks.lazy import LazyAnswers
+from attacks.lazy import LazyAnswers, rows_about
 from attacks.logits.soft_kd import SoftKD
 from teachers.surface import Answers
 from teachers.training import Student
@@ -46,7 +45,7 @@ def ensemble(answers: Answers, views: int, *, geometric: bool) -> LazyAnswers:
     images = len(answers) // views
 
     def read(index: Tensor) -> Tensor:
-        told = answers[(images * torch.arange(views)[:, None] + index % images).flatten()]
+        told = answers[rows_about(index % images, views, images)]
         rows = told.logits() if geometric else told.log_probs().exp()
         mean = rows.reshape(views, -1, rows.shape[1]).mean(0)  # (B, K)
         return (mean if geometric else mean.log()).log_softmax(-1)
