@@ -28,7 +28,7 @@ from attacks.adaptive import chain
 from attacks.adaptive.chain import decode, shards
 from attacks.adaptive.decoders import Evidence, better, evidence, lies, mean_views, moved, unmix, widths
 from attacks.adaptive.decoders.decoding import halves, hidden, rows
-from attacks.adaptive.decoders.lies import _mixture, _shape
+from attacks.adaptive.decoders.lies import _mixtures, _shape
 from attacks.adaptive.decoders.unmix import RIDGE
 from teachers.task import UNLABELLED
 
@@ -314,7 +314,7 @@ def test_two_groups_are_those_of_a_gaussian_mixture() -> None:
 
     g = torch.Generator().manual_seed(5)
     x = torch.cat([torch.randn(300, 2, generator=g) - 2, 0.5 * torch.randn(200, 2, generator=g) + 1]).double()
-    first = _mixture(x, (torch.arange(500) < 260).double())[0] > 0.5
+    first = _mixtures(x, (torch.arange(500) < 260).double()[None])[0][0] > 0.5
     theirs = GaussianMixture(2, random_state=0, reg_covar=1e-3, tol=1e-8, max_iter=500).fit(x.numpy())
     labels = torch.from_numpy(theirs.predict(x.numpy()) == theirs.predict(x[:1].numpy()))
     assert int((first != labels).sum()) <= 2

@@ -89,7 +89,7 @@ def _refined(shape: Tensor, which: Tensor, told: Evidence) -> Tensor:
     use = told.theirs > 0
     x = torch.cat([shape, told.cosines()[:, None]], 1)[use]
     finer = which.clone()
-    finer[use] = _mixture(x / x.std(0).clamp(min=1e-6), which[use].double())[0] > 0.5
+    finer[use] = _mixtures(x / x.std(0).clamp(min=1e-6), which[use].double()[None])[0][0] > 0.5
     return finer
 
 
@@ -123,25 +123,32 @@ def _two(x: Tensor, use: Tensor) -> Tensor:
     if len(fit) < 2 * ROWS:
         return torch.zeros_like(use)
     starts = [fit[:, j] < fit[:, j].quantile(s) for j in range(1, fit.shape[1]) for s in STARTS]
-    found = max((_mixture(fit, start.double()) for start in starts), key=lambda pair: pair[1])
+    odds, likely = _mixtures(fit, torch.stack(starts).double())
     first = torch.zeros_like(use)
-    first[use] = found[0] > 0.5
+    first[use] = odds[likely.argmax()] > 0.5
     return first
 
 
-def _mixture(x: Tensor, odds: Tensor) -> tuple[Tensor, float]:
-    """Return the odds of the first group (R,) after EM from some, and the log-likelihood."""
-    eye = 1e-3 * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    total = torch.zeros(())
+def _mixtures(x: Tensor, odds: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the odds of the first group after EM from several odds of rows x (R, S), (B, R), and log-likelihoods (B,).
+
+    Moments and distances are linear in 1, x and x·xᵀ of a row: all starts are two products of matrices a step.
+    """
+    r, s = x.shape
+    features = torch.cat([x.new_ones(r, 1), x, (x[:, :, None] * x[:, None, :]).flatten(1)], 1)  # (R, 1 + S + S²)
+    eye, total = 1e-3 * torch.eye(s, dtype=x.dtype, device=x.device), x.new_zeros(len(odds))
     for _ in range(STEPS):
-        logs = []
-        for weight in (odds, 1 - odds):
-            number = weight.sum().clamp(min=1.0)
-            centred = x - (weight @ x / number)
-            chol = torch.linalg.cholesky((weight[:, None] * centred).T @ centred / number + eye)
-            far = torch.linalg.solve_triangular(chol, centred.T, upper=False).square().sum(0)
-            logs.append((number / len(x)).log() - chol.diagonal().log().sum() - far / 2)
-        both = torch.stack(logs)
-        total = both.logsumexp(0).sum()
-        odds = (logs[0] - both.logsumexp(0)).exp()
-    return odds, float(total)
+        moments = torch.stack([odds, 1 - odds]) @ features  # (2, B, F)
+        number = moments[..., :1].clamp(min=1.0)
+        weight, mean, square = torch.split(moments / number, [1, s, s * s], dim=-1)
+        outer = mean[..., :, None] * mean[..., None, :]
+        spread = square.view(2, len(odds), s, s) - (2 - weight[..., None]) * outer + eye  # (2, B, S, S)
+        chol = torch.linalg.cholesky(spread)
+        inverse = torch.cholesky_inverse(chol)
+        turned = (inverse @ mean[..., None])[..., 0]
+        distance = torch.cat([(mean * turned).sum(-1, keepdim=True), -2 * turned, inverse.flatten(-2)], -1)
+        height = (number[..., 0] / r).log() - chol.diagonal(dim1=-2, dim2=-1).log().sum(-1)  # (2, B)
+        logs = height[..., None] - distance @ features.T / 2  # (2, B, R)
+        both = logs.logsumexp(0)
+        total, odds = both.sum(1), (logs[0] - both).exp()
+    return odds, total
