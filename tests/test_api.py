@@ -71,6 +71,7 @@ def test_every_option_stands_in_the_help_of_run(capsys: pytest.CaptureFixture[st
     assert not [n for n in about(Options) if n not in hidden and f"--{n.replace('_', '-')}" not in told]
 
 
+@pytest.mark.slow
 def test_a_module_is_audited_like_its_checkpoint(network: nn.Module, kept: Path, tmp_path: Path, tiny: Suite) -> None:
     live, named = run(network, kept, tmp_path / "live"), run("demo", kept, tmp_path / "named")
     assert live.settings.teacher == live.teacher.name == "live:PreprocessedNetwork"

@@ -233,6 +233,7 @@ def tuned(record: Record, name: str, steps: int) -> list[Trial]:
     ]
 
 
+@pytest.mark.slow
 def test_the_control_and_the_best_attack_are_tuned_for_twice_the_steps(longer: Path) -> None:
     record = load(longer)
     (soft, _), (null, *_) = record.comparisons, record.controls

@@ -181,6 +181,7 @@ def test_no_teacher_is_trained_for_a_plan_and_all_that_are_due_are_in_it(tmp_pat
     assert 0 < told.teachers.seconds.least <= told.seconds.least
 
 
+@pytest.mark.slow
 def test_each_teacher_is_planned_with_its_own_steps_and_a_word_with_twins_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -205,6 +205,7 @@ def test_margins_are_those_of_what_the_attacker_holds(
         assert np.isfinite([m.margin.mean for m in row.margins]).all()
 
 
+@pytest.mark.slow
 def test_twins_are_taught_together_as_they_are_alone(digits: Task, tmp_path: Path) -> None:
     few, x = replace(digits, train=digits.train.take(np.arange(200))), torch.rand(3, *digits.shape)
     alone, together = (

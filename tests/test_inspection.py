@@ -149,6 +149,7 @@ def test_names_of_tensors_forge_nothing_on_a_terminal(tmp_path: Path, capsys: py
         assert all(line[:13].strip().isidentifier() or line.startswith("sha256") for line in out.splitlines())
 
 
+@pytest.mark.slow
 def test_networks_that_share_their_tensors_are_told_apart_by_what_they_answer(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = networks.build("torchvision:resnet18", 4, (3, 32, 32))

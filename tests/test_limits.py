@@ -33,6 +33,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return str(entry), str(folder)
 
 
+@pytest.mark.slow
 def test_a_sound_file_is_read_under_the_limits_of_a_login_node(script: tuple[str, str]) -> None:
     """Under all of them at once, and therefore under each."""
     login = "-v 6000000 -t 50 -f 200000 -c 0 -d 5000000 -n 60 -s 1024"
@@ -44,7 +45,7 @@ def test_a_sound_file_is_read_under_the_limits_of_a_login_node(script: tuple[str
     ("limit", "file", "flag"),
     [
         pytest.param("-f 20", "large.pt", "ulimit -f", marks=pytest.mark.slow),
-        ("-v 3300000", "small.pt", "ulimit -v"),
+        pytest.param("-v 3300000", "small.pt", "ulimit -v", marks=pytest.mark.slow),
         ("-v 2500000", "small.pt", "ulimit -v"),
     ],
 )

@@ -60,6 +60,7 @@ def test_the_page_and_the_summary_say_how_much_has_run(stopped: Path) -> None:
         assert "not run yet" in (stopped / name).read_text()
 
 
+@pytest.mark.slow
 def test_the_same_command_fills_the_table_as_if_it_had_never_ended(
     stopped: Path, kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,6 +108,7 @@ def test_the_journal_of_a_partial_record_may_go_on_and_not_begin_otherwise(tmp_p
         assert (carried.journal(path, digest, partial=True) is None) == (end == 0)
 
 
+@pytest.mark.slow
 def test_where_the_word_is_open_every_attack_runs(kept: Path, tmp_path: Path) -> None:
     with smoke(replace(SUITE, steps=10)):
         done = pipeline.run(request(kept, tmp_path / "out", stop="decided"))
@@ -182,6 +184,7 @@ def test_attacks_are_divided_into_the_groups_of_their_suite(
     assert replace(suite, stops=None).groups(names) == [tuple(n for group in groups for n in group)]
 
 
+@pytest.mark.slow
 def test_a_plan_says_what_the_word_takes(stopped: Path, tmp_path: Path) -> None:
     asked = request(tmp_path / "cache", **FEW)
     with smoke(SUITE):

@@ -123,6 +123,7 @@ def test_every_attack_trains_with_bfloat16(attack: type[Attack]) -> None:
     assert all(bool(torch.isfinite(w).all()) for w in trained.network.state_dict().values())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_all_students_of_an_audit_have_its_precision(taught: Path, tmp_path: Path) -> None:
     done = pipeline.run(request(taught, tmp_path / "fast", precision=BFLOAT16)).record

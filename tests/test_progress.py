@@ -138,7 +138,9 @@ def test_a_thread_looks_while_something_goes_on_and_ends_with_it(monkeypatch: py
     assert not running()
 
 
-@pytest.mark.parametrize("suite", [TINY, IN_TWO], ids=["one group", "two groups that race"])
+@pytest.mark.parametrize(
+    "suite", [TINY, pytest.param(IN_TWO, marks=pytest.mark.slow)], ids=["one group", "two groups that race"]
+)
 def test_an_audit_never_trains_more_than_it_says_is_left(
     suite: Suite, cold: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

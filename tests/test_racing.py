@@ -89,6 +89,7 @@ def test_the_race_is_verified(raced: Path, tmp_path: Path) -> None:
     assert any("3 settings tuned over 2 seeds, expected 4" in line for line in told), told
 
 
+@pytest.mark.slow
 def test_a_plan_counts_the_students_of_a_race(raced: Path, kept: Path, tmp_path: Path) -> None:
     trained = len(load(raced).trials)
     with smoke(SUITE):
@@ -99,6 +100,7 @@ def test_a_plan_counts_the_students_of_a_race(raced: Path, kept: Path, tmp_path:
         assert forecast(request(tmp_path / "cache"), clock=iter(range(10**6)).__next__).trained.least > planned.least
 
 
+@pytest.mark.slow
 def test_after_warming_a_release_trains_knockoffs_alone(cold: Callable[[str], Path], tmp_path: Path) -> None:
     cache, release = cold("cache"), tmp_path / "v1.pt"
     teach.teach("plain", release, data="digits", seed=1, steps=100, cache=cache)

@@ -20,6 +20,7 @@ def test_students_come_out_as_the_record_says(finished: Path, kept: Path) -> Non
     assert all(one.same_build and one.agrees and one.differs == 0 for one in found)
 
 
+@pytest.mark.slow
 def test_a_student_that_was_reported_better_than_it_is_differs(finished: Path, kept: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "copy"))
     record = load(folder)

@@ -117,6 +117,7 @@ class Skeptical(SoftKD):
         return self.loss(Outputs(outputs.heads[0]), batch, step) + self.loss(outputs, batch, step)
 
 
+@pytest.mark.slow
 def test_heads_and_length_are_matched_in_the_control_of_the_chosen_setting(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ NEEDED = (
     "audit.execution.worker_loop",
     "torch._dynamo",  # by the first optimiser
     "torch._inductor",  # by deterministic algorithms
+    "scipy.optimize",  # by the search for another order of the classes
 )
 
 

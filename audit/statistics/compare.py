@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -170,6 +171,7 @@ class Margin:
         t_C = float(stdtrit(self.crossed_df, tail))
         return math.sqrt(A + t_B * t_B * self._image_part + t_C * t_C * self.crossed)
 
+    @lru_cache(maxsize=1024)  # noqa: B019 -- flags, looks and pages ask about the same margins
     def _tail(self, half: float) -> float:
         """Invert `_half_width` by bisection; the result is too large by less than 1e-30."""
         low, high = 0.0, 0.5
