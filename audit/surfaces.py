@@ -11,30 +11,16 @@ from pathlib import Path
 from audit import folder
 from audit.analysis.derive import surface_row
 from audit.pipeline import WrittenAudit, run
-from audit.plan.names import listed
+from audit.plan.names import surfaces
 from audit.plan.options import Options
 from audit.plan.suite import suite
 from reports.outputs import write_all
 from reports.progress import ProgressReporter
 from reports.record import RecordError, Times, load, save
 from teachers.errors import UsageError
-from teachers.surface import Surface
 from teachers.targets.target import slug
 
 KEPT = "surfaces"  # the folder of the surfaces' own audits
-
-
-def surfaces(text: str) -> tuple[str, ...]:
-    """Parse a list of surfaces; each is returned once.
-
-    Raises UsageError for an unknown surface.
-    """
-    names = listed(text)
-    if not names:
-        raise UsageError(f"--surface {text!r} names no surface; give probs, label, top:5…")
-    for name in names:
-        Surface.parse(name)
-    return names
 
 
 def audit(options: Options, *, command: str = "") -> WrittenAudit:

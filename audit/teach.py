@@ -11,6 +11,7 @@ from audit.trials import preparation
 from reports.progress import ProgressReporter
 from teachers import intake, methods, names, oracle
 from teachers.data import datasets
+from teachers.data.catalogue import EMBEDDED
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake import Teacher
 from teachers.networks import PreprocessedNetwork
@@ -54,7 +55,7 @@ def teach(
     base = None if init is None else ordinary(init, task, architecture)
     recipe = methods.default_recipe(task, base.architecture if base else architecture, steps)
     teacher_recipe = methods.TeacherRecipe(method, recipe, seed, base.sha256 if base else "")
-    given = data not in datasets.EMBEDDED and Path(data).is_dir()
+    given = data not in EMBEDDED and Path(data).is_dir()
     origin = str(Path(data).resolve()) if given else data
     with progress.during("teaching"):
         found = runtime.Runtime(kept, device, progress.note)

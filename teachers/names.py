@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import Final
 
+from teachers.errors import UsageError
+
 TRUTH = "smoothed-truth"
 SMOOTHING = 0.1  # of its labels, where nothing else is said
 
@@ -96,6 +98,18 @@ BUILT_IN = {
 }
 
 
+WAYS_TO_TEACH = (
+    *("plain", "label-smoothing", "mixup", "cutmix", "distilled", "student-friendly", "mcmi", "cmim", "nasty"),
+    *("stingy", "apgp", "purified"),
+)
+
+
+def way_to_teach(name: str) -> None:
+    """Refuse a name that is no way to train a teacher."""
+    if name not in WAYS_TO_TEACH:
+        raise UsageError(f"unknown way to train a teacher {name!r}; {nearest(name, WAYS_TO_TEACH, most=2)}")
+
+
 STEM = r"(.+?)(?:[-_. ]*\d+)?\.\w+$"  # a pattern: the path of a file without a running number
 
 
@@ -118,7 +132,7 @@ def nearest(
     """
     folded = {one.lower(): one for one in known}
     rest = f"there are {', '.join(folded.values()) or 'none'}" if otherwise is None else otherwise
-    near = [folded[one] for one in difflib.get_close_matches(name.lower(), folded, n=most, cutoff=0.5)]
+    near = [folded[one] for one in difflib.get_close_matches(name.lower(), folded, n=most)]
     if not near:
         return rest
     return f"did you mean {' or '.join(near)}?{f' {rest}' if always else ''}"

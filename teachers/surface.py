@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from teachers import kinds
-from teachers.errors import UsageError
 from teachers.kinds import EIGHT
 from teachers.kinds import Kind as Kind
 
@@ -157,26 +154,7 @@ def mad(log_probs: Tensor, budget: float) -> Tensor:
     return shown.log().to(log_probs.dtype)
 
 
-class Step(NamedTuple):
-    """One transformation of answers, and the values that its parameter may have."""
-
-    apply: Callable[[Tensor, float], Tensor]
-    low: float
-    high: float
-    whole: bool
-
-
-WRITTEN = {
-    "top:K": Step(top, 1, 10**6, True),
-    "round:D": Step(rounded, 1, 6, True),
-    "temperature:T": Step(tempered, 0.01, 1000, False),
-    "noise:SD": Step(noisy, 0, 100, False),
-    "reverse-sigmoid:BETA": Step(reverse_sigmoid, 0, 1, False),
-    "sparse:K": Step(sparse, 1, 10**6, True),
-    "mad:EPS": Step(mad, 0, 2, False),
-}
-STEPS = {written.partition(":")[0]: step for written, step in WRITTEN.items()}
-WHOLE = ("probs", "logits", "label", "gradients")
+APPLIED = dict(zip(kinds.STEPS, (top, rounded, tempered, noisy, reverse_sigmoid, sparse, mad), strict=True))
 
 
 @dataclass(frozen=True)
@@ -205,8 +183,7 @@ class Surface:
     @cached_property
     def steps(self) -> tuple[tuple[str, float], ...]:
         """The transformations with their values, in order; none for `probs`, `logits`, `label` and `gradients`."""
-        shown = kinds.shown(self.name)
-        return () if shown in WHOLE else tuple(map(_step, shown.split("+")))
+        return kinds.steps(self.name)
 
     @property
     def kind(self) -> Kind:
@@ -222,31 +199,12 @@ class Surface:
         if self.kind == "label":
             return Answers("label", log_probs.argmax(-1))
         for name, value in self.steps:
-            log_probs = STEPS[name].apply(log_probs, value)
+            log_probs = APPLIED[name](log_probs, value)
         return Answers(self.kind, log_probs)
 
     def offers(self, need: Kind) -> bool:
         """Whether an attack that needs `need` can be run on this surface."""
         return kinds.offers(self.name, need)
-
-
-def _step(part: str) -> tuple[str, float]:
-    name, _, text = part.partition(":")
-    if name not in STEPS:
-        alone = " (alone)" if name in WHOLE else ""
-        raise UsageError(
-            f"unknown surface {part!r}{alone}; there are {', '.join(WHOLE)}, and joined by + {', '.join(WRITTEN)}; "
-            f"{EIGHT} may stand before any"
-        )
-    step = STEPS[name]
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not step.low <= value <= step.high or (step.whole and value != int(value)):
-        kind = "a whole number" if step.whole else "a number"
-        raise UsageError(f"surface {part!r}: {name} takes {kind} from {step.low:g} to {step.high:g}, as in {name}:2")
-    return name, value
 
 
 FULL = Surface("probs")

@@ -1,6 +1,7 @@
 """What a user types: lists, help, mistakes that get a sentence, exit codes."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def test_threads_do_not_spin_while_they_wait_unless_the_user_says_so(given: dict
         (["run", "--teacher", "demo", "--attacks", "sotf-kd"], 2, "did you mean soft-kd"),
         (["run", "--teacher", "demo", "--attacks", "ls"], 2, "is a control"),
         (["run", "--teacher", "demo", "--attacks", " , "], 5, "no attack was named"),
+        (["run", "--teacher", "demo", "--attacks", "nosuch"], 2, "unknown attack 'nosuch'; see `audit ls attacks`"),
         (["run", "--teacher", "demo", "--effort", "heroic"], 2, "smoke, standard, full"),
         (["run", "--teacher", "demo", "--surface", "logit"], 2, "there are probs, logits, label"),
         (["run", "--teacher", "demo", "--data", "glyfs"], 2, "glyphs"),
@@ -170,3 +172,50 @@ def test_a_package_that_is_not_ours_stops_the_command(
 def test_the_verdict_is_the_exit_code(word: str) -> None:
     assert EXIT == {"UNDISTILLABLE": 0, "DISTILLABLE": 1, "INCONCLUSIVE": 3}
     assert word in EXIT
+
+
+EARLY = {  # command lines that are wrong in a word or a name, their exit codes, and what is told
+    "run --teacher plain": (4, "plain is a way to teach: teach it first, `audit teach plain --out plain.pt`"),
+    "run --teacher google/vit": (4, "fetch it first, `hf download google/vit --local-dir vit`, and give vit"),
+    "run --teacher nosuch": (4, "there is no file nosuch; give a checkpoint"),
+    "run --teacher dem": (4, "did you mean demo?"),
+    "plan --teacher there/teacher.safetensor": (4, "did you mean there/teacher.safetensors?"),
+    "run --teacher demo --effort heroic": (2, "there are smoke, standard, full"),
+    "run --teacher demo --surface top:0": (2, "top takes a whole number from 1 to 1e+06, as in top:2"),
+    "run --teacher demo --surface probs,lable": (2, "there are probs, logits, label"),
+    "cmi --teacher demo --device tpu": (2, "there are cpu, cuda"),
+    "run --teacher demo --data nowhere": (2, "there are glyphs, digits"),
+    "run --teacher demo --data there/nowhere": (4, "a data set is a folder"),
+    "run --teacher demo --surrogate nowhere": (4, "there is no folder nowhere"),
+    "run --teacher demo --policy nowhere.toml": (2, "cannot read the policy nowhere.toml"),
+    "inspect nowhere.pt": (4, "there is no file nowhere.pt"),
+    "teach plian --out x.pt": (2, "did you mean plain?"),
+    "teach mcmi --out x.pt --device tpu": (2, "there are cpu, cuda"),
+    "attempt dkd --effort heroic": (2, "there are smoke, standard, full"),
+    "cache warm --teacher demo --data nowhere": (2, "there are glyphs, digits"),
+}
+ASKED = """
+import contextlib, io, json, sys
+from audit.cli import main
+for line in sys.argv[1:]:
+    sys.argv = ["audit", *line.split()]
+    with contextlib.redirect_stderr(io.StringIO()) as told:
+        try:
+            main()
+        except SystemExit as e:
+            print(json.dumps([e.code, told.getvalue(), "torch" in sys.modules]))
+"""
+
+
+def test_a_wrong_word_and_a_missing_file_are_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/teacher.safetensors").touch()
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "COLUMNS": "1000"}
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED, *EARLY], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    for line, told in zip(EARLY, map(json.loads, done.stdout.splitlines()), strict=True):
+        code, sentence = EARLY[line]
+        assert told[0] == code, (line, told)
+        assert sentence in told[1], (line, told)
+        assert not told[2], line

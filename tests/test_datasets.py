@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from teachers.data import folders, pixels
-from teachers.data.datasets import catalogue, load
+from teachers.data.catalogue import CATALOGUE, EMBEDDED
+from teachers.data.datasets import LOADERS, load
 from teachers.errors import RefusedInput, UsageError
 from teachers.task import Augment, Pool, known
 
@@ -31,7 +32,8 @@ def folder(root: Path, train: int = 10, test: int = 2, *, held_out: str = "", mo
 
 
 def test_the_catalogue_lists_each_embedded_task_and_both_forms() -> None:
-    assert list(catalogue()) == ["glyphs", "digits", "DIR", "torchvision:NAME:ROOT"]
+    assert list(CATALOGUE) == ["glyphs", "digits", "DIR", "torchvision:NAME:ROOT"]
+    assert EMBEDDED.keys() == LOADERS.keys()
     assert load("glyphs").name == "glyphs"
 
 

@@ -27,6 +27,7 @@ from teachers.methods.mcmi import MCMI, Spread
 from teachers.methods.mixed import CutMix, Mixing, Mixup
 from teachers.methods.nasty import Nasty, Undermine
 from teachers.methods.student_friendly import Feedback, StudentFriendly
+from teachers.names import WAYS_TO_TEACH
 from teachers.networks import PreprocessedNetwork
 from teachers.storage.store import TrainingCheckpoint
 from teachers.targets.runtime import Runtime
@@ -75,6 +76,10 @@ def test_cmi_loss_equals_the_plug_in_estimate(power: float) -> None:
     z, y = sample()
     expected = cmi.curve(z.numpy(), y.numpy(), 4, [1 / power]).plug_in[0]
     assert float(centroids(powers=(power,)).cmi(z, y)[0]) == pytest.approx(expected, rel=1e-9)
+
+
+def test_every_way_to_teach_is_known_by_its_name_without_torch() -> None:
+    assert set(WAYS_TO_TEACH) == set(methods.METHODS)
 
 
 def test_cmi_is_zero_where_classes_answer_alike() -> None:

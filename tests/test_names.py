@@ -8,7 +8,7 @@ from command_line import call
 
 from audit.plan.embedded import meant
 from audit.plan.names import classes, text_of
-from teachers.data.datasets import EMBEDDED
+from teachers.data.catalogue import EMBEDDED
 from teachers.errors import UsageError
 from teachers.intake import reordered
 from teachers.intake.assemble import Teacher

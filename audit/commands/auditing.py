@@ -45,10 +45,10 @@ def run(
     config: Config = None,
 ) -> None:
     """Audit a teacher: attack it, compare with LS students, and give a verdict."""
+    asked = None if policy is None else _foreseen(policy, options)
     ahead()
     from audit.surfaces import audit
 
-    asked = None if policy is None else _foreseen(policy, options)
     if options.stop is not None and asked is not None and asked.policy.whole:
         terminal.note("--stop does not end this audit: the policy's baseline or waivers ask about all attacks")
         options = replace(options, stop=None)
@@ -68,12 +68,13 @@ def run(
 
 def _foreseen(policy: Path, options: Options) -> PolicyFile:
     """Read a policy, and stop before anything is trained where the audit could never meet it."""
+    from audit.plan.names import surfaces
     from audit.plan.suite import suite
     from audit.policy.file import read
-    from audit.policy.gate import foresee
-    from audit.surfaces import surfaces
 
     file = read(policy)
+    from audit.policy.gate import foresee
+
     foresee(file, suite(options.effort), options.attacks, surfaces(options.surface))
     return file
 
@@ -95,7 +96,7 @@ def plan(
     ahead()
     from audit.forecast.forecast import forecast
     from audit.forecast.terminal import print_forecasts, print_forecasts_json
-    from audit.surfaces import surfaces
+    from audit.plan.names import surfaces
 
     asked = [replace(options, surface=surface, quiet=json) for surface in surfaces(options.surface)]
     found = [forecast(one, like=like) for one in asked]
@@ -151,14 +152,21 @@ def teach(
     cache: Cache = None,
 ) -> None:
     """Train a teacher and write a checkpoint that `audit run` needs no other flag for; an interrupted one goes on."""
+    from audit.plan.early import known_device
     from audit.plan.embedded import meant
+    from teachers import names
+    from teachers.data import catalogue
+
+    names.way_to_teach(method)
+    known_device(device)
+    data = meant(data, catalogue.EMBEDDED, "data set")
+    catalogue.folder(data)
     from audit.teach import teach as make
-    from teachers.data.datasets import EMBEDDED
 
     make(
         method,
         out,
-        data=meant(data, EMBEDDED, "data set"),
+        data=data,
         architecture=arch,
         steps=steps,
         seed=seed,

@@ -31,10 +31,10 @@ def listing(what: str) -> str:
         more = {"torchvision:NAME": "any torchvision classifier", "timm:NAME": "any timm network"}
         return _lines(OURS | more)
     if what == "data":
-        from teachers.data.datasets import catalogue
+        from teachers.data.catalogue import CATALOGUE
 
         return _lines(
-            catalogue() | {"embedded:NAME": "the built-in glyphs or digits, where a folder here has the same name"}
+            CATALOGUE | {"embedded:NAME": "the built-in glyphs or digits, where a folder here has the same name"}
         )
     if what == "teachers":
         from teachers.methods import METHODS

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from teachers import kinds
+from teachers.errors import UsageError
 from teachers.files import composed
 from teachers.names import in_quotes
 
@@ -12,6 +14,19 @@ from teachers.names import in_quotes
 def listed(text: str) -> tuple[str, ...]:
     """Return the names in a text, each once."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def surfaces(text: str) -> tuple[str, ...]:
+    """Parse a list of surfaces; each is returned once.
+
+    Raises UsageError for an unknown surface.
+    """
+    names = listed(text)
+    if not names:
+        raise UsageError(f"--surface {text!r} names no surface; give probs, label, top:5…")
+    for name in names:
+        kinds.steps(name)
+    return names
 
 
 def classes(text: str, known: Sequence[str]) -> tuple[tuple[str, ...], str]:

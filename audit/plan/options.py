@@ -8,8 +8,10 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
+from audit.plan.early import refuse
 from audit.plan.embedded import meant
 from reports.settings import AUDITED, PANELS, RESULTS, RUN, WIDEST, Settings, about, option
+from teachers.data.catalogue import EMBEDDED
 from teachers.errors import UsageError
 from teachers.names import BUILT_IN, nearest
 from teachers.places import at_home
@@ -99,11 +101,10 @@ def options_of(given: dict[str, Any], live: Any = None) -> Options:
     `live`: a teacher that is an object of this process. From now on, no process that is started inherits what headers
     are made of.
 
-    Raises UsageError for an unknown option, for a value of another type, and for a name that may mean two things.
+    Raises UsageError for an unknown option, for a value of another type, for an unknown word, and for a name that may
+    mean two things; RefusedInput for what is not there.
     """
     from pydantic import TypeAdapter, ValidationError
-
-    from teachers.data.datasets import EMBEDDED
 
     for name in given:
         if name not in about(Options):
@@ -118,7 +119,9 @@ def options_of(given: dict[str, Any], live: Any = None) -> Options:
     if options.header:
         _withhold(options.header)
     data = options.data and meant(options.data, EMBEDDED, "data set")
-    return replace(options, teacher=meant(options.teacher, BUILT_IN, "teacher"), data=data, live=live)
+    found = replace(options, teacher=meant(options.teacher, BUILT_IN, "teacher"), data=data, live=live)
+    refuse(found, live=live is not None)
+    return found
 
 
 def _plain(name: str, value: Any) -> Any:

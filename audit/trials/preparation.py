@@ -15,6 +15,7 @@ from attacks.base import Attack
 from audit.cache.store import Cache
 from audit.plan import design, question
 from audit.plan.design import TENTH, Attacks
+from audit.plan.early import known_device
 from audit.plan.names import classes, listed, text_of
 from audit.plan.options import DECIDED, Options
 from audit.plan.suite import Suite
@@ -160,8 +161,7 @@ def _precision(options: Options, students: Sequence[str], task: Task) -> Precisi
 
 def check_device(device: str) -> None:
     """Refuse a device that is not there."""
-    if device not in ("cpu", "cuda"):
-        raise UsageError(f"unknown device {device!r}; there are cpu, cuda")
+    known_device(device)
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no GPU on this machine; leave --device out")
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from teachers.data.catalogue import folder
 from teachers.data.folders import image_folder
 from teachers.data.glyphs import glyphs
 from teachers.data.pixels import in_channels
 from teachers.data.vision import torchvision_set
-from teachers.errors import RefusedInput, UsageError
-from teachers.files import shown
-from teachers.names import nearest
+from teachers.errors import UsageError
 from teachers.notes import Note, silent
 from teachers.places import place
 from teachers.task import Augment, Pool, Task
@@ -22,20 +21,10 @@ from teachers.task import Augment, Pool, Task
 LARGEST = 2**14  # pixels per side, at most: such an image takes about a GiB of memory
 
 
-def catalogue() -> dict[str, str]:
-    """Return every form of `load`'s spec, with a line that describes it."""
-    return {
-        "glyphs": "62 characters in 20 fonts, 16x16 gray, noisy; 3,100 / 3,100 / 6,200 images (embedded, the default)",
-        "digits": "scikit-learn's handwritten digits, 8x8 gray; 900 / 300 / 597 images (embedded)",
-        "DIR": "a folder with train/<class>/* and test/<class>/*, and validation/<class>/* if you have one",
-        "torchvision:NAME:ROOT": "a torchvision data set already under ROOT, for example torchvision:CIFAR10:~/data",
-    }
-
-
 def load(
     spec: str, cache: Path | None = None, size: int | None = None, channels: int | None = None, note: Note = silent
 ) -> Task:
-    """Load the data set `spec`, one of `catalogue`'s forms.
+    """Load the data set `spec`, in one of the forms of CATALOGUE.
 
     `cache` stores a folder's decoded images for the next start. `size` (pixels) resizes the shorter side of pictures
     and crops the middle. `channels` converts them to gray (1) or colour (3); `note` gets a line on which files of a
@@ -43,22 +32,13 @@ def load(
     """
     if size is not None and not 1 <= size <= LARGEST:
         raise UsageError(f"--size must be at least 1 pixel and at most {LARGEST}, not {size}")
-    if spec in EMBEDDED:
+    if spec in LOADERS:
         if size is not None:
             raise UsageError(f"--size is for folders and torchvision; {spec} has one size only, leave --size out")
-        task = EMBEDDED[spec]()
+        task = LOADERS[spec]()
         return task if channels in (None, task.shape[0]) else _read_as(task, channels)
-    if spec.startswith("torchvision:"):
-        return _torchvision(spec, size, channels)
-    root = place(spec)
-    if root.is_dir():
-        return image_folder(root, cache, size, channels, note)
-    if len(root.parts) > 1 or root.exists():
-        raise RefusedInput(
-            f"{shown(spec)} is not a folder; a data set is a folder with train/<class>/* and test/<class>/*"
-        )
-    near = nearest(spec, catalogue(), most=3, always=True)
-    raise UsageError(f"no data set or folder is called {shown(spec)!r}; {near}")
+    root = folder(spec)
+    return _torchvision(spec, size, channels) if root is None else image_folder(root, cache, size, channels, note)
 
 
 def _read_as(task: Task, channels: int) -> Task:
@@ -92,4 +72,4 @@ def _torchvision(spec: str, size: int | None, channels: int | None) -> Task:
     return torchvision_set(name, place(root), size, channels)
 
 
-EMBEDDED = {"glyphs": glyphs, "digits": _digits}
+LOADERS = {"glyphs": glyphs, "digits": _digits}

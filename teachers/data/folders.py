@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from teachers import presence
 from teachers.data import listings
 from teachers.data.listings import Leftovers, Split
 from teachers.data.pixels import in_channels, of_files
@@ -60,8 +61,7 @@ def _told(root: Path, task: Task, splits: Sequence[Split], left: Leftovers) -> s
 
 def loose_images(root: Path, shape: tuple[int, int, int], cache: Path | None = None, note: Note = silent) -> Images:
     """Load every image under `root`, in sorted order, resized and cropped to (C, H, W): gray if C is 1, else colour."""
-    if not root.is_dir():
-        raise RefusedInput(f"there is no folder {shown(root)}; give a folder of images")
+    presence.images(root)
     left = Leftovers()
     files = listings.everything(root, left)
     if not files:

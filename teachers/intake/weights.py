@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from torch import Tensor
 
+from teachers import presence
 from teachers.errors import RefusedInput, UsageError
 from teachers.intake import channels, huggingface
 from teachers.intake.architecture import channels_of
@@ -73,18 +73,7 @@ def open_weights(path: Path, trust: bool = False, name: str | None = None) -> We
     `name` chooses one of several mappings of tensors. Raises RefusedInput with one sentence for any other file;
     UsageError if the user must choose a mapping, or there is none of that name.
     """
-    try:
-        there = path.exists()
-    except OSError as e:
-        raise RefusedInput(f"{path} cannot be opened ({e.strerror}); give a checkpoint") from e
-    if not there:
-        if path.is_symlink():
-            raise RefusedInput(f"{path} is a link to nothing; give a checkpoint")
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1)
-        hint = f"did you mean {path.parent / near[0]}?" if near else "give a checkpoint"
-        raise RefusedInput(f"there is no file {path}; {hint}")
-    if not path.is_file() and not path.is_dir():
-        raise RefusedInput(f"{path} is not a regular file; give a checkpoint")
+    presence.checkpoint(path)
     files = huggingface.files(path) if path.is_dir() else [path]
     size = sum(file.stat().st_size for file in files)
     with tempfile.TemporaryDirectory(prefix="distill-audit-") as folder:

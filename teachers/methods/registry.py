@@ -20,7 +20,7 @@ from teachers.methods.plain import Plain
 from teachers.methods.purified import Purified
 from teachers.methods.stingy import Stingy
 from teachers.methods.student_friendly import StudentFriendly
-from teachers.names import nearest
+from teachers.names import way_to_teach
 
 OURS: tuple[type[Method], ...] = (
     Plain,
@@ -44,8 +44,7 @@ def method(name: str, settings: dict[str, str] | None = None) -> Method:
 
     Raises UsageError, which suggests similar names, for an unknown method or setting, or a value that does not fit.
     """
-    if name not in METHODS:
-        raise UsageError(f"unknown way to train a teacher {name!r}; {nearest(name, METHODS, most=2)}")
+    way_to_teach(name)
     return METHODS[name](**_read(METHODS[name], settings or {}))
 
 

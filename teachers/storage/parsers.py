@@ -21,7 +21,7 @@ from teachers.networks import PreprocessedNetwork
 from teachers.numbers import Output
 from teachers.storage.arrays import arrays
 from teachers.storage.entries import Content, DamagedEntry, doubted
-from teachers.surface import WHOLE, Answers, Kind
+from teachers.surface import Answers, Kind
 from teachers.task import Augment, Images, Pool
 
 MOST_IMAGES = 10**8  # in one entry, at most: more are an error or an attempt to fill the memory
@@ -66,7 +66,7 @@ def block(content: Content, surface: str, classes: int | None = None) -> Block:
         held = arrays(content, ANSWERS)
         there, values, gradients = held["there"], held["values"], held.get("gradients")
     whole, shown = there.ndim == 1 and len(values) == len(there), kinds.shown(surface)
-    labels = shown == "label" if shown in WHOLE else values.ndim == 1
+    labels = shown == "label" if shown in kinds.WHOLE else values.ndim == 1
     if not whole or (values.ndim, values.dtype.kind) != ((1, "i") if labels else (2, "f")):
         raise DamagedEntry("holds answers of another shape than an API gives")
     if gradients is not None and (labels or gradients.ndim != 4 or len(gradients) != len(there)):
