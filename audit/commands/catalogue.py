@@ -79,9 +79,9 @@ def about(name: str) -> str:
     lines.append(f"published: {technique.published or 'no verified figure'}")
     lines.append(f"measured: {_measured(name)}")
     lines += ["settings it is tuned over, the default first:"]
-    lines += [f"  {setting.parameters}" for setting in technique.grid()]
+    lines += [f"  {wording.parameters(setting.parameters)}" for setting in technique.grid()]
     if issubclass(technique, Attack):
-        lines += [f"preset {preset}: {a.parameters}" for preset, a in technique.presets().items()]
+        lines += [f"preset {preset}: {wording.parameters(a.parameters)}" for preset, a in technique.presets().items()]
     lines.append(inspect.getdoc(technique) or "")
     return "\n".join(lines)
 
@@ -107,7 +107,10 @@ def _standings(method: str) -> list[str]:
         of = [t for t in bag.teachers if (t.method, t.shots) == (method, shots)] if bag else []
         margins = ", ".join(wording.points(t.margin) for t in of)
         if of:
-            lines.append(f"measured, {shots:.0%} of the images: largest margins of {len(of)} teachers {margins} points")
+            lines.append(
+                f"measured, {shots:.0%} of the images: largest margins over the LS student, of {len(of)} teachers, "
+                f"{margins} points"
+            )
     return lines
 
 

@@ -43,7 +43,8 @@ def _inspected(found: Inspection) -> dict[str, str]:
         layout = "N, C, H, W"
         if found.channels == 3 and found.normalize:
             layout += ", blue first" if found.normalize.endswith(BGR) else ", red first"
-        lines["input"] = f"{found.channels} channels, {size}{'' if found.fixed else ' or others'}; {layout}"
+        channels = f"{found.channels} channel{'' if found.channels == 1 else 's'}"
+        lines["input"] = f"{channels}, {size}{'' if found.fixed else ' or others'}; {layout}"
     if found.outputs not in (None, "logits"):
         lines["outputs"] += ", not logits"
     if found.choice is not None and found.normalize is not None and not found.order:
