@@ -228,7 +228,7 @@ VERSIONS = {
     "function-matching": "1 bcdfee5ceb035872",
     "avg": "1 6a1124b6f5bd4103",
     "htc": "1 0de2f8233ce8b0be",
-    "adaptive": "2 d5531a9c4af9113c",
+    "adaptive": "2 fc5e25023c2000c0",
     "inversion": "1 f097afa142ea2383",
     "mkd": "1 3da351a972dcf7e1",
     "reopt": "1 9d7a1c5bff7249e3",

@@ -197,6 +197,13 @@ MUTANTS = (
         "tests/attacks/test_adaptive_chain.py -k without_knowledge",
     ),
     Mutant(
+        "a cautious decoding fits a map to an own student's answers",
+        "attacks/adaptive/chain.py",
+        "fit = _kept if cautious else unmix",
+        "fit = unmix",
+        "tests/attacks/test_adaptive_chain.py -k knows_less",
+    ),
+    Mutant(
         "the part of the answers that tells less is used",
         "attacks/adaptive/chain.py",
         "best = tells.index(max(tells))",

@@ -46,7 +46,9 @@ class Adaptive(Attack):
 
     DIST's (`correlation`), DKD's (`decoupled`), its `tail`, RLD's (`refined`), `soft` KD, or 1 − Kendall's τ (`order`).
     A decoder changes the answers only where they show its reason; without any, they are used as they were given.
-    Answers that tell nothing about the image are left out, down to the labels' loss where all are.
+    Answers that tell nothing about the image are left out, down to the labels' loss where all are. Validation images
+    choose between all decoders and those of the `cautious`: a map that is fitted to an own student's answers hands its
+    ignorance to the teacher's, where that student learned from few images.
     """
 
     name = "adaptive"
@@ -57,12 +59,14 @@ class Adaptive(Attack):
     views = "crop"
     version = 2
     decodes = True
+    later = frozenset({"cautious"})
 
     rescaled: bool = True  # whether answers are scaled to what the labels say
     loss: Loss = "correlation"
     temperature: float = 4.0
     beta: float = 1.0  # of the loss, or of DKD's non-target part; 0: the labels alone
     warmup: float = 20 / 240  # fraction of the steps in which the distilled part rises, as DKD's
+    cautious: bool = False  # whether no map is fitted to an own student's answers, and no other view is asked about
 
     @classmethod
     def grid(cls) -> tuple[Adaptive, ...]:
@@ -71,12 +75,13 @@ class Adaptive(Attack):
         return (
             *(cls(), cls(loss="refined", temperature=2.0), cls(loss="decoupled", temperature=2.0, beta=2.0)),
             *(cls(loss="tail", beta=2.0, rescaled=False), cls(rescaled=False)),
-            *(cls(loss="soft", temperature=2.0), cls(loss="order", beta=4.0)),
+            cls(loss="decoupled", beta=2.0, rescaled=False, cautious=True),
+            cls(rescaled=False, cautious=True),
             labels_alone,
         )
 
     def run(self, lab: Lab) -> Student:
-        meaning = _read(lab, self.rescaled)
+        meaning = _read(lab, self.rescaled, self.cautious)
         lab.decoded = meaning.told
         loss = rising(self.distilled, self.warmup, lab.recipe.steps)
         return lab.fit(lab.stream("crop", meaning.answers), loss)
@@ -130,17 +135,17 @@ class Sight(NamedTuple):
     tells: float
 
 
-def _read(lab: Lab, rescaled: bool) -> Meaning:
+def _read(lab: Lab, rescaled: bool, cautious: bool = False) -> Meaning:
     """Ask about crops, and about other views if these tell too little; return what the answers about crops mean.
 
     If other views tell clearly more, the answer about each crop is the mean of those about the image's other views that
     name its label.
     """
     own = lab.fit(lab.stream("crop"), LS().loss) if len(lab.pool.labelled) else None
-    crops = _seen(lab, "crop", own, rescaled)
-    if own is None or crops.tells >= ENOUGH:
+    crops = _seen(lab, "crop", own, rescaled, cautious)
+    if own is None or cautious or crops.tells >= ENOUGH:
         return crops.meaning
-    others = {kind: _seen(lab, kind, own, False) for kind in OTHERS if _affordable(lab, kind)}
+    others = {kind: _seen(lab, kind, own, rescaled=False) for kind in OTHERS if _affordable(lab, kind)}
     kind = max(others, key=lambda name: others[name].tells, default="crop")
     if kind == "crop" or others[kind].tells < max(ENOUGH, CLEARLY * crops.tells):
         return crops.meaning
@@ -193,7 +198,7 @@ def _of_image(log_probs: Tensor, labels: Tensor) -> Tensor:
     return hidden(mean.log_softmax(-1).to(log_probs), labels, number[:, 0] == 0)
 
 
-def _seen(lab: Lab, kind: str, own: Student | None, rescaled: bool) -> Sight:
+def _seen(lab: Lab, kind: str, own: Student | None, rescaled: bool, cautious: bool = False) -> Sight:
     labels, answers, asked = torch.from_numpy(lab.pool.every_label), lab.answers(kind), lab.view_set(kind)
     images, views, viewer = len(labels), asked.count, Viewer(lab.pool, asked)
     classes = torch.where(labels == UNLABELLED, answers[torch.arange(images)].labels, labels)
@@ -203,7 +208,7 @@ def _seen(lab: Lab, kind: str, own: Student | None, rescaled: bool) -> Sight:
         given, y = answers[rows_about(shard, views, images)].log_probs(), labels[shard]
         reference = None if own is None else _answers(own, viewer, views, shard, lab.device)
         swaps = len(distinct(classes[shard])) == every
-        meaning = DECODED.decode(given, y, reference, rescaled=rescaled, swaps=swaps)
+        meaning = DECODED.decode(given, y, reference, rescaled=rescaled, swaps=swaps, cautious=cautious)
         if reference is not None:
             cosines.append(evidence(meaning.log_probs, y, reference, alike=True).cosines())
         return meaning

@@ -36,6 +36,7 @@ DECODERS: tuple[Callable[..., object], ...] = (
     *(change_point, floor, moved, sign, match, offset, lies),
     *(mean_views, widths, ranks, unmix, matrix, mixture, class_scale),
 )
+Fit = Callable[[Tensor, Tensor, Tensor], Decoding]  # of answers, labels and a reference
 CLEARER = 1.05  # times that answers in another order must agree better with the reference
 FINER = 1.15  # ... that answers without noise must, or unmixed by what the labels say
 FITTED = 1.5  # ... and unmixed by what the reference says, which an honest teacher's are 1.2 times
@@ -58,12 +59,10 @@ class Decodings:
         self._entries, self._most = entries, most  # most: numbers of an entry
         self._held: dict[bytes, Decoding] = {}
 
-    def decode(
-        self, log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, rescaled: bool, swaps: bool
-    ) -> Decoding:
+    def decode(self, log_probs: Tensor, labels: Tensor, reference: Tensor | None, **options: bool) -> Decoding:
         """Return what `decode` returns."""
-        key = _digest(log_probs, labels, reference, rescaled, swaps)
-        found = self._held.pop(key, None) or decode(log_probs, labels, reference, rescaled=rescaled, swaps=swaps)
+        key = _digest(log_probs, labels, reference, *(f"{name} {options[name]}" for name in sorted(options)))
+        found = self._held.pop(key, None) or decode(log_probs, labels, reference, **options)
         if found.log_probs.numel() <= self._most:
             self._held[key] = found
         while len(self._held) > self._entries:
@@ -71,7 +70,7 @@ class Decodings:
         return found._replace(log_probs=found.log_probs.clone())
 
 
-def _digest(*given: Tensor | bool | None) -> bytes:
+def _digest(*given: Tensor | str | None) -> bytes:
     found = hashlib.sha256()
     for one in given:
         if isinstance(one, Tensor):
@@ -83,7 +82,13 @@ def _digest(*given: Tensor | bool | None) -> bytes:
 
 
 def decode(
-    log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, rescaled: bool = True, swaps: bool = True
+    log_probs: Tensor,
+    labels: Tensor,
+    reference: Tensor | None,
+    *,
+    rescaled: bool = True,
+    swaps: bool = True,
+    cautious: bool = False,
 ) -> Decoding:
     """Return what answers (V·N, K), view by view, mean.
 
@@ -91,11 +96,13 @@ def decode(
     without the teacher, None where there are no labels to train one. The order of the classes comes before their scale:
     only with the right order do the labels tell the scale. An answer that tells nothing takes the mean of those about
     the image's other views; where there are none, it shows its label alone. Without `swaps`, an answer that names
-    another class than the label is a mistake: images of all classes must be there to tell that it is none.
+    another class than the label is a mistake: images of all classes must be there to tell that it is none. A
+    `cautious` decoding fits no map of the classes to the reference.
     """
-    steps = [_in_parts(log_probs, labels, reference, swaps)]
+    fit = _kept if cautious else unmix
+    steps = [_in_parts(log_probs, labels, reference, swaps, fit)]
     if reference is not None:
-        steps.append(_finest(steps[-1].log_probs, labels, reference))
+        steps.append(_finest(steps[-1].log_probs, labels, reference, fit))
     if rescaled:
         for scaled in (mixture, class_scale):
             steps.append(scaled(steps[-1].log_probs, labels))
@@ -117,17 +124,21 @@ def shards(classes: Tensor, numbers: int) -> list[Tensor]:
     return [part.sort().values for part in torch.tensor_split(order, -(-len(order) * numbers // SHARD))]
 
 
-def _in_parts(log_probs: Tensor, labels: Tensor, reference: Tensor | None, swaps: bool) -> Decoding:
+def _kept(log_probs: Tensor, labels: Tensor, reference: Tensor) -> Decoding:
+    return unchanged(log_probs)
+
+
+def _in_parts(log_probs: Tensor, labels: Tensor, reference: Tensor | None, swaps: bool, fit: Fit) -> Decoding:
     """Return the order of the classes, decoded before and after the teacher changes; of two parts, those that tell."""
     count, turn = len(log_probs), change_point(log_probs, labels, reference)
     if turn == count:
-        return _ordered(log_probs, labels, reference, swaps)
+        return _ordered(log_probs, labels, reference, swaps, fit)
     late = torch.arange(count, device=log_probs.device) >= turn
-    parts = [_ordered(hidden(log_probs, labels, out), labels, reference, swaps) for out in (late, ~late)]
+    parts = [_ordered(hidden(log_probs, labels, out), labels, reference, swaps, fit) for out in (late, ~late)]
     said = f"the answers change after {turn:,} queries"
     tells = [1.0, 0.0] if reference is None else [_tells(part, labels, reference) for part in parts]
     if max(tells) < WORTH:
-        return _ordered(log_probs, labels, reference, swaps)
+        return _ordered(log_probs, labels, reference, swaps, fit)
     if min(tells) < HALF * max(tells):
         best = tells.index(max(tells))
         kept = parts[best]
@@ -143,12 +154,12 @@ def _tells(part: Decoding, labels: Tensor, reference: Tensor) -> float:
     return max(0.0, evidence(part.log_probs, labels, reference, alike=True).cosine())
 
 
-def _ordered(log_probs: Tensor, labels: Tensor, reference: Tensor | None, swaps: bool) -> Decoding:
+def _ordered(log_probs: Tensor, labels: Tensor, reference: Tensor | None, swaps: bool, fit: Fit) -> Decoding:
     """Return answers without a uniform part, their classes in order, and without those that tell nothing."""
     steps = [floor(log_probs, labels)]
     if reference is None:
         return steps[0]
-    stages: list[Callable[[Tensor, Tensor, Tensor], Decoding]] = [_named, _in_order, lies]
+    stages: list[Fit] = [_named, partial(_in_order, fit=fit), lies]
     for stage in stages if swaps else stages[1:]:
         steps.append(stage(steps[-1].log_probs, labels, reference))
     return Decoding(steps[-1].log_probs, _told(steps))
@@ -176,34 +187,34 @@ def _mistakes(log_probs: Tensor, labels: Tensor) -> float:
     return float((given.classes != given.tops).double().mean())
 
 
-def _in_order(log_probs: Tensor, labels: Tensor, reference: Tensor) -> Decoding:
+def _in_order(log_probs: Tensor, labels: Tensor, reference: Tensor, fit: Fit) -> Decoding:
     """Return answers in the order that agrees best with the reference, or else without a class's constants.
 
     Ranks alone are compared: values that a teacher hands out in one order, whatever the image, tell nothing in any.
     Classes that are mixed look permuted in part, too: where unmixing them agrees better, it is left to `_finest`.
     """
-    ways = [(f(log_probs, labels, reference), bar) for f, bar in ((sign, CLEARER), (match, CLEARER), (unmix, FITTED))]
+    ways = [(f(log_probs, labels, reference), bar) for f, bar in ((sign, CLEARER), (match, CLEARER), (fit, FITTED))]
     found = _best(log_probs, ways, lambda x: evidence(ranks(x, labels).log_probs, labels, reference, alike=True))
     if found is ways[-1][0]:
         return unchanged(log_probs)
     return found if found.told else offset(log_probs, labels, reference)
 
 
-def _finest(log_probs: Tensor, labels: Tensor, reference: Tensor) -> Decoding:
+def _finest(log_probs: Tensor, labels: Tensor, reference: Tensor, fit: Fit) -> Decoding:
     """Return answers without noise, bends, temperatures or a mixture, as far as they then agree better."""
     judge = partial(evidence, labels=labels, reference=reference)
     steps = [unchanged(log_probs)]
     for _ in range(PASSES):
         given = steps[-1].log_probs
         ways = [(f(given, labels), FINER) for f in (widths, ranks, mean_views)]
-        mixed = unmix(given, labels, reference), FITTED
+        mixed = fit(given, labels, reference), FITTED
         found = _best(given, [*ways, mixed], judge)
         if found is mixed[0] and given.shape[1] <= CLASSES:
             found = _best(given, [mixed, (matrix(given, labels), FINER)], judge)
         steps.append(found)
         if not found.told:
             return Decoding(given, _told(steps))
-    steps.append(_in_order(steps[-1].log_probs, labels, reference))
+    steps.append(_in_order(steps[-1].log_probs, labels, reference, fit))
     return Decoding(steps[-1].log_probs, _told(steps))
 
 

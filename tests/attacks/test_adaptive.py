@@ -77,11 +77,9 @@ def test_a_student_is_trained_on_the_decoded_answers_and_no_more_is_asked(monkey
     lab, oracle = linear_lab(budget=400)
     seen: list[Tensor] = []
 
-    def spied(
-        log_probs: Tensor, labels: Tensor, reference: Tensor | None, *, rescaled: bool, swaps: bool
-    ) -> adaptive.Decoding:
+    def spied(log_probs: Tensor, labels: Tensor, reference: Tensor | None, **options: bool) -> adaptive.Decoding:
         assert reference is not None
-        assert swaps
+        assert options == {"rescaled": True, "swaps": True, "cautious": False}
         assert (log_probs.shape, labels.shape, reference.shape) == ((400, K), (200,), (400, K))
         seen.append(log_probs)
         return adaptive.Decoding(log_probs[:200].repeat(2, 1), "the first view alone")
@@ -181,7 +179,7 @@ def test_other_views_are_asked_where_crops_tell_nothing(
     lab, _ = linear_lab(budget=None)
     shown: dict[str, Tensor] = {}
 
-    def seen(lab: Lab, kind: str, own: Student, rescaled: bool) -> adaptive.Sight:
+    def seen(lab: Lab, kind: str, own: Student, rescaled: bool, cautious: bool = False) -> adaptive.Sight:
         shown[kind] = lab.answers(kind).log_probs()
         return adaptive.Sight(adaptive.Meaning(Answers("probs", shown[kind]), ""), tells[kind])
 
@@ -213,7 +211,7 @@ def test_crops_are_used_where_other_views_do_not_tell_clearly_more(
     lab, oracle = linear_lab(budget=budget)
     kinds: list[str] = []
 
-    def seen(lab: Lab, kind: str, own: Student, rescaled: bool) -> adaptive.Sight:
+    def seen(lab: Lab, kind: str, own: Student, rescaled: bool, cautious: bool = False) -> adaptive.Sight:
         kinds.append(kind)
         return adaptive.Sight(adaptive.Meaning(lab.answers(kind), "crops" * (kind == "crop")), tells[kind])
 
@@ -221,6 +219,25 @@ def test_crops_are_used_where_other_views_do_not_tell_clearly_more(
     assert adaptive._read(lab, rescaled=True).told == "crops"
     assert kinds == asked
     assert budget is None or oracle.charged <= budget
+
+
+def test_a_cautious_decoding_asks_about_crops_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab, oracle = linear_lab(budget=None)
+    told: list[bool] = []
+
+    def seen(lab: Lab, kind: str, own: Student, rescaled: bool, cautious: bool) -> adaptive.Sight:
+        told.append(cautious)
+        return adaptive.Sight(adaptive.Meaning(lab.answers(kind), kind), 0.0)
+
+    monkeypatch.setattr(adaptive, "_seen", seen)
+    assert adaptive._read(lab, rescaled=True, cautious=True).told == "crop"
+    assert told == [True]
+    assert oracle.charged == 400
+    monkeypatch.setattr(adaptive, "_read", lambda lab, rescaled, cautious: told.append(cautious))
+    for setting in (Adaptive(), Adaptive(cautious=True)):
+        with pytest.raises(AttributeError):
+            setting.run(lab)
+    assert told == [True, False, True]
 
 
 def test_what_answers_tell_is_measured_on_what_they_mean() -> None:
@@ -270,7 +287,7 @@ def test_a_student_of_answers_in_shards_is_that_of_the_same_answers_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Decoders that change nothing make one student, whatever the shards, and whichever views are used."""
-    monkeypatch.setattr(chain, "decode", lambda given, labels, reference, *, rescaled, swaps: chain.unchanged(given))
+    monkeypatch.setattr(chain, "decode", lambda given, labels, reference, **options: chain.unchanged(given))
     students = []
     for whole in (chain.WHOLE, 0):
         monkeypatch.setattr(chain, "WHOLE", whole)

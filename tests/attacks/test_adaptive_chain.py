@@ -133,6 +133,31 @@ def test_honest_answers_stay_as_they_are_at_any_temperature(shape: tuple[int, in
         assert torch.equal(found.log_probs, shown)
 
 
+@pytest.mark.parametrize("k", [10, 16, 30])
+def test_a_student_that_knows_less_is_not_the_measure_of_a_cautious_decoding(k: int) -> None:
+    """Its classes are a map of the teacher's, as those of a student of few images: honest answers seem mixed."""
+    w = world(k, EACH, VIEWS)
+    dull = torch.eye(k) + 0.6 * torch.randn(k, k, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(w.answers.shape, generator=torch.Generator().manual_seed(1))
+    poor = ((w.answers - w.answers.mean(1, keepdim=True)) @ dull.T + noise).log_softmax(1)
+    assert "classes mixed by a linear map" in decode(w.answers, w.labels, poor, rescaled=False).told
+    found = decode(w.answers, w.labels, poor, rescaled=False, cautious=True)
+    assert found.told == ""
+    assert torch.equal(found.log_probs, w.answers)
+
+
+@pytest.mark.parametrize("name", ["backwards", "permuted", "labels for half of the queries", "noisy"])
+def test_a_cautious_decoding_finds_what_else_is_hidden(name: str) -> None:
+    w = world(K, EACH, VIEWS)
+    shown = LEAKS[name](known(w))
+    found = decode(shown, w.labels, w.reference, rescaled=False, cautious=True)
+    least, share = LEAST.get(name, (0.95, 0.99))
+    agreement, telling = recovery(found.log_probs, w)
+    assert agreement > least
+    assert telling >= share
+    assert "linear map" not in found.told
+
+
 # Parts of the answers
 
 
