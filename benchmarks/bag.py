@@ -429,6 +429,9 @@ def correlation(entries: list[Entry], draws: int = 2_000) -> str:
     sentences = []
     for name, measure in (("rank correlation", _rank), ("the same, partial on teacher accuracy", _partial)):
         values = np.array([measure(d) for d in drawn])
+        if np.isnan(values).all():
+            sentences.append(f"{name}: not defined, as margins rank methods as accuracy does")
+            continue
         low, high = np.nanquantile(values, [0.025, 0.975])
         sentences.append(f"{name} {measure(data):+.2f} [{low:+.2f}, {high:+.2f}]")
     told = "; ".join(sentences)

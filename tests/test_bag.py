@@ -3,7 +3,7 @@
 import importlib
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -166,6 +166,18 @@ def test_a_method_is_not_undistillable_by_mis_tuned_attacks_alone(benchmark: Mod
 def test_few_methods_have_no_rank_correlation(benchmark: ModuleType) -> None:
     bag = drawn_bag({"plain": {"dkd": 0.06}, "cmim": {}}, {"plain": 0.9, "cmim": 0.1})
     assert "Fewer than 5 methods have no rank correlation" in benchmark.page(bag)
+
+
+def test_a_partial_correlation_of_what_is_ranked_alike_is_not_defined(benchmark: ModuleType) -> None:
+    """Margins and accuracies rank five methods alike: nothing is left to correlate."""
+
+    def entry(place: int, cmi: float) -> SimpleNamespace:
+        margins = {"dkd": SimpleNamespace(mean=place)}
+        return SimpleNamespace(method=str(place), cmi=cmi, best="dkd", margins=margins, accuracy=place)
+
+    told = benchmark.correlation([entry(i, cmi) for i, cmi in enumerate((0.3, 0.1, 0.5, 0.2, 0.4))])
+    assert "rank correlation +0.30 [" in told
+    assert told.endswith("not defined, as margins rank methods as accuracy does.")
 
 
 @pytest.fixture(scope="module")
