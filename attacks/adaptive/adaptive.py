@@ -47,8 +47,8 @@ class Adaptive(Attack):
     DIST's (`correlation`), DKD's (`decoupled`), its `tail`, RLD's (`refined`), `soft` KD, or 1 − Kendall's τ (`order`).
     A decoder changes the answers only where they show its reason; without any, they are used as they were given.
     Answers that tell nothing about the image are left out, down to the labels' loss where all are. Validation images
-    choose between all decoders and those of the `cautious`: a map that is fitted to an own student's answers hands its
-    ignorance to the teacher's, where that student learned from few images.
+    choose between settings with all decoders and `cautious` ones: a map that is fitted to an own student's answers
+    hands its ignorance to the teacher's, where that student learned from few images.
     """
 
     name = "adaptive"

@@ -39,5 +39,5 @@ def known_device(device: str) -> None:
 
 
 def _is_address(teacher: str) -> bool:
-    """Whether it is none of a file: a URL, or the name of an object that an earlier audit was of."""
+    """Whether it names no file, but a URL or an object that an earlier audit was of."""
     return "://" in teacher or teacher.startswith(LIVE)
