@@ -26,7 +26,8 @@ from scatter import ATTACKS, Design, Students, draw
 
 from audit.analysis import protocol_flags
 from audit.statistics.compare import paired, scatter
-from audit.statistics.verdict import DELTA, DISCORDANT, usable
+from audit.statistics.verdict import DELTA, usable
+from reports.record import DISCORDANT
 from teachers.proportions import mcnemar
 
 GUARDED = 60  # audits of a design whose intervals are not to be trusted

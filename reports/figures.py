@@ -15,15 +15,25 @@ from reports import bag_figure, svg
 from reports.bag import Concentrations
 from reports.record import CMICurve, Comparison, Record
 from reports.svg import PALETTE
-from reports.wording import HOLDS, distils, outcome, points, span
+from reports.wording import HOLDS, gain, outcome, points, supports, sure
 
 MOST_CLASSES: Final = 100
 CONTROLS: Final = "no teacher: controls"
+# By the first word of an outcome, and for controls: colour and mark.
+_OUTCOMES: Final = {
+    "gains": ("orange", "D"),
+    "may": ("blue", "o"),
+    "cannot": ("green", "v"),
+    "control": ("purple", "s"),
+}
 _LINES: Final = (("blue", "o", "-"), ("orange", "s", "--"), ("green", "^", "-."), ("purple", "D", ":"))
 
 
 def margins(record: Record) -> str:
-    """Draw each attack's margin over its control with its 95 % interval, then those of the controls."""
+    """Draw each attack's margin over its control, then those of the controls.
+
+    A thick bar is the 95 % interval of the last look, a thin whisker the interval that decides (`wording.sure`).
+    """
     rows = _rows(record)
     left, right = _scale(record)
     with svg.styled():
@@ -37,7 +47,7 @@ def margins(record: Record) -> str:
             "color": PALETTE["muted"],
             "fontsize": 10,
         }
-        axes.text(1.03, 0, "margin [95 % interval]", **beside)
+        axes.text(1.03, 0, "margin [sure range]", **beside)
         axes.text(0, -0.75, "control", ha="center", va="bottom", color=PALETTE["muted"], fontsize=10)
         for y, row in enumerate(rows):
             if isinstance(row, str):
@@ -59,23 +69,26 @@ def _rows(record: Record) -> list[Comparison | str]:
 
 def _scale(record: Record) -> tuple[float, float]:
     """Return the ends of the axis in points: all positive values fit, and negative ones of attacks on original data."""
-    found = [(c.holds, c.margin) for c in (*record.comparisons, *record.controls) if c.margin is not None]
-    finite = [(holds, m) for holds, m in found if np.isfinite([m.low, m.high]).all()]
-    right = max([200 * record.verdict.delta, 1.0, *(115 * m.high for _, m in finite)])
-    low = min([-right / 2, *(115 * m.low for holds, m in finite if holds == "original")])
+    found = [(c, c.margin) for c in (*record.comparisons, *record.controls) if c.margin is not None]
+    finite = [(c, m) for c, m in found if np.isfinite([m.low, m.high]).all()]
+    highest = [max(m.high, sure(c, record)[1] if supports(m) else m.high) for c, m in finite]
+    right = max([200 * record.verdict.delta, 1.0, *(115 * high for high in highest)])
+    low = min([-right / 2, *(115 * m.low for c, m in finite if c.holds == "original")])
     return max(low, -4 * right), right
 
 
 def _row(axes: Axes, y: int, row: Comparison, record: Record, left: float) -> None:
-    """Draw one attack or control: name, interval and numbers."""
+    """Draw one attack or control: name, intervals and numbers."""
     beside = axes.get_yaxis_transform()
     axes.text(-0.52, y, svg.plain(record.name_of(row)), transform=beside, va="center")
+    said = outcome(row, record)
     if row.margin is None:
-        axes.text(1.03, y, outcome(row, record), transform=beside, va="center", color=PALETTE["muted"], fontsize=10)
+        axes.text(1.03, y, said, transform=beside, va="center", color=PALETTE["muted"], fontsize=10)
         return
-    colour = PALETTE["purple" if row in record.controls else "orange" if distils(row, record) else "blue"]
-    values = f"{points(row.margin.mean)} {span(row.margin)}"
-    axes.text(1.03, y, values, transform=beside, va="center", fontsize=10)
+    look = "control" if row in record.controls else said.split()[0]
+    colour = PALETTE[_OUTCOMES[look][0]]
+    decides = sure(row, record)
+    axes.text(1.03, y, gain(row, record), transform=beside, va="center", fontsize=10)
     mean, low, high = (100 * v for v in (row.margin.mean, row.margin.low, row.margin.high))
     if not np.isfinite(mean):
         return
@@ -89,12 +102,12 @@ def _row(axes: Axes, y: int, row: Comparison, record: Record, left: float) -> No
         }
         axes.annotate("off scale", (left, y), (8, 0), **aside)
         return
-    axes.plot(np.clip([low, high], *axes.get_xlim()), [y, y], color=colour, linewidth=1.8)
-    if low < left:
+    axes.plot(np.clip(np.multiply(100, decides), *axes.get_xlim()), [y, y], color=colour, linewidth=0.9)
+    axes.plot(np.clip([low, high], *axes.get_xlim()), [y, y], color=colour, linewidth=3.2, solid_capstyle="butt")
+    if min(low, 100 * decides[0]) < left:
         axes.plot([left], [y], marker="<", color=colour, linestyle="none", markersize=4)
     face = colour if row.passes else PALETTE["paper"]
-    marker = "s" if row in record.controls else "D" if distils(row, record) else "o"
-    mark: dict[str, Any] = {"marker": marker, "markerfacecolor": face, "markersize": 6}
+    mark: dict[str, Any] = {"marker": _OUTCOMES[look][1], "markerfacecolor": face, "markersize": 6}
     axes.plot([mean], [y], linestyle="none", color=colour, markeredgewidth=1.6, **mark)
 
 
@@ -149,10 +162,12 @@ def peak(pool: CMICurve) -> str:
 
 
 def among(pools: Sequence[CMICurve], bag: Concentrations | None) -> list[str]:
-    """Compare a teacher's largest CMI on validation images with a bag's, in a sentence; empty without a bag."""
+    """Compare a teacher's largest CMI on validation images with a bag's, in a sentence; empty without such images."""
     own = [max(pool.cmi) for pool in pools if pool.name == "validation"]
-    if bag is None or not own:
+    if not own:
         return []
+    if bag is None:
+        return ["There are no reference teachers for this data: compare it with teachers of your own (audit cmi)."]
     larger = sum(value > own[0] for value in bag.values)
     return [f"{bag_figure.said(bag)} On validation images {larger} of them are less concentrated than this teacher."]
 

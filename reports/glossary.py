@@ -71,7 +71,12 @@ TERMS: Final = (
         "seed of a student has a twin of its own. What an attack gains from twins as well, it does not owe to the "
         "audited teacher.",
     ),
-    Term("Home-made teacher", "The ordinary teacher of the attacker's own images."),
+    Term(
+        "Sure range",
+        "The interval of a margin that decides: one-sided 95\u00a0% bounds over all looks, the lower one corrected for "
+        "the number of attacks as well. An attack gains if the lower end is above 0, and above every other control. "
+        "It cannot gain the tolerance if the upper end is below it. Else it may gain, which is not shown.",
+    ),
     Term("Tolerance", "The margin that is too small to matter: half a point, unless --delta states another."),
     Term(
         "Seed",
@@ -91,7 +96,8 @@ TERMS: Final = (
     Term(
         "Ordinary teacher",
         "A teacher of the same task, trained by plain cross entropy, that shows full probabilities and resists "
-        "nothing. Every attack is also tried on it: the positive control.",
+        "nothing. Every attack is also tried on it: the positive control. That of the attacker's own images is the "
+        "home-made teacher.",
     ),
     POSITIVE_CONTROL,
     Term("Null control", "LS students against LS students of other seeds: a comparison that must find nothing."),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import cluster_figures, controls, cost_figures, figures, glossary, wording
+from reports import answer, cluster_figures, controls, cost_figures, figures, glossary, wording
 from reports.bag import Concentrations, concentrations
 from reports.record import Record
 
@@ -41,13 +41,20 @@ def render(record: Record) -> str:
             record=record,
             figures=_figures(record, bag),
             bag=bag,
-            facts=_facts(record),
+            answer=answer,
+            marks=answer.marks(record),
+            tolerance=f"{100 * record.verdict.delta:g}",
+            reasons=[reason for reason in record.verdict.reasons if reason not in _raised(record)],
             comparisons=wording.ranked(record),
             outcomes=sorted({wording.outcome(row, record) for row in record.comparisons}),
             ledger={c.attack: [row for row in record.ledger if row.attack == c.attack] for c in record.comparisons},
             everything=[*wording.ranked(record), *record.controls],
             classes=_classes(record),
-            peaks=[*map(figures.peak, record.cmi), *figures.among(record.cmi, bag)],
+            peaks=[figures.peak(pool) for pool in record.cmi if pool.name != "validation"],
+            standing=[
+                *(figures.peak(pool) for pool in record.cmi if pool.name == "validation"),
+                *figures.among(record.cmi, bag),
+            ],
             totals=wording.totals(record.ledger),
             diverged=sum(trial.diverged for trial in record.trials),
             wording=wording,
@@ -56,7 +63,8 @@ def render(record: Record) -> str:
             script=Markup(_script()),
             script_digest=digest(_script()),
             cluster_figures=cluster_figures,
-            steals=[len(cost_figures.drawn(record)), sum(bool(wording.curve(row)) for row in record.comparisons)],
+            steals=cost_figures.drawn(record),
+            asked=sum(bool(wording.curve(row)) for row in record.comparisons),
         )
     )
 
@@ -113,17 +121,9 @@ def _figures(record: Record, bag: Concentrations | None) -> dict[str, Markup | N
     return {name: None if text is None else Markup(text) for name, text in drawn.items()}
 
 
-def _facts(record: Record) -> list[Fact]:
-    best = wording.strongest(record)
-    facts = [Fact(wording.percent(record.teacher.test_accuracy), "teacher, test accuracy")]
-    if best is not None and best.margin is not None:
-        facts += [
-            Fact(wording.percent(best.control.accuracy), "same student without the teacher"),
-            Fact(wording.percent(best.knockoff.accuracy), f"strongest knockoff student ({best.attack[:40]})"),
-            Fact(wording.points(best.margin.mean), f"points of margin, 95 % interval {wording.span(best.margin)}"),
-            Fact(wording.count(best.knockoff.queries), "queries for one such student"),
-        ]
-    return facts
+def _raised(record: Record) -> set[str]:
+    """Return what flags found: the page says it once, with what to do about it."""
+    return {flag.found for flag in record.flags}
 
 
 def _classes(record: Record) -> list[ClassRow]:

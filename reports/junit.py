@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree as ET
 
+from reports import answer
 from reports.record import Comparison, Record, Trial
-from reports.wording import distils, outcome, points, probability, span
+from reports.wording import distils, gain, outcome, probability, span
 
 # Characters that XML 1.0 does not allow, change the text direction or have no width.
 _ILLEGAL = re.compile(
@@ -71,7 +72,7 @@ def _attack(suite: ET.Element, comparison: Comparison, record: Record) -> None:
         reason = f"{outcome(comparison, record)}: {comparison.reason or 'no reason given'}"
         ET.SubElement(case, "error" if comparison.status == "failed" else "skipped", message=_legal(reason))
         return
-    found = _found(comparison)
+    found = _found(comparison, record)
     if distils(comparison, record):
         ET.SubElement(case, "failure", type="DISTILLABLE", message=_legal(found)).text = _legal(
             f"{found}\nThe knockoff student beats its control: Holm-adjusted p is below {record.verdict.alpha}."
@@ -85,13 +86,13 @@ def _of(trial: Trial, comparison: Comparison) -> bool:
     return mine and comparison.student in ("", trial.cell.student)
 
 
-def _found(comparison: Comparison) -> str:
-    """Write the margin and its uncertainty."""
+def _found(comparison: Comparison, record: Record) -> str:
+    """Write the outcome, the margin and its uncertainty."""
     margin = comparison.margin
     if margin is None:
         return "no margin"
     return (
-        f"margin {points(margin.mean)} points, 95 % interval {span(margin)}, upper bound {points(margin.upper)}, "
+        f"{outcome(comparison, record)}: margin {gain(comparison, record)} points, 95 % interval {span(margin)}, "
         f"Holm-adjusted p {probability(comparison.p_holm)}, {comparison.knockoff.queries:,} queries"
     )
 
@@ -99,8 +100,12 @@ def _found(comparison: Comparison) -> str:
 def _verdict(suite: ET.Element, record: Record) -> None:
     verdict = record.verdict
     case = _case(suite, record, "verdict", 0.0)
-    message = _legal(f"{verdict.word}: {verdict.sentence}")
-    body = _legal("\n".join([verdict.sentence, f"Scope: {verdict.scope}", *verdict.reasons, verdict.settle]).strip())
+    message = _legal(f"{verdict.word}: {answer.sentence(record)}")
+    body = _legal(
+        "\n".join(
+            [answer.sentence(record), verdict.sentence, f"Scope: {verdict.scope}", *verdict.reasons, verdict.settle]
+        ).strip()
+    )
     if verdict.word == "DISTILLABLE":
         ET.SubElement(case, "failure", type=verdict.word, message=message).text = body
     elif verdict.word == "INCONCLUSIVE":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from reports import controls
+from reports import answer, controls
 from reports.printable import clean
 from reports.record import Comparison, Record
 from reports.wording import (
@@ -14,6 +14,8 @@ from reports.wording import (
     cost,
     count,
     distils,
+    doubt,
+    gain,
     hardening,
     outcome,
     percent,
@@ -30,14 +32,13 @@ _HEADINGS = (
     "Holds",
     "Knockoff",
     "Control",
-    "Margin, points",
-    "95 % interval",
+    "Margin [sure range], points",
+    "Outcome",
     "Holm p",
     "Positive control",
     "Queries",
-    "Status",
 )
-_ALIGNED = "|".join(["---", "---", *["---:"] * 5, "---", "---:", "---"])
+_ALIGNED = "|".join(["---", "---", *["---:"] * 3, "---", "---:", "---", "---:"])
 _SPECIAL = re.compile(r"[\\`*_{}\[\]<>|~#!&@$]|(?<=:)//|(?<=www)\.")
 
 
@@ -47,14 +48,15 @@ def render(record: Record) -> str:
     charged, sent = totals(record.ledger)
     parts = [
         f"## {verdict.word}: {escape(record.teacher.name)}",
+        " ".join(f"**{escape(text)}**" for text in (answer.sentence(record), answer.following(record)) if text),
         escape(verdict.sentence),
         f"**Scope:** {escape(verdict.scope)}",
         "\n".join(f"- {escape(reason)}" for reason in verdict.reasons),
         f"**What would settle it:** {escape(verdict.settle)}" if verdict.settle else "",
         "### Attacks",
         "\n".join([f"| {' | '.join(_HEADINGS)} |", f"|{_ALIGNED}|", *(_row(c, record) for c in ranked(record))]),
-        f"Margins over the control: the best student that the attacker can train without the teacher. "
-        f"Tolerance {points(verdict.delta)} points.",
+        f"Margins over the control: the best student that the attacker can train without the teacher. The sure range "
+        f"holds over all looks, its lower end over all attacks. Tolerance {points(verdict.delta)} points.",
         *_margins(record),
         "\n".join(escape(line) for line in beside(record)),
         *_surfaces(record),
@@ -96,8 +98,7 @@ def _surfaces(record: Record) -> tuple[str, ...]:
 
 def _row(comparison: Comparison, record: Record) -> str:
     """Return one line of the table; bold if the attack makes the teacher distillable."""
-    margin = comparison.margin
-    name, value = escape(record.name_of(comparison)), points(margin.mean if margin else None)
+    name, value = escape(record.name_of(comparison)), gain(comparison, record)
     if distils(comparison, record):
         name, value = f"**{name}**", f"**{value}**"
     cells = (
@@ -106,11 +107,10 @@ def _row(comparison: Comparison, record: Record) -> str:
         percent(comparison.knockoff.accuracy),
         percent(comparison.control.accuracy),
         value,
-        span(margin),
+        "; ".join(text for text in (outcome(comparison, record), doubt(comparison, record)) if text),
         probability(comparison.p_holm).replace("<", "&lt;"),
         positive_control(comparison),
         count(comparison.knockoff.queries),
-        outcome(comparison, record),
     )
     return f"| {' | '.join(cells)} |"
 

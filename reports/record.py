@@ -35,6 +35,8 @@ GROUPINGS: Final = ("test_groups", "test_alike", "test_named")  # of test images
 LATER_SETTINGS: Final = {"delta": TOLERANCE, "groups": "", "precision": None}  # with what is not written of them
 AGAIN = "take the file as `audit run` wrote it, or audit again"
 
+DISCORDANT: Final = 30  # discordant images, or groups of them, per seed that an interval needs to support a word
+
 Over = Literal["ls", "own loss", "twin", "home-made"]  # kinds of controls over which an attack has margins
 Word = Literal["DISTILLABLE", "UNDISTILLABLE", "INCONCLUSIVE"]
 Cap = Literal["nothing", "undistillable", "inconclusive"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reports import controls, terminal, wording
+from reports import answer, controls, terminal, wording
 from reports.record import Comparison, Record, Times
 
 
@@ -12,15 +12,16 @@ def print_verdict(record: Record, folder: Path, *, again: bool = False) -> None:
     """Print a verdict for a person; `again`: the audit was finished before, and trained nothing now."""
     verdict = record.verdict
     terminal.say("")
-    terminal.say(verdict.sentence, lead=verdict.word)
+    terminal.say(answer.sentence(record), lead=verdict.word)
+    terminal.say(verdict.sentence)
     for reason in verdict.reasons:
         terminal.say(f"  · {reason}")
-    if verdict.settle:
-        terminal.say(f"  To settle it: {verdict.settle}")
+    if answer.following(record):
+        terminal.say(f"  {answer.following(record)}")
     terminal.table(
-        ("attack", "knockoff %", "control %", "margin, points (95 %)", "Holm p", "queries", "positive control"),
-        ((record.name_of(row), *_cells(row)) for row in record.comparisons),
-        words=("positive control",),
+        ("attack", "knockoff %", "control %", "margin, points [sure range]", "outcome", "queries", "positive control"),
+        ((record.name_of(row), *_cells(row, record)) for row in record.comparisons),
+        words=("outcome", "positive control"),
     )
     if told := controls.rows(record):
         margins = ((record.name_of(row), *controls.cells(row)) for row in told)
@@ -55,15 +56,14 @@ def _print_surfaces(record: Record) -> None:
     terminal.table(heads, rows, words=("verdict",))
 
 
-def _cells(row: Comparison) -> tuple[str, ...]:
+def _cells(row: Comparison, record: Record) -> tuple[str, ...]:
     if row.margin is None or row.knockoff.accuracy is None or row.control.accuracy is None:
         return wording.STATUS.get(row.status, row.status), "", "", "", "", wording.positive_control(row)
-    m = row.margin
     return (
         f"{100 * row.knockoff.accuracy:.1f}",
         f"{100 * row.control.accuracy:.1f}",
-        f"{wording.points(m.mean)} {wording.span(m)}",
-        wording.probability(row.p_holm),
+        wording.gain(row, record),
+        wording.outcome(row, record),
         f"{row.knockoff.queries:,}",
         wording.positive_control(row),
     )
@@ -80,6 +80,8 @@ def print_verdict_json(record: Record, folder: Path, *, again: bool = False) -> 
             "low": None if row.margin is None else row.margin.low,
             "high": None if row.margin is None else row.margin.high,
             "p_holm": row.p_holm,
+            "outcome": wording.outcome(row, record),
+            "sure": None if row.margin is None else wording.sure(row, record),
             "margins": controls.plain(row),
             "passes_positive_control": None if row.positive_control is None else row.positive_control.passes,
             "mis_tuned": row.mis_tuned,
@@ -88,5 +90,11 @@ def print_verdict_json(record: Record, folder: Path, *, again: bool = False) -> 
     ]
     trained = 0 if again else record.times.trained
     terminal.data(
-        {**record.verdict.model_dump(mode="json"), "folder": str(folder), "trained": trained, "attacks": rows}
+        {
+            **record.verdict.model_dump(mode="json"),
+            "answer": answer.sentence(record),
+            "folder": str(folder),
+            "trained": trained,
+            "attacks": rows,
+        }
     )

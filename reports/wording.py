@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Final
 
 from reports import bag
-from reports.record import Comparison, Cost, Interval, LedgerRow, Parameters, Record, Word
+from reports.record import DISCORDANT, Comparison, Cost, Interval, LedgerRow, Over, Parameters, Record, Word
 from teachers.names import quoted
 from teachers.units import MISSING as MISSING
 from teachers.units import duration as duration
@@ -18,6 +19,10 @@ HOLDS: Final = {"original": "original data", "surrogate": "surrogate images", "n
 NEEDS: Final = {"probs": "probabilities", "label": "label only", "gradients": "probabilities and input gradients"}
 WORST: Final[tuple[Word, ...]] = ("DISTILLABLE", "INCONCLUSIVE", "UNDISTILLABLE")
 STATUS: Final = {"identical": "identical to control", "planned": "not run yet"}
+AS_WELL: Final[Mapping[Over, str]] = {
+    "own loss": "its loss may gain as much without a teacher",
+    "twin": "a twin may give as much",
+}
 CAPS: Final = {
     "nothing": "does not limit the verdict",
     "undistillable": "rules out UNDISTILLABLE",
@@ -74,18 +79,61 @@ def distils(comparison: Comparison, record: Record) -> bool:
 
 
 def outcome(comparison: Comparison, record: Record) -> str:
-    """Return an attack's outcome in a few words."""
+    """Return an attack's outcome in a few words: it gains, it may gain, or it cannot gain as much as the tolerance."""
     if comparison.status != "judged":
         return STATUS.get(comparison.status, comparison.status)
-    twin = comparison.margin_over("twin")
-    if (
-        not distils(comparison, record)
-        and twin
-        and comparison.margin
-        and comparison.margin.lower > 0 >= twin.margin.lower
-    ):
-        return "a twin may give as much"
-    return "beats its control" if distils(comparison, record) else "no gain shown"
+    if distils(comparison, record):
+        return "gains"
+    bounded = comparison.margin is not None and supports(comparison.margin) and doubt(comparison, record) == ""
+    if bounded and sure(comparison, record)[1] < record.verdict.delta:
+        return f"cannot gain {100 * record.verdict.delta:g}"
+    return "may gain, not shown"
+
+
+def doubt(comparison: Comparison, record: Record) -> str:
+    """Say why a gain that is seen is not shown to come from the teacher, or why nothing is; empty without a reason."""
+    margin = comparison.margin
+    if margin is None or distils(comparison, record):
+        return ""
+    if not supports(margin):
+        return "too few images tell the two apart"
+    if margin.lower > 0:
+        matched = [over for over in AS_WELL if (o := comparison.margin_over(over)) and o.margin.lower <= 0]
+        return AS_WELL[matched[0]] if matched else ""
+    return ""
+
+
+def supports(margin: Interval) -> bool:
+    """Whether an interval supports a word: enough images tell the students apart, or all students are the control's."""
+    return margin.low == margin.mean == margin.high or (margin.df > 0 and margin.discordant >= DISCORDANT)
+
+
+def sure(comparison: Comparison, record: Record) -> tuple[float, float]:
+    """Return the least and the largest margin that are sure: the interval that decides, a fraction.
+
+    Both ends hold over all looks. The lower one is corrected for the number of attacks as well (Bonferroni; an attack
+    that gains by Holm's procedure has at least 0). The upper one needs no correction: UNDISTILLABLE asks for all of
+    them. A control, which is compared once, has its two-sided interval.
+    """
+    margin = comparison.margin
+    if margin is None:
+        return math.nan, math.nan
+    if comparison.p_holm is None:
+        return margin.low, margin.high
+    low = margin.lower if comparison.corrected_lower is None else comparison.corrected_lower
+    return max(low, 0.0) if distils(comparison, record) else low, margin.upper
+
+
+def ends(interval: tuple[float, float]) -> str:
+    """Write the two ends of an interval in points."""
+    low, high = interval
+    return MISSING if math.isnan(low) else f"[{points(low)}, {points(high)}]"
+
+
+def gain(comparison: Comparison, record: Record) -> str:
+    """Write a margin with its sure range, in points."""
+    margin = comparison.margin
+    return MISSING if margin is None else f"{points(margin.mean)} {ends(sure(comparison, record))}"
 
 
 def positive_control(comparison: Comparison) -> str:
@@ -98,6 +146,20 @@ def strongest(record: Record) -> Comparison | None:
     """Return the judged attack with the largest margin."""
     judged = [c for c in record.comparisons if c.margin is not None]
     return max(judged, key=lambda c: c.margin.mean if c.margin else 0.0, default=None)
+
+
+def carrier(record: Record) -> Comparison | None:
+    """Return the attack that carries the word.
+
+    DISTILLABLE: of the attacks that gain, the one with the largest gain that is sure. UNDISTILLABLE: the one that could
+    still gain most. INCONCLUSIVE: the one with the largest margin.
+    """
+    judged = [c for c in record.comparisons if c.margin is not None]
+    if gaining := [c for c in judged if distils(c, record)]:
+        return max(gaining, key=lambda c: (c.corrected_lower or 0.0, c.margin.mean if c.margin else 0.0))
+    if record.verdict.word == "UNDISTILLABLE":
+        return max(judged, key=lambda c: c.margin.upper if c.margin else -1.0, default=None)
+    return max(judged, key=lambda c: c.margin.mean if c.margin else -1.0, default=None)
 
 
 def worst(record: Record) -> Word:
@@ -121,7 +183,7 @@ def hardening(record: Record) -> str:
 def beside(record: Record) -> list[str]:
     """Describe results outside the verdict: margin over the best baseline, classes never seen, rank in the bag."""
     lines = [f"{run_so_far(record)}."] if record.planned else []
-    best = None if record.planned else strongest(record)
+    best = None if record.planned else carrier(record)
     if best is not None and best.baseline is not None and record.suite.controls:
         gain = f"{points(best.baseline.margin.mean)} points {span(best.baseline.margin)}"
         other = f"the best student without the teacher ({best.baseline.name})"
@@ -179,6 +241,33 @@ def scenario(record: Record) -> list[str]:
         unseen = ", ".join(map(quoted, settings.drop_classes))
         lines.append(f"Zero-shot: the attacker never saw an image of these classes: {unseen}.")
     return lines
+
+
+def scope(record: Record) -> str:
+    """Write the scope in a line: how many attacks that work, surface, query limit, data, seeds and test images."""
+    settings, task = record.settings, record.task
+    working = sum(c.status == "judged" and c.passes and not c.mis_tuned for c in record.comparisons)
+    seeds = sorted({len(c.knockoff.students) for c in record.comparisons if c.knockoff.students}) or [0]
+    ran = f"{len(record.comparisons) - len(record.planned)} attacks so far"
+    held = "all training images" if settings.shots == 1 else f"{percent(settings.shots, 1)} of the training images"
+    parts = (
+        ran if record.planned else f"{working} attacks that work",
+        settings.surface,
+        "no query limit" if settings.budget is None else f"{settings.budget:,} queries a student",
+        held if settings.labels == 1 else f"{held}, {percent(settings.labels, 1)} of the labels",
+        f"{'–'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds",
+        f"{task.test:,} test images",
+    )
+    return " · ".join(parts)
+
+
+def control(comparison: Comparison, record: Record) -> str:
+    """Name a row's control, with what makes it differ from those of other rows: its settings, images and views."""
+    own = set(comparison.control.students[:1])
+    regimes = [trial.regime for trial in record.trials if trial.key in own]
+    name, chosen = comparison.control.name, comparison.control.parameters
+    named = f"{name} ({parameters(chosen)})" if chosen else name
+    return ", ".join((named, *(f"{regime.source} images, {regime.view} views" for regime in regimes)))
 
 
 def seeds(comparison: Comparison) -> str:

@@ -110,6 +110,7 @@ def test_axe_finds_nothing_serious(opened: Open, name: str, scheme: str) -> None
 @pytest.mark.parametrize("name", ["large", "infested"])
 def test_every_figure_has_a_text_alternative_and_a_table_behind_it(opened: Open, name: str) -> None:
     page = opened(name)
+    page.evaluate("document.querySelectorAll('details:has(figure)').forEach(d => d.open = true)")
     drawn = page.locator("svg[role=img]")
     assert drawn.count() == page.locator("figure").count() >= 4
     for figure, alternative in zip(page.locator("figure").all(), drawn.all(), strict=True):
@@ -158,7 +159,7 @@ def test_the_table_of_attacks_is_filtered_by_word_and_outcome_and_says_how_much_
     page.keyboard.type("Zhao 2203.08679")
     assert {name.partition("-")[0] for name in names(page)} == {"dkd"}
     assert told.text_content() == f"{len(names(page))} of 30 attacks shown"
-    page.get_by_label("Outcome").select_option("beats its control")
+    page.get_by_label("Outcome").select_option("gains")
     assert set(names(page)) == {"dkd", "dkd-1"}
     page.keyboard.press("Shift+Tab")
     page.get_by_label("Filter by any word").fill("no such word")
@@ -197,17 +198,50 @@ def test_the_page_is_printed_whole_and_light_without_its_tools(opened: Open, tmp
         page.get_by_label("Filter by any word").fill("dkd")
     page.pdf(path=tmp_path / "page.pdf", prefer_css_page_size=True)
     printed = pypdf.PdfReader(tmp_path / "page.pdf").pages
-    assert 10 <= len(printed) <= 30
+    assert len(printed) == 3  # thirty attacks and ten surfaces; ten attacks are two pages
     assert all(leaf.mediabox.width < leaf.mediabox.height for leaf in printed)
     first, *others = ("".join(unicodedata.normalize("NFKC", leaf.extract_text()).split()) for leaf in printed)
     text = first + "".join(others)
     record = large_record()
     assert "Filterby" not in text
-    missing = [w for w in ("DISTILLABLE", "Scope:", "marginoverthecontrol,points", "offscale") if w not in first]
+    missing = [w for w in ("DISTILLABLE", "Scope:", "marginoverthecontrol,points", "offscale", "1/3") if w not in first]
     assert not missing, first
     assert all(comparison.attack in text for comparison in record.comparisons)
+    assert record.flags[0].id in text
+    assert "bestof6onvalidation" not in text
+    assert "Digestofthesuite" not in text
+
+
+def test_what_is_unfolded_is_printed_and_ten_attacks_are_two_pages(opened: Open, tmp_path: Path) -> None:
+    pypdf = pytest.importorskip("pypdf", reason="pypdf is not installed")
+    page = opened("sample")
+    page.pdf(path=tmp_path / "short.pdf", prefer_css_page_size=True)
+    assert len(pypdf.PdfReader(tmp_path / "short.pdf").pages) == 2
+    page = opened("large")
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    page.pdf(path=tmp_path / "whole.pdf", prefer_css_page_size=True)
+    printed = pypdf.PdfReader(tmp_path / "whole.pdf").pages
+    assert 10 <= len(printed) <= 30
+    text = "".join(unicodedata.normalize("NFKC", "".join(leaf.extract_text().split())) for leaf in printed)
+    record = large_record()
     assert text.count("bestof6onvalidation") == sum(c.knockoff.tuned_over > 0 for c in record.comparisons)
     assert all(f"class{i}" in text for i in range(100))
+
+
+@pytest.mark.parametrize(("width", "height", "most"), [(1400, 900, 7), (390, 844, 12)])
+def test_the_page_of_ten_attacks_is_short(opened: Open, width: int, height: int, most: int) -> None:
+    page = opened("sample", width=width)
+    assert page.evaluate("document.documentElement.scrollHeight") <= most * height
+
+
+def test_on_a_phone_every_number_is_seen_and_figures_are_lists(opened: Open) -> None:
+    page = opened("large", width=390)
+    assert not page.locator("#margins ~ figure svg, #costs ~ figure svg").first.is_visible()
+    assert page.locator("#margins ~ .instead li").count() == 29 + 6
+    for box in page.locator("#attack-table td:visible, .instead:visible li, .sentence, .marks li").all():
+        found = box.bounding_box()
+        assert found["x"] >= 0
+        assert found["x"] + found["width"] <= 390
 
 
 @pytest.mark.parametrize("name", ["sample", "large", "infested", "cmi", "compare"])

@@ -12,7 +12,7 @@ from reports.frames import Frames
 from reports.record import Comparison, ControlMargin, Over, Record, dumped
 from reports.tables import MARGINS
 from reports.verdict import print_verdict, print_verdict_json
-from reports.wording import outcome
+from reports.wording import doubt, outcome
 
 MEANS: dict[Over, float] = {"ls": 0.0234, "own loss": 0.021, "twin": 0.001, "home-made": -0.0005}
 HOSTILE = "<b>x|y"
@@ -109,8 +109,8 @@ def test_a_sentence_names_every_kind_of_control_that_the_attack_has() -> None:
 def test_an_attack_whose_twin_gains_as_much_is_not_told_as_one_that_gains_nothing() -> None:
     record = told(MEANS)
     row = row_of(record).model_copy(update={"margin": interval(0.0234, 0.002), "p_holm": 0.7})
-    assert outcome(row, record) == "a twin may give as much"
+    assert (outcome(row, record), doubt(row, record)) == ("may gain, not shown", "a twin may give as much")
     sure = row.model_copy(update={"p_holm": 0.001})
-    assert outcome(sure, record) == "beats its control"
+    assert (outcome(sure, record), doubt(sure, record)) == ("gains", "")
     none = row.model_copy(update={"margin": interval(0.0, 0.002)})
-    assert outcome(none, record) == "no gain shown"
+    assert (outcome(none, record), doubt(none, record)) == ("cannot gain 0.5", "")

@@ -14,7 +14,7 @@ from sample_record import large_record, sample_record
 from reports import html, wording
 from reports.record import PoolName, Word
 
-ORDER = ("margins", "why", "flags", "costs", "surfaces", "cmi", "scenario", "attacks", "repeat", "glossary")
+ORDER = ("margins", "attacks", "why", "costs", "surfaces", "cmi", "scenario", "controls", "settings", "glossary")
 
 
 def test_the_page_is_told_in_the_order_of_a_decision() -> None:
@@ -37,7 +37,7 @@ def test_thirty_attacks_a_hundred_classes_and_ten_surfaces_fit_a_megabyte(hostil
 
 def test_an_attack_unfolds_to_its_settings_seeds_queries_and_source() -> None:
     record = large_record()
-    (part,) = re.findall(r"<summary>details[^\n]*<bdi>dkd-1</bdi>.*?</details>", html.render(record), re.DOTALL)
+    (part,) = re.findall(r"<summary>[^\n]*details of <bdi>dkd-1</bdi>.*?</details>", html.render(record), re.DOTALL)
     said = " ".join(Page(part).said)
     for text in (
         "temperature=4, weight=0.9, best of 6",

@@ -19,6 +19,7 @@ from audit.finished.side_by_side import NamedRecord, side_by_side
 from audit.statistics.compare import differing, paired
 from reports.html import visible
 from reports.leaderboard import figure, html, markdown
+from reports.leaderboard import wording as telling
 from reports.leaderboard.board import Leaderboard
 from reports.record import PackedArray, Record, load, save
 from reports.wording import points, span
@@ -125,6 +126,36 @@ def test_the_leaderboard_begins_with_who_gives_away_least(first: Record, second:
         assert before.margin is not None
         assert after.margin is not None
         assert after.above.mean == pytest.approx(after.margin.mean - before.margin.mean)
+
+
+def test_a_comparison_begins_with_a_sentence_and_equals_share_a_rank(first: Record, second: Record) -> None:
+    equal = first.model_copy(update={"audit": "e" * 64, "teacher": first.teacher.model_copy(update={"name": "copy"})})
+    found = board(first, equal)
+    assert [e.rank for e in found.entries] == [1, 1]
+    assert telling.sentence(found) == "demo and copy cannot be told apart: 0.00 (no interval) points."
+    far = another(first, "b", name="far", lift=0.3)
+    found = board(first, far)
+    assert [e.rank for e in found.entries] == [1, 2]
+    gap = telling.gap(found.entries[1].above)
+    assert telling.sentence(found) == f"demo gives away less than far: {gap} points."
+    found = board(far, first, equal)
+    assert [(e.name, e.rank) for e in found.entries] == [("demo", 1), ("copy", 1), ("far", 3)]
+    least = points(found.entries[0].margin.mean if found.entries[0].margin else None)
+    assert telling.sentence(found) == (
+        f"demo gives away least, {least} points, but one more of 3 cannot be told apart from it: they share its rank."
+    )
+    for text in (html.render(found), markdown.render(found)):
+        assert "cannot be told apart from it" in text
+
+
+def test_ranks_are_by_the_difference_to_the_first_of_a_rank(first: Record) -> None:
+    """A chain of neighbours that cannot be told apart is no single rank."""
+    chain = [another(first, f"{i}", name=f"step {i}", lift=0.02 * i) for i in range(8)]
+    found = board(*chain).entries
+    assert found[0].rank == 1 < found[-1].rank
+    for e in found[1:]:
+        assert e.above is not None
+    assert [e.rank for e in found] == sorted(e.rank for e in found)
 
 
 def test_an_entry_says_what_its_record_says(first: Record, second: Record) -> None:

@@ -14,7 +14,7 @@ from audit.statistics.collapses import pairs
 from audit.statistics.compare import Margin, paired
 from audit.statistics.image_groups import Groups
 from audit.statistics.sequential import HORIZON, Looks
-from audit.statistics.verdict import DISCORDANT
+from reports.record import DISCORDANT
 
 Bits = NDArray[np.bool_]
 Right = Callable[[Sequence[str]], Bits]  # from the keys of S students to what each classifies correctly, (S, images)

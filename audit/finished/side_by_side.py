@@ -37,11 +37,12 @@ def side_by_side(given: Sequence[NamedRecord]) -> Leaderboard:
     called = names(records)
     ranked = sorted(zip(called, records, strict=True), key=lambda named: _largest(named[1]))
     before = [None, *(record for _, record in ranked[:-1])]
+    places = ranks([record for _, record in ranked])
     return Leaderboard(
         question=tuple(question(records[0]).items()),
         delta=records[0].verdict.delta,
         alpha=records[0].verdict.alpha,
-        entries=tuple(entry(*named, last) for named, last in zip(ranked, before, strict=True)),
+        entries=tuple(entry(*named, last, rank) for named, last, rank in zip(ranked, before, places, strict=True)),
         lines=lines([record for _, record in ranked]),
         pair=(called[0], called[1]) if len(given) == 2 else None,
         differences=differences(records[0], records[1]) if len(given) == 2 else (),
@@ -138,7 +139,31 @@ def names(records: Sequence[Record]) -> list[str]:
     return found
 
 
-def entry(name: str, record: Record, before: Record | None) -> Entry:
+def ranks(ranked: Sequence[Record]) -> list[int]:
+    """Return the rank of each record, from 1; `ranked`: records by their largest margin, the smallest first.
+
+    A record begins a new rank where its largest margin is surely above that of the first record of the rank before it:
+    the two-sided 95 % interval of the difference lies above 0.
+    """
+    found: list[int] = []
+    first: Record | None = None
+    for place, record in enumerate(ranked, start=1):
+        if first is None or _apart(record, first):
+            first, rank = record, place
+        found.append(rank)
+    return found
+
+
+def _apart(record: Record, first: Record) -> bool:
+    """Whether a record's largest margin is surely above another's, or is missing where the other's is not."""
+    best, other = strongest(record), strongest(first)
+    if best is None or other is None:
+        return other is not None
+    gap = contrast(record, best, first, other)
+    return gap is not None and gap.reliable and gap.low > 0
+
+
+def entry(name: str, record: Record, before: Record | None, rank: int) -> Entry:
     """Return a record's row on the leaderboard; `before`: the record one place above."""
     best, teacher = strongest(record), record.teacher
     held_out = next((pool for pool in record.cmi if pool.name == "validation" and pool.cmi), None)
@@ -146,6 +171,7 @@ def entry(name: str, record: Record, before: Record | None) -> Entry:
     judged = [row for row in record.comparisons if row.status == "judged"]
     found = Entry(
         name=name,
+        rank=rank,
         teacher=teacher.name,
         sha256=teacher.sha256,
         method=teacher.method,

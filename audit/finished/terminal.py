@@ -18,6 +18,7 @@ LONGEST: Final = 60  # characters of a name
 def print_comparison(board: Leaderboard, written: Sequence[Path]) -> None:
     """Print a leaderboard for a person."""
     terminal.say(telling.title(board))
+    terminal.say(plain(telling.sentence(board), 3 * LONGEST))
     _print_places(board)
     if board.pair is not None:
         now, before = (plain(name, LONGEST) for name in board.pair[::-1])
@@ -37,8 +38,18 @@ def _print_places(board: Leaderboard) -> None:
     for e in board.entries:
         margin = points(None) if e.margin is None else f"{points(e.margin.mean)} {span(e.margin)}"
         told = (percent(e.accuracy, 1), number(e.cmi), telling.judged(e))
-        rows.append((e.name, e.word, margin, points(e.corrected_lower), e.strongest, telling.gap(e.above), *told))
-    heads = ("teacher", "verdict", "largest margin, points (95 %)", "floor", "strongest", "over the previous place")
+        rows.append(
+            (str(e.rank), e.name, e.word, margin, points(e.corrected_lower), e.strongest, telling.gap(e.above), *told)
+        )
+    heads = (
+        "rank",
+        "teacher",
+        "verdict",
+        "largest margin, points (95 %)",
+        "floor",
+        "strongest",
+        "over the previous place",
+    )
     _print_table((*heads, "accuracy", "CMI", "judged"), rows)
 
 

@@ -12,12 +12,11 @@ from typing import Literal, NamedTuple
 
 from audit.statistics.compare import Margin, holm
 from audit.statistics.sequential import HORIZON, Looks
-from reports.record import Flag, Over, Word
+from reports.record import DISCORDANT, Flag, Over, Word
 from teachers.units import points
 
 DELTA = 0.005  # tolerance δ: half a percentage point
 ALPHA = 0.05  # error rate of each decisive word, over all attacks, students and looks
-DISCORDANT = 30  # discordant images, or groups of them, per seed that an interval needs to be usable
 
 Status = Literal["judged", "identical", "not applicable", "failed", "planned"]
 

@@ -28,6 +28,7 @@ class Entry(Data):
     """One audit on the leaderboard."""
 
     name: str  # unique among the entries
+    rank: Count = 0  # from 1; audits whose largest margins cannot be told from that of the first of a rank share it
     teacher: str
     sha256: str
     method: str

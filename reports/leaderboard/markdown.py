@@ -19,6 +19,7 @@ def render(board: Leaderboard) -> str:
     """Return the leaderboard, every attack in every audit and, for two audits, the differences."""
     parts = [
         f"## {escape(telling.title(board))}",
+        f"**{escape(telling.sentence(board))}**",
         "; ".join(f"{what} {escape(value)}" for what, value in board.question) + ".",
         _table(_HEADINGS, (_entry(board, i) for i in range(len(board.entries)))),
         telling.RANKING,
@@ -39,7 +40,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _entry(board: Leaderboard, place: int) -> tuple[str, ...]:
     e = board.entries[place]
     return (
-        str(place + 1),
+        str(e.rank),
         escape(e.name),
         e.word,
         points(None if e.margin is None else e.margin.mean),

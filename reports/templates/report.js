@@ -1,15 +1,6 @@
 "use strict";
-// Sorts and filters the table of attacks, and opens on paper what is closed on screen. The page is complete without it.
+// Sorts and filters the table of attacks. The page is complete without it.
 (() => {
-  const closed = [];
-  addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("details:not([open])")) {
-      details.open = true;
-      closed.push(details);
-    }
-  });
-  addEventListener("afterprint", () => closed.splice(0).forEach((details) => (details.open = false)));
-
   const tools = document.getElementById("attack-tools");
   if (!tools) return;
   const table = document.getElementById("attack-table");
