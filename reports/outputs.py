@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from reports import attestation, badge, html, junit, markdown, tables
+from reports import attestation, badge, html, junit, markdown, model_card, tables
 from reports.record import Record, by_surface
 from teachers.files import write_whole
 
@@ -22,6 +22,7 @@ FORMATS: Final[Mapping[str, Callable[[Record, Path], dict[str, bytes]]]] = {
         "badge.svg": badge.svg(record).encode(),
         "badge.json": badge.endpoint(record).encode(),
     },
+    "card": lambda record, _: {"model-card.md": model_card.render(record).encode()},
     "csv": lambda record, _: {f"{TABLES}/{table.name}.csv": table.csv(record) for table in tables.EVERY},
     "parquet": lambda record, _: _parquet(record),
 }
