@@ -26,7 +26,7 @@ def report(
         str | None,
         typer.Option(
             "--format",
-            help="html, md, junit, attestation, badge, card, csv, parquet with commas; what `audit run` writes if not given.",
+            help="html, md, junit, attestation, badge, card, csv, parquet; what `audit run` writes if not given.",
         ),
     ] = None,
 ) -> None:
