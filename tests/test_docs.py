@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from datetime import date
@@ -131,12 +133,34 @@ def test_the_citation_is_of_this_version_and_of_its_day() -> None:
 
 def test_the_pythons_of_the_package_are_those_of_ci() -> None:
     project = tomllib.loads(text("pyproject.toml"))["project"]
-    (job,) = cast("dict[str, Any]", read(".github/workflows/ci.yml"))["jobs"].values()
+    job = cast("dict[str, Any]", read(".github/workflows/ci.yml"))["jobs"]["check"]
     tested = job["strategy"]["matrix"]["python"]
     named = [c.rpartition(" ")[2] for c in project["classifiers"] if c.startswith("Programming Language :: Python :: ")]
     assert named == tested
     assert project["requires-python"] == f">={tested[0]}"
     assert f"Python {' and '.join(tested)}" in text("README.md")
+
+
+@pytest.mark.parametrize(
+    ("owner", "elsewhere", "said"),
+    [
+        ("OWNER", "OWNER", "put in the owner before a release"),
+        ("somebody", "somebody", ""),
+        ("somebody", "another", "takes the action from another/distill-audit, and pyproject.toml says somebody/"),
+    ],
+)
+def test_a_release_says_where_the_action_comes_from(tmp_path: Path, owner: str, elsewhere: str, said: str) -> None:
+    named = {"pyproject.toml": owner, "examples/github/release-gate.yml": owner, "docs/ci.md": elsewhere}
+    for name, put in named.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(
+            text(name).replace("OWNER/distill-audit", f"{put}/distill-audit"), encoding="utf-8"
+        )
+    done = subprocess.run([sys.executable, ROOT / ".ci/release", tmp_path], capture_output=True, text=True)
+    assert (done.returncode, said in done.stderr) == (int(bool(said)), True)
+    release = cast("dict[str, Any]", read(".github/workflows/ci.yml"))["jobs"]["release"]
+    assert release["if"] == "startsWith(github.ref, 'refs/tags/')"
+    assert release["steps"][-1]["run"] == "python .ci/release"
 
 
 def test_a_vulnerability_is_reported_in_private() -> None:

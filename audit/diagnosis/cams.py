@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from teachers.extras import from_source
+
 SMALLEST = 4  # least side, in pixels, of a feature map that is drawn
 
 
@@ -21,7 +23,7 @@ def overlays(network: nn.Module, images: Tensor) -> np.ndarray:
     try:
         from pytorch_grad_cam.utils.image import scale_cam_image, show_cam_on_image
     except ImportError as e:
-        raise NoPanels(f"pytorch-grad-cam is not installed ({e}); pip install 'distill-audit[cam]' adds it") from e
+        raise NoPanels(f"pytorch-grad-cam is not installed ({e}); {from_source('cam')} adds it") from e
     images = images.to(next((p.device for p in network.parameters()), images.device))
     seen: list[Tensor] = []
     hook = deepest_map(network, images[:1]).register_forward_hook(lambda module, inputs, maps: seen.append(maps))

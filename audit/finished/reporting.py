@@ -10,9 +10,8 @@ from audit.plan.names import listed
 from reports.outputs import ALWAYS, FORMATS, write_all
 from reports.record import load
 from teachers.errors import RefusedInput, UsageError
+from teachers.extras import install
 from teachers.names import nearest
-
-INSTALL = "pip install 'distill-audit[parquet]'"
 
 
 def report(place: Path, asked: str | None = None) -> list[Path]:
@@ -23,7 +22,9 @@ def report(place: Path, asked: str | None = None) -> list[Path]:
     """
     names = ALWAYS if asked is None else formats(asked, FORMATS)
     if "parquet" in names and find_spec("pyarrow") is None:
-        raise UsageError(f"--format parquet needs pyarrow, which is not installed; {INSTALL} adds it, or give csv")
+        raise UsageError(
+            f"--format parquet needs pyarrow, which is not installed; {install('parquet')} adds it, or give csv"
+        )
     path = place / "record.json" if place.is_dir() else place
     record = load(path)
     try:

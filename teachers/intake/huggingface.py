@@ -10,12 +10,12 @@ from typing import Any
 
 from teachers import units
 from teachers.errors import RefusedInput
+from teachers.extras import install
 from teachers.intake.normalise import BGR
 from teachers.networks import in_timm
 
 ADAPTER = "adapter_config.json"
 PREPROCESSOR = "preprocessor_config.json"
-INSTALL = "pip install 'distill-audit[hf]'"
 MOST_FILES = 10_000
 MOST_VALUE = 1e6  # largest mean, and largest 1 / standard deviation
 MOST_TEXT = 4 * 2**20  # bytes of a JSON file
@@ -27,7 +27,7 @@ def require() -> None:
     try:
         import transformers  # noqa: F401
     except ImportError as e:
-        raise RefusedInput(f"Hugging Face folders need transformers; {INSTALL}") from e
+        raise RefusedInput(f"Hugging Face folders need transformers; {install('hf')}") from e
 
 
 def files(path: Path) -> list[Path]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from teachers.errors import RefusedInput
+from teachers.extras import install
 
-INSTALL = "pip install 'distill-audit[onnx]'"
 UNSIZED = ("INT4", "INT2", "FLOAT4", "STRING", "UNDEFINED")  # types without a fixed size, or smaller than a byte
 FLOATS = {1: np.float32, 10: np.float16, 11: np.float64}  # by TensorProto's type numbers
 
@@ -23,7 +23,7 @@ def require() -> None:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ImportError as e:
-        raise RefusedInput(f"ONNX files need {e.name or 'onnxruntime'}; {INSTALL}") from e
+        raise RefusedInput(f"ONNX files need {e.name or 'onnxruntime'}; {install('onnx')}") from e
 
 
 def check(path: Path) -> list[str]:
