@@ -140,6 +140,14 @@ def _common(rows: Rows) -> float | None:
     return total if (np.abs(totals / total - 1) <= within).all() else None
 
 
+def kind(outputs: Tensor) -> str:
+    """Name the type of a network's raw outputs (n, K)."""
+    try:
+        return numbers(finite(outputs), "it").output
+    except RefusedInput:
+        return "scores in [0, 1] with other sums than one"
+
+
 def finite(values: Tensor) -> Rows:
     """Return the valid rows of numbers (n, K): those without NaN whose largest value is finite."""
     rows: Rows = values.detach().double().cpu().numpy()

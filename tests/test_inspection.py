@@ -1,8 +1,10 @@
 """`audit inspect` says what a checkpoint is, and how it is to be used."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from torch import nn
 from audit.cache.store import Cache
 from audit.finished.repeat import repeat
 from audit.inspection.inspection import inspect
+from audit.inspection.terminal import _inspected
 from audit.pipeline import run
 from audit.plan.options import Options
 from audit.plan.suite import Suite
@@ -24,10 +27,10 @@ from teachers import networks
 from teachers.data.datasets import load as load_task
 from teachers.errors import RefusedInput
 from teachers.intake import normalisation, open_weights
+from teachers.numbers import kind
 from teachers.proportions import wilson
 from teachers.surface import FULL
 from teachers.targets.identify import identify, told
-from teachers.targets.probe import kind
 from teachers.targets.runtime import Runtime
 from teachers.targets.spec import TeacherSpec
 from teachers.targets.target import open_target, open_task
@@ -259,4 +262,71 @@ def test_a_program_is_probed_in_a_process_of_its_own(
     assert found.accuracy is not None
     assert found.accuracy.right / found.accuracy.images > 0.8
     assert "normalisation half: right on" in capfd.readouterr().err
-    assert "give --data" in inspect(Options(teacher=str(path), trust_model_code=True, cache=kept)).undecided
+    alone = inspect(Options(teacher=str(path), trust_model_code=True, cache=kept))
+    assert (alone.classes, alone.channels, alone.outputs, alone.parameters) == (10, 1, "logits", found.parameters)
+
+
+class Heads(nn.Module):
+    """A network that puts out probabilities for 7 classes and, where asked, features beside them."""
+
+    def __init__(self, beside: bool) -> None:
+        super().__init__()
+        self.first, self.last, self.beside = nn.Conv2d(3, 5, 3), nn.Linear(5, 7), beside
+        self.register_buffer("running_mean", torch.zeros(5))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        features = self.first(x).relu().mean((2, 3)) - self.running_mean - 9
+        answers = self.last(features).softmax(1)
+        return {"features": features, "logits": answers} if self.beside else answers
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("beside", [False, True], ids=["one output", "two outputs"])
+def test_a_program_without_data_says_what_it_puts_out(tmp_path: Path, beside: bool) -> None:
+    path, network = tmp_path / "net.ts", Heads(beside).eval()
+    torch.jit.save(torch.jit.trace(network, torch.rand(2, 3, 32, 32), strict=False), path)  # type: ignore[no-untyped-call]
+    found = inspect(Options(teacher=str(path), trust_model_code=True, device="cpu", cache=tmp_path / "cache"))
+    assert (found.architecture, found.parameters, found.classes) == ("torchscript", 3 * 5 * 9 + 5 + 5 * 7 + 7, 7)
+    assert (found.channels, found.fixed, found.outputs, found.undecided) == (3, False, "probabilities", "")
+    assert found.heads == (("logits (7 numbers, probabilities)", "features (5 numbers, logits)") if beside else ())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_program_that_takes_no_images_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "net.ts"
+    torch.jit.save(torch.jit.trace(nn.Linear(4, 2), torch.rand(2, 4)), path)  # type: ignore[no-untyped-call]
+    code, said, _ = call(capsys, "inspect", str(path), "--trust-model-code")
+    assert code == 0
+    assert re.search(r"was not run: .*net.ts does not answer images of shape \(3, 224, 224\)", said)
+    assert "parameters     unknown" in said
+
+
+def test_an_onnx_program_says_which_images_it_takes(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the [onnx] extra")
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    weight = helper.make_tensor("w", kind, [12, 4], np.arange(48, dtype=np.float32).tolist())
+    nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["y"])]
+    ends = [
+        helper.make_tensor_value_info(name, kind, shape) for name, shape in (("x", ["n", 3, 2, 2]), ("y", ["n", 4]))
+    ]
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    found = inspect(Options(teacher=str(tmp_path / "net.onnx"), device="cpu", cache=tmp_path / "cache"))
+    assert (found.channels, found.size, found.fixed, found.classes, found.parameters) == (3, 2, True, 4, 48)
+    assert found.outputs == "logits"
+
+
+def test_data_that_was_given_is_not_asked_for(tmp_path: Path, folder: Path) -> None:
+    """A normalisation that stays open with data asks for --normalize alone."""
+    found = inspect(Options(teacher=str(bare(tmp_path / "net.pt")), device="cpu", cache=tmp_path / "cache"))
+    assert "give --data, or --normalize" in str(_inspected(found)["normalisation"])
+    given = replace(found, data=("a line",))
+    assert _inspected(given)["normalisation"] == "undecided: give --normalize"
+
+
+def test_statistics_of_batch_norm_are_no_parameters(tmp_path: Path) -> None:
+    torch.save({"odd.weight": torch.zeros(3), "odd.running_mean": torch.zeros(5)}, tmp_path / "net.pt")
+    found = inspect(Options(teacher=str(tmp_path / "net.pt"), device="cpu", cache=tmp_path / "cache"))
+    assert found.parameters == 3

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from audit.cache.store import Cache
 from audit.plan.options import Options, teacher_spec
 from audit.trials import preparation
 from reports.progress import ProgressReporter
 from teachers import intake, names, oracle
-from teachers.errors import AuditError, UsageError
+from teachers.errors import AuditError, RefusedInput, UsageError
 from teachers.intake.architecture import Candidate
+from teachers.numbers import kind
 from teachers.proportions import wilson
 from teachers.storage.store import default_cache
 from teachers.surface import FULL
@@ -28,6 +30,7 @@ from teachers.targets.spec import TeacherSpec
 from teachers.targets.target import Target, open_file, open_target, open_task
 from teachers.task import Task, known
 
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # buffers of batch norm
 SIDE = 32  # side in pixels of noise images, for networks that take any size
 
 
@@ -51,12 +54,13 @@ class Inspection:
     bytes: int
     architecture: str | None
     candidates: tuple[str, ...]  # architectures that fit its tensors, likeliest first
-    parameters: int  # of the network, or of all tensors where the network is unknown
+    parameters: int | None  # of the network; where it is unknown, of its tensors without statistics of batch norm
     classes: int | None
     channels: int | None
     size: int | None  # pixels per side
     fixed: bool  # whether the network takes only this size
     outputs: str | None  # logits, probabilities, percentages or log-probabilities
+    heads: tuple[str, ...]  # of a program with several outputs: the name of each, and how many numbers it has
     normalize: str | None
     choice: Choice | None  # how the normalisation was chosen
     order: tuple[str, ...]  # class names in output order, where this differs from the data's order
@@ -86,12 +90,13 @@ def inspect(options: Options) -> Inspection:
         bytes=sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path])),
         architecture=None,
         candidates=(),
-        parameters=sum(t.numel() for t in weights.tensors.values()),
+        parameters=None if weights.is_program else sum(map(Tensor.numel, _learned(weights.tensors))),
         classes=None,
         channels=None,
         size=None,
         fixed=False,
         outputs=None,
+        heads=(),
         normalize=spec.normalize or (weights.card.normalize if weights.card else None),
         choice=None,
         order=spec.classes,
@@ -127,7 +132,7 @@ def inspect(options: Options) -> Inspection:
 def _program(told: Inspection, weights: intake.Weights, spec: TeacherSpec, device: str, cache: Cache) -> Inspection:
     """Run an exported program on the test images of the data, if there are any, in a process of its own."""
     if spec.data is None:
-        return replace(told, undecided="brings its own network; give --data to see what it answers")
+        return _explored(told, weights)
     lines: list[str] = []
     task, _ = open_task(spec, cache, lines.append)
     with one(spec, task, weights, Runtime(cache, device, ProgressReporter(False).note)) as target:
@@ -146,6 +151,34 @@ def _program(told: Inspection, weights: intake.Weights, spec: TeacherSpec, devic
             normalize=spec.normalize or next(named, None),
             accuracy=counted(target, task),
         )
+
+
+def _explored(told: Inspection, weights: intake.Weights) -> Inspection:
+    """Ask a program about noise: which images it takes, and what it puts out."""
+    if weights.factory:
+        return replace(told, undecided="brings its own network; give --data to see what it answers")
+    try:
+        found = intake.explored(weights)
+    except RefusedInput as e:
+        return replace(told, undecided=f"was not run: {e}")
+    (first, *others), (channels, size, _) = found.heads, found.shape
+    heads = (f"{head.name} ({head.numbers:,} numbers, {head.kind})" for head in found.heads)
+    return replace(
+        told,
+        architecture=weights.program,
+        parameters=found.parameters,
+        classes=first.numbers,
+        channels=channels,
+        size=size,
+        fixed=found.fixed,
+        outputs=first.kind,
+        heads=tuple(heads) if others else (),
+    )
+
+
+def _learned(tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return the tensors of a state dict that a network would call parameters: batch norm's statistics are none."""
+    return [t for name, t in tensors.items() if name.rpartition(".")[2] not in STATISTICS]
 
 
 def counted(target: Target, task: Task) -> Accuracy:
@@ -167,7 +200,7 @@ def _without_data(told: Inspection, weights: intake.Weights, fits: Sequence[Cand
     except AuditError as e:
         return replace(told, undecided=f"was not loaded: {e}")
     name, one = next(iter(loaded.items()))
-    told = replace(told, outputs=probe.kind(one.raw), parameters=one.teacher.parameters or 0)
+    told = replace(told, outputs=kind(one.raw), parameters=one.teacher.parameters or 0)
     if len(loaded) > 1:
         return replace(
             told, undecided=f"fits {', '.join(loaded)}, which answer differently; give --data or --arch to choose"
@@ -188,7 +221,7 @@ def _on_data(told: Inspection, weights: intake.Weights, spec: TeacherSpec, task:
     return replace(
         told,
         architecture=target.teacher.architecture,
-        outputs=target.teacher.output or probe.kind(probe.raw(target.teacher.here, x)),
+        outputs=target.teacher.output or kind(probe.raw(target.teacher.here, x)),
         parameters=target.teacher.parameters or 0,
         accuracy=counted(target, task),
     )

@@ -25,11 +25,11 @@ def _inspected(found: Inspection) -> dict[str, str]:
         "file": f"{found.file}, {found.format}, {found.bytes:,} bytes",
         "sha256": found.sha256,
         "architecture": f"{found.architecture or 'undecided'}{more}",
-        "parameters": f"{found.parameters:,}",
+        "parameters": "unknown" if found.parameters is None else f"{found.parameters:,}",
         "classes": f"{found.classes or 'unknown'}",
         "input": "unknown",
         "outputs": found.outputs or "unknown",
-        "normalisation": found.normalize or "undecided: give --data, or --normalize",
+        "normalisation": found.normalize or f"undecided: give {'' if found.data else '--data, or '}--normalize",
     }
     if found.weights:
         lines["weights"] = found.weights.removeprefix("weights ")
@@ -47,6 +47,8 @@ def _inspected(found: Inspection) -> dict[str, str]:
         lines["input"] = f"{channels}, {size}{'' if found.fixed else ' or others'}; {layout}"
     if found.outputs not in (None, "logits"):
         lines["outputs"] += ", not logits"
+    if found.heads:
+        lines["outputs"] += f"; it has {len(found.heads)}: {', '.join(found.heads)}"
     if found.choice is not None and found.normalize is not None and not found.order:
         lines["normalisation"] += f": {why_normalised(found.choice)}"
     if found.order:

@@ -1,6 +1,6 @@
 """Turn any checkpoint into a callable network; the only package that opens untrusted model files."""
 
-from teachers.intake.assemble import Teacher, answers, assemble, order_of, reordered
+from teachers.intake.assemble import Teacher, answers, assemble, explored, order_of, reordered
 from teachers.intake.card import Card, save_teacher
 from teachers.intake.class_names import class_names
 from teachers.intake.normalise import NORMALISATIONS, Normalisation, normalisation
@@ -17,6 +17,7 @@ __all__ = [
     "as_logits",
     "assemble",
     "class_names",
+    "explored",
     "normalisation",
     "open_weights",
     "order_of",

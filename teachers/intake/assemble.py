@@ -18,9 +18,9 @@ from teachers.intake.architecture import weightless
 from teachers.intake.card import GUARD, Card
 from teachers.intake.fit import fitted
 from teachers.intake.formats import Program
-from teachers.intake.jail import GIB, confined, limits
+from teachers.intake.jail import GIB, Limits, confined, limits
 from teachers.intake.normalise import normalisation
-from teachers.intake.programs import ProgramNetwork, program, rehearse
+from teachers.intake.programs import Explored, Head, ProgramNetwork, explore, program, rehearse
 from teachers.intake.weights import Weights
 from teachers.networks import PreprocessedNetwork, ReorderedNetwork
 
@@ -143,9 +143,28 @@ def answers(weights: Weights, classes: int, shape: networks.Shape) -> bool:
     return True
 
 
+def explored(weights: Weights) -> Explored:
+    """Ask a program about noise, in the jail: which images it takes, and what it puts out.
+
+    Raises RefusedInput if it does not load, or answers none of the usual shapes.
+    """
+
+    work = partial(explore, weights.path, cast(Program, weights.kind), weights.label)
+    with tempfile.TemporaryDirectory(prefix="distill-audit-") as folder:
+        found = confined(work, Path(folder), weights.label, _room(weights.path))
+    heads = tuple(Head(head["name"], head["numbers"], head["kind"]) for head in found["heads"])
+    C, H, W = found["shape"]
+    return Explored((C, H, W), found["fixed"], found["parameters"], heads)
+
+
+def _room(path: Path) -> Limits:
+    """Return the limits for running a program that lies in a file or folder."""
+    size = sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path]))
+    return limits(size, base=4 * GIB, times=6)
+
+
 def _rehearse(weights: Weights, classes: int, shape: networks.Shape) -> None:
     path = weights.path
-    size = sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path]))
     with tempfile.TemporaryDirectory(prefix="distill-audit-") as folder:
         if weights.factory:
             held = factories.written(weights.tensors, Path(folder))
@@ -153,4 +172,4 @@ def _rehearse(weights: Weights, classes: int, shape: networks.Shape) -> None:
         else:
             load = partial(program, path, cast(Program, weights.kind), shape, classes, None, weights.output)
         work = partial(rehearse, load, weights.label, shape, classes)
-        confined(work, Path(folder), weights.label, limits(size, base=4 * GIB, times=6))
+        confined(work, Path(folder), weights.label, _room(path))

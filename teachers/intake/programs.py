@@ -14,6 +14,7 @@ from teachers.errors import RefusedInput
 from teachers.intake import classifiers, huggingface, onnx_files
 from teachers.intake.formats import Program
 from teachers.intake.readers import attempt, in_folder, module_in, unpickled
+from teachers.numbers import kind as type_of
 from teachers.oracle import batch
 from teachers.processes import limits
 
@@ -30,6 +31,11 @@ TAKEN = {  # input types of an ONNX graph; one that takes uint8 normalises by it
 }
 TAKES = "does not answer images of shape {shape}"
 PRECISIONS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # in the order in which they are tried
+SHAPES: tuple[Shape, ...] = (  # of noise, for a program that declares none: the usual ones first
+    *((3, side, side) for side in (224, 32, 64, 96, 299, 16)),
+    *((1, side, side) for side in (28, 32, 16, 8, 224)),
+)
+NOISE, STEP = 16, 32  # number of noise images; pixels by which another size is larger
 PATIENCE = 15.0  # seconds: a rehearsal with a whole batch is skipped if it would take longer
 CHOSEN = "logits"  # the name of the output that is preferred
 
@@ -55,11 +61,36 @@ class Precision(nn.Module):
         raise first or RuntimeError("it answers no images")
 
 
+class OtherShape(RefusedInput):
+    """A program declares another shape of images; `sizes` is what it declares, (channels, height, width)."""
+
+    def __init__(self, sentence: str, sizes: Sizes) -> None:
+        super().__init__(sentence)
+        self.sizes = sizes
+
+
 class Output(NamedTuple):
     """One of the tensors that a program returns."""
 
     name: str
     values: Tensor
+
+
+class Head(NamedTuple):
+    """One output of a program with a row of numbers for each image."""
+
+    name: str
+    numbers: int
+    kind: str  # logits, probabilities, percentages or log-probabilities
+
+
+class Explored(NamedTuple):
+    """What a program puts out: found by asking it about noise."""
+
+    shape: Shape
+    fixed: bool  # whether it takes no other size
+    parameters: int
+    heads: tuple[Head, ...]  # the one that would be used first
 
 
 class ProgramNetwork(nn.Module):
@@ -77,11 +108,20 @@ class ProgramNetwork(nn.Module):
         self.rivals: tuple[str, ...] = ()  # outputs that also fit but predict other classes
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.channels_last:
-            x = x.permute(0, 2, 3, 1).contiguous()
+        x = self._laid_out(x)
         if self.batch is None:
             return self._part(x)
         return torch.cat([self._padded(part, self.batch) for part in torch.split(x, self.batch)])
+
+    def outputs(self, x: Tensor) -> list[Output]:
+        """Return all tensors of floats that have a row for each image of a batch (N, C, H, W), flattened to (N, k)."""
+        with limits.within(limits.question(x.shape)):
+            found = _outputs(self.call(self._laid_out(x)))
+        rows = [o for o in found if o.values.is_floating_point() and o.values.ndim > 1 and len(o.values) == len(x)]
+        return [Output(o.name, o.values.float().flatten(1)) for o in rows]
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).contiguous() if self.channels_last else x
 
     def _padded(self, x: Tensor, batch: int) -> Tensor:
         short = batch - len(x)
@@ -142,6 +182,50 @@ def rehearse(
     return {}
 
 
+def explore(path: Path, kind: Program, label: str, folder: Path) -> dict[str, Any]:
+    """Load a program in the jail and ask it about noise: the first shape that it answers, and what it puts out.
+
+    A declared shape comes first, then those of SHAPES. Raises RefusedInput if it answers none of them.
+    """
+    first: RefusedInput | None = None
+    for shape in SHAPES:
+        try:
+            try:
+                network, fixed = program(path, kind, shape, 0, None), False
+            except OtherShape as e:
+                C, H, W = (size or usual for size, usual in zip(e.sizes, shape, strict=True))
+                shape, fixed = (C, H, W), None not in e.sizes[1:]
+                network = program(path, kind, shape, 0, None)
+            heads = _heads(label, network, shape)
+        except RefusedInput as e:
+            first = first or e
+            continue
+        inside = network.parameters_inside or sum(p.numel() for p in network.parameters())
+        found = Explored(shape, fixed or not _takes(label, network, shape), inside, heads)
+        return {**found._asdict(), "heads": [head._asdict() for head in heads]}
+    raise first or RefusedInput(f"{label} answers no images")
+
+
+def _heads(label: str, network: ProgramNetwork, shape: Shape) -> tuple[Head, ...]:
+    noise = torch.rand(network.batch or NOISE, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found = attempt(label, TAKES.format(shape=shape), lambda: network.outputs(noise))
+    if not found:
+        raise RefusedInput(f"{label} puts out no row of numbers for an image of shape {shape}")
+    found.sort(key=lambda output: output.name != CHOSEN)
+    return tuple(Head(output.name, output.values.shape[1], type_of(output.values)) for output in found)
+
+
+def _takes(label: str, network: ProgramNetwork, shape: Shape) -> bool:
+    """Whether a program takes images of another size, too."""
+    C, H, W = shape
+    try:
+        _heads(label, network, (C, H + STEP, W + STEP))
+    except RefusedInput:
+        return False
+    return True
+
+
 def _ask(path: str, network: ProgramNetwork, shape: Shape, classes: int, many: int) -> None:
     images = torch.rand(many, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -179,7 +263,12 @@ def _arranged(path: Path, declared: Sizes, shape: Shape) -> tuple[int | None, bo
         if len(declared) == 4 and all(d in (None, w) for d, w in zip(declared[1:], wanted, strict=True)):
             return declared[0], channels_last
     sizes = "×".join("?" if d is None else str(d) for d in declared)
-    raise RefusedInput(f"{path} takes {sizes}, the data has images of shape {shape}; give --size or other --data")
+    said = f"{path} takes {sizes}, the data has images of shape {shape}; give --size or other --data"
+    if len(declared) != 4:
+        raise RefusedInput(said)
+    _, *inner = declared
+    last = inner[2] is not None and inner[2] <= 4 and (inner[0] is None or inner[0] > 4)
+    raise OtherShape(said, [inner[2], *inner[:2]] if last else inner)
 
 
 def _onnx(path: Path, shape: Shape, classes: int, tensors: Tensors) -> ProgramNetwork:

@@ -18,7 +18,7 @@ from teachers.guards import GuardedNetwork
 from teachers.intake import NORMALISATIONS, Normalisation, Teacher, normalisation
 from teachers.intake.normalise import BGR
 from teachers.networks import PreprocessedNetwork, ReorderedNetwork
-from teachers.numbers import WHOLE, finite, numbers
+from teachers.numbers import WHOLE, kind
 from teachers.oracle import Ask, Box
 from teachers.targets.questions import BATCH, GROUP, GROUPS, drawn, queries
 from teachers.targets.selection import Tops
@@ -115,14 +115,6 @@ def change(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[n
     """Return the largest change of a probability between answers (n, K) about the same images, (n,)."""
     largest: NDArray[np.float32] = np.abs(np.exp(before) - np.exp(after)).max(1)
     return largest.astype(np.float16)
-
-
-def kind(outputs: Tensor) -> str:
-    """Name the type of a network's raw outputs (n, K)."""
-    try:
-        return numbers(finite(outputs), "it").output
-    except RefusedInput:
-        return "scores in [0, 1] with other sums than one"
 
 
 def behind_others(
