@@ -56,7 +56,8 @@ def render(record: Record) -> str:
         "### Attacks",
         "\n".join([f"| {' | '.join(_HEADINGS)} |", f"|{_ALIGNED}|", *(_row(c, record) for c in ranked(record))]),
         f"Margins over the control: the best student that the attacker can train without the teacher. The sure range "
-        f"holds over all looks, its lower end over all attacks. Tolerance {points(verdict.delta)} points.",
+        f"is corrected for all looks, its lower end for the number of attacks, too. Tolerance {points(verdict.delta)} "
+        "points.",
         *_margins(record),
         "\n".join(escape(line) for line in beside(record)),
         *_surfaces(record),

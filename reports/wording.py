@@ -25,7 +25,7 @@ AS_WELL: Final[Mapping[Over, str]] = {
 }
 CAPS: Final = {
     "nothing": "does not limit the verdict",
-    "undistillable": "rules out UNDISTILLABLE",
+    "undistillable": "prevents UNDISTILLABLE",
     "inconclusive": "allows only INCONCLUSIVE",
 }
 
@@ -99,7 +99,7 @@ def doubt(comparison: Comparison, record: Record) -> str:
         return "too few images tell the two apart"
     if margin.lower > 0:
         matched = [over for over in AS_WELL if (o := comparison.margin_over(over)) and o.margin.lower <= 0]
-        return AS_WELL[matched[0]] if matched else ""
+        return AS_WELL[matched[0]] if matched else "a gain on its own, not after correction for the number of attacks"
     return ""
 
 
@@ -186,8 +186,8 @@ def beside(record: Record) -> list[str]:
     best = None if record.planned else carrier(record)
     if best is not None and best.baseline is not None and record.suite.controls:
         gain = f"{points(best.baseline.margin.mean)} points {span(best.baseline.margin)}"
-        other = f"the best student without the teacher ({best.baseline.name})"
-        lines.append(f"Over {other}, {record.name_of(best)} gains {gain}.")
+        other = f"{best.baseline.name}, the student without the teacher that is best on validation images"
+        lines.append(f"Over {other}, {record.name_of(best)} gains {gain} by the last look alone.")
     unseen = [c for c in record.comparisons if c.knockoff.dropped_accuracy is not None]
     if unseen:
         top = max(unseen, key=lambda c: c.knockoff.dropped_accuracy or 0.0)

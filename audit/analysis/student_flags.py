@@ -154,7 +154,8 @@ HARMFUL_ANSWERS = FlagRule(
     "upper bound below the tolerance",
     why="answers that say nothing cost an attack little; answers that harm it are misleading, and what misleads may be "
     "decoded. Such a teacher may give all of its knowledge away to an attacker who finds out what its answers mean",
-    do="add an attack that decodes answers (--attacks adaptive), with enough seeds to decide it",
+    do="run an attack that decodes answers (--attacks adaptive) or, where it ran, give it more seeds (--seeds): its "
+    "upper bound must come below the tolerance",
     caps="undistillable",
 )
 
@@ -167,8 +168,9 @@ def harmful_answers(misled: Sequence[str], better: Margin, decided: bool) -> Fla
     if len(misled) < SEVERAL or decided or better.degenerate or better.lower() <= 0:
         return None
     return HARMFUL_ANSWERS.raised(
-        f"the answers harm {', '.join(misled)}, though the teacher is {points(better.mean)} points above the LS "
-        "student; no attack that decodes answers settles what they are worth"
+        f"students of {', '.join(misled)} lose by learning from the answers, in most of the settings that were tried "
+        f"or in the judged one, though the teacher is {points(better.mean)} points above the LS student; no attack that "
+        "decodes answers has decided yet what they are worth"
     )
 
 
