@@ -169,8 +169,8 @@ def harmful_answers(misled: Sequence[str], better: Margin, decided: bool) -> Fla
         return None
     return HARMFUL_ANSWERS.raised(
         f"students of {', '.join(misled)} lose by learning from the answers, in most of the settings that were tried "
-        f"or in the judged one, though the teacher is {points(better.mean)} points above the LS student; no attack that "
-        "decodes answers has decided yet what they are worth"
+        f"or in the judged one, though the teacher is {points(better.mean)} points above the LS student; no attack "
+        "that decodes answers has decided yet what they are worth"
     )
 
 
