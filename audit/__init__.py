@@ -76,9 +76,12 @@ def verify(folder: str | Path) -> tuple[Disagreement, ...]:
     An empty tuple: everything follows from what was measured. Raises RecordError as `load` does.
     """
     from audit.finished.verify import verify as look
+    from audit.policy.outcome import asked_again
+    from reports.record import load as read
     from teachers.places import place
 
-    return tuple(look(place(folder)))
+    path = place(folder)
+    return (*look(path), *asked_again(read(path), path))
 
 
 def compare(*places: str | Path) -> Leaderboard:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from reports import answer, cluster_figures, controls, cost_figures, figures, glossary, wording
 from reports.bag import Concentrations, concentrations
+from reports.policy_outcome import PolicyOutcome
 from reports.record import Record
 
 
@@ -31,8 +32,8 @@ class ClassRow(NamedTuple):
     cmi: tuple[float | None, ...]
 
 
-def render(record: Record) -> str:
-    """Return the report as HTML; equal records give equal text."""
+def render(record: Record, policy: PolicyOutcome | None = None) -> str:
+    """Return the report as HTML; equal records give equal text. `policy`: what a policy said of it."""
     bag = concentrations(record.task.digest, record.teacher.sha256)
     return (
         environment()
@@ -42,6 +43,7 @@ def render(record: Record) -> str:
             figures=_figures(record, bag),
             bag=bag,
             answer=answer,
+            policy=policy,
             marks=answer.marks(record),
             tolerance=f"{100 * record.verdict.delta:g}",
             reasons=[reason for reason in record.verdict.reasons if reason not in _raised(record)],

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from reports import attestation, badge, html, junit, markdown, model_card, tables
+from reports import attestation, badge, html, junit, markdown, model_card, policy_outcome, tables
 from reports.record import Record, by_surface
 from teachers.files import write_whole
 
@@ -14,7 +14,7 @@ TABLES: Final = "tables"  # the folder of the table files
 
 # By format: a function from a record and its folder (with the records of other surfaces) to the format's files.
 FORMATS: Final[Mapping[str, Callable[[Record, Path], dict[str, bytes]]]] = {
-    "html": lambda record, _: {"report.html": html.render(record).encode()},
+    "html": lambda record, folder: {"report.html": html.render(record, policy_outcome.of(record, folder)).encode()},
     "junit": lambda record, folder: {"junit.xml": junit.render(record, by_surface(record, folder)[1:]).encode()},
     "md": lambda record, _: {"summary.md": markdown.render(record).encode()},
     "attestation": lambda record, _: {"attestation.json": attestation.render(record).encode()},

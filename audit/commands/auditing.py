@@ -57,7 +57,7 @@ def run(
 
     (print_verdict_json if json else print_verdict)(done.record, done.folder, again=done.again)
     if asked is not None:
-        raise typer.Exit(ask_policy(done.folder, asked, quiet=json))
+        raise typer.Exit(ask_policy(done.folder, asked, page=True, quiet=json))
     from audit.policy import github
     from reports.wording import worst
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,13 +57,15 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` 
     """Recompute every number, figure and word from the stored results of the students; exit 1 where one disagrees."""
     from audit.finished.tables import beside
     from audit.finished.verify import verify as look
+    from audit.policy.outcome import asked_again
     from reports.record import load
 
-    for disagreement in look(folder):
+    record = load(folder)
+    for disagreement in chain(look(folder), asked_again(record, folder)):
         terminal.say(str(disagreement), whole=True)
         raise typer.Exit(1)
     terminal.say(f"{folder}: every number, flag and report follows from the stored results", whole=True)
-    if left := beside(load(folder), folder):
+    if left := beside(record, folder):
         terminal.say(
             f"not checked, because no audit writes them or they describe several audits: {', '.join(left)}", whole=True
         )
@@ -71,23 +74,27 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` 
 def gate(
     folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")],
     policy: Annotated[Path, typer.Option(help="Policy file (docs/gate.md).")],
+    page: Annotated[bool, typer.Option("--page", help="Write the outcome on the audit's page.")] = False,
     json: Json = False,
 ) -> None:
     """Hold an audit against a policy file: 0 passes, 1 fails, 3 undecided, 5 nothing was audited."""
     from audit.policy.file import read
 
-    raise typer.Exit(ask_policy(folder, read(policy), json=json))
+    raise typer.Exit(ask_policy(folder, read(policy), page=page, json=json))
 
 
-def ask_policy(folder: Path, policy: PolicyFile, *, json: bool = False, quiet: bool = False) -> int:
-    """Ask a policy, say what it says here and to GitHub, and return the exit code."""
+def ask_policy(folder: Path, policy: PolicyFile, *, page: bool = False, json: bool = False, quiet: bool = False) -> int:
+    """Ask a policy, say what it says here, to GitHub and, with `page`, on the audit's page; return the exit code."""
     from audit.policy import github
     from audit.policy import terminal as gate_terminal
     from audit.policy.gate import gate as ask
+    from audit.policy.outcome import keep
     from reports.svg import plain
     from reports.wording import worst
 
     done = ask(folder, policy)
+    if page:
+        keep(done, policy)
     if quiet:
         for found in done.findings:
             terminal.note(plain(f"{found.outcome}: {found.rule}: {found.sentence}", 1000))

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from audit.finished.design import Disagreement
-from reports import outputs
+from reports import outputs, policy_outcome
 from reports import tables as every
 from reports.record import Record
 
@@ -50,6 +50,7 @@ def installed() -> bool:
 def beside(record: Record, folder: Path) -> list[str]:
     """Name the files of a folder that verify does not check: no audit writes them, or they cannot be compared."""
     known = {"record.json", JOURNAL, LOCK, ID, *outputs.files(record, folder, (*outputs.ALWAYS, "csv"))}
+    known |= {policy_outcome.FILE} if policy_outcome.of(record, folder) is not None else set()
     known |= {_parquet(table.name) for table in every.EVERY} if installed() else set()
     own = tuple(f"{row.folder}/" for row in record.surfaces)
     found = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())

@@ -101,7 +101,11 @@ def read(path: Path) -> PolicyFile:
 
     Raises UsageError, with file, line and key, for anything wrong in it.
     """
-    file = opened(path, PURPOSE)
+    return parsed(opened(path, PURPOSE))
+
+
+def parsed(file: TomlFile) -> PolicyFile:
+    """Parse the text of a policy file; raises as `read` does."""
     try:
         return PolicyFile(file.path, file.text, file.purpose, Policy.model_validate(file.content()))
     except ValidationError as e:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from reports.record import Record, RecordError, by_surface, load
 
 CODES: dict[Outcome, int] = {"nothing": 5, "fail": 1, "separate": 3, "warn": 0, "pass": 0}  # the first one decides
 
+VERIFIED = RuleResult("record", "pass", "every number, flag and report follows from the stored results")
+
 
 @dataclass(frozen=True)
 class GateResult:
@@ -24,12 +26,12 @@ class GateResult:
     record: Record
     folder: Path
     findings: tuple[RuleResult, ...]
+    day: date = field(default_factory=lambda: today())
 
     @property
     def code(self) -> int:
         """The exit code."""
-        outcomes = {found.outcome for found in self.findings}
-        return next(code for outcome, code in CODES.items() if outcome in outcomes)
+        return code_of(self.findings)
 
     @property
     def passes(self) -> bool:
@@ -51,8 +53,15 @@ def gate(folder: Path, file: PolicyFile) -> GateResult:
     wrong = next(verify(folder), None)
     if wrong is not None:
         return GateResult(record, folder, (RuleResult("record", "fail", f"it does not verify: {wrong}"),))
-    verified = RuleResult("record", "pass", "every number, flag and report follows from the stored results")
-    return GateResult(record, folder, (verified, *findings(by_surface(record, folder), file, today(), baseline(file))))
+    day = today()
+    found = (VERIFIED, *findings(by_surface(record, folder), file, day, baseline(file)))
+    return GateResult(record, folder, found, day)
+
+
+def code_of(found: Sequence[RuleResult]) -> int:
+    """Return the exit code of a policy's findings: that of the first outcome in CODES that is among them."""
+    outcomes = {one.outcome for one in found}
+    return next(code for outcome, code in CODES.items() if outcome in outcomes)
 
 
 def today() -> date:
