@@ -75,7 +75,6 @@ temperatures, in nats, on validation images.
 
 WHOLE = """The results are shipped with the tool: the report of an
 audit with `--effort bag` shows where a teacher stands among these, if it has their version of the design"""
-EARLIER = "With all labels, `adaptive` was tuned over its earlier settings, of which none is cautious."
 PART_OF = """The results are shipped with the tool as soon as all
 methods are there; audits are compared with them that have their version of the design"""
 
@@ -322,7 +321,7 @@ def page(bag: Bag) -> str:
         HEAD.format(
             title=f"The reference bag, measured again with {bag.suite.name}" if lacks else "The reference bag",
             use=PART_OF if lacks else WHOLE,
-            missing=f" Measured so far: {'; '.join(so_far)}. {EARLIER}" if lacks else "",
+            missing=f" Measured so far: {'; '.join(so_far)}." if lacks else "",
             teachers=TEACHERS,
             task=bag.task,
             images=bag.images,
