@@ -10,6 +10,7 @@ from teachers.errors import RefusedInput
 from teachers.files import shown
 from teachers.names import BUILT_IN, WAYS_TO_TEACH
 
+GROUPS = "give a CSV file of two columns, the test image and its group"
 HUB = re.compile(r"[\w.-]+/[\w.-]+")  # a model of the Hugging Face hub: OWNER/NAME
 
 
@@ -31,6 +32,12 @@ def images(root: Path) -> None:
     """Raise RefusedInput where there is no folder of images."""
     if not root.is_dir():
         raise RefusedInput(f"there is no folder {shown(root)}; give a folder of images")
+
+
+def groups(path: Path) -> None:
+    """Raise RefusedInput where there is no file of groups."""
+    if not path.is_file():
+        raise RefusedInput(f"--groups: there is no file {shown(path)}; {GROUPS}")
 
 
 def _hint(path: Path) -> str:

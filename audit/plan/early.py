@@ -28,6 +28,8 @@ def refuse(options: Settings, *, live: bool) -> None:
         presence.checkpoint(Path(options.teacher))
     if options.data:
         catalogue.folder(options.data)
+    if options.groups.lower().endswith(".csv"):
+        presence.groups(place(options.groups))
     if options.surrogate != PROCEDURAL:
         presence.images(place(options.surrogate))
 

@@ -12,6 +12,7 @@ from audit.plan.early import refuse
 from audit.plan.embedded import meant
 from reports.settings import AUDITED, PANELS, RESULTS, RUN, WIDEST, Settings, about, option
 from teachers.data.catalogue import EMBEDDED
+from teachers.data.class_names import class_names
 from teachers.errors import UsageError
 from teachers.names import BUILT_IN, nearest
 from teachers.places import at_home
@@ -126,8 +127,6 @@ def options_of(given: dict[str, Any], live: Any = None) -> Options:
 
 def _plain(name: str, value: Any) -> Any:
     if name == "classes" and isinstance(value, str | Path):
-        from teachers.intake import class_names
-
         return class_names(Path(at_home(str(value))))
     if name in LISTS and isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
         return ",".join(value)

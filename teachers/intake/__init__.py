@@ -2,7 +2,6 @@
 
 from teachers.intake.assemble import Teacher, answers, assemble, explored, order_of, reordered
 from teachers.intake.card import Card, save_teacher
-from teachers.intake.class_names import class_names
 from teachers.intake.normalise import NORMALISATIONS, Normalisation, normalisation
 from teachers.intake.outputs import as_logits, outputs
 from teachers.intake.weights import Weights, open_weights
@@ -16,7 +15,6 @@ __all__ = [
     "answers",
     "as_logits",
     "assemble",
-    "class_names",
     "explored",
     "normalisation",
     "open_weights",
