@@ -7,7 +7,7 @@ import json
 from typing import Any, Final
 
 from reports.record import Record, dumped
-from reports.wording import distils
+from reports.wording import outcome
 
 RESULTS: Final = {"DISTILLABLE": "FAILED", "UNDISTILLABLE": "PASSED", "INCONCLUSIVE": "WARNED"}
 
@@ -15,11 +15,14 @@ RESULTS: Final = {"DISTILLABLE": "FAILED", "UNDISTILLABLE": "PASSED", "INCONCLUS
 def render(record: Record) -> str:
     """Return the Statement: its subject is the checkpoint; its configuration has the digests of record, data and suite.
 
+    Tests are attacks: failed are those that gain, passed those that cannot gain the tolerance, warned all others.
+
     Statement v1 and test-result v0.1 of https://github.com/in-toto/attestation.
     """
     tests: dict[str, list[str]] = {"passedTests": [], "warnedTests": [], "failedTests": []}
     for row in record.comparisons:
-        kind = "failedTests" if distils(row, record) else "passedTests" if row.status == "judged" else "warnedTests"
+        said = outcome(row, record)
+        kind = "failedTests" if said == "gains" else "passedTests" if said.startswith("cannot") else "warnedTests"
         tests[kind].append(row.attack)
     predicate = {"result": RESULTS[record.verdict.word], "configuration": _configuration(record), **tests}
     statement = {

@@ -28,7 +28,8 @@ def render(record: Record) -> str:
         f"**{verdict.word}.** {escape(answer.sentence(record))}",
         escape(verdict.sentence),
         *([] if best is None else [_table(record, best)]),
-        f"Scope: {escape(scope(record))}.",
+        f"Scope: {escape(scope(record))}. The sure range is the interval of the margin that decides the word: it is "
+        "corrected for all looks, its lower end for the number of attacks, too.",
         f"Checked with distill-audit {escape(record.environment.tool)}, suite {escape(record.suite.name)}, on "
         f"{escape(record.times.created[:10])}. Checkpoint: sha256 {record.teacher.sha256}. Audit: {record.audit}.",
     ]

@@ -593,6 +593,8 @@ def load(path: Path) -> Record:
         text = handed.text(path, MOST)
     except OSError as e:
         inside = sorted(str(held.parent) for held in folder.glob("*/record.json"))[:3] if folder.is_dir() else []
+        if (folder / "audit.id").exists():
+            raise RecordError(f"the audit in {folder} is not finished; rerun the same command to resume") from e
         there = f", such as {' or '.join(inside)}" if inside else ""
         raise RecordError(f"cannot read {path} ({e.strerror}); give the folder that `audit run` wrote{there}") from e
     except handed.Unfit as e:

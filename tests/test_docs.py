@@ -151,6 +151,7 @@ def test_the_pythons_of_the_package_are_those_of_ci() -> None:
 )
 def test_a_release_says_where_the_action_comes_from(tmp_path: Path, owner: str, elsewhere: str, said: str) -> None:
     named = {"pyproject.toml": owner, "examples/github/release-gate.yml": owner, "docs/ci.md": elsewhere}
+    named["examples/gitlab/.gitlab-ci.yml"] = owner
     for name, put in named.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from teachers.data import datasets, images, pixels
+from teachers.data.class_names import class_names
 from teachers.data.images import picture
 from teachers.errors import RefusedInput
-from teachers.data.class_names import class_names
 from teachers.task import known
 
 PICTURES = {name: (suffix, make) for name, suffix, make in hostile.pictures()}

@@ -322,7 +322,7 @@ def test_data_that_was_given_is_not_asked_for(tmp_path: Path, folder: Path) -> N
     """A normalisation that stays open with data asks for --normalize alone."""
     found = inspect(Options(teacher=str(bare(tmp_path / "net.pt")), device="cpu", cache=tmp_path / "cache"))
     assert "give --data, or --normalize" in str(_inspected(found)["normalisation"])
-    given = replace(found, data=("a line",))
+    given = replace(found, given=True)
     assert _inspected(given)["normalisation"] == "undecided: give --normalize"
 
 

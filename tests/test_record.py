@@ -200,3 +200,9 @@ def test_a_folder_of_audits_is_answered_with_their_names(tmp_path: Path) -> None
     sentence = f"No such file or directory\\); give the folder that `audit run` wrote, such as {tmp_path / 'a'} or "
     with pytest.raises(RecordError, match=sentence):
         load(tmp_path)
+
+
+def test_an_unfinished_audit_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "audit.id").write_text("a" * 64)
+    with pytest.raises(RecordError, match="is not finished; rerun the same command to resume"):
+        load(tmp_path)

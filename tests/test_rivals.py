@@ -54,9 +54,9 @@ def test_the_gain_of_a_twin_is_inconclusive_and_the_reason_says_so() -> None:
     assert ruling.word == "INCONCLUSIVE"
     (reason,) = ruling.reasons
     assert reason == (
-        "nkd gains +2.10 points, but so does the same attack on a twin, a teacher that attackers train on their own "
-        "data: +0.10 points are left over it, at least −0.45, so that it is not sure that the gain comes from the "
-        "teacher"
+        "nkd gains +2.10 points, but the same attack may gain as much on a twin, a teacher that attackers train on their "
+        "own data: +0.10 points are left over it, at least −0.45, so that it is not sure that the gain "
+        "comes from the teacher"
     )
     assert ruling.settle == "an attack that gains more from the teacher than from a control: more seeds do not show it"
 
@@ -97,7 +97,7 @@ def test_a_control_that_validation_should_not_have_preferred_makes_no_teacher_di
     unlucky = finding("soft-kd", 1.78, 0.0, 1.5, control="ls")
     ruling = rule([unlucky], [], complete=True)
     assert ruling.word == "INCONCLUSIVE"
-    assert "but so does its loss without a teacher: " in ruling.reasons[0]
+    assert "but its loss may gain as much without a teacher: " in ruling.reasons[0]
 
 
 def test_a_placebo_is_undistillable() -> None:

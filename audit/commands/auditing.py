@@ -45,7 +45,7 @@ def run(
     config: Config = None,
 ) -> None:
     """Audit a teacher: attack it, compare with LS students, and give a verdict."""
-    asked = None if policy is None else _foreseen(policy, options)
+    asked = None if policy is None else foreseen(policy, options)
     ahead()
     from audit.surfaces import audit
 
@@ -66,7 +66,7 @@ def run(
     raise typer.Exit(EXIT[word])
 
 
-def _foreseen(policy: Path, options: Options) -> PolicyFile:
+def foreseen(policy: Path, options: Options) -> PolicyFile:
     """Read a policy, and stop before anything is trained where the audit could never meet it."""
     from audit.plan.names import surfaces
     from audit.plan.suite import suite
@@ -75,7 +75,10 @@ def _foreseen(policy: Path, options: Options) -> PolicyFile:
     file = read(policy)
     from audit.policy.gate import foresee
 
-    foresee(file, suite(options.effort), options.attacks, surfaces(options.surface))
+    asked = suite(options.effort)
+    foresee(file, asked, options.attacks, surfaces(options.surface))
+    if asked.tuning_seeds < 2 and file.policy.inconclusive == "fail" and file.policy.baseline is None:
+        terminal.note(f"{asked.name} never says UNDISTILLABLE (flag light-tuning), and this policy passes nothing else")
     return file
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
+from audit.commands.auditing import foreseen
 from audit.commands.groups import Command, Group
 from audit.commands.options import ATTACKER_FIELDS, Cache, Config, Json, taken, takes
 from audit.execution import ahead
@@ -118,8 +119,16 @@ def load(
         "embedded:demo",
     ),
 )
-def warm(options: Options, config: Config = None) -> None:
+def warm(
+    options: Options,
+    policy: Annotated[
+        Path | None, typer.Option(help="Policy file: stop where it is wrong, or where no such audit could meet it.")
+    ] = None,
+    config: Config = None,
+) -> None:
     """Train every control that audits of this task may need, so that a release trains knockoffs alone."""
+    if policy is not None:
+        foreseen(policy, options)
     ahead()
     from audit.warm import warm as train
 

@@ -42,7 +42,13 @@ def listing(what: str) -> str:
 
         more = {"embedded:NAME": "one of the built-in ones above, where a file here has the same name"}
         return _lines({n: f"audit teach {n}: {m.title} ({m.paper})" for n, m in METHODS.items()} | BUILT_IN | more)
-    raise UsageError(f"there is no list of {what!r}; there are lists of attacks, students, data and teachers")
+    if what == "suites":
+        from audit.plan.suite import EFFORTS
+
+        return _lines({s.name: f"--effort {effort}: {len(s.attacks)} attacks" for effort, s in EFFORTS.items()})
+    raise UsageError(
+        f"there is no list of {what!r}; there are lists of attacks, students, data and teachers, and of suites"
+    )
 
 
 def _lines(known: dict[str, str]) -> str:

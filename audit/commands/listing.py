@@ -9,7 +9,7 @@ import typer
 from reports import terminal
 
 
-def ls(what: Annotated[str, typer.Argument(help="attacks, students, data or teachers.")]) -> None:
+def ls(what: Annotated[str, typer.Argument(help="attacks, students, data, teachers or suites.")]) -> None:
     """List what there is."""
     from audit.commands.catalogue import listing
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import partial
 
 from audit.forecast.forecast import Forecast, Row, Span
+from audit.plan.suite import named
 from reports import terminal
 from reports.wording import duration, points, priced, size
 
@@ -74,6 +75,9 @@ def _print_forecast(found: Forecast) -> None:
 
 def _undistillable(found: Forecast, power: float) -> str:
     """Say how likely UNDISTILLABLE is where no attack gains anything, and what makes it likely."""
+    suite = named(found.suite)
+    if suite is not None and suite.tuning_seeds < 2:
+        return f"No audit with {found.suite} ends UNDISTILLABLE: one seed tunes a setting (flag light-tuning)"
     joint, own = found.joint, points(found.delta, sign=False)
     told = f"If none of {joint.attacks} attacks on original images gains anything, {joint.undistillable:.0%} of such "
     told += f"audits end UNDISTILLABLE at a tolerance of {own} points"

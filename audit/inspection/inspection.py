@@ -69,6 +69,7 @@ class Inspection:
     changes: tuple[str, ...] = ()  # how the checkpoint's tensor names were mapped to the network's
     weights: str = ""  # which of several sets of weights was used, as a sentence
     left_over: str = ""  # which tensors belong to no network, as a sentence
+    given: bool = False  # whether data was given
     data: tuple[str, ...] = ()  # which part of the data was used and what was left out, one line each
 
 
@@ -103,6 +104,7 @@ def inspect(options: Options) -> Inspection:
         accuracy=None,
         undecided="",
         weights=weights.taken,
+        given=spec.data is not None,
     )
     if weights.is_program:
         return _program(bare, weights, spec, device, Cache(cache or default_cache()))
@@ -135,6 +137,7 @@ def _program(told: Inspection, weights: intake.Weights, spec: TeacherSpec, devic
         return _explored(told, weights)
     lines: list[str] = []
     task, _ = open_task(spec, cache, lines.append)
+    told = replace(told, classes=len(task.classes), channels=task.shape[0], size=task.shape[1], data=tuple(lines))
     with one(spec, task, weights, Runtime(cache, device, ProgressReporter(False).note)) as target:
         teacher = target.teacher
         used = intake.Normalisation(teacher.mean, teacher.std, teacher.bgr)

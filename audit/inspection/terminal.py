@@ -29,7 +29,7 @@ def _inspected(found: Inspection) -> dict[str, str]:
         "classes": f"{found.classes or 'unknown'}",
         "input": "unknown",
         "outputs": found.outputs or "unknown",
-        "normalisation": found.normalize or f"undecided: give {'' if found.data else '--data, or '}--normalize",
+        "normalisation": found.normalize or f"undecided: give {'' if found.given else '--data, or '}--normalize",
     }
     if found.weights:
         lines["weights"] = found.weights.removeprefix("weights ")

@@ -217,8 +217,8 @@ def _open(f: Finding, delta: float, level: float) -> str | None:
 
 AS_WELL: Mapping[Over, str] = {
     "ls": "but the LS student may be as good",
-    "own loss": "but so does its loss without a teacher",
-    "twin": "but so does the same attack on a twin, a teacher that attackers train on their own data",
+    "own loss": "but its loss may gain as much without a teacher",
+    "twin": "but the same attack may gain as much on a twin, a teacher that attackers train on their own data",
 }
 
 

@@ -58,5 +58,10 @@ def _check(weights: Weights, tensors: Mapping[str, Tensor], architecture: str, c
         name = wrong[0]
         raise RefusedInput(
             f"{weights.path} does not fit --arch {architecture}: {name} has shape {given[name]}, "
-            f"not {wanted[name]} ({len(wrong)} differ)"
+            f"not {wanted[name]} ({len(wrong)} differ){_own(weights)}"
         )
+
+
+def _own(weights: Weights) -> str:
+    """Say what to do about a network of the user's own that does not fit."""
+    return "; name a function that makes it with its arguments" if weights.factory else ""

@@ -52,7 +52,11 @@ def _why_none(weights: Weights, found: Guess) -> str:
         )
     folder = weights.path.parent
     hf = (folder / "config.json").is_file()
-    do = f"give its folder, {folder}" if hf else "name its --arch, or export it to ONNX"
+    do = (
+        f"give its folder, {folder}"
+        if hf
+        else "name its --arch (your own class: --arch MODULE:NAME --trust-model-code), or export it to ONNX"
+    )
     return f"fits no architecture that this tool knows; {found.told}; {do}"
 
 
