@@ -1,6 +1,6 @@
 """How often audits of a whole suite say UNDISTILLABLE, rightly and falsely, by tolerance, images and seeds.
 
-Simulated with the variance components and correlations of the reference bag (audit/statistics/joint.py). Rightly: no
+Simulated with the variance components and correlations of the bag bag-1 (audit/statistics/joint.py). Rightly: no
 attack gains anything. Falsely: one attack gains just the tolerance, while the others gain nothing, or lose a point.
 
     python benchmarks/joint.py [--audits 2000]     resumable; the results are kept beside this file

@@ -84,6 +84,6 @@ def test_components_are_those_of_the_margins_they_come_from() -> None:
 
 def test_margins_of_the_reference_bag_say_how_margins_scatter() -> None:
     bag = reference()
-    assert "bag-1" in bag.source
+    assert "bag-2" in bag.source
     assert 0.001 < math.sqrt(bag.seeds) < 0.01
     assert 0.05 < bag.interaction < 0.3

@@ -54,9 +54,9 @@ def test_the_gain_of_a_twin_is_inconclusive_and_the_reason_says_so() -> None:
     assert ruling.word == "INCONCLUSIVE"
     (reason,) = ruling.reasons
     assert reason == (
-        "nkd gains +2.10 points, but the same attack may gain as much on a twin, a teacher that attackers train on their "
-        "own data: +0.10 points are left over it, at least −0.45, so that it is not sure that the gain "
-        "comes from the teacher"
+        "nkd gains +2.10 points, but the same attack may gain as much on a twin, a teacher that attackers train on "
+        "their own data: +0.10 points are left over it, at least −0.45, so that it is not sure that the gain comes "
+        "from the teacher"
     )
     assert ruling.settle == "an attack that gains more from the teacher than from a control: more seeds do not show it"
 

@@ -2,7 +2,7 @@
 
 Every attack's upper bound must be below δ. Each of many attacks that gain nothing may fail this by chance, so what
 holds for one attack says little about all. Attacks share their control, and their students are right on much the same
-images, so their margins vary together: the correlations are those of the reference bag. Audits are simulated as the
+images, so their margins vary together: the correlations are those of the bag bag-1. Audits are simulated as the
 model of compare.py has them, with looks as audit/trials/judging.py takes them.
 """
 
