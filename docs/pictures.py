@@ -1,8 +1,9 @@
 """Take the pictures of the README: the report of an audit, as Chromium shows its top.
 
-Needs the [browser] extra and a `chromium` on the path. The README shows the demo audit at standard effort:
+Needs the [browser] extra and a `chromium` on the path. The README shows an ordinary teacher of the reference bag:
 
-    audit run --teacher demo --attacks all --out DIR && python docs/pictures.py DIR
+    audit teach plain --data glyphs --out plain-0.pt
+    audit run --teacher plain-0.pt --effort bag --out DIR && python docs/pictures.py DIR
 """
 
 from __future__ import annotations
