@@ -121,14 +121,15 @@ def load(
 )
 def warm(
     options: Options,
-    policy: Annotated[
-        Path | None, typer.Option(help="Policy file: stop where it is wrong, or where no such audit could meet it.")
+    for_policy: Annotated[
+        Path | None,
+        typer.Option(help="Policy of the audits to come: stop where it is wrong, or where they could never meet it."),
     ] = None,
     config: Config = None,
 ) -> None:
     """Train every control that audits of this task may need, so that a release trains knockoffs alone."""
-    if policy is not None:
-        foreseen(policy, options)
+    if for_policy is not None:
+        foreseen(for_policy, options)
     ahead()
     from audit.warm import warm as train
 
