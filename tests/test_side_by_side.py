@@ -140,7 +140,7 @@ def test_a_comparison_begins_with_a_sentence_and_equals_share_a_rank(first: Reco
     assert telling.sentence(found) == f"demo gives away less than far: {gap} points."
     found = board(far, first, equal)
     assert [(e.name, e.rank) for e in found.entries] == [("demo", 1), ("copy", 1), ("far", 3)]
-    least = points(found.entries[0].margin.mean if found.entries[0].margin else None)
+    least = points(found.entries[0].margin.mean if found.entries[0].margin else None, sign=False)
     assert telling.sentence(found) == (
         f"demo gives away least, {least} points, but one more of 3 cannot be told apart from it: they share its rank."
     )

@@ -59,7 +59,7 @@ def sentence(board: Leaderboard) -> str:
             return f"{first.name} and {other.name} cannot be told apart: {by}."
         return f"{first.name} gives away less than {other.name}: {by}."
     equals = [e.name for e in judged if e.rank == first.rank]
-    least = f"{first.name} gives away least, {points(first.margin.mean)} points"
+    least = f"{first.name} gives away least, {points(first.margin.mean, sign=False)} points"
     if not equals:
         return f"{least}, and less than each of the others."
     more = "one more" if len(equals) == 1 else f"{count(len(equals))} more"
