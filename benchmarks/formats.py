@@ -60,8 +60,8 @@ says which. If several have and name other classes, `--output` selects one. The 
 Inception, which only training uses, may be in a state dict or not.
 
 The architecture of a state dict is recognised ([inspect](inspect.md)) or named with `--arch`; a file that brings
-its own network needs none. ONNX needs `pip install 'distill-audit[onnx]'`. Hugging Face folders need
-`pip install 'distill-audit[hf]'`.
+its own network needs none. ONNX needs `pip install '.[onnx]'`. Hugging Face folders need
+`pip install '.[hf]'`.
 
 ## A network of your own class
 
