@@ -84,16 +84,19 @@ def outcome(comparison: Comparison, record: Record) -> str:
         return STATUS.get(comparison.status, comparison.status)
     if distils(comparison, record):
         return "gains"
-    bounded = comparison.margin is not None and supports(comparison.margin) and doubt(comparison, record) == ""
-    if bounded and sure(comparison, record)[1] < record.verdict.delta:
-        return f"cannot gain {100 * record.verdict.delta:g}"
-    return "may gain, not shown"
+    return f"cannot gain {100 * record.verdict.delta:g}" if _bounded(comparison, record) else "may gain, not shown"
+
+
+def _bounded(comparison: Comparison, record: Record) -> bool:
+    """Whether an attack's sure range is below the tolerance and not above 0: UNDISTILLABLE asks it of every attack."""
+    low, high = sure(comparison, record)
+    return comparison.margin is not None and supports(comparison.margin) and low <= 0 and high < record.verdict.delta
 
 
 def doubt(comparison: Comparison, record: Record) -> str:
     """Say why a gain that is seen is not shown to come from the teacher, or why nothing is; empty without a reason."""
     margin = comparison.margin
-    if margin is None or distils(comparison, record):
+    if margin is None or distils(comparison, record) or _bounded(comparison, record):
         return ""
     if not supports(margin):
         return "too few images tell the two apart"

@@ -121,6 +121,13 @@ def test_an_attack_that_gains_by_holm_alone_is_not_drawn_across_zero() -> None:
     assert outcome(row(lost, "dkd"), lost) == "may gain, not shown"
 
 
+def test_a_small_gain_that_the_correction_leaves_unsure_is_bounded_as_the_verdict_has_it() -> None:
+    small = interval(0.003, 0.001)  # at most 0.47 points, above 0 on its own
+    for corrected, said in ((-0.0001, "cannot gain 0.5"), (0.0001, "may gain, not shown")):
+        record = with_rows(sample_record(), avg={"margin": small, "corrected_lower": corrected, "p_holm": 0.2})
+        assert outcome(row(record, "avg"), record) == said
+
+
 def test_an_interval_of_too_few_images_or_without_a_variance_shows_nothing() -> None:
     few = interval(-0.01, 0.001)
     record = sample_record()
