@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any, Final
 
-from reports.record import Record, dumped
+from reports.record import Record, digest
 from reports.wording import outcome
 
 RESULTS: Final = {"DISTILLABLE": "FAILED", "UNDISTILLABLE": "PASSED", "INCONCLUSIVE": "WARNED"}
@@ -36,7 +35,7 @@ def render(record: Record) -> str:
 
 def _configuration(record: Record) -> list[dict[str, Any]]:
     digests = {
-        "record.json": hashlib.sha256(dumped(record)).hexdigest(),
+        "record.json": digest(record),
         "journal.jsonl": record.journal,
         f"data {record.task.name}": record.task.digest,
         f"suite {record.suite.name}": record.suite.digest,

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from markupsafe import Markup
 
 from reports import cluster_figures, figures, wording
 from reports.bag import concentrations
 from reports.diagnosis import DiagnosedPool, Diagnosis
-from reports.html import Fact, environment
+from reports.html import environment
+
+
+class Fact(NamedTuple):
+    """A key number at the top of the page."""
+
+    value: str
+    label: str
 
 
 def render(found: Diagnosis) -> str:

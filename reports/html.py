@@ -18,13 +18,6 @@ from reports.policy_outcome import PolicyOutcome
 from reports.record import Record
 
 
-class Fact(NamedTuple):
-    """A key number at the top of the page."""
-
-    value: str
-    label: str
-
-
 class ClassRow(NamedTuple):
     """One class's CMI at temperature 1 on each pool."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 
 from reports import handed
 from reports.base import Data
-from reports.record import Record, dumped
+from reports.record import Record, digest
 
 FILE: Final = "policy.json"
 MOST: Final = 4 * handed.MIB
@@ -39,11 +38,6 @@ class PolicyOutcome(Data):
     def word(self) -> str:
         """PASS, FAIL or UNDECIDED, as the exit code has it."""
         return {0: "PASS", 3: "UNDECIDED"}.get(self.code, "FAIL")
-
-
-def digest(record: Record) -> str:
-    """Return the sha256 of a record's file, in 64 hex digits."""
-    return hashlib.sha256(dumped(record)).hexdigest()
 
 
 def of(record: Record, folder: Path) -> PolicyOutcome | None:

@@ -581,6 +581,11 @@ def dumped(record: Record) -> bytes:
     return record.model_dump_json(indent=1, exclude=unstated).encode()
 
 
+def digest(record: Record) -> str:
+    """Return the sha256 of a record's file, in 64 hex digits."""
+    return hashlib.sha256(dumped(record)).hexdigest()
+
+
 def load(path: Path) -> Record:
     """Read a record.
 

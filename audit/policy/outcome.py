@@ -12,7 +12,7 @@ from audit.policy.gate import VERIFIED, GateResult, code_of
 from audit.policy.rules import RuleResult, findings
 from reports import outputs, policy_outcome
 from reports.policy_outcome import FILE, PolicyOutcome, RuleOutcome
-from reports.record import Record, by_surface
+from reports.record import Record, by_surface, digest
 from teachers.errors import AuditError, RefusedInput
 from teachers.files import write_whole
 
@@ -23,7 +23,7 @@ def keep(done: GateResult, file: PolicyFile) -> None:
     Raises RefusedInput where the folder cannot be written.
     """
     found = PolicyOutcome(
-        record=policy_outcome.digest(done.record),
+        record=digest(done.record),
         policy=file.path.name,
         text=file.text,
         day=done.day,
