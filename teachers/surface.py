@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -154,7 +155,8 @@ def mad(log_probs: Tensor, budget: float) -> Tensor:
     return shown.log().to(log_probs.dtype)
 
 
-APPLIED = dict(zip(kinds.STEPS, (top, rounded, tempered, noisy, reverse_sigmoid, sparse, mad), strict=True))
+STEPS: tuple[Callable[[Tensor, float], Tensor], ...] = (top, rounded, tempered, noisy, reverse_sigmoid, sparse, mad)
+APPLIED = dict(zip(kinds.STEPS, STEPS, strict=True))
 
 
 @dataclass(frozen=True)
