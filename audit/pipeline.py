@@ -28,7 +28,7 @@ from audit.recording.comparisons import ComparisonBuilder, trial
 from audit.recording.fitness import examined, seems_unfit
 from audit.recording.second_probe import second_probe
 from audit.statistics.sequential import HORIZON, schedule
-from audit.statistics.verdict import ALPHA, Finding, gains
+from audit.statistics.verdict import Finding, gains
 from audit.trials import preparation as plan
 from audit.trials.judging import judge
 from audit.trials.protocol import StudentTrials, asked_ahead, by_role, trials
@@ -65,7 +65,7 @@ def _run(context: RunContext, command: str, began: float) -> WrittenAudit:
     question = plan.identify(experiment, context.settings, audited, context.selection.attacks)
     seen = looked(cache, question)
     looks = schedule(experiment.seeds, experiment.most, seen)
-    identity = of_audit(question, looks, options.delta)
+    identity = of_audit(question, looks, options.delta, options.alpha)
     out = options.out or Path("audit-out") / f"{audited.slug}-{experiment.suite.name}-{identity[:8]}"
 
     with folder.claimed(out, progress.note):
@@ -121,12 +121,12 @@ class AuditRun:
         None where only the whole table says it: no attack gained, or a flag allows no decisive word. `ends`: whether
         the audit will end there. Its teacher is then asked again.
         """
-        context, names = self.context, list[str]()
+        context, names, alpha = self.context, list[str](), self.context.options.alpha
         attacks = context.selection.attacks
         for group in context.experiment.suite.groups(attacks)[:-1]:
             names += group
             students = self.settle({name: attacks[name] for name in attacks if name in names})
-            if not gains(self.judge(students, [name for name in attacks if name not in names])):
+            if not gains(self.judge(students, [name for name in attacks if name not in names]), alpha):
                 continue
             record = self.record(students, again=self.second_probe() if ends else None)
             return record if record.verdict.word == "DISTILLABLE" else None
@@ -170,7 +170,8 @@ class AuditRun:
 
     def judge(self, students: Sequence[StudentTrials], planned: Sequence[str] = ()) -> list[Finding]:
         """Judge attacks while `planned` have not run, and remember at how many seeds."""
-        found = judge(students, self.runner, self.seen, self.context.options.tolerance, planned)
+        options = self.context.options
+        found = judge(students, self.runner, self.seen, options.tolerance, planned, options.alpha)
         seeds = {number for attacks in self.taken.values() for numbers in attacks.values() for number in numbers}
         # Attacks without originals begin with fewer seeds in every audit: that is no look between.
         first = self.context.experiment.seeds
@@ -224,7 +225,7 @@ class AuditRun:
                 settings=context.settings,
                 look=Look(
                     number=max((len(row.looks) for row in comparisons), default=0),
-                    alpha=ALPHA,
+                    alpha=context.options.alpha,
                     seeds=self.looks,
                     horizon=HORIZON,
                 ),

@@ -17,6 +17,7 @@ PANELS: Final = (AUDITED, ATTACKER, RESULTS, RUN, SERVED)
 PROCEDURAL: Final = "procedural"  # surrogate images that ship with the tool
 Fraction = Annotated[float, Interval(ge=0, le=1)]
 TOLERANCE: Final = 0.5  # δ in points, where none is stated
+ALPHA: Final = 0.05  # error rate of each decisive word, over all attacks, students and looks
 WIDEST: Final = 5.0  # the largest that can be stated
 Tolerance = Annotated[float, Interval(gt=0, le=WIDEST)]
 

@@ -19,7 +19,7 @@ from audit.statistics.collapses import passing
 from audit.statistics.compare import Margin, above, paired, scatter
 from audit.statistics.image_groups import design_effect
 from audit.statistics.sequential import Looks, once
-from audit.statistics.verdict import ALPHA, Finding, Ruling
+from audit.statistics.verdict import Finding, Ruling
 from reports.base import replaced
 from reports.controls import beaten, home
 from reports.record import (
@@ -42,7 +42,7 @@ from reports.record import (
     Usability,
     Verdict,
 )
-from reports.settings import TOLERANCE
+from reports.settings import ALPHA, TOLERANCE
 from reports.wording import run_so_far, strongest
 from teachers import names
 from teachers.proportions import majority, wilson
@@ -60,7 +60,7 @@ def derived(record: Record) -> Record:
     flags = doubts(facts, comparisons, controls)
     findings = [finding(facts, row, own) for row, own in zip(comparisons, over, strict=True)]
     curves = [measured(pool, len(record.task.classes)) for pool in record.cmi]
-    ruling = verdict.rule(findings, flags, complete=whole(record), delta=facts.delta)
+    ruling = verdict.rule(findings, flags, complete=whole(record), delta=facts.delta, alpha=record.look.alpha)
     return record.model_copy(
         update={
             "teacher": described(facts, record.teacher),
@@ -109,6 +109,11 @@ class RecordResults(ResultArrays):
     def delta(self) -> float:
         """The tolerance, as a fraction."""
         return self.record.settings.tolerance
+
+    @property
+    def alpha(self) -> float:
+        """The error rate of each word."""
+        return self.record.look.alpha
 
     def on_dropped(self, cells: Sequence[str]) -> float | None:
         """Return the students' accuracy on the classes that the attacker never saw; None where there are none."""
@@ -159,7 +164,7 @@ def interval(facts: RecordResults, margin: Margin, over: Looks | None = None) ->
     """Return a margin as a record's interval; its one-sided bounds and p hold over all looks, bounds lie in [−1, 1]."""
     margin = facts.bounded(margin)
     over = over or once(margin)
-    bounds = (*margin.interval(0.95), over.lower(ALPHA), over.upper(ALPHA))
+    bounds = (*margin.interval(0.95), over.lower(facts.alpha), over.upper(facts.alpha))
     low, high, lower, upper = (float(np.clip(b, -1, 1)) for b in bounds)
     return Interval(
         mean=margin.mean,
@@ -288,7 +293,7 @@ def compared(facts: RecordResults, row: Comparison, over: Looks | None = None, a
         baseline=row.baseline and over_baseline(facts, row.baseline, facts.correct(row.knockoff.students)),
         margin=interval(facts, over.last, over),
         margins=tuple(over_control(facts, found, mine, rivals.get(found.over)) for found in row.margins),
-        corrected_lower=float(np.clip(over.lower(ALPHA / attacks), -1, 1)) if attacks else None,
+        corrected_lower=float(np.clip(over.lower(facts.alpha / attacks), -1, 1)) if attacks else None,
         curve=tuple(cost(facts, point) for point in row.curve),
         mis_tuned=bool(attacks) and tuning.mis_tuned(facts, row),
     )
@@ -463,6 +468,7 @@ def scope(record: Record, comparisons: Sequence[Comparison]) -> str:
     labelled = "all" if asked.labels == 1 else f"{asked.labels:.0%}"
     student = asked.student.replace(",", " or ")
     stated = "" if asked.delta == TOLERANCE else f"; tolerance {asked.delta:g} points"
+    stated += "" if record.look.alpha == ALPHA else f"; error rate {100 * record.look.alpha:.3g} % a word"
     budget = "no query budget" if asked.budget is None else f"at most {asked.budget:,} queries a student"
     ran = f"attacks that pass the positive control: {', '.join(passing) or 'none'}"
     if record.planned:

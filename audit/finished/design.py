@@ -113,7 +113,7 @@ def looks(record: Record) -> Iterator[Disagreement]:
     look, most = record.look, record.suite.seeds
     named = known(record)
     yield from unequal("look.horizon", look.horizon, HORIZON)
-    yield from unequal("look.alpha", look.alpha, ALPHA)
+    yield from unequal("look.alpha", look.alpha, min(look.alpha, ALPHA) if look.alpha > 0 else ALPHA)
     yield from unequal("look.number", look.number, max((len(row.looks) for row in record.comparisons), default=0))
     first = look.seeds[:1] if named is None else (min(named.seeds, most),)
     seeds = tuple(sorted({*look.seeds, *(n for one in first for n in schedule(one, most))}))

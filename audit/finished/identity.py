@@ -28,8 +28,8 @@ def names(record: Record) -> tuple[str, ...]:
         return ()
     known = range(UNSTATED, 0, -1) if record.design == UNSTATED else (record.design,)
     unsaid = ((presets, version) for presets in _presets(record) for version in known)
-    asked, looked = record.settings, record.look.seeds
-    return tuple(of_audit(question(asked, found, attacks, *more), looked, asked.delta) for more in unsaid)
+    asked, looked, alpha = record.settings, record.look.seeds, record.look.alpha
+    return tuple(of_audit(question(asked, found, attacks, *more), looked, asked.delta, alpha) for more in unsaid)
 
 
 def digests(record: Record) -> Digests | None:

@@ -147,7 +147,7 @@ def _open(groups: Groups) -> Iterator[Disagreement]:
     if any(groups.trials[cell].diverged for row in rows for cell in row.control.students):
         return
     found = [finding(facts, row, facts.looks(row) if row.knockoff.students else None) for row in rows]
-    left = undecided(found, facts.delta)
+    left = undecided(found, facts.delta, facts.alpha)
     for row in rows:
         if record.name_of(row) in left and row.looks[-1] < record.suite.seeds:
             told = f"{record.suite.seeds} seeds at the last look, as the attack is undecided"

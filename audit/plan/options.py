@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from audit.plan.early import refuse
 from audit.plan.embedded import meant
-from reports.settings import AUDITED, PANELS, RESULTS, RUN, WIDEST, Settings, about, option
+from reports.settings import ALPHA, AUDITED, PANELS, RESULTS, RUN, WIDEST, Settings, about, option
 from teachers.data.catalogue import EMBEDDED
 from teachers.data.class_names import class_names
 from teachers.errors import UsageError
@@ -39,6 +39,7 @@ class Options(Settings):
     stop: str | None = option(
         None, RUN, "decided: end as soon as the word is DISTILLABLE for sure; the same command without it goes on."
     )
+    alpha: float = ALPHA  # error rate of each word; less where a word is one of several that are said together
     live: Any = field(default=None, compare=False, repr=False)  # a teacher that is an object of this process
 
     @property

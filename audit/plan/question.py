@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.settings import TOLERANCE, Settings
+from reports.settings import ALPHA, TOLERANCE, Settings
 from teachers.precision import FLOAT32
 
 
@@ -53,10 +53,11 @@ def of_groups(groups: NDArray[np.integer[Any]] | None) -> str:
     return "" if groups is None else hashlib.sha256(groups.astype("<u4").tobytes()).hexdigest()
 
 
-def of_audit(question: str, schedule: Sequence[int], delta: float = TOLERANCE) -> str:
-    """Return the digest of an audit: the question, the numbers of seeds that it may look at, and its tolerance.
+def of_audit(question: str, schedule: Sequence[int], delta: float = TOLERANCE, alpha: float = ALPHA) -> str:
+    """Return the digest of an audit: the question, the numbers of seeds that it may look at, tolerance and error rate.
 
-    The tolerance is no part of the question: whatever it is, each look at the same students spends error.
+    These two are no part of the question: whatever they are, each look at the same students spends error.
     """
     stated = [] if delta == TOLERANCE else [{"delta": delta}]
+    stated += [] if alpha == ALPHA else [{"alpha": alpha}]
     return hashlib.sha256(json.dumps([question, *schedule, *stated]).encode()).hexdigest()

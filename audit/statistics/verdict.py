@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple
 from audit.statistics.compare import Margin, holm
 from audit.statistics.sequential import HORIZON, Looks
 from reports.record import DISCORDANT, Flag, Over, Word
+from reports.settings import ALPHA as ALPHA
 from teachers.units import points
 
 DELTA = 0.005  # tolerance δ: half a percentage point
-ALPHA = 0.05  # error rate of each decisive word, over all attacks, students and looks
 
 Status = Literal["judged", "identical", "not applicable", "failed", "planned"]
 
@@ -92,7 +92,14 @@ class Ruling:
     p_holm: dict[str, float]
 
 
-def rule(findings: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, delta: float = DELTA) -> Ruling:
+def rule(
+    findings: Sequence[Finding],
+    flags: Sequence[Flag],
+    *,
+    complete: bool,
+    delta: float = DELTA,
+    alpha: float = ALPHA,
+) -> Ruling:
     """Apply the rules.
 
     DISTILLABLE: the smallest Holm-adjusted one-sided p-value of a gain over every kind of control is below 0.05.
@@ -110,17 +117,19 @@ def rule(findings: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, 
     longer hold; but what was DISTILLABLE has a p-value below α / (number of attacks), hence below α / (number of the
     suite's attacks), which no added attack changes: the lower bound with this correction stays above 0. Neither can
     calling an attack mis-tuned: its own bounds must hold all the same.
+
+    `alpha`: the error rate of each word, 0.05 unless a word is one of several that are said together.
     """
     judged, adjusted = _of("judged", findings), adjust(findings)
     capped = [flag for flag in flags if flag.caps == "inconclusive"]
-    winners = [f for f in judged if adjusted[f.attack] < ALPHA]
+    winners = [f for f in judged if adjusted[f.attack] < alpha]
     if winners and not capped:
-        reasons = _wins(winners, adjusted, planned(findings))
+        reasons = _wins(winners, adjusted, alpha / planned(findings))
         return Ruling(word="DISTILLABLE", reasons=reasons, settle="", p_holm=adjusted)
-    against = _against(findings, judged, flags, complete=complete, delta=delta)
+    against = _against(findings, judged, flags, complete=complete, delta=delta, alpha=alpha)
     if not against:
-        return Ruling(word="UNDISTILLABLE", reasons=_bounds(judged, delta), settle="", p_holm=adjusted)
-    settle = "; ".join(flag.do for flag in flags if flag.caps != "nothing") or _settle(findings, delta)
+        return Ruling(word="UNDISTILLABLE", reasons=_bounds(judged, delta, alpha), settle="", p_holm=adjusted)
+    settle = "; ".join(flag.do for flag in flags if flag.caps != "nothing") or _settle(findings, delta, alpha)
     return Ruling(word="INCONCLUSIVE", reasons=tuple(against), settle=settle, p_holm=adjusted)
 
 
@@ -129,18 +138,18 @@ def usable(margin: Margin) -> bool:
     return not margin.degenerate and margin.evidence >= DISCORDANT
 
 
-def undecided(findings: Sequence[Finding], delta: float = DELTA) -> list[str]:
+def undecided(findings: Sequence[Finding], delta: float = DELTA, alpha: float = ALPHA) -> list[str]:
     """Name the attacks for which more seeds may change the verdict; none as soon as one attack has a certain gain."""
-    if gains(findings):
+    if gains(findings, alpha):
         return []
-    judged, level = _of("judged", findings), spared(findings)
-    return [f.attack for f in judged if _open(f, delta, level) is not None and not explained(f)]
+    judged, level = _of("judged", findings), spared(findings, alpha)
+    return [f.attack for f in judged if _open(f, delta, level, alpha) is not None and not explained(f, alpha)]
 
 
-def explained(f: Finding) -> bool:
+def explained(f: Finding, alpha: float = ALPHA) -> bool:
     """Whether an attack surely gains over its control, and surely not over another: it can decide neither word."""
-    sure = f.usable and f.looks is not None and f.looks.lower(ALPHA) > 0
-    return sure and any(usable(looks.last) and looks.upper(ALPHA) <= 0 for looks in f.rivals.values())
+    sure = f.usable and f.looks is not None and f.looks.lower(alpha) > 0
+    return sure and any(usable(looks.last) and looks.upper(alpha) <= 0 for looks in f.rivals.values())
 
 
 def planned(findings: Sequence[Finding]) -> int:
@@ -148,17 +157,17 @@ def planned(findings: Sequence[Finding]) -> int:
     return sum(f.status in COUNTED for f in findings)
 
 
-def gains(findings: Sequence[Finding]) -> bool:
-    """Whether any corrected lower bound exceeds zero; equivalent to min Holm p < 0.05."""
-    return any(f.usable and f.least(ALPHA / planned(findings)) > 0 for f in _of("judged", findings))
+def gains(findings: Sequence[Finding], alpha: float = ALPHA) -> bool:
+    """Whether any corrected lower bound exceeds zero; equivalent to min Holm p < alpha."""
+    return any(f.usable and f.least(alpha / planned(findings)) > 0 for f in _of("judged", findings))
 
 
-def spared(findings: Sequence[Finding]) -> float:
+def spared(findings: Sequence[Finding], alpha: float = ALPHA) -> float:
     """Return the error of each lower bound that stands in the way of UNDISTILLABLE: α, shared by the suite's attacks.
 
     Without the correction, one of 25 attacks that gain nothing would nearly always be in the way, whatever δ.
     """
-    return ALPHA / max(1, sum(f.listed for f in findings if f.status in COUNTED))
+    return alpha / max(1, sum(f.listed for f in findings if f.status in COUNTED))
 
 
 def adjust(findings: Sequence[Finding]) -> dict[str, float]:
@@ -173,7 +182,13 @@ def _of(status: Status, findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _against(
-    findings: Sequence[Finding], judged: Sequence[Finding], flags: Sequence[Flag], *, complete: bool, delta: float
+    findings: Sequence[Finding],
+    judged: Sequence[Finding],
+    flags: Sequence[Flag],
+    *,
+    complete: bool,
+    delta: float,
+    alpha: float,
 ) -> list[str]:
     """Return every reason why these findings do not allow UNDISTILLABLE."""
     found = [flag.found for flag in flags if flag.caps != "nothing"]
@@ -186,14 +201,14 @@ def _against(
         found.append("every judged attack that passes the positive control is mis-tuned")
     if waiting := len(_of("planned", findings)):
         found.append(f"{waiting} of {len(findings)} attacks have not run yet")
-    level = spared(findings)
-    return found + [reason for f in judged if (reason := _open(f, delta, level)) is not None]
+    level = spared(findings, alpha)
+    return found + [reason for f in judged if (reason := _open(f, delta, level, alpha)) is not None]
 
 
-def _open(f: Finding, delta: float, level: float) -> str | None:
+def _open(f: Finding, delta: float, level: float, alpha: float) -> str | None:
     """Return why an attack is undecided; None where its upper bound is below δ and its lower bound is not above 0.
 
-    `level`: the lower bound's error.
+    `level`: the lower bound's error; `alpha`: the upper one's.
     """
     bounded = f.bounded
     if f.same:
@@ -204,13 +219,13 @@ def _open(f: Finding, delta: float, level: float) -> str | None:
         return f"{f.attack}: too few discordant {what} ({images:.0f} expected, {DISCORDANT} needed), or no variance"
     if f.looks.lower(level) > 0:
         gain = f"{f.attack} gains {points(f.looks.last.mean)} points"
-        for alpha in (ALPHA, level):
-            if matched := f.matched(alpha):
-                return f"{gain}, {_as_well(f, matched[0], alpha)}"
-        if level == ALPHA:
+        for error in (alpha, level):
+            if matched := f.matched(error):
+                return f"{gain}, {_as_well(f, matched[0], error, corrected=error < alpha)}"
+        if level == alpha:
             return f"{gain}; before correction for the number of attacks, its lower bound is above 0"
         return f"{gain}; its lower bound, corrected for the number of the suite's attacks, is above 0"
-    if (upper := bounded.upper(ALPHA)) >= delta:
+    if (upper := bounded.upper(alpha)) >= delta:
         return f"{f.attack} may gain up to {points(upper)} points (tolerance {points(delta)} points)"
     return None
 
@@ -222,43 +237,43 @@ AS_WELL: Mapping[Over, str] = {
 }
 
 
-def _as_well(f: Finding, over: Over, alpha: float) -> str:
+def _as_well(f: Finding, over: Over, alpha: float, *, corrected: bool) -> str:
     """Say which control gains as much as an attack does, by a bound with this error."""
     looks = f.rivals[over]
     left = f"{points(looks.last.mean)} points are left over it, at least {points(looks.lower(alpha))}"
-    if alpha < ALPHA:
+    if corrected:
         left += " after correction for the number of attacks"
     return f"{AS_WELL[over]}: {left}, so that it is not sure that the gain comes from the teacher"
 
 
-def _wins(winners: Sequence[Finding], adjusted: dict[str, float], attacks: int) -> tuple[str, ...]:
+def _wins(winners: Sequence[Finding], adjusted: dict[str, float], level: float) -> tuple[str, ...]:
     ordered = sorted(winners, key=lambda f: adjusted[f.attack])
     return tuple(
-        f"{f.attack} gains {points(f.looks.last.mean)} points, at least {points(f.least(ALPHA / attacks))} points "
+        f"{f.attack} gains {points(f.looks.last.mean)} points, at least {points(f.least(level))} points "
         f"{'over every control ' if f.rivals else ''}after correction (Holm-adjusted p = {adjusted[f.attack]:.2g})"
         for f in ordered
         if f.looks is not None
     )
 
 
-def _bounds(judged: Sequence[Finding], delta: float) -> tuple[str, ...]:
+def _bounds(judged: Sequence[Finding], delta: float, alpha: float) -> tuple[str, ...]:
     same = [f.attack for f in judged if f.same]
     nothing = f"best at the labels alone, and so without any gain: {', '.join(same)}"
     if len(same) == len(judged):
         return (nothing,)
-    top = max((f.bounded.upper(ALPHA), f.attack) for f in judged if f.bounded is not None and not f.same)
+    top = max((f.bounded.upper(alpha), f.attack) for f in judged if f.bounded is not None and not f.same)
     bound = f"the largest upper bound is {points(top[0])} points ({top[1]})"
     return (f"{bound}, below the tolerance of {points(delta)} points", *([nothing] if same else []))
 
 
-def _settle(findings: Sequence[Finding], delta: float) -> str:
+def _settle(findings: Sequence[Finding], delta: float, alpha: float) -> str:
     """Say how many seeds, or else test images, would decide every open attack if its margin stayed the same."""
-    seeds, images, as_much, level = 0, 0, False, spared(findings)
+    seeds, images, as_much, level = 0, 0, False, spared(findings, alpha)
     for f in _of("judged", findings):
         margin = f.margin
-        if margin is None or not f.usable or _open(f, delta, level) is None:
+        if margin is None or not f.usable or _open(f, delta, level, alpha) is None:
             continue
-        if f.looks is not None and f.looks.lower(ALPHA) > 0 and (matched := f.matched(ALPHA)):
+        if f.looks is not None and f.looks.lower(alpha) > 0 and (matched := f.matched(alpha)):
             margin = f.rivals[matched[0]].last
             if margin.mean <= delta / 2:  # more seeds would only show that the control gains as much
                 as_much = True

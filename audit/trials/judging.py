@@ -60,11 +60,13 @@ def judge(
     seen: Sequence[int] = (),
     delta: float = verdict.DELTA,
     planned: Collection[str] = (),
+    alpha: float = verdict.ALPHA,
 ) -> list[Finding]:
     """Train judged students look by look, and what the first look is held against; return what was found.
 
     `seen` are the numbers of seeds at which earlier audits looked at this question: these looks spent error, too.
-    `delta`: the tolerance, a fraction. `planned`: attacks that run later. Looks that were taken before go on.
+    `delta`: the tolerance, a fraction. `planned`: attacks that run later. `alpha`: the error of a
+    word. Looks that were taken before go on.
     """
     fixed = [use for one in students for use in one.uses(one.design.beside(one, one.pairs))]
     every = cases(students, seen)
@@ -73,7 +75,7 @@ def judge(
     runner.train("judging", [*(use for case in open_ for use in case.trials.uses(case.look())), *fixed])
     while True:
         found = [*map(finding, every), *later]
-        names = verdict.undecided(found, delta)
+        names = verdict.undecided(found, delta, alpha)
         open_ = [case for case in every if case.name in names and len(case.taken) < len(case.plan)]
         if not open_:
             break
