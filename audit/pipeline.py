@@ -32,6 +32,7 @@ from audit.statistics.verdict import Finding, gains
 from audit.trials import preparation as plan
 from audit.trials.judging import judge
 from audit.trials.protocol import StudentTrials, asked_ahead, by_role, trials
+from reports import frameworks
 from reports import record as records
 from reports.base import encodable
 from reports.clusters import UNSEEN
@@ -247,7 +248,7 @@ class AuditRun:
                 times=evidence.times(runner, time.perf_counter() - self.began),
             )
         )
-        return asked_for(illustrated(derived(measured), task), context.options)
+        return asked_for(illustrated(derived(frameworks.stated(measured)), task), context.options)
 
 
 def so_far(record: Record, out: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from reports import frameworks
 from reports.record import Record, digest
 from reports.wording import outcome
 
@@ -13,6 +14,8 @@ RESULTS: Final = {"DISTILLABLE": "FAILED", "UNDISTILLABLE": "PASSED", "INCONCLUS
 
 def render(record: Record) -> str:
     """Return the Statement: its subject is the checkpoint; its configuration has the digests of record, data and suite.
+
+    It also has the entries of frameworks that the audit supports evidence for.
 
     Tests are attacks: failed are those that gain, passed those that cannot gain the tolerance, warned all others.
 
@@ -41,4 +44,12 @@ def _configuration(record: Record) -> list[dict[str, Any]]:
         f"suite {record.suite.name}": record.suite.digest,
         f"distill-audit {record.environment.tool}": record.environment.code,
     }
-    return [{"name": name, "digest": {"sha256": digest}} for name, digest in digests.items() if digest]
+    held = [{"name": name, "digest": {"sha256": digest}} for name, digest in digests.items() if digest]
+    return [*held, _frameworks(record)]
+
+
+def _frameworks(record: Record) -> dict[str, Any]:
+    """Return the entries of frameworks, with the digest of the file that describes them."""
+    told = [line.entry.name.model_dump() | {"shows": line.says} for line in frameworks.lines(record) if line.supported]
+    annotations = {"supports evidence for": told}
+    return {"name": "frameworks", "digest": {"sha256": frameworks.digest()}, "annotations": annotations}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import answer, cluster_figures, controls, cost_figures, figures, glossary, wording
+from reports import answer, cluster_figures, controls, cost_figures, figures, frameworks, glossary, wording
 from reports.bag import Concentrations, concentrations
 from reports.policy_outcome import PolicyOutcome
 from reports.record import Record
@@ -55,6 +55,7 @@ def render(record: Record, policy: PolicyOutcome | None = None) -> str:
             wording=wording,
             controls=controls,
             glossary=glossary,
+            frameworks=frameworks,
             script=Markup(_script()),
             script_digest=digest(_script()),
             cluster_figures=cluster_figures,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from reports import answer, controls
+from reports import answer, controls, frameworks
 from reports.printable import clean
 from reports.record import Comparison, Record
 from reports.wording import (
@@ -43,7 +43,7 @@ _SPECIAL = re.compile(r"[\\`*_{}\[\]<>|~#!&@$]|(?<=:)//|(?<=www)\.")
 
 
 def render(record: Record) -> str:
-    """Return the verdict, its scope, the attacks, the flags and the number of queries."""
+    """Return the verdict, its scope, the attacks, the flags, the number of queries and the frameworks."""
     verdict = record.verdict
     charged, sent = totals(record.ledger)
     parts = [
@@ -70,6 +70,9 @@ def render(record: Record) -> str:
         "### Queries",
         f"{count(charged)} images charged to attacks, {count(sent)} distinct answers sent by the teacher.",
         cost(record),
+        "### Frameworks",
+        frameworks.INTRODUCTION,
+        "\n".join(_entry(line) for line in frameworks.lines(record)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -114,6 +117,12 @@ def _row(comparison: Comparison, record: Record) -> str:
         count(comparison.knockoff.queries),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _entry(line: frameworks.Line) -> str:
+    """Return one entry of a framework, and what the audit shows of it."""
+    entry = line.entry
+    return f"- **{escape(f'{entry.framework} {entry.version}, {entry.id}')}** ({entry.subject}): {escape(line.says)}"
 
 
 def escape(text: str) -> str:

@@ -492,6 +492,14 @@ class SurfaceResult(Data):
     top5: Share
 
 
+class FrameworkEntry(Data):
+    """An entry of a public framework, as it is printed, that an audit supports evidence for."""
+
+    framework: str
+    version: str
+    id: str
+
+
 class Record(Data):
     """An audit."""
 
@@ -512,6 +520,7 @@ class Record(Data):
     surfaces: tuple[SurfaceResult, ...] = ()  # if several surfaces were audited; this record's surface comes first
     cmi: tuple[CMIPool, ...]
     clusters: Clusters | None = None  # of these answers; None without validation images
+    frameworks: tuple[FrameworkEntry, ...] = ()  # what the audit supports evidence for; earlier versions named none
     probe: Probe
     cmi_without_guard: str = ""  # the guard that CMI ignores, because it hides classes
     ledger: tuple[LedgerRow, ...]
@@ -575,6 +584,8 @@ def dumped(record: Record) -> bytes:
     """Return the bytes of the record's file."""
     # As the version wrote it that did not state what is left out.
     unstated: dict[str, Any] = {"design": True} if record.design == UNSTATED else {}
+    if not record.frameworks:
+        unstated["frameworks"] = True
     absent = {name for name, silent in LATER_SETTINGS.items() if getattr(record.settings, name) == silent}
     if absent:
         unstated["settings"] = absent

@@ -331,5 +331,6 @@ def test_the_wheel_holds_the_four_packages_and_their_data(tmp_path: Path) -> Non
     tops = {n.split("/")[0] for n in names if not re.match(r"distill_audit-.*\.dist-info/", n)}
     assert tops == ROOMS.keys()
     data = {"teachers/data/glyphs.npz", "teachers/intake/architectures.json.gz", "audit/py.typed"}
+    data |= {"reports/frameworks.toml"}
     pages = ("report", "cmi", "clusters", "compare", "macros")
     assert data | {f"reports/templates/{page}.html.j2" for page in pages} <= set(names)

@@ -14,7 +14,10 @@ from sample_record import large_record, sample_record
 from reports import html, wording
 from reports.record import PoolName, Word
 
-ORDER = ("margins", "attacks", "why", "costs", "surfaces", "cmi", "scenario", "controls", "settings", "glossary")
+ORDER = (
+    *("margins", "attacks", "why", "costs", "surfaces", "cmi", "scenario", "controls", "settings", "frameworks"),
+    "glossary",
+)
 
 
 def test_the_page_is_told_in_the_order_of_a_decision() -> None:

@@ -20,6 +20,7 @@ from audit.statistics.compare import Margin, above, paired, scatter
 from audit.statistics.image_groups import design_effect
 from audit.statistics.sequential import Looks, once
 from audit.statistics.verdict import Finding, Ruling
+from reports import frameworks
 from reports.base import replaced
 from reports.controls import beaten, home
 from reports.record import (
@@ -77,6 +78,7 @@ def derived(record: Record) -> Record:
                 pool.model_copy(update=cmi_fields(curve)) for pool, curve in zip(record.cmi, curves, strict=True)
             ),
             "clusters": sights.seen(record, curves),
+            "frameworks": frameworks.confirmed(record),
         }
     )
 

@@ -43,6 +43,7 @@ FIELDS: Final[Mapping[str, Mapping[Check, str]]] = {
     "Environment": {"text": "tool python torch numpy platform threads packages code"},
     "Flag": {"recomputed": "id found why do caps"},
     "SurfaceResult": {"recomputed": "surface folder record word attack accuracy calibration_error top5"},
+    "FrameworkEntry": {"recomputed": "framework version id"},
     "Interval": {"recomputed": "mean se df low high lower upper p seeds images discordant"},
     "KnockoffResult": {
         "recomputed": "accuracy agreement queries dropped_accuracy",
