@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from attacks.own_answers import Paid, pay
 from teachers.errors import UsageError
 from teachers.fidelity import Fidelity
 from teachers.fields import counted
@@ -82,16 +83,35 @@ class Lab:
     def answers(
         self, kind: str, *, pool: Pool | None = None, only: Index | None = None, views: int | None = None
     ) -> Answers:
-        """Return the teacher's answers about all views of a pool's images, view-major; each is asked once and stored.
+        """Return the answers about all views of a pool's images, view-major: the teacher's, each asked once and stored.
 
-        The answers of kinds joined by + follow each other. Raises BudgetExceeded before anything is asked.
+        The answers of kinds joined by + follow each other. Where the budget does not pay for all, the attacker answers
+        the rest (`paid`). Raises BudgetExceeded before anything is asked if they cannot.
+        """
+        paid = self.paid(kind, pool=pool, only=only, views=views)
+        told = self.told(paid)
+        return told if paid.whole else self.stored(len(paid), paid.parts(told))
+
+    def paid(self, kind: str, *, pool: Pool | None = None, only: Index | None = None, views: int | None = None) -> Paid:
+        """Return which of these answers the budget pays for.
+
+        For attacks that find out what answers mean, which the attacker's own must not mislead: `told` gives those of
+        the teacher alone, and `Paid.completed` adds the others.
         """
         pool = pool or self.pool
         index = np.arange(len(pool)) if only is None else sorted_(only)
         sets = [self.view_set(part, views) for part in kind.split("+")]
-        self.oracle.charge(sum(s.count for s in sets) * len(index))
+        wish = sum(s.count for s in sets) * len(index)
+        left = self.spend(wish) if pool is self.pool else wish
+        return pay(pool, sets, index, left, self.oracle.surface.kind, self.classes)
+
+    def told(self, paid: Paid) -> Answers:
+        """Return the teacher's answers about the views and images that a budget pays for."""
+        self.oracle.charge(paid.queries)
+        if not paid.queries and not paid.whole:
+            return paid.own(torch.arange(0))
         ask = self._library or self._ask_all  # not stored: a lab that refers to itself would stay in memory
-        return ask(pool, sets, index)
+        return ask(paid.pool, paid.asked, paid.images)
 
     def stored(self, count: int, parts: Iterable[Answers]) -> Answers:
         """Write `count` answers, part after part, to a file without a name; return them, to be read from there.

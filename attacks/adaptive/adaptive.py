@@ -199,22 +199,26 @@ def _of_image(log_probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def _seen(lab: Lab, kind: str, own: Student | None, rescaled: bool, cautious: bool = False) -> Sight:
-    labels, answers, asked = torch.from_numpy(lab.pool.every_label), lab.answers(kind), lab.view_set(kind)
-    images, views, viewer = len(labels), asked.count, Viewer(lab.pool, asked)
+    paid = lab.paid(kind)  # the attacker's own answers would mislead decoders
+    answers, views, asked = lab.told(paid), paid.views, torch.from_numpy(paid.images)
+    if not len(answers):
+        return Sight(Meaning(paid.completed(answers), ""), 0.0)
+    labels, images = torch.from_numpy(lab.pool.every_label)[asked], len(asked)
+    viewer = Viewer(lab.pool, lab.view_set(kind, views))
     classes = torch.where(labels == UNLABELLED, answers[torch.arange(images)].labels, labels)
     every, cosines = len(distinct(classes)), []
 
     def decode(shard: Tensor) -> Decoding:
         given, y = answers[rows_about(shard, views, images)].log_probs(), labels[shard]
-        reference = None if own is None else _answers(own, viewer, views, shard, lab.device)
+        reference = None if own is None else _answers(own, viewer, views, asked[shard], lab.device)
         swaps = len(distinct(classes[shard])) == every
         meaning = DECODED.decode(given, y, reference, rescaled=rescaled, swaps=swaps, cautious=cautious)
         if reference is not None:
             cosines.append(evidence(meaning.log_probs, y, reference, alike=True).cosines())
         return meaning
 
-    meaning = _joined(lab, shards(classes, views * lab.classes), views, decode)
-    return Sight(meaning, float(torch.cat(cosines).mean()) if cosines else 0.0)
+    found, told = _joined(lab, shards(classes, views * lab.classes), views, decode)
+    return Sight(Meaning(paid.completed(found), told), float(torch.cat(cosines).mean()) if cosines else 0.0)
 
 
 def _affordable(lab: Lab, kind: str) -> bool:

@@ -35,7 +35,7 @@ class FunctionMatching(Attack):
 
     temperature: float = 2.0
     kind: str = "mixup"  # kind of view
-    looks: int = 16  # views per image; fewer if the budget is smaller
+    looks: int = 16  # views per image
     patience: float = 3.0  # multiple of the recipe's steps
 
     @classmethod
@@ -48,11 +48,9 @@ class FunctionMatching(Attack):
         return {f"t{t}": cls(temperature=float(t)) for t in (4, 5, 10)}
 
     def run(self, lab: Lab) -> Student:
-        images = len(lab.pool)
-        views = max(1, lab.spend(self.looks * images) // images)
-        answers = lab.answers(self.kind, views=views)
-        recipe = replace(lab.recipe, steps=round(self.patience * lab.recipe.steps), views=views)
-        return lab.fit(lab.stream(self.kind, answers, views=views), self.loss, recipe)
+        answers = lab.answers(self.kind, views=self.looks)
+        recipe = replace(lab.recipe, steps=round(self.patience * lab.recipe.steps), views=self.looks)
+        return lab.fit(lab.stream(self.kind, answers, views=self.looks), self.loss, recipe)
 
     def loss(self, outputs: Outputs, batch: Batch, step: int) -> Tensor:
         return kd(outputs.logits, soft_target(batch, self.temperature), self.temperature)

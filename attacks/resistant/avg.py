@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -56,10 +57,15 @@ class AVG(Attack):
         return cls(), *tempered, cls(geometric=True), cls(in_batch=True), published, cls(weight=0.0)
 
     def run(self, lab: Lab) -> Student:
-        answers = lab.answers("crop")
-        assert lab.pool.labels is not None
-        labels = torch.from_numpy(lab.pool.labels).repeat(lab.recipe.views)
-        means = self.means(answers, labels).to(lab.device)
+        paid = lab.paid("crop")
+        told, every = lab.told(paid), lab.pool.every_label
+        answers = told if paid.whole else lab.stored(len(paid), paid.parts(told))
+        means = self.means(answers, torch.from_numpy(every).repeat(lab.recipe.views))
+        if not paid.whole:  # a class that the teacher is asked about has the mean of its answers alone
+            asked = every[paid.images]
+            seen = torch.from_numpy(np.unique(asked))
+            means[seen] = self.means(told, torch.from_numpy(asked).repeat(paid.views))[seen]
+        means = means.to(lab.device)
 
         def loss(outputs: Outputs, batch: Batch, step: int) -> Tensor:
             return self.loss(outputs, batch, means)

@@ -59,11 +59,13 @@ class Inversion(Attack):
         return cls(), cls(temperature=2.0), cls(temperature=1.0), cls(tail="hidden"), cls(weight=0.1), cls(weight=0.0)
 
     def run(self, lab: Lab) -> Student:
-        answers = lab.answers("crop")
-        labels = torch.from_numpy(lab.pool.every_label).repeat(lab.recipe.views)
-        labels = torch.where(labels == UNLABELLED, answers.labels, labels)
-        restored = LazyAnswers(invert(answers.values, lab.oracle.surface.steps, labels, self.tail), len(answers))
-        return lab.fit(lab.stream("crop", restored), SoftKD(temperature=self.temperature, weight=self.weight).loss)
+        paid = lab.paid("crop")
+        told = lab.told(paid)  # the attacker's own answers have passed through no API
+        labels = torch.from_numpy(lab.pool.every_label[paid.images]).repeat(paid.views)
+        labels = torch.where(labels == UNLABELLED, told.labels, labels)
+        restored = LazyAnswers(invert(told.values, lab.oracle.surface.steps, labels, self.tail), len(told))
+        answers = paid.completed(restored)
+        return lab.fit(lab.stream("crop", answers), SoftKD(temperature=self.temperature, weight=self.weight).loss)
 
 
 def invert(log_probs: Tensor, steps: Sequence[tuple[str, float]], labels: Tensor, tail: Tail = "class") -> Read:

@@ -36,7 +36,8 @@ class ViewEnsemble(Attack):
         return cls(), cls(temperature=2.0), cls(temperature=8.0), cls(geometric=False), cls(weight=0.1), cls(weight=0.0)
 
     def run(self, lab: Lab) -> Student:
-        answers = ensemble(lab.answers("crop"), lab.recipe.views, geometric=self.geometric)
+        paid = lab.paid("crop")
+        answers = paid.completed(ensemble(lab.told(paid), paid.views, geometric=self.geometric))
         return lab.fit(lab.stream("crop", answers), SoftKD(temperature=self.temperature, weight=self.weight).loss)
 
 

@@ -1,6 +1,8 @@
-"""Count the queries of a probe before it runs, without torch."""
+"""Count queries before they are made, without torch: a probe's, and those about the views that attacks declare."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,3 +41,24 @@ def spread(asked: int) -> NDArray[np.int64]:
 def again(images: int, asked: int) -> int:
     """Return the queries after training: a probe's validation images once, and those of the views twice."""
     return len(drawn(images)[:BATCH]) + 2 * len(spread(asked))
+
+
+def dealt(views: Sequence[int], paid: int) -> tuple[int, ...]:
+    """Deal out `paid` views of an image to kinds that have so many `views`: one to each in turn, while it has some."""
+    turns = [kind for view in range(max(views, default=0)) for kind, count in enumerate(views) if view < count][:paid]
+    return tuple(turns.count(kind) for kind in range(len(views)))
+
+
+def declared(kinds: Iterable[str], views: int, images: int, budget: int | None) -> dict[str, int]:
+    """Return how many views of every kind, of all of an attacker's images, attacks ask about that declare `kinds`.
+
+    These are kinds joined by +, of which each has so many views. None are asked where a budget does not pay for one of
+    each image: such attacks ask about fewer images.
+    """
+    found: dict[str, int] = {}
+    for parts in (kind.split("+") for kind in kinds):
+        every = [views] * len(parts)
+        counts = every if budget is None else dealt(every, budget // max(1, images))
+        for part, count in zip(parts, counts, strict=True):
+            found[part] = max(found.get(part, 0), count)
+    return {kind: count for kind, count in found.items() if count}

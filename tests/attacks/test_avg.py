@@ -48,7 +48,7 @@ def test_averager_equals_kd_when_a_class_has_one_answer() -> None:
     lab = tiny_lab(FULL, seed=3)
     labels = torch.from_numpy(lab.pool.labels)
     rows = F.log_softmax(torch.eye(CLASSES) * 2, -1)[labels].repeat(2, 1)
-    lab.answers = lambda *a, **k: Answers("probs", rows)  # type: ignore[method-assign]
+    lab.told = lambda paid: Answers("probs", rows)  # type: ignore[method-assign]
     averaged, again = AVG().attempt(lab), SoftKD().attempt(lab)
     x = torch.rand(4, *SHAPE)
     torch.testing.assert_close(averaged.network(x), again.network(x), rtol=1e-4, atol=1e-5)
