@@ -150,8 +150,8 @@ def workbench(context: RunContext, out: Path, teachers: Sequence[Target] = ()) -
 def ask(context: RunContext, runner: TrialRunner, target: Target) -> None:
     """Ask a teacher about the views that attacks on original data train on, before any of them trains."""
     experiment = context.experiment
-    for kind in asked_ahead(target, context.selection.attacks):
-        runner.ask(target, experiment.pool, kind, experiment.recipe.views)
+    for views in asked_ahead(target, context.selection.attacks, experiment):
+        runner.ask(target, experiment.pool, views.kind, views.count)
 
 
 def own_teachers(context: RunContext) -> list[Target]:

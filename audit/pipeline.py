@@ -182,7 +182,7 @@ class AuditRun:
     def second_probe(self) -> SecondProbe:
         """Ask the audited teacher again."""
         experiment, audited = self.context.experiment, self.context.targets.audited
-        views = asked_ahead(audited, self.context.selection.attacks)
+        views = asked_ahead(audited, self.context.selection.attacks, experiment)
         with self.runner.progress.during(f"asking {audited.teacher.name} again"):
             return second_probe(self.runner, audited, experiment, views, self.tops["audited"].probed)
 
@@ -271,8 +271,8 @@ def examine(context: RunContext, runner: TrialRunner) -> tuple[dict[str, teacher
     then cannot keep its honest answers for the auditor, and one that turns is noticed when it is asked again.
     """
     targets, task, audited = context.targets, context.task, context.targets.audited
-    kinds = asked_ahead(audited, context.selection.attacks)
-    early = examined(audited, task) if seems_unfit(runner, audited, context.experiment, kinds) else None
+    views = asked_ahead(audited, context.selection.attacks, context.experiment)
+    early = examined(audited, task) if seems_unfit(runner, audited, context.experiment, views) else None
     ask(context, runner, audited)
     tops = {"audited": early or examined(audited, task)}
     probe = teacher.probe_info(targets.probe(tops["audited"].validation))

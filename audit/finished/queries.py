@@ -89,10 +89,9 @@ def ahead(record: Record, teacher: str) -> int:
     surface = record.settings.surface
     shown = surface if teacher == "audited" or offers(surface, "gradients") else "probs"
     said = [statements()[row.attack] for row in record.comparisons if row.attack in statements()]
-    kinds = {
-        kind for s in said if s.holds == "original" and offers(shown, s.needs) for kind in (s.views or "").split("+")
-    }
-    return record.task.pool_images * int(record.suite.recipe.get("views") or 0) * len(kinds - {""})
+    kinds = {s.views for s in said if s.holds == "original" and offers(shown, s.needs) and s.views}
+    images, views = record.task.pool_images, int(record.suite.recipe.get("views") or 0)
+    return images * sum(questions.declared(kinds, views, images, record.settings.budget).values())
 
 
 def asked_again(record: Record) -> Iterator[Disagreement]:

@@ -283,8 +283,10 @@ def asked_of(experiment: Experiment, attacks: Attacks, planned: Sequence[Work], 
     An answer for an image of a pool is queried once, for all students that use it; images that an attack makes are
     queried for each student.
     """
-    kinds = {kind for a in attacks.values() if a.holds == "original" and a.views for kind in a.views.split("+")}
-    views = sum(1 if kind == "raw" else experiment.recipe.views for kind in kinds) * len(experiment.pool)
+    kinds = {a.views for a in attacks.values() if a.holds == "original" and a.views}
+    images = min(len(experiment.pool), experiment.budget or len(experiment.pool))  # the same for every student
+    each = questions.declared(kinds, experiment.recipe.views, images, experiment.budget)
+    views = sum(1 if kind == "raw" else count for kind, count in each.items()) * images
     found = Span(views, views)
     students: dict[type[Technique], Span] = defaultdict(lambda: NOTHING)
     for work in planned:
@@ -306,7 +308,7 @@ def _ahead(technique: type[Technique]) -> bool:
 def auditors(experiment: Experiment, audited: Target, attacks: Attacks) -> int:
     """Count the auditor's own queries: both splits, the images for CMI, and all probes."""
     task = experiment.task
-    ahead = len(experiment.pool) * experiment.recipe.views * len(asked_ahead(audited, attacks))
+    ahead = len(experiment.pool) * sum(views.count for views in asked_ahead(audited, attacks, experiment))
     return (
         len(task.validation)
         + len(task.test)

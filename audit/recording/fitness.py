@@ -35,14 +35,13 @@ def refuse(target: Target, top: np.ndarray, task: Task) -> None:
         refuse_chance(top, task, target.teacher.name)
 
 
-def seems_unfit(runner: TrialRunner, target: Target, experiment: Experiment, kinds: Sequence[str]) -> bool:
+def seems_unfit(runner: TrialRunner, target: Target, experiment: Experiment, asked: Sequence[ViewSet]) -> bool:
     """Whether a teacher's first answers to the attacker's views would be refused: then validation images decide early.
 
     So a teacher that is unfit is not paid for all views, and one that answers training images otherwise is not refused.
     """
     pool = experiment.pool
-    for kind in kinds:
-        views = ViewSet(kind, experiment.recipe.views)  # type: ignore[arg-type]  # it checks
+    for views in asked:
         block, rows, pixels = next(blocks(pool, views, np.arange(len(pool))))
         labelled = np.intersect1d(rows, pool.labelled)
         if views.mixes or not len(labelled):

@@ -36,7 +36,7 @@ class AskedViews(NamedTuple):
 
 
 def second_probe(
-    runner: TrialRunner, target: Target, experiment: Experiment, kinds: Sequence[str], probed: NDArray[np.float32]
+    runner: TrialRunner, target: Target, experiment: Experiment, sets: Sequence[ViewSet], probed: NDArray[np.float32]
 ) -> SecondProbe:
     """Ask a teacher about images that it answered before training: those of its probe, and views that attacks use.
 
@@ -49,7 +49,7 @@ def second_probe(
     now = full(torch.from_numpy(validation.images[index]).float().div_(255))
     empty = np.zeros(0, np.float16)
     views, noise = empty, empty
-    if (asked := asked_views(runner, target, experiment, kinds)) is not None:
+    if (asked := asked_views(runner, target, experiment, sets)) is not None:
         first = shown(asked.images).probs(classes)
         second = shown(asked.images.flip(0)).probs(classes).flip(0)
         views, noise = change(asked.probs, first), change(first, second)
@@ -67,9 +67,11 @@ def change(before: Tensor, after: Tensor) -> Changes:
     return largest
 
 
-def asked_views(runner: TrialRunner, target: Target, experiment: Experiment, kinds: Sequence[str]) -> AskedViews | None:
+def asked_views(
+    runner: TrialRunner, target: Target, experiment: Experiment, sets: Sequence[ViewSet]
+) -> AskedViews | None:
     """Return some of the views that were asked before training, with their stored answers; None if none were."""
-    order = ahead(experiment, kinds)
+    order = ahead(experiment, sets)
     ends = np.cumsum([block.size for block, _ in order])
     places = questions.spread(int(ends[-1]) if len(ends) else 0)
     stored, images, probs = runner.cached_teacher(target), [], []
@@ -81,10 +83,9 @@ def asked_views(runner: TrialRunner, target: Target, experiment: Experiment, kin
     return AskedViews(torch.cat(images), torch.cat(probs)) if images else None
 
 
-def ahead(experiment: Experiment, kinds: Sequence[str]) -> list[tuple[Block, Pixels]]:
+def ahead(experiment: Experiment, sets: Sequence[ViewSet]) -> list[tuple[Block, Pixels]]:
     """Return the blocks of views that a teacher is asked before training, in that order."""
-    pool, views = experiment.pool, experiment.recipe.views
-    sets = (ViewSet(kind, views) for kind in kinds)  # type: ignore[arg-type]  # it checks
+    pool = experiment.pool
     return [(block, pixels) for one in sets for block, _, pixels in blocks(pool, one, np.arange(len(pool)))]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from attacks import registry
-from attacks.base import Attack
+from attacks.base import Attack, draw
 from audit.cache.store import Cache
 from audit.plan import design, question
 from audit.plan.design import TENTH, Attacks
@@ -100,14 +100,15 @@ def prepare(
         raise UsageError(f"--seeds {most}: an interval needs at least 2, and the looks end at {HORIZON}")
     named = students(options, task)
     original = any(attack.holds == "original" for attack in selection.attacks.values())
-    views = affordable(options.budget, suite, pool) if original else suite.views
+    if original:
+        affordable(options.budget, pool)
     steps, chosen = suite.steps_for(len(pool)), _precision(options, named, task)
-    recipe = Recipe(named[0], steps, suite.batch, suite.lr, views=views, precision=chosen)
+    recipe = Recipe(named[0], steps, suite.batch, suite.lr, views=suite.views, precision=chosen)
     return Experiment(
         suite=suite,
         task=task,
         pool=pool,
-        tenth=few_labels(few_shot(seen, options.shots), TENTH),
+        tenth=few_labels(paid(few_shot(seen, options.shots), options.budget), TENTH),
         nothing=task.train.take(np.arange(0)),
         surrogate=surrogate(options.surrogate, task, cache, note),
         recipe=recipe,
@@ -166,16 +167,27 @@ def check_device(device: str) -> None:
         raise UsageError("--device cuda: torch finds no GPU on this machine; leave --device out")
 
 
-def affordable(budget: int | None, suite: Suite, pool: Pool) -> int:
-    """Return the stored views an image: the suite's, or fewer where the budget is smaller; the control sees as many."""
+def affordable(budget: int | None, pool: Pool) -> None:
+    """Refuse a budget without a query, and one of fewer queries than images if the attacker lacks some of the labels.
+
+    An attacker answers what a budget does not pay for, which takes the labels (`attacks.own_answers`).
+    """
     if budget is None:
-        return suite.views
-    if budget < len(pool):
+        return
+    if budget < 1:
+        raise UsageError(f"--budget {budget}: at least one query is needed")
+    if budget < len(pool) > len(pool.labelled):
         raise UsageError(
-            f"--budget {budget} is too small: an attack on original data queries at least once each of its "
-            f"{len(pool)} images; raise it, or keep fewer images with --shots"
+            f"--budget {budget} is too small: an attack asks at least once about each of its {len(pool)} images where "
+            "labels are missing; raise it, keep fewer images with --shots, or leave --labels out"
         )
-    return min(suite.views, budget // len(pool))
+
+
+def paid(pool: Pool, budget: int | None) -> Pool:
+    """Return as many images of a pool as a budget pays for: all, or some drawn at random."""
+    if budget is None or budget >= len(pool):
+        return pool
+    return pool.take(draw(pool, budget, 0))
 
 
 def surrogate(folder: str, task: Task, cache: Cache, note: Note = silent) -> Pool:

@@ -34,12 +34,14 @@ from audit.statistics.image_groups import Units
 from reports.record import Regime
 from teachers.names import HOME_MADE, TWIN, truth_digest
 from teachers.surface import FULL, Surface
+from teachers.targets import questions
 from teachers.targets.home import home_made, twin
 from teachers.targets.isolation import Targets, both
 from teachers.targets.runtime import Runtime
 from teachers.targets.target import Target, smoothed_truths
 from teachers.task import Pool, Task, known
 from teachers.training import Recipe
+from teachers.views import ViewSet
 
 
 @dataclass(frozen=True)
@@ -288,11 +290,21 @@ def by_role(targets: Targets) -> dict[TeacherRole, Target]:
     return {target.role: target for target in both(targets)}
 
 
-def asked_ahead(target: Target, attacks: Attacks) -> list[str]:
-    """Return the kinds of views that a teacher is asked about before anything is trained, in that order."""
+def asked_ahead(target: Target, attacks: Attacks, experiment: Experiment) -> list[ViewSet]:
+    """Return the views of the attacker's images that a teacher is asked about before anything is trained, in order.
+
+    No more than students use: none where the budget does not pay for one of each image.
+    """
+    found = questions.declared(
+        declared(target, attacks), experiment.recipe.views, len(experiment.pool), experiment.budget
+    )
+    return [ViewSet(kind, count) for kind, count in found.items()]  # type: ignore[arg-type]  # it checks
+
+
+def declared(target: Target, attacks: Attacks) -> list[str]:
+    """Return the kinds of views, some joined by +, that attacks which a teacher's surface allows say they ask about."""
     offered_ = (a for a in attacks.values() if a.holds == "original" and target.surface.offers(a.needs))
-    kinds = sorted({attack.views for attack in offered_ if attack.views})
-    return list(dict.fromkeys(part for kind in kinds for part in kind.split("+")))
+    return sorted({attack.views for attack in offered_ if attack.views})
 
 
 def offered(targets: Mapping[TeacherRole, Target], attacks: Attacks) -> dict[TeacherRole, Attacks]:
