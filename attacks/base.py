@@ -89,8 +89,7 @@ class Lab:
         the rest (`paid`). Raises BudgetExceeded before anything is asked if they cannot.
         """
         paid = self.paid(kind, pool=pool, only=only, views=views)
-        told = self.told(paid)
-        return told if paid.whole else self.stored(len(paid), paid.parts(told))
+        return self.completed(paid, self.told(paid))
 
     def paid(self, kind: str, *, pool: Pool | None = None, only: Index | None = None, views: int | None = None) -> Paid:
         """Return which of these answers the budget pays for.
@@ -112,6 +111,10 @@ class Lab:
             return paid.own(torch.arange(0))
         ask = self._library or self._ask_all  # not stored: a lab that refers to itself would stay in memory
         return ask(paid.pool, paid.asked, paid.images)
+
+    def completed(self, paid: Paid, told: Answers) -> Answers:
+        """Return the teacher's answers and the attacker's own: as `Paid.completed` does, but in a file."""
+        return told if paid.whole else self.stored(len(paid), paid.parts(told))
 
     def stored(self, count: int, parts: Iterable[Answers]) -> Answers:
         """Write `count` answers, part after part, to a file without a name; return them, to be read from there.

@@ -20,6 +20,7 @@ from teachers.task import Augment, Pool
 from teachers.training import Recipe, Student
 
 CLASSES, SHAPE = 3, (1, 8, 8)
+ALL, TIGHT = 60, 25  # images of the attacker; queries, and beyond one of each image
 
 
 def check_attack(attack: type[Attack]) -> None:
@@ -31,6 +32,8 @@ def check_attack(attack: type[Attack]) -> None:
     for surface in map(Surface, (*get_args(Kind), "top:2+round:1")):
         if surface.offers(attack.needs):
             check_run(attack, surface)
+    if attack.holds == "original" and attack.views:
+        check_tight(attack)
 
 
 def check_declaration(attack: type[Attack]) -> None:
@@ -72,11 +75,21 @@ def check_run(attack: type[Attack], surface: Surface) -> None:
     assert torch.isfinite(logits).all(), f"{attack.name}: the student's logits are not finite"
 
 
+def check_tight(attack: type[Attack]) -> None:
+    """Check that an attack on original images trains where a budget pays for answers about a part of them alone."""
+    for budget in (TIGHT, ALL + TIGHT):
+        lab = tiny_lab(Surface(attack.needs), 0, budget)
+        student = _small(attack()).attempt(lab)
+        assert lab.oracle.charged <= budget, f"{attack.name} made more queries than its budget"
+        finite = all(bool(torch.isfinite(p).all()) for p in student.network.parameters())
+        assert finite, f"{attack.name}: with a budget of {budget} for {ALL} images the student is not finite"
+
+
 def tiny_lab(surface: Surface, seed: int, budget: int | None = 2_000, *, original: bool = True) -> Lab:
     """Return a lab over a tiny task whose teacher is a fixed linear network."""
     rng = np.random.default_rng(0)
-    labels = rng.permutation(np.arange(60) % CLASSES)
-    images = rng.integers(0, 120, (60, *SHAPE)) + 60 * labels[:, None, None, None]
+    labels = rng.permutation(np.arange(ALL) % CLASSES)
+    images = rng.integers(0, 120, (ALL, *SHAPE)) + 60 * labels[:, None, None, None]
     pool = Pool(images.astype(np.uint8), labels.astype(np.int64), Augment(pad=1))
     pool = pool if original else pool.take(np.arange(0))
     surrogate = Pool(rng.integers(0, 256, (80, *SHAPE), dtype=np.uint8))

@@ -92,6 +92,27 @@ MUTANTS = (
         "tests/test_oracle.py -k budget",
     ),
     Mutant(
+        "labels answer a view whose image the teacher was asked about",
+        "attacks/own_answers.py",
+        "number * len(self.images) + self._position[at])",
+        "torch.where(exact, number * len(self.images) + self._position[at], -1))",
+        "tests/attacks/test_own_answers.py -k another_views_answer",
+    ),
+    Mutant(
+        "other images for another budget",
+        "attacks/own_answers.py",
+        "np.random.default_rng(0).permutation(len(pool))[index]",
+        "np.random.default_rng(left).permutation(len(pool))[index]",
+        "tests/attacks/test_own_answers.py -k smaller_budgets",
+    ),
+    Mutant(
+        "the attacker's own answers are decoded as the teacher's",
+        "attacks/adaptive/adaptive.py",
+        "answers, views, asked = lab.told(paid), paid.views, torch.from_numpy(paid.images)",
+        "answers, views, asked = lab.answers(kind), lab.view_set(kind).count, torch.arange(len(lab.pool))",
+        "tests/attacks/test_own_answers.py -k decoded",
+    ),
+    Mutant(
         "DKD leaves the target among the others",
         "attacks/logits/dkd.py",
         "F.log_softmax(log_p[~hot].reshape(len(log_p), -1), -1)",

@@ -235,13 +235,26 @@ def test_the_attackers_data_is_an_option(kept: Path, tmp_path: Path, option: str
 
 
 @pytest.mark.slow
-def test_a_budget_is_kept_by_every_student_and_shared_by_its_control(kept: Path, tmp_path: Path) -> None:
-    record = pipeline.run(request(kept, tmp_path / "out", budget=1_000)).record
-    assert max(t.queries for t in record.trials) <= 1_000
-    assert record.suite.recipe["views"] == 1
+@pytest.mark.parametrize(("budget", "asked", "ahead"), [(1_000, 900, 900), (100, 100, 0)])
+def test_a_budget_is_kept_by_every_student_and_no_control_sees_fewer_views(
+    kept: Path, tmp_path: Path, budget: int, asked: int, ahead: int
+) -> None:
+    names = "soft-kd,label-mixup,mlkd"
+    record = pipeline.run(request(kept, tmp_path / "out", attacks=names, budget=budget)).record
+    assert max(t.queries for t in record.trials) <= budget
+    assert {t.queries for t in record.trials if t.cell.technique == "soft-kd"} == {asked}
+    assert not {c.attack: c.reason for c in record.comparisons if c.status == "failed"}
+    assert record.suite.recipe["views"] == 2
+    assert record.probe.again is not None
+    assert record.probe.again.views.shape[0] == min(256, ahead)
     assert list(verify(tmp_path / "out")) == []
-    with pytest.raises(UsageError, match="--budget 100 is too small"):
-        pipeline.run(request(kept, tmp_path / "tight", budget=100))
+
+
+def test_a_budget_below_the_images_takes_their_labels(kept: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--budget 100 is too small: .* 900 images where labels are missing"):
+        pipeline.run(request(kept, tmp_path / "tight", budget=100, labels=0.5))
+    with pytest.raises(UsageError, match="--budget 0: at least one query is needed"):
+        pipeline.run(request(kept, tmp_path / "none", budget=0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,24 +45,32 @@ class KDIGA(Attack):
         return cls(), cls(cosine=True, alignment=1.0), cls(cosine=True, alignment=5.0)
 
     def run(self, lab: Lab) -> Student:
-        answers = lab.answers("crop")
-        assert answers.gradients is not None
-        parts = torch.split(answers.gradients, CHUNK)
-        scale = float(torch.cat([part.double().square().sum((1, 2, 3)) for part in parts]).mean())
+        paid = lab.paid("crop")
+        told = lab.told(paid)
+        answers = lab.completed(paid, told)
+        assert told.gradients is not None
+        parts = torch.split(told.gradients, CHUNK)
+        squares = torch.cat([part.double().square().sum((1, 2, 3)) for part in parts])
+        scale = float(squares.mean()) if len(told) else 1.0
 
         def loss(outputs: Outputs, batch: Batch, step: int) -> Tensor:
             distilled = kd(outputs.logits, soft_target(batch, self.temperature), self.temperature)
             base = (1 - self.weight) * supervised(outputs, batch) + self.weight * distilled
-            return base + self.alignment * self.misalignment(outputs.logits, batch, scale)
+            return base + self.alignment * self.misalignment(outputs.logits, batch, scale, paid.whole)
 
         return lab.fit(Differentiable(lab.stream("crop", answers)), loss)
 
-    def misalignment(self, logits: Tensor, batch: Batch, scale: float) -> Tensor:
-        """Return the distance of the student's input gradients from the teacher's, averaged over the batch."""
+    def misalignment(self, logits: Tensor, batch: Batch, scale: float, whole: bool = True) -> Tensor:
+        """Return the distance of the student's input gradients from the teacher's, averaged over the batch.
+
+        If not all views are explained (`whole`), those without an explanation have no distance that a student changes.
+        """
         assert batch.answers is not None
         assert batch.answers.gradients is not None
         mine = saliency(logits, batch.x, batch.answers.labels, create_graph=True).flatten(1)
         theirs = batch.answers.gradients.flatten(1)
+        if not whole:
+            mine = torch.where(theirs.any(-1, keepdim=True), mine, theirs)
         if self.cosine:
             return (1 - F.cosine_similarity(mine, theirs, eps=1e-6)).mean()
         return (mine - theirs).square().sum(-1).mean() / max(scale, 1e-12)

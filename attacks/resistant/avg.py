@@ -59,7 +59,7 @@ class AVG(Attack):
     def run(self, lab: Lab) -> Student:
         paid = lab.paid("crop")
         told, every = lab.told(paid), lab.pool.every_label
-        answers = told if paid.whole else lab.stored(len(paid), paid.parts(told))
+        answers = lab.completed(paid, told)
         means = self.means(answers, torch.from_numpy(every).repeat(lab.recipe.views))
         if not paid.whole:  # a class that the teacher is asked about has the mean of its answers alone
             asked = every[paid.images]

@@ -63,5 +63,5 @@ def evidence(log_probs: Tensor, labels: Tensor, reference: Tensor, *, alike: boo
 def better(new: Evidence, old: Evidence, factor: float) -> bool:
     """Return whether one way to read the answers agrees `factor` times better than another, and surely so."""
     gain = new.gains() - old.gains()
-    sure = bool(gain.mean() > SURE * gain.std() / len(gain) ** 0.5)
+    sure = len(gain) > 1 and bool(gain.mean() > SURE * gain.std() / len(gain) ** 0.5)
     return sure and new.cosine() > max(WORTH, factor * old.cosine())
