@@ -19,7 +19,7 @@ from audit.forecast import stopwatch
 from audit.forecast.stopwatch import Measurements
 from audit.plan import count
 from audit.plan.count import Work
-from audit.plan.design import Attacks, TeacherRole
+from audit.plan.design import Attacks, TeacherRole, labels_only
 from audit.plan.options import Options
 from audit.plan.suite import EFFORTS
 from audit.recording.fitness import refuse
@@ -287,7 +287,7 @@ def asked_of(experiment: Experiment, attacks: Attacks, planned: Sequence[Work], 
     images = min(len(experiment.pool), experiment.budget or len(experiment.pool))  # the same for every student
     each = questions.declared(kinds, experiment.recipe.views, images, experiment.budget)
     views = sum(1 if kind == "raw" else count for kind, count in each.items()) * images
-    found = Span(views, views)
+    found = Span(views, views) + _scarce(experiment, planned)
     students: dict[type[Technique], Span] = defaultdict(lambda: NOTHING)
     for work in planned:
         if work.teacher == "audited" and not _ahead(work.technique):
@@ -298,6 +298,17 @@ def asked_of(experiment: Experiment, attacks: Attacks, planned: Sequence[Work], 
         about = one * (1 - made)  # queries for images of a pool
         found += number.times(one * made) + Span(about, max(about, min(about * number.most, len(pool))))
     return found
+
+
+def _scarce(experiment: Experiment, planned: Sequence[Work]) -> Span:
+    """Return the queries about the fewer images of label-only positive controls, where a budget is below the pool."""
+    images = len(experiment.tenth)
+    if images == len(experiment.pool):
+        return NOTHING
+    bites = (work.technique for work in planned if work.phase == count.POSITIVE and work.teacher == "audited")
+    kinds = {attack.views for attack in bites if issubclass(attack, Attack) and labels_only(attack) and attack.views}
+    asked = images * sum(questions.declared(kinds, experiment.recipe.views, images, experiment.budget).values())
+    return Span(asked, asked)
 
 
 def _ahead(technique: type[Technique]) -> bool:
