@@ -46,9 +46,7 @@ TERMS: Final = (
         "Surface", "What the API shows of an answer: all probabilities, the largest few, rounded ones, the label alone…"
     ),
     Term(
-        "Query",
-        "One image sent to the teacher. A budget is the most queries that the training of one student may use; what it "
-        "does not pay for, an attacker answers with the labels.",
+        "Query", "One image sent to the teacher. A budget is the most queries that the training of one student may use."
     ),
     Term("Student", "The network that an attacker trains; one architecture for attacks and controls."),
     Term("Knockoff student", "A student trained with the teacher's answers."),
