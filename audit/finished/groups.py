@@ -207,7 +207,8 @@ class Groups:
         mine = Kind(self.knockoffs(row, asks).due | {"parameters": parameters})
         like = next(self.of(mine), None)  # the matched LS students see the same views
         matched = plain if like is None else self._ls(row.student, like.regime.recipe, like.regime.view)
-        own = {name: mine.due[name] for name in ("technique", "parameters", "recipe", "budget", "pool", "surrogate")}
+        own = {name: mine.due[name] for name in ("technique", "parameters", "recipe", "pool", "surrogate")}
+        own["budget"] = None  # who asks oneself pays nothing
         kinds = [plain] if matched == plain else [plain, matched]
         swept = self.swept if row.needs == "probs" else ()
         return (*kinds, *(Kind(own | {"smoothed": e, "surface": "probs"}, 1) for e in swept))

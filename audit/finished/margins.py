@@ -69,9 +69,10 @@ def _group(groups: Groups, row: Comparison, found: ControlMargin) -> Group:
 
 def _taught(groups: Groups, row: Comparison, who: str, surface: str) -> Kind:
     """Describe an attack's students that ask a teacher of the attacker's own."""
-    same = ("technique", "recipe", "budget", "pool", "surrogate")
+    same = ("technique", "recipe", "pool", "surrogate")
     mine = groups.knockoffs(row, "audited").due
-    return Kind({name: mine[name] for name in same} | {"own": who, "surface": surface, "asks": None, "kind": "control"})
+    taught = {"own": who, "surface": surface, "asks": None, "kind": "control", "budget": None}
+    return Kind({name: mine[name] for name in same} | taught)
 
 
 def _home(groups: Groups, row: Comparison) -> Kind:

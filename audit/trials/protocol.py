@@ -126,9 +126,9 @@ class Experiment:
         changes: dict[str, Any] = {"recipe": arm.recipe.settings, "splits": arm.splits}
         if isinstance(arm.target, float):
             truth = truth_digest(self.pool.digest, self.recipe.views, arm.target)
-            changes |= {"teacher": truth, "surface": FULL.name, "budget": self.budget}
+            changes |= {"teacher": truth, "surface": FULL.name, "budget": None}  # who asks oneself pays nothing
         if arm.own is not None:
-            changes |= {"surface": _surface(arm.own, targets).name, "budget": self.budget}
+            changes |= {"surface": _surface(arm.own, targets).name, "budget": None}
         changes |= {"pool": self.tenth.digest} if arm.tenth else {}
         changes |= {} if arm.budget is None else {"budget": arm.budget}
         cells = [self.cell(arm.technique, seed, target, **changes) for seed in arm.seeds]
