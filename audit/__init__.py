@@ -10,14 +10,15 @@ from teachers.errors import AuditError
 
 if TYPE_CHECKING:
     from audit.finished.design import Disagreement
-    from audit.plan.options import Keywords
+    from audit.plan.options import Keywords, Options
     from audit.policy.gate import GateResult
     from reports.frames import Frames
     from reports.leaderboard.board import Leaderboard
+    from reports.limit.document import Limit
     from reports.record import Record
     from reports.record import RecordError as RecordError
 
-__all__ = ["AuditError", "RecordError", "__version__", "compare", "gate", "load", "run", "verify"]
+__all__ = ["AuditError", "RecordError", "__version__", "compare", "gate", "limit", "load", "run", "verify"]
 __version__ = "0.2.0"
 
 
@@ -45,18 +46,43 @@ def run(
 
     Raises AuditError with one sentence for anything that cannot be audited as it is asked for.
     """
-    from audit.plan.options import options_of
     from audit.surfaces import audit
 
-    given: dict[str, Any] = {"data": data, **options}
+    asked, command = _asked(teacher, {"data": data, **options})
+    return audit(asked, command=f"audit.run({command})").record
+
+
+def limit(
+    teacher: str | Path | Callable[..., Any],
+    data: str | Path | None = None,
+    *,
+    surfaces: str = "probs",
+    budgets: str = "auto",
+    hold: str = "1,0.1,surrogate,none",
+    **options: Unpack[Keywords],
+) -> Limit:
+    """Search how much a teacher may answer, as `audit limit` does, and write its folder; return what was found.
+
+    `teacher`, `data` and `options`: as of `run`; budget, shots and surface are what is searched. `surfaces`, `budgets`
+    and `hold`: names and numbers with commas, as `audit limit --help` says. Raises AuditError as `run` does.
+    """
+    from audit.limits.limit import limit as search
+
+    asked, command = _asked(teacher, {"data": data, **options})
+    return search(asked, surfaces, budgets, hold, command=f"audit.limit({command})").limit
+
+
+def _asked(teacher: str | Path | Callable[..., Any], given: dict[str, Any]) -> tuple[Options, str]:
+    """Return the options that a caller gives, and the arguments of the call as text."""
+    from audit.plan.options import options_of
+
     if isinstance(teacher, str | Path):
         asked = options_of({"teacher": teacher, **given})
     else:
         from teachers.targets.live import name_of
 
         asked = options_of({"teacher": name_of(teacher), **given}, live=teacher)
-    command = ", ".join(f"{name}={value!r}" for name, value in {"teacher": asked.teacher, **given}.items())
-    return audit(asked, command=f"audit.run({command})").record
+    return asked, ", ".join(f"{name}={value!r}" for name, value in {"teacher": asked.teacher, **given}.items())
 
 
 def load(place: str | Path) -> Frames:
@@ -71,16 +97,21 @@ def load(place: str | Path) -> Frames:
 
 
 def verify(folder: str | Path) -> tuple[Disagreement, ...]:
-    """Compute every number, figure and word of an audit's folder again; return what disagrees, as `audit verify` says.
+    """Compute every number, figure and word of a folder again; return what disagrees, as `audit verify` says.
 
-    An empty tuple: everything follows from what was measured. Raises RecordError as `load` does.
+    `folder`: of an audit, or of a limit with all of its audits. An empty tuple: everything follows from what was
+    measured. Raises RecordError as `load` does.
     """
     from audit.finished.verify import verify as look
+    from audit.limits.checking import check
     from audit.policy.outcome import asked_again
+    from reports.limit.document import FILE
     from reports.record import load as read
     from teachers.places import place
 
     path = place(folder)
+    if (path / FILE).exists():
+        return tuple(check(path))
     return (*look(path), *asked_again(read(path), path))
 
 

@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS = (
-    *(auditing.run, auditing.plan, auditing.cmi, auditing.inspect, auditing.teach),
+    *(auditing.run, auditing.plan, auditing.limit, auditing.cmi, auditing.inspect, auditing.teach),
     *(finished.report, finished.compare, finished.gate, finished.verify, finished.repeat),
     *(attempting.attempt, auditing.selftest, listing.ls, listing.info, listing.schema),
 )
@@ -42,6 +42,10 @@ EXAMPLES = {
         "audit run --teacher https://HOST/v2/models/NAME --data DIR --budget 50000 --price 1.50",
     ),
     auditing.plan: ("audit plan --teacher model.pt --data DIR --effort full",),
+    auditing.limit: (
+        "audit limit --teacher model.pt --data DIR",
+        "audit limit --teacher model.pt --data DIR --surfaces probs,top:5+round:2,label --hold 1,0.1",
+    ),
     attempting.attempt: (
         "audit attempt dkd --set beta=2.0 --seeds 5",
         "audit attempt my_attack:MyAttack --data digits --effort smoke",

@@ -172,7 +172,9 @@ class AuditRun:
     def judge(self, students: Sequence[StudentTrials], planned: Sequence[str] = ()) -> list[Finding]:
         """Judge attacks while `planned` have not run, and remember at how many seeds."""
         options = self.context.options
-        found = judge(students, self.runner, self.seen, options.tolerance, planned, options.alpha)
+        found = judge(
+            students, self.runner, self.seen, options.tolerance, planned, options.alpha, outsiders=options.outsiders
+        )
         seeds = {number for attacks in self.taken.values() for numbers in attacks.values() for number in numbers}
         # Attacks without originals begin with fewer seeds in every audit: that is no look between.
         first = self.context.experiment.seeds
@@ -229,6 +231,7 @@ class AuditRun:
                     alpha=context.options.alpha,
                     seeds=self.looks,
                     horizon=HORIZON,
+                    outsiders=context.options.outsiders,
                 ),
                 comparisons=comparisons,
                 controls=tuple(row for of in rows for row in of.controls()),

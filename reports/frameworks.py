@@ -16,7 +16,7 @@ INTRODUCTION: Final = (
     "An audit supports evidence for entries of these frameworks. Whether a system fulfils one is for its owner, and "
     "those who examine it, to say."
 )
-UNSIZED: Final = "no rate limit was sized"
+UNSIZED: Final = "no rate limit was sized (`audit limit`)"
 
 
 class Entry(Data):
@@ -67,6 +67,12 @@ def lines(record: Record, limit: str | None = None) -> tuple[Line, ...]:
     return tuple(_line(entry, record, limit) for entry in entries() if not entry.earlier)
 
 
+def sized(limit: str) -> tuple[Line, ...]:
+    """Say what the sentence of a rate limit that was sized supports evidence for."""
+    held = (entry for entry in entries() if entry.evidence in ("budget", "limit") and not entry.earlier)
+    return tuple(Line(entry, True, f"{entry.shows} {limit}") for entry in held)
+
+
 def stated(record: Record) -> Record:
     """Return a new record with the entries that it supports evidence for."""
     return record.model_copy(update={"frameworks": tuple(line.entry.name for line in lines(record) if line.supported)})
@@ -103,8 +109,8 @@ def _evidence(entry: Entry, record: Record, limit: str | None) -> tuple[str, str
 NEEDS: Final = {
     "attack": "a judged attack",
     "surfaces": "a verdict, of each surface where there are several",
-    "budget": "a limit on queries (`--budget`), or a rate limit that was sized",
-    "limit": "a rate limit that was sized",
+    "budget": "a limit on queries (`--budget`), or `audit limit`",
+    "limit": "`audit limit`",
 }
 HEAD: Final = f"""# Frameworks
 

@@ -450,11 +450,14 @@ class SuiteInfo(LaterFields):
     finalists: Count | None = None  # settings that got all tuning seeds, the best on the first; None: all did
 
 
-class Look(Data):
+class Look(LaterFields):
+    LATER = ("outsiders",)
+
     number: int  # number of looks taken
     alpha: float  # error rate of each decisive word, over all looks
     seeds: tuple[int, ...]  # number of judged seeds at every look, planned or taken by an earlier audit
     horizon: Count  # number of seeds at which all of the error is spent
+    outsiders: bool = False  # whether looks at attacks without original images were at gains over the largest class
 
 
 class Environment(Data):

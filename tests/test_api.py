@@ -44,7 +44,8 @@ def run(teacher: Any, cache: Path, out: Path, **more: Any) -> Record:
 
 
 def test_exported_names() -> None:
-    assert audit.__all__ == ["AuditError", "RecordError", "__version__", "compare", "gate", "load", "run", "verify"]
+    functions = ["compare", "gate", "limit", "load", "run", "verify"]
+    assert audit.__all__ == ["AuditError", "RecordError", "__version__", *functions]
     assert all(getattr(audit, name).__doc__ for name in audit.__all__ if name != "__version__")
     with pytest.raises(audit.RecordError, match="cannot read nowhere"):
         audit.load("nowhere")
@@ -57,7 +58,7 @@ def test_importing_audit_is_light() -> None:
 
 def test_keywords_are_the_fields_of_options() -> None:
     assert {"teacher", "data", *get_type_hints(Keywords)} == set(about(Options))
-    assert {f.name for f in fields(Options)} == {*about(Options), "live"}
+    assert {f.name for f in fields(Options)} == {*about(Options), "live", "alpha", "outsiders"}
 
 
 def test_the_page_lists_every_option() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pages import infested, infested_board
 from sample_clusters import answers, with_pools
+from sample_limit import HOSTILE, document
 from sample_record import large_record, sample_record
 from shipped import DEMO
 
@@ -18,6 +19,7 @@ from audit.diagnosis.diagnose import diagnose
 from audit.plan.options import Options
 from reports import html
 from reports.leaderboard import html as leaderboard_html
+from reports.limit import html as limit_html
 from reports.record import load
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -49,6 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> Path:
     for name, record in records.items():
         (folder / f"{name}.html").write_text(html.render(record), encoding="utf-8")
     board = infested_board(load(DEMO), 9)
+    (folder / "limit.html").write_text(limit_html.render(document(HOSTILE)), encoding="utf-8")
     (folder / "compare.html").write_text(leaderboard_html.render(board), encoding="utf-8")
     diagnose(
         Options(teacher="demo", data="digits", device="cpu", out=folder, cache=kept, quiet=True), command="audit cmi"
@@ -82,7 +85,7 @@ def opened(browser: Any, folder: Path) -> Iterator[Open]:
     assert said == []
 
 
-@pytest.mark.parametrize("name", ["sample", "large", "infested", "cmi", "compare"])
+@pytest.mark.parametrize("name", ["sample", "large", "infested", "cmi", "compare", "limit"])
 def test_a_page_is_quiet_and_fits_every_width_in_both_themes(opened: Open, name: str) -> None:
     for scheme in PAPER:
         page = opened(name, scheme=scheme)
@@ -94,7 +97,7 @@ def test_a_page_is_quiet_and_fits_every_width_in_both_themes(opened: Open, name:
                 assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize("name", ["infested", "cmi", "compare"])
+@pytest.mark.parametrize("name", ["infested", "cmi", "compare", "limit"])
 @pytest.mark.parametrize("scheme", PAPER)
 def test_axe_finds_nothing_serious(opened: Open, name: str, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.base", reason="axe-playwright-python is not installed")
@@ -244,7 +247,7 @@ def test_on_a_phone_every_number_is_seen_and_figures_are_lists(opened: Open) -> 
         assert found["x"] + found["width"] <= 390
 
 
-@pytest.mark.parametrize("name", ["sample", "large", "infested", "cmi", "compare"])
+@pytest.mark.parametrize("name", ["sample", "large", "infested", "cmi", "compare", "limit"])
 def test_nothing_is_cut_off_on_paper(opened: Open, name: str) -> None:
     paper = 210 - 2 * 12  # mm
     width = round(paper / 25.4 * 96)

@@ -28,6 +28,7 @@ STARTS = (
     "audit.inspection.inspection.inspect",
     "audit.teach.teach",
     "audit.attempt.attempt.attempt",
+    "audit.limits.limit.limit",
     "audit.warm.warm",
     "audit.selftest.selftest",
 )

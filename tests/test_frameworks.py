@@ -51,7 +51,7 @@ def test_the_data_file_holds_each_entry_once_with_its_version() -> None:
 def test_an_ordinary_audit_supports_evidence_for_all_but_limits() -> None:
     record = sample_record()
     assert shown(record) == IDS - LIMITED
-    assert says(record, "v1.0-C11.2.2") == "not shown here: no rate limit was sized"
+    assert says(record, "v1.0-C11.2.2") == "not shown here: no rate limit was sized (`audit limit`)"
     assert says(record, "v1.0-C11.3.2").endswith("a better copy. probs: DISTILLABLE.")
     assert says(record, "AML.T0024.002").endswith("7 attacks were judged: DISTILLABLE.")
 

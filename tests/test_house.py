@@ -38,6 +38,7 @@ ORDER = {
             "surfaces",
             "attempt",
             "finished",
+            "limits",
             "warm",
             "teach",
             "policy",

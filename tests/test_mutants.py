@@ -13,7 +13,7 @@ from py_compile import PycInvalidationMode
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("attacks", "audit", "teachers", "reports", "tests", "pyproject.toml")
+PARTS = ("attacks", "audit", "teachers", "reports", "tests", "examples", "pyproject.toml")
 
 
 @dataclass(frozen=True)
@@ -430,8 +430,8 @@ MUTANTS = (
     Mutant(
         "the bound of a mis-tuned attack is set aside with it",
         "audit/statistics/verdict.py",
-        "for f in judged if (reason := _open(f, delta, level))",
-        "for f in judged if not f.mis_tuned and (reason := _open(f, delta, level))",
+        "for f in judged if (reason := _open(f, delta, level, alpha))",
+        "for f in judged if not f.mis_tuned and (reason := _open(f, delta, level, alpha))",
         "tests/test_misleading.py -k open_bound",
     ),
     Mutant(
@@ -493,8 +493,8 @@ MUTANTS = (
     Mutant(
         "a comparison closed before its twin decides",
         "audit/statistics/verdict.py",
-        "looks.upper(ALPHA) <= 0 for looks",
-        "looks.lower(ALPHA) <= 0 for looks",
+        "looks.upper(alpha) <= 0 for looks",
+        "looks.lower(alpha) <= 0 for looks",
         "tests/test_rivals.py -k stays_open",
     ),
     Mutant(
@@ -594,6 +594,41 @@ MUTANTS = (
         "kind = arm.technique if isinstance(arm.target, float) else arm.technique.name",
         "kind = arm.technique.name",
         "tests/test_design.py -k race",
+    ),
+    Mutant(
+        "each look of a limit has the whole error rate",
+        "audit/limits/panels.py",
+        "return ALPHA / search.looks(len(self.budgets))",
+        "return ALPHA",
+        "tests/test_audit_limit.py -k every_budget",
+    ),
+    Mutant(
+        "a budget that is not decided is taken for safe",
+        "audit/limits/search.py",
+        'outcome != "safe" and place > low',
+        'outcome == "gains" and place > low',
+        "tests/test_audit_limit.py -k so_many_looks or more_looks",
+    ),
+    Mutant(
+        "a budget is safe where no attack is known to work",
+        "audit/limits/judged.py",
+        "passes=f.passes or f.attack",
+        "passes=True or f.attack",
+        "tests/test_audit_limit.py -k known_to_work",
+    ),
+    Mutant(
+        "what gains with probabilities gains through a label",
+        "audit/limits/search.py",
+        "return surface != other and surface in whole and",
+        "return surface != other and",
+        "tests/test_audit_limit.py -k shows_less",
+    ),
+    Mutant(
+        "an attacker without images is held against students that have them",
+        "audit/limits/judged.py",
+        'if row.holds == "original":\n        return finding',
+        'if row.holds != "":\n        return finding',
+        "tests/test_audit_limit.py -k largest_class",
     ),
 )
 

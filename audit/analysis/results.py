@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.statistics.collapses import pairs
-from audit.statistics.compare import Margin, paired
+from audit.statistics.compare import Margin, above, paired
 from audit.statistics.image_groups import Groups
 from audit.statistics.sequential import HORIZON, Looks
 from reports.record import DISCORDANT
+from teachers.proportions import majority
 
 Bits = NDArray[np.bool_]
 Right = Callable[[Sequence[str]], Bits]  # from the keys of S students to what each classifies correctly, (S, images)
@@ -77,6 +78,11 @@ class ResultArrays:
         """Return the margin of students over their controls, paired by seed, at every look."""
         found = (paired(*self.typical(mine[:s], control[:s]), self.groups) for s in seeds)
         return Looks(tuple(map(self.bounded, found)), horizon)
+
+    def over_largest(self, mine: Sequence[str], seeds: Sequence[int], horizon: int = HORIZON) -> Looks:
+        """Return what students gain over naming the largest class always, at every look."""
+        least, right = majority(self.labels[self.judged]), self.correct(mine)
+        return Looks(tuple(self.bounded(above(right[:s], least, self.groups)) for s in seeds), horizon)
 
     def bounded(self, margin: Margin) -> Margin:
         """Return a margin whose bounds lie where a margin can be; in records of earlier versions they do not."""

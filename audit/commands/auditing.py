@@ -25,7 +25,7 @@ from audit.commands.options import (
 from audit.execution import ahead
 from audit.plan.options import Options
 from reports import terminal
-from reports.settings import RESULTS, RUN, about
+from reports.settings import ATTACKER, AUDITED, RESULTS, RUN, about
 
 if TYPE_CHECKING:
     from audit.policy.file import PolicyFile
@@ -80,6 +80,37 @@ def foreseen(policy: Path, options: Options) -> PolicyFile:
     if asked.tuning_seeds < 2 and file.policy.inconclusive == "fail" and file.policy.baseline is None:
         terminal.note(f"{asked.name} never says UNDISTILLABLE (flag light-tuning), and this policy passes nothing else")
     return file
+
+
+@takes(
+    *("teacher", *CHECKPOINT_FIELDS, "attacks", "effort", "student", "seeds", "delta", "surrogate", "groups", "out"),
+    *("thumbnails", "jobs", "device", "precision", "cache", "isolate", "cell_timeout", *SERVICE_FIELDS),
+)
+def limit(
+    options: Options,
+    surfaces: Annotated[
+        str, typer.Option(rich_help_panel=AUDITED, help="What the API may show, with commas, as --surface of run.")
+    ] = "probs",
+    budgets: Annotated[
+        str, typer.Option(rich_help_panel=ATTACKER, help="auto, or numbers of queries to search, with commas.")
+    ] = "auto",
+    hold: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=ATTACKER,
+            help="What attackers hold, with commas: fractions of the teacher's data, surrogate images, or none.",
+        ),
+    ] = "1,0.1,surrogate,none",
+    json: Json = False,
+    config: Config = None,
+) -> None:
+    """Say how much an API may answer: for every surface and attacker, the most queries at which no attack gains."""
+    ahead()
+    from audit.limits.limit import limit as search
+    from audit.limits.terminal import print_limit, print_limit_json
+
+    done = search(replace(options, quiet=json), surfaces, budgets, hold, command=command_line())
+    (print_limit_json if json else print_limit)(done.limit, done.folder)
 
 
 @takes(

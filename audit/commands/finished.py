@@ -20,6 +20,8 @@ from reports import terminal
 if TYPE_CHECKING:
     from audit.policy.file import PolicyFile
 
+LIMIT = "limit.json"  # in a folder that `audit limit` wrote
+
 
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")],
@@ -34,6 +36,13 @@ def report(
     """Write reports again from record.json: as `audit run` does, or in the formats that are named."""
     from audit.finished.reporting import report as write
 
+    if (folder / LIMIT).exists() and formats is None:
+        from reports.limit import document, outputs
+
+        outputs.write(document.load(folder), folder)
+        for name in outputs.FILES[1:]:
+            terminal.say(str(folder / name), whole=True)
+        return
     for written in write(folder, formats):
         terminal.say(str(written), whole=True)
 
@@ -60,6 +69,14 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` 
     from audit.policy.outcome import asked_again
     from reports.record import load
 
+    if (folder / LIMIT).exists():
+        from audit.limits.checking import check
+
+        for disagreement in check(folder):
+            terminal.say(str(disagreement), whole=True)
+            raise typer.Exit(1)
+        terminal.say(f"{folder}: every budget follows from its audit, and every audit from its students", whole=True)
+        return
     record = load(folder)
     for disagreement in chain(look(folder), asked_again(record, folder)):
         terminal.say(str(disagreement), whole=True)

@@ -50,7 +50,7 @@ FIELDS: Final[Mapping[str, Mapping[Check, str]]] = {
         "checked": "parameters tuned_over students",
     },
     "LedgerRow": {"checked": "attack purpose charged", "again": "sent"},
-    "Look": {"recomputed": "number alpha horizon", "checked": "seeds"},
+    "Look": {"recomputed": "number horizon", "checked": "seeds alpha outsiders"},
     "Map": {"recomputed": "name x y classes"},
     "NormalisationTrial": {"again": "normalize correct"},
     "Picture": {"recomputed": "row overlay divergence predicted probability", "again": "png"},

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.analysis.derive import finding, results
+from audit.analysis.derive import RecordResults, finding, results
 from audit.finished.design import Disagreement, student, unequal
 from audit.finished.groups import Groups, Kind, labels_only
 from audit.plan.cells import SMOOTHED
 from audit.plan.measures import REPEATS
 from audit.plan.suite import LS_NAME
+from audit.statistics.sequential import Looks
 from audit.statistics.verdict import undecided
 from reports.record import Comparison, Record, Trial
 from teachers.names import truth_digest
@@ -140,13 +141,22 @@ def _made(groups: Groups, row: Comparison, role: str, asks: str) -> int:
     return sum((t.cell.technique, t.cell.student, t.role, t.teacher, t.diverged) == due for t in found)
 
 
+def _looks(facts: RecordResults, row: Comparison) -> Looks | None:
+    """Return what an audit looked at to see whether an attack is decided."""
+    if not row.knockoff.students:
+        return None
+    if facts.record.look.outsiders and row.holds != "original":
+        return facts.over_largest(row.knockoff.students, row.looks, facts.record.look.horizon)
+    return facts.looks(row)
+
+
 def _open(groups: Groups) -> Iterator[Disagreement]:
     """Check that every undecided attack got all of its looks, unless a diverged control ended them."""
     record, facts = groups.record, results(groups.record)
     rows = [row for row in record.comparisons if row.knockoff.students or row.status == "planned"]
     if any(groups.trials[cell].diverged for row in rows for cell in row.control.students):
         return
-    found = [finding(facts, row, facts.looks(row) if row.knockoff.students else None) for row in rows]
+    found = [finding(facts, row, _looks(facts, row)) for row in rows]
     left = undecided(found, facts.delta, facts.alpha)
     for row in rows:
         if record.name_of(row) in left and row.looks[-1] < record.suite.seeds:

@@ -40,6 +40,7 @@ class Options(Settings):
         None, RUN, "decided: end as soon as the word is DISTILLABLE for sure; the same command without it goes on."
     )
     alpha: float = ALPHA  # error rate of each word; less where a word is one of several that are said together
+    outsiders: bool = False  # whether an attack without original images is judged by its gain over the largest class
     live: Any = field(default=None, compare=False, repr=False)  # a teacher that is an object of this process
 
     @property

@@ -26,6 +26,8 @@ SURROGATE = ("knockoff", "knockoff-adaptive")
 LARGE = ("dfme", "maze", "disguide", "dfms", "dfms-hl")  # data-free, minutes a student
 FIRST_TUNING_SEED = 1_000  # judged seeds start at 0 and are never tuned on
 FIRST_NULL_SEED = 2_000
+# Budgets that `audit limit` searches, where none are named: frozen like the suites. The largest has no limit.
+QUERIES = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 BUDGET_STEP = 10  # the smallest point of a steal-cost curve is this many times smaller than the largest
 BASELINES_2 = ("ce", "tf-kd", "lw-kd", "self-kd", "dist-ls")
 BASELINES = (*BASELINES_2, "tempered-ce")

@@ -61,12 +61,15 @@ def judge(
     delta: float = verdict.DELTA,
     planned: Collection[str] = (),
     alpha: float = verdict.ALPHA,
+    *,
+    outsiders: bool = False,
 ) -> list[Finding]:
     """Train judged students look by look, and what the first look is held against; return what was found.
 
     `seen` are the numbers of seeds at which earlier audits looked at this question: these looks spent error, too.
     `delta`: the tolerance, a fraction. `planned`: attacks that run later. `alpha`: the error of a
-    word. Looks that were taken before go on.
+    word. `outsiders`: whether attacks without original images are judged by their gain over the largest class. Looks
+    that were taken before go on.
     """
     fixed = [use for one in students for use in one.uses(one.design.beside(one, one.pairs))]
     every = cases(students, seen)
@@ -74,7 +77,7 @@ def judge(
     open_ = [case for case in every if not case.taken]
     runner.train("judging", [*(use for case in open_ for use in case.trials.uses(case.look())), *fixed])
     while True:
-        found = [*map(finding, every), *later]
+        found = [*(finding(case, outsiders=outsiders) for case in every), *later]
         names = verdict.undecided(found, delta, alpha)
         open_ = [case for case in every if case.name in names and len(case.taken) < len(case.plan)]
         if not open_:
@@ -102,16 +105,18 @@ def cases(students: Sequence[StudentTrials], seen: Sequence[int]) -> list[Sequen
     ]
 
 
-def finding(case: SequentialTest) -> Finding:
+def finding(case: SequentialTest, *, outsiders: bool = False) -> Finding:
     """Compare an attack's students so far with their controls; a case without a look was not judged."""
     trials, rivals = case.trials, case.rivals
     if not trials.sound(*case.judged, *rivals.values()):
         return Finding(attack=case.name, status="failed")
     mine, controls = map(trials.keys, case.judged)
+    bare = outsiders and case.pair.knockoff.attack.holds != "original"
+    looks = trials.arrays.over_largest(mine, case.taken) if bare else trials.arrays.margins(mine, controls, case.taken)
     return Finding(
         attack=case.name,
         status="judged",
-        looks=trials.arrays.margins(mine, controls, case.taken),
+        looks=looks,
         rivals={over: trials.arrays.margins(mine, trials.keys(arm), case.taken) for over, arm in rivals.items()},
         same=trials.arrays.same(mine, controls),
         listed=case.attack in trials.experiment.suite.attacks,
