@@ -520,6 +520,21 @@ def test_the_commands_of_one_teacher_take_code(
     assert "mypackage" not in sys.modules
 
 
+@pytest.mark.usefixtures("tiny")
+def test_what_is_known_is_told_where_the_normalisation_stays_open(
+    home: Path, options: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one(spec: TeacherSpec, *_: object) -> None:
+        raise UsageError(f"{spec.teacher} is as good with none as with half; give --normalize")
+
+    monkeypatch.setattr("audit.inspection.inspection.one", one)
+    code, out, _ = call(capsys, "inspect", "weights.pt", *options)
+    assert code == 0
+    assert "undecided      it is as good with none as with half; give --normalize" in out
+    assert "classes        10" in out
+    assert "1 channel, 8 × 8 pixels" in out
+
+
 def test_the_example_is_in_readme_and_docs() -> None:
     root = Path(__file__).resolve().parent.parent
     for page in ("README.md", "docs/formats.md"):

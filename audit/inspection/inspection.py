@@ -138,18 +138,21 @@ def _program(told: Inspection, weights: intake.Weights, spec: TeacherSpec, devic
     lines: list[str] = []
     task, _ = open_task(spec, cache, lines.append)
     told = replace(told, classes=len(task.classes), channels=task.shape[0], size=task.shape[1], data=tuple(lines))
-    with one(spec, task, weights, Runtime(cache, device, ProgressReporter(False).note)) as target:
+    try:
+        return _run(told, weights, spec, task, Runtime(cache, device, ProgressReporter(False).note))
+    except UsageError as e:  # such as that several normalisations are as good: what is known stays
+        return replace(told, undecided=str(e).removeprefix(f"{weights.path} "), data=tuple(lines))
+
+
+def _run(told: Inspection, weights: intake.Weights, spec: TeacherSpec, task: Task, runtime: Runtime) -> Inspection:
+    with one(spec, task, weights, runtime) as target:
         teacher = target.teacher
         used = intake.Normalisation(teacher.mean, teacher.std, teacher.bgr)
         named = (text for text, given in probe.normalisations(task).items() if probe.same(given, used))
         return replace(
             told,
-            data=tuple(lines),
             architecture=teacher.architecture,
             parameters=teacher.parameters or 0,
-            classes=len(task.classes),
-            channels=task.shape[0],
-            size=task.shape[1],
             outputs=teacher.output or None,
             normalize=spec.normalize or next(named, None),
             accuracy=counted(target, task),
