@@ -12,7 +12,8 @@ from peers import HalfWidth
 
 from audit.statistics.compare import Margin
 from audit.statistics.sequential import HORIZON, Looks, once, schedule
-from audit.statistics.verdict import DELTA, Finding, gains, undecided, usable
+from audit.statistics.verdict import ALPHA, DELTA, Finding, gains, undecided, usable
+from reports.record import Word
 
 LEVELS = (0.05, 0.025)
 
@@ -54,24 +55,32 @@ def covered(margins: Sequence[Margin], half: HalfWidth = half_width) -> float:
     return float(np.mean([abs(m.mean) <= half(m, 0.025) for m in margins]))
 
 
-def word(looks: Sequence[Looks]) -> str:
+def word(looks: Sequence[Looks], alpha: float = ALPHA) -> Word:
     """Return what the rules say of a complete audit of some attacks, without flags."""
     findings = [_finding(i, of.margins) for i, of in enumerate(looks)]
-    return "DISTILLABLE" if gains(findings) else "INCONCLUSIVE" if undecided(findings) else "UNDISTILLABLE"
+    if gains(findings, alpha):
+        return "DISTILLABLE"
+    return "INCONCLUSIVE" if undecided(findings, alpha=alpha) else "UNDISTILLABLE"
 
 
-def at_once(margins: Sequence[Margin]) -> str:
+def at_once(margins: Sequence[Margin]) -> Word:
     """Return the word of a design whose seeds were fixed before."""
     return word([once(m) for m in margins])
 
 
 def look_by_look(
-    attacks: int, margin: Callable[[int, int], Margin], first: int, most: int = HORIZON, stops: Sequence[int] = ()
-) -> tuple[str, tuple[int, ...]]:
+    attacks: int,
+    margin: Callable[[int, int], Margin],
+    first: int,
+    most: int = HORIZON,
+    stops: Sequence[int] = (),
+    alpha: float = ALPHA,
+) -> tuple[Word, tuple[int, ...]]:
     """Add seeds to what is open, as audit/trials/judging.py does; return the word, and the seeds that each attack took.
 
     `margin` gives that of an attack over so many seeds. `stops`: numbers of attacks after which an audit ends where its
-    word is sure, as `audit run --stop decided` does; the attacks that have not run take no seeds.
+    word is sure, as `audit run --stop decided` does; the attacks that have not run take no seeds. `alpha`: the error
+    of a word.
     """
     seen: list[list[Margin]] = [[] for _ in range(attacks)]
     numbers = schedule(first, most)
@@ -80,11 +89,11 @@ def look_by_look(
         while open_:
             for i in open_:
                 seen[i].append(margin(i, numbers[len(seen[i])]))
-            names = undecided([_finding(i, m) for i, m in enumerate(seen)])
+            names = undecided([_finding(i, m) for i, m in enumerate(seen)], alpha=alpha)
             open_ = [i for i in map(int, names) if len(seen[i]) < len(numbers)]
-        if gains([_finding(i, m) for i, m in enumerate(seen)]):
+        if gains([_finding(i, m) for i, m in enumerate(seen)], alpha):
             return "DISTILLABLE", tuple(m[-1].seeds if m else 0 for m in seen)
-    return word([Looks(tuple(m)) for m in seen]), tuple(m[-1].seeds for m in seen)
+    return word([Looks(tuple(m)) for m in seen], alpha), tuple(m[-1].seeds for m in seen)
 
 
 def _finding(number: int, margins: Sequence[Margin]) -> Finding:
