@@ -24,32 +24,29 @@ def judged(record: Record, works: Collection[str] = ()) -> dict[str, Any]:
     """
     facts = results(record)
     rows = {record.name_of(row): row for row in record.comparisons}
-    found = [_finding(facts, row) for row in record.comparisons]
-    known = [replace(f, passes=f.passes or f.attack.split(" on ")[0] in works) for f in found]
+    found = {name: _finding(facts, row) for name, row in rows.items()}
+    known = [replace(f, passes=f.passes or rows[name].attack in works) for name, f in found.items()]
     ruling = rule(known, record.flags, complete=True, delta=facts.delta, alpha=facts.alpha)
-    best = max((f for f in known if f.looks is not None), key=lambda f: f.looks.last.mean, default=None)  # type: ignore[union-attr]
-    if ruling.word == "DISTILLABLE":  # the attack that carries the word
-        least = min(ruling.p_holm.values())
-        best = next(f for f in known if ruling.p_holm.get(f.attack) == least)
-    asked = max((row.knockoff.queries for row in record.comparisons), default=0)
+    asked = max(row.knockoff.queries for row in rows.values())
     told = dict[str, Any](outcome=WORDS[ruling.word], why="; ".join(ruling.reasons[:1]), queries=asked)
-    if best is None or best.looks is None:
+    gains = {name: f.looks for name, f in found.items() if f.looks is not None}
+    if not gains:
         return told
-    row = rows[best.attack]
+    sure = ruling.word == "DISTILLABLE"  # then the attack that carries the word is told, else the largest gain
+    best = min(gains, key=lambda name: ruling.p_holm.get(name, 1.0) if sure else -gains[name].last.mean)
+    row, looks = rows[best], gains[best]
     without = row.control.accuracy if row.holds == "original" else majority(facts.labels[facts.judged])
-    gain = interval(facts, best.looks.last, best.looks)
-    return told | dict[str, Any](attack=best.attack, gain=gain, copied=row.knockoff.accuracy, without=without)
+    gain = interval(facts, looks.last, looks)
+    return told | dict[str, Any](attack=best, gain=gain, copied=row.knockoff.accuracy, without=without)
 
 
 def working(record: Record) -> set[str]:
     """Return the attacks that were seen to work: on the ordinary teacher, or on the audited one."""
     facts = results(record)
-    found = [_finding(facts, row) for row in record.comparisons]
-    gaining = rule(found, (), complete=False, delta=facts.delta, alpha=facts.alpha).p_holm
-    names = {record.name_of(row): row.attack for row in record.comparisons}
-    return {row.attack for row in record.comparisons if row.passes} | {
-        names[name] for name, p in gaining.items() if p < facts.alpha
-    }
+    rows = {record.name_of(row): row for row in record.comparisons}
+    found = [_finding(facts, row) for row in rows.values()]
+    p = rule(found, (), complete=False, delta=facts.delta, alpha=facts.alpha).p_holm
+    return {row.attack for name, row in rows.items() if row.passes or p.get(name, 1.0) < facts.alpha}
 
 
 def _finding(facts: RecordResults, row: Comparison) -> Finding:
