@@ -25,13 +25,17 @@ from reports.record import RecordError
 from teachers.errors import UsageError
 
 
-def searched(truth: Sequence[Outcome]) -> tuple[dict[int, Outcome], int]:
-    """Search budgets of which each has an outcome; return those that were looked at, and how many."""
-    found: dict[int, Outcome] = {}
+def searched(truth: Sequence[Outcome], decided: int | None = None) -> tuple[dict[int, Outcome], int]:
+    """Search budgets of which each has an outcome; return what is known then, and how many were looked at.
+
+    `decided`: the place of the smallest budget of which others say that an attack gains.
+    """
+    found: dict[int, Outcome] = {} if decided is None else {decided: "gains"}
+    before = len(found)
     while (at := search.following(found, len(truth))) is not None:
         assert at not in found
         found[at] = truth[at]
-    return found, len(found)
+    return found, len(found) - before
 
 
 @pytest.mark.parametrize("number", range(1, 14))
@@ -53,6 +57,18 @@ def test_whatever_the_outcomes_no_more_looks_are_taken_than_were_paid_for() -> N
             low, high = search.bounds(found, number)
             assert looks <= search.looks(number)
             assert high == low + 1 or high == number == low + 1, "nothing is left to look at"
+
+
+@pytest.mark.parametrize("number", range(1, 14))
+def test_no_chance_leads_to_other_budgets_that_may_be_falsely_safe(number: int) -> None:
+    """The sum of the looks' errors bounds that of the search only where these budgets are known before all looks."""
+    for safe in range(number + 1):
+        truth: list[Outcome] = ["safe"] * safe + ["open"] * (number - safe)
+        plain, _ = searched(truth)
+        for decided in range(number):
+            found, looks = searched(truth, decided)
+            assert {at for at in found if safe <= at != decided} <= set(plain)
+            assert looks <= search.looks(number)
 
 
 def test_what_is_not_decided_decides_nothing() -> None:
@@ -152,7 +168,7 @@ def test_safe_with_any_number_takes_one_look_but_an_attack_must_be_known_to_work
 def test_what_gains_through_less_gains_through_more() -> None:
     label, _ = looked(ASKER._replace(surface="label"), 2)
     found, seen = looked(ASKER, 2, {("label", "1"): label})
-    assert seen == [0, 1], "10,000 queries gain already"
+    assert seen == [1], "10,000 queries gain already"
     assert found.gains is not None
     assert found.gains.why == "gains through label with all of the data"
     _, seen = looked(ASKER._replace(hold="0.1"), 2, {("label", "1"): label})

@@ -4,6 +4,10 @@ What an attacker can do with some queries, they can do with more: a budget that 
 a budget at which an attack gains makes all larger ones gain. The search looks at the largest budget first, and then
 bisects. It looks at no more than `looks(n)` of n budgets, a number that is known in advance, so that the error rate is
 shared over as many: of all budgets that are not safe, none is called safe with a probability above that rate.
+
+This holds however looks depend on each other. The search meets its first false "safe" only after it called every safe
+budget on its way safe, and no other one: a way that no chance changes, with at most `looks(n)` budgets on it. What
+other panels decide spares looks on this way, and does not change it.
 """
 
 from __future__ import annotations
@@ -24,9 +28,13 @@ def following(found: Mapping[int, Outcome], budgets: int) -> int | None:
     `found`: outcomes by place. What is neither safe nor gains is taken for not safe.
     """
     low, high = bounds(found, budgets)
-    if high == budgets:
-        return budgets - 1 if low < budgets - 1 else None
-    return (low + high) // 2 if high - low > 1 else None
+    if high - low == 1:
+        return None
+    left, right, at = -1, budgets, budgets - 1
+    while not low < at < high:
+        left, right = (at, right) if at <= low else (left, at)
+        at = (left + right) // 2
+    return at
 
 
 def bounds(found: Mapping[int, Outcome], budgets: int) -> tuple[int, int]:
