@@ -157,8 +157,8 @@ class ProgressReporter:
         if activity.outlook is None:
             return f"{activity.name}: {duration(self.clock() - activity.began)} so far"
         group, end = ((self._number(left, activity), self._time(left, activity)) for left in activity.outlook)
-        more = "" if group == end else f"; in all {end[0]}{end[1]}"
-        return f"{activity.name}: {activity.done}/{activity.total}; at most {group[0]} left{group[1]}{more}"
+        word = "" if group == end else f"at most {group[0]} more until a word may be sure{group[1]}; "
+        return f"{activity.name}: {activity.done} of {activity.total}; {word}at most {end[0]} more in all{end[1]}"
 
     def short(self, activity: Activity) -> str:
         """Return what stands beside a bar."""
@@ -166,8 +166,8 @@ class ProgressReporter:
             return duration(self.clock() - activity.began)
         group, end = (f"{_students(left, activity):,}" for left in activity.outlook)
         time = self._time(activity.outlook.group, activity).replace("about ", "")
-        more = "" if group == end else f"; in all {end}"
-        return f"{activity.done}/{activity.total}; at most {group} left{time}{more}"
+        told = f"{end} more{time}" if group == end else f"{group} to a word{time}, {end} in all"
+        return f"{activity.done}/{activity.total}; ≤ {told}"
 
     def _number(self, left: Left, activity: Activity) -> str:
         students = _students(left, activity)

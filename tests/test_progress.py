@@ -83,15 +83,16 @@ def test_what_is_left_counts_all_phases_and_teachers(lines: list[str]) -> None:
         clock.now += 9
         reporter.look()
     assert lines == [
-        "tuning: 0/4; at most 6 students and 1 teacher left; in all 1,002 students and 3 teachers",
-        "tuning: 2/4; at most 4 students and 1 teacher left (about 54 s); "
-        "in all 1,000 students and 3 teachers (about 2 h 31 min)",
+        "tuning: 0 of 4; at most 6 students and 1 teacher more until a word may be sure; "
+        "at most 1,002 students and 3 teachers more in all",
+        "tuning: 2 of 4; at most 4 students and 1 teacher more until a word may be sure (about 54 s); "
+        "at most 1,000 students and 3 teachers more in all (about 2 h 31 min)",
     ]
     whole = Left(1, 0, 1.0)
     with reporter.training("judging", 1, Outlook(whole, whole)):
         clock.now += 9
         reporter.look()
-    assert lines[2:] == ["judging: 0/1; at most 1 student left (about 14 s)"]
+    assert lines[2:] == ["judging: 0 of 1; at most 1 student more in all (about 14 s)"]
 
 
 def test_a_quiet_reporter_says_nothing(lines: list[str]) -> None:
@@ -118,7 +119,7 @@ def test_a_terminal_of_eighty_characters_shows_one_bar_with_what_is_left(monkeyp
             reporter.refresh()
             shown = Text.from_ansi(drawn.getvalue()).plain
         assert "comparing" not in shown
-        assert "1/4; at most 93 left (17 min); in all 2,105" in shown
+        assert "1/4; ≤ 93 to a word (17 min), 2,105 in all" in shown
         reporter.refresh()
         assert "comparing students" in drawn.getvalue()
 
