@@ -21,7 +21,7 @@ from audit.plan.suite import QUERIES, STANDARD
 from audit.statistics.verdict import ALPHA
 from reports.limit import html, markdown, outputs, wording
 from reports.limit.document import Cell, Limit, Outcome, load, save
-from reports.record import RecordError
+from reports.record import Flag, Record, RecordError
 from teachers.errors import UsageError
 
 
@@ -132,6 +132,17 @@ def test_without_images_the_gain_is_over_the_largest_class() -> None:
     assert found["without"] == pytest.approx(record.task.majority)
     assert found["gain"].mean == pytest.approx(row.knockoff.accuracy - record.task.majority)  # type: ignore[operator]
     assert found["outcome"] != "safe"
+
+
+def test_doubts_about_students_with_images_stop_no_attacker_without() -> None:
+    doubt = Flag(id="control-at-ceiling", found="the control is nearly perfect", why="", do="", caps="undistillable")
+
+    def outcome(record: Record) -> str:
+        doubted = record.model_copy(update={"flags": (doubt,)})
+        return str(judged(doubted, {"soft-kd"})["why"])
+
+    assert outcome(of()) == "the control is nearly perfect"
+    assert outcome(of(outsiders=True)) != "the control is nearly perfect"
 
 
 def test_the_error_rate_of_a_record_is_that_of_its_bounds() -> None:

@@ -12,6 +12,8 @@ from reports.limit.document import Outcome
 from reports.record import Comparison, Record, Word
 from teachers.proportions import majority
 
+# Doubts about students that have the images: those without any are not held against them.
+OF_STUDENTS: Final = ("control-at-ceiling", "weak-control", "erratic-control")
 WORDS: Final[dict[Word, Outcome]] = {"DISTILLABLE": "gains", "UNDISTILLABLE": "safe", "INCONCLUSIVE": "open"}
 
 
@@ -26,7 +28,10 @@ def judged(record: Record, works: Collection[str] = ()) -> dict[str, Any]:
     rows = {record.name_of(row): row for row in record.comparisons}
     found = {name: _finding(facts, row) for name, row in rows.items()}
     known = [replace(f, passes=f.passes or rows[name].attack in works) for name, f in found.items()]
-    ruling = rule(known, record.flags, complete=True, delta=facts.delta, alpha=facts.alpha)
+    flags = [
+        flag for flag in record.flags if flag.id not in OF_STUDENTS or "original" in {r.holds for r in rows.values()}
+    ]
+    ruling = rule(known, flags, complete=True, delta=facts.delta, alpha=facts.alpha)
     asked = max(row.knockoff.queries for row in rows.values())
     told = dict[str, Any](outcome=WORDS[ruling.word], why="; ".join(ruling.reasons[:1]), queries=asked)
     gains = {name: f.looks for name, f in found.items() if f.looks is not None}
