@@ -51,12 +51,18 @@ def following(record: Record) -> str:
     if verdict.word != "INCONCLUSIVE" or not verdict.settle:
         return ""
     took = _time(record)
-    return f"Next: {verdict.settle.rstrip('.')}{took and f', {took}'}."
+    more = "; `audit plan` with it says what that takes, and what it can see" if "--effort" in verdict.settle else ""
+    return f"Next: {verdict.settle.rstrip('.')}{took and f', {took}'}{more}."
 
 
 def _undecided(record: Record) -> str:
     """Say in a few words why there is no decisive word."""
     verdict = record.verdict
+    best = carrier(record)
+    gains = f"{record.name_of(best)} gains" if best is not None else None
+    for reason in verdict.reasons:  # a gain that is seen, and why it does not count
+        if gains is not None and reason.startswith(gains) and not _stopped(record):
+            return f"Not decided: {reason.rstrip('.')}."
     limits = [flag for flag in record.flags if flag.caps != "nothing"]
     if limits:
         more = f" (and {len(limits) - 1} more)" if len(limits) > 1 else ""
@@ -64,6 +70,11 @@ def _undecided(record: Record) -> str:
     if _SEEDS.search(verdict.settle):
         return "Too few repetitions to say."
     return f"Not decided: {verdict.reasons[0].rstrip('.')}." if verdict.reasons else "Not decided."
+
+
+def _stopped(record: Record) -> bool:
+    """Whether a flag rules out both words."""
+    return any(flag.caps == "inconclusive" for flag in record.flags)
 
 
 def _time(record: Record) -> str:

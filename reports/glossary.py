@@ -16,9 +16,9 @@ POSITIVE_CONTROL: Final = Term(
     "Positive control",
     "An attack passes the positive control if it works on the ordinary teacher, where nothing resists it: it trains "
     "a better student than its baseline, which is the best that its attacker has without a teacher. If the attacker "
-    "holds original images, the baseline is an LS student on these images, or on the few of them whose labels are "
-    "known; otherwise it is to name the largest class always. An attack that fails even on the ordinary teacher is "
-    "no evidence that the audited teacher resists.",
+    "holds original images, the baseline is their control: an LS student on these images, or on the few of them whose "
+    "labels are known, or the attack's own loss on labels where that is better; otherwise it is to name the largest "
+    "class always. An attack that fails even on the ordinary teacher is no evidence that the audited teacher resists.",
 )
 WORDS: Final = (
     Term(

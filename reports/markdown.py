@@ -68,7 +68,8 @@ def render(record: Record) -> str:
         )
         or "None.",
         "### Queries",
-        f"{count(charged)} images charged to attacks, {count(sent)} distinct answers sent by the teacher.",
+        f"{count(charged)} images charged to attacks, {count(sent)} distinct answers sent, "
+        f"{count(record.distinct_answers)} of them by the audited teacher.",
         cost(record),
         "### Frameworks",
         frameworks.INTRODUCTION,

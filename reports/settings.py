@@ -57,7 +57,10 @@ class Settings:
         "Architecture of a checkpoint, where its tensors fit more than one; or code of yours, MODULE:FACTORY.",
     )
     normalize: str | None = option(
-        None, AUDITED, "none, half, imagenet, cifar or MEAN/STD, with /bgr where blue is first; found if not given."
+        None,
+        AUDITED,
+        "none, half, imagenet, cifar or MEAN/STD, such as 0.4,0.45,0.5/0.2,0.2,0.25, with /bgr where blue is first; "
+        "found if not given.",
     )
     classes: tuple[str, ...] = option(
         (),

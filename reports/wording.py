@@ -254,7 +254,11 @@ def scope(record: Record) -> str:
     ran = f"{len(record.comparisons) - len(record.planned)} attacks so far"
     held = "all training images" if settings.shots == 1 else f"{percent(settings.shots, 1)} of the training images"
     parts = (
-        ran if record.planned else f"{working} attacks that work",
+        ran
+        if record.planned
+        else f"{working} attack{'s'[: working - 1]} that work{'s'[: working == 1]}"
+        if working
+        else "no attack that works",
         settings.surface,
         "no query limit" if settings.budget is None else f"{settings.budget:,} queries a student",
         held if settings.labels == 1 else f"{held}, {percent(settings.labels, 1)} of the labels",

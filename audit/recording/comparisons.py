@@ -157,7 +157,8 @@ class ComparisonBuilder:
 
     def _positive_control(self, pair: Pair) -> PositiveControl | None:
         """Return an attack's students and those of the baseline of its own threat model, on the ordinary teacher."""
-        attack, baseline = pair.knockoff.attack, "LS student"
+        attack, own = pair.knockoff.attack, pair.control.target is not None
+        baseline = pair.control.name if own else "LS student"  # of labels alone, where that is better on validation
         if attack.holds != "original":
             points = self._curve(pair)
             baseline = "largest class, and the same attack at its smallest budget"

@@ -55,7 +55,7 @@ def _why_none(weights: Weights, found: Guess) -> str:
     do = (
         f"give its folder, {folder}"
         if hf
-        else "name its --arch (your own class: --arch MODULE:NAME --trust-model-code), or export it to ONNX"
+        else "name its --arch (your own class: --arch MODULE:FACTORY --trust-model-code), or export it to ONNX"
     )
     return f"fits no architecture that this tool knows; {found.told}; {do}"
 
