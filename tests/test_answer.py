@@ -100,6 +100,19 @@ def test_a_flag_that_limits_the_verdict_is_the_reason_that_is_told() -> None:
     )
 
 
+def test_a_gain_that_does_not_count_is_told_before_what_only_the_other_word_needs() -> None:
+    why = "dkd gains +1.91 points, but the same attack may gain as much on a twin"
+    record = changed(sample_record("INCONCLUSIVE"), reasons=("one seed tunes", why), settle="use --effort standard")
+    flag = sample_record("INCONCLUSIVE").flags[0].model_copy(update={"found": "one seed tunes", "caps": "undistillable"})
+    light = record.model_copy(update={"flags": (flag,)})
+    assert answer.sentence(light).startswith(f"Not decided: {why}. So far")
+    stopped = record.model_copy(update={"flags": (flag.model_copy(update={"caps": "inconclusive"}),)})
+    assert answer.sentence(stopped).startswith("Not decided: one seed tunes. So far"), "that flag rules out both words"
+    assert answer.following(light) == (
+        "Next: use --effort standard; `audit plan` with it says what that takes, and what it can see."
+    )
+
+
 def test_the_sure_range_is_corrected_below_and_holds_over_looks_above() -> None:
     record = with_rows(sample_record(), lskd={"corrected_lower": -0.0048})
     own = row(record, "lskd")

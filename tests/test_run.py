@@ -64,6 +64,10 @@ def test_every_margin_follows_from_the_students_that_its_row_names(finished: Pat
         if row.baseline is not None:
             gain = mine.mean() - record.correct(row.baseline.students).mean()
             assert gain == pytest.approx(row.baseline.margin.mean)
+        if row.positive_control is not None and row.positive_control.control_students:
+            held = next(t for t in record.trials if t.key == row.positive_control.control_students[0])
+            named = "LS student" if held.cell.technique == "ls" else f"{held.cell.technique} of "
+            assert row.positive_control.baseline.startswith(named)
 
 
 def test_a_finished_audit_trains_nothing_again(kept: Path, tmp_path: Path) -> None:
