@@ -103,7 +103,8 @@ def test_a_flag_that_limits_the_verdict_is_the_reason_that_is_told() -> None:
 def test_a_gain_that_does_not_count_is_told_before_what_only_the_other_word_needs() -> None:
     why = "dkd gains +1.91 points, but the same attack may gain as much on a twin"
     record = changed(sample_record("INCONCLUSIVE"), reasons=("one seed tunes", why), settle="use --effort standard")
-    flag = sample_record("INCONCLUSIVE").flags[0].model_copy(update={"found": "one seed tunes", "caps": "undistillable"})
+    first = sample_record("INCONCLUSIVE").flags[0]
+    flag = first.model_copy(update={"found": "one seed tunes", "caps": "undistillable"})
     light = record.model_copy(update={"flags": (flag,)})
     assert answer.sentence(light).startswith(f"Not decided: {why}. So far")
     stopped = record.model_copy(update={"flags": (flag.model_copy(update={"caps": "inconclusive"}),)})

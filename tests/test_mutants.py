@@ -612,8 +612,8 @@ MUTANTS = (
     Mutant(
         "a budget is safe where no attack is known to work",
         "audit/limits/judged.py",
-        "passes=f.passes or f.attack",
-        "passes=True or f.attack",
+        "passes=f.passes or rows[name].attack",
+        "passes=True or rows[name].attack",
         "tests/test_audit_limit.py -k known_to_work",
     ),
     Mutant(
