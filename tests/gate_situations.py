@@ -31,6 +31,7 @@ from gate_records import (
 from audit import cli
 from audit.plan.design import VERSION
 from reports import html, outputs
+from reports.policy_outcome import PolicyOutcome
 from reports.record import Record, dumped, save
 
 TODAY = date(2026, 6, 15)
@@ -240,10 +241,15 @@ def drawn(record: bytes) -> str:
     return html.render(Record.model_validate_json(record))
 
 
+def page(record: Record, policy: PolicyOutcome | None) -> str:
+    """Return the page of a record, which is drawn anew where a policy stands on it."""
+    return drawn(dumped(record)) if policy is None else html.render(record, policy)
+
+
 def outcome(situation: Situation, folder: Path) -> Outcome:
     """Really run the command; pages are drawn once for each record."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outputs, "html", SimpleNamespace(render=lambda record: drawn(dumped(record))))
+        patch.setattr(outputs, "html", SimpleNamespace(render=page))
         return _outcome(situation, folder)
 
 
