@@ -157,7 +157,7 @@ def test_adding_seeds_is_another_look_and_spends_error(cold: Callable[[str], Pat
 def test_seeds_are_added_to_open_comparisons_alone(
     cold: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def left(findings: Sequence[Finding], delta: float) -> list[str]:
+    def left(findings: Sequence[Finding], *_: float) -> list[str]:
         return [f.attack for f in findings if "soft-kd" in f.attack]
 
     monkeypatch.setattr(verdict, "undecided", left)
@@ -517,9 +517,9 @@ def test_a_running_audit_and_its_record_hold_the_same_arrays(
     judged: list[StudentTrials] = []
     judge = pipeline.judge
 
-    def listening(students: Sequence[StudentTrials], *more: object) -> None:
+    def listening(students: Sequence[StudentTrials], *more: object, **named: object) -> None:
         judged.extend(students)
-        judge(students, *more)  # type: ignore[arg-type]
+        judge(students, *more, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pipeline, "judge", listening)
     record = pipeline.run(request(kept, tmp_path / "out", drop_classes=("3",))).record
