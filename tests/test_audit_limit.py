@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from sample_limit import ASKER, HOSTILE, document, looked, of, strong
 from attacks import registry
 from audit.limits import search
 from audit.limits.attackers import able, attacks_of, budgets_of, holds_of
-from audit.limits.judged import judged, working
+from audit.limits.judged import judged, sure, working
 from audit.limits.panels import in_order, panel
 from audit.plan.suite import QUERIES, STANDARD
 from audit.statistics.verdict import ALPHA
@@ -111,6 +112,14 @@ def test_a_budget_is_safe_where_every_attack_is_bounded_and_one_is_known_to_work
     assert judged(of("soft-kd"))["outcome"] == "gains"
     assert judged(of("soft-kd"))["attack"] == "soft-kd"
     assert judged(strong(known(of(), {"soft-kd": OPEN})))["outcome"] == "open"
+
+
+def test_a_gain_that_is_surely_below_the_tolerance_leaves_a_budget_safe() -> None:
+    gaining = strong(known(of(), {"soft-kd": (280, 150)}))
+    wide = gaining.model_copy(update={"settings": replace(gaining.settings, delta=5.0)})
+    assert (judged(gaining)["outcome"], judged(wide)["outcome"]) == ("gains", "safe")
+    assert sure(of("soft-kd").model_copy(update={"settings": wide.settings})), "a gain of 12.9 points, of 5 at least"
+    assert not sure(wide), "a gain of 2.1 points: all attacks must run before the budget can be called safe"
 
 
 def test_with_few_queries_it_counts_what_worked_with_more() -> None:

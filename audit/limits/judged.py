@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from audit.analysis.derive import RecordResults, finding, interval, results
-from audit.statistics.verdict import Finding, rule
+from audit.statistics.verdict import Finding, bounds, planned, rule
 from reports.limit.document import Outcome
-from reports.record import Comparison, Record, Word
+from reports.record import Comparison, Flag, Record, Word
 from teachers.proportions import majority
 
 # Doubts about students that have the images: those without any are not held against them.
@@ -19,6 +19,8 @@ WORDS: Final[dict[Word, Outcome]] = {"DISTILLABLE": "gains", "UNDISTILLABLE": "s
 
 def judged(record: Record, works: Collection[str] = ()) -> dict[str, Any]:
     """Return the fields of a cell that follow from its audit, by the rules of the verdict at the audit's error rate.
+
+    But for one: a gain that is sure and surely below the tolerance is no gain of the tolerance, and its budget is safe.
 
     The suite is whole where the record has all of its attacks that such an attacker can run: whoever asks has chosen
     them. `works`: attacks that were seen to work with more queries; with few, none passes its positive control.
@@ -33,16 +35,34 @@ def judged(record: Record, works: Collection[str] = ()) -> dict[str, Any]:
     ]
     ruling = rule(known, flags, complete=True, delta=facts.delta, alpha=facts.alpha)
     asked = max(row.knockoff.queries for row in rows.values())
-    told = dict[str, Any](outcome=WORDS[ruling.word], why="; ".join(ruling.reasons[:1]), queries=asked)
+    outcome, why = WORDS[ruling.word], ruling.reasons[0]
+    if safe(known, flags, facts.delta, facts.alpha):
+        outcome, why = "safe", bounds([f for f in known if f.status == "judged"], facts.delta, facts.alpha)[0]
+    told = dict[str, Any](outcome=outcome, why=why, queries=asked)
     gains = {name: f.looks for name, f in found.items() if f.looks is not None}
     if not gains:
         return told
-    sure = ruling.word == "DISTILLABLE"  # then the attack that carries the word is told, else the largest gain
-    best = min(gains, key=lambda name: ruling.p_holm.get(name, 1.0) if sure else -gains[name].last.mean)
+    carried = outcome == "gains"  # then the attack that carries the word is told, else the largest gain
+    best = min(gains, key=lambda name: ruling.p_holm.get(name, 1.0) if carried else -gains[name].last.mean)
     row, looks = rows[best], gains[best]
     without = row.control.accuracy if row.holds == "original" else majority(facts.labels[facts.judged])
     gain = interval(facts, looks.last, looks)
     return told | dict[str, Any](attack=best, gain=gain, copied=row.knockoff.accuracy, without=without)
+
+
+def safe(findings: Sequence[Finding], flags: Sequence[Flag], delta: float, alpha: float) -> bool:
+    """Whether no attack gains the tolerance: all were judged, one is known to work, and each is bounded below it."""
+    judged = [f for f in findings if f.status == "judged"]
+    left = any(f.status in ("failed", "planned") for f in findings) or any(flag.caps != "nothing" for flag in flags)
+    bounded = (f.same or (f.usable and f.looks is not None and f.looks.upper(alpha) < delta) for f in judged)
+    return not left and any(f.evidence for f in judged) and all(bounded)
+
+
+def sure(record: Record) -> bool:
+    """Whether an attack surely gains the tolerance, so that no other one needs to run."""
+    facts = results(record)
+    found = [_finding(facts, row) for row in record.comparisons]
+    return any(f.usable and f.least(facts.alpha / planned(found)) > facts.delta for f in found)
 
 
 def working(record: Record) -> set[str]:

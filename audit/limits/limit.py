@@ -11,6 +11,7 @@ from typing import Final
 
 from audit import __version__, folder
 from audit.limits.attackers import AUTO, Attacker, attacker, attacks_of, budgets_of, holds_of
+from audit.limits.judged import sure
 from audit.limits.panels import in_order, panel
 from audit.pipeline import run
 from audit.plan.names import surfaces
@@ -78,8 +79,11 @@ class Search:
         self.progress.note(f"{one.asker.name}: {'all' if budget is None else f'at most {budget:,}'} queries")
         own = self.out / one.asker.place(budget)
         asked = replace(one.options, budget=budget, out=own, alpha=one.asker.alpha, stop=DECIDED)
-        self.records.append(run(asked, command=self.command).record)
-        return self.records[-1]
+        record = run(asked, command=self.command).record
+        if record.planned and not sure(record):  # it gains, but perhaps less than the tolerance: all others must run
+            record = run(replace(asked, stop=None), command=self.command).record
+        self.records.append(record)
+        return record
 
     def document(self, order: Sequence[tuple[str, str]], grid: tuple[int, ...], delta: float) -> Limit:
         """Return what was found so far."""

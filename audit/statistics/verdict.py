@@ -128,7 +128,7 @@ def rule(
         return Ruling(word="DISTILLABLE", reasons=reasons, settle="", p_holm=adjusted)
     against = _against(findings, judged, flags, complete=complete, delta=delta, alpha=alpha)
     if not against:
-        return Ruling(word="UNDISTILLABLE", reasons=_bounds(judged, delta, alpha), settle="", p_holm=adjusted)
+        return Ruling(word="UNDISTILLABLE", reasons=bounds(judged, delta, alpha), settle="", p_holm=adjusted)
     settle = "; ".join(flag.do for flag in flags if flag.caps != "nothing") or _settle(findings, delta, alpha)
     return Ruling(word="INCONCLUSIVE", reasons=tuple(against), settle=settle, p_holm=adjusted)
 
@@ -256,7 +256,8 @@ def _wins(winners: Sequence[Finding], adjusted: dict[str, float], level: float) 
     )
 
 
-def _bounds(judged: Sequence[Finding], delta: float, alpha: float) -> tuple[str, ...]:
+def bounds(judged: Sequence[Finding], delta: float, alpha: float) -> tuple[str, ...]:
+    """Say that every gain is below the tolerance, and by how much."""
     same = [f.attack for f in judged if f.same]
     nothing = f"best at the labels alone, and so without any gain: {', '.join(same)}"
     if len(same) == len(judged):
