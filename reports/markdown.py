@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 from reports import answer, controls, frameworks
 from reports.printable import clean
@@ -124,6 +125,12 @@ def _entry(line: frameworks.Line) -> str:
     """Return one entry of a framework, and what the audit shows of it."""
     entry = line.entry
     return f"- **{escape(f'{entry.framework} {entry.version}, {entry.id}')}** ({entry.subject}): {escape(line.says)}"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table of cells that are escaped already."""
+    written = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
+    return "\n".join([written[0], f"|{'---|' * len(heads)}", *written[1:]])
 
 
 def escape(text: str) -> str:

@@ -20,8 +20,6 @@ from reports import terminal
 if TYPE_CHECKING:
     from audit.policy.file import PolicyFile
 
-LIMIT = "limit.json"  # in a folder that `audit limit` wrote
-
 
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")],
@@ -35,10 +33,9 @@ def report(
 ) -> None:
     """Write reports again from record.json: as `audit run` does, or in the formats that are named."""
     from audit.finished.reporting import report as write
+    from reports.limit import document, outputs
 
-    if (folder / LIMIT).exists() and formats is None:
-        from reports.limit import document, outputs
-
+    if (folder / document.FILE).exists() and formats is None:
         outputs.write(document.load(folder), folder)
         for name in outputs.FILES[1:]:
             terminal.say(str(folder / name), whole=True)
@@ -67,9 +64,10 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` 
     from audit.finished.tables import beside
     from audit.finished.verify import verify as look
     from audit.policy.outcome import asked_again
+    from reports.limit.document import FILE
     from reports.record import load
 
-    if (folder / LIMIT).exists():
+    if (folder / FILE).exists():
         from audit.limits.checking import check
 
         for disagreement in check(folder):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from reports.leaderboard import wording as telling
 from reports.leaderboard.board import Leaderboard
-from reports.markdown import escape
+from reports.markdown import escape, table
 from reports.wording import count, number, percent, points, probability, span
 
 _HEADINGS = (
@@ -21,20 +21,15 @@ def render(board: Leaderboard) -> str:
         f"## {escape(telling.title(board))}",
         f"**{escape(telling.sentence(board))}**",
         "; ".join(f"{what} {escape(value)}" for what, value in board.question) + ".",
-        _table(_HEADINGS, (_entry(board, i) for i in range(len(board.entries)))),
+        table(_HEADINGS, (_entry(board, i) for i in range(len(board.entries)))),
         telling.RANKING,
         *(escape(remark) for remark in telling.remarks(board)),
         "### Attacks",
-        _table(("Attack", *(escape(e.name) for e in board.entries)), _lines(board)),
+        table(("Attack", *(escape(e.name) for e in board.entries)), _lines(board)),
         f"Margins over the control in points, two-sided 95 % intervals. Tolerance {points(board.delta)} points.",
         *_differences(board),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    written = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
-    return "\n".join([written[0], f"|{'---|' * len(heads)}", *written[1:]])
 
 
 def _entry(board: Leaderboard, place: int) -> tuple[str, ...]:
@@ -77,4 +72,4 @@ def _differences(board: Leaderboard) -> tuple[str, ...]:
         for d in board.differences
     )
     heads = ("Attack", "Difference, points", "Holm p", "Seeds", "Discordant images a seed")
-    return f"### Margins of {second} minus those of {first}", _table(heads, rows), telling.DIFFERENCES
+    return f"### Margins of {second} minus those of {first}", table(heads, rows), telling.DIFFERENCES

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from reports import frameworks
 from reports.limit import wording
 from reports.limit.document import Limit, Panel
-from reports.markdown import escape
+from reports.markdown import escape, table
 
 
 def render(limit: Limit) -> str:
@@ -17,7 +17,7 @@ def render(limit: Limit) -> str:
         f"## {escape(wording.title(limit))}",
         *(f"**{escape(sentence)}**" for sentence in said),
         wording.COUNTED,
-        _table(wording.HEADS, map(wording.summary, limit.panels)),
+        table(wording.HEADS, _escaped(map(wording.summary, limit.panels))),
         wording.HOW,
         "### Every budget",
         *(part for panel in limit.panels for part in _panel(panel)),
@@ -34,9 +34,8 @@ def render(limit: Limit) -> str:
 def _panel(panel: Panel) -> tuple[str, str, str]:
     told = f"{escape(wording.paid(panel))}. Attacks: {escape(', '.join(panel.attacks))}."
     heading = f"#### {escape(panel.surface)}, {escape(wording.holder(panel.hold))}"
-    return heading, _table(wording.CELL_HEADS, map(wording.row, panel.cells)), told
+    return heading, table(wording.CELL_HEADS, _escaped(map(wording.row, panel.cells))), told
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(map(escape, cells))} |" for cells in rows)])
+def _escaped(rows: Iterable[Sequence[str]]) -> Iterable[tuple[str, ...]]:
+    return (tuple(map(escape, cells)) for cells in rows)
