@@ -10,7 +10,7 @@ from pathlib import Path
 from attacks.base import Attack
 from audit.cache.store import Cache
 from audit.execution import ahead
-from audit.execution.execute import executor
+from audit.execution.execute import Executor, executor
 from audit.execution.runner import TrialRunner
 from audit.plan.options import Options, settings_of, teacher_spec
 from audit.plan.suite import Suite, suite
@@ -134,7 +134,7 @@ def workbench(context: RunContext, out: Path, teachers: Sequence[Target] = ()) -
     asked = teachers or [*both(context.targets), *own_teachers(context)]
     return TrialRunner(
         cache=context.cache,
-        executor=executor(options.workers, options.device, isolated=context.isolated, timeout=options.cell_timeout),
+        executor=trainer(context),
         workers=options.workers,
         pools={
             pool.digest: pool for pool in (experiment.pool, experiment.tenth, experiment.nothing, experiment.surrogate)
@@ -144,6 +144,19 @@ def workbench(context: RunContext, out: Path, teachers: Sequence[Target] = ()) -
         targets=named((*experiment.truths.values(), *asked)),
         journal=out / "journal.jsonl",
         progress=context.progress,
+    )
+
+
+def trainer(context: RunContext) -> Executor:
+    """Return what trains the students of an audit."""
+    options = context.options
+    return executor(
+        options.jobs,
+        options.device,
+        isolated=context.isolated,
+        timeout=options.cell_timeout,
+        engine=options.engine,
+        note=context.progress.note,
     )
 
 

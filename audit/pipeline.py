@@ -163,7 +163,9 @@ class AuditRun:
         runner.outlook = partial(self.foresight, every, every if table else ())
         for one in every:
             recipe, design = one.experiment.recipe, one.design
-            runner.progress.note(f"{recipe.architecture} students of {recipe.steps} steps on {runner.workers} workers")
+            runner.progress.note(
+                f"{recipe.architecture} students of {recipe.steps} steps on {runner.executor.workers} workers"
+            )
             one.tune("tuning", design.tuning())
             one.tune("matching controls", design.matching(one))
             one.train("twice the steps", design.longer(one, one.pairs))
@@ -247,7 +249,7 @@ class AuditRun:
                     if key in runner.results
                 ),
                 journal=evidence.journal(runner.journal),
-                environment=evidence.environment(),
+                environment=evidence.environment(runner.executor.engine),
                 times=evidence.times(runner, time.perf_counter() - self.began),
             )
         )

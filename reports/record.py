@@ -460,6 +460,22 @@ class Look(LaterFields):
     outsiders: bool = False  # whether looks at attacks without original images were at gains over the largest class
 
 
+class EngineNode(Data):
+    """A machine of a cluster."""
+
+    name: str
+    system: str
+    students: Count  # trained there in this audit
+
+
+class Engine(Data):
+    """The cluster that trained students."""
+
+    name: str
+    version: str
+    nodes: tuple[EngineNode, ...]
+
+
 class Environment(Data):
     tool: str
     python: str
@@ -469,6 +485,7 @@ class Environment(Data):
     threads: int
     packages: dict[str, str]  # versions of the packages that affect the numbers
     code: str  # sha256 of the tool's own source files
+    engine: Engine | None = None  # None: students were trained on this machine alone
 
 
 class Times(Data):
@@ -589,6 +606,8 @@ def dumped(record: Record) -> bytes:
     unstated: dict[str, Any] = {"design": True} if record.design == UNSTATED else {}
     if not record.frameworks:
         unstated["frameworks"] = True
+    if record.environment.engine is None:
+        unstated["environment"] = {"engine"}
     absent = {name for name, silent in LATER_SETTINGS.items() if getattr(record.settings, name) == silent}
     if absent:
         unstated["settings"] = absent

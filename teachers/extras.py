@@ -10,7 +10,9 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 NAME: Final = "distill-audit"
-Extra = Literal["cam", "hf", "onnx", "parquet"]  # those that a message may name; pyproject.toml has what each installs
+Extra = Literal["cam", "hf", "onnx", "parquet", "ray"]  # that a message may name; pyproject.toml says what they install
+    "cam", "hf", "onnx", "parquet", "ray"
+]  # those that a message may name; pyproject.toml has what each installs
 
 
 def install(extra: Extra) -> str:

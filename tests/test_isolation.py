@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from audits import request, timeless
-from distributions import distribution
+from hostile_distribution import FAILS, installed
 from torch import nn
 
 from audit import pipeline
@@ -27,31 +27,12 @@ from teachers.targets.target import Target
 pytestmark = pytest.mark.usefixtures("tiny")
 
 BUDGET = 40_000
-FAILS = {
-    "hostile-gc": "Held: no network",
-    "hostile-frames": "Held: closures and frames",
-    "hostile-path": "Held: nothing names",
-    "hostile-pickle": "its process sent an invalid message",
-    "hostile-backward": "does not require grad",
-    "hostile-train": "has no attribute 'model'",
-    "hostile-buffer": "Held: an answer belongs",
-    "hostile-pool": "does not hold these images",
-    "hostile-exit": "its process died",
-}
 
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install all hostile attacks as one distribution; return where it lies."""
-    source = (Path(__file__).parent / "hostile_plugin.py").read_text()
-    classes = {name: line.split()[1].split("(")[0] for name, line in declared(source).items()}
-    return distribution(tmp_path_factory.mktemp("hostile"), "hostile_plugin", classes)
-
-
-def declared(source: str) -> dict[str, str]:
-    """Return the class line of each attack by its name."""
-    lines = source.splitlines()
-    return {lines[i + 1].split('"')[1]: line for i, line in enumerate(lines) if line.endswith("(Hostile):")}
+    return installed(tmp_path_factory.mktemp("hostile"))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from teachers.names import DEMO
 
 
 @takes(
-    *("data", "effort", "budget", "student", "jobs", "device", "precision", "cache"),
+    *("data", "effort", "budget", "student", "jobs", "engine", "device", "precision", "cache"),
     teacher=DEMO,
     surface=taken(
         Annotated[

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @takes(
     *("teacher", *CHECKPOINT_FIELDS, *ATTACKER_FIELDS, "groups", "out", "price", "thumbnails"),
-    *("jobs", "device", "precision", "cache", "isolate", "cell_timeout", "stop", *SERVICE_FIELDS),
+    *("jobs", "engine", "device", "precision", "cache", "isolate", "cell_timeout", "stop", *SERVICE_FIELDS),
 )
 def run(
     options: Options,
@@ -84,7 +84,7 @@ def foreseen(policy: Path, options: Options) -> PolicyFile:
 
 @takes(
     *("teacher", *CHECKPOINT_FIELDS, "attacks", "effort", "student", "seeds", "delta", "surrogate", "groups", "out"),
-    *("thumbnails", "jobs", "device", "precision", "cache", "isolate", "cell_timeout", *SERVICE_FIELDS),
+    *("thumbnails", "jobs", "engine", "device", "precision", "cache", "isolate", "cell_timeout", *SERVICE_FIELDS),
 )
 def limit(
     options: Options,
@@ -115,7 +115,7 @@ def limit(
 
 @takes(
     *("teacher", *CHECKPOINT_FIELDS, *ATTACKER_FIELDS, "groups"),
-    *("price", "jobs", "device", "precision", "cache", "isolate", *SERVICE_FIELDS),
+    *("price", "jobs", "engine", "device", "precision", "cache", "isolate", *SERVICE_FIELDS),
 )
 def plan(
     options: Options,

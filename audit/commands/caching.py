@@ -110,6 +110,7 @@ def load(
         "trust_model_code",
         *(name for name in ATTACKER_FIELDS if name != "surface"),
         "jobs",
+        "engine",
         "device",
         "precision",
         "cache",

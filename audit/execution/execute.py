@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Protocol
 
 from audit.execution.measure import EvalSplits, Oracles, measure
@@ -11,10 +13,26 @@ from audit.execution.processes import Processes
 from audit.execution.threads import one_thread
 from audit.execution.worker import Job, failure, train
 from audit.plan.cells import Failure, Result
+from audit.plan.engines import LOCAL
+from audit.plan.options import Options
+from reports.record import Engine
+from teachers.notes import Note, silent
 
 
 class Executor(Protocol):
-    """Interface of executors; one for a cluster would implement it, too."""
+    """Interface of executors."""
+
+    nodes: dict[str, str]  # by key of a cell: the node that trained its student, where that is not this machine
+
+    @property
+    def workers(self) -> int:
+        """Number of students that are trained at once."""
+        ...
+
+    @property
+    def engine(self) -> Engine | None:
+        """What a record keeps of a cluster; None for this machine alone."""
+        ...
 
     def run(self, jobs: Sequence[Job], doors: Oracles, eval_splits: EvalSplits) -> Iterator[Result | Failure]:
         """Train and measure every job, in any order."""
@@ -28,7 +46,10 @@ class Executor(Protocol):
 class Inline:
     """Run cells one after the other in this process (for a GPU and for tests); plug-in code gets its own process."""
 
+    workers, engine = 1, None
+
     def __init__(self, timeout: float | None = None) -> None:
+        self.nodes: dict[str, str] = {}
         self._apart = Processes(1, timeout)
 
     def run(self, jobs: Sequence[Job], doors: Oracles, eval_splits: EvalSplits) -> Iterator[Result | Failure]:
@@ -49,11 +70,35 @@ class Inline:
             return failure(job.cell, e)
 
 
-def executor(jobs: int, device: str, *, isolated: bool = False, timeout: float | None = None) -> Executor:
+def at_once(options: Options) -> int:
+    """Return how many students an audit trains at once; a cluster is asked."""
+    if options.engine == LOCAL:
+        return options.workers
+    with closing(executor(options.jobs, options.device, engine=options.engine)) as crew:
+        return crew.workers
+
+
+def executor(
+    jobs: int | None,
+    device: str,
+    *,
+    isolated: bool = False,
+    timeout: float | None = None,
+    engine: str = LOCAL,
+    note: Note = silent,
+) -> Executor:
     """Return the executor: several processes on a CPU; one on a GPU, which is this process unless `isolated`.
 
-    A worker that sends nothing for `timeout` seconds is ended; None: a limit that follows from its number of steps.
+    With another engine, a cluster's: `jobs` slots. Where `jobs` is None, all cores or all slots are used. A worker that
+    sends nothing for `timeout` seconds is ended; None: a limit that follows from its number of steps. Raises UsageError
+    where there is no cluster.
     """
+    if engine != LOCAL:
+        from audit.execution.cluster.connection import Cluster
+        from audit.execution.cluster.executor import ClusterExecutor
+
+        return ClusterExecutor(Cluster(engine, jobs, device), jobs, timeout, note)
+    jobs = (os.cpu_count() or 1) if jobs is None else jobs
     if device == "cpu" and jobs > 1:
         return Processes(jobs, timeout)
     return Processes(1, timeout) if isolated else Inline(timeout)

@@ -43,6 +43,7 @@ class CachedTeacher:
     store: AnswerStore
     ask: Ask
     at_once: int = CHUNK  # images per query
+    portable: bool = False  # whether a copy of `ask` on another machine gives the same answers
 
     def complete(self, block: Block, rows: Rows, pixels: Pixels) -> None:
         """Query and store the answers that are missing for some rows of a block."""
@@ -92,7 +93,7 @@ class MeteredOracle:
         owner: str = "",
     ) -> None:
         shape = next(iter(held.values())).shape
-        self._cached_teacher, self._held, self.files, self._owner = cached_teacher, held, files, owner
+        self.teacher, self._held, self.files, self._owner = cached_teacher, held, files, owner
         self._oracle = Oracle(self._made, surface=surface, shape=shape, budget=budget, estimate_by=self._guessed)
         self._rests: dict[str, np.ndarray] = {}
         self._estimates: set[str] = set()  # blocks that only served to estimate gradients
@@ -139,9 +140,9 @@ class MeteredOracle:
         count = sum(one.count for one in sets) * len(index)
         self._oracle.charge(count)
         digest = hashlib.sha256(index.tobytes()).digest()
-        question = self._owner, self._cached_teacher.store.folder, pool, tuple(sets), digest
+        question = self._owner, self.teacher.store.folder, pool, tuple(sets), digest
         asked = (block for one in sets for block in blocks(images, one, index))
-        file = self.files.joined(question, count, (self._cached_teacher.answers(*block) for block in asked))
+        file = self.files.joined(question, count, (self.teacher.answers(*block) for block in asked))
         for one in sets:
             for block, rows, _ in blocks(images, one, index):
                 self._use(block, rows)
@@ -175,7 +176,7 @@ class MeteredOracle:
 
     def _rest(self, block: Block, rows: Rows, pixels: Pixels) -> Answers:
         self._use(block, rows)
-        return self._cached_teacher.answers(block, rows, pixels)
+        return self.teacher.answers(block, rows, pixels)
 
 
 def _named(images: Tensor) -> str:

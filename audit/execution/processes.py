@@ -43,13 +43,16 @@ class Processes:
     A worker that sends nothing for `timeout` seconds is ended; None: a limit that follows from its number of steps.
     """
 
+    engine = None
+
     def __init__(self, workers: int, timeout: float | None = None) -> None:
-        self._workers, self._timeout = workers, timeout
+        self.workers, self._timeout = workers, timeout
+        self.nodes: dict[str, str] = {}
         self._crew: list[_Worker] = []
 
     def run(self, jobs: Sequence[Job], doors: Oracles, eval_splits: EvalSplits) -> Iterator[Result | Failure]:
         with one_thread():
-            while len(self._crew) < min(self._workers, len(jobs)):
+            while len(self._crew) < min(self.workers, len(jobs)):
                 self._crew.append(_Worker(self._timeout))
             yield from self._feed(deque(jobs), doors, eval_splits)
 

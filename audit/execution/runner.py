@@ -43,7 +43,7 @@ class TrialRunner:
 
     cache: Cache
     executor: Executor
-    workers: int
+    workers: int  # local processes that teach
     pools: dict[str, Pool]  # the pools that attackers may hold, by digest
     eval_splits: EvalSplits
     classes: int
@@ -80,16 +80,17 @@ class TrialRunner:
     def _keep(self, outcome: Result | Failure) -> None:
         key = outcome.cell.key
         owner = owner_of(outcome.cell)
+        told = {"cell": key, "technique": outcome.cell.technique}
+        if key in self.executor.nodes:
+            told["node"] = self.executor.nodes[key]
         if isinstance(outcome, Result):
             if not owner or registry.origin(registry.find(outcome.cell.technique)):  # else its key is one of ours
                 self.cache.finish(outcome)
             self.results[key] = outcome
             self.trained.append(key)
-            self._log({"cell": key, "technique": outcome.cell.technique, "seconds": round(outcome.seconds, 3)})
+            self._log({**told, "seconds": round(outcome.seconds, 3)})
             return
-        self._log(
-            {"cell": key, "technique": outcome.cell.technique, "failed": outcome.sentence, "trace": outcome.trace}
-        )
+        self._log({**told, "failed": outcome.sentence, "trace": outcome.trace})
         if owner:  # plug-in code may report anything, and must never end an audit
             self.failures[key] = outcome
             return
@@ -126,7 +127,7 @@ class TrialRunner:
         shape = next(iter(self.pools.values())).shape
         metered = target.remote is not None
         store = self.cache.answers(target.fingerprint, target.surface.name, self.classes, metered=metered)
-        return CachedTeacher(store, target.box, at_once(shape))
+        return CachedTeacher(store, target.box, at_once(shape), target.portable)
 
     def ask(self, target: Target, pool: Pool, kind: str, views: int) -> None:
         """Query a teacher for all views of a pool that are not stored yet; `kind`: view kinds joined by +."""

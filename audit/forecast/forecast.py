@@ -15,6 +15,7 @@ from attacks.base import Attack, Technique
 from attacks.controls.ls import LS
 from audit.context import RunContext, open_context
 from audit.diagnosis import pools
+from audit.execution.execute import at_once
 from audit.forecast import stopwatch
 from audit.forecast.stopwatch import Measurements
 from audit.plan import count
@@ -146,7 +147,7 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
     ordered = sorted(techniques, key=lambda t: t.name)
     with context.progress.during("training parts of students"):
         measured = stopwatch.measure(experiment, ordered, options.workers, isolated=context.isolated, clock=clock)
-    workers = options.workers
+    workers = at_once(options)
     own = auditors(experiment, audited, context.selection.attacks)
     sent = Span(own, own) + asked_of(experiment, attacks["audited"], planned, measured)
     twins, others = _twins(context, teachers, measured), _ordinary(context, teachers)
@@ -161,7 +162,7 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
         workers=workers,
         rows=tuple(_rows(planned, experiment, measured, workers)),
         teachers=Row("teachers", twins.students + others.students, twins.seconds + others.seconds),
-        words=tuple(_words(context, teachers, kept, measured, twins)),
+        words=tuple(_words(context, teachers, kept, measured, twins, workers)),
         kept=len(kept),
         answering=sent.times(sum(answer_seconds(t, experiment) for t in teachers.values() if not _late(t))),
         memory=memory(experiment, measured, workers),
@@ -245,6 +246,7 @@ def _words(
     kept: Collection[str],
     measured: Measurements,
     twins: Row,
+    workers: int,
 ) -> Iterator[Row]:
     """Return what a word takes, twins included, for teachers that the first or the second group of attacks copies."""
     suite, attacks = context.experiment.suite, context.selection.attacks
@@ -254,7 +256,7 @@ def _words(
         asked = offered({"audited": teachers["audited"]}, {name: attacks[name] for name in first})
         arms = [(own, own.design(asked).word()) for own in plan.for_students(context.experiment)]
         work = [w for own, design in arms for w in count.students(design, partial(own.keys, targets=teachers), kept)]
-        rows = list(_rows(work, context.experiment, measured, context.options.workers))
+        rows = list(_rows(work, context.experiment, measured, workers))
         students, seconds = (sum((getattr(row, name) for row in rows), NOTHING) for name in ("students", "seconds"))
         yield Row(f"{kind} ({', '.join(group)})", students, seconds + twins.seconds)
 

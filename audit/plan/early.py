@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from audit.plan.engines import known_engine
 from audit.plan.names import surfaces
 from audit.plan.suite import suite
-from reports.settings import PROCEDURAL, Settings
+from reports.settings import PROCEDURAL
 from teachers import presence
 from teachers.data import catalogue
 from teachers.errors import UsageError
@@ -15,15 +16,19 @@ from teachers.names import BUILT_IN
 from teachers.places import place
 from teachers.targets.spec import LIVE
 
+if TYPE_CHECKING:
+    from audit.plan.options import Options
+
 DEVICES: Final = ("cpu", "cuda")
 
 
-def refuse(options: Settings, *, live: bool) -> None:
+def refuse(options: Options, *, live: bool) -> None:
     """Raise UsageError or RefusedInput with one sentence; `live`: whether the teacher is an object of this process."""
     suite(options.effort)
     if options.surface:
         surfaces(options.surface)
     known_device(options.device)
+    known_engine(options.engine)
     if not live and options.teacher not in BUILT_IN and not _is_address(options.teacher):
         presence.checkpoint(Path(options.teacher))
     if options.data:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from audit.plan.early import refuse
 from audit.plan.embedded import meant
+from audit.plan.engines import LOCAL
 from reports.settings import ALPHA, AUDITED, PANELS, RESULTS, RUN, WIDEST, Settings, about, option
 from teachers.data.catalogue import EMBEDDED
 from teachers.data.class_names import class_names
@@ -30,7 +31,8 @@ class Options(Settings):
     )
     out: Path | None = option(None, RESULTS, "Folder of this audit; audit-out/… if not given.")
     thumbnails: bool = option(True, RESULTS, "Keep small pictures of some validation images.")
-    jobs: int | None = option(None, RUN, "Local processes; all cores if not given.")
+    jobs: int | None = option(None, RUN, "Students trained at once; all cores, or all of a cluster, if not given.")
+    engine: str = option(LOCAL, RUN, "local, ray (a cluster on this machine) or ray:ADDRESS (docs/cluster.md).")
     cache: Path | None = option(None, RUN, "Where students and answers are kept between audits.")
     cell_timeout: float | None = option(
         None, RUN, "Seconds that a student's process may say nothing before it is ended; by its steps if not given."
@@ -45,7 +47,7 @@ class Options(Settings):
 
     @property
     def workers(self) -> int:
-        """Number of processes that train: one on a GPU, all cores if the number is left open."""
+        """Number of local processes that train: one on a GPU, all cores if the number is left open."""
         return ((os.cpu_count() or 1) if self.jobs is None else self.jobs) if self.device == "cpu" else 1
 
 
@@ -81,6 +83,7 @@ class Keywords(TypedDict, total=False):
     out: str | Path | None
     thumbnails: bool
     jobs: int | None
+    engine: str
     cache: str | Path | None
     cell_timeout: float | None
     quiet: bool

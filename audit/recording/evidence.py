@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 import audit
 from audit.execution.runner import TrialRunner
+from audit.execution.software import code
 from audit.plan.cells import BlockUse
 from audit.trials.protocol import Experiment
 from reports.record import (
     CMIPool,
+    Engine,
     Environment,
     LedgerRow,
     PackedArray,
@@ -144,8 +146,8 @@ def _rows(asked: BlockUse) -> np.ndarray:
     return np.ones(asked.images, bool) if asked.rows is None else asked.rows.array()
 
 
-def environment() -> Environment:
-    """Describe the machine's software."""
+def environment(engine: Engine | None = None) -> Environment:
+    """Describe the machine's software, and the cluster that trained students, if one did."""
     return Environment(
         tool=audit.__version__,
         python=platform.python_version(),
@@ -154,18 +156,9 @@ def environment() -> Environment:
         platform=f"{sys.platform} {platform.machine()}",
         threads=1,
         packages={name: version(name) for name in PACKAGES},
-        code=_code(),
+        code=code(),
+        engine=engine,
     )
-
-
-def _code() -> str:
-    """Return the digest of all source files of the tool, by name and content."""
-    digest = hashlib.sha256()
-    for room in ("attacks", "audit", "reports", "teachers"):
-        root = Path(__file__).parents[2] / room
-        for path in sorted(root.rglob("*.py")):
-            digest.update(f"{room}/{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def journal(path: Path) -> str:
@@ -179,7 +172,7 @@ def times(runner: TrialRunner, wall: float) -> Times:
     return Times(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         wall_seconds=wall,
-        training_share=min(1.0, stepping / (wall * runner.workers)),
+        training_share=min(1.0, stepping / (wall * runner.executor.workers)),
         trained=len(runner.trained),
         reused=len(runner.results) - len(runner.trained),
     )

@@ -48,7 +48,7 @@ def prepare(*modules: str) -> None:
         said = "no temporary folder can be written; set TMPDIR to a folder that can be written"
         raise RefusedInput(said) from e
     CONTEXT.set_forkserver_preload([*_IMPORTED, *modules])
-    with _unsaid(), _variables(), _uninterrupted():
+    with unsaid(), _variables(), _uninterrupted():
         forkserver.ensure_running()
 
 
@@ -58,7 +58,7 @@ def start(target: Callable[..., None], *args: object, daemon: bool = True) -> Ba
     Inside such a process there is no server: it forks itself, since it has already imported what is needed.
     """
     prepare()
-    with _unsaid():
+    with unsaid():
         process = (_FORK if _ours else CONTEXT).Process(
             target=_begin, args=(dict(os.environ), target, args), daemon=daemon
         )
@@ -107,7 +107,7 @@ def _variables() -> Iterator[None]:
 
 
 @contextmanager
-def _unsaid() -> Iterator[None]:
+def unsaid() -> Iterator[None]:
     """Let processes start without the user's main script, command line and secrets.
 
     Importing the script may run code, and the command line names the teacher.

@@ -93,6 +93,13 @@ class Target:
     control: bool = False  # whether it only answers controls: it knows no more than an attacker holds
 
     @property
+    def portable(self) -> bool:
+        """Whether a copy in another process gives the same answers: a network of known code, which counts nothing."""
+        one = self.teacher
+        known_code = not (one.program or one.code or one.synthetic)
+        return isinstance(self.box, Box) and known_code and not self.control
+
+    @property
     def slug(self) -> str:
         """The teacher's name as a folder name."""
         return slug(self.teacher.name)

@@ -1,0 +1,205 @@
+"""Start a Ray cluster on this machine, or join one; say what it has, and refuse what it cannot give."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import chdir, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from audit.execution.cluster import folders
+from audit.plan.engines import address_of
+from teachers.errors import UsageError
+from teachers.processes import forks
+
+SECONDS = 3.0  # in which the address of a cluster must take a connection
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns
+}
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # where it is 0, Ray listens on this machine alone
+MODE, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"  # who has a cluster's token may run code on it
+SECRETS = (TOKEN, "RAY_AUTH_TOKEN_PATH")
+OWN = secrets.token_hex(32)  # the token of clusters that this process starts
+LONGEST = 40  # characters of a folder, at most: Ray's sockets lie in it, and their names may have 107
+
+
+class Cluster:
+    """A connection to a cluster, with as many slots as it has processors (or cards, times `share`)."""
+
+    def __init__(self, engine: str, jobs: int | None, device: str, share: int = 1) -> None:
+        """Connect.
+
+        Raises UsageError if there is no cluster, or if it cannot give what is asked for.
+        """
+        self._device, self._share, self._most = device, share, jobs
+        self._folder = _private()
+        address = address_of(engine)
+        try:
+            self._connect(address, jobs)
+            self._refuse(engine)
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, address: str | None, jobs: int | None) -> None:
+        """Start a cluster or join one, from a private folder: Ray lets nodes import from the working directory."""
+        inside = self._folder / "ray"
+        inside.mkdir()
+        own = {MODE: None, TOKEN: OWN, LOOPBACK: "0"} if address is None else {}
+        kept = {name: os.environ.get(name) for name in SECRETS}
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        with _signals(), forks.unsaid(), _variables({**kept, **QUIET, **own}), chdir(inside):
+            if address is None:
+                import ray
+
+                with _alone():
+                    ray.init(address="local", num_cpus=jobs, _temp_dir=str(inside), include_dashboard=False, **SILENT)
+            else:
+                _join(address)
+
+    def _refuse(self, engine: str) -> None:
+        there, wanted = self.slots, 1 if self._most is None else self._most
+        if there >= wanted:
+            return
+        what = "card" if self._device == "cuda" else "processor"
+        need = f"--device {self._device}" if not there else f"--jobs {wanted}"
+        advice = "leave --jobs out to use what is there" if there else f"give it nodes with a {what}"
+        raise UsageError(f"--engine {engine}: {need} is more than the cluster has ({self.told}); {advice}")
+
+    @property
+    def told(self) -> str:
+        """What the cluster has, in words."""
+        import ray
+
+        has, nodes = ray.cluster_resources(), [node for node in ray.nodes() if node["Alive"]]
+        parts = [(len(nodes), "node"), (int(has.get("CPU", 0)), "processor"), (int(has.get("GPU", 0)), "card")]
+        return ", ".join(f"{number} {name}{'s' * (number != 1)}" for number, name in parts)
+
+    @property
+    def slots(self) -> int:
+        """Number of students that the cluster can train at once."""
+        import ray
+
+        has = ray.cluster_resources()
+        processors = int(has.get("CPU", 0))
+        return processors if self._device != "cuda" else min(processors, int(has.get("GPU", 0)) * self._share)
+
+    @property
+    def version(self) -> str:
+        """The version of Ray."""
+        import ray
+
+        return str(ray.__version__)
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """What one slot takes, as Ray's options."""
+        cards = 1 / self._share if self._device == "cuda" else 0
+        return {"num_cpus": 1, "num_gpus": cards, "max_restarts": 0, "max_task_retries": 0}
+
+    def close(self) -> None:
+        """Leave the cluster; end one that was started here."""
+        import ray
+
+        ray.shutdown()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+SILENT: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "logging_level": "ERROR"}
+
+
+def _private() -> Path:
+    """Return a new folder that only this user can read; remove those of processes that were killed."""
+    base = folders.own("ray", short=LONGEST)
+    for other in base.iterdir():
+        if not _alive(other.name.partition("-")[0]):
+            shutil.rmtree(other, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
+
+
+def _alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _join(address: str) -> None:
+    import ray
+    from ray.exceptions import RayError
+
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), SECONDS).close()
+        except OSError as e:
+            raise UsageError(
+                f"--engine ray:{address}: nothing answers there ({e.strerror or e}); start a cluster with "
+                "`ray start --head`, or give the address that it prints"
+            ) from e
+    try:
+        ray.init(address=address, **SILENT)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, RayError) as e:
+        said = " ".join(str(e).split())[:300]
+        raise UsageError(
+            f"--engine ray:{address}: this machine cannot join the cluster ({said}); run on one of its nodes, or make "
+            f"this machine one with `ray start --address={address}`"
+        ) from e
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let Ray listen on this machine alone, although it was imported without the variable that says so."""
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _variables(wanted: Mapping[str, str | None]) -> Iterator[None]:
+    """Set variables of the environment, or remove them (None), and restore them afterwards."""
+    before = {name: os.environ.get(name) for name in wanted}
+    try:
+        _set(wanted)
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Keep this process's own way to end: Ray replaces it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        with suppress(TypeError):
+            signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,253 @@
+"""Students of a cluster are those of this machine, whatever happens to its nodes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from audits import request, timeless
+from command_line import call, command
+from fake_server import FakeServer
+from hostile_distribution import FAILS, installed
+
+from audit import pipeline
+from audit.execution.cluster import folders, parcels
+from audit.execution.cluster.parcels import Parcels, unpacked
+from audit.plan.engines import address_of, known_engine
+from audit.teach import teach
+from reports.record import Record, load
+from teachers.data.stored import StoredImages
+from teachers.errors import RefusedInput, UsageError
+from teachers.storage.store import Store
+from teachers.task import Augment, Pool
+
+REMOVALS = int(os.environ.get("CLUSTER_REMOVALS", 3))  # nodes that are killed, one after the other
+HAS_RAY = find_spec("ray") is not None
+needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed (extra ray)")
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+def without_engine(record: Record) -> dict[str, Any]:
+    """Return a record without times and without where its students were trained."""
+    plain = timeless(record) | {"command": ""}
+    plain["environment"] = {key: value for key, value in plain["environment"].items() if key != "engine"}  # type: ignore[attr-defined]
+    return plain
+
+
+@pytest.mark.parametrize("engine", ["slurm", "ray:", "ray:host", "ray:host:port", "ray:ray://host:10001", ""])
+def test_what_is_no_engine_is_refused_with_those_that_are(engine: str) -> None:
+    with pytest.raises(UsageError, match=r"there are local, ray \(a cluster on this machine\) and ray:HOST:PORT"):
+        known_engine(engine)
+
+
+def test_an_engine_needs_ray_and_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audit.plan.engines.find_spec", lambda name: None)
+    known_engine("local")
+    with pytest.raises(UsageError, match=r"--engine ray:h:1 needs Ray: pip install .*\[ray\]'"):
+        known_engine("ray:h:1")
+
+
+def test_an_engine_names_the_cluster_to_join() -> None:
+    assert [address_of(e) for e in ("ray", "ray:auto", "ray:10.0.0.1:6379")] == [None, "auto", "10.0.0.1:6379"]
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_images_arrive_as_they_were_sent(large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parcels, "LARGE", 0 if large else 2**30)
+    monkeypatch.setattr(parcels, "PART", 3 * 2 * 2 * 4)  # four images an object
+    rng = np.random.default_rng(0)
+    pool = Pool(rng.integers(0, 256, (10, 3, 2, 2), np.uint8), rng.integers(0, 5, 10), Augment(1, True))
+    objects: list[np.ndarray] = []
+    parcel = Parcels(lambda part: objects.append(part) or len(objects) - 1).of(pool)
+    assert [len(part) for part in objects] == [4, 4, 2]
+    there = unpacked(parcel, objects.__getitem__, tmp_path / "node")
+    assert there.digest == pool.digest
+    assert isinstance(there.images, StoredImages) == large
+    objects[1] = 255 - objects[1]
+    with pytest.raises(RefusedInput, match="10 images arrived changed"):
+        unpacked(parcel, objects.__getitem__, tmp_path / "other")
+
+
+def test_a_node_keeps_nothing_of_audits_that_are_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders.tempfile, "gettempdir", lambda: str(tmp_path))
+    ended, running = folders.entered("ended"), folders.entered("running")
+    held = Store(running)
+    for folder in (ended, running):
+        os.utime(folder, (0, 0))
+    new = folders.entered("new")
+    assert not ended.exists()
+    assert running.exists(), "a slot works there"
+    assert new.parent.stat().st_mode & 0o077 == 0
+    del held
+    os.utime(running, (0, 0))
+    folders.entered("new")
+    assert not running.exists()
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders.tempfile, "gettempdir", lambda: str(tmp_path))
+    base = tmp_path / f"distill-audit-slots-{os.getuid()}"
+    base.mkdir(mode=0o777)
+    base.chmod(0o777)
+    with pytest.raises(RefusedInput, match="is not a folder of this user alone; remove it"):
+        folders.entered("run")
+
+
+def test_a_local_audit_imports_no_ray() -> None:
+    code = "import sys, audit.pipeline, audit.forecast.forecast; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@needs_ray
+@pytest.mark.slow
+class TestRay:
+    """With a cluster on this machine."""
+
+    @pytest.mark.parametrize("asked", [{}, {"isolate": True}, {"teacher": "stateful"}], ids=str)
+    def test_its_students_are_those_of_local_processes(
+        self, asked: dict[str, Any], cold: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        here = pipeline.run(request(cold("here"), tmp_path / "here", **asked)).record
+        there = pipeline.run(request(cold("there"), tmp_path / "there", engine="ray", jobs=3, **asked)).record
+        assert without_engine(there) == without_engine(here)
+        engine = there.environment.engine
+        assert engine is not None
+        assert (engine.name, sum(node.students for node in engine.nodes)) == ("ray", there.times.trained)
+        assert here.environment.engine is None
+        assert there.times.trained == here.times.trained > 0
+        node = engine.nodes[0].name
+        assert (tmp_path / "there/journal.jsonl").read_text().count(f'"node": "{node}"') == there.times.trained
+
+    def test_the_students_of_a_file_ask_copies_of_it(
+        self, kept: Path, cold: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        teacher = tmp_path / "model.pt"
+        teach("plain", teacher, data="digits", steps=60, cache=kept)
+        asked = {"teacher": str(teacher), "data": None, "attacks": "soft-kd,knockoff"}
+        here = pipeline.run(request(cold("here"), tmp_path / "here", **asked)).record
+        there = pipeline.run(request(cold("there"), tmp_path / "there", engine="ray", jobs=2, **asked)).record
+        assert without_engine(there) == without_engine(here)
+
+    def test_a_paid_teacher_is_asked_once(
+        self, server: FakeServer, cold: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        asked = {"teacher": server.url, "attacks": "soft-kd,knockoff"}
+        record = pipeline.run(request(cold("there"), tmp_path / "there", engine="ray", jobs=3, **asked)).record
+        assert record.distinct_answers == server.images > 0
+
+    def test_what_it_cannot_give_is_refused_at_once(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        line = ["run", "--teacher", "demo", "--data", "digits", "--effort", "smoke", "--attacks", "soft-kd", "--cache"]
+        for more, said in (
+            (("--engine", "ray:127.0.0.1:9"), "nothing answers there"),
+            (("--engine", "ray:auto"), "this machine cannot join the cluster"),
+        ):
+            code, _, err = call(capsys, *line, str(tmp_path / "cache"), *more)
+            assert code == 2
+            assert said in err
+
+
+@pytest.fixture
+def markers(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install the hostile attacks where the processes of a cluster find them."""
+    place = installed(tmp_path_factory.mktemp("hostile"))
+    folder = tmp_path / "markers"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("HOSTILE_MARKERS", str(folder))
+    return folder
+
+
+@needs_ray
+@pytest.mark.slow
+def test_plugins_that_try_to_step_out_of_a_slot_fail_by_name(kept: Path, tmp_path: Path, markers: Path) -> None:
+    teacher = tmp_path / "model.pt"
+    teach("plain", teacher, data="digits", steps=60, cache=kept)
+    asked = request(kept, tmp_path / "out", str(teacher), None, attacks=",".join(["soft-kd", *FAILS]), engine="ray")
+    record = pipeline.run(asked).record
+    assert not list(markers.iterdir())
+    reasons = {row.attack: row.reason for row in record.comparisons if row.status == "failed"}
+    assert {name: FAILS[name] in reasons.get(name, "") for name in FAILS} == dict.fromkeys(FAILS, True), reasons
+    assert "hostile_plugin" not in sys.modules
+
+
+def processes_of(mark: str) -> list[str]:
+    """Return the command lines of the processes that inherited a variable of the environment."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in entry.read_bytes():
+                found.append(entry.with_name("cmdline").read_bytes().decode().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+def test_an_ended_audit_leaves_no_process_and_goes_on(sign: signal.Signals, tmp_path: Path) -> None:
+    cache, out = tmp_path / "cache", tmp_path / "out"
+    argv = command(cache, out, "--attacks", "soft-kd,knockoff", "--engine", "ray")
+    mark = f"CLUSTER_MARK={tmp_path.name}{time.time_ns()}"
+    run = subprocess.Popen(argv, env=os.environ | dict([mark.split("=")]))
+    until = time.monotonic() + 300
+    while len(list(cache.rglob("cells/*/*.json"))) < 3 and time.monotonic() < until:
+        time.sleep(0.2)
+    run.send_signal(sign)
+    run.wait(60)
+    kept = len(list(cache.rglob("cells/*/*.json")))
+    assert kept >= 3
+    while processes_of(mark) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not processes_of(mark)
+    assert subprocess.run(argv).returncode in (0, 1, 3)
+    assert load(out).times.reused >= kept - 1
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.timeout(3_600)
+def test_nodes_that_die_lose_only_students_in_training(server: FakeServer, tmp_path: Path) -> None:
+    """Nodes are killed at random moments, each followed by a new one; audits begin until there were enough."""
+    from ray.cluster_utils import Cluster
+
+    argv = ("--teacher", server.url, "--attacks", "soft-kd,knockoff")
+    (tmp_path / "calm").mkdir()
+    assert subprocess.run(command(tmp_path / "calm/cache", tmp_path / "calm/out", *argv)).returncode in (0, 1, 3)
+    calm = load(tmp_path / "calm/out")
+    chance, removed, number = random.Random(0), 0, 0
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        while removed < REMOVALS:
+            home, images = tmp_path / str(number), server.images
+            home.mkdir()
+            line = command(home / "cache", home / "out", *argv, "--engine", f"ray:{cluster.address}")
+            run = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+            until = time.monotonic() + chance.uniform(5, 15)
+            while run.poll() is None:
+                if removed < REMOVALS and time.monotonic() > until:
+                    cluster.remove_node(nodes.pop(chance.randrange(len(nodes))), allow_graceful=False)
+                    nodes.append(cluster.add_node(num_cpus=1))
+                    removed, until = removed + 1, time.monotonic() + chance.uniform(3, 12)
+                time.sleep(0.2)
+            told, found = run.communicate()[1], load(home / "out")
+            assert run.returncode in (0, 1, 3), told
+            assert without_engine(found) == without_engine(calm)
+            assert found.times.trained == calm.times.trained
+            assert server.images - images == found.distinct_answers, "an image was paid twice"
+            assert found.environment.engine is not None
+            number += 1
+    finally:
+        cluster.shutdown()
+    print(f"{removed} nodes were lost in {number} audits")
