@@ -104,9 +104,11 @@ class PreprocessedNetwork(nn.Module):
         return logits
 
     def around(self, network: nn.Module) -> PreprocessedNetwork:
-        """Return another network with the same preprocessing."""
+        """Return another network with the same preprocessing, on the device of this one."""
         mean, std = (tuple(part.flatten().tolist()) for part in (self.mean, self.std))
-        return PreprocessedNetwork(network, mean, std, self.bgr)
+        whole = PreprocessedNetwork(network, mean, std, self.bgr)
+        whole.mean, whole.std = self.mean, self.std
+        return whole
 
 
 class ReorderedNetwork(nn.Module):

@@ -67,9 +67,10 @@ class Answers:
         return F.one_hot(self.values, classes).float() if self.kind == "label" else self.values.exp()
 
     def to(self, device: torch.device | str) -> Answers:
-        """Return the same answers on a device."""
-        gradients = None if self.gradients is None else self.gradients.to(device)
-        return replace(self, values=self.values.to(device), gradients=gradients)
+        """Return the same answers on a device; the CPU does not wait until they are there."""
+        ahead = self.values.device.type == "cpu"  # what comes from a device is there when it is read
+        gradients = None if self.gradients is None else self.gradients.to(device, non_blocking=ahead)
+        return replace(self, values=self.values.to(device, non_blocking=ahead), gradients=gradients)
 
     def __getitem__(self, index: Tensor | slice) -> Answers:
         return Answers(self.kind, self.values[index], None if self.gradients is None else self.gradients[index])

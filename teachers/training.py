@@ -200,7 +200,7 @@ class StoredStream:
 
     def next(self, step: int, student: nn.Module) -> Batch:
         now = self.skip(step)
-        index, view = now.to(self._device)
+        index, view = now.to(self._device, non_blocking=True)
         answers = None
         if self._answers is not None:
             answers = self._answers[now[1] * len(self._index) + self._row[now[0]]].to(self._device)

@@ -115,9 +115,23 @@ MUTANTS = (
     Mutant(
         "DKD leaves the target among the others",
         "attacks/logits/dkd.py",
-        "F.log_softmax(log_p[~hot].reshape(len(log_p), -1), -1)",
+        "F.log_softmax(log_p.gather(-1, others(y, log_p.shape[1])), -1)",
         "F.log_softmax(log_p, -1)",
         "tests/attacks/test_dkd.py -k dkd",
+    ),
+    Mutant(
+        "a network on a card normalises images with numbers on the CPU, once it is behind a guard",
+        "teachers/networks.py",
+        "        whole.mean, whole.std = self.mean, self.std\n",
+        "",
+        "tests/test_fake_device.py -k way_to_teach",
+    ),
+    Mutant(
+        "every step waits for the card, until the indices of the batch are there",
+        "teachers/training.py",
+        "now.to(self._device, non_blocking=True)",
+        "now.to(self._device)",
+        "tests/test_fake_device.py -k soft-kd",
     ),
     Mutant(
         "RLD is as sure of the label as the teacher is of it, not of its top class",

@@ -18,6 +18,6 @@ def cropped(images: Tensor, augment: Augment, chance: torch.Generator) -> Tensor
     if augment.flip:
         columns = torch.where(torch.rand(n, 1, generator=chance) < 0.5, columns.flip(1), columns)
     columns = columns + right
-    which, rows, columns = (t.to(images.device) for t in (torch.arange(n), rows, columns))
+    which, rows, columns = (t.to(images.device, non_blocking=True) for t in (torch.arange(n), rows, columns))
     wide = F.pad(images, (pad, pad, pad, pad), mode="replicate").permute(0, 2, 3, 1)
     return wide[which[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

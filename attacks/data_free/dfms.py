@@ -164,7 +164,7 @@ class GAN:
         self._generator.train()
         made = self._imagine(attack.gan_batch)
         rows = torch.randint(len(self._proxies), (attack.gan_batch,), generator=self._chance)
-        real = self._proxies[rows.to(made.device)].float().div(255)
+        real = self._proxies[rows.to(made.device, non_blocking=True)].float().div(255)
         judged = F.softplus(self._critic(made.detach())).mean() + F.softplus(-self._critic(real)).mean()
         _update(self._judges, judged)
         loss = F.softplus(-self._critic(made)).mean()
@@ -173,8 +173,9 @@ class GAN:
         _update(self._makes, loss)
 
     def _imagine(self, count: int) -> Tensor:
-        noise = torch.randn(count, self._generator.latent, generator=self._chance).to(self._proxies.device)
-        return pixels(self._scale * self._generator(noise) + self._shift)
+        noise = torch.randn(count, self._generator.latent, generator=self._chance)
+        made = self._generator(noise.to(self._proxies.device, non_blocking=True))
+        return pixels(self._scale * made + self._shift)
 
 
 def pull(logits: Tensor, diversity: float, entropy: float) -> Tensor:

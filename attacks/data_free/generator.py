@@ -124,7 +124,7 @@ class Game(ABC):
     def imagine(self) -> Tensor:
         """Return new images of the generator, before their last activation, (B, C, H, W)."""
         z = torch.randn(self.batch, self.generator.latent, generator=self.chance)
-        images: Tensor = self.generator(z.to(self.lab.device))
+        images: Tensor = self.generator(z.to(self.lab.device, non_blocking=True))
         return images
 
     def ask(self, x: Tensor) -> Batch:

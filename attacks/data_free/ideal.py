@@ -117,7 +117,8 @@ class Dreams:
                 with torch.no_grad():
                     cost = float(dreaming(student(images), wanted, attack.balance, attack.sample))
                 best = min(best, (cost, images), key=lambda found: found[0])
-            rows = torch.randperm(count, generator=self._chance)[: attack.generator_batch].to(device)
+            rows = torch.randperm(count, generator=self._chance)[: attack.generator_batch]
+            rows = rows.to(device, non_blocking=True)
             x = pixels(generator(noise[rows]) + self._light(len(rows)))
             loss = dreaming(student(x), wanted[rows], attack.balance, attack.sample)
             for weight, slope in zip(weights, torch.autograd.grad(loss, weights), strict=True):
@@ -131,7 +132,8 @@ class Dreams:
 
     def _light(self, count: int) -> Tensor:
         drawn = 2 * torch.rand(count, 1, 1, 1, generator=self._chance) - 1
-        return (self._attack.brightness + self._attack.contrast * drawn).to(self._lab.device)
+        light = self._attack.brightness + self._attack.contrast * drawn
+        return light.to(self._lab.device, non_blocking=True)
 
 
 def balanced(count: int, classes: int, chance: torch.Generator) -> Tensor:

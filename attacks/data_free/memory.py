@@ -35,7 +35,7 @@ class Memory:
     def draw(self, count: int, chance: torch.Generator) -> Batch:
         """Draw images with replacement, as a batch without labels."""
         assert self._values is not None
-        rows = torch.randint(len(self), (count,), generator=chance).to(self._images.device)
+        rows = torch.randint(len(self), (count,), generator=chance).to(self._images.device, non_blocking=True)
         unknown = torch.full_like(rows, UNLABELLED)
         return Batch(self._images[rows].float().div(255), unknown, Answers(self._kind, self._values[rows]))
 

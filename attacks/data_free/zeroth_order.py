@@ -70,7 +70,7 @@ def sphere(count: int, like: Tensor, chance: torch.Generator) -> Tensor:
     """Draw directions uniformly on the unit sphere for every image, (m, B, C, H, W)."""
     drawn = torch.randn((count, *like.shape), generator=chance, dtype=like.dtype)
     length: Tensor = torch.linalg.vector_norm(drawn, dim=(2, 3, 4), keepdim=True)
-    return (drawn / length).to(like.device)
+    return (drawn / length).to(like.device, non_blocking=True)
 
 
 def forward_differences(function: Callable[[Tensor], Tensor], x: Tensor, directions: Tensor, epsilon: float) -> Tensor:

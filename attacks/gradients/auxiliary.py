@@ -92,7 +92,8 @@ class Augmented:
         batch = self._stream.next(step, student)
         assert batch.answers is not None
         count = round(self._share * len(batch.x))
-        rows = torch.randint(len(self._images), (count,), generator=self._chance).to(self._images.device)
+        rows = torch.randint(len(self._images), (count,), generator=self._chance)
+        rows = rows.to(self._images.device, non_blocking=True)
         return Batch(
             torch.cat([batch.x[count:], self._images[rows]]),
             torch.cat([batch.labels[count:], torch.full_like(batch.labels[:count], UNLABELLED)]),

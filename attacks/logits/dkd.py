@@ -57,23 +57,30 @@ class DKD(Attack):
     def distilled(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return T² (α TCKD + β NCKD); for an image without a label, the teacher's top class is the target."""
         assert batch.answers is not None
-        hot = F.one_hot(target_class(batch), logits.shape[1]).bool()
+        y = target_class(batch)
         log_s, log_t = F.log_softmax(logits / self.temperature, -1), batch.answers.log_probs(self.temperature)
         if self.standardised:
             both = standardise(logits), standardise(batch.answers.logits())
             log_s, log_t = (F.log_softmax(z / self.temperature, -1) for z in both)
-        tckd = kl(_binary(log_t, hot), _binary(log_s, hot))
-        nckd = kl(_others(log_t, hot), _others(log_s, hot))
+        tckd = kl(_binary(log_t, y), _binary(log_s, y))
+        nckd = kl(_others(log_t, y), _others(log_s, y))
         return self.temperature**2 * (self.alpha * tckd + self.beta * nckd)
 
 
-def _binary(log_p: Tensor, hot: Tensor) -> Tensor:
+def others(y: Tensor, classes: int) -> Tensor:
+    """Return the classes of every row but its target y (B,), (B, K−1): as indices, which no card must count first."""
+    rest = torch.arange(classes - 1, device=y.device)
+    return rest + (rest >= y[:, None])
+
+
+def _binary(log_p: Tensor, y: Tensor) -> Tensor:
     """Return the log-distribution (B, 2) of the target class against all others."""
-    others = log_p.masked_fill(hot, -torch.inf).logsumexp(-1)
-    return torch.stack([log_p[hot], others], -1).clamp(min=-100)
+    hot = F.one_hot(y, log_p.shape[1]).bool()
+    rest = log_p.masked_fill(hot, -torch.inf).logsumexp(-1)
+    return torch.stack([log_p.gather(-1, y[:, None])[:, 0], rest], -1).clamp(min=-100)
 
 
-def _others(log_p: Tensor, hot: Tensor) -> Tensor:
+def _others(log_p: Tensor, y: Tensor) -> Tensor:
     """Return the log-distribution (B, K−1) over non-target classes; −inf in a row where none of them was shown."""
-    rest = F.log_softmax(log_p[~hot].reshape(len(log_p), -1), -1)
+    rest = F.log_softmax(log_p.gather(-1, others(y, log_p.shape[1])), -1)
     return torch.where(rest.isnan(), -torch.inf, rest)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.base import Attack, Lab
+from attacks.logits.dkd import others
 from attacks.losses import soft_target, supervised, target_class
 from teachers.fidelity import Fidelity
 from teachers.training import Batch, Outputs, Student
@@ -47,10 +48,11 @@ class NKD(Attack):
 
     def distilled(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return both parts; for an image without a label, the teacher's top class is the target."""
-        hot = F.one_hot(target_class(batch), logits.shape[1]).bool()
-        target = -(soft_target(batch, 1.0)[hot] * F.log_softmax(logits, -1)[hot]).mean()
-        soft = soft_target(batch, self.temperature)[~hot].reshape(len(logits), -1)  # (B, K−1)
+        y = target_class(batch)[:, None]  # (B, 1)
+        rest = others(y[:, 0], logits.shape[1])  # (B, K−1)
+        target = -(soft_target(batch, 1.0).gather(-1, y) * F.log_softmax(logits, -1).gather(-1, y)).mean()
+        soft = soft_target(batch, self.temperature).gather(-1, rest)  # (B, K−1)
         # a row that shows only the target class stays zero and contributes nothing
         soft = soft / soft.sum(-1, keepdim=True).clamp(min=1e-30)
-        log_s = F.log_softmax(logits[~hot].reshape(len(logits), -1) / self.temperature, -1)
+        log_s = F.log_softmax(logits.gather(-1, rest) / self.temperature, -1)
         return target - self.gamma * self.temperature**2 * (soft * log_s).sum(-1).mean()

@@ -97,6 +97,6 @@ def class_means(answers: Answers, labels: Tensor, temperature: float, *, geometr
         y = torch.where(y == UNLABELLED, part.labels, y)
         p = part.logits() if geometric else part.log_probs(temperature).exp()
         sums.index_add_(0, y, p)
-        counts += torch.bincount(y, minlength=k)[:, None]
+        counts.index_add_(0, y, torch.ones_like(y)[:, None])
     means = torch.where(counts > 0, sums / counts.clamp(min=1), 0.0 if geometric else 1 / k)
     return F.softmax(means / temperature, -1) if geometric else means

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -52,4 +51,4 @@ class Reopt(Attack):
         """Return α of every image, (B,)."""
         assert batch.answers is not None
         refuted = (batch.labels != UNLABELLED) & (batch.labels != batch.answers.labels)
-        return self.weight * (1 - (refuted & torch.tensor(self.trust, device=refuted.device)).float())
+        return self.weight * (1 - (refuted & self.trust).float())
