@@ -125,8 +125,17 @@ def _mistake(error: Exception) -> int:
         return _say(str(error), RefusedInput.exit_code)
     if said := starved(error):
         return _say(said, RefusedInput.exit_code)
+    if isinstance(error, RuntimeError) and (said := _lost(error)):
+        return _say(said, RefusedInput.exit_code)
     terminal.trace(error)
     return BUG
+
+
+def _lost(error: RuntimeError) -> str:
+    """Return what became of a card, if that is what went wrong."""
+    from audit.execution.cards import lost
+
+    return lost(error) if "torch" in sys.modules else ""
 
 
 def _place(error: OSError) -> str:

@@ -11,8 +11,6 @@ from urllib.request import url2pathname
 
 NAME: Final = "distill-audit"
 Extra = Literal["cam", "hf", "onnx", "parquet", "ray"]  # that a message may name; pyproject.toml says what they install
-    "cam", "hf", "onnx", "parquet", "ray"
-]  # those that a message may name; pyproject.toml has what each installs
 
 
 def install(extra: Extra) -> str:

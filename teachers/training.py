@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from teachers import networks
+from teachers import graphs, networks
 from teachers.fields import counted
+from teachers.graphs import Recording
 from teachers.networks import Shape
 from teachers.precision import FLOAT32, Precision
 from teachers.surface import Answers, concatenate
@@ -134,6 +135,7 @@ class Report:
     step_seconds: float  # in training steps only, without waiting for data or answers
     repeats: float | None  # share of the labelled images seen whose answer's top class is their label
     decoded: str = ""  # what an attack found that the teacher does to its answers
+    memory: int = 0  # bytes on the card, at most, where there is one
 
 
 class Checkpointer(Protocol):
@@ -299,12 +301,21 @@ class _Run:
     ) -> None:
         self.recipe, self.network, self.stream, self.objective = recipe, network, stream, objective
         weights = [p for p in network.parameters() if p.requires_grad]
+        self.recorder = graphs.on_card if device.type == "cuda" else None
         sgd = torch.optim.SGD(
-            weights, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0
+            weights,
+            recipe.lr,
+            recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.momentum > 0,
+            fused=True if self.recorder else None,
         )
         self.optimisers: list[torch.optim.Optimizer] = [sgd]
         if hasattr(objective, "optimiser"):
             self.optimisers.append(objective.optimiser())
+        if graphs.why_not(objective, len(self.optimisers)):
+            self.recorder = None
+        self.recording: Recording | None = None
         self.step, self.spent = 0, 0.0
         self.hits, self.seen = torch.zeros((), device=device), torch.zeros((), device=device)
 
@@ -313,21 +324,16 @@ class _Run:
         return float(self.hits / self.seen) if self.seen > 0 else None
 
     def train(self, progress: Callable[[int], None] | None, checkpointer: Checkpointer | None) -> None:
-        recipe, network, objective, optimisers = self.recipe, self.network, self.objective, self.optimisers
-        after_step: Callable[[int], None] | None = getattr(objective, "after_step", None)
+        recipe, network = self.recipe, self.network
+        after_step: Callable[[int], None] | None = getattr(self.objective, "after_step", None)
         warmup = max(1, round(recipe.warmup * recipe.steps))
         for step in range(self.step, recipe.steps):
             rising = min(1.0, (step + 1) / warmup)
-            optimisers[0].param_groups[0]["lr"] = recipe.lr * rising * (1 + math.cos(math.pi * step / recipe.steps)) / 2
+            self._set_rate(recipe.lr * rising * (1 + math.cos(math.pi * step / recipe.steps)) / 2)
             batch = self.stream.next(step, network)
             network.train()
             began = time.perf_counter()
-            loss = objective(self._answered(batch.x), batch, step)
-            for optimiser in optimisers:
-                optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            for optimiser in optimisers:
-                optimiser.step()
+            self._take(batch, step)
             if after_step is not None:
                 after_step(step)
             self.spent += time.perf_counter() - began
@@ -340,6 +346,33 @@ class _Run:
                 progress(step + 1)
             if checkpointer is not None and checkpointer.due():
                 checkpointer.save(self.state())
+
+    def _set_rate(self, rate: float) -> None:
+        group = self.optimisers[0].param_groups[0]
+        if self.recorder is None:
+            group["lr"] = rate
+        elif isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = torch.tensor(rate, device=group["params"][0].device)  # a recorded step reads it at its place
+
+    def _take(self, batch: Batch, step: int) -> None:
+        """Take a step: as it is, or as it was recorded."""
+        if self.recorder is not None and self.recording is None and step >= graphs.EAGER:
+            self.recording = Recording.of(batch, self._learn, self.recorder)
+            self.recorder = self.recorder if self.recording else None
+        if self.recording is not None and self.recording.fits(batch):
+            self.recording.learn(batch)
+        else:
+            self._learn(batch, step)
+
+    def _learn(self, batch: Batch, step: int) -> None:
+        loss = self.objective(self._answered(batch.x), batch, step)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        for optimiser in self.optimisers:
+            optimiser.step()
 
     def _answered(self, x: Tensor) -> Outputs:
         x = x.contiguous(memory_format=torch.channels_last)

@@ -563,8 +563,8 @@ MUTANTS = (
     Mutant(
         "a plug-in shares the file of answers with all others",
         "audit/execution/metering.py",
-        "question = self._owner, self._cached_teacher",
-        'question = "", self._cached_teacher',
+        "question = self._owner, self.teacher",
+        'question = "", self.teacher',
         "tests/test_mapped.py -k another_owner",
     ),
     Mutant(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Protocol
 
+from audit.execution.cards import Card
 from audit.execution.measure import EvalSplits, Oracles, measure
 from audit.execution.metering import MeteredOracle
 from audit.execution.processes import Processes
@@ -44,7 +45,7 @@ class Executor(Protocol):
 
 
 class Inline:
-    """Run cells one after the other in this process (for a GPU and for tests); plug-in code gets its own process."""
+    """Run cells one after the other in this process; plug-in code gets a process of its own."""
 
     workers, engine = 1, None
 
@@ -87,7 +88,7 @@ def executor(
     engine: str = LOCAL,
     note: Note = silent,
 ) -> Executor:
-    """Return the executor: several processes on a CPU; one on a GPU, which is this process unless `isolated`.
+    """Return the executor: several processes, on a card as many as fit; with `jobs` 1 this one, unless `isolated`.
 
     With another engine, a cluster's: `jobs` slots. Where `jobs` is None, all cores or all slots are used. A worker that
     sends nothing for `timeout` seconds is ended; None: a limit that follows from its number of steps. Raises UsageError
@@ -98,7 +99,9 @@ def executor(
         from audit.execution.cluster.executor import ClusterExecutor
 
         return ClusterExecutor(Cluster(engine, jobs, device), jobs, timeout, note)
+    if device == "cuda" and jobs != 1:
+        return Processes(1, timeout, Card.here(jobs, note))
     jobs = (os.cpu_count() or 1) if jobs is None else jobs
-    if device == "cpu" and jobs > 1:
+    if jobs > 1:
         return Processes(jobs, timeout)
     return Processes(1, timeout) if isolated else Inline(timeout)

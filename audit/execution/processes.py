@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from audit.execution import worker_messages
+from audit.execution.cards import Card
 from audit.execution.measure import EvalSplits, ForeignStudent, Oracles, heard, measure
 from audit.execution.message_limits import room
 from audit.execution.metering import MeteredOracle
@@ -45,15 +46,19 @@ class Processes:
 
     engine = None
 
-    def __init__(self, workers: int, timeout: float | None = None) -> None:
-        self.workers, self._timeout = workers, timeout
+    def __init__(self, workers: int, timeout: float | None = None, card: Card | None = None) -> None:
+        """`card`: on which all workers train; it says how many of them may at a time."""
+        self._most, self._timeout, self._card = workers, timeout, card
         self.nodes: dict[str, str] = {}
         self._crew: list[_Worker] = []
 
+    @property
+    def workers(self) -> int:
+        """Number of students that are trained at once."""
+        return self._most if self._card is None else self._card.students
+
     def run(self, jobs: Sequence[Job], doors: Oracles, eval_splits: EvalSplits) -> Iterator[Result | Failure]:
         with one_thread():
-            while len(self._crew) < min(self.workers, len(jobs)):
-                self._crew.append(_Worker(self._timeout))
             yield from self._feed(deque(jobs), doors, eval_splits)
 
     def close(self) -> None:
@@ -63,8 +68,7 @@ class Processes:
 
     def _feed(self, queue: deque[Job], doors: Oracles, eval_splits: EvalSplits) -> Iterator[Result | Failure]:
         tries: Counter[str] = Counter()
-        for worker in self._crew:
-            worker.give(queue, doors)
+        self._call(queue, doors)
         while busy := [worker for worker in self._crew if worker.job is not None]:
             began = time.monotonic()
             ready = wait([worker.pipe for worker in busy], min(worker.patience for worker in busy))
@@ -73,20 +77,44 @@ class Processes:
                 job, outcome = worker.job, worker.listen(waited, worker.pipe in ready, eval_splits["validation"].shape)
                 if outcome is None or job is None:
                     continue
+                worker.job = None
                 tries[job.cell.key] += 1
                 again = isinstance(outcome, Loss) and not job.owner and tries[job.cell.key] < TRIES
+                if self._card is not None and isinstance(outcome, Trained):
+                    self._card.hold(outcome.outcome.report.memory)
+                if isinstance(outcome, Crowded):
+                    again = self._card is not None and self._card.full()
                 if again:
                     queue.appendleft(job)
-                worker.give(queue, doors)  # before its student is measured, which takes a while
+                self._call(queue, doors)  # before its student is measured, which takes a while
                 if isinstance(outcome, Trained):
                     yield outcome.measured(eval_splits)
                 elif not again:
-                    yield outcome.failure if isinstance(outcome, Loss) else outcome
+                    yield outcome.failure if isinstance(outcome, Loss | Crowded) else outcome
+
+    def _call(self, queue: deque[Job], doors: Oracles) -> None:
+        """Give students to workers, as many as may train at once."""
+        busy = sum(worker.job is not None for worker in self._crew)
+        while queue and busy < self.workers:
+            free = [worker for worker in self._crew if worker.job is None]
+            if not free:
+                free = [_Worker(self._timeout)]
+                self._crew += free
+            chosen = next((worker for worker in free if worker.suits(queue)), free[0])
+            chosen.give(queue, doors)
+            busy += 1
 
 
 @dataclass(frozen=True)
 class Loss:
     """A job whose worker was killed or stopped from outside; it becomes a failure if it is not tried again."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class Crowded:
+    """A job that found no memory on the card; it becomes a failure if it is not tried again beside fewer."""
 
     failure: Failure
 
@@ -109,7 +137,7 @@ class Trained:
             return Failure(cell=self.job.cell, sentence=str(e))
 
 
-Outcome = Trained | Failure | Loss | None  # None: the job is still running
+Outcome = Trained | Failure | Loss | Crowded | None  # None: the job is still running
 
 
 def _invalid(error: PipeError) -> str:
@@ -143,6 +171,10 @@ class _Worker:
         with suppress(ConnectionError, Silence):  # `listen` notices it
             given = {"job": self.job.model_dump(mode="json"), "door": self._door is not None}
             pipes.send(self.pipe, given, seconds=0)
+
+    def suits(self, queue: deque[Job]) -> bool:
+        """Whether some job is of the owner whose code has run in this process."""
+        return any(job.owner == self._owner for job in queue)
 
     def _start(self, job: Job) -> None:
         # A GPU driver reserves more address space than it uses, so there is no limit on GPUs.
@@ -202,7 +234,10 @@ class _Worker:
                 self._answer(job, said, arrays, shape)
             if isinstance(said, Student):
                 return Trained(job, heard(arrays, said.report), self._door)
-            return Failure(cell=job.cell, **said.failure.model_dump()) if isinstance(said, Breakdown) else None
+            if not isinstance(said, Breakdown):
+                return None
+            told = Failure(cell=job.cell, **said.failure.model_dump(exclude={"crowded"}))
+            return Crowded(told) if said.failure.crowded else told
         except (EOFError, ConnectionError):
             self.stop()
             return Loss(Failure(cell=job.cell, sentence=DIED))

@@ -133,13 +133,16 @@ def _train(job: Job, ask: Ask | None, progress: Callable[[int], None] | None) ->
         progress=progress,
         folder=job.pool.parent,
     )
-    began = time.perf_counter()
+    began, card = time.perf_counter(), cell.device == "cuda"
+    if card:
+        torch.cuda.reset_peak_memory_stats()
     student = technique(cell).attempt(lab)
     report = replace(
         student.report,
         seconds=time.perf_counter() - began,
         step_seconds=lab.step_seconds,
         decoded=str(lab.decoded)[:MOST_DECODED],
+        memory=torch.cuda.max_memory_reserved() if card else 0,
     )
     return TrainingOutcome({name: t.detach().cpu().numpy() for name, t in student.network.state_dict().items()}, report)
 

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audit.execution import worker_messages
+from audit.execution import cards, worker_messages
 from audit.execution.worker import Job, failure, train
 from audit.plan.cells import Cell, Failure
 from teachers import units
+from teachers.errors import RefusedInput
 from teachers.processes import limits, messages, pipes
 from teachers.processes.pipes import Arrays, Limits
 from teachers.storage.mapped import Form
@@ -84,12 +85,18 @@ def _outcome(job: Job, line: _Line, door: bool, memory: int) -> tuple[dict[str, 
         raise
     # An attack may be plug-in code: whatever it raises is a failed attack, never an attack survived.
     except (Exception, SystemExit) as e:
-        return {"say": "failed", "failure": _told(_failure(job.cell, e, memory))}, {}
+        told = _told(_failure(job.cell, e, memory)) | {"crowded": cards.crowded(e)}
+        return {"say": "failed", "failure": told}, {}
 
 
 def _failure(cell: Cell, error: BaseException, memory: int) -> Failure:
-    swollen = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
     found = failure(cell, error)
+    if said := cards.lost(error):
+        return found.model_copy(update={"sentence": said, "code": RefusedInput.exit_code})
+    if cards.crowded(error):
+        limit = "the card has too little memory for one such student alone"
+        return found.model_copy(update={"sentence": f"{limit}; use a smaller --student or a card with more"})
+    swollen = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
     if swollen and memory:
         limit = f"it needed more memory than the {units.size(memory)} that a worker may take here"
         return found.model_copy(update={"sentence": f"{limit}; use fewer --jobs, a smaller --student or more memory"})

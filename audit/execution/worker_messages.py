@@ -74,6 +74,7 @@ class StudentReport(Message):
     step_seconds: Seconds
     repeats: Share | None
     decoded: Annotated[str, Field(max_length=MOST_DECODED)]
+    memory: Annotated[int, Field(ge=0, le=2**50)] = 0
 
 
 class Student(Message):
@@ -89,6 +90,7 @@ class Problem(Message):
     sentence: Annotated[str, Field(max_length=SENTENCE)]
     trace: Annotated[str, Field(max_length=TRACE)]
     code: Literal[2, 4, 5, 70]
+    crowded: bool = False  # whether the card had no memory for it
 
 
 class Breakdown(Message):

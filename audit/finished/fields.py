@@ -40,6 +40,8 @@ FIELDS: Final[Mapping[str, Mapping[Check, str]]] = {
     "ControlMargin": {"recomputed": "accuracy", "checked": "over name parameters students"},
     "ControlResult": {"recomputed": "accuracy dropped_accuracy", "checked": "name parameters students"},
     "Cost": {"recomputed": "queries agreement", "checked": "students"},
+    "Engine": {"text": "name version"},
+    "EngineNode": {"text": "name system students"},
     "Environment": {"text": "tool python torch numpy platform threads packages code"},
     "Flag": {"recomputed": "id found why do caps"},
     "SurfaceResult": {"recomputed": "surface folder record word attack accuracy calibration_error top5"},
