@@ -12,6 +12,7 @@ from audit.cache.store import Cache
 from audit.execution import ahead
 from audit.execution.execute import Executor, executor
 from audit.execution.runner import TrialRunner
+from audit.plan.engines import LOCAL
 from audit.plan.options import Options, settings_of, teacher_spec
 from audit.plan.suite import Suite, suite
 from audit.trials import preparation as plan
@@ -46,6 +47,12 @@ class RunContext:
     targets: Targets
     isolated: bool
     spec: TeacherSpec  # with what was found out about a checkpoint
+    cluster: Executor | None  # what trains, where that is not this machine
+
+    @property
+    def at_once(self) -> int:
+        """Number of students that are trained at once."""
+        return self.options.workers if self.cluster is None else self.cluster.workers
 
     @property
     def runtime(self) -> Runtime:
@@ -97,6 +104,10 @@ def open_context(
         )
     remote = is_address(spec.teacher)  # apart as it is
     with ExitStack() as held:
+        cluster = None
+        if options.engine != LOCAL:  # first: what it cannot give is refused before anything else is done
+            with progress.during("joining the cluster"):
+                cluster = held.enter_context(closing(trainer(options, progress)))
 
         def apart() -> IsolatedTargets:
             return held.enter_context(closing(IsolatedTargets(spec, cache.root, progress.note)))
@@ -117,7 +128,9 @@ def open_context(
                 targets = held.enter_context(
                     closing(InProcessTargets(wanted, task, experiment.pool, weights, runtime, surface))
                 )
-        yield RunContext(options, cache, progress, selection, task, experiment, targets, isolated or program, spec)
+        yield RunContext(
+            options, cache, progress, selection, task, experiment, targets, isolated or program, spec, cluster
+        )
 
 
 def ordinary_spec(spec: TeacherSpec, cache: Cache) -> TeacherSpec:
@@ -134,7 +147,7 @@ def workbench(context: RunContext, out: Path, teachers: Sequence[Target] = ()) -
     asked = teachers or [*both(context.targets), *own_teachers(context)]
     return TrialRunner(
         cache=context.cache,
-        executor=trainer(context),
+        executor=context.cluster or trainer(options, context.progress, isolated=context.isolated),
         workers=options.workers,
         pools={
             pool.digest: pool for pool in (experiment.pool, experiment.tenth, experiment.nothing, experiment.surrogate)
@@ -147,16 +160,15 @@ def workbench(context: RunContext, out: Path, teachers: Sequence[Target] = ()) -
     )
 
 
-def trainer(context: RunContext) -> Executor:
+def trainer(options: Options, progress: ProgressReporter, *, isolated: bool = False) -> Executor:
     """Return what trains the students of an audit."""
-    options = context.options
     return executor(
         options.jobs,
         options.device,
-        isolated=context.isolated,
+        isolated=isolated,
         timeout=options.cell_timeout,
         engine=options.engine,
-        note=context.progress.note,
+        note=progress.note,
     )
 
 

@@ -87,9 +87,10 @@ class Recording:
 
     def learn(self, batch: Any) -> None:
         """Take the step on a batch that fits."""
-        for mine, theirs in zip(_tensors(self.batch), _tensors(batch), strict=True):
-            if mine is not None and theirs is not None:
-                mine.copy_(theirs, non_blocking=True)
+        with torch.no_grad():
+            for mine, theirs in zip(_tensors(self.batch), _tensors(batch), strict=True):
+                if mine is not None and theirs is not None:
+                    mine.copy_(theirs, non_blocking=True)
         self.replay()
 
 
@@ -97,10 +98,13 @@ def _copied(batch: Any) -> Any:
     """Return a batch whose tensors are copies."""
     answers = batch.answers
     if answers is not None:
-        gradients = None if answers.gradients is None else answers.gradients.clone()
-        answers = replace(answers, values=answers.values.clone(), gradients=gradients)
-    own = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name != "answers"}
-    return replace(batch, answers=answers, **{n: None if t is None else t.clone() for n, t in own.items()})
+        answers = replace(answers, values=_copy(answers.values), gradients=_copy(answers.gradients))
+    own = {f.name: _copy(getattr(batch, f.name)) for f in fields(batch) if f.name != "answers"}
+    return replace(batch, answers=answers, **own)
+
+
+def _copy(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
 def _tensors(batch: Any) -> list[Tensor | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from typing import Protocol
 
 from audit.execution.cards import Card
@@ -15,7 +14,6 @@ from audit.execution.threads import one_thread
 from audit.execution.worker import Job, failure, train
 from audit.plan.cells import Failure, Result
 from audit.plan.engines import LOCAL
-from audit.plan.options import Options
 from reports.record import Engine
 from teachers.notes import Note, silent
 
@@ -69,14 +67,6 @@ class Inline:
         # An attack may be plug-in code: whatever it raises is a failed attack, never an attack survived.
         except (Exception, SystemExit) as e:
             return failure(job.cell, e)
-
-
-def at_once(options: Options) -> int:
-    """Return how many students an audit trains at once; a cluster is asked."""
-    if options.engine == LOCAL:
-        return options.workers
-    with closing(executor(options.jobs, options.device, engine=options.engine)) as crew:
-        return crew.workers
 
 
 def executor(

@@ -15,7 +15,6 @@ from attacks.base import Attack, Technique
 from attacks.controls.ls import LS
 from audit.context import RunContext, open_context
 from audit.diagnosis import pools
-from audit.execution.execute import at_once
 from audit.forecast import stopwatch
 from audit.forecast.stopwatch import Measurements
 from audit.plan import count
@@ -147,7 +146,7 @@ def _forecast(context: RunContext, scatter: Scatter, clock: Callable[[], float])
     ordered = sorted(techniques, key=lambda t: t.name)
     with context.progress.during("training parts of students"):
         measured = stopwatch.measure(experiment, ordered, options.workers, isolated=context.isolated, clock=clock)
-    workers = at_once(options)
+    workers = context.at_once
     own = auditors(experiment, audited, context.selection.attacks)
     sent = Span(own, own) + asked_of(experiment, attacks["audited"], planned, measured)
     twins, others = _twins(context, teachers, measured), _ordinary(context, teachers)

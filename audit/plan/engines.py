@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from importlib.util import find_spec
 from typing import Final
 
@@ -10,11 +11,12 @@ from teachers.extras import install
 
 LOCAL: Final = "local"
 RAY: Final = "ray"  # a cluster on this machine, for one command; ray:ADDRESS one that is there
+SECONDS: Final = 3.0  # in which an address must take a connection
 AUTO: Final = "auto"  # the address of the cluster that this machine is a node of
 
 
 def known_engine(engine: str) -> None:
-    """Raise UsageError for an unknown engine, an address without a port, or where Ray is not installed."""
+    """Raise UsageError for an unknown engine, where Ray is not installed, or where nothing answers."""
     if engine == LOCAL:
         return
     name, colon, address = engine.partition(":")
@@ -26,6 +28,15 @@ def known_engine(engine: str) -> None:
         )
     if find_spec("ray") is None:
         raise UsageError(f"--engine {engine} needs Ray: {install('ray')}")
+
+    if address and address != AUTO:
+        try:
+            socket.create_connection((host, int(port)), SECONDS).close()
+        except (OSError, OverflowError) as e:
+            raise UsageError(
+                f"--engine {engine}: nothing answers there ({getattr(e, 'strerror', None) or e}); start a cluster with "
+                "`ray start --head`, or give the address that it prints"
+            ) from e
 
 
 def address_of(engine: str) -> str | None:

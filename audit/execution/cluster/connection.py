@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,6 @@ from audit.plan.engines import address_of
 from teachers.errors import UsageError
 from teachers.processes import forks
 
-SECONDS = 3.0  # in which the address of a cluster must take a connection
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns
@@ -56,7 +54,7 @@ class Cluster:
         inside.mkdir()
         own = {MODE: None, TOKEN: OWN, LOOPBACK: "0"} if address is None else {}
         kept = {name: os.environ.get(name) for name in SECRETS}
-        logging.getLogger("ray").setLevel(logging.ERROR)
+        _hush()
         with _signals(), forks.unsaid(), _variables({**kept, **QUIET, **own}), chdir(inside):
             if address is None:
                 import ray
@@ -140,15 +138,6 @@ def _join(address: str) -> None:
     import ray
     from ray.exceptions import RayError
 
-    if address != "auto":
-        host, _, port = address.rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), SECONDS).close()
-        except OSError as e:
-            raise UsageError(
-                f"--engine ray:{address}: nothing answers there ({e.strerror or e}); start a cluster with "
-                "`ray start --head`, or give the address that it prints"
-            ) from e
     try:
         ray.init(address=address, **SILENT)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, RayError) as e:
@@ -157,6 +146,14 @@ def _join(address: str) -> None:
             f"--engine ray:{address}: this machine cannot join the cluster ({said}); run on one of its nodes, or make "
             f"this machine one with `ray start --address={address}`"
         ) from e
+
+
+def _hush() -> None:
+    """Let Ray print nothing: where a node dies, it would dump the node's log on the terminal."""
+    from ray._private import worker
+
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    worker.print_to_stdstream = lambda *_, **__: None
 
 
 @contextmanager

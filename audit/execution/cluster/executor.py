@@ -107,8 +107,10 @@ class ClusterExecutor:
                 for seat in [seat for seat in self._crew if seat.call is None]:
                     self._give(seat, batch)
                 calls = {seat.call: seat for seat in self._crew if seat.call is not None}
-                for call in ray.wait(list(calls), timeout=LOOK)[0]:
+                for call in ray.wait(list(calls), timeout=LOOK)[0] if calls else ():
                     yield from self._hear(calls[call], batch)
+                if not calls:  # all nodes are gone: one may join
+                    time.sleep(LOOK)
                 self._complain()
         finally:
             for seat in [seat for seat in self._crew if seat.job is not None]:
@@ -118,10 +120,8 @@ class ClusterExecutor:
         """End all slots, let one on every node tidy up, and end the connection."""
         import ray
 
-        last = {seat.node: seat for seat in self._crew if seat.call is not None} | {
-            seat.node: seat for seat in self._crew if seat.call is None
-        }
-        for seat in [seat for seat in self._crew if seat is not last[seat.node]]:
+        last = {seat.node: seat for seat in self._crew if seat.node}
+        for seat in [seat for seat in self._crew if seat is not last.get(seat.node)]:
             self._dismiss(seat)
         if tidying := [seat.slot.leave.remote() for seat in self._crew]:
             ray.wait(tidying, num_returns=len(tidying), timeout=LEAVE)

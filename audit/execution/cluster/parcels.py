@@ -13,7 +13,7 @@ import numpy as np
 
 from teachers.data.stored import LARGE, StoredImages
 from teachers.errors import RefusedInput
-from teachers.task import Augment, Labels, Pool
+from teachers.task import Augment, Pool
 
 PART = 2**26  # bytes of images in one object, about
 
@@ -26,7 +26,7 @@ class Parcel:
     """A pool whose images are objects of the store."""
 
     digest: str
-    labels: Labels | None
+    labels: Any  # a reference to (N,) int64; None where the holder knows none
     augment: Augment
     shape: tuple[int, ...]  # (N, C, H, W)
     images: tuple[Any, ...]  # references to (n, C, H, W) uint8
@@ -50,7 +50,8 @@ class Parcels:
             rows = max(1, PART // max(1, int(np.prod(pool.shape))))
             starts = range(0, len(pool), rows)
             images = tuple(self._put(np.ascontiguousarray(pool.images[at : at + rows])) for at in starts)
-            self._packed[pool.digest] = Parcel(pool.digest, pool.labels, pool.augment, pool.images.shape, images)
+            labels = None if pool.labels is None else self._put(pool.labels)
+            self._packed[pool.digest] = Parcel(pool.digest, labels, pool.augment, pool.images.shape, images)
         return self._packed[pool.digest]
 
 
@@ -59,15 +60,16 @@ def unpacked(parcel: Parcel, get: Get, folder: Path) -> Pool:
 
     Raises RefusedInput if the images are others than the driver's.
     """
+    labels = None if parcel.labels is None else np.array(get(parcel.labels))  # what arrives is read-only
     if parcel.size < LARGE:
         parts = [get(part) for part in parcel.images]
         images = np.concatenate([np.zeros((0, *parcel.shape[1:]), np.uint8), *parts])
-        pool = Pool(images, parcel.labels, parcel.augment)
+        pool = Pool(images, labels, parcel.augment)
     else:
         path = folder / f"{parcel.digest}.npy"
         if not path.exists():
             _write(parcel, get, path)
-        pool = Pool(StoredImages(path), parcel.labels, parcel.augment)  # type: ignore[arg-type]
+        pool = Pool(StoredImages(path), labels, parcel.augment)  # type: ignore[arg-type]
     if pool.digest != parcel.digest:
         raise RefusedInput(f"{len(pool):,} images arrived changed on this node; run the same command again")
     return pool
