@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from torchvision import transforms
 
 from attacks.logits.soft_kd import SoftKD
 from audit.cache.store import Cache
-from audit.execution.execute import executor
+from audit.execution.execute import Executor, executor
 from audit.execution.runner import TrialRunner
 from audit.plan.cells import Use
 from audit.plan.options import Options
@@ -69,14 +70,18 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 def reference(setup: Setup, steps: int, workers: int) -> None:
     """Train one student as the papers' repositories do."""
-    experiment, teacher = setup.experiment, setup.target.teacher.here
+    experiment, device = setup.experiment, setup.experiment.device
+    teacher = setup.target.teacher.here.to(device)
     shape, classes = experiment.task.shape, len(experiment.task.classes)
-    student = networks.raw_pixels(networks.build(experiment.recipe.architecture, classes, shape), shape[0]).train()
+    student = (
+        networks.raw_pixels(networks.build(experiment.recipe.architecture, classes, shape), shape[0]).to(device).train()
+    )
     optimiser = torch.optim.SGD(student.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=True)
     loader = DataLoader(Pictures(experiment.pool), 128, shuffle=True, drop_last=True, num_workers=workers)
     step = 0
     while step < steps:
         for x, y in loader:
+            x, y = x.to(device), y.to(device)
             with torch.no_grad():
                 target = nn.functional.softmax(teacher(x) / 4, -1)
             z = student(x)
@@ -100,12 +105,12 @@ class Setup:
     jobs: int
 
 
-def ours(setup: Setup, first: int, students: int, steps: int) -> tuple[float, float, float]:
+def ours(setup: Setup, crew: Executor, first: int, students: int, steps: int) -> tuple[float, float, float]:
     """Train students through cells; return the seconds of asking, of training, and of the workers' training steps."""
     experiment, target, cache = setup.experiment, setup.target, setup.cache
     runner = TrialRunner(
         cache=cache,
-        executor=executor(setup.jobs, "cpu"),
+        executor=crew,
         workers=setup.jobs,
         pools={experiment.pool.digest: experiment.pool},
         eval_splits={"validation": experiment.task.validation, "test": experiment.task.test},
@@ -121,7 +126,6 @@ def ours(setup: Setup, first: int, students: int, steps: int) -> tuple[float, fl
     asked = time.perf_counter()
     runner.train("benchmark", [Use(cell, "judge", "audited", "attack") for cell in cells])
     trained = time.perf_counter()
-    runner.executor.close()
     return asked - began, trained - asked, sum(runner.results[cell.key].step_seconds for cell in cells)
 
 
@@ -159,7 +163,8 @@ def main() -> None:
             theirs = time.perf_counter() - began
             for stored in (cache.root / "answers").rglob("*.npz"):
                 stored.unlink()
-            asking, training, stepping = ours(setup, 1_000 * turn, args.students, args.steps)
+            with closing(executor(args.jobs, "cpu")) as crew:
+                asking, training, stepping = ours(setup, crew, 1_000 * turn, args.students, args.steps)
             spent = {"answers included": asking + training, "once answers are there": training}
             told = [f"papers' loop {60 / theirs:.2f} students a minute"]
             for name, seconds in spent.items():

@@ -20,7 +20,7 @@ import numpy as np
 from attacks import registry
 from audit.context import open_context, workbench
 from audit.plan.options import Options
-from audit.plan.suite import STANDARD
+from audit.plan.suite import STANDARD, Suite
 from audit.statistics.compare import Correct, Margin, differing, paired
 from audit.trials.protocol import StudentTrials
 from teachers.precision import BFLOAT16, FLOAT32, Precision
@@ -28,9 +28,9 @@ from teachers.precision import BFLOAT16, FLOAT32, Precision
 Answered = dict[str, Correct]  # by technique: what students classify correctly, (S, N)
 
 
-def answered(options: Options, names: list[str], seeds: int) -> tuple[Answered, float]:
+def answered(options: Options, names: list[str], seeds: int, like: Suite = STANDARD) -> tuple[Answered, float]:
     """Return what students classify correctly, and their mean seconds in training steps."""
-    suite = replace(STANDARD, tuning_seeds=seeds, finalists=None)
+    suite = replace(like, tuning_seeds=seeds, finalists=None)
     with tempfile.TemporaryDirectory() as out, open_context(options, other=suite) as context:
         target, experiment = context.targets.audited, context.experiment
         runner = workbench(context, Path(out), [target])
