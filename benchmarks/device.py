@@ -359,22 +359,23 @@ class Bench:
 
     def rows(self) -> list[Row]:
         """Return what is measured, in order, with shares of the time."""
+        students, images = (lambda: self.setup), (lambda: self.task)
         loop, plain, air = "papers' loop", "steps: float32", "airbench's loop"
-        together = [Row(f"{k} at once", 0.05, partial(self.together, k), loop) for k in AT_ONCE]
+        together = [Row(f"{k} at once", 0.05, partial(self.together, k), loop, ready=students) for k in AT_ONCE]
         stepped = [
-            Row(plain, 0.02, partial(self.stepped, FLOAT32, False)),
-            Row("steps: float32, recorded", 0.02, partial(self.stepped, FLOAT32, True), plain),
-            Row("steps: bfloat16", 0.02, partial(self.stepped, BFLOAT16, False), plain),
-            Row("steps: bfloat16, recorded", 0.02, partial(self.stepped, BFLOAT16, True), plain),
+            Row(plain, 0.02, partial(self.stepped, FLOAT32, False), ready=images),
+            Row("steps: float32, recorded", 0.02, partial(self.stepped, FLOAT32, True), plain, ready=images),
+            Row("steps: bfloat16", 0.02, partial(self.stepped, BFLOAT16, False), plain, ready=images),
+            Row("steps: bfloat16, recorded", 0.02, partial(self.stepped, BFLOAT16, True), plain, ready=images),
         ]
         return [
             Row("data", 0.06, self.opened, needed=True),
             Row("teacher", 0.12, self.taught, needed=True),
-            Row(loop, 0.06, self.papers),
+            Row(loop, 0.06, self.papers, ready=students),
             *together,
             *stepped,
-            Row(air, 0.05, self.airbench),
-            Row("`fit` on airbench's network", 0.05, self.fitted, air),
+            Row(air, 0.05, self.airbench, ready=images),
+            Row("`fit` on airbench's network", 0.05, self.fitted, air, ready=images),
             Row("margins, CPU and device", 0.15, self.margins),
             Row("audit", 0.26, self.audited),
         ]

@@ -43,6 +43,7 @@ class Row:
     measure: Callable[[Figure | None, float], Figure]  # from what is there already, and the seconds it may take
     over: str = ""  # the row that its ratio is taken to
     needed: bool = False  # by all later rows: it may take all the time
+    ready: Callable[[], object] = lambda: None  # opens what later rows use, too, which also may take all the time
 
 
 @dataclass
@@ -111,9 +112,11 @@ def measure(rows: Sequence[Row], ledger: Ledger, seconds: float, clock: Clock = 
     missing = [row for row in rows if not ledger.done(row)]
     for i, row in enumerate(missing):
         share = 1.0 if row.needed else row.share / sum(later.share for later in missing[i:])
-        allowed = (ends - clock()) * share
-        print(f"{row.name}: at most {max(0, allowed):.0f} s", flush=True)
         try:
+            with limit(ends - clock()):
+                row.ready()
+            allowed = (ends - clock()) * share
+            print(f"{row.name}: at most {allowed:.0f} s", flush=True)
             with limit(allowed):
                 found = row.measure(ledger.figures.get(row.name), allowed)
             ledger.keep(row, Figure(**{**asdict(found), "run": ledger.run}))

@@ -7,7 +7,8 @@ nothing else learns with the student. Any other step is taken as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from types import FunctionType, MethodType
 from typing import Any, Protocol
@@ -45,8 +46,21 @@ class UnreadStep:
     __hash__ = None  # type: ignore[assignment]
 
 
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """Let a card work on a stream of its own: on the default one nothing can be recorded."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        yield
+        return
+    own = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    own.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(own):
+        yield
+    torch.cuda.current_stream(device).wait_stream(own)
+
+
 def on_card(work: Work) -> Work:
-    """Record work as a CUDA graph on the present stream."""
+    """Record work as a CUDA graph on the present stream, which must not be the default one."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
         work()

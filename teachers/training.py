@@ -261,7 +261,8 @@ def fit(
         run = _Run(recipe, network, stream, objective, device)
         if checkpointer is not None:
             run.resume(checkpointer)
-        run.train(progress, checkpointer)
+        with graphs.own_stream(device):
+            run.train(progress, checkpointer)
     network.eval()
     finite = all(bool(torch.isfinite(p).all()) for p in network.state_dict().values() if p.is_floating_point())
     report = Report(

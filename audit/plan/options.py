@@ -31,7 +31,9 @@ class Options(Settings):
     )
     out: Path | None = option(None, RESULTS, "Folder of this audit; audit-out/… if not given.")
     thumbnails: bool = option(True, RESULTS, "Keep small pictures of some validation images.")
-    jobs: int | None = option(None, RUN, "Students trained at once; all cores, or all of a cluster, if not given.")
+    jobs: int | None = option(
+        None, RUN, "Students at once; all cores, a whole cluster, or as many as fit on a card if not given."
+    )
     engine: str = option(LOCAL, RUN, "local, ray (a cluster on this machine) or ray:ADDRESS (docs/cluster.md).")
     cache: Path | None = option(None, RUN, "Where students and answers are kept between audits.")
     cell_timeout: float | None = option(

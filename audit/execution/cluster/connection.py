@@ -49,18 +49,18 @@ class Cluster:
             raise
 
     def _connect(self, address: str | None, jobs: int | None) -> None:
-        """Start a cluster or join one, from a private folder: Ray lets nodes import from the working directory."""
-        inside = self._folder / "ray"
-        inside.mkdir()
+        """Start a cluster or join one, from `/`: nodes import from what has the name of the working directory there."""
         own = {MODE: None, TOKEN: OWN, LOOPBACK: "0"} if address is None else {}
         kept = {name: os.environ.get(name) for name in SECRETS}
         _hush()
-        with _signals(), forks.unsaid(), _variables({**kept, **QUIET, **own}), chdir(inside):
+        with _signals(), forks.unsaid(), _variables({**kept, **QUIET, **own}), chdir("/"):
             if address is None:
                 import ray
 
+                # A folder inside: Ray lets everybody write to its own.
+                inside = str(self._folder / "ray")
                 with _alone():
-                    ray.init(address="local", num_cpus=jobs, _temp_dir=str(inside), include_dashboard=False, **SILENT)
+                    ray.init(address="local", num_cpus=jobs, _temp_dir=inside, include_dashboard=False, **SILENT)
             else:
                 _join(address)
 
