@@ -46,10 +46,15 @@ class UnreadStep:
     __hash__ = None  # type: ignore[assignment]
 
 
+def present(device: torch.device) -> bool:
+    """Whether a device is a card that is there: tests train on one that is not."""
+    return device.type == "cuda" and torch.cuda.is_available()
+
+
 @contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
     """Let a card work on a stream of its own: on the default one nothing can be recorded."""
-    if device.type != "cuda" or not torch.cuda.is_available():
+    if not present(device):
         yield
         return
     own = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

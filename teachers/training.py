@@ -302,7 +302,7 @@ class _Run:
     ) -> None:
         self.recipe, self.network, self.stream, self.objective = recipe, network, stream, objective
         weights = [p for p in network.parameters() if p.requires_grad]
-        self.recorder = graphs.on_card if device.type == "cuda" else None
+        self.recorder = graphs.on_card if graphs.present(device) else None
         sgd = torch.optim.SGD(
             weights,
             recipe.lr,

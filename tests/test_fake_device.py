@@ -85,6 +85,7 @@ KNOWN = (
         "rows without a label are left out of a loss that compares the rows of a batch",
         ("dist-ls",),
     ),
+    Known(Wait("teachers/training.py:_Run._learn", "read"), "the way back through these rows", ("adaptive", "dist-ls")),
     Known(
         Wait("teachers/methods/centroids.py:Centroids.take", "up"),
         "once an epoch, all training images pass through the network",

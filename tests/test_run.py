@@ -119,8 +119,8 @@ def test_the_ledger_counts_every_image_that_reaches_the_teacher(
 def test_processes_and_one_process_train_the_same_students(
     finished: Path, cold: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    give, measure, events = processes._Worker.give, processes.measure, list[str]()
-    monkeypatch.setattr(processes._Worker, "give", lambda *a: (events.append("given"), give(*a)))
+    call, measure, events = processes.Processes._call, processes.measure, list[str]()
+    monkeypatch.setattr(processes.Processes, "_call", lambda *a: (events.append("given"), call(*a)))
     monkeypatch.setattr(processes, "measure", lambda *a: (events.append("measured"), measure(*a))[1])
     spawned = pipeline.run(request(cold("cache"), tmp_path / "b", jobs=2)).record
     assert events.count("measured") == spawned.times.trained

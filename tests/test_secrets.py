@@ -188,7 +188,7 @@ def test_headers_come_out_of_the_environment_and_no_child_has_them(monkeypatch: 
         assert Remote(server.url, SHAPE, CLASSES, note=print, service=Service(headers=stated)).fingerprint == first
         monkeypatch.setenv("GATE_HOST", "another.example.org")
         assert Remote(server.url, SHAPE, CLASSES, note=print, service=Service(headers=stated)).fingerprint != first
-    with forks._unsaid():
+    with forks.unsaid():
         assert not {"GATE_KEY", "BASIC", "GATE_HOST"} & set(os.environ)
     assert os.environ["GATE_KEY"] == "another"
 

@@ -21,6 +21,7 @@ from attacks.registry import runnable
 from audit.execution.metering import BLOCK
 from audit.plan.cells import Cell, Failure
 from reports.base import Data
+from teachers import graphs
 from teachers.errors import AuditError
 from teachers.oracle import Oracle
 from teachers.storage.store import Rows, read_pool
@@ -133,7 +134,7 @@ def _train(job: Job, ask: Ask | None, progress: Callable[[int], None] | None) ->
         progress=progress,
         folder=job.pool.parent,
     )
-    began, card = time.perf_counter(), cell.device == "cuda"
+    began, card = time.perf_counter(), graphs.present(torch.device(cell.device))
     if card:
         torch.cuda.reset_peak_memory_stats()
     student = technique(cell).attempt(lab)
