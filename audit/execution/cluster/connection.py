@@ -31,14 +31,14 @@ LONGEST = 40  # characters of a folder, at most: Ray's sockets lie in it, and th
 
 
 class Cluster:
-    """A connection to a cluster, with as many slots as it has processors (or cards, times `share`)."""
+    """A connection to a cluster, with as many slots as it has processors (or cards)."""
 
-    def __init__(self, engine: str, jobs: int | None, device: str, share: int = 1) -> None:
+    def __init__(self, engine: str, jobs: int | None, device: str) -> None:
         """Connect.
 
         Raises UsageError if there is no cluster, or if it cannot give what is asked for.
         """
-        self._device, self._share, self._most = device, share, jobs
+        self._device, self._most = device, jobs
         self._folder = _private()
         address = address_of(engine)
         try:
@@ -89,7 +89,7 @@ class Cluster:
 
         has = ray.cluster_resources()
         processors = int(has.get("CPU", 0))
-        return processors if self._device != "cuda" else min(processors, int(has.get("GPU", 0)) * self._share)
+        return processors if self._device != "cuda" else min(processors, int(has.get("GPU", 0)))
 
     @property
     def version(self) -> str:
@@ -101,8 +101,7 @@ class Cluster:
     @property
     def needs(self) -> dict[str, float]:
         """What one slot takes, as Ray's options."""
-        cards = 1 / self._share if self._device == "cuda" else 0
-        return {"num_cpus": 1, "num_gpus": cards, "max_restarts": 0, "max_task_retries": 0}
+        return {"num_cpus": 1, "num_gpus": int(self._device == "cuda"), "max_restarts": 0, "max_task_retries": 0}
 
     def close(self) -> None:
         """Leave the cluster; end one that was started here."""
