@@ -99,8 +99,10 @@ class Card(FakeTensorMode):
         place, frame = "", sys._getframe(1)
         while frame.f_back is not None and (not place or frame.f_code.co_qualname != LOOP):
             path = Path(frame.f_code.co_filename)
-            if not place and path.is_relative_to(ROOT) and not path.is_relative_to(ROOT / "tests"):
-                place = f"{path.relative_to(ROOT).as_posix()}:{frame.f_code.co_qualname}"
+            if not place and path.is_relative_to(ROOT):
+                inside = path.relative_to(ROOT)
+                if not {"tests", "site-packages"}.intersection(inside.parts):
+                    place = f"{inside.as_posix()}:{frame.f_code.co_qualname}"
             frame = frame.f_back
         if frame.f_code.co_qualname == LOOP:
             self.waits.add(Wait(place, kind))
