@@ -1,10 +1,13 @@
 """What a cluster costs: two slots against one, what a student costs beside its training, and how a driver keeps up.
 
-All nodes are on this machine. The slots of the last part sleep in place of training, so that only the driver works.
+And whether its students are those of this machine: in the demo audit, and with all standard attacks and few seeds.
+
+All nodes are on this machine. The slots of `driver` sleep in place of training, so that only the driver works.
 
     python benchmarks/cluster.py efficiency [--rounds 3] [--students 4] [--steps 4000]
     python benchmarks/cluster.py overhead [--rounds 3] [--students 40]
     python benchmarks/cluster.py driver [--slots 64] [--seconds 5] [--students 384]
+    python benchmarks/cluster.py equality [--slots 3]
 """
 
 from __future__ import annotations
@@ -30,14 +33,31 @@ from audit.execution.cluster.node import Node
 from audit.execution.execute import Executor
 from audit.execution.processes import Processes
 from audit.execution.worker import Job
+from audit.pipeline import run
 from audit.plan.cells import ENGINE, Cell, Result
 from audit.plan.engines import RAY
+from audit.plan.options import Options
+from audit.plan.suite import EFFORTS, Suite
 from reports.record import PackedArray, Regime
 from teachers.data import datasets
 from teachers.notes import silent
 from teachers.training import Recipe
 
 STUDENT = "strided-8-16-32"
+FEW = Suite(
+    "few-0",
+    EFFORTS["standard"].attacks,
+    (),
+    settings=2,
+    tuning_seeds=1,
+    seeds=2,
+    bite_seeds=2,
+    query_seeds=2,
+    budgets=2,
+    steps=10,
+    epochs=0,
+    views=2,
+)
 WARM = 20.0  # seconds that the first student of every slot sleeps, so that each gets one
 
 
@@ -47,7 +67,7 @@ class SleepingSlot:
     node = ""  # what `greet` says
     answer: dict[str, Any] = {}  # noqa: RUF012  # a result without its cell
 
-    def __init__(self, run: str, timeout: float | None) -> None:
+    def __init__(self, run: str, timeout: float | None, card: bool) -> None:
         self._cell: dict[str, Any] = {}
 
     def greet(self) -> str:
@@ -174,13 +194,41 @@ def driver(bench: Bench, slots: int, seconds: float, students: int) -> None:
     print(f"{students} students of {seconds:g} s in {slots} slots: {took:.1f} s, {busy:.1%} of the slots' time busy")
 
 
+def equality(folder: Path, slots: int) -> None:
+    """Print whether audits on a cluster end in the same records as here, but for times, nodes and the command."""
+    smoke = EFFORTS["smoke"]
+    for name, data, suite in (("demo", None, smoke), ("demo", "digits", FEW)):
+        EFFORTS["smoke"], records = suite, []
+        for engine, jobs in (("local", None), (RAY, slots)):
+            out = folder / f"{data}-{engine}"
+            asked = Options(
+                teacher=name,
+                data=data,
+                effort="smoke",
+                out=out,
+                cache=folder / f"cache-{engine}",
+                jobs=jobs,
+                engine=engine,
+            )
+            records.append(run(asked).record)
+        here, there = (record.model_dump(mode="json", exclude={"times", "journal", "command"}) for record in records)
+        for plain in (here, there):
+            del plain["environment"]
+            for trial in plain["trials"]:
+                del trial["seconds"], trial["step_seconds"]
+        students = [record.times.trained for record in records]
+        print(
+            f"{name} on {data or 'its own data'}, {suite.name}: {students} students, equal: {here == there}", flush=True
+        )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("efficiency", "overhead", "driver"))
+    parser.add_argument("part", choices=("efficiency", "overhead", "driver", "equality"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--students", type=int)
     parser.add_argument("--steps", type=int, default=4_000)
-    parser.add_argument("--slots", type=int, default=64)
+    parser.add_argument("--slots", type=int)
     parser.add_argument("--seconds", type=float, default=5.0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -189,5 +237,7 @@ if __name__ == "__main__":
             efficiency(bench, given.rounds, given.students or 4, given.steps)
         elif given.part == "overhead":
             overhead(bench, given.rounds, given.students or 40)
+        elif given.part == "equality":
+            equality(Path(name), given.slots or 3)
         else:
-            driver(bench, given.slots, given.seconds, given.students or 384)
+            driver(bench, given.slots or 64, given.seconds, given.students or 384)

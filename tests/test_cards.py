@@ -10,7 +10,7 @@ from distributions import distribution
 
 from audit import cli, context, pipeline
 from audit.execution import cards
-from audit.execution.cards import CONTEXT, Card
+from audit.execution.cards import CONTEXT, Card, Share
 from audit.execution.processes import Processes
 
 GIB = 2**30
@@ -43,6 +43,17 @@ def test_a_full_card_trains_half_as_many_from_then_on() -> None:
     assert card.full()
     assert card.students == 1
     assert not card.full(), "one alone that does not fit has failed"
+
+
+def test_a_slots_part_of_a_card_is_told_to_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    share = Share()
+    share.hold(GIB)
+    assert (share.taken, share.students) == (GIB, 1)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: GIB // 2)
+    share.hold(GIB)
+    assert share.taken == GIB + GIB // 2 + CONTEXT, "a slot that measures there takes its part, too"
+    assert not share.full(), "the slot does not try again"
+    assert share.crowded
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,16 @@ from command_line import call, command
 from fake_server import FakeServer
 from hostile_distribution import FAILS, installed
 
-from audit import pipeline
+from audit import context, pipeline
+from audit.execution.cards import Share
 from audit.execution.cluster import folders, parcels
 from audit.execution.cluster.connection import Cluster
+from audit.execution.cluster.executor import ClusterExecutor
+from audit.execution.cluster.letters import Letter
+from audit.execution.cluster.node import Node
 from audit.execution.cluster.parcels import Parcels, unpacked
+from audit.execution.cluster.slot import Slot
+from audit.plan.cells import Failure, Result
 from audit.plan.engines import address_of, known_engine
 from audit.teach import teach
 from reports.record import Record, load
@@ -33,6 +39,7 @@ from teachers.storage.store import Store
 from teachers.task import Augment, Pool
 
 REMOVALS = int(os.environ.get("CLUSTER_REMOVALS", 3))  # nodes that are killed, one after the other
+GIB = 2**30
 HAS_RAY = find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed (extra ray)")
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -177,6 +184,46 @@ class TestRay:
             code, _, err = call(capsys, *line, str(tmp_path / "cache"), *more)
             assert code == 2
             assert said in err
+
+
+@needs_ray
+@pytest.mark.slow
+def test_students_of_a_cluster_share_its_cards(
+    cold: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a card that is not there: a student says that it takes 2 GiB of 20, and finds none beside five others."""
+    import ray
+    from ray.cluster_utils import Cluster as Nodes
+
+    class CardSlot(Slot):
+        def __init__(self, run: str, timeout: float | None, card: bool = False) -> None:
+            super().__init__(run, timeout)
+            self._share = Share(taken=2 * GIB)
+
+        def greet(self) -> str:
+            return Node.here().model_copy(update={"card": 20 * GIB}).model_dump_json()
+
+        def _told(self, outcome: Result | Failure) -> Letter:
+            if ray.get_runtime_context().get_assigned_resources()["GPU"] > 0.3:
+                return super()._told(outcome)
+            return Letter("crowded", Failure(cell=outcome.cell, sentence="no memory").model_dump_json())
+
+    here = pipeline.run(request(cold("here"), tmp_path / "here")).record
+    told: list[str] = []
+    has = {"num_cpus": 2, "num_gpus": 1, "include_dashboard": False}
+    nodes = Nodes(initialize_head=True, head_node_args=has)
+    try:
+        cluster = Cluster(f"ray:{nodes.address}", None, "cuda")
+        crew = ClusterExecutor(cluster, None, None, told.append, slot=CardSlot)
+        monkeypatch.setattr(context, "executor", lambda *_, **__: crew)
+        there = pipeline.run(request(cold("there"), tmp_path / "there")).record
+    finally:
+        nodes.shutdown()
+    assert without_engine(there) == without_engine(here)
+    assert [line for line in told if line.startswith("the card")] == [
+        "the card trains 6 students at once: one took 2.0 GiB of it",
+        "the card is out of memory: 3 students at once from now on",
+    ]
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 
@@ -41,6 +41,37 @@ def lost(error: BaseException) -> str:
     if not isinstance(error, RuntimeError) or "CUDA" not in said or not any(text in said for text in LOST):
         return ""
     return f"the card has stopped ({said}); finished students are kept: rerun the same command to resume"
+
+
+class Sharing(Protocol):
+    """Who decides how many students a card trains at once."""
+
+    students: int
+
+    def hold(self, taken: int) -> None:
+        """Note what a trained student took, in bytes."""
+
+    def full(self) -> bool:
+        """Note that a student found no memory; return whether it is worth another try here."""
+
+
+@dataclass
+class Share:
+    """One student's part of a card that others use, too: what it takes is told to who knows them all."""
+
+    students: int = 1
+    taken: int = 0  # bytes
+    crowded: bool = False
+
+    def hold(self, taken: int) -> None:
+        """Note what a trained student took, in bytes, and this process with it."""
+        here = torch.cuda.max_memory_reserved()
+        self.taken = taken + here + CONTEXT * (here > 0)
+
+    def full(self) -> bool:
+        """Note that a student found no memory: it may be worth another try elsewhere."""
+        self.crowded = True
+        return False
 
 
 @dataclass

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from audit.execution import worker_messages
-from audit.execution.cards import Card
+from audit.execution.cards import Sharing
 from audit.execution.measure import EvalSplits, ForeignStudent, Oracles, heard, measure
 from audit.execution.message_limits import room
 from audit.execution.metering import MeteredOracle
@@ -46,7 +46,7 @@ class Processes:
 
     engine = None
 
-    def __init__(self, workers: int, timeout: float | None = None, card: Card | None = None) -> None:
+    def __init__(self, workers: int, timeout: float | None = None, card: Sharing | None = None) -> None:
         """`card`: on which all workers train; it says how many of them may at a time."""
         self._most, self._timeout, self._card = workers, timeout, card
         self.nodes: dict[str, str] = {}

@@ -14,6 +14,7 @@ from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from audit.execution.cards import MOST
 from audit.execution.cluster import folders
 from audit.plan.engines import address_of
 from teachers.errors import UsageError
@@ -27,11 +28,12 @@ LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # where it is 0, Ray listens on 
 MODE, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"  # who has a cluster's token may run code on it
 SECRETS = (TOKEN, "RAY_AUTH_TOKEN_PATH")
 OWN = secrets.token_hex(32)  # the token of clusters that this process starts
+PARTS = 10_000  # the smallest part of a card that Ray knows is one of so many
 LONGEST = 40  # characters of a folder, at most: Ray's sockets lie in it, and their names may have 107
 
 
 class Cluster:
-    """A connection to a cluster, with as many slots as it has processors (or cards)."""
+    """A connection to a cluster: a slot takes a processor and, with cards, a part of one."""
 
     def __init__(self, engine: str, jobs: int | None, device: str) -> None:
         """Connect.
@@ -65,13 +67,18 @@ class Cluster:
                 _join(address)
 
     def _refuse(self, engine: str) -> None:
-        there, wanted = self.slots, 1 if self._most is None else self._most
+        there, wanted = self.slots(MOST), 1 if self._most is None else self._most
         if there >= wanted:
             return
-        what = "card" if self._device == "cuda" else "processor"
+        what = "card" if self.cards else "processor"
         need = f"--device {self._device}" if not there else f"--jobs {wanted}"
         advice = "leave --jobs out to use what is there" if there else f"give it nodes with a {what}"
         raise UsageError(f"--engine {engine}: {need} is more than the cluster has ({self.told}); {advice}")
+
+    @property
+    def cards(self) -> bool:
+        """Whether students are trained on its cards."""
+        return self._device == "cuda"
 
     @property
     def told(self) -> str:
@@ -82,14 +89,13 @@ class Cluster:
         parts = [(len(nodes), "node"), (int(has.get("CPU", 0)), "processor"), (int(has.get("GPU", 0)), "card")]
         return ", ".join(f"{number} {name}{'s' * (number != 1)}" for number, name in parts)
 
-    @property
-    def slots(self) -> int:
-        """Number of students that the cluster can train at once."""
+    def slots(self, sharing: int = 1) -> int:
+        """Number of students that the cluster can train at once, where so many share a card."""
         import ray
 
         has = ray.cluster_resources()
         processors = int(has.get("CPU", 0))
-        return processors if self._device != "cuda" else min(processors, int(has.get("GPU", 0)))
+        return min(processors, sharing * int(has.get("GPU", 0))) if self.cards else processors
 
     @property
     def version(self) -> str:
@@ -98,10 +104,10 @@ class Cluster:
 
         return str(ray.__version__)
 
-    @property
-    def needs(self) -> dict[str, float]:
-        """What one slot takes, as Ray's options."""
-        return {"num_cpus": 1, "num_gpus": int(self._device == "cuda"), "max_restarts": 0, "max_task_retries": 0}
+    def needs(self, sharing: int = 1) -> dict[str, float]:
+        """What one slot takes, as Ray's options, where so many share a card."""
+        part = PARTS // sharing / PARTS if self.cards else 0
+        return {"num_cpus": 1, "num_gpus": part, "max_restarts": 0, "max_task_retries": 0}
 
     def close(self) -> None:
         """Leave the cluster; end one that was started here."""

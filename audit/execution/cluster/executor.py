@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from audit.execution.cards import MOST, Card
 from audit.execution.cluster.connection import Cluster
 from audit.execution.cluster.letters import Letter, Luggage, Order, Question
 from audit.execution.cluster.node import Node
@@ -42,6 +45,7 @@ class _Seat:
     """A slot as the driver sees it: the call that it has not answered yet, and the student that it trains."""
 
     slot: Any  # the handle of an actor
+    sharing: int  # how many slots shared a card when it was hired
     call: Any  # a reference; None: the slot is free
     node: str = ""
     job: Job | None = None
@@ -61,7 +65,10 @@ class _Batch:
 
 
 class ClusterExecutor:
-    """Trains students in slots: as many as the cluster has, nodes that join included, and at most `most`."""
+    """Trains students in slots: as many as the cluster has, nodes that join included, and at most `most`.
+
+    Where it has cards, the first slot on each takes all of it; once it is known what a student takes, as many as fit.
+    """
 
     def __init__(
         self, cluster: Cluster, most: int | None, timeout: float | None, note: Note, slot: type = Slot
@@ -71,8 +78,10 @@ class ClusterExecutor:
         self.nodes: dict[str, str] = {}  # by key of a cell: where its student was trained
         self.here = Node.here()
         self._cluster, self._most, self._note = cluster, most, note
-        self._hired = ray.remote(slot).options(**cluster.needs, max_concurrency=2)
-        self._began = uuid.uuid4().hex, timeout
+        # The smallest card that was seen: what a node has free is known when its first slot begins.
+        self._card = Card(sys.maxsize, min(MOST, most or MOST), note) if cluster.cards else None
+        self._slot = ray.remote(slot)
+        self._began = uuid.uuid4().hex, timeout, cluster.cards
         self._crew: list[_Seat] = []
         self._systems: dict[str, str] = {}  # of the nodes that took part, by name
         self._parcels = Parcels(ray.put)
@@ -84,7 +93,12 @@ class ClusterExecutor:
     @property
     def workers(self) -> int:
         """Number of students that are trained at once."""
-        return self._cluster.slots if self._most is None else self._most
+        return self._cluster.slots(self._sharing) if self._most is None else self._most
+
+    @property
+    def _sharing(self) -> int:
+        """Number of students on a card."""
+        return 1 if self._card is None else self._card.students
 
     @property
     def engine(self) -> Engine:
@@ -131,17 +145,22 @@ class ClusterExecutor:
 
     def _hire(self, batch: _Batch) -> None:
         """Ask for as many slots as there is work for; those that find no processor yet wait for one."""
+        for seat in [seat for seat in self._crew if seat.job is None and seat.sharing != self._sharing]:
+            self._dismiss(seat)
+            self._looked = -LOOK
         if time.monotonic() - self._looked >= LOOK:
-            self._looked, self._slots = time.monotonic(), self._cluster.slots
+            self._looked, self._slots = time.monotonic(), self._cluster.slots(self._sharing)
         work = len(batch.queue) + sum(seat.job is not None for seat in self._crew)
-        wanted = min(work, self._slots if self._most is None else self._most)
+        if self._most is None or self._card is not None:
+            work = min(work, self._slots)
+        wanted = work if self._most is None else min(work, self._most)
         while len(self._crew) < wanted:
-            slot = self._hired.remote(*self._began)
-            self._crew.append(_Seat(slot, slot.greet.remote()))
+            slot = self._slot.options(**self._cluster.needs(self._sharing), max_concurrency=2).remote(*self._began)
+            self._crew.append(_Seat(slot, self._sharing, slot.greet.remote()))
 
     def _give(self, seat: _Seat, batch: _Batch) -> None:
         """Send the next student: one of the same owner if there is one."""
-        if not batch.queue:
+        if not batch.queue or seat.sharing != self._sharing:
             return
         job = next((job for job in batch.queue if job.owner == seat.owner), batch.queue[0])
         batch.queue.remove(job)
@@ -180,17 +199,29 @@ class ClusterExecutor:
         elif said.say == "ask":
             assert seat.door is not None
             seat.call = seat.slot.reply.remote(_answered(seat.door, said))
+        elif said.say == "crowded" and self._again(seat):
+            assert seat.job is not None
+            batch.queue.appendleft(seat.job)
+            self._dismiss(seat)
         else:
             outcome = _outcome(said)
             self.nodes[outcome.cell.key] = seat.node
             seat.job = seat.door = seat.call = None
+            if self._card is not None and "memory" in said.arrays:
+                self._card.hold(int(said.arrays["memory"][0]))
             self._give(seat, batch)  # before its student is stored
             yield outcome
+
+    def _again(self, seat: _Seat) -> bool:
+        """Whether a student that found no memory on its card is worth another try there, beside fewer."""
+        return self._card is not None and (seat.sharing > self._card.students or self._card.full())
 
     def _welcome(self, seat: _Seat, node: Node) -> None:
         node.fits(self.here)
         seat.node, seat.call, self._idle_since = node.name, None, None
         if node.name not in self._systems:
+            if self._card is not None:
+                self._card.free = min(self._card.free, node.card)
             self._systems[node.name] = node.system
             self._note(f"node {node.name} takes part")
 
@@ -200,8 +231,6 @@ class ClusterExecutor:
         if getattr(error, "actor_init_failed", False):
             said = next(line for line in reversed(str(error).splitlines()) if line.strip())
             raise UsageError(f"a node of the cluster cannot train students: {said.strip()}")
-        if not self._crew:
-            self._idle_since = time.monotonic()
         if seat.job is None:
             return
         self._note(f"node {seat.node} lost a student in training, which is trained again")
@@ -215,9 +244,13 @@ class ClusterExecutor:
 
     def _dismiss(self, seat: _Seat) -> None:
         import ray
+        from ray.exceptions import RayError
 
-        ray.kill(seat.slot)
+        with suppress(RayError):  # it never began
+            ray.kill(seat.slot)
         self._crew.remove(seat)
+        if not self._crew:
+            self._idle_since = time.monotonic()
 
     def _complain(self) -> None:
         """Tell once that there is no slot."""
@@ -229,7 +262,7 @@ class ClusterExecutor:
 def _outcome(said: Letter) -> Result | Failure:
     if said.say == "result":
         return Result.model_validate_json(said.text)
-    if said.say == "failure":
+    if said.say in ("failure", "crowded"):
         return Failure.model_validate_json(said.text)
     messages.raise_refusal(said.header)
     raise RuntimeError(said.header["trace"])

@@ -24,6 +24,7 @@ class Node(Data):
     torch: str
     numpy: str
     system: str
+    card: int = 0  # bytes that are free on the card of a slot, if it has one
 
     @classmethod
     def here(cls) -> Node:

@@ -17,8 +17,10 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from audit.execution.cards import Share
 from audit.execution.cluster import folders
 from audit.execution.cluster.connection import SECRETS
 from audit.execution.cluster.letters import Letter, Luggage, Order, Question
@@ -78,7 +80,8 @@ class Slot:
     `listen` and `reply` return the next letter: a question, which the driver replies to, or the outcome.
     """
 
-    def __init__(self, run: str, timeout: float | None, get: Get | None = None) -> None:
+    def __init__(self, run: str, timeout: float | None, card: bool = False, get: Get | None = None) -> None:
+        """`card`: whether it trains on a part of one."""
         if get is None:
             import ray
 
@@ -86,7 +89,8 @@ class Slot:
         for secret in SECRETS:
             forks.withhold(secret)
         self._get = get
-        self._crew = Processes(1, timeout)
+        self._share = Share() if card else None
+        self._crew = Processes(1, timeout, self._share)
         self._folder = folders.entered(run)
         self._store = Store(self._folder, silent)
         self._pools: dict[str, Pool] = {}
@@ -96,7 +100,8 @@ class Slot:
 
     def greet(self) -> str:
         """Return what this node is: a `Node` as JSON."""
-        return Node.here().model_dump_json()
+        free = 0 if self._share is None else torch.cuda.mem_get_info()[0]
+        return Node.here().model_copy(update={"card": free}).model_dump_json()
 
     def begin(self, order: str, luggage: Luggage) -> None:
         """Begin to train a student (`order`: JSON); return at once, so that the driver knows that it began."""
@@ -119,13 +124,19 @@ class Slot:
 
     def _work(self, order: Order, luggage: Luggage) -> None:
         try:
-            outcome = self._trained(order, luggage)
-            said = Letter("result" if isinstance(outcome, Result) else "failure", outcome.model_dump_json())
+            said = self._told(self._trained(order, luggage))
         except AuditError as e:
             said = Letter("refused", json.dumps(messages.refusal(e)))
         except Exception as e:
             said = Letter("broken", json.dumps({"trace": "".join(traceback.format_exception(e))}))
         self._said.put(said)
+
+    def _told(self, outcome: Result | Failure) -> Letter:
+        if isinstance(outcome, Result):
+            memory = {} if self._share is None else {"memory": np.array([self._share.taken])}
+            return Letter("result", outcome.model_dump_json(), memory)
+        crowded = self._share is not None and self._share.crowded
+        return Letter("crowded" if crowded else "failure", outcome.model_dump_json())
 
     def _trained(self, order: Order, luggage: Luggage) -> Result | Failure:
         pool = self._pool(luggage.pool, "images")
