@@ -1,11 +1,11 @@
 """What the self-test finds: the word of every teacher whose distillability is known, and the margins behind it.
 
 Audits the teachers as `audit selftest` does, and three beside them: `permuted` behind a temperature, `class-means` and
-the mean answer of five twins; the right word of the last two is not known. Writes the tables of docs/selftest.md.
-Resumable: students are kept in the cache, and audits in OUT; teachers without a finished audit in OUT are audited
-unless --finished leaves them out.
+the mean answer of five twins; the right word of the last two is not known. Keeps what the tables of docs/selftest.md
+say in benchmarks/selftest.json, and writes them. Resumable: students are kept in the cache, audits in OUT, and teachers
+that are not audited again in the file. `--only=` writes the tables alone.
 
-    python benchmarks/selftest.py [--only placebo,demo] [--finished] [--jobs 2] [--cache DIR] [--out OUT]
+    python benchmarks/selftest.py [--only placebo,demo] [--jobs 2] [--cache DIR] [--out OUT]
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from audit.cache.store import Cache
 from audit.pipeline import run
 from audit.plan.options import Options
-from audit.selftest import EXPECTED, MUST, asked, check
+from audit.plan.suite import suite
+from audit.selftest import EFFORT, EXPECTED, MUST, asked, check
 from reports import controls
-from reports.record import Comparison, Record, load
+from reports.record import Comparison, Data, Record
 from reports.wording import distils, points, span
 from teachers.data import datasets
+from teachers.files import write_whole
 from teachers.methods import TeacherRecipe, default_recipe, method
 from teachers.methods.training import default_student
 from teachers.names import CLASS_MEANS, PERMUTED
@@ -33,10 +36,41 @@ from teachers.storage.store import default_cache
 from teachers.targets.runtime import Runtime
 from teachers.targets.teaching import BORN_AGAIN_SEED, taught
 
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "selftest.md"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS, RESULTS = ROOT / "docs" / "selftest.md", ROOT / "benchmarks" / "selftest.json"
 BEGIN, END = "<!-- from benchmarks/selftest.py -->", "<!-- to here -->"
 COOL, FIVE = "permuted-4", "five-twins"
 TEACHERS = (*EXPECTED, COOL, CLASS_MEANS, FIVE)
+
+
+class Found(Data):
+    """What an audit of a teacher found, as the tables say it."""
+
+    design: int
+    accuracy: str
+    word: str
+    required: str
+    margins: dict[str, str]  # of each attack over its control
+    controls: tuple[str, ...]  # the adaptive attack's margins over each kind; empty: it was not judged
+    decoded: str
+
+    @classmethod
+    def of(cls, name: str, record: Record) -> Found:
+        """Read a record."""
+        rows = {row.attack: row for row in record.comparisons}
+        adaptive = rows["adaptive"]
+        return cls(
+            design=record.design,
+            accuracy=f"{100 * record.teacher.test_accuracy:.1f}",
+            word=record.verdict.word,
+            required=required(name, record),
+            margins={attack: told(row, record) for attack, row in rows.items()},
+            controls=tuple(controls.cells(adaptive)) if adaptive.margins else (),
+            decoded="; ".join(record.decoded(adaptive)) or "nothing",
+        )
+
+
+Kept = TypeAdapter(dict[str, Found])
 
 
 class FiveTwins(nn.Module):
@@ -53,18 +87,20 @@ class FiveTwins(nn.Module):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(TEACHERS))
-    parser.add_argument("--finished", action="store_true", help="write what is in OUT, and audit nothing")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--cache", type=Path, default=default_cache())
     parser.add_argument("--out", type=Path, default=Path("audit-out/selftest"))
     given = parser.parse_args()
-    for name in () if given.finished else given.only.split(","):
+    kept = Kept.validate_json(RESULTS.read_bytes())
+    for name in filter(None, given.only.split(",")):
         options = asked(name, jobs=given.jobs, cache=given.cache, out=given.out)
-        run(OTHERS[name](options) if name in OTHERS else options, command="python benchmarks/selftest.py")
-    records = {name: load(given.out / name) for name in TEACHERS if (given.out / name / "record.json").exists()}
+        options = OTHERS[name](options) if name in OTHERS else options
+        kept[name] = Found.of(name, run(options, command="python benchmarks/selftest.py").record)
+        kept = {name: kept[name] for name in TEACHERS if name in kept}
+        write_whole(RESULTS, Kept.dump_json(kept, indent=1))
     head, _, rest = DOCS.read_text(encoding="utf-8").partition(BEGIN)
     _, _, tail = rest.partition(END)
-    DOCS.write_text(f"{head}{BEGIN}\n{tables(records)}\n{END}{tail}", encoding="utf-8")
+    DOCS.write_text(f"{head}{BEGIN}\n{tables(kept)}\n{END}{tail}", encoding="utf-8")
 
 
 def cool(options: Options) -> Options:
@@ -86,21 +122,16 @@ def five(options: Options) -> Options:
 OTHERS: dict[str, Callable[[Options], Options]] = {COOL: cool, FIVE: five}
 
 
-def tables(records: dict[str, Record]) -> str:
+def tables(kept: dict[str, Found]) -> str:
     """Return a table of words and margins, and one of the adaptive attack's margins over each kind of control."""
-    first = next(iter(records.values()))
-    heads = ("teacher", "accuracy, %", "word", "as required", *first.suite.attacks)
+    attacks = suite(EFFORT).attacks
+    heads = ("teacher", "accuracy, %", "word", "as required", *attacks)
     lines = [_row(heads), _row(["---"] * len(heads))]
-    for name, record in records.items():
-        rows = {row.attack: row for row in record.comparisons}
-        accuracy = f"{100 * record.teacher.test_accuracy:.1f}"
-        margins = [told(rows[attack], record) if attack in rows else "–" for attack in first.suite.attacks]
-        lines.append(_row([f"`{name}`", accuracy, record.verdict.word, required(name, record), *margins]))
+    for name, found in kept.items():
+        margins = [found.margins.get(attack, "–") for attack in attacks]
+        lines.append(_row([f"`{name}`", found.accuracy, found.word, found.required, *margins]))
     lines += ["", _row(["teacher", *controls.HEADS.values(), "decoded"]), _row(["---"] * (2 + len(controls.HEADS)))]
-    for name, record in records.items():
-        row = next((row for row in record.comparisons if row.attack == "adaptive"), None)
-        if row is not None and row.margins:
-            lines.append(_row([f"`{name}`", *controls.cells(row), "; ".join(record.decoded(row)) or "nothing"]))
+    lines += [_row([f"`{name}`", *found.controls, found.decoded]) for name, found in kept.items() if found.controls]
     return "\n".join(lines)
 
 
