@@ -12,7 +12,6 @@ from typing import Final
 from xml.etree import ElementTree as ET
 
 import matplotlib.style
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -112,13 +111,11 @@ def text(figure: Figure, prefix: str, label: str) -> str:
     """Return the figure as SVG with a text alternative; ids start with the prefix, nothing is clipped."""
     for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
         patch.set_visible(False)
-    for artist in figure.findobj(Artist):
-        artist.set_clip_on(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     root = ET.fromstring(buffer.getvalue())
     _strip_namespaces(root)
-    _drop(root, {"metadata", "title", "style"})
+    _drop(root, {"metadata", "title", "style", "clipPath"})
     _rename(root, prefix)
     _flatten(root)
     for element in root.iter():
@@ -144,10 +141,11 @@ def _drop(root: ET.Element, tags: set[str]) -> None:
 
 
 def _rename(root: ET.Element, prefix: str) -> None:
-    """Number the ids that are referred to, and remove the others."""
+    """Number the ids that are referred to, and remove the others, and those of clips."""
     targets = [e.attrib["href"][1:] for e in root.iter() if "href" in e.attrib]
     names = {name: f"{prefix}-{i}" for i, name in enumerate(dict.fromkeys(targets))}
     for element in root.iter():
+        element.attrib.pop("clip-path", None)
         name = element.attrib.pop("id", None)
         if name in names:
             element.attrib["id"] = names[name]
