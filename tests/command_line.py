@@ -4,14 +4,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 
 from audit import cli
+
+APP = typer.main.get_command(cli.app)  # typer would build all commands again for every call
 
 
 def call(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
     """Run `audit` with arguments; return its exit code, and what it wrote to standard output and standard error."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["audit", *argv])
+        patch.setattr(cli, "app", APP)
         code = cli._main()
     out, err = capsys.readouterr()
     return code, out, err

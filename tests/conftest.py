@@ -28,6 +28,7 @@ from audit.execution import forkserver
 from audit.plan.suite import EFFORTS, Suite
 from audit.statistics import sights
 from audit.statistics.cmi import Curve, curve
+from audit.trials import preparation
 from reports.record import Clusters, CMIPool, PackedArray
 from teachers.data.datasets import load as load_task
 from teachers.intake import jail, weights
@@ -84,6 +85,14 @@ def _no_sync() -> Iterator[None]:
     """Wait for no disk: no test pulls the plug, and what processes share they see before."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _surrogates_once() -> Iterator[None]:
+    """Draw the pictures of surrogate attacks once for all audits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparation, "procedural", lru_cache(preparation.procedural))
         yield
 
 
