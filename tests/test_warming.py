@@ -127,8 +127,11 @@ def test_a_forged_control_is_believed_and_found_by_repeating_students(
 class Guessing:
     """Trains nobody: its students guess, so that the whole plan of a large suite is gone through in seconds."""
 
+    engine, workers = None, 1
+
     def __init__(self) -> None:
         self._rng = np.random.default_rng(0)
+        self.nodes: dict[str, str] = {}
 
     def run(self, jobs: Sequence[Job], doors: Oracles, eval_splits: EvalSplits) -> Iterator[Result]:
         for job in jobs:
