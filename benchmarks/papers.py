@@ -105,7 +105,7 @@ class Runner:
             ]
             uses = [Use(c, "judge", target.role if asks else None, "attack" if asks else "control") for c in cells]
             runner.train(technique.name, uses)
-            results = runner.found(cells)
+            results = runner.found([cell.key for cell in cells])
             assert results is not None, "a student failed; the journal says why"
         exam = experiment.task.test if judged else experiment.task.validation
         answers = [r.test if judged else r.validation for r in results]

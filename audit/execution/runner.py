@@ -169,15 +169,13 @@ class TrialRunner:
         """Whether a cell has a result or a failure."""
         return key in self.results or key in self.failures
 
-    def found(self, cells: Sequence[Cell]) -> list[Result] | None:
+    def found(self, keys: Sequence[str]) -> list[Result] | None:
         """Return the results of some cells; None where one of them failed."""
-        if any(cell.key in self.failures for cell in cells):
-            return None
-        return [self.results[cell.key] for cell in cells]
+        return None if self.failure(keys) else [self.results[key] for key in keys]
 
-    def failure(self, cells: Sequence[Cell]) -> Failure | None:
+    def failure(self, keys: Sequence[str]) -> Failure | None:
         """Return the first failure among some cells, if any."""
-        return next((self.failures[cell.key] for cell in cells if cell.key in self.failures), None)
+        return next((self.failures[key] for key in keys if key in self.failures), None)
 
 
 def owner_of(cell: Cell) -> str:

@@ -172,6 +172,7 @@ class StudentTrials:
     targets: Mapping[TeacherRole, Target]
     looks: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by attack: judged seeds at each look so far
     _students: dict[Arm, tuple[list[Cell], tuple[str, ...]]] = field(default_factory=dict)  # cells and keys of arms
+    _scores: dict[tuple[str, ...], float] = field(default_factory=dict)  # by keys
 
     @cached_property
     def pairs(self) -> Pairs:
@@ -242,26 +243,29 @@ class StudentTrials:
 
     def score(self, arm: Arm) -> float:
         """Return the validation accuracy of an arm's students."""
-        return float(self.arrays.tuning(self.keys(arm)).mean(1).mean())
+        keys = self.keys(arm)
+        if keys not in self._scores:
+            self._scores[keys] = float(self.arrays.tuning(keys).mean(1).mean())
+        return self._scores[keys]
 
     def regime(self, arm: Arm) -> Regime | None:
         """Return what `fit` saw of a setting; None if it failed."""
-        results = self.runner.found(self.cells(arm)[:1])
+        results = self.runner.found(self.keys(arm)[:1])
         return None if results is None else results[0].regime
 
     def queries(self, arm: Arm) -> int | None:
         """Return the largest number of queries of an arm's students; None until they are trained, and if one failed."""
         there = all(map(self.runner.known, self.keys(arm)))
-        results = self.runner.found(self.cells(arm)) if there else None
+        results = self.runner.found(self.keys(arm)) if there else None
         return None if results is None else max(r.charged for r in results)
 
     def failure(self, *arms: Arm) -> Failure | None:
         """Return the first failure among the students of some arms, if any."""
-        return self.runner.failure([cell for arm in arms for cell in self.cells(arm)])
+        return self.runner.failure([key for arm in arms for key in self.keys(arm)])
 
     def sound(self, *arms: Arm) -> bool:
         """Whether students were trained, and none of them diverged."""
-        results = self.runner.found([cell for arm in arms for cell in self.cells(arm)])
+        results = self.runner.found([key for arm in arms for key in self.keys(arm)])
         return results is not None and not any(r.diverged for r in results)
 
     def set_aside(self, pair: Pair) -> str | None:
@@ -272,7 +276,7 @@ class StudentTrials:
         pool = self.experiment.pool
         if not labels_only(pair.knockoff.attack) or len(pool.labelled) < len(pool):
             return None
-        results = self.runner.found(self.cells(pair.knockoff)) or []
+        results = self.runner.found(self.keys(pair.knockoff)) or []
         repeats = [r.repeats for r in results if r.repeats is not None and r.regime.view in ("raw", "crop")]
         share = np.mean(repeats) if repeats else 0.0
         return f"the teacher repeats {share:.2%} of the labels" if share >= REPEATS else None
