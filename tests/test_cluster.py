@@ -2,9 +2,11 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -21,7 +23,7 @@ from hostile_distribution import FAILS, installed
 
 from audit import context, pipeline
 from audit.execution.cards import Share
-from audit.execution.cluster import folders, parcels
+from audit.execution.cluster import connection, folders, parcels
 from audit.execution.cluster.connection import Cluster
 from audit.execution.cluster.executor import ClusterExecutor
 from audit.execution.cluster.letters import Letter
@@ -100,6 +102,19 @@ def test_a_node_keeps_nothing_of_audits_that_are_over(tmp_path: Path, monkeypatc
     os.utime(running, (0, 0))
     folders.entered("new")
     assert not running.exists()
+
+
+@pytest.mark.parametrize("length", [1, 10, 60])
+def test_rays_sockets_have_names_that_the_system_allows(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="t" * length, dir="/tmp") as temporary:
+        monkeypatch.setattr(folders.tempfile, "gettempdir", lambda: temporary)
+        one, other = connection._private(), connection._private()
+        for folder in (one, other):
+            assert len(str(folder / connection.SOCKET.format(process=os.getpid()))) <= connection.LONGEST
+            assert folder.parent.stat().st_mode & 0o077 == 0
+            shutil.rmtree(folder)
+        assert one != other
+        assert one.is_relative_to(temporary) == (length == 1)
 
 
 def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,6 +288,7 @@ def test_an_ended_audit_leaves_no_process_and_goes_on(
     cache, out = cold("cache"), tmp_path / "out"
     argv = command(cache, out, "--attacks", "soft-kd", "--engine", "ray")
     mark = f"CLUSTER_MARK={tmp_path.name}{time.time_ns()}"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores Ctrl-C
     run = subprocess.Popen(argv, env=os.environ | dict([mark.split("=")]))
     until = time.monotonic() + 300
     while len(list(cache.rglob("cells/*/*.json"))) < 3 and time.monotonic() < until:

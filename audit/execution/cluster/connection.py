@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import secrets
 import shutil
 import signal
-import tempfile
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager, suppress
@@ -29,7 +30,9 @@ MODE, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"  # who has a cluster's token may
 SECRETS = (TOKEN, "RAY_AUTH_TOKEN_PATH")
 OWN = secrets.token_hex(32)  # the token of clusters that this process starts
 PARTS = 10_000  # the smallest part of a card that Ray knows is one of so many
-LONGEST = 40  # characters of a folder, at most: Ray's sockets lie in it, and their names may have 107
+LONGEST = 107 if sys.platform == "linux" else 103  # bytes of the name of a socket
+SOCKET = "session_2026-11-30_12-00-00_123456_{process}/sockets/plasma_store"  # as Ray names it in its folder
+STARTED = itertools.count()  # clusters of this process
 
 
 class Cluster:
@@ -59,8 +62,7 @@ class Cluster:
             if address is None:
                 import ray
 
-                # A folder inside: Ray lets everybody write to its own.
-                inside = str(self._folder / "ray")
+                inside = str(self._folder)
                 with _alone():
                     ray.init(address="local", num_cpus=jobs, _temp_dir=inside, include_dashboard=False, **SILENT)
             else:
@@ -121,12 +123,17 @@ SILENT: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "l
 
 
 def _private() -> Path:
-    """Return a new folder that only this user can read; remove those of processes that were killed."""
-    base = folders.own("ray", short=LONGEST)
+    """Return a new folder in one that only this user can read; remove those of processes that were killed.
+
+    Ray makes its own folder writable for everybody.
+    """
+    inside = f"{os.getpid()}-{next(STARTED)}"
+    base = folders.own("ray", f"{inside}/{SOCKET.format(process=os.getpid())}", LONGEST)
     for other in base.iterdir():
-        if not _alive(other.name.partition("-")[0]):
+        if other.name == inside or not _alive(other.name.partition("-")[0]):
             shutil.rmtree(other, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
+    (base / inside).mkdir(mode=0o700)
+    return base / inside
 
 
 def _alive(process: str) -> bool:

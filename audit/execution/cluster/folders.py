@@ -15,13 +15,15 @@ from teachers.storage.store import hold
 YOUNG = 60.0  # seconds in which a folder may still get the lock of its first slot
 
 
-def own(purpose: str, short: int = 2**16) -> Path:
-    """Return a folder for a purpose, in the temporary folder of this node or, where that has a long name, in /tmp.
+def own(purpose: str, inside: str = "", longest: int = 2**16) -> Path:
+    """Return a folder for a purpose, in the temporary folder of this node.
 
-    Raises RefusedInput if it belongs to somebody else.
+    It is in /tmp where `inside`, a path in the folder, would have more than so many bytes. Raises RefusedInput if it
+    belongs to somebody else.
     """
-    temporary = tempfile.gettempdir()
-    base = Path(temporary if len(temporary) <= short else "/tmp") / f"distill-audit-{purpose}-{os.getuid()}"
+    base = Path(tempfile.gettempdir()) / f"distill-audit-{purpose}-{os.getuid()}"
+    if len(os.fsencode(base / inside)) > longest:
+        base = Path("/tmp") / base.name
     base.mkdir(mode=0o700, exist_ok=True)
     found = base.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
