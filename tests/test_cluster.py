@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -190,14 +191,19 @@ class TestRay:
         assert len(opened) >= 3
         assert set(opened) <= {LOOPBACK, MAPPED}
 
-    def test_what_it_cannot_give_is_refused_at_once(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def test_what_it_cannot_give_is_refused_at_once(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         line = ["run", "--teacher", "demo", "--data", "digits", "--effort", "smoke", "--attacks", "soft-kd", "--cache"]
-        for more, said in (
-            (("--engine", "ray:127.0.0.1:9"), "nothing answers there"),
-            (("--engine", "ray:auto"), "this machine cannot join the cluster"),
+        monkeypatch.setattr("ray._private.services.find_gcs_addresses", cache(set))  # other tests may have a cluster
+        for engine, latest, said in (
+            ("ray:127.0.0.1:9", None, "nothing answers at 127.0.0.1:9"),
+            ("ray:auto", None, "this machine cannot join the cluster"),
+            ("ray:auto", "127.0.0.1:9", "--engine ray:auto: nothing answers at 127.0.0.1:9"),
         ):
-            code, _, err = call(capsys, *line, str(tmp_path / "cache"), *more)
-            assert code == 2
+            monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder, latest=latest: latest)
+            code, _, err = call(capsys, *line, str(tmp_path / "cache"), "--engine", engine)
+            assert code == 2, err
             assert said in err
 
 

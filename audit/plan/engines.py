@@ -28,15 +28,20 @@ def known_engine(engine: str) -> None:
         )
     if find_spec("ray") is None:
         raise UsageError(f"--engine {engine} needs Ray: {install('ray')}")
-
     if address and address != AUTO:
-        try:
-            socket.create_connection((host, int(port)), SECONDS).close()
-        except (OSError, OverflowError) as e:
-            raise UsageError(
-                f"--engine {engine}: nothing answers there ({getattr(e, 'strerror', None) or e}); start a cluster with "
-                "`ray start --head`, or give the address that it prints"
-            ) from e
+        refuse_silent(address, engine)
+
+
+def refuse_silent(address: str, engine: str) -> None:
+    """Raise UsageError if nothing answers at an address of a cluster, HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), SECONDS).close()
+    except (OSError, OverflowError) as e:
+        raise UsageError(
+            f"--engine {engine}: nothing answers at {address} ({getattr(e, 'strerror', None) or e}); start a cluster "
+            "with `ray start --head`, or give the address that it prints"
+        ) from e
 
 
 def address_of(engine: str) -> str | None:

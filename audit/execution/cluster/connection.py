@@ -17,7 +17,7 @@ from typing import Any
 
 from audit.execution.cards import MOST
 from audit.execution.cluster import folders
-from audit.plan.engines import address_of
+from audit.plan.engines import AUTO, address_of, refuse_silent
 from teachers.errors import UsageError
 from teachers.processes import forks
 
@@ -148,15 +148,20 @@ def _alive(process: str) -> bool:
 
 def _join(address: str) -> None:
     import ray
+    from ray._private import services
     from ray.exceptions import RayError
 
     try:
-        ray.init(address=address, **SILENT)
+        there = services.get_ray_address_from_environment(address, None)
+        if address == AUTO:  # Ray would wait for a cluster that is over
+            refuse_silent(there, f"ray:{AUTO}")
+        ray.init(address=there, **SILENT)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, RayError) as e:
         said = " ".join(str(e).split())[:300]
+        start = "--head" if address == AUTO else f"--address={address}"
         raise UsageError(
             f"--engine ray:{address}: this machine cannot join the cluster ({said}); run on one of its nodes, or make "
-            f"this machine one with `ray start --address={address}`"
+            f"this machine one with `ray start {start}`"
         ) from e
 
 
