@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.process import BaseProcess
@@ -48,7 +48,7 @@ def prepare(*modules: str) -> None:
         said = "no temporary folder can be written; set TMPDIR to a folder that can be written"
         raise RefusedInput(said) from e
     CONTEXT.set_forkserver_preload([*_IMPORTED, *modules])
-    with unsaid(), _variables(), _uninterrupted():
+    with unsaid(), variables(_SERVER), _uninterrupted():  # libraries read them once
         forkserver.ensure_running()
 
 
@@ -93,17 +93,22 @@ def _uninterrupted() -> Iterator[None]:
 
 
 @contextmanager
-def _variables() -> Iterator[None]:
-    """Start the server with its environment variables, which libraries read once."""
-    before = {name: os.environ.get(name) for name in _SERVER}
-    os.environ.update(_SERVER)
+def variables(wanted: Mapping[str, str | None]) -> Iterator[None]:
+    """Set variables of the environment, or remove them (None), and restore them afterwards."""
+    before = {name: os.environ.get(name) for name in wanted}
     try:
+        _set(wanted)
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class Cluster:
         own = {MODE: None, TOKEN: OWN, LOOPBACK: "0"} if address is None else {}
         kept = {name: os.environ.get(name) for name in SECRETS}
         _hush()
-        with _signals(), forks.unsaid(), _variables({**kept, **QUIET, **own}), chdir("/"):
+        with _signals(), forks.unsaid(), forks.variables({**kept, **QUIET, **own}), chdir("/"):
             if address is None:
                 import ray
 
@@ -184,25 +184,6 @@ def _alone() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextmanager
-def _variables(wanted: Mapping[str, str | None]) -> Iterator[None]:
-    """Set variables of the environment, or remove them (None), and restore them afterwards."""
-    before = {name: os.environ.get(name) for name in wanted}
-    try:
-        _set(wanted)
-        yield
-    finally:
-        _set(before)
-
-
-def _set(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 @contextmanager
