@@ -24,8 +24,8 @@ from hostile_distribution import FAILS, installed
 
 from audit import context, pipeline
 from audit.execution.cards import Share
-from audit.execution.cluster import connection, folders, parcels
-from audit.execution.cluster.connection import Cluster
+from audit.execution.cluster import connection, executor, folders, parcels
+from audit.execution.cluster.connection import NICE, Cluster
 from audit.execution.cluster.executor import ClusterExecutor
 from audit.execution.cluster.letters import Letter
 from audit.execution.cluster.node import Node
@@ -232,8 +232,10 @@ def test_students_of_a_cluster_share_its_cards(
                 return super()._told(outcome)
             return Letter("crowded", Failure(cell=outcome.cell, sentence="no memory").model_dump_json())
 
+    monkeypatch.setenv(NICE, "0")
     here = pipeline.run(request(cold("here"), tmp_path / "here")).record
     told: list[str] = []
+    Cluster("ray", 1, "cpu").close()  # its token is not that of the next cluster
     has = {"num_cpus": 2, "num_gpus": 1, "include_dashboard": False}
     nodes = Nodes(initialize_head=True, head_node_args=has)
     try:
@@ -248,6 +250,22 @@ def test_students_of_a_cluster_share_its_cards(
         "the card trains 6 students at once: one took 2.0 GiB of it",
         "the card is out of memory: 3 students at once from now on",
     ]
+
+
+@needs_ray
+@pytest.mark.slow
+def test_slots_that_die_at_once_end_the_audit_with_a_sentence(
+    cold: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class DyingSlot(Slot):
+        def greet(self) -> str:
+            os._exit(1)
+
+    monkeypatch.setattr(executor, "LOOK", 0.1)
+    crew = ClusterExecutor(Cluster("ray", 2, "cpu"), None, None, print, slot=DyingSlot)
+    monkeypatch.setattr(context, "executor", lambda *_, **__: crew)
+    with pytest.raises(UsageError, match=r"a node of the cluster cannot train students: .*died"):
+        pipeline.run(request(cold("cache"), tmp_path / "out"))
 
 
 @pytest.fixture
@@ -317,11 +335,12 @@ def test_an_ended_audit_leaves_no_process_and_goes_on(
 @pytest.mark.slow
 @pytest.mark.timeout(3_600)
 def test_nodes_that_die_lose_only_students_in_training(
-    server: FakeServer, cold: Callable[[str], Path], tmp_path: Path
+    server: FakeServer, cold: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nodes are killed at random moments, each followed by a new one; audits begin until there were enough."""
     from ray.cluster_utils import Cluster as Nodes
 
+    monkeypatch.setenv(NICE, "0")
     argv = ("--teacher", server.url, "--attacks", "soft-kd")
     assert subprocess.run(command(cold("calm"), tmp_path / "calm/out", *argv)).returncode in (0, 1, 3)
     calm = load(tmp_path / "calm/out")

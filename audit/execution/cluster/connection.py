@@ -26,6 +26,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns
 }
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # where it is 0, Ray listens on this machine alone
+NICE = "RAY_worker_niceness"  # Ray's own is 15: beside anything else on this machine, a student would hardly advance
 MODE, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"  # who has a cluster's token may run code on it
 SECRETS = (TOKEN, "RAY_AUTH_TOKEN_PATH")
 OWN = secrets.token_hex(32)  # the token of clusters that this process starts
@@ -55,10 +56,11 @@ class Cluster:
 
     def _connect(self, address: str | None, jobs: int | None) -> None:
         """Start a cluster or join one, from `/`: nodes import from what has the name of the working directory there."""
-        own = {MODE: None, TOKEN: OWN, LOOPBACK: "0"} if address is None else {}
+        own = {MODE: None, TOKEN: OWN, LOOPBACK: "0", NICE: "0"} if address is None else {}
         kept = {name: os.environ.get(name) for name in SECRETS}
         _hush()
         with _signals(), forks.unsaid(), forks.variables({**kept, **QUIET, **own}), chdir("/"):
+            _forget()
             if address is None:
                 import ray
 
@@ -163,6 +165,16 @@ def _join(address: str) -> None:
             f"--engine ray:{address}: this machine cannot join the cluster ({said}); run on one of its nodes, or make "
             f"this machine one with `ray start {start}`"
         ) from e
+
+
+def _forget() -> None:
+    """Let Ray read tokens again: it would keep, and ask for, that of this process's last cluster."""
+    from ray import _raylet
+
+    compiled: Any = _raylet
+    if hasattr(compiled, "AuthenticationTokenLoader"):  # Ray before 2.52 has no tokens
+        compiled.Config.initialize("")
+        compiled.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _hush() -> None:

@@ -35,6 +35,7 @@ from teachers.processes import messages
 from teachers.storage.store import read_pool
 
 AGAIN = 3  # times that a student is trained again, if it is lost with its slot
+STILLBORN = 10  # moments in a row in which slots may die before they say what they are
 LOOK = 1.0  # seconds between two looks at what the cluster has
 WAIT = 30.0  # seconds without a slot after which that is told
 LEAVE = 5.0  # seconds in which slots may tidy up
@@ -89,6 +90,7 @@ class ClusterExecutor:
         self._copies: dict[tuple[str | None, str | None], Any] = {}
         self._idle_since: float | None = time.monotonic()  # since when there is no slot; None: there is, or it was told
         self._looked, self._slots = -LOOK, 0
+        self._stillborn, self._rest = 0, 0.0
 
     @property
     def workers(self) -> int:
@@ -154,7 +156,7 @@ class ClusterExecutor:
         if self._most is None or self._card is not None:
             work = min(work, self._slots)
         wanted = work if self._most is None else min(work, self._most)
-        while len(self._crew) < wanted:
+        while len(self._crew) < wanted and time.monotonic() >= self._rest:
             slot = self._slot.options(**self._cluster.needs(self._sharing), max_concurrency=2).remote(*self._began)
             self._crew.append(_Seat(slot, self._sharing, slot.greet.remote()))
 
@@ -218,7 +220,7 @@ class ClusterExecutor:
 
     def _welcome(self, seat: _Seat, node: Node) -> None:
         node.fits(self.here)
-        seat.node, seat.call, self._idle_since = node.name, None, None
+        seat.node, seat.call, self._idle_since, self._stillborn = node.name, None, None, 0
         if node.name not in self._systems:
             if self._card is not None:
                 self._card.free = min(self._card.free, node.card)
@@ -228,7 +230,9 @@ class ClusterExecutor:
     def _lose(self, seat: _Seat, batch: _Batch, error: Any) -> Iterator[Failure]:
         """Let go of a slot that died; its student is trained again, or fails if that happened too often."""
         self._dismiss(seat)
-        if getattr(error, "actor_init_failed", False):
+        if not seat.node and time.monotonic() >= self._rest:
+            self._stillborn, self._rest = self._stillborn + 1, time.monotonic() + LOOK
+        if getattr(error, "actor_init_failed", False) or self._stillborn > STILLBORN:
             said = next(line for line in reversed(str(error).splitlines()) if line.strip())
             raise UsageError(f"a node of the cluster cannot train students: {said.strip()}")
         if seat.job is None:
