@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(auditing.run, auditing.plan, auditing.limit, auditing.cmi, auditing.inspect, auditing.teach),
-    *(finished.report, finished.compare, finished.gate, finished.verify, finished.repeat),
+    *(finished.report, finished.compare, finished.board, finished.gate, finished.verify, finished.repeat),
     *(attempting.attempt, auditing.selftest, listing.ls, listing.info, listing.schema),
 )
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, or of what a user may write to it

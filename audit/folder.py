@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,16 @@ def refuse_file(folder: Path | None) -> None:
     """Stop, before anything is trained, where --out is no folder."""
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder} is a file; give a folder")
+
+
+def write_pages(out: Path, pages: Mapping[str, str]) -> list[Path]:
+    """Write pages into a folder, by their file names; return their paths. Raises RefusedInput where it cannot be."""
+    try:
+        for name, text in pages.items():
+            write_whole(out / name, text.encode())
+    except OSError as e:
+        raise RefusedInput(f"{out} cannot be written ({e.strerror}); give another folder with --out") from e
+    return [out / name for name in pages]
 
 
 def prepare(folder: Path, names: Collection[str]) -> None:

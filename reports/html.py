@@ -56,8 +56,7 @@ def render(record: Record, policy: PolicyOutcome | None = None) -> str:
             controls=controls,
             glossary=glossary,
             frameworks=frameworks,
-            script=Markup(_script()),
-            script_digest=digest(_script()),
+            script=script("sort", "report"),
             cluster_figures=cluster_figures,
             steals=cost_figures.drawn(record),
             asked=sum(bool(wording.curve(row)) for row in record.comparisons),
@@ -66,8 +65,10 @@ def render(record: Record, policy: PolicyOutcome | None = None) -> str:
 
 
 @cache
-def _script() -> str:
-    return resources.files("reports").joinpath("templates", "report.js").read_text(encoding="utf-8")
+def script(*names: str) -> Markup:
+    """Return the scripts of a page as one text, by the names of their files."""
+    files = resources.files("reports").joinpath("templates")
+    return Markup("".join(files.joinpath(f"{name}.js").read_text(encoding="utf-8") for name in names))
 
 
 def digest(script: str) -> str:
@@ -100,7 +101,7 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     names = ("percent", "points", "span", "probability", "number", "count", "duration", "parameters")
-    made.filters |= {name: getattr(wording, name) for name in names}
+    made.filters |= {name: getattr(wording, name) for name in names} | {"digest": digest}
     return made
 
 

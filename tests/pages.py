@@ -9,7 +9,9 @@ from typing import Any
 from record_changes import updated
 from sample_record import sample_record
 
+from audit.board.rows import Submission, board
 from audit.finished.side_by_side import NamedRecord, side_by_side
+from reports.board.document import Board
 from reports.leaderboard.board import Leaderboard
 from reports.record import Record, Word
 
@@ -59,6 +61,29 @@ def infested() -> Record:
 
 def infested_board(first: Record, count: int) -> Leaderboard:
     """Return audits of hostile names, with a hostile attack."""
+    return side_by_side([NamedRecord(f"place {i}", record) for i, record in enumerate(infested_records(first, count))])
+
+
+def infested_panels(first: Record) -> Board:
+    """Return the same audits on the board, with hostile defences; their margins differ."""
+    records = infested_records(first, 9)
+    lifted = [lifting(record, 0.01 * i) for i, record in enumerate(records)]
+    return board([Submission(f"place {i}", r, r.teacher.name, r.teacher.name) for i, r in enumerate(lifted)])
+
+
+def lifting(record: Record, lift: float) -> Record:
+    """Return a record whose margins are larger."""
+    rows = [
+        updated(row, {"margin.mean": row.margin.mean + lift, "margin.upper": row.margin.upper + lift})
+        if row.margin
+        else row
+        for row in record.comparisons
+    ]
+    return record.model_copy(update={"comparisons": tuple(rows)})
+
+
+def infested_records(first: Record, count: int) -> list[Record]:
+    """Return audits of hostile names, with a hostile attack, without their students."""
     names = [" ".join(HOSTILE.values()), *HOSTILE.values()][:count]
     rows = (first.comparisons[0].model_copy(update={"attack": names[0], "title": names[0]}), *first.comparisons[1:])
     records = [
@@ -72,8 +97,7 @@ def infested_board(first: Record, count: int) -> Leaderboard:
         )
         for i, name in enumerate(names)
     ]
-    bare = [r.model_copy(update={"comparisons": tuple(_bare(c) for c in r.comparisons)}) for r in records]
-    return side_by_side([NamedRecord(f"place {i}", record) for i, record in enumerate(bare)])
+    return [r.model_copy(update={"comparisons": tuple(_bare(c) for c in r.comparisons)}) for r in records]
 
 
 def _bare(row: Any) -> Any:

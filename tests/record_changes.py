@@ -8,9 +8,12 @@ from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from audit.analysis.derive import derived
 from reports.base import Made
 from reports.outputs import write_all
-from reports.record import Comparison, PositiveControl, Record, Trial, save
+from reports.record import Comparison, PackedArray, PositiveControl, Record, Trial, save
 
 Change = Callable[[Record], Record]
 
@@ -39,6 +42,20 @@ def updated(part: Made, changes: dict[str, Any]) -> Made:
         outer, _, inner = name.partition(".")
         part = part.model_copy(update={outer: updated(getattr(part, outer), {inner: value}) if inner else value})
     return part
+
+
+def another(record: Record, audit: str, name: str = "next", lift: float = 0.0, teacher: str = "") -> Record:
+    """Return a record of another teacher, whose knockoff students get that share of their mistakes right."""
+    rng = np.random.default_rng(int(audit, 16))
+    knockoffs = {cell for row in record.comparisons for cell in row.knockoff.students}
+    trials = []
+    for trial in record.trials:
+        if trial.key in knockoffs and trial.test_correct is not None:
+            bits = trial.test_correct.array()
+            trial = trial.model_copy(update={"test_correct": PackedArray.of(bits | (rng.random(bits.shape) < lift))})
+        trials.append(trial)
+    info = record.teacher.model_copy(update={"name": name, "sha256": (teacher or audit) * 64})
+    return derived(record.model_copy(update={"audit": audit * 64, "teacher": info, "trials": tuple(trials)}))
 
 
 def changed(part: Any, **values: object) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import infested, infested_board
+from pages import infested, infested_board, infested_panels
 from sample_clusters import answers, with_pools
 from sample_limit import HOSTILE, document
 from sample_record import large_record, sample_record
@@ -18,6 +18,7 @@ from shipped import DEMO
 from audit.diagnosis.diagnose import diagnose
 from audit.plan.options import Options
 from reports import html
+from reports.board import html as board_html
 from reports.leaderboard import html as leaderboard_html
 from reports.limit import html as limit_html
 from reports.record import load
@@ -53,6 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> Path:
     board = infested_board(load(DEMO), 9)
     (folder / "limit.html").write_text(limit_html.render(document(HOSTILE)), encoding="utf-8")
     (folder / "compare.html").write_text(leaderboard_html.render(board), encoding="utf-8")
+    (folder / "board.html").write_text(board_html.render(infested_panels(load(DEMO))), encoding="utf-8")
     diagnose(
         Options(teacher="demo", data="digits", device="cpu", out=folder, cache=kept, quiet=True), command="audit cmi"
     )
@@ -85,7 +87,7 @@ def opened(browser: Any, folder: Path) -> Iterator[Open]:
     assert said == []
 
 
-@pytest.mark.parametrize("name", ["sample", "large", "infested", "cmi", "compare", "limit"])
+@pytest.mark.parametrize("name", ["sample", "large", "infested", "cmi", "compare", "limit", "board"])
 def test_a_page_is_quiet_and_fits_every_width_in_both_themes(opened: Open, name: str) -> None:
     for scheme in PAPER:
         page = opened(name, scheme=scheme)
@@ -97,7 +99,7 @@ def test_a_page_is_quiet_and_fits_every_width_in_both_themes(opened: Open, name:
                 assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize("name", ["infested", "cmi", "compare", "limit"])
+@pytest.mark.parametrize("name", ["infested", "cmi", "compare", "limit", "board"])
 @pytest.mark.parametrize("scheme", PAPER)
 def test_axe_finds_nothing_serious(opened: Open, name: str, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.base", reason="axe-playwright-python is not installed")
@@ -128,6 +130,17 @@ def names(page: Any) -> list[str]:
     """Return the attacks that are shown, in their order."""
     found: list[str] = page.locator("#attack-table tbody:visible tr:first-child th > bdi").all_text_contents()
     return found
+
+
+def test_a_table_of_the_board_is_sorted_by_any_column(opened: Open) -> None:
+    page = opened("board")
+    table = page.locator("table.sorts").first
+    shown: list[str] = table.locator("tbody th bdi").all_text_contents()
+    button = table.locator("thead button", has_text="Every attack gains less than")
+    button.click()
+    assert table.locator("tbody th bdi").all_text_contents() != shown
+    button.click()
+    assert table.locator("tbody th bdi").all_text_contents() == shown
 
 
 @pytest.mark.parametrize("click", ["mouse", "keyboard"])
@@ -247,7 +260,7 @@ def test_on_a_phone_every_number_is_seen_and_figures_are_lists(opened: Open) -> 
         assert found["x"] + found["width"] <= 390
 
 
-@pytest.mark.parametrize("name", ["sample", "large", "infested", "cmi", "compare", "limit"])
+@pytest.mark.parametrize("name", ["sample", "large", "infested", "cmi", "compare", "limit", "board"])
 def test_nothing_is_cut_off_on_paper(opened: Open, name: str) -> None:
     paper = 210 - 2 * 12  # mm
     width = round(paper / 25.4 * 96)

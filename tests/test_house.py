@@ -38,6 +38,7 @@ ORDER = {
             "surfaces",
             "attempt",
             "finished",
+            "board",
             "limits",
             "warm",
             "teach",
@@ -334,5 +335,5 @@ def test_the_wheel_holds_the_four_packages_and_their_data(tmp_path: Path) -> Non
     assert tops == ROOMS.keys()
     data = {"teachers/data/glyphs.npz", "teachers/intake/architectures.json.gz", "audit/py.typed"}
     data |= {"reports/frameworks.toml"}
-    pages = ("report", "cmi", "clusters", "compare", "macros")
+    pages = ("report", "cmi", "clusters", "compare", "board", "macros")
     assert data | {f"reports/templates/{page}.html.j2" for page in pages} <= set(names)

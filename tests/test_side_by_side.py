@@ -10,7 +10,7 @@ from command_line import call
 from drawn_students import students
 from numpy.typing import NDArray
 from pages import Page, infested_board
-from record_changes import changed, updated
+from record_changes import another, changed, updated
 from sample_record import sample_record
 from shipped import DEMO
 
@@ -21,27 +21,11 @@ from reports.html import visible
 from reports.leaderboard import figure, html, markdown
 from reports.leaderboard import wording as telling
 from reports.leaderboard.board import Leaderboard
-from reports.record import PackedArray, Record, load, save
+from reports.record import Record, load, save
 from reports.wording import points, span
 from teachers.errors import UsageError
 
 Bits = NDArray[np.bool_]
-
-
-def another(record: Record, audit: str, name: str = "next", lift: float = 0.0, teacher: str = "") -> Record:
-    """Return a record of another teacher, whose knockoff students get that share of their mistakes right."""
-    rng = np.random.default_rng(int(audit, 16))
-    knockoffs = {cell for row in record.comparisons for cell in row.knockoff.students}
-    trials = []
-    for trial in record.trials:
-        if trial.key in knockoffs and trial.test_correct is not None:
-            bits = trial.test_correct.array()
-            trial = trial.model_copy(update={"test_correct": PackedArray.of(bits | (rng.random(bits.shape) < lift))})
-        trials.append(trial)
-    from audit.analysis.derive import derived
-
-    info = record.teacher.model_copy(update={"name": name, "sha256": (teacher or audit) * 64})
-    return derived(record.model_copy(update={"audit": audit * 64, "teacher": info, "trials": tuple(trials)}))
 
 
 @pytest.fixture(scope="module")

@@ -59,6 +59,20 @@ def compare(
     (print_comparison_json if json else print_comparison)(*look(folders, out, formats))
 
 
+def board(
+    folder: Annotated[Path, typer.Argument(help="Folder with the folders that `audit run` wrote, at any depth.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write board.html and board.md into; FOLDER if not given.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Rank teachers of many defences, for every task and attacker, by what every attack surely gains less than."""
+    from audit.board.files import board_of
+    from audit.board.terminal import print_board, print_board_json
+
+    (print_board_json if json else print_board)(*board_of(folder, out))
+
+
 def verify(folder: Annotated[Path, typer.Argument(help="Folder that `audit run` wrote.")]) -> None:
     """Recompute every number, figure and word from the stored results of the students; exit 1 where one disagrees."""
     from audit.finished.tables import beside

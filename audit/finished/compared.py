@@ -8,12 +8,11 @@ from typing import Final
 
 from audit.finished.reporting import formats
 from audit.finished.side_by_side import NamedRecord, side_by_side
-from audit.folder import refuse_file
+from audit.folder import refuse_file, write_pages
 from reports.leaderboard import html, markdown
 from reports.leaderboard.board import Leaderboard
 from reports.record import load
-from teachers.errors import RefusedInput, UsageError
-from teachers.files import write_whole
+from teachers.errors import UsageError
 
 FORMATS: Final[Mapping[str, tuple[str, Callable[[Leaderboard], str]]]] = {
     "html": ("compare.html", html.render),
@@ -36,10 +35,4 @@ def compare(
     board = side_by_side([NamedRecord(str(place), load(place)) for place in places])
     if out is None:
         return board, []
-    written = {out / file: render(board) for file, render in (FORMATS[name] for name in names)}
-    try:
-        for path, text in written.items():
-            write_whole(path, text.encode())
-    except OSError as e:
-        raise RefusedInput(f"{out} cannot be written ({e.strerror}); give another folder with --out") from e
-    return board, list(written)
+    return board, write_pages(out, {file: render(board) for file, render in (FORMATS[name] for name in names)})

@@ -1,0 +1,155 @@
+"""From records to the panels of the board. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm, spearmanr
+
+from attacks import adaptive
+from audit.finished.side_by_side import contrast, entry, names, question
+from reports.board.document import Board, Correlation, Gain, Panel, Row
+from reports.record import Comparison, Record
+from reports.wording import percent, sure
+from teachers.errors import UsageError
+
+ADAPTIVE = tuple(attack.name for attack in adaptive.ATTACKS)
+FEW = 5  # teachers; a rank correlation of fewer says nothing
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A record with what is said of it: where it was found, its defence, who measured it."""
+
+    place: str
+    record: Record
+    defence: str = ""
+    by: str = ""
+    link: str = ""
+    page: str = ""
+
+
+def board(given: Sequence[Submission]) -> Board:
+    """Return the board of some audits: a panel for every question.
+
+    Raises UsageError where there are none, or one is given twice.
+    """
+    if not given:
+        raise UsageError("a board needs audits; give a folder with folders that `audit run` wrote")
+    places: dict[str, str] = {}
+    for one in given:
+        if one.record.audit in places:
+            raise UsageError(f"{places[one.record.audit]} and {one.place} are the same audit; remove one of them")
+        places[one.record.audit] = one.place
+    asked: dict[tuple[tuple[str, str], ...], list[Submission]] = {}
+    for one in given:
+        asked.setdefault(tuple(question(one.record).items()), []).append(one)
+    panels = [_panel(key, members) for key, members in asked.items()]
+    return Board(panels=tuple(_apart(sorted(panels, key=lambda panel: (panel.title, panel.question)))))
+
+
+def _panel(asked: tuple[tuple[str, str], ...], members: list[Submission]) -> Panel:
+    rows = [_row(name, one) for name, one in zip(names([one.record for one in members]), members, strict=True)]
+    best = [row.model_copy(update={"undominated": _undominated(row, rows)}) for row in sorted(rows, key=_order)]
+    first = members[0].record
+    return Panel(
+        title=_title(first),
+        question=asked,
+        delta=first.verdict.delta,
+        rows=tuple(
+            row.model_copy(update={"entry": row.entry.model_copy(update={"rank": place})})
+            for place, row in enumerate(best, 1)
+        ),
+        cmi=correlation(
+            (row.entry.cmi, row.entry.margin.mean)
+            for row in rows
+            if row.entry.cmi is not None and row.entry.margin is not None
+        ),
+    )
+
+
+def _row(name: str, one: Submission) -> Row:
+    record = one.record
+    judged = [row for row in record.comparisons if row.margin is not None]
+    reads = [row for row in judged if row.attack in ADAPTIVE]
+    takes = [row for row in judged if row.attack not in ADAPTIVE]
+    passive, adapted = _largest(takes), _largest(reads)
+    return Row(
+        entry=entry(name, record, None, 0),
+        defence=one.defence or record.teacher.method or record.teacher.name,
+        by=one.by,
+        link=one.link,
+        page=one.page,
+        largest=None if record.planned else max((_gain(row, record) for row in judged), key=_upper, default=None),
+        passive=None if passive is None else _gain(passive, record),
+        adaptive=None if adapted is None else _gain(adapted, record),
+        gap=None if passive is None or adapted is None else contrast(record, adapted, record, passive),
+    )
+
+
+def _largest(rows: list[Comparison]) -> Comparison | None:
+    return max(rows, key=lambda row: row.margin.mean if row.margin else -math.inf, default=None)
+
+
+def _gain(row: Comparison, record: Record) -> Gain:
+    assert row.margin is not None
+    low, high = sure(row, record)
+    return Gain(attack=record.name_of(row), mean=row.margin.mean, low=low, high=high)
+
+
+def _upper(gain: Gain) -> float:
+    return gain.high
+
+
+def _order(row: Row) -> tuple[float, str]:
+    """Sort by the gain that every attack surely stays below; those without a bound come last."""
+    return (math.inf if row.largest is None else row.largest.high), row.entry.name
+
+
+def _undominated(row: Row, rows: list[Row]) -> bool:
+    if row.largest is None:
+        return False
+    mine = row.entry.accuracy, -row.largest.high
+    others = [(other.entry.accuracy, -other.largest.high) for other in rows if other.largest is not None]
+    return not any(all(a >= b for a, b in zip(other, mine, strict=True)) and other != mine for other in others)
+
+
+def correlation(pairs: Iterable[tuple[float, float]]) -> Correlation | None:
+    """Return Spearman's rank correlation of pairs; None for fewer than `FEW`, or without variance.
+
+    The interval is Bonett and Wright's (Psychometrika 2000): Fisher's z with variance (1 + rho²/2) / (n − 3).
+    """
+    found = np.array(list(pairs), dtype=float)
+    if len(found) < FEW or np.ptp(found, axis=0).min() == 0:
+        return None
+    rho = float(spearmanr(found[:, 0], found[:, 1]).statistic)
+    if abs(rho) > 1 - 1e-12:
+        return Correlation(rho=rho, low=rho, high=rho, entries=len(found))
+    half = norm.ppf(0.975) * math.sqrt((1 + rho**2 / 2) / (len(found) - 3))
+    low, high = (math.tanh(math.atanh(rho) + side * half) for side in (-1, 1))
+    return Correlation(rho=rho, low=low, high=high, entries=len(found))
+
+
+def _title(record: Record) -> str:
+    """Name task and attacker."""
+    settings, task = record.settings, record.task
+    held = "all images" if settings.shots == 1 else f"{percent(settings.shots, 0)} of the images"
+    if settings.labels < 1:
+        held += f", {percent(settings.labels, 0)} of the labels"
+    return f"{task.name}: {held}; answers: {settings.surface}"
+
+
+def _apart(panels: list[Panel]) -> list[Panel]:
+    """Give panels of equal titles the first thing by which they differ."""
+    found = []
+    for panel in panels:
+        twins = [other for other in panels if other.title == panel.title and other is not panel]
+        if twins:
+            mine = dict(panel.question)
+            differs = next(what for what in mine if any(dict(other.question)[what] != mine[what] for other in twins))
+            panel = panel.model_copy(update={"title": f"{panel.title}; {differs} {mine[differs]}"})
+        found.append(panel)
+    return found
