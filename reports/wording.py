@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from reports import bag
@@ -145,10 +145,15 @@ def positive_control(comparison: Comparison) -> str:
     return f"{told}, mis-tuned" if comparison.mis_tuned else told
 
 
+def largest(rows: Iterable[Comparison]) -> Comparison | None:
+    """Return the row with the largest margin; None where no row has one."""
+    judged = [c for c in rows if c.margin is not None]
+    return max(judged, key=lambda c: c.margin.mean if c.margin else 0.0, default=None)
+
+
 def strongest(record: Record) -> Comparison | None:
     """Return the judged attack with the largest margin."""
-    judged = [c for c in record.comparisons if c.margin is not None]
-    return max(judged, key=lambda c: c.margin.mean if c.margin else 0.0, default=None)
+    return largest(record.comparisons)
 
 
 def carrier(record: Record) -> Comparison | None:
@@ -162,7 +167,7 @@ def carrier(record: Record) -> Comparison | None:
         return max(gaining, key=lambda c: (c.corrected_lower or 0.0, c.margin.mean if c.margin else 0.0))
     if record.verdict.word == "UNDISTILLABLE":
         return max(judged, key=lambda c: c.margin.upper if c.margin else -1.0, default=None)
-    return max(judged, key=lambda c: c.margin.mean if c.margin else -1.0, default=None)
+    return largest(judged)
 
 
 def worst(record: Record) -> Word:

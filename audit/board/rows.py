@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm, spearmanr
 
-from attacks import adaptive
-from audit.finished.side_by_side import contrast, entry, names, question
+from attacks.adaptive import ATTACKS
+from audit.finished.side_by_side import NamedRecord, contrast, entry, names, question, twice
+from reports.base import replaced
 from reports.board.document import Board, Correlation, Gain, Panel, Row
 from reports.record import Comparison, Record
-from reports.wording import percent, sure
+from reports.wording import largest, percent, sure
 from teachers.errors import UsageError
 
-ADAPTIVE = tuple(attack.name for attack in adaptive.ATTACKS)
+ADAPTIVE = tuple(attack.name for attack in ATTACKS)
 FEW = 5  # teachers; a rank correlation of fewer says nothing
 
 
@@ -39,11 +40,8 @@ def board(given: Sequence[Submission]) -> Board:
     """
     if not given:
         raise UsageError("a board needs audits; give a folder with folders that `audit run` wrote")
-    places: dict[str, str] = {}
-    for one in given:
-        if one.record.audit in places:
-            raise UsageError(f"{places[one.record.audit]} and {one.place} are the same audit; remove one of them")
-        places[one.record.audit] = one.place
+    if pair := twice(NamedRecord(one.place, one.record) for one in given):
+        raise UsageError(f"{pair[0].place} and {pair[1].place} are the same audit; remove one of them")
     asked: dict[tuple[tuple[str, str], ...], list[Submission]] = {}
     for one in given:
         asked.setdefault(tuple(question(one.record).items()), []).append(one)
@@ -52,16 +50,16 @@ def board(given: Sequence[Submission]) -> Board:
 
 
 def _panel(asked: tuple[tuple[str, str], ...], members: list[Submission]) -> Panel:
-    rows = [_row(name, one) for name, one in zip(names([one.record for one in members]), members, strict=True)]
-    best = [row.model_copy(update={"undominated": _undominated(row, rows)}) for row in sorted(rows, key=_order)]
+    called = names([one.record for one in members])
+    rows = sorted((_row(name, one) for name, one in zip(called, members, strict=True)), key=_order)
     first = members[0].record
     return Panel(
         title=_title(first),
         question=asked,
         delta=first.verdict.delta,
         rows=tuple(
-            row.model_copy(update={"entry": row.entry.model_copy(update={"rank": place})})
-            for place, row in enumerate(best, 1)
+            replaced(row, undominated=_undominated(row, rows), entry=replaced(row.entry, rank=place))
+            for place, row in enumerate(rows, 1)
         ),
         cmi=correlation(
             (row.entry.cmi, row.entry.margin.mean)
@@ -73,35 +71,27 @@ def _panel(asked: tuple[tuple[str, str], ...], members: list[Submission]) -> Pan
 
 def _row(name: str, one: Submission) -> Row:
     record = one.record
-    judged = [row for row in record.comparisons if row.margin is not None]
-    reads = [row for row in judged if row.attack in ADAPTIVE]
-    takes = [row for row in judged if row.attack not in ADAPTIVE]
-    passive, adapted = _largest(takes), _largest(reads)
+    judged = [_gain(row, record) for row in record.comparisons if row.margin is not None]
+    passive, adapted = (
+        largest(row for row in record.comparisons if (row.attack in ADAPTIVE) is adaptive) for adaptive in (False, True)
+    )
     return Row(
         entry=entry(name, record, None, 0),
         defence=one.defence or record.teacher.method or record.teacher.name,
         by=one.by,
         link=one.link,
         page=one.page,
-        largest=None if record.planned else max((_gain(row, record) for row in judged), key=_upper, default=None),
+        largest=None if record.planned else max(judged, key=lambda gain: gain.high, default=None),
         passive=None if passive is None else _gain(passive, record),
         adaptive=None if adapted is None else _gain(adapted, record),
         gap=None if passive is None or adapted is None else contrast(record, adapted, record, passive),
     )
 
 
-def _largest(rows: list[Comparison]) -> Comparison | None:
-    return max(rows, key=lambda row: row.margin.mean if row.margin else -math.inf, default=None)
-
-
 def _gain(row: Comparison, record: Record) -> Gain:
     assert row.margin is not None
     low, high = sure(row, record)
     return Gain(attack=record.name_of(row), mean=row.margin.mean, low=low, high=high)
-
-
-def _upper(gain: Gain) -> float:
-    return gain.high
 
 
 def _order(row: Row) -> tuple[float, str]:
@@ -150,6 +140,6 @@ def _apart(panels: list[Panel]) -> list[Panel]:
         if twins:
             mine = dict(panel.question)
             differs = next(what for what in mine if any(dict(other.question)[what] != mine[what] for other in twins))
-            panel = panel.model_copy(update={"title": f"{panel.title}; {differs} {mine[differs]}"})
+            panel = replaced(panel, title=f"{panel.title}; {differs} {mine[differs]}")
         found.append(panel)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,10 +53,9 @@ def refuse(given: Sequence[NamedRecord]) -> None:
     """Raise UsageError where records cannot be compared; it names the first difference and both values."""
     if len(given) < 2:
         raise UsageError("a comparison needs two audits or more; give the folders that `audit run` wrote")
-    for i, (place, record) in enumerate(given):
-        for other, earlier in given[:i]:
-            if record.audit == earlier.audit:
-                raise UsageError(f"{other} and {place} are the same audit ({record.audit[:SHOWN]}); give it once")
+    if pair := twice(given):
+        (other, _), (place, record) = pair
+        raise UsageError(f"{other} and {place} are the same audit ({record.audit[:SHOWN]}); give it once")
     base, first = given[0]
     for place, record in given[1:]:
         differs = difference(first, record)
@@ -66,6 +65,16 @@ def refuse(given: Sequence[NamedRecord]) -> None:
                 f"{base} and {place} cannot be compared: {what} is {mine} in the first and {theirs} in the second; "
                 "audit both in the same way"
             )
+
+
+def twice(given: Iterable[NamedRecord]) -> tuple[NamedRecord, NamedRecord] | None:
+    """Return the first two records of the same audit; None where there are none."""
+    seen: dict[str, NamedRecord] = {}
+    for one in given:
+        if one.record.audit in seen:
+            return seen[one.record.audit], one
+        seen[one.record.audit] = one
+    return None
 
 
 def difference(one: Record, other: Record) -> tuple[str, str, str] | None:
